@@ -1,0 +1,67 @@
+"""What the composer asks of each kind of artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from envbuild.plan.model import Artifact
+
+
+class EntryKind(str, Enum):
+    FILE = "file"
+    SYMLINK = "symlink"
+    DIRECTORY = "directory"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One path of an image. Hard links are given as files of equal content, directories only where
+    they are empty or their mode or owner isn't 0755 root.
+
+    ``path`` is relative, in normal form (no ``..``, no empty part, no leading slash), ``/``-separated.
+    A source gives the mode its archive states, cut to the permission bits, never one of a file on this
+    machine's disk. ``content`` is bytes for small files, else a file of this machine to be streamed.
+    """
+
+    path: str
+    kind: EntryKind = EntryKind.FILE
+    mode: int = 0o644
+    content: bytes | Path = b""
+    target: str = ""
+    uid: int = 0
+    gid: int = 0
+
+
+class ArtifactSource(Protocol):
+    """Brings artifacts of one kind to this machine and says what each puts into the image.
+
+    Made per build; used as a context manager, so that scratch space goes with it. ``entries`` may be
+    called from several threads for different artifacts after ``fetch``.
+    """
+
+    def fetch(self, artifacts: Sequence[Artifact]) -> None:
+        """Makes all of ``artifacts`` available and verified, in parallel and from caches where it can.
+
+        Raises ``BuildError`` that names the artifact and where it was looked for: a hash that does not
+        match, a truncated download, one that has left the mirror, no network."""
+
+    def entries(self, artifact: Artifact) -> Iterator[Entry]:
+        """The artifact's entries, sorted by path, no path twice. A pure function of the artifact, the
+        prefix and the python. Raises ``BuildError`` for an archive that isn't safe to unpack."""
+
+
+class ByteCompiler(Protocol):
+    """Compiles Python source with the image's own interpreter. Thread safe."""
+
+    identity: str
+    """What its output depends on (implementation and full version): part of every cache key."""
+
+    def compile(self, files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+        """``(absolute path in the image, source)`` pairs, sorted, to ``(path of the .pyc, its bytes)``.
+
+        One fresh interpreter for one call, so one artifact's result never depends on another. Files
+        that aren't valid Python are left out, as pip does."""

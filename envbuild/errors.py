@@ -1,0 +1,89 @@
+"""The one root of all errors that envbuild raises on purpose.
+
+Every stage has its own class, because every stage has its own exit status (DESIGN §8). A message says
+what is wrong and where; the hint says what to do next. Neither ever holds a credential.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class EnvbuildError(Exception):
+    """Something envbuild can explain: a message, and a hint where there is a remedy."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(EnvbuildError):
+    """The command line or a setting does not fit."""
+
+    exit_code = 2
+
+
+class SpecError(EnvbuildError):
+    """A spec can't be read. Holds every problem of the file, not just the first."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, hint: str | None = None, problems: Sequence[str] = ()) -> None:
+        self.problems = tuple(problems) or (message,)
+        super().__init__("\n".join(self.problems) if problems else message, hint=hint)
+
+
+class ResolveError(EnvbuildError):
+    """No set of pins satisfies the spec, or a source of packages did not answer."""
+
+    exit_code = 4
+
+
+class LockError(EnvbuildError):
+    """A lock is missing, damaged, newer than this envbuild, or does not answer its spec."""
+
+    exit_code = 5
+
+
+class StaleLockError(LockError):
+    """The lock is sound but no longer answers the spec (``lock --check``)."""
+
+    exit_code = 1
+
+
+class FetchError(EnvbuildError):
+    """A file can't be had: no network, gone, truncated, or not the bytes that were pinned.
+
+    Stages turn it into their own error; on its own it ends a build."""
+
+    exit_code = 6
+
+
+class BuildError(EnvbuildError):
+    """An image can't be composed from the plan."""
+
+    exit_code = 6
+
+
+class PublishError(EnvbuildError):
+    """An image can't be brought where it was asked to go."""
+
+    exit_code = 7
+
+
+class WorkspaceError(EnvbuildError):
+    """The workspace's records can't be read or written."""
+
+    exit_code = 8
+
+
+class RunError(EnvbuildError):
+    """A command can't be started in the image."""
+
+    exit_code = 9

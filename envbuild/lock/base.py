@@ -1,0 +1,120 @@
+"""What a resolver is. One file each; third parties use the entry points ``envbuild.resolvers``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Protocol
+
+from envbuild.lock.model import Base, CondaPin, PipPin, PythonPin
+from envbuild.platforms import Platform
+from envbuild.spec.model import BaseSpec, CondaSpec, PipSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Upgrade:
+    """Which pins a resolver may leave behind: all, or those of the named packages, or none."""
+
+    everything: bool = False
+    packages: frozenset[str] = frozenset()
+
+    def allows(self, name: str) -> bool:
+        return self.everything or name in self.packages
+
+
+KEEP = Upgrade()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipTarget:
+    """What distribution files must fit."""
+
+    platform: Platform
+    python: str
+    """Full version, ``3.13.5``."""
+    glibc: str
+    """Of the base, ``2.41``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CondaTarget:
+    """One platform to solve for, with conda's virtual packages (name to version; ``__glibc``: ``2.41``)."""
+
+    platform: Platform
+    virtual_packages: Mapping[str, str]
+
+
+class PipResolver(Protocol):
+    """Turns requirements into one file per distribution."""
+
+    name: str
+
+    def version(self) -> str: ...
+
+    def resolve(
+        self,
+        spec: PipSpec,
+        target: PipTarget,
+        *,
+        preferred: Sequence[PipPin] = (),
+        upgrade: Upgrade = KEEP,
+        provided: Mapping[str, str] | None = None,
+        as_of: date | None = None,
+        offline: bool = False,
+    ) -> tuple[PipPin, ...]:
+        """Pins sorted by name. ``preferred`` pins are kept where the spec allows it. ``provided`` are
+        distributions (normalised name to version) that conda already installs: they constrain the
+        result and are left out of it. Raises ``ResolveError`` with the resolver's own reason."""
+
+
+class CondaResolver(Protocol):
+    """Turns match specs into packages, for several platforms at once."""
+
+    name: str
+
+    def version(self) -> str: ...
+
+    def resolve(
+        self,
+        spec: CondaSpec,
+        targets: Sequence[CondaTarget],
+        *,
+        preferred: Mapping[Platform, Sequence[CondaPin]] | None = None,
+        upgrade: Upgrade = KEEP,
+        as_of: date | None = None,
+        offline: bool = False,
+    ) -> dict[Platform, tuple[CondaPin, ...]]:
+        """Pins sorted by name. Raises ``ResolveError``: unsatisfiable (with the solver's reason),
+        unknown channel, unknown package."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResolvedBase:
+    """A base and the python it brings, if any."""
+
+    base: Base
+    python: PythonPin | None
+
+
+class BaseResolver(Protocol):
+    """Turns a base as described into a base by digest or by hashes."""
+
+    name: str
+
+    def accepts(self, spec: BaseSpec) -> bool: ...
+
+    def resolve(
+        self,
+        spec: BaseSpec,
+        platform: Platform,
+        *,
+        with_python: bool,
+        preferred: Base | None = None,
+        upgrade: Upgrade = KEEP,
+        as_of: date | None = None,
+        offline: bool = False,
+    ) -> ResolvedBase:
+        """``with_python``: the base must bring a python (no conda does). ``preferred`` is what the
+        present lock says: it is kept as it is where it answers ``spec`` and ``upgrade`` doesn't
+        name it."""

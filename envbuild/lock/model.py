@@ -1,0 +1,144 @@
+"""All pins for all platforms: what ``lockfiles/<name>/`` says, as frozen values.
+
+Identity is computed in ``envbuild.lock.identity`` from these; reading and writing is in ``envbuild.lock.files``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from envbuild.platforms import Platform
+
+LOCK_FORMAT = 1
+"""Version of ``envbuild.lock`` this envbuild writes; a reader refuses a newer one by name."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class DebianPin:
+    """One .deb. ``file`` is its path below the archive's root (``pool/main/…``); ``archive`` names that
+    root (``debian`` or ``debian-security``), whose address is a setting of the machine."""
+
+    name: str
+    version: str
+    architecture: str
+    archive: str
+    file: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DebianBase:
+    """A base composed from Debian packages: the closure, sorted by name."""
+
+    suite: str
+    packages: tuple[DebianPin, ...]
+    glibc: str
+    """``2.41``: sets conda's ``__glibc`` and the manylinux tag."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageBase:
+    """A base taken by digest. ``digest`` is of the single-platform manifest; ``reference`` is the fully
+    qualified name without digest (``docker.io/library/debian:trixie-slim``) or ``oci:DIR`` as written."""
+
+    reference: str
+    digest: str
+    index_digest: str | None = None
+    glibc: str | None = None
+    layers: int = 0
+    """How many layers it has; our own budget is what is left."""
+    diff_ids: tuple[str, ...] = ()
+
+
+Base = DebianBase | ImageBase
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PythonPin:
+    """The interpreter: its full version, who brings it, and its path in the image."""
+
+    version: str
+    provider: str
+    """``debian``, ``image`` or ``conda``."""
+    executable: str
+
+    @property
+    def short(self) -> str:
+        """``3.13``."""
+        return ".".join(self.version.split(".")[:2])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class CondaPin:
+    """One conda package. ``url`` has no credential. ``sha256`` and ``md5`` are bare hex."""
+
+    name: str
+    version: str
+    build: str
+    subdir: str
+    url: str
+    size: int
+    sha256: str
+    md5: str
+    depends: tuple[str, ...] = ()
+    constrains: tuple[str, ...] = ()
+    noarch: str | None = None
+    """``python``, ``generic`` or None."""
+    channel: str = ""
+    build_number: int = 0
+    timestamp: int | None = None
+    """Milliseconds since the epoch, as the channel says."""
+    python_site_packages_path: str | None = None
+
+    @property
+    def file(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class PipPin:
+    """One Python distribution file. ``name`` is normalised (PEP 503)."""
+
+    name: str
+    version: str
+    file: str
+    """``numpy-2.3.5-cp313-cp313-manylinux_2_27_x86_64.manylinux_2_28_x86_64.whl`` or an sdist's name."""
+    size: int
+    sha256: str
+    url: str | None = None
+    """Only for a direct reference (``pkg @ url``); an index's address is a setting of the machine."""
+    via: tuple[str, ...] = ()
+    """Names of the distributions, or ``-r file`` origins, that asked for it; information only."""
+
+    @property
+    def is_wheel(self) -> bool:
+        return self.file.endswith(".whl")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlatformLock:
+    """The pins of one platform, each tuple sorted by name."""
+
+    platform: Platform
+    base: Base
+    python: PythonPin | None
+    conda: tuple[CondaPin, ...] = ()
+    pip: tuple[PipPin, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lock:
+    """A whole lock. ``toolchain`` has the interpreters needed to compile byte code for a platform on a
+    machine of another architecture, where no platform of the lock provides it."""
+
+    definition: str
+    """The definition digest that this lock answers."""
+    platforms: tuple[PlatformLock, ...]
+    bytecode: bool = True
+    toolchain: tuple[PlatformLock, ...] = ()
+    engines: tuple[tuple[str, str], ...] = field(default=())
+    """Resolvers and their versions; information only."""
+
+    def platform(self, platform: Platform) -> PlatformLock | None:
+        return next((each for each in self.platforms if each.platform == platform), None)

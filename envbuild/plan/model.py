@@ -1,0 +1,109 @@
+"""The ordered, typed steps from the lock of one platform to an image.
+
+Both engines read the same plan: the native composer turns each artifact into a cached segment and each
+planned layer into a blob; a Dockerfile is rendered from the very same values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from envbuild.lock.model import Base, CondaPin, DebianPin, PipPin, PlatformLock, PythonPin
+from envbuild.platforms import Platform
+
+
+class ArtifactKind(str, Enum):
+    """What an artifact is; each kind has one source in ``compose``."""
+
+    DEBIAN = "debian"
+    CONDA = "conda"
+    WHEEL = "wheel"
+    GENERATED = "generated"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneratedFile:
+    """A file, directory or symlink that envbuild itself writes. ``path`` has no leading slash."""
+
+    path: str
+    content: bytes = b""
+    mode: int = 0o644
+    target: str | None = None
+    """Set: a symlink to it."""
+    directory: bool = False
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artifact:
+    """One thing that is installed as a whole.
+
+    ``sha256`` (bare hex) is of the artifact's own bytes, or of the canonical form of generated files.
+    ``size`` is in bytes, compressed, as the lock says.
+    """
+
+    kind: ArtifactKind
+    name: str
+    version: str
+    sha256: str
+    size: int
+    pin: DebianPin | CondaPin | PipPin | None = None
+    files: tuple[GeneratedFile, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedLayer:
+    """A layer to be: artifacts in the order their entries are written."""
+
+    name: str
+    """``base``, ``python``, ``numpy``, ``bucket-03``, ``settings``…: for people; not part of the bytes."""
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageConfig:
+    """The runtime part of the OCI image config. Mappings are sorted pairs."""
+
+    env: tuple[tuple[str, str], ...]
+    user: str
+    cmd: tuple[str, ...]
+    entrypoint: tuple[str, ...] = ()
+    working_dir: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    exposed_ports: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interpreter:
+    """The python that byte code is compiled with: its pin, and the lock it can be unpacked from.
+
+    ``lock`` is of a platform whose programs this machine runs; its python has the same version."""
+
+    python: PythonPin
+    lock: PlatformLock
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """Everything an engine needs, and nothing that could differ between two machines but ``interpreter``."""
+
+    platform: Platform
+    lock_digest: str
+    definition_digest: str
+    level: str
+    base: Base
+    python: PythonPin | None
+    layers: tuple[PlannedLayer, ...]
+    config: ImageConfig
+    bytecode: bool
+    interpreter: Interpreter | None
+    created: int = 0
+    """Seconds since the epoch: SOURCE_DATE_EPOCH, or 0."""
+    compression: str = "gzip"
+    """``gzip`` or ``zstd``."""
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        return tuple(artifact for layer in self.layers for artifact in layer.artifacts)

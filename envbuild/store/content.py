@@ -1,0 +1,100 @@
+"""The local content-addressed store: files named by the digest of their bytes, written atomically.
+
+Layout below the root (``$XDG_CACHE_HOME/envbuild``)::
+
+    blobs/sha256/<hex>      image blobs: layers, configs, manifests, indexes
+    artifacts/<hex>         downloads by SHA-256: .deb files, conda packages
+    segments/…              compressed tar segments, one an artifact   (envbuild.store.segments)
+    images/…                lock digest → image                        (envbuild.store.images)
+    metadata/<area>/        package indexes, by area; may be lost at any time
+    rootfs/<key>/           unpacked root file systems
+    scratch/                temporary files of builds under way
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from envbuild.digest import CHUNK, digest_file
+from envbuild.errors import BuildError
+
+
+class Store:
+    """A store in a directory, made when first written to. Safe for several processes at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def directory(self, area: str) -> Path:
+        """The directory ``root/area``, made if need be (``metadata/debian``, ``rootfs``…)."""
+        path = self.root / area
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A new empty directory on the store's file system, removed with all it holds on leaving."""
+        path = Path(tempfile.mkdtemp(prefix="build-", dir=self.directory("scratch")))
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def blob(self, digest: str) -> Path:
+        """Where the blob ``sha256:<hex>`` is or would be."""
+        return self.root / "blobs" / "sha256" / digest.removeprefix("sha256:")
+
+    def has_blob(self, digest: str) -> bool:
+        return self.blob(digest).is_file()
+
+    def add_blob(self, data: bytes) -> str:
+        """Stores a small blob (a manifest, a config) and returns its digest."""
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        path = self.blob(digest)
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self.scratch() as directory:
+                part = directory / "part"
+                part.write_bytes(data)
+                commit_file(part, path)
+        return digest
+
+    def artifact(self, sha256: str) -> Path:
+        """Where the download with this SHA-256 (bare hex) is or would be."""
+        return self.root / "artifacts" / sha256
+
+    def verified_artifact(self, sha256: str) -> Path | None:
+        """The download, if it is there and its bytes still hash to its name; a damaged one is removed."""
+        path = self.artifact(sha256)
+        if not path.is_file():
+            return None
+        if digest_file(path) != f"sha256:{sha256}":
+            path.unlink(missing_ok=True)
+            return None
+        return path
+
+
+def commit_file(part: Path, path: Path) -> None:
+    """Makes ``part``, complete and on the same file system, the file ``path``: synced, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise BuildError(
+            f"can't write {path}: {error.strerror}",
+            hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
+        ) from error
+
+
+def copy_stream(source: Path, sink: Path) -> None:
+    """Copies a file in constant memory."""
+    with source.open("rb") as reader, sink.open("wb") as writer:
+        shutil.copyfileobj(reader, writer, CHUNK)
