@@ -1,6 +1,6 @@
 """All pins for all platforms: what ``lockfiles/<name>/`` says, as frozen values.
 
-Identity is computed in ``envbuild.lock.identity`` from these; reading and writing is in ``envbuild.lock.files``.
+Identity is computed in ``envbuild.lock.identity`` from these; ``envbuild.lock.files`` reads and writes them.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def commit_file(part: Path, path: Path) -> None:
     try:
         with part.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(part, path)
+        part.replace(path)
     except OSError as error:
         raise BuildError(
             f"can't write {path}: {error.strerror}",
