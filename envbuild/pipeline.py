@@ -7,8 +7,8 @@ from datetime import date
 from pathlib import Path
 
 from envbuild.lock.model import Lock
-from envbuild.platforms import Platform
 from envbuild.plan.model import Plan
+from envbuild.platforms import Platform
 from envbuild.progress import Progress
 from envbuild.publish.base import Image
 from envbuild.settings import Settings

@@ -1,0 +1,1 @@
+"""Resolves bases made of Debian packages."""

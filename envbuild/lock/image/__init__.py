@@ -1,0 +1,1 @@
+"""Resolves bases that are images, by digest."""

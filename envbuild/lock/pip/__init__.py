@@ -1,0 +1,1 @@
+"""Resolves and reads back Python distribution pins."""
