@@ -1,1 +1,1 @@
-"""cli"""
+"""The command line: a thin layer that parses, calls the pipeline, and shows."""

@@ -1,1 +1,1 @@
-"""compose"""
+"""From a plan to layers and manifests, without a daemon."""

@@ -1,1 +1,1 @@
-"""engines"""
+"""What turns a plan into an image."""

@@ -1,1 +1,1 @@
-"""fetch"""
+"""Gets files from elsewhere, verified."""

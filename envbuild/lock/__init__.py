@@ -1,1 +1,1 @@
-"""lock"""
+"""From a spec to pins: resolvers, the lock's files, its identity."""

@@ -1,1 +1,1 @@
-"""plan"""
+"""From a lock to ordered, typed steps."""

@@ -1,1 +1,1 @@
-"""publish"""
+"""Brings images from the store to where they are wanted."""

@@ -1,1 +1,1 @@
-"""run"""
+"""Starts a command in an image."""

@@ -1,1 +1,1 @@
-"""spec"""
+"""What was asked for: reads people's files into :class:`envbuild.spec.model.Spec`."""

@@ -1,1 +1,1 @@
-"""store"""
+"""The local content-addressed store."""
