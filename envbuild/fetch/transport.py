@@ -1,0 +1,236 @@
+"""One request to one address: HTTP(S) or ``file:``, with this machine's CA, proxies and netrc.
+
+Redirects are followed here and not by httpx, because each hop has to be judged: none may leave TLS, and
+none may take credentials to another host or end at a ``file:`` address.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+from envbuild.digest import CHUNK
+from envbuild.errors import FetchError
+from envbuild.fetch.address import Credentials, Netrc, local_path, same_host, shown, split_credentials
+from envbuild.fetch.failure import Refused
+
+if TYPE_CHECKING:
+    import httpx
+
+REDIRECTS = 10
+"""Hops followed before an address counts as a loop."""
+
+CONNECT_SECONDS = 15.0
+READ_SECONDS = 60.0
+"""Silence after which a connection counts as dead; not a limit for a whole download."""
+
+_LONGEST_WAIT = 30.0
+"""Seconds; a server's Retry-After beyond this is not waited for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """A server's answer whose body has yet to be read. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: Iterator[bytes]
+
+
+class Transport:
+    """Makes requests. Thread safe; the HTTP client is made at the first one that needs it."""
+
+    def __init__(
+        self, *, ca_bundle: Path | None, parallel: int, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self._environ = os.environ if environ is None else environ
+        self._ca_bundle = ca_bundle
+        self._parallel = parallel
+        self._netrc = Netrc(self._environ)
+        self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
+
+    def close(self) -> None:
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    @contextmanager
+    def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Answer]:
+        """The answer of ``url``: status 200, or 304 where ``headers`` are conditional.
+
+        Raises ``Refused`` for every other one, also while the body is read."""
+        try:
+            path = local_path(url)
+            bare, credentials = split_credentials(url)
+        except ValueError as error:
+            raise Refused(f"not a usable address: {error}") from error
+        if path is not None:
+            with _open_file(path) as answer:
+                yield answer
+            return
+        with self._get_http(bare, credentials, dict(headers or {})) as answer:
+            yield answer
+
+    @contextmanager
+    def _get_http(self, url: str, given: Credentials | None, headers: dict[str, str]) -> Iterator[Answer]:
+        import httpx
+
+        client = self._http()
+        origin = url
+        try:
+            for _ in range(REDIRECTS + 1):
+                if urlsplit(url).scheme not in ("http", "https"):
+                    raise Refused(f"not an address of http, https or file: {shown(url)}")
+                credentials = self._netrc.credentials(url)
+                if given is not None and same_host(origin, url):
+                    credentials = given
+                auth = httpx.BasicAuth(credentials.user, credentials.password) if credentials else None
+                # Without an explicit None, httpx would take credentials from nowhere either: the address
+                # it is given has none.
+                with client.stream("GET", url, headers=headers, auth=auth) as response:
+                    if response.is_redirect:
+                        url = self._hop(url, response.headers["location"])
+                        continue
+                    _check(response, authenticated=credentials is not None)
+                    yield Answer(
+                        status=response.status_code,
+                        headers={name.lower(): value for name, value in response.headers.items()},
+                        chunks=response.iter_raw(CHUNK),
+                    )
+                    return
+            raise Refused(f"more than {REDIRECTS} redirects")
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            raise _refusal(error) from error
+
+    def _hop(self, url: str, location: str) -> str:
+        try:
+            target, _ = split_credentials(urljoin(url, location))
+            scheme = urlsplit(target).scheme
+        except ValueError as error:
+            raise Refused("redirected to something that is no address") from error
+        if scheme not in ("http", "https") or (scheme == "http" and urlsplit(url).scheme == "https"):
+            raise Refused(f"redirected from {urlsplit(url).scheme} to {shown(target)}, which isn't safe")
+        return target
+
+    def _http(self) -> httpx.Client:
+        import httpx
+
+        with self._lock:
+            if self._client is None:
+                limits = httpx.Limits(
+                    max_connections=self._parallel, max_keepalive_connections=self._parallel
+                )
+                try:
+                    self._client = httpx.Client(
+                        verify=self._tls(),
+                        timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=None),
+                        limits=limits,
+                        headers={"user-agent": "envbuild", "accept-encoding": "identity"},
+                    )
+                except (ImportError, ValueError, httpx.InvalidURL) as error:
+                    raise FetchError(
+                        f"the proxy settings can't be used: {type(error).__name__}",
+                        hint="look at HTTP_PROXY, HTTPS_PROXY and ALL_PROXY; http(s):// proxies work",
+                    ) from error
+            return self._client
+
+    def _tls(self) -> ssl.SSLContext:
+        """TLS that trusts the given CA bundle, else SSL_CERT_FILE, REQUESTS_CA_BUNDLE, the system."""
+        bundle = self._ca_bundle
+        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+            if bundle is None and self._environ.get(name):
+                bundle = Path(self._environ[name])
+        try:
+            if bundle is not None:
+                folder = bundle.is_dir()
+                return ssl.create_default_context(
+                    cafile=None if folder else str(bundle), capath=str(bundle) if folder else None
+                )
+            paths = ssl.get_default_verify_paths()
+            if paths.cafile is None and paths.capath is None:
+                # A Python that knows no system store (python.org's on macOS): httpx's own bundle.
+                import certifi
+
+                return ssl.create_default_context(cafile=certifi.where())
+            return ssl.create_default_context()
+        except OSError as error:
+            raise FetchError(
+                f"the CA bundle {bundle} can't be used: {error.strerror or error}",
+                hint="set SSL_CERT_FILE to a file of PEM certificates",
+            ) from error
+
+
+@contextmanager
+def _open_file(path: Path) -> Iterator[Answer]:
+    try:
+        file = path.open("rb", buffering=0)
+    except FileNotFoundError as error:
+        raise Refused("no such file", gone=True) from error
+    except OSError as error:
+        raise Refused(error.strerror or "can't be opened") from error
+    with file:
+        yield Answer(status=200, headers={}, chunks=iter(lambda: file.read(CHUNK), b""))
+
+
+def _check(response: httpx.Response, *, authenticated: bool) -> None:
+    """Returns for 200 and 304; raises ``Refused`` for all else."""
+    status = response.status_code
+    if status in (200, 304):
+        return
+    reason = f"HTTP {status} {response.reason_phrase}".rstrip()
+    if status in (401, 403, 407):
+        what = "were not accepted" if authenticated else "are missing, or it isn't for you"
+        hint = (
+            f"credentials {what}; they are taken from netrc" if status != 407 else "the proxy wants a login"
+        )
+        raise Refused(reason, hint=hint)
+    busy = status in (408, 429) or status >= 500
+    raise Refused(
+        reason,
+        retry=busy,
+        gone=status in (404, 410),
+        unreachable=busy,
+        after=_retry_after(response.headers.get("retry-after")),
+    )
+
+
+def _retry_after(text: str | None) -> float | None:
+    if text is None or not text.isascii() or not text.isdigit():
+        return None
+    return min(float(text), _LONGEST_WAIT)
+
+
+def _refusal(error: Exception) -> Refused:
+    """What an exception of httpx means. Its own text is kept only where it can't hold an address."""
+    import httpx
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return Refused(
+                f"its TLS certificate is not trusted: {cause.verify_message}",
+                hint="set SSL_CERT_FILE to your organisation's CA bundle",
+            )
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, httpx.ConnectTimeout):
+        return Refused(f"no connection within {CONNECT_SECONDS:.0f} s", retry=True, unreachable=True)
+    if isinstance(error, httpx.TimeoutException):
+        return Refused(f"silent for {READ_SECONDS:.0f} s", retry=True, unreachable=True)
+    if isinstance(error, httpx.ProxyError):
+        return Refused(f"the proxy failed: {error}", retry=True, unreachable=True)
+    if isinstance(error, httpx.ConnectError):
+        return Refused(f"no connection: {error}", retry=True, unreachable=True)
+    if isinstance(error, httpx.RemoteProtocolError):
+        return Refused("the connection ended before the file did", retry=True, unreachable=True)
+    if isinstance(error, httpx.TransportError):
+        return Refused(f"the connection broke: {type(error).__name__}", retry=True, unreachable=True)
+    return Refused(f"not a usable address: {type(error).__name__}")
