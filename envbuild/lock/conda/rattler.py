@@ -1,0 +1,235 @@
+"""The default conda resolver: rattler's gateway and solver, embedded; no conda is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import json
+import logging
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from envbuild.errors import ResolveError
+from envbuild.lock.base import KEEP, CondaTarget, Upgrade
+from envbuild.lock.conda.channels import ChannelNames, hide_credentials, split_channel, without_credentials
+from envbuild.lock.conda.records import pin_of, record_of, split_depend, virtual_package
+from envbuild.lock.model import CondaPin
+from envbuild.platforms import Platform
+from envbuild.spec.model import CondaSpec
+
+if TYPE_CHECKING:
+    from rattler import Gateway, MatchSpec
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RattlerResolver:
+    """A :class:`envbuild.lock.base.CondaResolver`. ``cache_dir`` keeps the channels' metadata between
+    calls and is what an offline call answers from; credentials come from rattler's own auth file."""
+
+    cache_dir: Path
+    channel_names: ChannelNames = ChannelNames()
+    retries: int = 3
+    name: str = "rattler"
+
+    def version(self) -> str:
+        from importlib.metadata import version
+
+        return version("py-rattler")
+
+    def resolve(
+        self,
+        spec: CondaSpec,
+        targets: Sequence[CondaTarget],
+        *,
+        preferred: Mapping[Platform, Sequence[CondaPin]] | None = None,
+        upgrade: Upgrade = KEEP,
+        as_of: date | None = None,
+        offline: bool = False,
+    ) -> dict[Platform, tuple[CondaPin, ...]]:
+        """Pins of every target, sorted by name; all targets are solved at once over one gateway.
+
+        ``as_of`` includes that whole day (UTC); a package without a time stamp isn't taken then.
+        Raises ``ResolveError``: unsatisfiable (with the solver's reason), unknown channel or package,
+        a match spec that can't be read, no network.
+        """
+        channels = self.channel_names.of(spec)
+        specs = self._match_specs(spec)
+        gateway = self._gateway(offline)
+        before = None
+        if as_of is not None:
+            midnight = datetime.combine(as_of + timedelta(days=1), time.min, tzinfo=timezone.utc)
+            before = midnight - timedelta(milliseconds=1)
+
+        async def solve_all() -> list[tuple[CondaPin, ...]]:
+            return list(
+                await asyncio.gather(
+                    *(
+                        self._solve(
+                            gateway, channels, specs, target, _kept(preferred, target, upgrade, before), before
+                        )
+                        for target in targets
+                    )
+                )
+            )
+
+        try:
+            solved = _run(solve_all())
+        except ResolveError as error:
+            if offline and error.hint is None:
+                raise ResolveError(error.message, hint="drop --offline to ask the channels") from error
+            raise
+        return {target.platform: pins for target, pins in zip(targets, solved, strict=True)}
+
+    def _gateway(self, offline: bool) -> Gateway:
+        from rattler import Gateway
+        from rattler.networking import Client
+        from rattler.repo_data.gateway import SourceConfig
+
+        self.cache_dir.mkdir(parents=True, exist_ok=True)
+        return Gateway(
+            cache_dir=self.cache_dir,
+            default_config=SourceConfig(cache_action="force-cache-only" if offline else "cache-or-fetch"),
+            client=Client.default_client(max_retries=0 if offline else self.retries),
+        )
+
+    def _match_specs(self, spec: CondaSpec) -> list[MatchSpec]:
+        from rattler import MatchSpec
+        from rattler.exceptions import InvalidChannelError, InvalidMatchSpecError
+
+        specs, problems = [], []
+        for written, dependency in zip(spec.dependencies, self.channel_names.dependencies(spec), strict=True):
+            try:
+                specs.append(MatchSpec(dependency, strict=False))
+            except (InvalidMatchSpecError, InvalidChannelError) as error:
+                problems.append(f"conda dependency {hide_credentials(written)!r}: {hide_credentials(str(error))}")
+        if problems:
+            raise ResolveError("\n".join(problems), hint="see conda's match specifications")
+        return specs
+
+    async def _solve(
+        self,
+        gateway: Gateway,
+        channels: Sequence[str],
+        specs: Sequence[MatchSpec],
+        target: CondaTarget,
+        kept: Sequence[CondaPin],
+        before: datetime | None,
+    ) -> tuple[CondaPin, ...]:
+        from rattler import Channel, solve
+        from rattler.channel import ChannelPriority
+        from rattler.exceptions import FetchRepoDataError, GatewayError, SolverError
+
+        subdir = target.platform.subdir
+        try:
+            records = await solve(
+                sources=[Channel(each) for each in channels],
+                specs=list(specs),
+                gateway=gateway,
+                platforms=[subdir, "noarch"],  # type: ignore[list-item]
+                locked_packages=[record_of(pin) for pin in kept],
+                virtual_packages=[
+                    virtual_package(name, version) for name, version in target.virtual_packages.items()
+                ],
+                channel_priority=ChannelPriority.Strict,
+                exclude_newer=before,
+                channel_relations="disabled",
+            )
+        except SolverError as error:
+            unknown = await self._unknown(gateway, channels, specs, subdir)
+            if unknown:
+                raise ResolveError(
+                    "\n".join(unknown),
+                    hint="correct the name, or add the channel that has the package",
+                ) from error
+            reason = hide_credentials(str(error), channels).strip()
+            hint = "loosen one of the named requirements" + (
+                ", or take a later --as-of" if before is not None else ""
+            )
+            raise ResolveError(f"no conda packages for {subdir} fit together:\n{reason}", hint=hint) from error
+        except (GatewayError, FetchRepoDataError) as error:
+            raise _unreachable(str(error), channels) from error
+        return tuple(sorted((pin_of(json.loads(record.to_json())) for record in records), key=lambda p: p.name))
+
+    async def _unknown(
+        self, gateway: Gateway, channels: Sequence[str], specs: Sequence[MatchSpec], subdir: str
+    ) -> list[str]:
+        """One line for each requirement whose name no channel has, with near names."""
+        from rattler import Channel
+        from rattler.exceptions import FetchRepoDataError, GatewayError
+
+        try:
+            found = await gateway.names([Channel(each) for each in channels], [subdir, "noarch"])  # type: ignore[list-item]
+        except (GatewayError, FetchRepoDataError):
+            return []
+        names = {each.normalized for each in found}
+        lines = []
+        for spec in specs:
+            wanted = _name(spec)
+            if wanted in names or wanted.startswith("__"):
+                continue
+            near = difflib.get_close_matches(wanted, names, n=1)
+            where = ", ".join(without_credentials(each) for each in channels)
+            guess = f"; did you mean {near[0]}?" if near else ""
+            lines.append(f"no conda package is named {wanted!r} in {where} for {subdir}{guess}")
+        return lines
+
+
+def _name(spec: MatchSpec) -> str:
+    return split_depend(split_channel(str(spec))[1])[0].lower()
+
+
+def _kept(
+    preferred: Mapping[Platform, Sequence[CondaPin]] | None,
+    target: CondaTarget,
+    upgrade: Upgrade,
+    before: datetime | None,
+) -> list[CondaPin]:
+    """The pins to prefer: those that no upgrade names and that ``as_of`` still allows."""
+    limit = before.timestamp() * 1000 if before is not None else None
+    return [
+        pin
+        for pin in (preferred or {}).get(target.platform, ())
+        if not upgrade.allows(pin.name)
+        and (limit is None or (pin.timestamp is not None and pin.timestamp <= limit))
+    ]
+
+
+def _unreachable(reason: str, channels: Sequence[str]) -> ResolveError:
+    """The error for a channel that did not answer, or that isn't one."""
+    asked = next((each for each in channels if each in reason), None)
+    where = without_credentials(asked) if asked else ", ".join(map(without_credentials, channels))
+    clean = hide_credentials(reason, channels).strip()
+    if "no usable repodata cache" in reason:
+        return ResolveError(
+            f"conda channel {where} is not in the cache", hint="drop --offline once, so that it is fetched"
+        )
+    if "could not find subdir" in reason or "404 Not Found" in reason:
+        return ResolveError(
+            f"unknown conda channel {where}: {clean}", hint="check the channel's name or address"
+        )
+    if "401 Unauthorized" in reason or "403 Forbidden" in reason:
+        return ResolveError(
+            f"conda channel {where} refuses access: {clean}",
+            hint="log in with `rattler auth login` or `pixi auth login`, or set RATTLER_AUTH_FILE",
+        )
+    return ResolveError(
+        f"conda channel {where} does not answer: {clean}",
+        hint="check the network, or use --offline to answer from the cache",
+    )
+
+
+def _run(work: Coroutine[object, object, T]) -> T:
+    """Runs a coroutine to its end, also from a thread that already has an event loop (a notebook)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(asyncio.run, work).result()

@@ -1,0 +1,133 @@
+"""Conda packages as pins: from a channel's record and back to one that rattler can match."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from envbuild.errors import ResolveError
+from envbuild.lock.conda.channels import without_credentials
+from envbuild.lock.model import CondaPin
+
+if TYPE_CHECKING:
+    from rattler import GenericVirtualPackage, PackageRecord, RepoDataRecord
+
+_NAME = re.compile(r"\s*([A-Za-z0-9_.\-]+)\s*(.*?)\s*", re.DOTALL)
+_FILE = re.compile(r"[A-Za-z0-9_.!+\-]+\.(?:conda|tar\.bz2)")
+_HEX = re.compile(r"[0-9a-f]+")
+
+
+def pin_of(record: Mapping[str, Any]) -> CondaPin:
+    """The pin of a channel's record (a ``repodata.json`` entry with ``url`` and ``channel``).
+
+    Raises ``ResolveError`` for a record without SHA-256: such a package can't be pinned."""
+    name = str(record["name"])
+    url = without_credentials(str(record["url"]))
+    sha256 = str(record.get("sha256") or "").lower()
+    md5 = str(record.get("md5") or "").lower()
+    if len(sha256) != 64 or not _HEX.fullmatch(sha256):
+        raise ResolveError(
+            f"conda package {name}: the channel states no SHA-256 for {url}",
+            hint="ask the channel's owner to index it again",
+        )
+    if _FILE.fullmatch(url.rsplit("/", 1)[-1]) is None:
+        raise ResolveError(f"conda package {name}: not a conda package's address: {url}")
+    return CondaPin(
+        name=name,
+        version=str(record["version"]),
+        build=str(record["build"]),
+        build_number=int(record.get("build_number") or 0),
+        subdir=str(record["subdir"]),
+        url=url,
+        channel=url.rsplit("/", 2)[0],
+        size=int(record.get("size") or 0),
+        sha256=sha256,
+        md5=md5,
+        depends=normal_depends(record.get("depends") or ()),
+        constrains=tuple(sorted(record.get("constrains") or ())),
+        noarch=record.get("noarch") or None,
+        timestamp=record.get("timestamp"),
+        python_site_packages_path=record.get("python_site_packages_path"),
+    )
+
+
+def split_depend(depend: str) -> tuple[str, str]:
+    """``(name, the rest)`` of a match spec as packages state them: ``python >=3.9,<3.10.0a0 *_cpython``."""
+    found = _NAME.fullmatch(depend)
+    if found is None:
+        return depend.strip(), ""
+    return found.group(1), found.group(2)
+
+
+def normal_depends(depends: Iterable[str]) -> tuple[str, ...]:
+    """``depends`` sorted, each name once: several ranges of one name are joined by a comma.
+
+    It is what a ``conda-lock.yml`` can carry, which maps each name to one condition."""
+    joined: dict[str, list[str]] = {}
+    for depend in depends:
+        name, rest = split_depend(depend)
+        conditions = joined.setdefault(name, [])
+        if rest and rest != "*" and rest not in conditions:
+            conditions.append(rest)
+    return tuple(f"{name} {_join(conditions)}".strip() for name, conditions in sorted(joined.items()))
+
+
+def _join(conditions: list[str]) -> str:
+    if len(conditions) < 2:
+        return "".join(conditions)
+    versions, builds = [], []
+    for condition in conditions:
+        version, _, build = condition.partition(" ")
+        if version != "*":
+            versions.append(version)
+        if build.strip():
+            builds.append(build.strip())
+    # conda has no conjunction of builds; the narrowest is kept, which is what packages mean by two.
+    build = max(builds, key=len, default="")
+    return f"{','.join(versions) or '*'} {build}".strip()
+
+
+def record_of(pin: CondaPin) -> RepoDataRecord:
+    """The pin as a record that rattler's solver and match specs understand."""
+    from rattler import PackageRecord, RepoDataRecord
+
+    record = PackageRecord(
+        name=pin.name,
+        version=pin.version,
+        build=_build(pin.build),
+        build_number=pin.build_number,
+        subdir=pin.subdir,
+        noarch=pin.noarch,  # type: ignore[arg-type]
+        depends=list(pin.depends),
+        constrains=list(pin.constrains),
+        sha256=bytes.fromhex(pin.sha256),
+        md5=bytes.fromhex(pin.md5) if pin.md5 else None,
+        size=pin.size or None,
+        python_site_packages_path=pin.python_site_packages_path,
+    )
+    return RepoDataRecord(record, pin.file, pin.url, pin.channel)
+
+
+def virtual_record(name: str, version: str) -> PackageRecord:
+    """A virtual package as a record; ``version`` may hold a build string: ``1=x86_64``."""
+    from rattler import PackageRecord
+
+    number, _, build = version.partition("=")
+    return PackageRecord(
+        name=name, version=number or "0", build=_build(build or "0"), build_number=0, subdir="noarch"
+    )
+
+
+def virtual_package(name: str, version: str) -> GenericVirtualPackage:
+    """A virtual package for the solver; ``version`` may hold a build string: ``1=x86_64``."""
+    from rattler import GenericVirtualPackage, PackageName, Version
+
+    number, _, build = version.partition("=")
+    return GenericVirtualPackage(PackageName(name), Version(number or "0"), _build(build or "0"))
+
+
+def _build(text: str) -> Any:
+    from rattler.package import BuildString
+
+    return BuildString(text)

@@ -1,0 +1,135 @@
+"""Whether conda pins still answer a spec, offline; and what they bring to a platform."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+
+from envbuild.lock.base import CondaTarget
+from envbuild.lock.conda.channels import split_channel
+from envbuild.lock.conda.records import record_of, split_depend, virtual_record
+from envbuild.lock.model import CondaPin
+from envbuild.platforms import Platform
+from envbuild.spec.model import CondaSpec
+
+_DISTRIBUTIONS = {
+    "dask-core": "dask",
+    "jupyter_core": "jupyter-core",
+    "matplotlib-base": "matplotlib",
+    "numpy-base": "numpy",
+    "py-opencv": "opencv-python",
+    "py-xgboost": "xgboost",
+    "python-build": "build",
+    "python-flatbuffers": "flatbuffers",
+    "python-tzdata": "tzdata",
+    "python-xxhash": "xxhash",
+    "pytorch": "torch",
+    "tensorflow-base": "tensorflow",
+}
+"""Conda names whose distribution has another name; one with the same name needs no entry."""
+_LINUX = "5.10"
+"""The oldest kernel promised to packages: what conda-lock assumes too; a container's is its host's."""
+
+
+def unsatisfied_conda(
+    spec: CondaSpec, pins: Sequence[CondaPin], target: CondaTarget | None = None
+) -> list[str]:
+    """One line for each requirement of the spec, or of a pin, that no pin or virtual package meets.
+
+    Empty: the pins answer the spec. Needs no channel. ``channel::`` of a requirement is compared with
+    the end of the pin's channel. Without ``target``, virtual packages are taken as met.
+    """
+    from rattler import MatchSpec
+    from rattler.exceptions import InvalidChannelError, InvalidMatchSpecError
+
+    records = {pin.name: record_of(pin) for pin in pins}
+    by_name = {pin.name: pin for pin in pins}
+    virtual = {
+        name: virtual_record(name, version)
+        for name, version in (target.virtual_packages if target else {}).items()
+    }
+
+    def missing(condition: str) -> str | None:
+        channel, condition = split_channel(condition)
+        name = split_depend(condition)[0].lower()
+        try:
+            match = MatchSpec(condition, strict=False)
+        except (InvalidMatchSpecError, InvalidChannelError) as error:
+            return f"can't be read: {error}"
+        if name.startswith("__"):
+            if target is None or (name in virtual and match.matches(virtual[name])):
+                return None
+            return f"this platform has {name} {target.virtual_packages.get(name, 'not')}"
+        if name not in records:
+            return "is not in the lock"
+        pin = by_name[name]
+        if not match.matches(records[name]):
+            return f"the lock has {pin.version} {pin.build}"
+        if channel and pin.channel.rstrip("/").split("/")[-1] != channel.rstrip("/").split("/")[-1]:
+            return f"the lock has it from {pin.channel}"
+        return None
+
+    problems = []
+    for dependency in spec.dependencies:
+        reason = missing(dependency)
+        if reason:
+            problems.append(f"conda requirement {dependency}: {reason}")
+    for pin in sorted(pins, key=lambda pin: pin.name):
+        for depend in pin.depends:
+            reason = missing(depend)
+            if reason:
+                problems.append(f"conda package {pin.name} {pin.version} needs {depend}: {reason}")
+        for constraint in pin.constrains:
+            name = split_depend(constraint)[0]
+            if name in records:
+                reason = missing(constraint)
+                if reason:
+                    problems.append(
+                        f"conda package {pin.name} {pin.version} allows only {constraint}: {reason}"
+                    )
+    return problems
+
+
+def provided_distributions(pins: Iterable[CondaPin]) -> dict[str, str]:
+    """The Python distributions (normalised name to version) that conda packages bring.
+
+    A package that depends on python is taken for the distribution of the same name, but for a few known
+    to be called otherwise. conda-lock's own mapping is only to be had online, so it isn't asked; a
+    package under another name is installed twice then, never missing.
+    """
+    from packaging.utils import canonicalize_name
+    from packaging.version import InvalidVersion, Version
+
+    provided: dict[str, str] = {}
+    for pin in pins:
+        if not any(split_depend(depend)[0] == "python" for depend in pin.depends):
+            continue
+        try:
+            Version(pin.version)
+        except InvalidVersion:
+            continue
+        name = str(canonicalize_name(_DISTRIBUTIONS.get(pin.name, pin.name)))
+        if name not in ("python-abi", "python"):
+            provided.setdefault(name, pin.version)
+    return dict(sorted(provided.items()))
+
+
+def virtual_packages(
+    glibc: str | None, platform: Platform, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Conda's virtual packages of an image whose base has this glibc, name to version.
+
+    ``__archspec`` has its build string behind ``=``. ``__cuda`` is there only where
+    ``CONDA_OVERRIDE_CUDA`` says so: it is a property of the machines an image will run on.
+    """
+    environ = os.environ if environ is None else environ
+    packages = {
+        "__archspec": f"1={platform.machine}",
+        "__linux": _LINUX,
+        "__unix": "0",
+    }
+    if glibc:
+        packages["__glibc"] = glibc
+    if environ.get("CONDA_OVERRIDE_CUDA"):
+        packages["__cuda"] = environ["CONDA_OVERRIDE_CUDA"]
+    return dict(sorted(packages.items()))
