@@ -1,0 +1,95 @@
+"""How uv is called: its executable, its environment, the platform's name, and its words cleaned."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping
+
+from envbuild.errors import ResolveError, UsageError
+from envbuild.platforms import Platform
+
+_GLIBCS = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
+"""Minor versions of glibc 2 that uv has a platform for; a newer base loads what is made for the newest."""
+
+_KEPT = re.compile(
+    r"UV_(?:INDEX(?:_.*)?|DEFAULT_INDEX|EXTRA_INDEX_URL|FIND_LINKS|KEYRING_PROVIDER|CREDENTIALS_DIR"
+    r"|CACHE_DIR|NO_CACHE|OFFLINE|HTTP_.*|REQUEST_TIMEOUT|NATIVE_TLS|SYSTEM_CERTS|INSECURE_HOST"
+    r"|CONCURRENT_.*|CONFIG_FILE|NO_CONFIG)"
+)
+"""uv's settings about this machine. All others could change what a lock says, so they stay out."""
+
+_USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
+_QUERY = re.compile(r"(https?://[^\s?#`'\"]+)\?[^\s`'\")]+")
+_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+
+
+def find_uv() -> str:
+    """The path of the uv executable that the ``uv`` distribution brought."""
+    import uv
+
+    try:
+        return str(uv.find_uv_bin())
+    except FileNotFoundError as error:
+        raise UsageError("the uv executable isn't there", hint="reinstall the package uv") from error
+
+
+def glibc_minor(glibc: str) -> int:
+    """The newest minor version of glibc 2 that uv knows and that ``glibc`` (``2.41``) can load."""
+    match = re.match(r"2\.(\d+)", glibc)
+    if match is None or int(match[1]) < _GLIBCS[0]:
+        raise ResolveError(
+            f"glibc {glibc} of the base is older than any that wheels are made for",
+            hint="take a base with glibc 2.17 or newer (musl-based images have none)",
+        )
+    return max(each for each in _GLIBCS if each <= int(match[1]))
+
+
+def uv_platform(platform: Platform, glibc: str) -> str:
+    """uv's name of the target: ``x86_64-manylinux_2_40``."""
+    return f"{platform.machine}-manylinux_2_{glibc_minor(glibc)}"
+
+
+def uv_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a uv process: this machine's index, cache, proxy and certificate settings, and
+    nothing that would change a result. ``PIP_INDEX_URL`` and ``PIP_CERT`` count where uv has none."""
+    kept = {
+        key: value
+        for key, value in env.items()
+        if not key.startswith(("UV_", "PYTHON", "VIRTUAL_ENV", "CONDA_")) or _KEPT.fullmatch(key)
+    }
+    if not any(key in kept for key in ("UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_CONFIG_FILE")) and env.get(
+        "PIP_INDEX_URL"
+    ):
+        kept["UV_DEFAULT_INDEX"] = env["PIP_INDEX_URL"]
+    if not env.get("SSL_CERT_FILE") and env.get("PIP_CERT"):
+        kept["SSL_CERT_FILE"] = env["PIP_CERT"]
+    kept["UV_PYTHON_DOWNLOADS"] = "never"
+    kept["UV_NO_PROGRESS"] = "1"
+    kept["NO_COLOR"] = "1"
+    return kept
+
+
+def python_options() -> list[str]:
+    """The interpreter uv asks: this one. Looking for one takes uv longer than resolving does."""
+    return ["--python", sys.executable]
+
+
+def expand(text: str, env: Mapping[str, str]) -> str:
+    """``text`` with ``${VAR}`` replaced, as pip does; unset variables stay as written."""
+    return _VARIABLE.sub(lambda match: env.get(match[1]) or match[0], text)
+
+
+def secrets(texts: Iterable[str], env: Mapping[str, str]) -> tuple[str, ...]:
+    """The values of the variables that ``texts`` refer to: none of them may be shown."""
+    names = {name for text in texts for name in _VARIABLE.findall(text)}
+    values = {env[name] for name in names if len(env.get(name, "")) > 2}
+    return tuple(sorted(values, key=len, reverse=True))
+
+
+def clean(text: str, hidden: Iterable[str] = ()) -> str:
+    """What a tool said, without user names, passwords, tokens and query strings of addresses."""
+    text = _QUERY.sub(r"\1", _USERINFO.sub("", text))
+    for value in hidden:
+        text = text.replace(value, "***")
+    return text.strip()

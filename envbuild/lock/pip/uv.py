@@ -1,0 +1,283 @@
+"""Resolves with ``uv pip compile``: for the target's platform, python and glibc, not this machine's."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from envbuild.errors import ResolveError
+from envbuild.lock.base import KEEP, PipTarget, Upgrade
+from envbuild.lock.model import PipPin
+from envbuild.lock.pip.choice import FileChoice
+from envbuild.lock.pip.command import (
+    clean,
+    expand,
+    find_uv,
+    python_options,
+    secrets,
+    uv_environment,
+    uv_platform,
+)
+from envbuild.lock.pip.provided import write_provided
+from envbuild.lock.pip.pylock import Resolved, dump_preferences, load_pylock
+from envbuild.lock.pip.runner import Completed, Runner, SubprocessRunner
+from envbuild.lock.pip.via import load_via
+from envbuild.spec.model import PipRequirement, PipSpec
+
+_TAKEN = {"--index-url", "--extra-index-url", "--find-links", "--no-index", "--no-binary", "--only-binary"}
+
+
+class UvResolver:
+    """A ``PipResolver``. ``env`` is the environment of this process: uv's own settings are read from it."""
+
+    name = "uv"
+
+    def __init__(
+        self, *, env: Mapping[str, str], runner: Runner | None = None, executable: str | None = None
+    ) -> None:
+        self._env = env
+        self._runner = runner or SubprocessRunner()
+        self._executable = executable
+
+    def version(self) -> str:
+        from importlib.metadata import version
+
+        return version("uv")
+
+    def resolve(
+        self,
+        spec: PipSpec,
+        target: PipTarget,
+        *,
+        preferred: Sequence[PipPin] = (),
+        upgrade: Upgrade = KEEP,
+        provided: Mapping[str, str] | None = None,
+        as_of: date | None = None,
+        offline: bool = False,
+    ) -> tuple[PipPin, ...]:
+        """See ``PipResolver``. Takes as long as two runs of uv, the second from its cache."""
+        if not spec.requirements:
+            return ()
+        kept = [] if upgrade.everything else [pin for pin in preferred if not upgrade.allows(pin.name)]
+        given: dict[str, str] = {
+            canonicalize_name(name): version for name, version in (provided or {}).items()
+        }
+        with tempfile.TemporaryDirectory(prefix="envbuild-uv-") as scratch:
+            job = _Job(
+                spec=spec, target=target, directory=Path(scratch), env=self._env, provided=given, as_of=as_of
+            )
+            job.write(kept)
+            # A lock that must move has to see the index as it is now, not as uv remembers it.
+            fresh = ["--refresh"] if not offline and (upgrade.everything or upgrade.packages) else []
+            answer = self._run(job, [*fresh, "--format", "pylock.toml", "-o", "pylock.toml"], offline)
+            if answer.status != 0:
+                raise job.failure(answer, offline)
+            resolved = load_pylock((job.directory / "pylock.toml").read_text())
+            via = self._via(job, resolved, offline)
+        pins = job.pins(resolved, {pin.name: pin for pin in kept}, via)
+        return tuple(sorted(pins, key=lambda pin: pin.name))
+
+    def _via(self, job: _Job, resolved: Sequence[Resolved], offline: bool) -> dict[str, tuple[str, ...]]:
+        """Who asked for each, from a second run that has everything in its cache."""
+        (job.directory / "chosen.txt").write_text(
+            "".join(f"{each.name}=={each.version}\n" for each in resolved if not each.direct)
+        )
+        options = ["-c", "chosen.txt", "--annotation-style", "split", "--no-strip-extras"]
+        answer = self._run(job, options, True)
+        if answer.status != 0 and not offline:
+            answer = self._run(job, options, False)
+        if answer.status != 0:
+            raise job.failure(answer, offline)
+        return load_via(answer.stdout, job.sources)
+
+    def _run(self, job: _Job, options: Sequence[str], offline: bool) -> Completed:
+        argv = [
+            self._executable or find_uv(),
+            *("pip", "compile", "options.in", "--quiet", "--no-header"),
+            *python_options(),
+            *("--python-version", job.target.python),
+            *("--python-platform", uv_platform(job.target.platform, job.target.glibc)),
+            *job.options(),
+            *options,
+            *(["--offline"] if offline else []),
+        ]
+        return self._runner.run(argv, env=uv_environment(self._env), cwd=job.directory)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Job:
+    """One resolution: its files in a directory that only this user can read, and what comes of it."""
+
+    spec: PipSpec
+    target: PipTarget
+    directory: Path
+    env: Mapping[str, str]
+    provided: Mapping[str, str]
+    as_of: date | None
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The ``-r`` origin of each requirement: line of ``requirements.in`` is not told by uv, so by name."""
+        return {
+            canonicalize_name(requirement.name): f"-r {Path(line.origin.file).name}"
+            for line, requirement in self._parsed(self.spec.requirements)
+        }
+
+    def write(self, kept: Sequence[PipPin]) -> None:
+        self._write("requirements.in", [expand(each.text, self.env) for each in self.spec.requirements])
+        constraints = [expand(each.text, self.env) for each in self.spec.constraints]
+        stubs, absent = write_provided(self.directory / "provided", self.provided)
+        self._write("constraints.in", constraints + stubs)
+        self._write("excludes.in", absent)
+        # Addresses may hold a credential, which the list of processes would show on a command line.
+        self._write("options.in", [*self._index_options(), "-r requirements.in"])
+        (self.directory / "pylock.toml").write_text(dump_preferences(kept))
+
+    def options(self) -> list[str]:
+        found = ["-c", "constraints.in", "--excludes", "excludes.in"]
+        for option in self.spec.options:
+            name = re.split(r"[ =]", option, maxsplit=1)[0]
+            if name == "--pre":
+                found += ["--prerelease", "allow"]
+            elif name == "--prefer-binary":
+                continue
+            elif name not in _TAKEN:
+                raise ResolveError(
+                    f"the option {name} can't be passed to uv",
+                    hint="remove it, or use --pip-engine pip-tools",
+                )
+        if self.as_of is not None:
+            # The day counts to its end; uv takes files that are older than the moment given.
+            found += ["--exclude-newer", f"{self.as_of + timedelta(days=1)}T00:00:00Z"]
+        return found
+
+    def _index_options(self) -> list[str]:
+        return [
+            expand(option, self.env)
+            for option in self.spec.options
+            if re.split(r"[ =]", option, maxsplit=1)[0] in _TAKEN
+        ]
+
+    def pins(
+        self, resolved: Sequence[Resolved], kept: Mapping[str, PipPin], via: Mapping[str, tuple[str, ...]]
+    ) -> list[PipPin]:
+        choice = FileChoice(self.target)
+        hashes = self._hashes()
+        addresses = self._addresses()
+        pins, problems = [], []
+        for each in resolved:
+            if each.name in self.provided:
+                continue
+            before = kept.get(each.name)
+            same = before is not None and before.version == each.version
+            allowed = hashes.get(each.name, frozenset())
+            if each.direct:
+                fitting = [file for file in each.files if not allowed or f"sha256:{file.sha256}" in allowed]
+                file = fitting[0] if fitting else None
+            else:
+                file = choice.choose(
+                    each.files, keep=before.sha256 if before is not None and same else None, hashes=allowed
+                )
+            if file is None:
+                problems.append(self._why_none(each, allowed))
+                continue
+            size = file.size
+            if size is None and before is not None and before.sha256 == file.sha256:
+                size = before.size
+            pins.append(
+                PipPin(
+                    name=each.name,
+                    version=each.version,
+                    file=file.file,
+                    size=size or 0,
+                    sha256=file.sha256,
+                    url=(addresses.get(each.name) or clean(file.url or "") or None) if each.direct else None,
+                    via=via.get(each.name, ()),
+                )
+            )
+        if problems:
+            raise ResolveError("\n".join(problems), hint="allow another version, or correct the hashes")
+        return pins
+
+    def _why_none(self, each: Resolved, allowed: frozenset[str]) -> str:
+        if allowed:
+            return f"{each.name} {each.version}: none of its files for {self.target.platform} has a hash of the spec"
+        return (
+            f"{each.name} {each.version}: no file with a SHA-256 for {self.target.platform}, "
+            f"python {self.target.python}, glibc {self.target.glibc}"
+        )
+
+    def _hashes(self) -> dict[str, frozenset[str]]:
+        found: dict[str, frozenset[str]] = {}
+        for line, requirement in self._parsed((*self.spec.requirements, *self.spec.constraints)):
+            if line.hashes:
+                name = canonicalize_name(requirement.name)
+                allowed = frozenset(line.hashes)
+                found[name] = found[name] & allowed if name in found else allowed
+        return found
+
+    def _addresses(self) -> dict[str, str]:
+        """Addresses as the spec writes them, so that no variable's value ever gets into a pin."""
+        return {
+            canonicalize_name(requirement.name): requirement.url
+            for _, requirement in self._parsed((*self.spec.constraints, *self.spec.requirements))
+            if requirement.url is not None
+        }
+
+    def _parsed(self, lines: Sequence[PipRequirement]) -> list[tuple[PipRequirement, Requirement]]:
+        found = []
+        for line in lines:
+            try:
+                requirement = Requirement(line.text)
+            except InvalidRequirement as error:
+                reason = str(error).splitlines()[0]
+                raise ResolveError(f"{line.origin}: {line.text}: {reason}") from error
+            if requirement.marker is None or requirement.marker.evaluate(_environment(self.target)):
+                found.append((line, requirement))
+        return found
+
+    def failure(self, answer: Completed, offline: bool) -> ResolveError:
+        """uv's own explanation, without credentials and without names of our temporary files."""
+        texts = [*(each.text for each in self.spec.requirements), *self.spec.options]
+        said = clean(answer.stderr, secrets(texts, self.env)) or f"uv ended with status {answer.status}"
+        said = said.replace(f"{self.directory}/", "")
+        said = re.sub(r"file://\S*provided/(\S+?)-py3-none-any\.whl", r"conda's \1", said)
+        said = re.sub(r"^error: ", "", said)
+        conflicting = [
+            f"{name} {version}"
+            for name, version in self.provided.items()
+            if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-]|\.\w)", said)
+        ]
+        where = f"{self.target.platform}, python {self.target.python}"
+        if conflicting:
+            hint = (
+                f"conda installs {', '.join(conflicting)}: loosen the requirement, or pin another version in "
+                "the conda dependencies"
+            )
+        elif offline:
+            hint = "only what uv has in its cache is seen offline: run once without --offline"
+        elif "was not found in the package registry" in said:
+            hint = "check the name's spelling, and that the right index is set (UV_INDEX_URL, --index-url)"
+        elif re.search(r"error sending request|Failed to fetch|tcp connect|dns error|timed out", said):
+            hint = "check the network, the proxy and the index (UV_INDEX_URL), or use --offline"
+        else:
+            hint = "loosen one of the requirements named above"
+        return ResolveError(f"pip requirements for {where}: {said}", hint=hint)
+
+    def _write(self, name: str, lines: Sequence[str]) -> None:
+        # The directory is 0700; nothing in it outlives the call.
+        (self.directory / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def _environment(target: PipTarget) -> dict[str, str]:
+    from envbuild.lock.pip.satisfied import marker_environment
+
+    return {**marker_environment(target), "extra": ""}
