@@ -1,0 +1,130 @@
+"""A client of the Docker engine that the user's own ``docker`` command would talk to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import docker
+
+_PROBE_SECONDS = 5
+_CALL_SECONDS = 3600
+"""An engine unpacks a large image for minutes without a word, so calls have this long; Ctrl-C ends them."""
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
+_HINT = "start the Docker engine, or point DOCKER_HOST at one that runs"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoEngine:
+    """Why there is no engine to talk to."""
+
+    reason: str
+    hint: str = _HINT
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Endpoint:
+    host: str
+    tls: Mapping[str, Any] | None = None
+    origin: str = ""
+
+
+def connect(environ: Mapping[str, str], *, home: Path | None = None) -> docker.DockerClient | NoEngine:
+    """A client of an engine that has just answered, or why there is none; never raises for that.
+
+    Looks where docker's command line does, in its order: ``DOCKER_HOST`` (with ``DOCKER_TLS_VERIFY`` and
+    ``DOCKER_CERT_PATH``), the context ``DOCKER_CONTEXT`` or ``currentContext`` of ``config.json`` in
+    ``DOCKER_CONFIG`` or ``~/.docker``, then the system's socket. The caller closes the client.
+    """
+    endpoint = _endpoint(environ, home or Path(environ.get("HOME") or "/"))
+    if isinstance(endpoint, NoEngine):
+        return endpoint
+    socket = endpoint.host.removeprefix("unix://")
+    if endpoint.host.startswith("unix://") and not Path(socket).exists():
+        return NoEngine(
+            reason=f"no Docker engine at {endpoint.host}{endpoint.origin}: there is no such socket"
+        )
+
+    import docker
+    import requests
+
+    try:
+        tls = docker.tls.TLSConfig(**endpoint.tls) if endpoint.tls is not None else False
+        probe = docker.DockerClient(
+            base_url=endpoint.host, version="auto", timeout=_PROBE_SECONDS, tls=tls, use_ssh_client=True
+        )
+        version = probe.api.api_version
+        probe.close()
+        return docker.DockerClient(
+            base_url=endpoint.host, version=version, timeout=_CALL_SECONDS, tls=tls, use_ssh_client=True
+        )
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        return NoEngine(reason=f"no Docker engine at {endpoint.host}{endpoint.origin}: {_cause(error)}")
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason: the SDK wraps the operating system's words three times."""
+    seen: BaseException = error
+    while (inner := seen.__cause__ or seen.__context__) is not None:
+        seen = inner
+    return getattr(seen, "strerror", None) or str(seen) or type(seen).__name__
+
+
+def _endpoint(environ: Mapping[str, str], home: Path) -> _Endpoint | NoEngine:
+    config = Path(environ["DOCKER_CONFIG"]) if environ.get("DOCKER_CONFIG") else home / ".docker"
+    if host := environ.get("DOCKER_HOST"):
+        tls: dict[str, Any] | None = None
+        if environ.get("DOCKER_TLS_VERIFY"):
+            certificates = Path(environ.get("DOCKER_CERT_PATH") or config)
+            tls = _tls(certificates, verify=True)
+        return _Endpoint(host=host, tls=tls, origin=" (DOCKER_HOST)")
+    name = environ.get("DOCKER_CONTEXT") or _current_context(config)
+    if name and name != "default":
+        return _context(config, name)
+    if not Path(_DEFAULT_HOST.removeprefix("unix://")).exists():
+        for each in (Path(environ.get("XDG_RUNTIME_DIR") or "/nonexistent"), config / "run"):
+            if (each / "docker.sock").exists():
+                return _Endpoint(host=f"unix://{each / 'docker.sock'}")
+    return _Endpoint(host=_DEFAULT_HOST)
+
+
+def _current_context(config: Path) -> str | None:
+    try:
+        document = json.loads((config / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    name = document.get("currentContext") if isinstance(document, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _context(config: Path, name: str) -> _Endpoint | NoEngine:
+    key = hashlib.sha256(name.encode()).hexdigest()
+    file = config / "contexts" / "meta" / key / "meta.json"
+    try:
+        docker_end = json.loads(file.read_bytes())["Endpoints"]["docker"]
+        host = docker_end["Host"]
+        verify = not docker_end.get("SkipTLSVerify", False)
+        if not isinstance(host, str):
+            raise TypeError("Host is no text")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return NoEngine(
+            reason=f"the Docker context {name!r} can't be read: {error}",
+            hint="see docker context ls; docker context use default goes back to the local engine",
+        )
+    certificates = config / "contexts" / "tls" / key / "docker"
+    tls = _tls(certificates, verify=verify) if certificates.is_dir() else None
+    return _Endpoint(host=host, tls=tls, origin=f" (context {name})")
+
+
+def _tls(certificates: Path, *, verify: bool) -> dict[str, Any]:
+    ca, certificate, key = (certificates / each for each in ("ca.pem", "cert.pem", "key.pem"))
+    return {
+        "verify": verify,
+        "ca_cert": str(ca) if ca.is_file() else None,
+        "client_cert": (str(certificate), str(key)) if certificate.is_file() and key.is_file() else None,
+    }
