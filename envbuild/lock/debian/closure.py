@@ -1,0 +1,272 @@
+"""The dependency closure of a set of packages: one version of each, every relation satisfied.
+
+Depends and Pre-Depends are followed, Recommends and Suggests are not. The choice is a function of the
+indexes, the roots and the pins alone: roots by name, dependencies breadth first in the order of their
+fields; of alternatives what is chosen already, then what is pinned, then the first that can be had, where a
+virtual package's providers go by priority and name.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from envbuild.errors import ResolveError
+from envbuild.lock.debian.control import Package, Relation
+from envbuild.lock.debian.index import Packages
+from envbuild.lock.debian.selection import LEFT_OUT
+from envbuild.lock.debian.version import Version
+from envbuild.lock.model import DebianPin
+
+_PRIORITIES = {"required": 0, "important": 1, "standard": 2, "optional": 3}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Root:
+    """A package that was asked for; ``version`` is exact where the spec gives one."""
+
+    name: str
+    version: str = ""
+    by_spec: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.version}" if self.version else self.name
+
+
+def closure(
+    packages: Packages,
+    roots: Iterable[Root],
+    *,
+    pins: Mapping[str, DebianPin],
+    unpinned: Iterable[str],
+    suite: str,
+) -> tuple[Package, ...]:
+    """The closure of ``roots``, sorted by name.
+
+    ``pins`` stay at their versions, also where the index has moved on, but for those named ``unpinned``
+    and those that a relation can't be satisfied with; packages of one source are unpinned together, since
+    they depend on each other by exact version. Raises ``ResolveError`` with every relation that nothing
+    satisfies, each with the chain that leads to it."""
+    ordered = sorted(set(roots))
+    given_up = {sibling for name in unpinned for sibling in _siblings(packages, pins, name)}
+    # Each round gives up at least one more pin, so this ends.
+    while True:
+        attempt = _Attempt(packages, ordered, pins, frozenset(given_up), suite)
+        try:
+            return attempt.run()
+        except _Unpin as unpin:
+            given_up |= _siblings(packages, pins, unpin.name)
+
+
+def _siblings(packages: Packages, pins: Mapping[str, DebianPin], name: str) -> set[str]:
+    """``name``, and the pinned packages that are built from the same source."""
+    sources = {package.source for package in packages.versions(name)}
+    return {name} | {
+        each for each in pins if any(package.source in sources for package in packages.versions(each))
+    }
+
+
+class _Unpin(Exception):
+    """A pin that can't stay."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class _Attempt:
+    """One walk with a fixed set of pins."""
+
+    def __init__(
+        self,
+        packages: Packages,
+        roots: list[Root],
+        pins: Mapping[str, DebianPin],
+        given_up: frozenset[str],
+        suite: str,
+    ) -> None:
+        self._packages = packages
+        self._roots = roots
+        self._pins = {name: pin for name, pin in pins.items() if name not in given_up}
+        self._suite = suite
+        self._asked = {root.name for root in roots}
+        self._chosen: dict[str, Package] = {}
+        self._parents: dict[str, str | None] = {}
+        self._queue: deque[Package] = deque()
+        self._problems: list[str] = []
+        self._candidates: dict[str, tuple[Package, ...]] = {}
+
+    def run(self) -> tuple[Package, ...]:
+        for root in self._roots:
+            self._add_root(root)
+        while self._queue:
+            package = self._queue.popleft()
+            for group in package.depends:
+                if not self._left_out(group):
+                    self._depend(package, group)
+        if not self._problems:
+            self._check_conflicts()
+        if self._problems:
+            raise ResolveError(
+                "\n".join(self._problems),
+                hint="change base.packages of the spec, or its suite" if self._asked else None,
+            )
+        return tuple(self._chosen[name] for name in sorted(self._chosen))
+
+    def _add_root(self, root: Root) -> None:
+        relation = Relation(name=root.name, operator="=" if root.version else "", version=root.version)
+        found = self._find((relation,))
+        if found is not None:
+            self._choose(found, None)
+            return
+        known = self._packages.versions(root.name)
+        if known:
+            versions = ", ".join(dict.fromkeys(package.version for package in known))
+            self._problems.append(f"{root} is not in Debian {self._suite}, which has {versions}")
+            return
+        near = self._packages.close_names(root.name)
+        also = f"; did you mean {' or '.join(near)}?" if near else ""
+        self._problems.append(f"Debian {self._suite} has no package {root.name}{also}")
+
+    def _depend(self, package: Package, group: tuple[Relation, ...]) -> None:
+        found = self._find(group)
+        if found is not None:
+            self._choose(found, package.name)
+            return
+        wanted = " | ".join(str(relation) for relation in group)
+        has = [
+            f"{relation.name} {each.version}"
+            for relation in group
+            for each in (self._chosen.get(relation.name), *self._packages.versions(relation.name)[:1])
+            if each is not None
+        ]
+        there = f"there is {', '.join(dict.fromkeys(has))}" if has else "nothing provides it"
+        self._problems.append(f"{self._chain(package.name)} needs {wanted}, but {there}")
+
+    def _choose(self, package: Package, parent: str | None) -> None:
+        if package.name not in self._chosen:
+            self._chosen[package.name] = package
+            self._parents[package.name] = parent
+            self._queue.append(package)
+
+    def _find(self, group: tuple[Relation, ...]) -> Package | None:
+        """What satisfies one of the alternatives, best first; may give up a pin."""
+        for relation in group:
+            for package in self._ranked(relation):
+                if package.name in self._chosen and _satisfies(self._chosen[package.name], relation):
+                    return self._chosen[package.name]
+        for pinned_only in (True, False):
+            for relation in group:
+                for package in self._ranked(relation):
+                    if pinned_only and package.name not in self._pins:
+                        continue
+                    if package.name not in self._chosen and _satisfies(package, relation):
+                        return package
+        for relation in group:
+            self._give_up_pin(relation)
+        return None
+
+    def _give_up_pin(self, relation: Relation) -> None:
+        """Raises ``_Unpin`` where another version of a pinned package would do."""
+        for name in (relation.name, *self._packages.providers(relation.name)):
+            if name in self._pins and any(
+                _satisfies(package, relation) for package in self._packages.versions(name)
+            ):
+                raise _Unpin(name)
+
+    def _ranked(self, relation: Relation) -> Iterator[Package]:
+        """What may satisfy ``relation``: the package of that name, then those that provide it."""
+        yield from self._versions(relation.name)
+        providers = [
+            package
+            for name in self._packages.providers(relation.name)
+            if name != relation.name
+            for package in self._versions(name)
+        ]
+        yield from sorted(providers, key=lambda each: (_PRIORITIES.get(each.priority, 4), each.name))
+
+    def _versions(self, name: str) -> tuple[Package, ...]:
+        """The versions of ``name`` to choose from: the pinned one alone, else all, the newest first."""
+        if name not in self._candidates:
+            known = self._packages.versions(name)
+            pin = self._pins.get(name)
+            if pin is not None:
+                self._candidates[name] = (self._pinned(pin, known),)
+            else:
+                newest = sorted(known, key=lambda each: Version(each.version), reverse=True)
+                self._candidates[name] = tuple(newest)
+        return self._candidates[name]
+
+    def _pinned(self, pin: DebianPin, known: tuple[Package, ...]) -> Package:
+        for package in known:
+            if package.sha256 == pin.sha256:
+                return package
+        # The index has moved on. What the newer version depends on stands in for what this one does, by
+        # name only and as far as the pins go: a stable suite doesn't change dependencies, but versions.
+        model = known[0] if known else None
+        depends = tuple(
+            tuple(_unversioned(relation) for relation in group)
+            for group in (model.depends if model else ())
+            if any(
+                name in self._pins
+                for relation in group
+                for name in (relation.name, *self._packages.providers(relation.name))
+            )
+        )
+        return Package(
+            name=pin.name,
+            version=pin.version,
+            architecture=pin.architecture,
+            source=model.source if model else pin.name,
+            archive=pin.archive,
+            file=pin.file,
+            size=pin.size,
+            sha256=pin.sha256,
+            depends=depends,
+            provides=model.provides if model else (),
+        )
+
+    def _left_out(self, group: tuple[Relation, ...]) -> bool:
+        return any(relation.name in LEFT_OUT and relation.name not in self._asked for relation in group)
+
+    def _check_conflicts(self) -> None:
+        for package in [self._chosen[name] for name in sorted(self._chosen)]:
+            for group in package.conflicts:
+                for relation in group:
+                    for other in self._chosen.values():
+                        if other.name != package.name and _satisfies(other, relation):
+                            self._conflict(package, other, relation)
+
+    def _conflict(self, package: Package, other: Package, relation: Relation) -> None:
+        for name in (other.name, package.name):
+            if name in self._pins and any(
+                each.sha256 != self._pins[name].sha256 for each in self._packages.versions(name)
+            ):
+                raise _Unpin(name)
+        self._problems.append(
+            f"{self._chain(package.name)} can't be installed beside {self._chain(other.name)}: "
+            f"it conflicts with {relation}"
+        )
+
+    def _chain(self, name: str) -> str:
+        """How ``name`` came in: ``curl (asked for) → libcurl4t64 → libnghttp2-14``."""
+        chain = [name]
+        while (parent := self._parents.get(chain[-1])) is not None:
+            chain.append(parent)
+        chain.reverse()
+        by_spec = any(root.by_spec and root.name == chain[0] for root in self._roots)
+        chain[0] += " (asked for)" if by_spec else " (in every base)"
+        return " → ".join(chain)
+
+
+def _satisfies(package: Package, relation: Relation) -> bool:
+    if relation.architecture not in ("", "any", "native", package.architecture):
+        return False
+    if package.name == relation.name and relation.allows(package.version):
+        return True
+    return package.provided(relation)
+
+
+def _unversioned(relation: Relation) -> Relation:
+    return replace(relation, operator="", version="")
