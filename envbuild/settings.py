@@ -1,9 +1,29 @@
-"""Settings: flag > ``ENVBUILD_*`` > ``pyproject.toml [tool.envbuild]`` or ``envbuild.toml`` > XDG config."""
+"""Settings: flag > ``ENVBUILD_*`` > ``pyproject.toml [tool.envbuild]`` or ``envbuild.toml`` > XDG config.
+
+Proxies (``HTTPS_PROXY``, ``NO_PROXY``) and credentials aren't settings: the libraries that make the
+connections read them where the field keeps them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import difflib
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from envbuild.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,3 +50,247 @@ class Settings:
     """Seconds since the epoch; SOURCE_DATE_EPOCH."""
     ca_bundle: Path | None = None
     """SSL_CERT_FILE; None: the system's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a value was written: its name for messages, and what relative paths are relative to."""
+
+    name: str
+    directory: Path
+    home: Path | None
+    strings: bool
+    """True where every value is text (flags, environment); a TOML file has types and must use them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """The values of one source, keyed by the field's name."""
+
+    source: _Source
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+class _Misfit(Exception):
+    """A value doesn't fit; the text completes "must be …"."""
+
+
+def load_settings(
+    flags: Mapping[str, object], env: Mapping[str, str], cwd: Path, *, start: Path | None = None
+) -> Settings:
+    """The settings that hold for this call.
+
+    ``flags`` are by field name, None where not given. A project's file is looked for from ``start``
+    (the directory of the spec; None: ``cwd``) upwards; the nearest one counts. Relative paths in a file are
+    relative to that file, all others to ``cwd``. Raises ``UsageError`` with all problems at once.
+    """
+    home = Path(env["HOME"]) if env.get("HOME") else None
+    problems: list[str] = []
+    given = {key: value for key, value in flags.items() if value is not None}
+    layers = [
+        _Layer(_Source("", cwd, home, True), given),
+        _environment(env, cwd, home),
+        *_files(env, (start or cwd), home, problems),
+    ]
+    chosen: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.values.items():
+            if key not in _READERS:
+                problems.append(_unknown(key, layer.source))
+                continue
+            try:
+                read = _READERS[key](value, layer.source)
+            except _Misfit as misfit:
+                problems.append(f"{_named(key, layer.source)} must be {misfit}")
+                continue
+            chosen.setdefault(key, read)
+    if problems:
+        raise UsageError("\n".join(problems), hint="docs/cli.md lists all settings and their values")
+    if "cache_dir" not in chosen:
+        chosen["cache_dir"] = _xdg(env, home, "XDG_CACHE_HOME", ".cache") / "envbuild"
+    return Settings(**chosen)
+
+
+def _environment(env: Mapping[str, str], cwd: Path, home: Path | None) -> _Layer:
+    values: dict[str, object] = {}
+    for variable, key in _WELL_KNOWN.items():
+        if env.get(variable):
+            values[key] = env[variable]
+    source = _Source("environment", cwd, home, True)
+    for variable in sorted(env):
+        if not variable.startswith("ENVBUILD_") or not env[variable]:
+            continue
+        key = variable.removeprefix("ENVBUILD_").lower()
+        if key in _READERS:
+            values[key] = env[variable]
+        else:
+            # Not an error: a script may keep a variable of its own under this prefix.
+            _log.warning("%s is not a setting of envbuild%s", variable, _nearest(variable, _variables()))
+    return _Layer(source, values)
+
+
+def _files(env: Mapping[str, str], start: Path, home: Path | None, problems: list[str]) -> list[_Layer]:
+    found = []
+    project = _project_file(start, problems)
+    if project is not None:
+        path, values = project
+        found.append(_Layer(_Source(str(path), path.parent, home, False), values))
+    config = _xdg(env, home, "XDG_CONFIG_HOME", ".config") / "envbuild" / "config.toml"
+    table = _toml(config, problems)
+    if table is not None:
+        found.append(_Layer(_Source(str(config), config.parent, home, False), _normal(table)))
+    return found
+
+
+def _project_file(start: Path, problems: list[str]) -> tuple[Path, dict[str, object]] | None:
+    for directory in (start, *start.parents):
+        own = _toml(directory / "envbuild.toml", problems)
+        project = _toml(directory / "pyproject.toml", problems)
+        tools = project.get("tool") if project is not None else None
+        shared = tools.get("envbuild") if isinstance(tools, dict) else None
+        if own is not None:
+            if shared is not None:
+                _log.warning("%s: envbuild.toml counts, [tool.envbuild] of pyproject.toml doesn't", directory)
+            return directory / "envbuild.toml", _normal(own)
+        if shared is not None:
+            if not isinstance(shared, dict):
+                problems.append(f"{directory / 'pyproject.toml'}: tool.envbuild must be a table")
+                return None
+            return directory / "pyproject.toml", _normal(shared)
+    return None
+
+
+def _toml(path: Path, problems: list[str]) -> dict[str, object] | None:
+    """The file's table; None if it isn't there. A damaged file is a problem, not an absence."""
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except PermissionError:
+        # A directory above the project may belong to somebody else; git and ruff pass it by too.
+        return None
+    except OSError as error:
+        problems.append(f"{path}: {error.strerror}")
+        return None
+    try:
+        table: dict[str, object] = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        problems.append(f"{path}: not valid TOML: {error}")
+        return None
+    return table
+
+
+def _normal(table: Mapping[str, object]) -> dict[str, object]:
+    """Keys as field names: ``cache-dir`` and ``cache_dir`` are the same setting."""
+    return {key.replace("-", "_"): value for key, value in table.items()}
+
+
+def _xdg(env: Mapping[str, str], home: Path | None, variable: str, default: str) -> Path:
+    """The XDG base directory; a relative value is ignored, as the specification says."""
+    given = env.get(variable, "")
+    if given.startswith("/"):
+        return Path(given)
+    return (home or Path.home()) / default
+
+
+def _named(key: str, source: _Source) -> str:
+    if not source.name:
+        return "--" + key.replace("_", "-")
+    if source.name == "environment":
+        return "ENVBUILD_" + key.upper()
+    return f"{source.name}: {key.replace('_', '-')}"
+
+
+def _unknown(key: str, source: _Source) -> str:
+    names = [name.replace("_", "-") for name in _READERS]
+    return f"{_named(key, source)} is not a setting{_nearest(key.replace('_', '-'), names)}"
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _variables() -> list[str]:
+    return ["ENVBUILD_" + name.upper() for name in _READERS]
+
+
+def _path(value: object, source: _Source) -> Path:
+    if isinstance(value, Path):
+        return source.directory / value
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise _Misfit("a path")
+    if value == "~" or value.startswith("~/"):
+        if source.home is None:
+            raise _Misfit("a path without ~, as HOME is not set")
+        return source.home / value[2:]
+    return Path(os.path.normpath(source.directory / value))
+
+
+def _url(value: object, source: _Source) -> str:
+    if isinstance(value, str):
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            parts = None
+        fits = parts and (parts.hostname if parts.scheme in ("http", "https") else parts.scheme == "file")
+        # A space or a control character would end up in a request line or a message.
+        if fits and value.isascii() and value.isprintable() and " " not in value:
+            return value.rstrip("/")
+    raise _Misfit("an http, https or file URL")
+
+
+def _flag(value: object, source: _Source) -> bool:
+    if isinstance(value, bool):
+        return value
+    if source.strings and isinstance(value, str):
+        word = value.strip().lower()
+        if word in ("1", "true", "yes", "on"):
+            return True
+        if word in ("0", "false", "no", "off"):
+            return False
+        raise _Misfit(f"1 or 0, not {value!r}")
+    raise _Misfit(f"true or false, not {value!r}")
+
+
+def _number(low: int, high: int) -> Callable[[object, _Source], int]:
+    def read(value: object, source: _Source) -> int:
+        if source.strings and isinstance(value, str) and value.strip().isdecimal() and value.isascii():
+            value = int(value) if len(value) < 20 else high + 1
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise _Misfit(f"a whole number from {low} to {high}, not {value!r}")
+        return value
+
+    return read
+
+
+def _choice(*words: str) -> Callable[[object, _Source], str]:
+    def read(value: object, source: _Source) -> str:
+        if value not in words:
+            raise _Misfit(f"{' or '.join(words)}, not {value!r}")
+        return str(value)
+
+    return read
+
+
+_READERS: Mapping[str, Callable[[object, _Source], object]] = {
+    "cache_dir": _path,
+    "debian_mirror": _url,
+    "debian_security_mirror": _url,
+    "debian_snapshot": _url,
+    "offline": _flag,
+    "workers": _number(1, 1024),
+    "layer_budget": _number(4, 120),
+    "compression": _choice("gzip", "zstd"),
+    "pip_engine": _choice("uv", "pip-tools"),
+    "conda_engine": _choice("rattler", "conda-lock"),
+    "lock_dir": _path,
+    # A tar header of the ustar format has eleven octal digits for the time.
+    "source_date_epoch": _number(0, 0o77777777777),
+    "ca_bundle": _path,
+}
+_WELL_KNOWN = {
+    "SOURCE_DATE_EPOCH": "source_date_epoch",
+    "SSL_CERT_FILE": "ca_bundle",
+}
+"""Variables of the field that say a setting; ours of the same setting go before them."""

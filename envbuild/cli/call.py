@@ -1,0 +1,117 @@
+"""One call of the command line: its options, where its words go, and the pipeline it works with."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from envbuild.cli.text import paint, printable
+
+if TYPE_CHECKING:
+    from envbuild.cli.display import Display
+    from envbuild.pipeline import Pipeline
+    from envbuild.progress import Progress
+    from envbuild.settings import Settings
+
+    PipelineFactory = Callable[[Settings, Progress], Pipeline]
+
+
+def _real_pipeline(settings: Settings, progress: Progress) -> Pipeline:
+    from envbuild.pipeline import Pipeline
+
+    return Pipeline(settings, progress)
+
+
+@dataclass(kw_only=True)
+class Call:
+    """What every command is given. Options fill it in while they are parsed; commands only read it."""
+
+    environ: Mapping[str, str]
+    cwd: Path
+    stdout: TextIO
+    stderr: TextIO
+    clock: Callable[[], float] = time.monotonic
+    make_pipeline: PipelineFactory = _real_pipeline
+    flags: dict[str, object] = field(default_factory=dict)
+    """Settings that were given as options, by the setting's name."""
+    progress: str = "auto"
+    quiet: bool = False
+    verbose: int = 0
+    debug: bool = False
+    no_color: bool = False
+
+    @classmethod
+    def here(cls) -> Call:
+        """The call of this process."""
+        return cls(environ=os.environ, cwd=Path.cwd(), stdout=sys.stdout, stderr=sys.stderr)
+
+    @property
+    def color(self) -> bool:
+        """Whether to colour what people read: on a terminal, unless they said no (no-color.org)."""
+        if self.no_color or self.environ.get("NO_COLOR") or self.environ.get("TERM") == "dumb":
+            return False
+        return self.stderr.isatty()
+
+    @property
+    def live(self) -> bool:
+        """Whether the live display can be drawn."""
+        return self.stderr.isatty() and self.environ.get("TERM") != "dumb"
+
+    def out(self, text: str) -> None:
+        """Writes data: a line on stdout."""
+        self.stdout.write(text + "\n")
+
+    def say(self, text: str) -> None:
+        """Tells people a line on stderr, unless they asked for quiet. ``text`` is ours or neutralised."""
+        if not self.quiet:
+            self.stderr.write(text + "\n")
+
+    def settings(self, spec: str | None = None) -> Settings:
+        """The settings that hold; a project's file is looked for from the spec's directory upwards."""
+        from envbuild.settings import load_settings
+
+        start = None
+        if spec is not None:
+            path = self.cwd / spec
+            start = path if path.is_dir() else path.parent
+        return load_settings(self.flags, self.environ, self.cwd, start=start)
+
+    @contextmanager
+    def pipeline(self, spec: str) -> Iterator[Pipeline]:
+        """The pipeline for a spec, with progress shown while the context is open, and the ``-v`` table
+        after it."""
+        settings = self.settings(spec)
+        display = self._display()
+        with display:
+            yield self.make_pipeline(settings, display)
+        if self.verbose and not self.quiet:
+            from envbuild.cli.report import stage_lines
+
+            for line in stage_lines(display.tally):
+                self.say(line)
+
+    def _display(self) -> Display:
+        from envbuild.cli.display import Display, LiveScreen, NoScreen, PlainScreen
+
+        if self.quiet or self.progress == "none":
+            return Display(NoScreen(), self.clock)
+        if self.progress == "auto" and self.live:
+            return Display(LiveScreen(self.stderr, color=self.color), self.clock)
+        return Display(PlainScreen(self.stderr), self.clock)
+
+    def complain(self, text: str) -> None:
+        """Tells people what is wrong, also under ``--quiet``."""
+        self._labelled("error", "red", text)
+
+    def hint(self, text: str) -> None:
+        self._labelled("hint", "cyan", text)
+
+    def _labelled(self, label: str, style: str, text: str) -> None:
+        shown = printable(text, lines=True).replace("\n", "\n" + " " * (len(label) + 2))
+        self.stderr.write(paint(f"{label}:", style, "bold", color=self.color) + f" {shown}\n")

@@ -1,0 +1,192 @@
+"""``envbuild``: the group of commands, and the one place where errors end.
+
+A command's module is imported when the command is called, so help and completion stay instant.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from types import FrameType
+
+import click
+
+import envbuild
+from envbuild.cli.call import Call
+from envbuild.cli.options import display_options
+from envbuild.errors import EnvbuildError
+
+# Each command with the one line that the group's help shows of it: help must not import them all.
+COMMANDS = {
+    "lock": "Resolve a spec into lockfiles, or check that they answer it.",
+    "plan": "Show the layers and artifacts of the image that a build would make.",
+    "build": "Build the image of a spec and print its pinned reference.",
+    "run": "Run a command in the image of a spec.",
+    "cache": "Show or prune the local store.",
+    "doctor": "Show what envbuild finds on this machine.",
+    "schema": "Print the JSON Schema of a spec.",
+    "completion": "Print the script that completes commands in a shell.",
+}
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group that imports ``envbuild.cli.<command>`` when that command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"envbuild.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            ctx.fail(f"no such command: {args[0]}" + (f"; did you mean {near[0]}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(envbuild.__version__, prog_name="envbuild", message="%(prog)s %(version)s")
+@display_options
+def cli() -> None:
+    """Compile environment specs into lockfiles and reproducible images: same lock, same bytes."""
+
+
+def main(argv: Sequence[str] | None = None, *, call: Call | None = None) -> int:
+    """Runs the command line and returns its exit status (DESIGN §8); never raises but for a bug in here."""
+    call = call or Call.here()
+    try:
+        with _logging(call), _terminable():
+            result = cli.main(
+                args=None if argv is None else list(argv),
+                prog_name="envbuild",
+                standalone_mode=False,
+                obj=call,
+            )
+        call.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        call.stderr.write(error.format_message() + "\n")
+        return error.exit_code
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        call.complain(error.format_message())
+        call.hint(f"{context.command_path if context else 'envbuild'} --help shows what it takes")
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except BrokenPipeError:
+        return _pipe_closed()
+    except EnvbuildError as error:
+        return _explain(call, error)
+    except OSError as error:
+        # The machine's own words are the best there are (no space left, too many open files…).
+        call.complain(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        _trace(call)
+        return 1
+    except Exception as error:  # noqa: BLE001 - this is the boundary
+        call.complain(f"unexpected {type(error).__name__}: {error}")
+        if not call.debug:
+            call.hint("this is a fault of envbuild; --debug shows where it happened")
+        _trace(call)
+        return 1
+
+
+def _explain(call: Call, error: EnvbuildError) -> int:
+    for problem in getattr(error, "problems", ()) or (error.message,):
+        call.complain(str(problem))
+    if error.hint:
+        call.hint(error.hint)
+    _trace(call)
+    return error.exit_code
+
+
+def _trace(call: Call) -> None:
+    if call.debug:
+        import traceback
+
+        call.stderr.write(traceback.format_exc())
+
+
+def _pipe_closed() -> int:
+    """Ends quietly when the reader of our output has gone; the status is that of SIGPIPE, as for cat."""
+    # What is still buffered must not be tried again when the interpreter shuts down.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return 128 + signal.SIGPIPE
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Ends on SIGTERM as on any error, so that scratch directories are removed."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:
+        # Not the main thread: somebody else's process, and its signals are its own.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _logging(call: Call) -> Iterator[None]:
+    """Shows the log of envbuild on stderr: warnings, with ``-vv`` or ``--debug`` everything.
+
+    The level is asked for at each record, as options are parsed after this began.
+    """
+    import logging
+
+    from envbuild.cli.text import paint, printable
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            everything = call.debug or call.verbose > 1
+            if record.levelno < logging.WARNING and not everything:
+                return
+            warning = record.levelno >= logging.WARNING
+            label = paint("warning:", "yellow", "bold", color=call.color) if warning else record.name + ":"
+            call.stderr.write(f"{label} {printable(record.getMessage(), lines=True)}\n")
+
+    logger = logging.getLogger("envbuild")
+    handler = Handler()
+    level, logger_propagates = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = logger_propagates
+
+
+if __name__ == "__main__":
+    sys.exit(main())

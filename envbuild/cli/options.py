@@ -1,0 +1,154 @@
+"""Options that several commands share. Those of a setting or of the display go straight into the call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from typing import Any, TypeVar
+
+import click
+
+from envbuild.cli.call import Call
+from envbuild.errors import UsageError
+from envbuild.platforms import Platform
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def call_of(context: click.Context) -> Call:
+    """The call that a context belongs to."""
+    call = context.find_root().obj
+    assert isinstance(call, Call)
+    return call
+
+
+def _setting(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    if value is not None and parameter.name is not None:
+        call_of(context).flags[parameter.name] = value
+
+
+def _shown(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keeps a display option; one that isn't given here may have been given before the command's name."""
+    if value and parameter.name is not None:
+        setattr(call_of(context), parameter.name, value)
+
+
+def _stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def setting(*names: str, **attributes: Any) -> Callable[[F], F]:
+    """An option that overrides the setting it is named after."""
+    return click.option(*names, callback=_setting, expose_value=False, **attributes)
+
+
+def _display(*names: str, **attributes: Any) -> Callable[[F], F]:
+    return click.option(*names, callback=_shown, expose_value=False, **attributes)
+
+
+display_options = _stack(
+    _display(
+        "--progress",
+        type=click.Choice(["auto", "plain", "none"]),
+        help="auto: live on a terminal, else plain lines.",
+    ),
+    _display("-q", "--quiet", is_flag=True, help="Say only what is wrong."),
+    _display("-v", "--verbose", count=True, help="Say more: a table of stages and seconds; twice: the log."),
+    _display("--no-color", is_flag=True, help="No colours (also: NO_COLOR)."),
+    _display("--debug", is_flag=True, help="Show the log, and the traceback of an error."),
+)
+store_options = setting("--cache-dir", metavar="DIR", help="Where the store stands.")
+offline_option = setting("--offline", is_flag=True, default=None, help="Use no network, only the caches.")
+lock_dir_option = setting(
+    "--lock-dir", metavar="DIR", help="Where lock directories stand [default: lockfiles/ beside the spec]."
+)
+compose_options = _stack(
+    setting("--compression", type=click.Choice(["gzip", "zstd"]), help="Of the layers [default: gzip]."),
+    setting("-j", "--workers", type=click.IntRange(1), help="Work in parallel [default: one a core]."),
+)
+engine_options = _stack(
+    setting(
+        "--pip-engine", type=click.Choice(["uv", "pip-tools"]), help="What resolves for pip [default: uv]."
+    ),
+    setting(
+        "--conda-engine",
+        type=click.Choice(["rattler", "conda-lock"]),
+        help="What resolves for conda [default: rattler].",
+    ),
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+
+def spec_argument(function: F) -> F:
+    """SPEC or ``-f/--file``, as one keyword argument ``spec``; without either, the current directory."""
+    function = click.option("-f", "--file", "spec_file", metavar="SPEC", help="The spec [default: .].")(
+        function
+    )
+    return click.argument("spec", required=False)(function)
+
+
+def one_spec(spec: str | None, spec_file: str | None) -> str:
+    """The one spec that was named; raises ``UsageError`` where two were."""
+    if spec is not None and spec_file is not None:
+        raise UsageError(f"two specs are named: {spec} and {spec_file}", hint="give SPEC or --file, not both")
+    return spec or spec_file or "."
+
+
+class _PlatformType(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1
+    name = "platform"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Platform:
+        return value if isinstance(value, Platform) else Platform.parse(value)
+
+
+class _DayType(click.ParamType):  # type: ignore[type-arg]
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        if isinstance(value, date):
+            return value
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a date like 2026-11-01", param, ctx)
+
+
+PLATFORM = _PlatformType()
+DAY = _DayType()
+
+platform_option = click.option(
+    "-p",
+    "--platform",
+    "platforms",
+    type=PLATFORM,
+    multiple=True,
+    help="Only this platform, linux/amd64 or linux-64; may be repeated [default: all of the spec's].",
+)
+upgrade_options = _stack(
+    click.option("--upgrade", is_flag=True, help="Let every pin move to the newest that fits."),
+    click.option(
+        "-P",
+        "--upgrade-package",
+        "upgrade_packages",
+        metavar="NAME",
+        multiple=True,
+        help="Let only this package's pin move; may be repeated.",
+    ),
+    click.option("--as-of", type=DAY, metavar="YYYY-MM-DD", help="Take no artifact newer than this."),
+)
+stale_options = _stack(
+    click.option("--locked", is_flag=True, help="Fail where the lock doesn't answer the spec."),
+    click.option("--frozen", is_flag=True, help="Use the lock as it is, without a look at the spec."),
+)
+
+
+def refuse_both(**given: bool) -> None:
+    """Raises ``UsageError`` where more than one of the named options was given."""
+    named = ["--" + name.replace("_", "-") for name, value in given.items() if value]
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(named)} exclude each other", hint="give only one of them")

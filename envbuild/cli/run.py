@@ -1,0 +1,124 @@
+"""``envbuild run``: a command in the image of a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from envbuild.cli.options import (
+    PLATFORM,
+    call_of,
+    compose_options,
+    display_options,
+    engine_options,
+    lock_dir_option,
+    offline_option,
+    one_spec,
+    spec_argument,
+    stale_options,
+    store_options,
+)
+from envbuild.errors import UsageError
+from envbuild.platforms import Platform
+
+
+class _CommandAfterDashes(click.Command):
+    """Keeps all after the first ``--`` as it is: options of the user's command are none of ours."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            cut = args.index("--")
+            args, ctx.meta[_KEY] = args[:cut], tuple(args[cut + 1 :])
+        return super().parse_args(ctx, args)
+
+
+_KEY = "envbuild.command"
+
+
+@click.command(
+    cls=_CommandAfterDashes,
+    short_help="Run a command in the image of a spec.",
+    options_metavar="[OPTIONS] [SPEC] -- COMMAND [ARGS]...",
+)
+@spec_argument
+@click.option("-e", "--env", metavar="NAME[=VALUE]", multiple=True, help="Set a variable, or pass it on.")
+@click.option(
+    "--mount", "mounts", metavar="SOURCE:TARGET[:ro]", multiple=True, help="Mount a directory or file."
+)
+@click.option(
+    "-w",
+    "--workdir",
+    metavar="DIR",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Mount DIR as the working directory [default: where you stand].",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "docker", "userns"]),
+    default="auto",
+    help="auto: Docker where an engine answers, else a user namespace.",
+)
+@click.option("-p", "--platform", type=PLATFORM, help="The platform to run [default: this machine's].")
+@stale_options
+@engine_options
+@compose_options
+@lock_dir_option
+@offline_option
+@store_options
+@display_options
+@click.pass_context
+def command(
+    context: click.Context,
+    spec: str | None,
+    spec_file: str | None,
+    env: tuple[str, ...],
+    mounts: tuple[str, ...],
+    workdir: Path | None,
+    backend: str,
+    platform: Platform | None,
+    locked: bool,
+    frozen: bool,
+) -> int:
+    """Run COMMAND in the image of SPEC, building it first where need be.
+
+    The working directory is mounted and stays the working directory; the exit status is the command's.
+    """
+    from envbuild.cli.build import build_request
+    from envbuild.pipeline import RunRequest
+
+    call = call_of(context)
+    words: tuple[str, ...] = context.meta.get(_KEY, ())
+    if not words:
+        raise UsageError(
+            "no command to run is given", hint="put it after two dashes: envbuild run SPEC -- python train.py"
+        )
+    path = one_spec(spec, spec_file)
+    request = RunRequest(
+        command=words,
+        platform=platform,
+        env=_variables(env, call.environ),
+        backend=backend,
+        workdir=call.cwd / workdir if workdir else call.cwd,
+        mounts=mounts,
+        build=build_request(
+            platforms=(platform,) if platform else (), locked=locked, frozen=frozen, upgrade=False
+        ),
+    )
+    with call.pipeline(path) as pipeline:
+        return pipeline.run(pipeline.load(path), request)
+
+
+def _variables(given: tuple[str, ...], environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Sorted pairs; the last of a name counts, and a name alone passes on this process's value, if any."""
+    chosen: dict[str, str] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not name or "\0" in each:
+            raise UsageError(f"{each!r} is not NAME=VALUE", hint="a variable is given as -e NAME=VALUE")
+        if equals:
+            chosen[name] = value
+        elif name in environ:
+            chosen[name] = environ[name]
+    return tuple(sorted(chosen.items()))
