@@ -22,7 +22,7 @@ _IN_TEXT = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s@'\"]+@", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChannelNames:
-    """How names of channels become addresses on this machine (conda's ``channel_alias``, ``default_channels``)."""
+    """How names of channels become addresses (conda's ``channel_alias`` and ``default_channels``)."""
 
     alias: str = CHANNEL_ALIAS
     defaults: tuple[str, ...] = DEFAULT_CHANNELS

@@ -18,11 +18,10 @@ from typing import Any
 
 from envbuild.digest import canonical_digest
 from envbuild.errors import EnvbuildError, LockError
-from envbuild.lock.conda.channels import split_channel, without_credentials
+from envbuild.lock.conda.channels import without_credentials
 from envbuild.lock.conda.records import split_depend
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import Platform
-from envbuild.spec.model import CondaSpec
 
 CONDA_LOCK_FORMAT = 1
 _HEAD = "# Written by envbuild; conda-lock reads it: conda-lock install -n NAME conda-lock.yml\n"
@@ -31,17 +30,22 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MD5 = re.compile(r"[0-9a-f]{32}|")
 
 
-def dump_conda_lock(spec: CondaSpec, pins: Mapping[Platform, Sequence[CondaPin]]) -> str:
+def dump_conda_lock(channels: Sequence[str], pins: Mapping[Platform, Sequence[CondaPin]]) -> str:
     """The text of ``conda-lock.yml`` for the pins of each platform and the channels they came from."""
     import warnings
 
     with warnings.catch_warnings():
         # conda-lock's vendored conda warns about itself when it is imported.
         warnings.simplefilter("ignore")
-        from conda_lock.lockfile.v1.models import HashModel, LockedDependency, Lockfile, LockMeta
-        from conda_lock.models.channel import Channel
+        from conda_lock.lockfile.v1.models import (  # type: ignore[import-untyped]
+            HashModel,
+            LockedDependency,
+            Lockfile,
+            LockMeta,
+        )
+        from conda_lock.models.channel import Channel  # type: ignore[import-untyped]
 
-    channels = [without_credentials(each) if "://" in each else each for each in spec.channels]
+    channels = [without_credentials(each) if "://" in each else each for each in channels]
     subdirs = {platform.subdir: each for platform, each in pins.items()}
     packages = [
         LockedDependency(
@@ -60,13 +64,14 @@ def dump_conda_lock(spec: CondaSpec, pins: Mapping[Platform, Sequence[CondaPin]]
         for pin in sorted(each, key=lambda pin: pin.name)
     ]
     packages.sort(key=lambda package: (package.name, package.platform))
-    dependencies = sorted(_bare(each) for each in spec.dependencies)
     lock = Lockfile(
         package=packages,
         metadata=LockMeta(
             content_hash={
-                subdir: canonical_digest("conda-spec", 1, [channels, dependencies, subdir])[len("sha256:") :]
-                for subdir in sorted(subdirs)
+                subdir: canonical_digest(
+                    "conda-lock", 1, [channels, subdir, sorted(f"{pin.url}#{pin.sha256}" for pin in each)]
+                ).removeprefix("sha256:")
+                for subdir, each in sorted(subdirs.items())
             },
             # Channel objects, not strings: from a string conda-lock looks for credentials in the environment.
             channels=[Channel(url=each, used_env_vars=frozenset()) for each in channels],
@@ -75,13 +80,6 @@ def dump_conda_lock(spec: CondaSpec, pins: Mapping[Platform, Sequence[CondaPin]]
         ),
     )
     return _HEAD + _yaml(lock.dict_for_output())
-
-
-def _bare(dependency: str) -> str:
-    channel, rest = split_channel(dependency)
-    if "://" in channel:
-        channel = without_credentials(channel)
-    return f"{channel}::{rest}" if channel else rest
 
 
 def _yaml(value: object) -> str:

@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -34,7 +34,7 @@ class RattlerResolver:
     calls and is what an offline call answers from; credentials come from rattler's own auth file."""
 
     cache_dir: Path
-    channel_names: ChannelNames = ChannelNames()
+    channel_names: ChannelNames = field(default_factory=ChannelNames)
     retries: int = 3
     name: str = "rattler"
 
@@ -72,7 +72,12 @@ class RattlerResolver:
                 await asyncio.gather(
                     *(
                         self._solve(
-                            gateway, channels, specs, target, _kept(preferred, target, upgrade, before), before
+                            gateway,
+                            channels,
+                            specs,
+                            target,
+                            _kept(preferred, target, upgrade, before),
+                            before,
                         )
                         for target in targets
                     )
@@ -108,7 +113,9 @@ class RattlerResolver:
             try:
                 specs.append(MatchSpec(dependency, strict=False))
             except (InvalidMatchSpecError, InvalidChannelError) as error:
-                problems.append(f"conda dependency {hide_credentials(written)!r}: {hide_credentials(str(error))}")
+                problems.append(
+                    f"conda dependency {hide_credentials(written)!r}: {hide_credentials(str(error))}"
+                )
         if problems:
             raise ResolveError("\n".join(problems), hint="see conda's match specifications")
         return specs
@@ -152,10 +159,14 @@ class RattlerResolver:
             hint = "loosen one of the named requirements" + (
                 ", or take a later --as-of" if before is not None else ""
             )
-            raise ResolveError(f"no conda packages for {subdir} fit together:\n{reason}", hint=hint) from error
+            raise ResolveError(
+                f"no conda packages for {subdir} fit together:\n{reason}", hint=hint
+            ) from error
         except (GatewayError, FetchRepoDataError) as error:
             raise _unreachable(str(error), channels) from error
-        return tuple(sorted((pin_of(json.loads(record.to_json())) for record in records), key=lambda p: p.name))
+        return tuple(
+            sorted((pin_of(json.loads(record.to_json())) for record in records), key=lambda p: p.name)
+        )
 
     async def _unknown(
         self, gateway: Gateway, channels: Sequence[str], specs: Sequence[MatchSpec], subdir: str
