@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,12 +38,14 @@ class Store:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A new empty directory on the store's file system, removed with all it holds on leaving."""
-        path = Path(tempfile.mkdtemp(prefix="build-", dir=self.directory("scratch")))
-        try:
+        """A new empty directory on the store's file system, removed with all it holds on leaving.
+
+        What a killed process left behind is removed on the way: a lock held beside each directory says
+        whether its process lives."""
+        from envbuild.store.leases import scratch_directory
+
+        with scratch_directory(self.directory("scratch")) as path:
             yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
 
     def blob(self, digest: str) -> Path:
         """Where the blob ``sha256:<hex>`` is or would be."""

@@ -1,0 +1,184 @@
+"""Config, manifest and index of an image as bytes: same plan, same bytes (OCI image-spec 1.1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from envbuild.errors import BuildError
+from envbuild.lock.model import ImageBase
+from envbuild.plan.model import Plan
+from envbuild.publish.base import Image, LayerRecord
+from envbuild.store.content import Store
+
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+CREATED_BY = "envbuild"
+
+
+def image_json(value: object) -> bytes:
+    """``value`` as the JSON of an image's documents: sorted keys, no spaces, UTF-8, no floats."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def timestamp(seconds: int) -> str:
+    """RFC 3339 in UTC: ``1970-01-01T00:00:00Z``."""
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ").zfill(20)
+    except (OverflowError, ValueError, OSError) as error:
+        raise BuildError(f"{seconds} is no time", hint="check SOURCE_DATE_EPOCH") from error
+
+
+def manifest_annotations(plan: Plan) -> dict[str, str]:
+    """What a manifest says of where it came from (DESIGN §6)."""
+    found = {
+        "org.opencontainers.image.created": timestamp(plan.created),
+        "dev.envbuild.definition": plan.definition_digest,
+        "dev.envbuild.lock": plan.lock_digest,
+        "dev.envbuild.level": plan.level,
+    }
+    if isinstance(plan.base, ImageBase):
+        found["org.opencontainers.image.base.name"] = plan.base.reference
+        found["org.opencontainers.image.base.digest"] = plan.base.digest
+    return found
+
+
+def config_json(
+    plan: Plan,
+    layers: Sequence[LayerRecord],
+    *,
+    below: Sequence[LayerRecord] = (),
+    inherited: Mapping[str, Any] | None = None,
+) -> bytes:
+    """The image config. ``inherited`` is the base's own config document: its variables, working directory,
+    volumes and history stay unless the plan says otherwise; where the base says nothing, neither do we."""
+    inherited = inherited or {}
+    base_config: Mapping[str, Any] = inherited.get("config") or {}
+    ours = plan.config
+    env = dict(_pair(item) for item in base_config.get("Env") or ())
+    below_path = env.get("PATH", "").split(":")
+    env.update(ours.env)
+    if "PATH" in env:
+        # What the base put on its PATH stays reachable, behind ours.
+        env["PATH"] = ":".join(dict.fromkeys(part for part in [*env["PATH"].split(":"), *below_path] if part))
+    config: dict[str, Any] = {
+        key: base_config[key] for key in ("Volumes", "StopSignal", "WorkingDir") if base_config.get(key)
+    }
+    config["Env"] = [f"{key}={value}" for key, value in sorted(env.items())]
+    ports = dict(base_config.get("ExposedPorts") or {})
+    ports.update((port, {}) for port in ours.exposed_ports)
+    labels = dict(base_config.get("Labels") or {})
+    labels.update(ours.labels)
+    for key, value in (
+        ("User", ours.user or base_config.get("User")),
+        ("Cmd", list(ours.cmd)),
+        ("Entrypoint", list(ours.entrypoint)),
+        ("WorkingDir", ours.working_dir or config.get("WorkingDir")),
+        ("ExposedPorts", ports),
+        ("Labels", labels),
+    ):
+        if value:
+            config[key] = value
+    created = timestamp(plan.created)
+    history: list[dict[str, Any]] = [dict(item) for item in inherited.get("history") or ()]
+    filled = sum(1 for item in history if not item.get("empty_layer"))
+    if filled != len(below):
+        # A history that doesn't fit the base's layers would be shifted against ours.
+        history = [{"created": created, "created_by": "base image"} for _ in below]
+    history.extend({"created": created, "created_by": CREATED_BY, "comment": layer.name} for layer in layers)
+    document: dict[str, Any] = {
+        "architecture": plan.platform.architecture,
+        "os": plan.platform.os,
+        "created": created,
+        "config": config,
+        "history": history,
+        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in (*below, *layers)]},
+    }
+    if inherited.get("variant"):
+        document["variant"] = inherited["variant"]
+    return image_json(document)
+
+
+def manifest_json(plan: Plan, config_digest: str, config_size: int, layers: Sequence[LayerRecord]) -> bytes:
+    """The manifest of all layers, the base's first."""
+    return image_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": {"mediaType": CONFIG_TYPE, "digest": config_digest, "size": config_size},
+            "layers": [
+                {"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size}
+                for layer in layers
+            ],
+            "annotations": manifest_annotations(plan),
+        }
+    )
+
+
+def store_image(
+    store: Store,
+    plan: Plan,
+    layers: Sequence[LayerRecord],
+    *,
+    below: Sequence[LayerRecord] = (),
+    inherited: Mapping[str, Any] | None = None,
+) -> Image:
+    """Writes config and manifest into the store and returns the image."""
+    config = config_json(plan, layers, below=below, inherited=inherited)
+    config_digest = store.add_blob(config)
+    manifest = manifest_json(plan, config_digest, len(config), (*below, *layers))
+    return Image(
+        platform=plan.platform,
+        digest=store.add_blob(manifest),
+        media_type=MANIFEST_TYPE,
+        size=len(manifest),
+        config_digest=config_digest,
+        layers=(*below, *layers),
+        lock_digest=plan.lock_digest,
+        definition_digest=plan.definition_digest,
+        level=plan.level,
+    )
+
+
+def index_json(images: Sequence[Image], *, created: int = 0) -> bytes:
+    """The index of several single-platform images, in the order of their platforms' names."""
+    ordered = sorted(images, key=lambda image: image.platform)
+    if len({image.platform for image in ordered}) != len(ordered):
+        raise BuildError("an index can't hold two images of one platform")
+    found = {
+        "org.opencontainers.image.created": timestamp(created),
+        "dev.envbuild.level": min(image.level for image in ordered),
+    }
+    definitions = {image.definition_digest for image in ordered}
+    if len(definitions) == 1:
+        found["dev.envbuild.definition"] = definitions.pop()
+    return image_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": INDEX_TYPE,
+            "manifests": [
+                {
+                    "mediaType": image.media_type,
+                    "digest": image.digest,
+                    "size": image.size,
+                    "platform": {"os": image.platform.os, "architecture": image.platform.architecture},
+                    "annotations": {"dev.envbuild.lock": image.lock_digest},
+                }
+                for image in ordered
+            ],
+            "annotations": found,
+        }
+    )
+
+
+def store_index(store: Store, images: Sequence[Image], *, created: int = 0) -> str:
+    """Writes the index into the store and returns its digest."""
+    return store.add_blob(index_json(images, created=created))
+
+
+def _pair(item: str) -> tuple[str, str]:
+    key, _, value = item.partition("=")
+    return key, value

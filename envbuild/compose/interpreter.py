@@ -1,0 +1,169 @@
+"""An unpacked root file system of the interpreter that byte code is compiled with."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+from envbuild.compose.base import ArtifactSource, Entry, EntryKind
+from envbuild.compose.tar import check_path
+from envbuild.compose.tree import DIRECTORY_MODE, USRMERGE, parents, resolve
+from envbuild.digest import canonical_digest
+from envbuild.errors import BuildError
+from envbuild.lock.model import CondaPin, DebianBase, DebianPin, ImageBase, PipPin
+from envbuild.plan.model import Artifact, ArtifactKind, Interpreter
+from envbuild.store.content import Store
+from envbuild.store.leases import locked
+
+ROOTFS_FORMAT = 1
+_C_LIBRARY = re.compile(r"(libc6|libgcc-s1|libcrypt1|zlib1g)$")
+_NAME = re.compile(r"[^ =<>!~\[;|]+")
+
+Sources = Mapping[ArtifactKind, Callable[[], AbstractContextManager[ArtifactSource]]]
+UnpackBase = Callable[[ImageBase, Path], None]
+"""Unpacks the layers of an image base into an empty directory."""
+
+
+def interpreter_artifacts(interpreter: Interpreter) -> tuple[Artifact, ...]:
+    """The packages the interpreter runs on, sorted; without those an image base brings."""
+    lock = interpreter.lock
+    pins: list[DebianPin | CondaPin] = []
+    conda = interpreter.python.provider == "conda"
+    if isinstance(lock.base, DebianBase):
+        pins.extend(pin for pin in lock.base.packages if not conda or _C_LIBRARY.match(pin.name))
+    if conda:
+        pins.extend(_closure(lock.conda, "python"))
+    return tuple(_artifact(pin) for pin in sorted(pins, key=lambda pin: (type(pin).__name__, pin.name)))
+
+
+def interpreter_rootfs(
+    interpreter: Interpreter, store: Store, sources: Sources, *, unpack_base: UnpackBase | None = None
+) -> Path:
+    """The directory of the root file system, made once for these packages and kept in the store.
+
+    Two builds at once make it once. Raises ``BuildError``."""
+    artifacts = interpreter_artifacts(interpreter)
+    key = rootfs_key(interpreter)
+    path = store.directory("rootfs") / key
+    if path.is_dir():
+        os.utime(path)
+        return path
+    with locked(store.root / "locks" / f"rootfs-{key}"), store.scratch() as scratch:
+        if path.is_dir():
+            return path
+        root = scratch / "root"
+        root.mkdir(mode=0o755)
+        base = interpreter.lock.base
+        links: dict[str, str] = {}
+        if isinstance(base, ImageBase):
+            if unpack_base is None:
+                raise BuildError(f"nothing here unpacks the base {base.reference} for its interpreter")
+            unpack_base(base, root)
+        else:
+            links.update(USRMERGE)
+        with ExitStack() as stack:
+            for kind in sorted({artifact.kind for artifact in artifacts}):
+                source = stack.enter_context(sources[kind]())
+                mine = [artifact for artifact in artifacts if artifact.kind is kind]
+                source.fetch(mine)
+                for artifact in mine:
+                    materialise(source.entries(artifact), root, links)
+        for link, target in links.items():
+            if not (root / link).exists() and not (root / link).is_symlink() and (root / target).is_dir():
+                (root / link).symlink_to(target)
+        for directory in ("tmp", "proc", "dev", "sys"):
+            (root / directory).mkdir(exist_ok=True)
+        try:
+            root.replace(path)
+        except OSError as error:
+            raise BuildError(f"can't write {path}: {error.strerror}") from error
+    return path
+
+
+def rootfs_key(interpreter: Interpreter) -> str:
+    """The name of the root file system in the store, bare hex."""
+    base = interpreter.lock.base
+    value = [
+        [interpreter.python.version, interpreter.python.provider, interpreter.python.executable],
+        base.digest if isinstance(base, ImageBase) else base.suite,
+        [[artifact.kind.value, artifact.sha256] for artifact in interpreter_artifacts(interpreter)],
+    ]
+    return canonical_digest("rootfs", ROOTFS_FORMAT, value).removeprefix("sha256:")
+
+
+def materialise(entries: Iterable[Entry], root: Path, links: Mapping[str, str]) -> None:
+    """Writes entries below ``root``, through ``links`` (paths of the image) only.
+
+    Never follows a symlink on disk: a parent that is one, and isn't in ``links``, is resolved inside
+    ``root`` by its target, or refused where that leads nowhere. Owners are this user; modes keep only
+    read and execute for others, set-id bits never.
+    """
+    made: set[str] = set()
+    found = dict(links)
+    for entry in entries:
+        check_path(entry.path)
+        path = resolve(entry.path, found, whole=entry.kind is EntryKind.DIRECTORY)
+        for parent in reversed(list(parents(path))):
+            path = _make_parent(root, parent, path, found, made)
+        place = root / path
+        if entry.kind is EntryKind.DIRECTORY:
+            if place.is_symlink() or (place.exists() and not place.is_dir()):
+                raise BuildError(f"{entry.path} is a directory of one package and a file of another")
+            place.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+            continue
+        if place.is_symlink() or place.is_file():
+            place.unlink()
+        elif place.is_dir():
+            if entry.kind is EntryKind.SYMLINK and entry.path in links:
+                continue
+            raise BuildError(f"{entry.path} is a directory of one package and a file of another")
+        if entry.kind is EntryKind.SYMLINK:
+            place.symlink_to(entry.target)
+            continue
+        if isinstance(entry.content, bytes):
+            place.write_bytes(entry.content)
+        else:
+            shutil.copyfile(entry.content, place)
+        place.chmod(entry.mode & 0o755 | 0o600)
+
+
+def _make_parent(root: Path, parent: str, path: str, links: dict[str, str], made: set[str]) -> str:
+    """Makes the directory ``parent`` and returns ``path``, or where it leads if ``parent`` is a symlink."""
+    if parent in made or not path.startswith(parent + "/"):
+        return path
+    place = root / parent
+    if place.is_symlink():
+        links[parent] = str(place.readlink())
+        path = resolve(path, links)
+        for above in reversed(list(parents(path))):
+            path = _make_parent(root, above, path, links, made)
+        return path
+    if place.exists() and not place.is_dir():
+        raise BuildError(f"{parent} is a file of one package and a directory of another")
+    place.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+    made.add(parent)
+    return path
+
+
+def _closure(pins: Iterable[CondaPin], root: str) -> list[CondaPin]:
+    by_name = {pin.name: pin for pin in pins}
+    todo, found = [root], dict[str, CondaPin]()
+    while todo:
+        pin = by_name.get(todo.pop())
+        if pin is None or pin.name in found:
+            continue
+        found[pin.name] = pin
+        for text in pin.depends:
+            match = _NAME.match(text)
+            if match:
+                todo.append(match.group().lower())
+    return list(found.values())
+
+
+def _artifact(pin: DebianPin | CondaPin | PipPin) -> Artifact:
+    kind = ArtifactKind.CONDA if isinstance(pin, CondaPin) else ArtifactKind.DEBIAN
+    return Artifact(kind=kind, name=pin.name, version=pin.version, sha256=pin.sha256, size=pin.size, pin=pin)

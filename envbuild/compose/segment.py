@@ -1,0 +1,327 @@
+"""One artifact becomes a compressed tar segment: its files, then its byte code, without an end of archive.
+
+A segment is a pure function of its :class:`Recipe`. Byte code follows the files in chunks whose boundaries
+depend on the artifact alone, each compiled by a fresh interpreter: several cores share a large package, and
+no package's byte code depends on another's.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from envbuild.compose.base import ByteCompiler, Entry, EntryKind
+from envbuild.compose.codec import BLOCK, FORMAT, Codec
+from envbuild.compose.tar import check_path, entry_stream
+from envbuild.compose.tree import resolve
+from envbuild.digest import CHUNK, canonical_digest
+from envbuild.errors import BuildError
+from envbuild.lock.model import PythonPin
+from envbuild.plan.model import Artifact
+from envbuild.spec.model import PREFIX
+from envbuild.store.segments import DirectoryRow, Segment
+
+COMPILE_CHUNK = 2 << 20
+"""Bytes of source after which another interpreter takes over. Part of the format."""
+
+_DEPTH = 3
+"""Blocks of one segment being compressed at once: bounds memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything a segment depends on. ``links`` are symlinks of the image to resolve in its paths,
+    ``omit`` paths that another artifact already brings with the same content."""
+
+    artifact: Artifact
+    python: PythonPin | None = None
+    compiler: str | None = None
+    links: tuple[tuple[str, str], ...] = ()
+    omit: tuple[str, ...] = ()
+
+    def key(self, codec: Codec) -> str:
+        """The segment's name in the store, bare hex."""
+        artifact, python = self.artifact, self.python
+        value = {
+            "artifact": [artifact.kind.value, artifact.name, artifact.version, artifact.sha256],
+            "prefix": str(PREFIX),
+            "python": [python.version, python.provider, python.executable] if python else None,
+            "compiler": self.compiler,
+            "chunk": COMPILE_CHUNK if self.compiler else None,
+            "codec": codec.identity,
+            "links": sorted(map(list, self.links)),
+            "omit": sorted(self.omit),
+        }
+        return canonical_digest("segment", FORMAT, value).removeprefix("sha256:")
+
+    def compiled(self, path: str) -> bool:
+        """Whether a file at ``path`` lies in a library directory of the interpreter."""
+        if self.compiler is None or self.python is None:
+            return False
+        if path.startswith(f"{str(PREFIX)[1:]}/lib/python{self.python.short}/"):
+            return True
+        return self.python.provider == "debian" and path.startswith(
+            (f"usr/lib/python{self.python.short}/", "usr/lib/python3/")
+        )
+
+
+class Stopped(Exception):
+    """Another part of the build failed or was interrupted; this one gives up."""
+
+
+class Crew:
+    """The threads that compress and compile, and the switch that stops them all.
+
+    Compression leaves the GIL and compiling is another process, so threads are enough.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.blocks = ThreadPoolExecutor(min(workers, 16), thread_name_prefix="compress")
+        self.compilers = ThreadPoolExecutor(workers, thread_name_prefix="compile")
+        self.pending = threading.BoundedSemaphore(2 * workers)
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Lets every worker raise :class:`Stopped` at its next step."""
+        self._stopped.set()
+
+    def check(self) -> None:
+        if self._stopped.is_set():
+            raise Stopped
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.stop()
+        self.compilers.shutdown(wait=True, cancel_futures=kind is not None)
+        self.blocks.shutdown(wait=True, cancel_futures=kind is not None)
+
+
+class MemberWriter:
+    """Cuts a stream into blocks, has them compressed in parallel and writes them in order."""
+
+    def __init__(self, file: BinaryIO, codec: Codec, crew: Crew) -> None:
+        self._file = file
+        self._codec = codec
+        self._crew = crew
+        self._buffer = bytearray()
+        self._flying: deque[tuple[Future[bytes], int]] = deque()
+        self.members: list[tuple[int, int]] = []
+        self.position = 0
+        """Bytes of the uncompressed stream so far."""
+
+    def write(self, data: bytes) -> None:
+        self._buffer += data
+        self.position += len(data)
+        while len(self._buffer) >= BLOCK:
+            self._submit(bytes(memoryview(self._buffer)[:BLOCK]))
+            del self._buffer[:BLOCK]
+
+    def end_member(self) -> None:
+        """Ends the block under way, so that what follows doesn't depend on what came before."""
+        if self._buffer:
+            self._submit(bytes(self._buffer))
+            self._buffer.clear()
+
+    def append(self, part: Path, members: Iterable[tuple[int, int]]) -> None:
+        """Copies ready members from a file."""
+        self.end_member()
+        self._drain(0)
+        with part.open("rb") as file:
+            shutil.copyfileobj(file, self._file, CHUNK)
+        for member in members:
+            self.members.append(member)
+            self.position += member[1]
+
+    def finish(self) -> None:
+        self.end_member()
+        self._drain(0)
+
+    def _submit(self, block: bytes) -> None:
+        self._crew.check()
+        self._flying.append((self._crew.blocks.submit(self._codec.compress, block), len(block)))
+        self._drain(_DEPTH)
+
+    def _drain(self, depth: int) -> None:
+        while len(self._flying) > depth:
+            future, size = self._flying.popleft()
+            member = future.result()
+            self._file.write(member)
+            self.members.append((len(member), size))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chunk:
+    """Byte code of one chunk, compressed: offsets are from the chunk's own start."""
+
+    part: Path
+    members: tuple[tuple[int, int], ...]
+    paths: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentMaker:
+    """Writes segments of one build into ``scratch``."""
+
+    codec: Codec
+    crew: Crew
+    scratch: Path
+    compiler: ByteCompiler | None = None
+
+    def make(self, recipe: Recipe, entries: Iterator[Entry]) -> tuple[Segment, Path]:
+        """The segment of ``recipe`` and the file with its bytes, to be put into the cache.
+
+        Raises ``BuildError`` that names the artifact."""
+        key = recipe.key(self.codec)
+        part = self.scratch / key
+        try:
+            with part.open("wb") as file:
+                return self._write(recipe, key, entries, file), part
+        except BuildError as error:
+            artifact = recipe.artifact
+            if artifact.name in error.message:
+                raise
+            raise BuildError(
+                f"{artifact.name} {artifact.version}: {error.message}", hint=error.hint
+            ) from error
+        except OSError as error:
+            raise BuildError(
+                f"can't write the segment of {recipe.artifact.name} to {self.scratch}: {error.strerror}",
+                hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
+            ) from error
+
+    def _write(self, recipe: Recipe, key: str, entries: Iterator[Entry], file: BinaryIO) -> Segment:
+        writer = MemberWriter(file, self.codec, self.crew)
+        paths: list[tuple[str, int]] = []
+        links: list[tuple[str, str]] = []
+        directories: list[DirectoryRow] = []
+        chunks: list[Future[_Chunk]] = []
+        sources: list[tuple[str, bytes | Path]] = []
+        gathered = 0
+        seen: set[str] = set()
+        try:
+            for entry in _placed(entries, recipe):
+                self.crew.check()
+                if entry.path in seen:
+                    raise BuildError(f"it brings {entry.path} twice")
+                seen.add(entry.path)
+                if entry.kind is EntryKind.DIRECTORY:
+                    directories.append((entry.path, entry.mode & 0o7777, entry.uid, entry.gid))
+                    continue
+                paths.append((entry.path, writer.position))
+                if entry.kind is EntryKind.SYMLINK:
+                    links.append((entry.path, entry.target))
+                for data in entry_stream(entry):
+                    writer.write(data)
+                if (
+                    entry.kind is EntryKind.FILE
+                    and entry.path.endswith(".py")
+                    and recipe.compiled(entry.path)
+                ):
+                    sources.append((entry.path, entry.content))
+                    gathered += _length(entry.content)
+                    if gathered >= COMPILE_CHUNK:
+                        chunks.append(self._compile(key, len(chunks), sources))
+                        sources, gathered = [], 0
+            if sources:
+                chunks.append(self._compile(key, len(chunks), sources))
+            writer.end_member()
+            for future in chunks:
+                chunk = future.result()
+                self.crew.check()
+                writer.finish()
+                start = writer.position
+                writer.append(chunk.part, chunk.members)
+                chunk.part.unlink()
+                paths.extend((path, start + offset) for path, offset in chunk.paths)
+            writer.finish()
+        except BaseException:
+            for future in chunks:
+                future.cancel()
+            raise
+        return Segment(
+            key=key,
+            members=tuple(writer.members),
+            paths=tuple(paths),
+            links=tuple(links),
+            directories=tuple(directories),
+        )
+
+    def _compile(self, key: str, number: int, sources: list[tuple[str, bytes | Path]]) -> Future[_Chunk]:
+        """Hands a chunk over. Waits while too many are pending, which bounds the memory they hold."""
+        while not self.crew.pending.acquire(timeout=0.1):
+            self.crew.check()
+        try:
+            future = self.crew.compilers.submit(self._compiled, self.scratch / f"{key}.{number}", sources)
+        except BaseException:
+            self.crew.pending.release()
+            raise
+        future.add_done_callback(lambda _: self.crew.pending.release())
+        return future
+
+    def _compiled(self, part: Path, sources: list[tuple[str, bytes | Path]]) -> _Chunk:
+        if self.compiler is None:
+            raise BuildError("there is no interpreter to compile byte code with")
+        offset = 0
+        paths: list[tuple[str, int]] = []
+        members: list[tuple[int, int]] = []
+        buffer = bytearray()
+
+        def flush(file: BinaryIO, limit: int) -> None:
+            while len(buffer) >= limit and buffer:
+                block = bytes(memoryview(buffer)[:BLOCK])
+                del buffer[:BLOCK]
+                member = self.codec.compress(block)
+                file.write(member)
+                members.append((len(member), len(block)))
+
+        with part.open("wb") as file:
+            for path, code in self.compiler.compile(self._read(sources)):
+                self.crew.check()
+                entry = Entry(path=path.lstrip("/"), content=code)
+                paths.append((entry.path, offset))
+                for data in entry_stream(entry):
+                    buffer += data
+                    offset += len(data)
+                flush(file, BLOCK)
+            flush(file, 1)
+        return _Chunk(part=part, members=tuple(members), paths=tuple(paths))
+
+    def _read(self, sources: list[tuple[str, bytes | Path]]) -> Iterator[tuple[str, bytes]]:
+        for path, content in sorted(sources, key=lambda source: source[0]):
+            self.crew.check()
+            yield "/" + path, content if isinstance(content, bytes) else content.read_bytes()
+
+
+def _placed(entries: Iterator[Entry], recipe: Recipe) -> Iterator[Entry]:
+    """The entries where the image's links lead them, without those left out and old byte code."""
+    links = dict(recipe.links)
+    omit = frozenset(recipe.omit)
+    for entry in entries:
+        check_path(entry.path)
+        if links:
+            path = resolve(entry.path, links, whole=entry.kind is EntryKind.DIRECTORY)
+            if path != entry.path:
+                entry = replace(entry, path=path)
+        if entry.path in omit:
+            continue
+        # Byte code an artifact brings holds the time of a source that has another time here.
+        if entry.path.endswith(".pyc") and "/__pycache__/" in entry.path and recipe.compiled(entry.path):
+            continue
+        yield entry
+
+
+def _length(content: bytes | Path) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size

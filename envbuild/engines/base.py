@@ -1,0 +1,22 @@
+"""What an engine is: it makes an image from a plan, or says beforehand why it can't."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from envbuild.plan.model import Plan
+from envbuild.publish.base import Image
+
+
+class Engine(Protocol):
+    """Builds single-platform images."""
+
+    name: str
+
+    def unable(self, plan: Plan) -> list[str]:
+        """Every reason why ``plan`` can't be built by this engine, each naming what is in the way; empty
+        where it can. Downloads nothing and runs nothing."""
+
+    def build(self, plan: Plan) -> Image:
+        """The image, with all its blobs in the store. Raises ``BuildError``, before any work where
+        :meth:`unable` has a reason."""

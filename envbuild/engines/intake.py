@@ -1,0 +1,87 @@
+"""How artifacts come to a build: what compiling waits for first, then in batches, all kinds at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from envbuild.compose.base import ArtifactSource, ByteCompiler
+from envbuild.plan.model import Artifact, ArtifactKind
+
+BATCH = 24 << 20
+"""Bytes, compressed, that are fetched in one call, so that composing starts before all is there."""
+
+
+class Intake:
+    """Fetches of a build, one thread a kind: what compiling waits for first, then in batches, the largest
+    artifacts first."""
+
+    def __init__(
+        self,
+        source: Callable[[ArtifactKind], ArtifactSource],
+        missing: Sequence[Artifact],
+        first: frozenset[str],
+    ) -> None:
+        self.pending: dict[Future[None], list[Artifact]] = {}
+        self._pools: list[ThreadPoolExecutor] = []
+        self._first: list[Future[None]] = []
+        for kind in sorted({artifact.kind for artifact in missing}):
+            mine = [artifact for artifact in missing if artifact.kind is kind]
+            pool = ThreadPoolExecutor(1, thread_name_prefix=f"fetch-{kind.value}")
+            self._pools.append(pool)
+            opened = source(kind)
+            leading = [artifact for artifact in mine if artifact.sha256 in first]
+            rest = [artifact for artifact in mine if artifact.sha256 not in first]
+            for batch in _batches(rest, leading):
+                future = pool.submit(opened.fetch, batch)
+                self.pending[future] = batch
+                if batch is leading:
+                    self._first.append(future)
+
+    def take(self, future: Future[None]) -> list[Artifact]:
+        """What a finished fetch brought. Raises what it raised."""
+        future.result()
+        return self.pending.pop(future)
+
+    def after_first(self, make: Callable[[], ByteCompiler]) -> Future[ByteCompiler]:
+        """The result of ``make``, run once the first batches are here."""
+
+        def run() -> ByteCompiler:
+            for future in self._first:
+                future.result()
+            return make()
+
+        pool = ThreadPoolExecutor(1, thread_name_prefix="interpreter")
+        self._pools.append(pool)
+        return pool.submit(run)
+
+    def close(self) -> None:
+        # A download under way isn't waited for: an interrupted build ends now, and its file is scrap.
+        for pool in self._pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+class AwaitedCompiler:
+    """A byte compiler whose interpreter is still being made ready."""
+
+    def __init__(self, identity: str, ready: Future[ByteCompiler]) -> None:
+        self.identity = identity
+        self._ready = ready
+
+    def compile(self, files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+        return self._ready.result().compile(files)
+
+
+def _batches(rest: list[Artifact], leading: list[Artifact]) -> Iterator[list[Artifact]]:
+    if leading:
+        yield leading
+    batch: list[Artifact] = []
+    size = 0
+    for artifact in rest:
+        batch.append(artifact)
+        size += artifact.size
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

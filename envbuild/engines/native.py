@@ -1,0 +1,138 @@
+"""The engine that composes images itself: no daemon, no root, same plan same bytes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from envbuild.compose.base import ArtifactSource, ByteCompiler
+from envbuild.compose.codec import FORMAT, Codec, codec
+from envbuild.compose.interpreter import UnpackBase
+from envbuild.engines.composition import Composition
+from envbuild.errors import BuildError
+from envbuild.lock.model import ImageBase, PipPin, PythonPin
+from envbuild.plan.model import Artifact, ArtifactKind, Plan
+from envbuild.platforms import Platform, runs_linux
+from envbuild.progress import Progress, Silent
+from envbuild.publish.base import Image, LayerRecord
+from envbuild.store.content import Store
+from envbuild.store.images import ImageIndex, image_key
+from envbuild.store.leases import Lease, locked
+
+SourceFactory = Callable[[Plan], AbstractContextManager[ArtifactSource]]
+
+
+class BaseContents(Protocol):
+    """What the engine needs to know of an image base, whose blobs are in the store by then."""
+
+    @property
+    def layers(self) -> Sequence[LayerRecord]: ...
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The base's whole config document."""
+
+    @property
+    def directories(self) -> Mapping[str, tuple[int, int, int]]:
+        """Path to mode, uid, gid."""
+
+    @property
+    def links(self) -> Mapping[str, str]:
+        """Symlinks: path to target."""
+
+
+class CompilerFactory(Protocol):
+    """Makes byte compilers. ``identity`` is known without an interpreter at hand."""
+
+    def identity(self, python: PythonPin) -> str: ...
+
+    def __call__(self, python: PythonPin, rootfs: Path) -> ByteCompiler: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class NativeEngine:
+    """Composes plans with what the store has and the sources bring.
+
+    ``sources`` has one factory for each kind of artifact but ``GENERATED``. ``reuse=False`` takes nothing
+    from the caches (``--no-cache``), but fills them.
+    """
+
+    store: Store
+    sources: Mapping[ArtifactKind, SourceFactory]
+    compiler_factory: CompilerFactory | None = None
+    base_loader: Callable[[ImageBase, Platform], BaseContents] | None = None
+    unpack_base: UnpackBase | None = None
+    post_link: Callable[[Artifact], bool] | None = None
+    """Whether a conda package runs a script when it is linked, as far as is known without fetching it."""
+    progress: Progress = field(default_factory=Silent)
+    workers: int | None = None
+    reuse: bool = True
+    clock: Callable[[], float] = time.time
+    host: Platform = field(default_factory=Platform.host)
+    name: str = "native"
+
+    def unable(self, plan: Plan) -> list[str]:
+        """Every reason why ``plan`` can't be composed here, sorted."""
+        reasons: set[str] = set()
+        for artifact in plan.artifacts:
+            if isinstance(artifact.pin, PipPin) and not artifact.pin.is_wheel:
+                reasons.add(f"{artifact.pin.file} is no wheel: installing it runs its own code")
+            if artifact.kind is ArtifactKind.CONDA and self.post_link and self.post_link(artifact):
+                reasons.add(
+                    f"{artifact.name} {artifact.version} has a post-link script: linking it runs code"
+                )
+            if artifact.kind is not ArtifactKind.GENERATED and artifact.kind not in self.sources:
+                reasons.add(
+                    f"{artifact.name} {artifact.version}: no source of {artifact.kind.value} packages"
+                )
+        if isinstance(plan.base, ImageBase) and self.base_loader is None:
+            reasons.add(f"nothing here loads the base {plan.base.reference}")
+        if plan.bytecode and plan.python is not None:
+            if plan.interpreter is None or plan.interpreter.lock.platform != self.host or not runs_linux():
+                reasons.add(
+                    f"byte code for {plan.platform} needs a python {plan.python.version} that runs on this "
+                    f"machine ({self.host}), and the lock has none"
+                )
+            elif self.compiler_factory is None:
+                reasons.add("nothing here compiles byte code")
+        return sorted(reasons)
+
+    def cached(self, plan: Plan) -> Image | None:
+        """The image of an earlier build of the same plan, verified; None where it must be composed."""
+        return self._index.get(self._key(plan, codec(plan.compression)))
+
+    def build(self, plan: Plan) -> Image:
+        """The image. Two builds of one plan at once compose it once."""
+        reasons = self.unable(plan)
+        if reasons:
+            raise BuildError(
+                "the native engine can't build this:\n" + "\n".join(f"  {reason}" for reason in reasons),
+                hint="use --engine docker, or --no-bytecode where only byte code is in the way",
+            )
+        packing = codec(plan.compression)
+        key = self._key(plan, packing)
+        if self.reuse and (image := self._index.get(key)):
+            return image
+        with Lease(self.store) as lease, locked(self.store.root / "locks" / f"image-{key}"):
+            lease.use(f"images/{key}")
+            if self.reuse and (image := self._index.get(key)):
+                return image
+            with self.store.scratch() as scratch, ExitStack() as stack:
+                build = Composition(self, plan, packing, lease, scratch, stack)
+                image = build.run()
+            self._index.put(key, image, build.uses())
+            return image
+
+    @property
+    def _index(self) -> ImageIndex:
+        return ImageIndex(self.store, self.clock)
+
+    def _key(self, plan: Plan, packing: Codec) -> str:
+        compiler = ""
+        if plan.bytecode and plan.python and self.compiler_factory:
+            compiler = self.compiler_factory.identity(plan.python)
+        return image_key(plan, f"{FORMAT} {packing.identity} {compiler}")

@@ -1,0 +1,203 @@
+"""Which image a plan gave before: the index that makes a second build a look-up."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from envbuild.digest import canonical_digest, digest_bytes, digest_file
+from envbuild.errors import BuildError
+from envbuild.lock.model import ImageBase
+from envbuild.plan.model import Plan
+from envbuild.platforms import Platform
+from envbuild.publish.base import Image, LayerRecord
+from envbuild.store.content import Store
+
+INDEX_FORMAT = 1
+
+
+def image_key(plan: Plan, composer: str) -> str:
+    """What an image's bytes depend on, bare hex: the whole plan but for the interpreter's origin, and
+    ``composer``, the identity of codec and byte compiler."""
+    config = plan.config
+    base = plan.base.digest if isinstance(plan.base, ImageBase) else plan.base.suite
+    value = {
+        "platform": str(plan.platform),
+        "lock": plan.lock_digest,
+        "definition": plan.definition_digest,
+        "level": plan.level,
+        "base": base,
+        "layers": [
+            [
+                layer.name,
+                [[each.kind.value, each.name, each.version, each.sha256] for each in layer.artifacts],
+            ]
+            for layer in plan.layers
+        ],
+        "config": [
+            list(map(list, config.env)),
+            config.user,
+            list(config.cmd),
+            list(config.entrypoint),
+            config.working_dir,
+            list(map(list, config.labels)),
+            list(config.exposed_ports),
+        ],
+        "bytecode": plan.bytecode,
+        "created": plan.created,
+        "compression": plan.compression,
+        "composer": composer,
+    }
+    return canonical_digest("image", INDEX_FORMAT, value).removeprefix("sha256:")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredImage:
+    """An image of the index. ``uses`` are the caches it was made with, as names below the store's root
+    (``segments/<key>``, ``artifacts/<hex>``…); ``used`` is when it was last asked for, in seconds."""
+
+    key: str
+    image: Image
+    uses: tuple[str, ...]
+    used: float
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Of every blob it needs."""
+        return (self.image.digest, self.image.config_digest, *(layer.digest for layer in self.image.layers))
+
+
+class ImageIndex:
+    """The images of a store. ``clock`` gives the time in seconds since the epoch."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self.store = store
+        self._clock = clock
+
+    def path(self, key: str) -> Path:
+        return self.store.root / "images" / f"{key}.json"
+
+    def get(self, key: str, *, thorough: bool = False) -> Image | None:
+        """The image, if its record is sound and all its blobs are there: manifest and config by digest,
+        layers by size, with ``thorough`` by digest too. Notes the time of use."""
+        stored = self._load(self.path(key))
+        if stored is None or not self._whole(stored.image, thorough):
+            return None
+        now = self._clock()
+        with contextlib.suppress(OSError):
+            os.utime(self.path(key), (now, now))
+        return stored.image
+
+    def put(self, key: str, image: Image, uses: tuple[str, ...] = ()) -> None:
+        """Records the image, whose blobs are all in the store."""
+        body = json.dumps(
+            {"format": INDEX_FORMAT, "image": _dump(image), "uses": sorted(set(uses))}, sort_keys=True
+        ).encode()
+        now = self._clock()
+        try:
+            self.store.directory("images")
+            with self.store.scratch() as scratch:
+                part = scratch / "image.json"
+                part.write_bytes(digest_bytes(body).encode() + b"\n" + body)
+                os.utime(part, (now, now))
+                part.replace(self.path(key))
+        except OSError as error:
+            raise BuildError(
+                f"can't write to {self.store.root}: {error.strerror}",
+                hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
+            ) from error
+
+    def entries(self) -> tuple[StoredImage, ...]:
+        """All sound records, the most recently used first. Looks at no blob."""
+        return tuple(sorted(self._all(), key=lambda stored: (-stored.used, stored.key)))
+
+    def drop(self, key: str) -> None:
+        self.path(key).unlink(missing_ok=True)
+
+    def _all(self) -> Iterator[StoredImage]:
+        directory = self.store.root / "images"
+        for path in directory.glob("*.json") if directory.is_dir() else ():
+            stored = self._load(path)
+            if stored is not None:
+                yield stored
+
+    def _load(self, path: Path) -> StoredImage | None:
+        try:
+            checksum, _, body = path.read_bytes().partition(b"\n")
+            if checksum.decode("ascii", "replace") != digest_bytes(body):
+                return None
+            value = json.loads(body)
+            if value["format"] != INDEX_FORMAT:
+                return None
+            return StoredImage(
+                key=path.stem,
+                image=_image(value["image"]),
+                uses=tuple(value["uses"]),
+                used=path.stat().st_mtime,
+            )
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def _whole(self, image: Image, thorough: bool) -> bool:
+        try:
+            for digest in (image.digest, image.config_digest):
+                if digest_file(self.store.blob(digest)) != digest:
+                    self.store.blob(digest).unlink()
+                    return False
+            for layer in image.layers:
+                path = self.store.blob(layer.digest)
+                sound = path.stat().st_size == layer.size
+                if not sound or (thorough and digest_file(path) != layer.digest):
+                    # Gone, so that the layer cache doesn't take it for sound either.
+                    path.unlink()
+                    return False
+        except OSError:
+            return False
+        return True
+
+
+def _dump(image: Image) -> dict[str, Any]:
+    return {
+        "platform": str(image.platform),
+        "digest": image.digest,
+        "media_type": image.media_type,
+        "size": image.size,
+        "config_digest": image.config_digest,
+        "layers": [
+            [layer.digest, layer.diff_id, layer.size, layer.media_type, layer.name, list(layer.artifacts)]
+            for layer in image.layers
+        ],
+        "lock_digest": image.lock_digest,
+        "definition_digest": image.definition_digest,
+        "level": image.level,
+    }
+
+
+def _image(value: dict[str, Any]) -> Image:
+    system, _, architecture = value["platform"].partition("/")
+    return Image(
+        platform=Platform(system, architecture),
+        digest=value["digest"],
+        media_type=value["media_type"],
+        size=value["size"],
+        config_digest=value["config_digest"],
+        layers=tuple(
+            LayerRecord(
+                digest=digest,
+                diff_id=diff_id,
+                size=size,
+                media_type=kind,
+                name=name,
+                artifacts=tuple(artifacts),
+            )
+            for digest, diff_id, size, kind, name, artifacts in value["layers"]
+        ),
+        lock_digest=value["lock_digest"],
+        definition_digest=value["definition_digest"],
+        level=value["level"],
+    )

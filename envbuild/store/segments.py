@@ -1,0 +1,165 @@
+"""Cached tar segments: what one artifact puts into a layer, compressed and ready to be concatenated.
+
+A segment is two files: the compressed members and a record that says what is inside. The record is
+written last. Neither is synced to disk, unlike blobs: a record carries a checksum of itself, members carry
+theirs, and sizes are compared, so a segment that a crash or a bad disk damaged is found when it is read
+and made anew. Writers of one key write the same bytes, so they never disturb each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from envbuild.digest import digest_bytes
+from envbuild.errors import BuildError
+from envbuild.store.content import Store
+
+SEGMENT_FORMAT = 1
+"""Of the record's JSON; another one is not read, and the segment made anew."""
+
+DirectoryRow = tuple[str, int, int, int]
+"""Path, mode, uid, gid of a directory an artifact states itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """What a segment holds. ``key`` is bare hex; ``members`` are (compressed, uncompressed) sizes in bytes.
+
+    ``paths`` are the files and symlinks in the order written, each with the offset of its header in the
+    uncompressed segment; ``links`` are the symlinks among them with their targets.
+    """
+
+    key: str
+    members: tuple[tuple[int, int], ...]
+    paths: tuple[tuple[str, int], ...]
+    links: tuple[tuple[str, str], ...] = ()
+    directories: tuple[DirectoryRow, ...] = ()
+
+    @cached_property
+    def size(self) -> int:
+        """Compressed, in bytes."""
+        return sum(member[0] for member in self.members)
+
+    @cached_property
+    def unpacked(self) -> int:
+        """Uncompressed, in bytes."""
+        return sum(member[1] for member in self.members)
+
+    @cached_property
+    def offsets(self) -> dict[str, tuple[int, int]]:
+        """Path to the range of its tar blocks in the uncompressed segment."""
+        ends = [offset for _, offset in self.paths[1:]] + [self.unpacked]
+        return {path: (start, end) for (path, start), end in zip(self.paths, ends, strict=True)}
+
+
+class DamagedSegment(BuildError):
+    """The bytes of a cached segment are not what was written. ``key`` says which."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"the cached segment {key[:12]} is damaged and was removed", hint="run the build again"
+        )
+        self.key = key
+
+
+class SegmentCache:
+    """The segments of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def data(self, key: str) -> Path:
+        """Where the compressed members are or would be."""
+        return self.store.root / "segments" / f"{key}.tar"
+
+    def record(self, key: str) -> Path:
+        """Where the record is or would be."""
+        return self.store.root / "segments" / f"{key}.json"
+
+    def get(self, key: str) -> Segment | None:
+        """The segment, if it is there, whole in size and its record sound."""
+        try:
+            checksum, _, body = self.record(key).read_bytes().partition(b"\n")
+            if checksum.decode("ascii", "replace") != digest_bytes(body):
+                return None
+            segment = _load(json.loads(body))
+            if segment is None or segment.key != key or self.data(key).stat().st_size != segment.size:
+                return None
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return segment
+
+    def put(self, segment: Segment, part: Path) -> None:
+        """Makes ``part``, a complete file on the store's file system, the segment's bytes."""
+        body = json.dumps(_dump(segment), separators=(",", ":")).encode()
+        record = part.with_name(part.name + ".json")
+        try:
+            self.store.directory("segments")
+            record.write_bytes(digest_bytes(body).encode() + b"\n" + body)
+            part.replace(self.data(segment.key))
+            record.replace(self.record(segment.key))
+        except OSError as error:
+            raise BuildError(
+                f"can't write a segment to {self.store.root}: {error.strerror}",
+                hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
+            ) from error
+
+    def touch(self, key: str) -> None:
+        """Notes that the segment was used now, by the file's own time (``cache prune`` reads it)."""
+        with contextlib.suppress(OSError):
+            os.utime(self.record(key))
+
+    def drop(self, key: str) -> None:
+        """Forgets the segment."""
+        self.record(key).unlink(missing_ok=True)
+        self.data(key).unlink(missing_ok=True)
+
+    def members(self, segment: Segment) -> Iterator[tuple[bytes, int]]:
+        """Each compressed member with the size of its block. Raises ``DamagedSegment`` where bytes miss."""
+        try:
+            with self.data(segment.key).open("rb", buffering=0) as file:
+                for size, block in segment.members:
+                    member = file.read(size)
+                    if len(member) != size:
+                        raise DamagedSegment(segment.key)
+                    yield member, block
+        except OSError as error:
+            raise DamagedSegment(segment.key) from error
+
+
+def _dump(segment: Segment) -> dict[str, object]:
+    return {
+        "format": SEGMENT_FORMAT,
+        "key": segment.key,
+        "members": segment.members,
+        "paths": segment.paths,
+        "links": segment.links,
+        "directories": segment.directories,
+    }
+
+
+def _load(value: dict[str, Any]) -> Segment | None:
+    if value["format"] != SEGMENT_FORMAT:
+        return None
+    return Segment(
+        key=str(value["key"]),
+        members=tuple((_int(size), _int(block)) for size, block in value["members"]),
+        paths=tuple((str(path), _int(offset)) for path, offset in value["paths"]),
+        links=tuple((str(path), str(target)) for path, target in value["links"]),
+        directories=tuple(
+            (str(path), _int(mode), _int(uid), _int(gid)) for path, mode, uid, gid in value["directories"]
+        ),
+    )
+
+
+def _int(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{value!r} is no number")
+    return value
