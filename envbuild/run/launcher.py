@@ -1,0 +1,325 @@
+"""Starts a command in namespaces of its own. A program: reads one JSON object from a descriptor,
+then becomes the parent of the command and ends with its status.
+
+It is run as ``python -I -S launcher.py REQUEST REPORT`` (two descriptors) and imports the standard library
+only: the kernel lets only a process with a single thread make a user namespace, and envbuild has several.
+
+Three processes stand in a row: this one, which passes signals on; ``init``, the first of the new process
+namespace, at whose end the kernel ends all others in it; and the command.
+Status 125 with a message on REPORT means that the command was never started.
+"""
+
+# Paths are handed to system calls as they are.
+# ruff: noqa: PTH102, PTH103, PTH108, PTH110
+# ruff: noqa: PTH112, PTH113, PTH114, PTH115, PTH120, PTH211
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+NOT_STARTED = 125
+
+_CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+_CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
+_MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
+_MNT_DETACH = 2
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Failure(Exception):
+    """Why the command can't be started."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit status: the command's, or ``NOT_STARTED`` after a message on the report descriptor."""
+    request_fd, report_fd = int(arguments[0]), int(arguments[1])
+    with os.fdopen(request_fd, "rb") as file:
+        request = json.loads(file.read())
+    os.set_inheritable(report_fd, False)
+    try:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        return _launch(request, report_fd)
+    except _Failure as failure:
+        _report(report_fd, str(failure))
+    except OSError as error:
+        _report(report_fd, f"{error.strerror}: {error.filename}" if error.filename else str(error))
+    return NOT_STARTED
+
+
+def _report(descriptor: int, message: str) -> None:
+    os.write(descriptor, message.encode())
+
+
+def _launch(request: Mapping[str, Any], report_fd: int) -> int:
+    uid, gid = os.getuid(), os.getgid()
+    flags = _CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWPID | _CLONE_NEWIPC | _CLONE_NEWUTS
+    if not request["network"]:
+        flags |= _CLONE_NEWNET
+    _call("making namespaces", _libc.unshare(flags))
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/gid_map").write_text(f"{request['gid']} {gid} 1")
+    Path("/proc/self/uid_map").write_text(f"{request['uid']} {uid} 1")
+    init = os.fork()
+    if init == 0:
+        os._exit(_guarded(report_fd, lambda: _init(request, report_fd)))
+    return _wait(init)
+
+
+def _guarded(report_fd: int, work: Any) -> int:
+    try:
+        return int(work())
+    except _Failure as failure:
+        _report(report_fd, str(failure))
+    except OSError as error:
+        _report(report_fd, f"{error.strerror}: {error.filename}" if error.filename else str(error))
+    except BaseException as error:  # noqa: BLE001 - the last place before the process ends
+        _report(report_fd, repr(error))
+    return NOT_STARTED
+
+
+def _init(request: Mapping[str, Any], report_fd: int) -> int:
+    """The first process of the new process namespace."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _libc.sethostname(b"envbuild", 8)
+    _mount_all(request)
+    child = os.fork()
+    if child == 0:
+        os._exit(_guarded(report_fd, lambda: _exec(request)))
+    return _wait(child, reap=True)
+
+
+def _wait(child: int, *, reap: bool = False) -> int:
+    """Passes signals on until ``child`` ends; its status as a shell says it."""
+
+    def pass_on(number: int, frame: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    for number in _PASSED_ON:
+        signal.signal(number, pass_on)
+    while True:
+        found, status = os.waitpid(-1 if reap else child, 0)
+        if found == child:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+def _exec(request: Mapping[str, Any]) -> int:
+    """Becomes the command; returns only where that fails."""
+    for number in _PASSED_ON:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    env: dict[str, str] = request["env"]
+    command: list[str] = request["command"]
+    directory = request["directory"]
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        raise _Failure(f"the working directory {directory} can't be entered: {error.strerror}") from error
+    # A command that can't be found ends with 127 and one that can't be executed with 126, as in a shell.
+    try:
+        os.execvpe(command[0], command, env)
+    except FileNotFoundError:
+        os.write(2, f"envbuild: {command[0]}: not found in the image\n".encode())
+        return 127
+    except OSError as error:
+        os.write(2, f"envbuild: {command[0]}: {error.strerror}\n".encode())
+        return 126
+
+
+def _mount_all(request: Mapping[str, Any]) -> None:
+    root, stage = request["rootfs"], request["stage"]
+    _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+    # Everything is put together on a tmpfs that only these processes ever see.
+    _mount("tmpfs", stage, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755")
+    for name in ("upper", "work", "root"):
+        os.mkdir(f"{stage}/{name}")
+    new = f"{stage}/root"
+    writable = _overlay(root, stage, new)
+    if not writable:
+        _bind(root, new, read_only=True)
+    _devices(f"{new}/dev")
+    _proc(f"{new}/proc", writable)
+    if not request["network"] or not _try_mount("sysfs", f"{new}/sys", "sysfs", 15 & ~_MS_NOEXEC):
+        _try_bind("/sys", f"{new}/sys", recursive=True)
+    for name, mode in (("tmp", "1777"), ("run", "0755")):
+        _fresh(f"{new}/{name}", mode, writable)
+    if not writable:
+        for name in ("var/tmp", "home", "root"):
+            if os.path.isdir(f"{new}/{name}"):
+                _mount("tmpfs", f"{new}/{name}", "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755")
+    if request["network"]:
+        for name in ("etc/resolv.conf", "etc/hosts"):
+            _host_file(name, new, writable)
+    for mount in request["mounts"]:
+        target = _inside(new, mount["target"])
+        _mount_point(target, directory=os.path.isdir(mount["source"]))
+        _bind(mount["source"], target, read_only=mount["read_only"])
+    os.chdir(new)
+    _call("entering the root file system", _pivot_root(b".", b"."))
+    _call("leaving the old root file system", _libc.umount2(b".", _MNT_DETACH))
+    os.chdir("/")
+
+
+def _pivot_root(new: bytes, old: bytes) -> int:
+    """The system call, for which the C library has no function."""
+    number = {"x86_64": 155, "aarch64": 41}.get(os.uname().machine)
+    if number is None:
+        raise _Failure(f"no user namespaces on {os.uname().machine} yet")
+    result: int = _libc.syscall(ctypes.c_long(number), new, old)
+    return result
+
+
+def _overlay(lower: str, stage: str, target: str) -> bool:
+    """Whether a writable layer could be put over the image (Linux 5.11 and a file system that allows it)."""
+    escaped = lower.replace("\\", "\\\\").replace(",", "\\,").replace(":", "\\:")
+    for extra in (",userxattr", ""):
+        options = f"lowerdir={escaped},upperdir={stage}/upper,workdir={stage}/work{extra}"
+        if _try_mount("overlay", target, "overlay", _MS_NOSUID | _MS_NODEV, options):
+            return True
+    return False
+
+
+def _devices(target: str) -> None:
+    _mount_point(target, directory=True)
+    _mount("tmpfs", target, "tmpfs", _MS_NOSUID, "mode=0755")
+    for name in ("null", "zero", "full", "random", "urandom", "tty"):
+        if os.path.exists(f"/dev/{name}"):
+            Path(f"{target}/{name}").touch()
+            _try_bind(f"/dev/{name}", f"{target}/{name}")
+    for name, destination in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
+        os.symlink(f"/proc/self/{destination}", f"{target}/{name}")
+    os.mkdir(f"{target}/shm")
+    _mount("tmpfs", f"{target}/shm", "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=1777")
+    os.mkdir(f"{target}/pts")
+    options = "newinstance,ptmxmode=0666,mode=0620"
+    if _try_mount("devpts", f"{target}/pts", "devpts", _MS_NOSUID | _MS_NOEXEC, options):
+        os.symlink("pts/ptmx", f"{target}/ptmx")
+
+
+def _proc(target: str, writable: bool) -> None:
+    if writable:
+        _mount_point(target, directory=True)
+    if not _try_mount("proc", target, "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC):
+        # Within a container whose own /proc is masked the kernel refuses a new one; its own still serves.
+        _try_bind("/proc", target, recursive=True)
+
+
+def _fresh(target: str, mode: str, writable: bool) -> None:
+    if os.path.islink(target):
+        return
+    if writable:
+        _mount_point(target, directory=True)
+    if os.path.isdir(target):
+        _mount("tmpfs", target, "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode={mode}")
+
+
+def _host_file(name: str, new: str, writable: bool) -> None:
+    """Gives the image this machine's name resolution, as every engine does."""
+    source = os.path.realpath(f"/{name}")
+    if not os.path.isfile(source):
+        return
+    target = f"{new}/{name}"
+    try:
+        if os.path.islink(target) and writable:
+            os.unlink(target)
+        if writable:
+            _mount_point(_inside(new, f"/{name}"), directory=False)
+    except OSError:
+        return
+    if os.path.isfile(target) and not os.path.islink(target):
+        _try_bind(source, target)
+
+
+def _inside(root: str, path: str) -> str:
+    """``path`` of the image as a path of this one, links followed within ``root``."""
+    here = root
+    todo = [part for part in reversed(path.split("/")) if part]
+    followed = 0
+    while todo:
+        part = todo.pop()
+        if part in (".", ""):
+            continue
+        if part == "..":
+            here = here if here == root else os.path.dirname(here)
+            continue
+        step = f"{here}/{part}"
+        if os.path.islink(step):
+            followed += 1
+            if followed > 40:
+                raise _Failure(f"{path}: too many symbolic links")
+            link = os.readlink(step)
+            here = root if link.startswith("/") else here
+            todo.extend(reversed(link.split("/")))
+            continue
+        here = step
+    return here
+
+
+def _mount_point(target: str, *, directory: bool) -> None:
+    try:
+        if directory:
+            os.makedirs(target, exist_ok=True)
+        elif not os.path.exists(target):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            Path(target).touch()
+    except OSError as error:
+        raise _Failure(
+            f"the image has no {target.split('/root', 1)[-1]} to mount on, and none can be made here:"
+            f" {error.strerror}"
+        ) from error
+
+
+def _bind(source: str, target: str, *, read_only: bool = False) -> None:
+    _mount(source, target, None, _MS_BIND | _MS_REC)
+    if read_only:
+        # The kernel wants the flags that the source is mounted with to be kept.
+        flags = os.statvfs(target).f_flag & (_MS_NOSUID | _MS_NODEV | _MS_NOEXEC | 1024 | 2048)
+        _mount("none", target, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | flags)
+
+
+def _try_bind(source: str, target: str, *, recursive: bool = False) -> bool:
+    return os.path.exists(target) and _try_mount(
+        source, target, None, _MS_BIND | (_MS_REC if recursive else 0)
+    )
+
+
+def _try_mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> bool:
+    return _mount_call(source, target, kind, flags, options) == 0
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
+    _call(f"mounting {source} on {target}", _mount_call(source, target, kind, flags, options))
+
+
+def _mount_call(source: str, target: str, kind: str | None, flags: int, options: str) -> int:
+    result: int = _libc.mount(
+        os.fsencode(source),
+        os.fsencode(target),
+        kind.encode() if kind else None,
+        ctypes.c_ulong(flags),
+        os.fsencode(options) if options else None,
+    )
+    return result
+
+
+def _call(what: str, result: int) -> None:
+    if result != 0:
+        raise _Failure(f"{what} failed: {os.strerror(ctypes.get_errno())}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

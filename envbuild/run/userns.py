@@ -1,0 +1,137 @@
+"""Runs a command over an unpacked image in a user namespace of Linux: no daemon, no root."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from envbuild.errors import RunError
+from envbuild.platforms import Platform, runs_linux
+from envbuild.progress import Progress
+from envbuild.run import launcher
+from envbuild.run.base import WORKDIR, Command, Mount
+from envbuild.run.process import argv, environment, image_config, numeric_user
+from envbuild.run.rootfs import image_rootfs
+from envbuild.run.signals import forwarding
+from envbuild.store.content import Store
+
+_REMEDY = (
+    "allow user namespaces (sysctl user.max_user_namespaces=15000; on Debian kernels also "
+    "kernel.unprivileged_userns_clone=1; on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0), "
+    "or use a Docker engine"
+)
+
+
+class UsernsRunner:
+    """The command's own view: a copy-on-write overlay of the unpacked image, or, where the kernel has no
+    overlay for users, the image read-only with fresh ``/tmp``, ``/home`` and ``/root``.
+
+    The caller appears inside as the image's numeric user, or as root where it names none."""
+
+    name = "userns"
+
+    def __init__(self, store: Store, progress: Progress) -> None:
+        self._store = store
+        self._progress = progress
+
+    def available(self) -> str | None:
+        if not runs_linux():
+            return f"user namespaces are a feature of Linux, and this is {platform.system()}"
+        for file, what in (
+            ("/proc/sys/user/max_user_namespaces", "user.max_user_namespaces"),
+            ("/proc/sys/kernel/unprivileged_userns_clone", "kernel.unprivileged_userns_clone"),
+        ):
+            try:
+                value = Path(file).read_text().strip()
+            except OSError:
+                continue
+            if value == "0" and not (what.startswith("kernel.") and os.geteuid() == 0):
+                return f"this kernel's settings forbid user namespaces ({what} is 0)"
+        if not Path("/proc/self/ns/user").exists():
+            return "this kernel has no user namespaces"
+        return None
+
+    def run(self, command: Command) -> int:
+        reason = self.available()
+        if reason is not None:
+            raise RunError(reason, hint=_REMEDY)
+        image = command.image
+        if image.platform != Platform.host():
+            raise RunError(
+                f"the image is for {image.platform}, this machine runs {Platform.host()}",
+                hint="choose --platform, or a Docker engine that emulates it",
+            )
+        config = image_config(image, self._store)
+        uid, gid = numeric_user(config)
+        rootfs = self._store.directory("rootfs") / image.digest.removeprefix("sha256:")
+        if not rootfs.is_dir():
+            with self._progress.task("unpack", "the image", total=len(image.layers), unit="layers") as task:
+                rootfs = image_rootfs(image, self._store)
+                task.advance(len(image.layers))
+        mounts = list(command.mounts)
+        directory = str(config.get("WorkingDir") or "/")
+        if command.workdir is not None:
+            mounts.insert(0, Mount(source=command.workdir, target=WORKDIR))
+            directory = str(WORKDIR)
+        request = {
+            "rootfs": str(rootfs.resolve()),
+            "uid": uid,
+            "gid": gid,
+            "network": command.network,
+            "command": argv(config, command),
+            "env": environment(config, command),
+            "directory": directory,
+            "mounts": [
+                {
+                    "source": str(mount.source.resolve()),
+                    "target": str(mount.target),
+                    "read_only": mount.read_only,
+                }
+                for mount in mounts
+            ],
+        }
+        with self._store.scratch() as scratch:
+            return _start({**request, "stage": str(scratch.resolve())})
+
+
+def _start(request: Mapping[str, Any]) -> int:
+    """Runs the launcher and gives its status; raises ``RunError`` with its report where it couldn't."""
+    request_read, request_write = os.pipe()
+    report_read, report_write = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", launcher.__file__, str(request_read), str(report_write)],
+            pass_fds=(request_read, report_write),
+        )
+    except OSError as error:
+        for descriptor in (request_read, request_write, report_read, report_write):
+            os.close(descriptor)
+        raise RunError(f"can't start {sys.executable}: {error.strerror}") from error
+    os.close(request_read)
+    os.close(report_write)
+    with os.fdopen(report_read, "rb") as report, forwarding(process.send_signal, shared_terminal=True):
+        feeder = threading.Thread(
+            target=_feed, args=(os.fdopen(request_write, "wb"), json.dumps(request)), daemon=True
+        )
+        feeder.start()
+        status = process.wait()
+        feeder.join()
+        message = report.read().decode(errors="replace") if status == launcher.NOT_STARTED else ""
+    if message:
+        raise RunError(f"the command can't be started in a user namespace: {message}", hint=_REMEDY)
+    return status if status >= 0 else 128 - status
+
+
+def _feed(pipe: IO[bytes], text: str) -> None:
+    try:
+        with pipe:
+            pipe.write(text.encode())
+    except BrokenPipeError:
+        pass  # The launcher ended at once; its status says why.
