@@ -1,0 +1,24 @@
+"""What an importer is: one file format that becomes a :class:`Spec`. One file each.
+
+Third parties use the entry points ``envbuild.importers``.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from envbuild.spec.model import Spec
+from envbuild.spec.source import SourceFile
+
+
+class Importer(Protocol):
+    """One format people's environments are written in."""
+
+    name: str
+
+    def recognises(self, file: SourceFile) -> bool:
+        """Whether ``file`` is of this format; looks at its name, then at its content, and never raises
+        for a file that isn't."""
+
+    def load(self, file: SourceFile) -> Spec:
+        """The spec in ``file``. Raises ``SpecError`` with all its problems."""
