@@ -1,46 +1,46 @@
-"""From a spec to an image: the only module that sees every stage."""
+"""From a spec to an image: the only module that sees every stage, with ``wiring``, which makes the parts."""
 
 from __future__ import annotations
 
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 
+from envbuild.digest import canonical_digest
+from envbuild.errors import LockError, StaleLockError, UsageError
+from envbuild.lock.diff import PinChange, lock_changes
+from envbuild.lock.identity import Composition
+from envbuild.lock.make import LockRequest
 from envbuild.lock.model import Lock
 from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
-from envbuild.publish.base import Image
+from envbuild.publish.base import Image, Publication
 from envbuild.settings import Settings
 from envbuild.spec.model import Spec
+from envbuild.wiring import Parts
 
+__all__ = [
+    "BuildRequest",
+    "BuildResult",
+    "LockRequest",
+    "LockResult",
+    "PinChange",
+    "Pipeline",
+    "RunRequest",
+]
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LockRequest:
-    """What ``envbuild lock`` was asked."""
-
-    upgrade: bool = False
-    upgrade_packages: tuple[str, ...] = ()
-    as_of: date | None = None
-    bytecode: bool | None = None
-    """None: what the present lock says, else on."""
-    dry_run: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PinChange:
-    """One pin that differs: ``before`` or ``after`` is None where it was added or removed."""
-
-    platform: str
-    kind: str
-    """``debian``, ``conda``, ``pip``, ``base`` or ``python``."""
-    name: str
-    before: str | None
-    after: str | None
+LOCK_DIRECTORY = "lockfiles"
+_TAG_DIGITS = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LockResult:
+    """A lock, where it is, and how it differs from the one that was there."""
+
     lock: Lock
     directory: Path
     changes: tuple[PinChange, ...]
@@ -59,7 +59,9 @@ class BuildRequest:
     """``oci:DIR``, ``oci-archive:FILE``, ``docker-archive:FILE``."""
     load: bool = False
     locked: bool = False
+    """Fail where the lock doesn't answer the spec."""
     frozen: bool = False
+    """Use the lock without looking whether it answers."""
     no_cache: bool = False
     lock: LockRequest = field(default_factory=LockRequest)
 
@@ -88,37 +90,230 @@ class RunRequest:
     backend: str = "auto"
     """``auto``, ``docker`` or ``userns``."""
     workdir: Path | None = None
-    """Mounted and made the working directory; None: where the caller stands."""
+    """Mounted and made the working directory; None: nothing is mounted."""
     mounts: tuple[str, ...] = ()
     """``SOURCE:TARGET[:ro]``."""
     build: BuildRequest = field(default_factory=BuildRequest)
 
 
 class Pipeline:
-    """The stages, wired for one call. Makes no client and touches no file before it must."""
+    """The stages, wired for one call. Makes no client and touches no file before it must.
 
-    def __init__(self, settings: Settings, progress: Progress) -> None:
+    ``environ`` is the process's environment; ``clock`` counts seconds, for durations only."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        progress: Progress,
+        *,
+        environ: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.settings = settings
         self.progress = progress
+        self._parts = Parts(settings, progress, environ)
+        self._clock = clock
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes what connections were opened; the pipeline may be used again."""
+        self._parts.close()
 
     def load(self, spec: str) -> Spec:
         """The spec at a path: a file, or a directory that has one. Raises ``SpecError``."""
-        raise NotImplementedError
+        from envbuild.spec.load import load_spec
+
+        with self.progress.stage("spec"):
+            return load_spec(Path(spec))
+
+    def lock_directory(self, spec: Spec) -> Path:
+        """Where the spec's lock stands: ``lockfiles/<name>`` beside it, or below the setting."""
+        return (self.settings.lock_dir or spec.directory / LOCK_DIRECTORY) / spec.name
 
     def lock(self, spec: Spec, request: LockRequest) -> LockResult:
         """The spec's lock, resolved where it is missing or stale, kept where it answers."""
-        raise NotImplementedError
+        from envbuild.lock.files import read_lock, write_lock
+        from envbuild.lock.make import make_lock
+
+        directory = self.lock_directory(spec)
+        with self.progress.stage("lock"):
+            present = self._present(directory, request, read_lock)
+            lock = make_lock(
+                spec,
+                request,
+                present,
+                self._parts.resolvers,
+                progress=self.progress,
+                offline=self.settings.offline,
+            )
+            written = False
+            if lock is not present and not request.dry_run:
+                written = write_lock(directory, lock)
+        return LockResult(
+            lock=lock, directory=directory, changes=lock_changes(present, lock), written=written
+        )
+
+    @staticmethod
+    def _present(directory: Path, request: LockRequest, read: Callable[[Path], Lock | None]) -> Lock | None:
+        """The lock that is there; a damaged one counts as none where everything is resolved anew."""
+        with contextlib.ExitStack() as stack:
+            if request.upgrade:
+                stack.enter_context(contextlib.suppress(LockError))
+            return read(directory)
+        return None
 
     def check(self, spec: Spec) -> None:
-        """Returns if the lock on disk answers the spec; offline. Raises ``StaleLockError`` with all reasons."""
-        raise NotImplementedError
+        """Returns if the lock on disk answers the spec; offline.
+
+        Raises ``StaleLockError`` with all reasons, ``LockError`` where it can't be read."""
+        from envbuild.lock.check import lock_problems
+        from envbuild.lock.files import read_lock
+
+        directory = self.lock_directory(spec)
+        lock = read_lock(directory)
+        remedy = f"envbuild lock {spec.source}"
+        if lock is None:
+            raise StaleLockError(f"{spec.source} has no lock in {directory}", hint=f"make it with: {remedy}")
+        problems = lock_problems(spec, lock)
+        if problems:
+            raise StaleLockError(
+                "\n".join([f"the lock in {directory} does not answer {spec.source}:", *problems]),
+                hint=f"bring it up to date with: {remedy}",
+            )
 
     def plan(self, spec: Spec, lock: Lock, platform: Platform) -> Plan:
-        raise NotImplementedError
+        """The plan of one platform of ``lock``. Raises ``UsageError`` where the lock hasn't that platform."""
+        from envbuild.plan.make import make_plan
+
+        pins = lock.platform(platform)
+        if pins is None:
+            have = ", ".join(str(each.platform) for each in lock.platforms)
+            raise UsageError(
+                f"{spec.name} is not locked for {platform}, only for {have}",
+                hint=f"add {platform} to platforms in {spec.source}",
+            )
+        return make_plan(lock, pins, self._composition(), host=Platform.host())
+
+    def _composition(self) -> Composition:
+        from envbuild.compose.codec import FORMAT, codec
+
+        compression = self.settings.compression
+        return Composition(
+            composer=f"{FORMAT} {codec(compression).identity}",
+            compression=compression,
+            layer_budget=self.settings.layer_budget,
+            created=self.settings.source_date_epoch,
+        )
 
     def build(self, spec: Spec, request: BuildRequest) -> BuildResult:
-        raise NotImplementedError
+        """The images of a spec, composed where the store doesn't have them, and brought where asked."""
+        from envbuild.store.leases import Lease
+
+        started = self._clock()
+        publishers = self._parts.publishers(request.outputs, load=request.load)
+        lock = self._lock_for(spec, request)
+        platforms = request.platforms or tuple(each.platform for each in lock.platforms)
+        with self.progress.stage("plan"):
+            plans = [self.plan(spec, lock, platform) for platform in platforms]
+        with Lease(self._parts.store) as lease:
+            engine = self._parts.engine(reuse=not request.no_cache)
+            images = []
+            cached = True
+            for plan in plans:
+                image = None if request.no_cache else engine.cached(plan)
+                if image is None:
+                    cached = False
+                    image = engine.build(plan)
+                lease.use(*_blobs(image))
+                images.append(image)
+            identity = _tag(spec.name, plans)
+            publication = Publication(
+                images=tuple(images),
+                names=(identity, *request.tags),
+                index_digest=self._index(images) if len(images) > 1 else None,
+            )
+            published = tuple(self._publish(publishers, publication))
+        return BuildResult(
+            reference=f"{request.tags[0] if request.tags else identity}@{publication.digest}",
+            digest=publication.digest,
+            images=tuple(images),
+            cached=cached,
+            seconds=self._clock() - started,
+            published=published,
+        )
+
+    def _lock_for(self, spec: Spec, request: BuildRequest) -> Lock:
+        from envbuild.lock.files import read_lock
+
+        if request.frozen or request.locked:
+            if request.locked:
+                self.check(spec)
+            directory = self.lock_directory(spec)
+            lock = read_lock(directory)
+            if lock is None:
+                raise LockError(
+                    f"{spec.source} has no lock in {directory}",
+                    hint=f"make it with: envbuild lock {spec.source}",
+                )
+            return lock
+        return self.lock(spec, request.lock).lock
+
+    def _index(self, images: list[Image]) -> str:
+        from envbuild.compose.image import index_json
+
+        return self._parts.store.add_blob(index_json(images, created=self.settings.source_date_epoch))
+
+    def _publish(
+        self, publishers: Mapping[str, Callable[[Publication], str]], publication: Publication
+    ) -> Iterator[str]:
+        for where, publish in publishers.items():
+            with self.progress.stage(f"publish {where.partition(':')[0]}"):
+                yield publish(publication)
 
     def run(self, spec: Spec, request: RunRequest) -> int:
-        """The command's exit status (128 + n where signal n ended it)."""
-        raise NotImplementedError
+        """The command's exit status (128 + n where signal n ended it). Builds the image where need be."""
+        from envbuild.run.base import Command, Mount
+
+        runner = self._parts.runner(request.backend)
+        platform = request.platform or Platform.host()
+        if request.build.platforms != (platform,):
+            from dataclasses import replace
+
+            request = replace(request, build=replace(request.build, platforms=(platform,)))
+        here = request.workdir or Path()
+        mounts = tuple(Mount.parse(each, relative_to=here) for each in request.mounts)
+        image = self.build(spec, request.build).images[0]
+        return runner.run(
+            Command(
+                image=image,
+                arguments=request.command,
+                env=request.env,
+                workdir=request.workdir,
+                mounts=mounts,
+            )
+        )
+
+
+def _blobs(image: Image) -> list[str]:
+    digests = [image.digest, image.config_digest, *(layer.digest for layer in image.layers)]
+    return [f"blobs/sha256/{digest.removeprefix('sha256:')}" for digest in digests]
+
+
+def _tag(name: str, plans: list[Plan]) -> str:
+    """``<name>:<first 12 hex digits of the lock digest>``; of several platforms, of all their lock digests."""
+    digest = (
+        plans[0].lock_digest
+        if len(plans) == 1
+        else canonical_digest("lock-index", 1, sorted(plan.lock_digest for plan in plans))
+    )
+    return f"{_repository(name)}:{digest.removeprefix('sha256:')[:_TAG_DIGITS]}"
+
+
+def _repository(name: str) -> str:
+    """``name`` as a repository's: in lower case, and single separators only (distribution spec)."""
+    return re.sub(r"[^a-z0-9]+$", "", re.sub(r"([._-])[._-]+", r"\1", name.lower()))

@@ -128,6 +128,17 @@ class PlatformLock:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RuntimeSettings:
+    """What a container starts with; kept in the lock so that an image is a function of the lock alone."""
+
+    environment_variables: tuple[tuple[str, str], ...] = ()
+    """Sorted pairs."""
+    user: str = "1000:1000"
+    ports: tuple[int, ...] = ()
+    """Sorted; the ports of the serving routes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Lock:
     """A whole lock. ``toolchain`` has the interpreters needed to compile byte code for a platform on a
     machine of another architecture, where no platform of the lock provides it."""
@@ -136,6 +147,11 @@ class Lock:
     """The definition digest that this lock answers."""
     platforms: tuple[PlatformLock, ...]
     bytecode: bool = True
+    runtime: RuntimeSettings = RuntimeSettings()
+    channels: tuple[str, ...] = ()
+    """Conda channels in order of priority, without credentials."""
+    as_of: str | None = None
+    """The date that bounded the resolution, ``2026-11-01``."""
     toolchain: tuple[PlatformLock, ...] = ()
     engines: tuple[tuple[str, str], ...] = field(default=())
     """Resolvers and their versions; information only."""

@@ -1,0 +1,76 @@
+"""Whether a lock answers a spec, without a network."""
+
+from __future__ import annotations
+
+from envbuild.lock.base import CondaTarget, PipTarget
+from envbuild.lock.conda.satisfied import provided_distributions, unsatisfied_conda, virtual_packages
+from envbuild.lock.make import DEFAULT_GLIBC, runtime_settings
+from envbuild.lock.model import DebianBase, ImageBase, Lock, PlatformLock
+from envbuild.lock.pip.satisfied import unsatisfied_pip
+from envbuild.lock.python import matches_python
+from envbuild.spec.definition import definition_digest
+from envbuild.spec.model import DebianBaseSpec, ImageBaseSpec, Spec
+
+
+def lock_problems(spec: Spec, lock: Lock) -> list[str]:
+    """Every reason why ``lock`` doesn't answer ``spec``; empty where it does.
+
+    Each requirement is looked at on its own, so that the list says what is missing rather than only
+    that something changed; the definition digest then catches whatever is left."""
+    problems = []
+    for platform in spec.platforms:
+        pins = lock.platform(platform)
+        if pins is None:
+            problems.append(f"{platform}: not locked")
+        else:
+            problems += [f"{platform}: {each}" for each in _platform_problems(spec, pins)]
+    problems += [
+        f"{each.platform}: locked, but no longer asked for"
+        for each in lock.platforms
+        if each.platform not in spec.platforms
+    ]
+    if lock.runtime != runtime_settings(spec):
+        problems.append("environment variables, user or routes differ from the lock's")
+    if not problems and lock.definition != definition_digest(spec):
+        problems.append("the spec's definition changed after the lock was made")
+    return problems
+
+
+def _platform_problems(spec: Spec, pins: PlatformLock) -> list[str]:
+    problems = _base_problems(spec, pins)
+    if spec.python is not None and (
+        pins.python is None or not matches_python(spec.python, pins.python.version)
+    ):
+        found = pins.python.version if pins.python else "none"
+        problems.append(f"python {spec.python} is asked for, {found} is locked")
+    glibc = pins.base.glibc or DEFAULT_GLIBC
+    if spec.conda is not None:
+        target = CondaTarget(platform=pins.platform, virtual_packages=virtual_packages(glibc, pins.platform))
+        problems += unsatisfied_conda(spec.conda, pins.conda, target)
+    if spec.pip.requirements and pins.python is not None:
+        problems += unsatisfied_pip(
+            spec.pip,
+            pins.pip,
+            PipTarget(platform=pins.platform, python=pins.python.version, glibc=glibc),
+            provided_distributions(pins.conda),
+        )
+    return problems
+
+
+def _base_problems(spec: Spec, pins: PlatformLock) -> list[str]:
+    base = pins.base
+    if isinstance(spec.base, ImageBaseSpec):
+        if not isinstance(base, ImageBase):
+            return [f"image {spec.base.reference} is asked for, Debian {base.suite} is locked"]
+        return []
+    if not isinstance(spec.base, DebianBaseSpec):
+        return []
+    if not isinstance(base, DebianBase):
+        return [f"Debian is asked for, the image {base.reference} is locked"]
+    problems = []
+    if spec.base.suite not in (None, base.suite):
+        problems.append(f"Debian {spec.base.suite} is asked for, {base.suite} is locked")
+    locked = {pin.name for pin in base.packages}
+    names = (each.split("=")[0].split(":")[0].strip() for each in spec.base.packages)
+    problems += [f"the Debian package {name} isn't locked" for name in names if name not in locked]
+    return problems

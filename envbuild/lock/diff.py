@@ -1,0 +1,74 @@
+"""What differs between two locks, pin by pin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from envbuild.lock.model import DebianBase, Lock, PlatformLock
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class PinChange:
+    """One pin that differs: ``before`` or ``after`` is None where it was added or removed."""
+
+    platform: str
+    kind: str
+    """``base``, ``python``, ``debian``, ``conda``, ``pip`` or ``toolchain``."""
+    name: str
+    before: str | None
+    after: str | None
+
+
+def lock_changes(before: Lock | None, after: Lock) -> tuple[PinChange, ...]:
+    """Every pin that was added, removed or changed, by platform, kind and name.
+
+    A pin that keeps its version but not its file shows the file's name (or its hash) instead."""
+    old, new = dict(_pins(before)), dict(_pins(after))
+    changes = []
+    for key in sorted(old.keys() | new.keys()):
+        was, now = old.get(key), new.get(key)
+        if was == now:
+            continue
+        platform, kind, name = key
+        same_version = was is not None and now is not None and was[0] == now[0]
+        changes.append(
+            PinChange(
+                platform=platform,
+                kind=kind,
+                name=name,
+                before=was and (" ".join(was) if same_version else was[0]),
+                after=now and (" ".join(now) if same_version else now[0]),
+            )
+        )
+    return tuple(changes)
+
+
+_Key = tuple[str, str, str]
+
+
+def _pins(lock: Lock | None) -> Iterator[tuple[_Key, tuple[str, str]]]:
+    if lock is None:
+        return
+    for each in lock.platforms:
+        yield from _platform_pins(each)
+    for each in lock.toolchain:
+        python = each.python.version if each.python else ""
+        yield (str(each.platform), "toolchain", "python"), (python, "")
+
+
+def _platform_pins(pins: PlatformLock) -> Iterator[tuple[_Key, tuple[str, str]]]:
+    platform = str(pins.platform)
+    base = pins.base
+    if isinstance(base, DebianBase):
+        yield (platform, "base", "debian"), (base.suite, "")
+        for deb in base.packages:
+            yield (platform, "debian", deb.name), (deb.version, deb.sha256[:12])
+    else:
+        yield (platform, "base", base.reference), (base.digest, "")
+    if pins.python:
+        yield (platform, "python", "python"), (pins.python.version, pins.python.provider)
+    for package in pins.conda:
+        yield (platform, "conda", package.name), (f"{package.version} {package.build}", package.sha256[:12])
+    for wheel in pins.pip:
+        yield (platform, "pip", wheel.name), (wheel.version, wheel.file)

@@ -1,0 +1,309 @@
+"""The lock directory: ``envbuild.lock`` and the two files in the formats of their fields.
+
+``envbuild.lock`` is JSON with sorted keys; it names the digests of the other files and closes with one of
+its own content, so that an edit by hand or a bad merge is found before anything is built from it. The
+reader meets the format number first.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from envbuild.digest import canonical_digest, digest_bytes, is_digest
+from envbuild.errors import LockError, UsageError
+from envbuild.lock.conda.lockfile import dump_conda_lock
+from envbuild.lock.model import (
+    LOCK_FORMAT,
+    Base,
+    CondaPin,
+    DebianBase,
+    DebianPin,
+    ImageBase,
+    Lock,
+    PipPin,
+    PlatformLock,
+    PythonPin,
+    RuntimeSettings,
+)
+from envbuild.lock.pip.requirements import dump_requirements
+from envbuild.lock.record import dump_record, expect_list, expect_object, expect_text, load_record
+from envbuild.platforms import Platform
+
+LOCK_FILE = "envbuild.lock"
+CONDA_FILE = "conda-lock.yml"
+_HAND = "take the file back from version control, or make it anew with: envbuild lock --upgrade"
+_SIZE_LIMIT = 64 << 20
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+def requirements_file(platform: Platform) -> str:
+    """The file name of a platform's pip pins: ``requirements.linux-64.txt``."""
+    return f"requirements.{platform.subdir}.txt"
+
+
+def dump_lock(lock: Lock) -> dict[str, bytes]:
+    """The lock's files, name to bytes: equal locks give equal bytes, however they were put together."""
+    files: dict[str, bytes] = {}
+    conda = {each.platform: each.conda for each in lock.platforms if each.conda}
+    if conda:
+        files[CONDA_FILE] = dump_conda_lock(
+            CondaSpec(channels=lock.channels, dependencies=()), conda
+        ).encode()
+    for each in lock.platforms:
+        if each.pip:
+            files[requirements_file(each.platform)] = dump_requirements(each.pip).encode()
+    body: dict[str, Any] = {
+        "format": LOCK_FORMAT,
+        "definition": lock.definition,
+        "bytecode": lock.bytecode,
+        "files": {name: digest_bytes(data) for name, data in files.items()},
+        "platforms": {str(each.platform): _dump_platform(each) for each in lock.platforms},
+        "runtime": {
+            "environment_variables": dict(lock.runtime.environment_variables),
+            "user": lock.runtime.user,
+            "ports": sorted(lock.runtime.ports),
+        },
+    }
+    if lock.channels:
+        body["channels"] = list(lock.channels)
+    if lock.as_of:
+        body["as_of"] = lock.as_of
+    if lock.toolchain:
+        body["toolchain"] = {str(each.platform): _dump_platform(each) for each in lock.toolchain}
+    if lock.engines:
+        body["engines"] = dict(lock.engines)
+    body["integrity"] = _integrity(body)
+    files[LOCK_FILE] = (json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    return files
+
+
+def write_lock(directory: Path, lock: Lock) -> bool:
+    """Writes the files of ``lock``; False where they already say so.
+
+    ``envbuild.lock`` comes last, so that a write that was cut short is seen as what it is."""
+    files = dump_lock(lock)
+    changed = False
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in sorted(files, key=lambda name: (name == LOCK_FILE, name)):
+            path = directory / name
+            if path.is_file() and path.read_bytes() == files[name]:
+                continue
+            part = path.with_name(f".{name}.part")
+            part.write_bytes(files[name])
+            part.replace(path)
+            changed = True
+        for stale in [*directory.glob("requirements.*.txt"), directory / CONDA_FILE]:
+            if stale.name not in files and stale.is_file():
+                stale.unlink()
+                changed = True
+    except OSError as error:
+        raise LockError(f"can't write the lock: {error.filename or directory}: {error.strerror}") from error
+    return changed
+
+
+def read_lock(directory: Path) -> Lock | None:
+    """The lock in ``directory``, None where there is none.
+
+    Raises ``LockError``: a newer format, damage, an edit by hand, a file that is missing."""
+    path = directory / LOCK_FILE
+    try:
+        if not path.is_file():
+            return None
+        if path.stat().st_size > _SIZE_LIMIT:
+            raise LockError(f"{path}: larger than any lock")
+        data = path.read_bytes()
+    except OSError as error:
+        raise LockError(f"can't read {path}: {error.strerror}") from error
+    lock, files = parse_lock(data, str(path))
+    for name, digest in files.items():
+        beside = directory / name
+        if not beside.is_file():
+            raise LockError(f"{beside} is missing, though {LOCK_FILE} names it", hint=_HAND)
+        if digest_bytes(beside.read_bytes()) != digest:
+            raise LockError(f"{beside} was changed after the lock was made", hint=_HAND)
+    return lock
+
+
+def parse_lock(data: bytes, where: str = LOCK_FILE) -> tuple[Lock, Mapping[str, str]]:
+    """The lock that ``data`` describes, and the digests of the files beside it. Raises ``LockError``."""
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise LockError(f"{where}: not a lock: {error}", hint=_HAND) from error
+    body = expect_object(body, where)
+    number = body.get("format")
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise LockError(f"{where}: no format number", hint=_HAND)
+    if number > LOCK_FORMAT:
+        raise LockError(
+            f"{where}: lock format {number} is newer than {LOCK_FORMAT}, the newest this envbuild reads",
+            hint="upgrade envbuild",
+        )
+    stated = body.pop("integrity", None)
+    try:
+        actual = _integrity(body)
+    except TypeError as error:
+        raise LockError(f"{where}: {error}", hint=_HAND) from error
+    if stated != actual:
+        raise LockError(f"{where} was changed after it was made", hint=_HAND)
+    try:
+        return _load_body(body), _load_files(body)
+    except LockError as error:
+        raise LockError(f"{where}: {error.message}", hint=error.hint or _HAND) from error
+
+
+def _integrity(body: Mapping[str, Any]) -> str:
+    return canonical_digest("lock-file", LOCK_FORMAT, body)
+
+
+def _dump_platform(lock: PlatformLock) -> dict[str, Any]:
+    record: dict[str, Any] = {"base": _dump_base(lock.base)}
+    if lock.python:
+        record["python"] = dump_record(lock.python)
+    if lock.conda:
+        record["conda"] = [dump_record(pin) for pin in sorted(lock.conda)]
+    if lock.pip:
+        record["pip"] = [dump_record(pin) for pin in sorted(lock.pip)]
+    return record
+
+
+def _dump_base(base: Base) -> dict[str, Any]:
+    if isinstance(base, DebianBase):
+        return {
+            "debian": base.suite,
+            "glibc": base.glibc,
+            "packages": [dump_record(pin) for pin in sorted(base.packages)],
+        }
+    return {"image": dump_record(base)}
+
+
+def _load_files(body: Mapping[str, Any]) -> dict[str, str]:
+    files = expect_object(body.get("files", {}), "files")
+    for name, digest in files.items():
+        if PurePosixPath(name).name != name or not isinstance(digest, str) or not is_digest(digest):
+            raise LockError(f"files: {name!r} isn't a file name with its digest")
+    return files
+
+
+def _load_body(body: Mapping[str, Any]) -> Lock:
+    known = {
+        "format", "definition", "bytecode", "files", "platforms", "runtime", "channels", "as_of",
+        "toolchain", "engines",
+    }  # fmt: skip
+    unknown = sorted(set(body) - known)
+    if unknown:
+        raise LockError(f"unknown key {unknown[0]!r}")
+    definition = expect_text(body.get("definition"), "definition")
+    if not is_digest(definition):
+        raise LockError("definition: must be a digest")
+    bytecode = body.get("bytecode")
+    if not isinstance(bytecode, bool):
+        raise LockError("bytecode: must be true or false")
+    platforms = _load_platforms(body.get("platforms"), "platforms")
+    if not platforms:
+        raise LockError("platforms: none")
+    as_of = body.get("as_of")
+    engines = expect_object(body.get("engines", {}), "engines")
+    return Lock(
+        definition=definition,
+        bytecode=bytecode,
+        platforms=platforms,
+        runtime=_load_runtime(body.get("runtime", {})),
+        channels=tuple(
+            expect_text(each, f"channels[{n}]")
+            for n, each in enumerate(expect_list(body.get("channels", []), "channels"))
+        ),
+        as_of=None if as_of is None else expect_text(as_of, "as_of"),
+        toolchain=_load_platforms(body.get("toolchain", {}), "toolchain"),
+        engines=tuple(sorted((name, expect_text(each, f"engines.{name}")) for name, each in engines.items())),
+    )
+
+
+def _load_runtime(value: object) -> RuntimeSettings:
+    record = dict(expect_object(value, "runtime"))
+    variables = expect_object(record.pop("environment_variables", {}), "runtime.environment_variables")
+    plain = load_record(RuntimeSettings, record, "runtime")
+    return RuntimeSettings(
+        environment_variables=tuple(
+            sorted(
+                (name, expect_text(each, f"runtime.environment_variables.{name}"))
+                for name, each in variables.items()
+            )
+        ),
+        user=plain.user,
+        ports=plain.ports,
+    )
+
+
+def _load_platforms(value: object, where: str) -> tuple[PlatformLock, ...]:
+    found = []
+    for name, each in expect_object(value, where).items():
+        try:
+            platform = Platform.parse(name)
+        except UsageError as error:
+            raise LockError(f"{where}: {error.message}", hint=error.hint) from error
+        found.append(_load_platform(platform, expect_object(each, f"{where}.{name}"), f"{where}.{name}"))
+    return tuple(sorted(found, key=lambda each: each.platform))
+
+
+def _load_platform(platform: Platform, record: dict[str, Any], where: str) -> PlatformLock:
+    unknown = sorted(set(record) - {"base", "python", "conda", "pip"})
+    if unknown:
+        raise LockError(f"{where}: unknown key {unknown[0]!r}")
+    python = record.get("python")
+    conda = tuple(
+        load_record(CondaPin, each, f"{where}.conda[{n}]")
+        for n, each in enumerate(expect_list(record.get("conda", []), f"{where}.conda"))
+    )
+    pip = tuple(
+        load_record(PipPin, each, f"{where}.pip[{n}]")
+        for n, each in enumerate(expect_list(record.get("pip", []), f"{where}.pip"))
+    )
+    pins: tuple[CondaPin | PipPin, ...] = (*conda, *pip)
+    for pin in pins:
+        _check_file(pin.file, pin.sha256, pin.size, f"{where}: {pin.name}")
+    return PlatformLock(
+        platform=platform,
+        base=_load_base(expect_object(record.get("base"), f"{where}.base"), f"{where}.base"),
+        python=None if python is None else load_record(PythonPin, python, f"{where}.python"),
+        conda=tuple(sorted(conda)),
+        pip=tuple(sorted(pip)),
+    )
+
+
+def _load_base(record: dict[str, Any], where: str) -> Base:
+    if set(record) == {"image"}:
+        image = load_record(ImageBase, record["image"], f"{where}.image")
+        for digest in (image.digest, *((image.index_digest,) if image.index_digest else ()), *image.diff_ids):
+            if not is_digest(digest):
+                raise LockError(f"{where}.image: {digest!r} isn't a digest")
+        return image
+    if set(record) != {"debian", "glibc", "packages"}:
+        raise LockError(f"{where}: must hold either image, or debian, glibc and packages")
+    packages = tuple(
+        load_record(DebianPin, each, f"{where}.packages[{n}]")
+        for n, each in enumerate(expect_list(record["packages"], f"{where}.packages"))
+    )
+    for pin in packages:
+        _check_file(PurePosixPath(pin.file).name, pin.sha256, pin.size, f"{where}: {pin.name}")
+        if pin.file.startswith("/") or ".." in PurePosixPath(pin.file).parts:
+            raise LockError(f"{where}: {pin.name}: {pin.file!r} leaves the archive")
+    return DebianBase(
+        suite=expect_text(record["debian"], f"{where}.debian"),
+        glibc=expect_text(record["glibc"], f"{where}.glibc"),
+        packages=tuple(sorted(packages)),
+    )
+
+
+def _check_file(name: str, sha256: str, size: int, where: str) -> None:
+    if not name or name in (".", "..") or "/" in name or "\\" in name:
+        raise LockError(f"{where}: {name!r} isn't a file name")
+    if not _HEX.fullmatch(sha256):
+        raise LockError(f"{where}: {sha256!r} isn't a SHA-256 in hex")
+    if size < 0:
+        raise LockError(f"{where}: a size can't be negative")

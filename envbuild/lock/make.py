@@ -1,0 +1,335 @@
+"""Puts a lock together: base, then conda, then pip, for every platform of a spec.
+
+Resolvers are passed in. What the present lock says is offered to each of them as what to keep, so a
+lock changes only where the spec, or the person who asked for an upgrade, forces it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from typing import TypeVar
+
+from envbuild.errors import ResolveError
+from envbuild.lock.base import (
+    BaseResolver,
+    CondaResolver,
+    CondaTarget,
+    PipResolver,
+    PipTarget,
+    ResolvedBase,
+    Upgrade,
+)
+from envbuild.lock.conda.satisfied import provided_distributions, virtual_packages
+from envbuild.lock.model import Base, CondaPin, Lock, PipPin, PlatformLock, PythonPin, RuntimeSettings
+from envbuild.lock.python import PythonChoice, choose_python, matches_python, with_conda_python
+from envbuild.platforms import LINUX_AMD64, Platform
+from envbuild.progress import Progress
+from envbuild.spec.definition import definition_digest
+from envbuild.spec.model import (
+    PREFIX,
+    BaseSpec,
+    BuildContextSpec,
+    CondaSpec,
+    EnvironmentType,
+    Runtime,
+    Spec,
+)
+
+_T = TypeVar("_T")
+
+DEFAULT_GLIBC = "2.17"
+"""Assumed of a base that doesn't say: the oldest that wheels are still made for (manylinux2014)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LockRequest:
+    """What ``envbuild lock`` was asked."""
+
+    upgrade: bool = False
+    upgrade_packages: tuple[str, ...] = ()
+    as_of: date | None = None
+    bytecode: bool | None = None
+    """None: what the present lock says, else on."""
+    dry_run: bool = False
+
+    @property
+    def resolver_upgrade(self) -> Upgrade:
+        return Upgrade(everything=self.upgrade, packages=frozenset(self.upgrade_packages))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolvers:
+    """The resolvers of one call; made when first needed, because some are slow to import."""
+
+    bases: Sequence[BaseResolver]
+    conda: Callable[[], CondaResolver]
+    pip: Callable[[], PipResolver]
+    has_debian: Callable[[], bool]
+    """Whether this machine knows a Debian mirror."""
+
+
+def answers(lock: Lock, spec: Spec, request: LockRequest) -> bool:
+    """Whether ``lock`` can stay exactly as it is."""
+    return (
+        lock.definition == definition_digest(spec)
+        and not request.upgrade
+        and not request.upgrade_packages
+        and (request.bytecode is None or request.bytecode == lock.bytecode)
+        and (request.as_of is None or request.as_of.isoformat() == lock.as_of)
+    )
+
+
+def make_lock(
+    spec: Spec,
+    request: LockRequest,
+    present: Lock | None,
+    resolvers: Resolvers,
+    *,
+    progress: Progress,
+    offline: bool = False,
+) -> Lock:
+    """The lock of ``spec``: ``present`` itself where it answers. Raises ``ResolveError``."""
+    if present is not None and answers(present, spec, request):
+        return present
+    _refuse(spec)
+    return _Making(spec, request, present, resolvers, progress, offline).lock()
+
+
+def _refuse(spec: Spec) -> None:
+    if isinstance(spec.base, BuildContextSpec) or spec.type is EnvironmentType.USER_MANAGED:
+        raise ResolveError(
+            f"{spec.source}: a user-managed environment is not resolved, it is built from its own Dockerfile",
+            hint="this version of envbuild composes system-managed environments only",
+        )
+    if spec.runtime is not Runtime.PYTHON or spec.spark is not None:
+        raise ResolveError(
+            f"{spec.source}: runtime {spec.runtime.value} can't be locked by this version of envbuild",
+            hint="use runtime: python",
+        )
+
+
+class _Making:
+    """One lock being made."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        request: LockRequest,
+        present: Lock | None,
+        resolvers: Resolvers,
+        progress: Progress,
+        offline: bool,
+    ) -> None:
+        self.spec = spec
+        self.upgrade = request.resolver_upgrade
+        self.request = request
+        self.present = present
+        self.resolvers = resolvers
+        self.progress = progress
+        self.offline = offline
+        self.as_of = request.as_of or spec.as_of
+        self.engines: dict[str, str] = {}
+
+    def lock(self) -> Lock:
+        spec = self.spec
+        choice = choose_python(spec, has_debian=self.resolvers.has_debian)
+        with self.progress.stage("resolve base"):
+            bases = self._each(spec.platforms, lambda platform: self._base(choice, platform))
+        conda_spec = self._conda_spec(choice, bases)
+        conda = self._conda(conda_spec, bases)
+        pins = []
+        pythons = {platform: self._python(bases[platform], conda.get(platform, ())) for platform in bases}
+        pip = self._pip(bases, pythons, conda)
+        for platform in spec.platforms:
+            pins.append(
+                PlatformLock(
+                    platform=platform,
+                    base=bases[platform].base,
+                    python=pythons[platform],
+                    conda=conda.get(platform, ()),
+                    pip=pip.get(platform, ()),
+                )
+            )
+        pins.sort(key=lambda each: each.platform)
+        bytecode = self._bytecode()
+        return Lock(
+            definition=definition_digest(spec),
+            platforms=tuple(pins),
+            bytecode=bytecode,
+            runtime=runtime_settings(spec),
+            channels=conda_spec.channels if conda_spec else (),
+            as_of=self.as_of.isoformat() if self.as_of else None,
+            toolchain=self._toolchain(pins, choice, conda_spec) if bytecode else (),
+            engines=tuple(sorted(self.engines.items())),
+        )
+
+    def _bytecode(self) -> bool:
+        if self.request.bytecode is not None:
+            return self.request.bytecode
+        return self.present.bytecode if self.present else True
+
+    def _present(self, platform: Platform) -> PlatformLock | None:
+        return self.present.platform(platform) if self.present else None
+
+    def _base(self, choice: PythonChoice, platform: Platform) -> ResolvedBase:
+        before = self._present(platform)
+        return self._resolve_base(
+            choice.base, platform, with_python=choice.from_base, preferred=before.base if before else None
+        )
+
+    def _resolve_base(
+        self, spec: BaseSpec, platform: Platform, *, with_python: bool, preferred: Base | None
+    ) -> ResolvedBase:
+        resolver = next((each for each in self.resolvers.bases if each.accepts(spec)), None)
+        if resolver is None:
+            raise ResolveError(f"{self.spec.source}: no resolver knows this kind of base")
+        return resolver.resolve(
+            spec,
+            platform,
+            with_python=with_python,
+            preferred=preferred,
+            upgrade=self.upgrade,
+            as_of=self.as_of,
+            offline=self.offline,
+        )
+
+    def _conda_spec(self, choice: PythonChoice, bases: Mapping[Platform, ResolvedBase]) -> CondaSpec | None:
+        """What conda is asked for; python joins where the base's own isn't the one that was asked for."""
+        wanted = self.spec.python
+        fits = choice.from_base and all(
+            base.python is not None and matches_python(wanted, base.python.version) for base in bases.values()
+        )
+        if fits or not choice.needed:
+            return self.spec.conda
+        return with_conda_python(self.spec.conda, wanted)
+
+    def _conda(
+        self, spec: CondaSpec | None, bases: Mapping[Platform, ResolvedBase]
+    ) -> dict[Platform, tuple[CondaPin, ...]]:
+        if spec is None:
+            return {}
+        with self.progress.stage("resolve conda"):
+            return self._solve(spec, {platform: each.base for platform, each in bases.items()})
+
+    def _solve(self, spec: CondaSpec, bases: Mapping[Platform, Base]) -> dict[Platform, tuple[CondaPin, ...]]:
+        resolver = self.resolvers.conda()
+        self.engines[resolver.name] = resolver.version()
+        preferred = {
+            platform: before.conda for platform in bases if (before := self._present(platform)) is not None
+        }
+        return resolver.resolve(
+            spec,
+            [
+                CondaTarget(platform=platform, virtual_packages=virtual_packages(_glibc(base), platform))
+                for platform, base in bases.items()
+            ],
+            preferred=preferred,
+            upgrade=self.upgrade,
+            as_of=self.as_of,
+            offline=self.offline,
+        )
+
+    @staticmethod
+    def _python(base: ResolvedBase, conda: Sequence[CondaPin]) -> PythonPin | None:
+        for pin in conda:
+            if pin.name == "python":
+                short = ".".join(pin.version.split(".")[:2])
+                return PythonPin(
+                    version=pin.version, provider="conda", executable=f"{PREFIX}/bin/python{short}"
+                )
+        return base.python
+
+    def _pip(
+        self,
+        bases: Mapping[Platform, ResolvedBase],
+        pythons: Mapping[Platform, PythonPin | None],
+        conda: Mapping[Platform, tuple[CondaPin, ...]],
+    ) -> dict[Platform, tuple[PipPin, ...]]:
+        if not self.spec.pip.requirements:
+            return {}
+        resolver = self.resolvers.pip()
+        self.engines[resolver.name] = resolver.version()
+
+        def resolve(platform: Platform) -> tuple[PipPin, ...]:
+            python = pythons[platform]
+            if python is None:
+                raise ResolveError(
+                    f"{self.spec.source}: there are pip packages, but nothing brings a python on {platform}",
+                    hint="add python to the conda dependencies, or choose a base that has one",
+                )
+            before = self._present(platform)
+            same_python = before and before.python and before.python.short == python.short
+            return resolver.resolve(
+                self.spec.pip,
+                PipTarget(platform=platform, python=python.version, glibc=_glibc(bases[platform].base)),
+                preferred=before.pip if before and same_python else (),
+                upgrade=self.upgrade,
+                provided=provided_distributions(conda.get(platform, ())),
+                as_of=self.as_of,
+                offline=self.offline,
+            )
+
+        with self.progress.stage("resolve pip"):
+            return self._each(list(bases), resolve)
+
+    def _toolchain(
+        self, pins: Sequence[PlatformLock], choice: PythonChoice, conda: CondaSpec | None
+    ) -> tuple[PlatformLock, ...]:
+        """An interpreter for linux/amd64, so that byte code of another platform can be compiled there."""
+        pythons = {each.python.version for each in pins if each.python}
+        if not pythons or any(each.platform == LINUX_AMD64 for each in pins):
+            return ()
+        if len(pythons) > 1:
+            raise ResolveError(
+                f"{self.spec.source}: the platforms' pythons differ: {', '.join(sorted(pythons))}"
+            )
+        version = pythons.pop()
+        before = next((each for each in self.present.toolchain), None) if self.present else None
+        base = self._resolve_base(
+            choice.base, LINUX_AMD64, with_python=choice.from_base, preferred=before.base if before else None
+        )
+        packages: tuple[CondaPin, ...] = ()
+        if conda is not None and any(each.conda for each in pins):
+            exact = CondaSpec(channels=conda.channels, dependencies=(f"python=={version}",))
+            packages = self._solve(exact, {LINUX_AMD64: base.base})[LINUX_AMD64]
+        python = self._python(base, packages)
+        if python is None or python.version != version:
+            found = python.version if python else "none"
+            raise ResolveError(
+                f"{self.spec.source}: python {version} is not there for linux/amd64 (found: {found}), "
+                "and byte code for this platform is compiled with it",
+                hint="add linux/amd64 to platforms, or lock with --no-bytecode",
+            )
+        return (PlatformLock(platform=LINUX_AMD64, base=base.base, python=python, conda=packages),)
+
+    @staticmethod
+    def _each(platforms: Sequence[Platform], resolve: Callable[[Platform], _T]) -> dict[Platform, _T]:
+        """``resolve`` of every platform, side by side; the first platform's error is the one raised."""
+        if len(platforms) == 1:
+            return {platforms[0]: resolve(platforms[0])}
+        with ThreadPoolExecutor(len(platforms)) as pool:
+            return dict(zip(platforms, pool.map(resolve, platforms), strict=True))
+
+
+def runtime_settings(spec: Spec) -> RuntimeSettings:
+    """What of ``spec`` a container starts with."""
+    ports: set[int] = set()
+    if spec.inference_config:
+        routes = spec.inference_config
+        ports = {
+            routes.liveness_route.port,
+            routes.readiness_route.port,
+            routes.scoring_route.port,
+        }
+    return RuntimeSettings(
+        environment_variables=tuple(sorted(spec.environment_variables)),
+        user=spec.user,
+        ports=tuple(sorted(ports)),
+    )
+
+
+def _glibc(base: Base) -> str:
+    return base.glibc or DEFAULT_GLIBC

@@ -1,0 +1,111 @@
+"""Which python an environment gets, and what it stands on (DESIGN §4)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from envbuild.errors import ResolveError
+from envbuild.lock.debian.resolver import DEFAULT_SUITE
+from envbuild.lock.debian.selection import suite_python
+from envbuild.spec.model import BaseSpec, CondaSpec, DebianBaseSpec, ImageBaseSpec, Spec
+
+DEFAULT_CHANNEL = "conda-forge"
+_VERSION = re.compile(r"\d+(\.\d+){0,2}")
+_CONDA_PYTHON = re.compile(r"(?:.*::)?python(?:$|[\s=<>!~\[])")
+DEBIAN_SUITES = ("trixie", "bookworm")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PythonChoice:
+    """A base to resolve, and who is to bring python."""
+
+    base: BaseSpec
+    from_base: bool
+    """Whether the base is asked to bring python; conda adds it where what the base has doesn't fit."""
+    needed: bool
+    """Whether there must be a python at all."""
+
+
+def choose_python(spec: Spec, *, has_debian: Callable[[], bool]) -> PythonChoice:
+    """Conda's python where there are conda packages; else the base's own, and a base that has the right one.
+
+    A host that knows no Debian mirror gets the official slim python image instead of a Debian base."""
+    needed = spec.python is not None or bool(spec.pip.requirements) or spec.conda is None
+    from_conda = spec.conda is not None
+    base = spec.base
+    if isinstance(base, DebianBaseSpec) and base.suite is not None:
+        fits = not from_conda and matches_python(spec.python, suite_python(base.suite))
+        return PythonChoice(base=base, from_base=fits, needed=needed)
+    if base is not None and not isinstance(base, DebianBaseSpec):
+        return PythonChoice(base=base, from_base=not from_conda, needed=needed)
+    packages = base.packages if base else ()
+    if not has_debian():
+        if packages:
+            raise ResolveError(
+                f"{spec.source}: Debian packages are asked for, but this machine knows no Debian mirror",
+                hint="set ENVBUILD_DEBIAN_MIRROR to the root of a Debian archive",
+            )
+        if not from_conda:
+            return PythonChoice(base=_slim_image(spec), from_base=True, needed=needed)
+    suite = next(
+        (each for each in DEBIAN_SUITES if matches_python(spec.python, suite_python(each))),
+        None,
+    )
+    return PythonChoice(
+        base=DebianBaseSpec(suite=suite or DEFAULT_SUITE, packages=packages),
+        from_base=not from_conda and suite is not None,
+        needed=needed,
+    )
+
+
+def matches_python(wanted: str | None, version: str) -> bool:
+    """Whether ``version`` (``3.13`` or ``3.13.5``) is what ``wanted`` asks for; None asks for nothing.
+
+    ``3.13``, ``=3.13``, ``3.13.*`` take every 3.13; anything else is a version specifier. A version
+    without a patch number stands for the whole series."""
+    if wanted is None:
+        return True
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    text = wanted.strip()
+    bare = text.removeprefix("=").removesuffix(".*") if not text.startswith("==") else text
+    if _VERSION.fullmatch(bare):
+        parts, have = bare.split("."), version.split(".")
+        return have[: len(parts)] == parts[: len(have)]
+    try:
+        specifiers = SpecifierSet(text)
+    except InvalidSpecifier as error:
+        raise ResolveError(f"python: {wanted!r} is not a version or a version specifier") from error
+    candidates = [version] if version.count(".") > 1 else [f"{version}.{patch}" for patch in range(40)]
+    return any(specifiers.contains(each) for each in candidates)
+
+
+def with_conda_python(conda: CondaSpec | None, wanted: str | None) -> CondaSpec:
+    """``conda`` with a python of the ``wanted`` version among its dependencies."""
+    channels = conda.channels if conda else (DEFAULT_CHANNEL,)
+    dependencies = conda.dependencies if conda else ()
+    if any(_CONDA_PYTHON.match(each) for each in dependencies) and wanted is None:
+        return CondaSpec(channels=channels, dependencies=dependencies)
+    return CondaSpec(channels=channels, dependencies=(*dependencies, conda_python_spec(wanted)))
+
+
+def conda_python_spec(wanted: str | None) -> str:
+    """The match spec for a python as a spec asks for it: ``python 3.11.*``."""
+    if wanted is None:
+        return "python"
+    bare = wanted.strip()
+    if _VERSION.fullmatch(bare):
+        return f"python {bare}.*" if bare.count(".") < 2 else f"python =={bare}"
+    return f"python {bare.replace(' ', '')}"
+
+
+def _slim_image(spec: Spec) -> ImageBaseSpec:
+    wanted = (spec.python or suite_python(DEFAULT_SUITE)).strip().removesuffix(".*").lstrip("=")
+    if not _VERSION.fullmatch(wanted):
+        raise ResolveError(
+            f"{spec.source}: without a Debian mirror, python must be one version, not {spec.python!r}",
+            hint="write python: '3.13', or set ENVBUILD_DEBIAN_MIRROR",
+        )
+    return ImageBaseSpec(reference=f"docker.io/library/python:{wanted}-slim")

@@ -1,0 +1,185 @@
+"""Makes the plan of one platform from its lock: a pure function of the lock and the composition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from envbuild.digest import canonical_digest
+from envbuild.lock.files import dump_lock
+from envbuild.lock.identity import Composition, level, lock_digest
+from envbuild.lock.model import DebianBase, ImageBase, Lock, PlatformLock, PythonPin
+from envbuild.plan.layers import group_layers
+from envbuild.plan.model import (
+    Artifact,
+    ArtifactKind,
+    GeneratedFile,
+    ImageConfig,
+    Interpreter,
+    Plan,
+)
+from envbuild.plan.system import HOME, prefix_files, system_files
+from envbuild.platforms import Platform
+from envbuild.spec.model import PREFIX
+
+SELF_DESCRIPTION = "usr/share/envbuild"
+"""Where an image keeps the lock it was made from."""
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def make_plan(lock: Lock, pins: PlatformLock, composition: Composition, *, host: Platform) -> Plan:
+    """The plan for the platform of ``pins``. ``host`` only decides which interpreter compiles byte code."""
+    base, python = pins.base, pins.python
+    identity = lock_digest(lock, pins, composition)
+    artifacts = [*_base_artifacts(base, lock.runtime.user), *_software(pins)]
+    settings = _generated("settings", _self_description(lock, pins))
+    return Plan(
+        platform=pins.platform,
+        lock_digest=identity,
+        definition_digest=lock.definition,
+        level=level(lock),
+        base=base,
+        python=python,
+        layers=group_layers(
+            artifacts,
+            settings=settings,
+            python=python,
+            budget=composition.layer_budget,
+            base_layers=base.layers if isinstance(base, ImageBase) else 0,
+        ),
+        config=_config(lock, pins, identity),
+        bytecode=lock.bytecode and python is not None,
+        interpreter=interpreter(lock, pins, host) if lock.bytecode else None,
+        created=composition.created,
+        compression=composition.compression,
+    )
+
+
+def interpreter(lock: Lock, pins: PlatformLock, host: Platform) -> Interpreter | None:
+    """A python of the same version whose programs ``host`` runs: the platform's own, another's, the toolchain's."""
+    if pins.python is None:
+        return None
+    candidates = [pins, *lock.platforms, *lock.toolchain]
+    for each in candidates:
+        if each.platform == host and each.python and each.python.version == pins.python.version:
+            return Interpreter(python=each.python, lock=each)
+    return None
+
+
+def _base_artifacts(base: DebianBase | ImageBase, user: str) -> list[Artifact]:
+    if isinstance(base, ImageBase):
+        return []
+    packages = [
+        Artifact(
+            kind=ArtifactKind.DEBIAN,
+            name=pin.name,
+            version=pin.version,
+            sha256=pin.sha256,
+            size=pin.size,
+            pin=pin,
+        )
+        for pin in sorted(base.packages)
+    ]
+    return [_generated("system", system_files(base, user)), *packages]
+
+
+def _software(pins: PlatformLock) -> list[Artifact]:
+    artifacts = []
+    if pins.python is not None or pins.conda:
+        artifacts.append(_generated("prefix", prefix_files(pins.python, conda=bool(pins.conda))))
+    artifacts += [
+        Artifact(
+            kind=ArtifactKind.CONDA,
+            name=pin.name,
+            version=pin.version,
+            sha256=pin.sha256,
+            size=pin.size,
+            pin=pin,
+        )
+        for pin in sorted(pins.conda)
+    ]
+    artifacts += [
+        Artifact(
+            kind=ArtifactKind.WHEEL,
+            name=pin.name,
+            version=pin.version,
+            sha256=pin.sha256,
+            size=pin.size,
+            pin=pin,
+        )
+        for pin in sorted(pins.pip)
+    ]
+    return artifacts
+
+
+def _self_description(lock: Lock, pins: PlatformLock) -> tuple[GeneratedFile, ...]:
+    """The lock as the image keeps it: of this platform alone and without the resolvers' versions, so
+    that neither another platform nor a newer resolver that finds the same pins changes the bytes."""
+    alone = Lock(
+        definition=lock.definition,
+        platforms=(pins,),
+        bytecode=lock.bytecode,
+        runtime=lock.runtime,
+        channels=lock.channels,
+        as_of=lock.as_of,
+    )
+    return tuple(
+        GeneratedFile(path=f"{SELF_DESCRIPTION}/{name}", content=data)
+        for name, data in sorted(dump_lock(alone).items())
+    )
+
+
+def _generated(name: str, files: tuple[GeneratedFile, ...]) -> Artifact:
+    content: list[list[str | int | bool | None]] = [
+        [each.path, each.content.hex(), each.mode, each.target, each.directory, each.uid, each.gid]
+        for each in files
+    ]
+    return Artifact(
+        kind=ArtifactKind.GENERATED,
+        name=name,
+        version="1",
+        sha256=canonical_digest("generated", 1, content).removeprefix("sha256:"),
+        size=sum(len(each.content) for each in files),
+        files=files,
+    )
+
+
+def _config(lock: Lock, pins: PlatformLock, identity: str) -> ImageConfig:
+    env: dict[str, str] = {
+        # The image composer puts a base image's own PATH behind ours.
+        "PATH": f"{PREFIX}/bin:{_PATH}",
+        "LANG": "C.UTF-8",
+        "HOME": f"/{HOME}",
+    }
+    if pins.conda:
+        env["CONDA_PREFIX"] = str(PREFIX)
+    elif pins.python:
+        env["VIRTUAL_ENV"] = str(PREFIX)
+    env.update(lock.runtime.environment_variables)
+    return ImageConfig(
+        env=tuple(sorted(env.items())),
+        user=lock.runtime.user,
+        cmd=_command(pins.python),
+        working_dir=f"/{HOME}",
+        labels=_labels(lock, pins, identity),
+        exposed_ports=tuple(f"{port}/tcp" for port in lock.runtime.ports),
+    )
+
+
+def _command(python: PythonPin | None) -> tuple[str, ...]:
+    return ("python",) if python else ("sh",)
+
+
+def _labels(lock: Lock, pins: PlatformLock, identity: str) -> tuple[tuple[str, str], ...]:
+    labels: Mapping[str, str] = {
+        "dev.envbuild.definition": lock.definition,
+        "dev.envbuild.level": level(lock),
+        "dev.envbuild.lock": identity,
+    }
+    base = pins.base
+    if isinstance(base, ImageBase):
+        labels = {
+            **labels,
+            "org.opencontainers.image.base.digest": base.digest,
+            "org.opencontainers.image.base.name": base.reference,
+        }
+    return tuple(sorted(labels.items()))

@@ -1,0 +1,94 @@
+"""Which python an environment gets (DESIGN §4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from envbuild.errors import ResolveError
+from envbuild.lock.python import PythonChoice, choose_python, matches_python, with_conda_python
+from envbuild.spec.model import CondaSpec, DebianBaseSpec, ImageBaseSpec, Spec
+
+SOURCE = Path("envbuild.yaml")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "version", "expected"),
+    [
+        (None, "3.13.5", True),
+        ("3.13", "3.13.5", True),
+        ("3.13", "3.13", True),
+        ("3.1", "3.13.5", False),
+        ("=3.11", "3.11.2", True),
+        ("3.11.*", "3.11.2", True),
+        ("3.11.4", "3.11.2", False),
+        ("3.11.2", "3.11", True),
+        ("==3.11.2", "3.11.2", True),
+        (">=3.11,<3.13", "3.13.5", False),
+        (">=3.11,<3.13", "3.11", True),
+        (">=3.13.2", "3.13", True),
+    ],
+)
+def test_matching(wanted: str | None, version: str, expected: bool) -> None:
+    assert matches_python(wanted, version) is expected
+
+
+def test_what_is_no_version_is_an_error() -> None:
+    with pytest.raises(ResolveError, match="python: 'three' is not a version"):
+        matches_python("three", "3.13")
+
+
+def choice(has_debian: bool = True, **spec: object) -> PythonChoice:
+    return choose_python(Spec(name="x", source=SOURCE, **spec), has_debian=lambda: has_debian)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("python", "suite", "from_base"),
+    [(None, "trixie", True), ("3.13", "trixie", True), ("3.11", "bookworm", True), ("3.12", "trixie", False)],
+)
+def test_the_python_asked_for_decides_the_suite(python: str | None, suite: str, from_base: bool) -> None:
+    assert choice(python=python) == PythonChoice(
+        base=DebianBaseSpec(suite=suite), from_base=from_base, needed=True
+    )
+
+
+def test_with_conda_packages_python_is_conda_s() -> None:
+    conda = CondaSpec(channels=("conda-forge",), dependencies=("python=3.11",))
+    assert choice(conda=conda) == PythonChoice(
+        base=DebianBaseSpec(suite="trixie"), from_base=False, needed=False
+    )
+
+
+def test_a_suite_of_another_python_leaves_it_to_conda() -> None:
+    assert choice(python="3.12", base=DebianBaseSpec(suite="bookworm")).from_base is False
+
+
+def test_without_a_debian_mirror_the_official_image_is_taken() -> None:
+    assert choice(has_debian=False, python="3.12") == PythonChoice(
+        base=ImageBaseSpec(reference="docker.io/library/python:3.12-slim"), from_base=True, needed=True
+    )
+
+
+def test_debian_packages_without_a_mirror_are_refused() -> None:
+    with pytest.raises(ResolveError) as caught:
+        choice(has_debian=False, base=DebianBaseSpec(packages=("git",)))
+    assert caught.value.hint == "set ENVBUILD_DEBIAN_MIRROR to the root of a Debian archive"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "dependency"),
+    [
+        (None, "python"),
+        ("3.12", "python 3.12.*"),
+        ("3.12.4", "python ==3.12.4"),
+        (">=3.10, <3.13", "python >=3.10,<3.13"),
+    ],
+)
+def test_python_joins_the_conda_dependencies(wanted: str | None, dependency: str) -> None:
+    assert with_conda_python(None, wanted) == CondaSpec(channels=("conda-forge",), dependencies=(dependency,))
+
+
+def test_a_python_that_is_there_is_not_asked_for_twice() -> None:
+    conda = CondaSpec(channels=("c",), dependencies=("numpy", "c::python >=3.9"))
+    assert with_conda_python(conda, None) == conda
