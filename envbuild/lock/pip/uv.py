@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -125,7 +124,7 @@ class _Job:
 
     @property
     def sources(self) -> dict[str, str]:
-        """The ``-r`` origin of each requirement: line of ``requirements.in`` is not told by uv, so by name."""
+        """The ``-r`` origin of each requirement; uv knows only our own file, so it goes by name."""
         return {
             canonicalize_name(requirement.name): f"-r {Path(line.origin.file).name}"
             for line, requirement in self._parsed(self.spec.requirements)
@@ -209,7 +208,7 @@ class _Job:
 
     def _why_none(self, each: Resolved, allowed: frozenset[str]) -> str:
         if allowed:
-            return f"{each.name} {each.version}: none of its files for {self.target.platform} has a hash of the spec"
+            return f"{each.name} {each.version}: none of its files has a hash of the spec"
         return (
             f"{each.name} {each.version}: no file with a SHA-256 for {self.target.platform}, "
             f"python {self.target.python}, glibc {self.target.glibc}"

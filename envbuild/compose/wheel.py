@@ -1,0 +1,156 @@
+"""Wheels: brought and unpacked by uv, then given to the image in a normalised form.
+
+uv has the cache, the index and the credential settings, and checks the one pinned hash of each file. All
+that it adds by itself (its interpreter's path in scripts, ``uv_cache.json``, ``direct_url.json``, modes by
+umask) is left out or made anew, so that the entries are a function of the wheel, the prefix and the python.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from packaging.utils import canonicalize_name
+
+from envbuild.compose.base import Entry
+from envbuild.compose.wheel_install import WheelInstall, install_options
+from envbuild.compose.wheel_tree import Claim, Damage, WheelTree
+from envbuild.errors import BuildError
+from envbuild.lock.model import PipPin, PythonPin
+from envbuild.lock.pip.runner import Runner, SubprocessRunner
+from envbuild.plan.model import Artifact
+from envbuild.platforms import Platform
+from envbuild.progress import Progress, Silent
+from envbuild.settings import Settings
+from envbuild.store.content import Store
+
+
+class WheelSource:
+    """An ``ArtifactSource`` of wheels.
+
+    ``options`` are those of the spec (``--index-url``…): where to look is no part of a lock. ``env`` is the
+    environment of this process, from which uv's own settings are taken."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        python: PythonPin,
+        platform: Platform,
+        glibc: str,
+        settings: Settings,
+        env: Mapping[str, str],
+        options: Sequence[str] = (),
+        runner: Runner | None = None,
+        progress: Progress | None = None,
+        executable: str | None = None,
+    ) -> None:
+        self._store = store
+        self._python = python
+        self._progress = progress or Silent()
+        self._install = WheelInstall(
+            argv=install_options(python, platform, glibc, offline=settings.offline),
+            env=env,
+            options=tuple(options),
+            runner=runner or SubprocessRunner(),
+            executable=executable,
+            offline=settings.offline,
+        )
+        self._stack = ExitStack()
+        self._scratch: Path | None = None
+        self._count = 0
+        self._claims: dict[str, Claim] = {}
+
+    def __enter__(self) -> WheelSource:
+        self._scratch = self._stack.enter_context(self._store.scratch())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._scratch = None
+        self._claims.clear()
+        self._stack.close()
+
+    def fetch(self, artifacts: Sequence[Artifact]) -> None:
+        pins = [_pin(each) for each in artifacts if each.sha256 not in self._claims]
+        if not pins:
+            return
+        total = sum(pin.size for pin in pins)
+        with self._progress.task("download", _title(pins), total=total) as task:
+            found = self._bring(pins)
+            task.advance(total)
+        self._claims.update(found)
+
+    def entries(self, artifact: Artifact) -> Iterator[Entry]:
+        claim = self._claims.get(artifact.sha256)
+        if claim is None:
+            raise BuildError(f"{artifact.name} {artifact.version} was not fetched")
+        return claim.entries(self._python)
+
+    def _bring(self, pins: Sequence[PipPin]) -> dict[str, Claim]:
+        """All of them from one run of uv; those that can't be told apart or aren't whole once more, alone."""
+        tree = self._tree(pins)
+        found, suspects = {}, []
+        shared = tree.shared(pins)
+        for pin in pins:
+            try:
+                if pin.name in shared:
+                    raise Damage(f"{pin.file} shares paths with another wheel")
+                found[pin.sha256] = tree.claim(pin)
+            except Damage:
+                suspects.append(pin)
+        if not suspects and tree.unclaimed(found.values()):
+            found, suspects = {}, list(pins)
+        for pin in suspects:
+            found[pin.sha256] = self._alone(pin)
+        return found
+
+    def _alone(self, pin: PipPin) -> Claim:
+        """One wheel in a tree of its own; unpacked anew if what uv's cache holds was changed meanwhile."""
+        tree = self._tree([pin])
+        try:
+            claim = tree.claim(pin)
+        except Damage:
+            # The file's own hash is checked again here, so this time its content is what was pinned, even
+            # if its RECORD, which nobody else checks, says otherwise.
+            tree = self._tree([pin], fresh=True)
+            claim = tree.claim(pin, trusted=True)
+        stray = tree.unclaimed([claim])
+        if stray:
+            raise BuildError(
+                f"{pin.file} has files that its RECORD doesn't list: {', '.join(stray[:5])}",
+                hint=f"the wheel is broken: pin another version of {pin.name}",
+            )
+        return claim
+
+    def _tree(self, pins: Sequence[PipPin], *, fresh: bool = False) -> WheelTree:
+        if self._scratch is None:
+            raise RuntimeError("a WheelSource is used as a context manager")
+        self._count += 1
+        directory = self._scratch / str(self._count)
+        directory.mkdir(mode=0o700)
+        self._install.run(pins, directory, fresh=fresh)
+        return WheelTree(directory / "prefix", shebang=f"#!{sys.executable}")
+
+
+def _pin(artifact: Artifact) -> PipPin:
+    pin = artifact.pin
+    if not isinstance(pin, PipPin):
+        raise BuildError(f"{artifact.name} {artifact.version} is no wheel")
+    if not pin.is_wheel:
+        raise BuildError(
+            f"{pin.file}: only a source distribution of {pin.name} {pin.version} fits, and installing that "
+            "runs its own code",
+            hint=f"use --engine docker, or pin a version of {pin.name} that has a wheel",
+        )
+    if canonicalize_name(pin.name) != pin.name:
+        raise BuildError(f"{pin.name} is not a normalised name", hint="lock again: envbuild lock")
+    return pin
+
+
+def _title(pins: Sequence[PipPin]) -> str:
+    return pins[0].file if len(pins) == 1 else f"{len(pins)} wheels"

@@ -1,0 +1,143 @@
+"""One run of ``uv pip install`` into a prefix of its own, and what its refusals mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from envbuild.errors import BuildError
+from envbuild.lock.model import PipPin, PythonPin
+from envbuild.lock.pip.command import (
+    clean,
+    expand,
+    find_uv,
+    python_options,
+    secrets,
+    uv_environment,
+    uv_platform,
+)
+from envbuild.lock.pip.runner import Runner
+from envbuild.platforms import Platform
+
+_UNSAFE = re.compile(r"Skipping unsafe file name: (.*)")
+_OWNER = re.compile(r"Files (.*) are listed in `RECORD` but missing from the wheel archive for `([^`=]+)")
+_INDEXES = {"--index-url", "--extra-index-url", "--find-links", "--no-index"}
+
+
+def install_options(python: PythonPin, platform: Platform, glibc: str, *, offline: bool) -> tuple[str, ...]:
+    return (
+        *python_options(),
+        *("--python-version", python.version),
+        *("--python-platform", uv_platform(platform, glibc)),
+        *("--no-deps", "--require-hashes", "--no-build", "--link-mode", "hardlink"),
+        *(["--offline"] if offline else []),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WheelInstall:
+    """Installs pins with uv; knows the machine's settings."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    options: tuple[str, ...]
+    runner: Runner
+    executable: str | None
+    offline: bool
+
+    def run(self, pins: Sequence[PipPin], directory: Path, *, fresh: bool = False) -> None:
+        """Unpacks ``pins`` below ``directory/prefix``. ``fresh``: past uv's cache. Raises ``BuildError``."""
+        indexes = [
+            expand(option, self.env)
+            for option in self.options
+            if re.split(r"[ =]", option, maxsplit=1)[0] in _INDEXES
+        ]
+        lines = [
+            f"{pin.name} @ {expand(pin.url, self.env)}" if pin.url else f"{pin.name}=={pin.version}"
+            for pin in pins
+        ]
+        # Read by uv from a file that nobody else can read: addresses may hold credentials.
+        requirements = directory / "requirements.txt"
+        requirements.write_text(
+            "\n".join(
+                [
+                    *indexes,
+                    *(f"{line} --hash=sha256:{pin.sha256}" for line, pin in zip(lines, pins, strict=True)),
+                ]
+            )
+            + "\n",
+            encoding="utf-8",
+        )
+        argv = [
+            self.executable or find_uv(),
+            *("pip", "install", "--quiet", "--prefix", str(directory / "prefix"), "-r", str(requirements)),
+            *self.argv,
+            *(["--cache-dir", str(directory / "cache")] if fresh else []),
+        ]
+        env = uv_environment(self.env)
+        # uv leaves unsafe names out and says so only in its log.
+        env["RUST_LOG"] = "uv_extract=warn,uv_install_wheel=debug,uv_distribution=debug"
+        answer = self.runner.run(argv, env=env, cwd=directory)
+        self._refuse_unsafe(answer.stderr, pins, env, directory)
+        if answer.status != 0:
+            raise self._failure(answer.stderr, pins, directory)
+
+    def _refuse_unsafe(
+        self, log: str, pins: Sequence[PipPin], env: Mapping[str, str], directory: Path
+    ) -> None:
+        names = _UNSAFE.findall(log)
+        if not names:
+            return
+        owners = {owner for _, owner in _OWNER.findall(log)} & {pin.name for pin in pins}
+        suspects = [pin for pin in pins if pin.name in owners] or list(pins)
+        # Else the next run would find it unpacked, without the unsafe names, and say nothing.
+        self.runner.run(
+            [self.executable or find_uv(), "cache", "clean", "--quiet", *(pin.name for pin in suspects)],
+            env=env,
+            cwd=directory,
+        )
+        raise BuildError(
+            f"{_files(suspects)}: it holds {', '.join(sorted(set(names))[:5])}, which leads "
+            "out of its prefix",
+            hint="don't use this wheel; report it to its index",
+        )
+
+    def _failure(self, log: str, pins: Sequence[PipPin], directory: Path) -> BuildError:
+        said = _said(log)
+        texts = [*self.options, *(pin.url or "" for pin in pins)]
+        said = clean(said, secrets(texts, self.env)).replace(f"{directory}/", "")
+        named = [pin for pin in pins if _names(pin, said)]
+        who = _files(named) if named else "wheels"
+        if re.search(r"[Hh]ash mismatch|[Nn]o matching hash|do not match|with matching hashes", said):
+            hint = "the index serves another file than the one that was locked: find out why, or lock again"
+        elif self.offline or "network was disabled" in said:
+            hint = "it isn't in uv's cache: run once without --offline"
+        elif re.search(r"error sending request|tcp connect|dns error|timed out|Request failed", said):
+            hint = "check the network, the proxy and the index (UV_INDEX_URL)"
+        elif re.search(r"No space left|os error 28", said):
+            hint = "free some space, or set ENVBUILD_CACHE_DIR and UV_CACHE_DIR to another disk"
+        elif re.search(r"not found|unsatisfiable|404", said):
+            hint = (
+                "it may have left the index: envbuild lock --upgrade-package, or set the index it came from"
+            )
+        else:
+            hint = "if the file is damaged in uv's cache: uv cache clean, then try again"
+        return BuildError(f"{who}: uv can't install from the lock: {said}", hint=hint)
+
+
+def _names(pin: PipPin, text: str) -> bool:
+    stem = re.escape(pin.name).replace(r"\-", "[-_.]")
+    return re.search(rf"(?<![\w.-]){stem}(?![\w]|-[a-z])", text, re.IGNORECASE) is not None
+
+
+def _files(pins: Sequence[PipPin]) -> str:
+    names = [pin.file for pin in pins]
+    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+
+
+def _said(log: str) -> str:
+    """uv's explanation, without the lines of its log."""
+    lines = [line for line in log.splitlines() if not re.match(r"\s*(TRACE|DEBUG|INFO|WARN)\s", line)]
+    return re.sub(r"^error: ", "", "\n".join(lines).strip()) or "it did not say why"
