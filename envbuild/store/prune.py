@@ -1,0 +1,232 @@
+"""What the store takes up, and what may go.
+
+Images are kept or not by their last use; whatever no kept image needs and no build in progress uses may go.
+Nothing is ever removed that was written after the oldest running build began.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from envbuild.store.content import Store
+from envbuild.store.images import ImageIndex, StoredImage
+from envbuild.store.leases import InUse, in_use
+
+_CACHES = ("segments", "artifacts", "rootfs", "layers")
+_AREAS = ("blobs", "images", *_CACHES, "metadata", "scratch")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AreaUsage:
+    """One area of the store: how many files, and bytes on disk."""
+
+    area: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PruneReport:
+    """What went, or would go: sorted names below the store's root, their files and bytes; bytes left."""
+
+    removed: tuple[str, ...]
+    images: tuple[str, ...]
+    """Manifest digests of the images that went."""
+    files: int
+    bytes: int
+    left: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Item:
+    """Something that is removed as a whole: its name as leases know it, its files, bytes, last use."""
+
+    name: str
+    paths: tuple[Path, ...]
+    files: int
+    size: int
+    used: float
+
+
+def usage(store: Store) -> tuple[AreaUsage, ...]:
+    """What each area holds. Changes nothing."""
+    areas = []
+    for name in _AREAS:
+        sizes = [_disk_size(path) for path in _files(store.root / name)]
+        areas.append(AreaUsage(area=name, files=len(sizes), bytes=sum(sizes)))
+    return tuple(areas)
+
+
+def prune(
+    store: Store,
+    *,
+    clock: Callable[[], float] = time.time,
+    keep_last: int | None = None,
+    max_age: timedelta | None = None,
+    max_bytes: int | None = None,
+    dry_run: bool = False,
+) -> PruneReport:
+    """Removes what may go and says what it was.
+
+    Without a limit: only blobs that no image needs. ``keep_last`` keeps that many images, the most recently
+    used, and the caches they were made with; ``max_age`` lets images and caches go that were not used for
+    longer; ``max_bytes`` lets caches go, then images, the least recently used first, until the store is no
+    larger.
+    """
+    seconds = None if max_age is None else max_age.total_seconds()
+    with in_use(store) as busy:
+        return _Pruning(store, busy, clock, dry_run).run(keep_last, seconds, max_bytes)
+
+
+class _Pruning:
+    def __init__(self, store: Store, busy: InUse, clock: Callable[[], float], dry_run: bool) -> None:
+        self.store = store
+        self.busy = busy
+        self.now = clock()
+        self.dry_run = dry_run
+        self.index = ImageIndex(store, clock)
+        self.removed: list[str] = []
+        self.images: list[str] = []
+        self.files = 0
+        self.freed = 0
+
+    def run(self, keep_last: int | None, max_age: float | None, max_size: int | None) -> PruneReport:
+        kept: list[StoredImage] = []
+        for place, stored in enumerate(self.index.entries()):
+            old = max_age is not None and self.now - stored.used > max_age
+            surplus = keep_last is not None and place >= keep_last
+            if (old or surplus) and self._forget(stored):
+                continue
+            kept.append(stored)
+        blobs = {item.name: item for item in self._blobs()}
+        caches = {item.name: item for item in self._caches()}
+        needed = {_blob_name(digest) for stored in kept for digest in stored.digests}
+        for name in sorted(blobs.keys() - needed):
+            if self._remove(blobs[name]):
+                del blobs[name]
+        wanted = {name for stored in kept for name in stored.uses}
+        for name, item in sorted(caches.items()):
+            stale = max_age is not None and self.now - item.used > max_age
+            if (stale or (keep_last is not None and name not in wanted)) and self._remove(item):
+                del caches[name]
+        if max_size is not None:
+            self._shrink(max_size, kept, blobs, caches)
+        left = sum(item.size for item in (*blobs.values(), *caches.values()))
+        return PruneReport(
+            removed=tuple(sorted(self.removed)),
+            images=tuple(sorted(self.images)),
+            files=self.files,
+            bytes=self.freed,
+            left=left,
+        )
+
+    def _shrink(
+        self, limit: int, kept: list[StoredImage], blobs: dict[str, _Item], caches: dict[str, _Item]
+    ) -> None:
+        left = sum(item.size for item in (*blobs.values(), *caches.values()))
+        for item in sorted(caches.values(), key=lambda item: (item.used, item.name)):
+            if left <= limit:
+                return
+            if self._remove(item):
+                left -= item.size
+                del caches[item.name]
+        while kept and left > limit:
+            stored = kept.pop()
+            if not self._forget(stored):
+                continue
+            needed = {_blob_name(digest) for each in kept for digest in each.digests}
+            for name in sorted({_blob_name(digest) for digest in stored.digests} - needed):
+                if name in blobs and self._remove(blobs[name]):
+                    left -= blobs[name].size
+                    del blobs[name]
+
+    def _forget(self, stored: StoredImage) -> bool:
+        path = self.index.path(stored.key)
+        item = _Item(
+            name=f"images/{stored.key}", paths=(path,), files=1, size=_disk_size(path), used=stored.used
+        )
+        if not self._remove(item):
+            return False
+        self.images.append(stored.image.digest)
+        return True
+
+    def _remove(self, item: _Item) -> bool:
+        if item.name in self.busy.names:
+            return False
+        if self.busy.since is not None and any(_changed(path) >= self.busy.since for path in item.paths):
+            return False
+        self.removed.append(item.name)
+        self.files += item.files
+        self.freed += item.size
+        if not self.dry_run:
+            for path in item.paths:
+                with contextlib.suppress(OSError):
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink()
+        return True
+
+    def _blobs(self) -> Iterator[_Item]:
+        for path in _files(self.store.root / "blobs" / "sha256"):
+            yield _item(f"blobs/sha256/{path.name}", path)
+
+    def _caches(self) -> Iterator[_Item]:
+        root = self.store.root
+        for key in sorted({path.stem for path in _files(root / "segments")}):
+            # The record comes first: without it, what is left is nothing.
+            paths = tuple(
+                path for end in ("json", "tar") if (path := root / "segments" / f"{key}.{end}").exists()
+            )
+            yield _item(f"segments/{key}", *paths)
+        for path in _files(root / "artifacts"):
+            yield _item(f"artifacts/{path.name}", path)
+        rootfs = root / "rootfs"
+        for path in sorted(rootfs.iterdir()) if rootfs.is_dir() else ():
+            yield _item(f"rootfs/{path.name}", path)
+
+
+def _item(name: str, *paths: Path) -> _Item:
+    files = [file for path in paths for file in _files(path)]
+    return _Item(
+        name=name,
+        paths=paths,
+        files=len(files),
+        size=sum(map(_disk_size, files)),
+        used=max(map(_changed, paths), default=0.0),
+    )
+
+
+def _blob_name(digest: str) -> str:
+    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+
+
+def _files(path: Path) -> list[Path]:
+    """Every file below ``path`` (or itself), sorted; no symlink is followed."""
+    if path.is_symlink() or path.is_file():
+        return [path]
+    found: list[Path] = []
+    for directory, _, names in os.walk(path):
+        found.extend(Path(directory, name) for name in names)
+    return sorted(found)
+
+
+def _disk_size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0
