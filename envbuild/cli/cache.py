@@ -60,15 +60,14 @@ def prune(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Remove from the store what the options don't keep; never what a build under way uses."""
+    """Remove from the store what the options don't keep; never what a build under way uses.
+
+    Without a limit, only what no image needs.
+    """
     from envbuild.store.content import Store
     from envbuild.store.prune import prune as prune_store
 
     call = call_of(context)
-    if keep_last is None and max_size is None and max_age is None:
-        raise UsageError(
-            "nothing says what to prune", hint="give --keep-last N, --max-size SIZE or --max-age AGE"
-        )
     result = prune_store(
         Store(call.settings().cache_dir),
         keep_last=keep_last,
@@ -77,10 +76,23 @@ def prune(
         dry_run=dry_run,
     )
     if as_json:
-        call.out(json_text({"removed": result.files, "bytes": result.bytes, "dry_run": dry_run}))
+        call.out(
+            json_text(
+                {
+                    "dry_run": dry_run,
+                    "files": result.files,
+                    "bytes": result.bytes,
+                    "left": result.left,
+                    "images": list(result.images),
+                    "removed": list(result.removed),
+                }
+            )
+        )
         return 0
     verb = "would remove" if dry_run else "removed"
-    call.out(f"{verb} {count_text(result.files, 'file')}, {size_text(result.bytes)}")
+    images = count_text(len(result.images), "image")
+    files = count_text(result.files, "file")
+    call.out(f"{verb} {images}, {files}, {size_text(result.bytes)}; {size_text(result.left)} left")
     return 0
 
 

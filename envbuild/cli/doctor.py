@@ -139,7 +139,7 @@ def _cache(directory: Path) -> Finding:
     place = directory
     while not place.exists() and place != place.parent:
         place = place.parent
-    if not os.access(place, os.W_OK):
+    if not (place.is_dir() and os.access(place, os.W_OK)):
         return Finding("store", "bad", f"{directory} can't be written; set ENVBUILD_CACHE_DIR")
     free = shutil.disk_usage(place).free
     state = "ok" if free >= ENOUGH_SPACE else "absent"

@@ -113,7 +113,7 @@ def report(call: Call, result: LockResult, *, dry_run: bool, as_json: bool) -> N
     if dry_run:
         for line in change_lines(result.changes, color=call.color and call.stdout.isatty()):
             call.out(line)
-    elif not first or call.verbose:
+    elif not first:
         # A new lock would list every pin; its files do that better.
         for line in change_lines(result.changes, color=call.color):
             call.say(line)

@@ -74,12 +74,7 @@ def main(argv: Sequence[str] | None = None, *, call: Call | None = None) -> int:
     call = call or Call.here()
     try:
         with _logging(call), _terminable():
-            result = cli.main(
-                args=None if argv is None else list(argv),
-                prog_name="envbuild",
-                standalone_mode=False,
-                obj=call,
-            )
+            result = _invoke(sys.argv[1:] if argv is None else list(argv), call)
         call.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -109,6 +104,20 @@ def main(argv: Sequence[str] | None = None, *, call: Call | None = None) -> int:
             call.hint("this is a fault of envbuild; --debug shows where it happened")
         _trace(call)
         return 1
+
+
+def _invoke(argv: list[str], call: Call) -> object:
+    """What the command returned. click's own ``main`` would take broken pipes and interrupts for itself."""
+    asked = call.environ.get("_ENVBUILD_COMPLETE")
+    if asked:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cli, {"obj": call}, "envbuild", "_ENVBUILD_COMPLETE", asked)
+    try:
+        with cli.make_context("envbuild", argv, obj=call) as context:
+            return cli.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
 
 
 def _explain(call: Call, error: EnvbuildError) -> int:

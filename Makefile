@@ -1,0 +1,40 @@
+# Everything runs in .venv, which scripts/setup.sh makes; `make` alone lists the targets.
+SHELL := /bin/bash
+PY := .venv/bin/python
+STAMP := .venv/.envbuild-ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-engines lint types bench clean system
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+$(STAMP): pyproject.toml scripts/setup.sh
+	@scripts/setup.sh .venv
+	@touch $@
+
+system:
+	@scripts/system.sh
+
+demo: $(STAMP)  ## lock and build examples/sklearn, train a model in the image
+	@scripts/demo.sh
+
+test: $(STAMP) system  ## all tests that need no Docker engine
+	$(PY) -m pytest -m "not engine" $(ARGS)
+
+test-engines: $(STAMP) system  ## the tests that need a Docker engine, with a private one (as root)
+	scripts/with-engine.sh $(PY) -m pytest -m engine $(ARGS)
+
+lint: $(STAMP)  ## ruff: check and format
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: $(STAMP)  ## mypy --strict over package, tests and benchmarks
+	.venv/bin/mypy envbuild tests benchmarks
+
+bench: $(STAMP) system  ## measure against docker build and pip-compile, write benchmarks/results.md
+	scripts/with-engine.sh $(PY) -m benchmarks.run $(ARGS)
+
+clean:  ## remove .venv and what tools leave here
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

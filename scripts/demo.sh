@@ -1,0 +1,41 @@
+#!/bin/bash
+# The main job on a real environment: lock, check, build, run. `make demo` has set everything up before.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PWD/.venv/bin:$PATH
+example=examples/sklearn
+say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
+if [ -n "${NO_COLOR:-}" ] || [ ! -t 2 ]; then say() { printf '\n== %s\n' "$*" >&2; }; fi
+
+say "1. The lock in $example answers its spec (offline)"
+envbuild lock "$example" --check
+
+say "2. Build the image from it, without a daemon"
+result=$(mktemp)
+trap 'rm -f "$result"' EXIT
+reference=$(envbuild build "$example" --locked --metadata-file "$result" -v)
+
+say "3. Train a model in it"
+(cd "$example" && envbuild run . --locked -- python train.py)
+
+say "4. Build it again: nothing is left to do"
+again=$(envbuild build "$example" --locked)
+if [ "$again" != "$reference" ]; then
+    echo "demo: the second build gave $again, the first $reference" >&2
+    exit 1
+fi
+
+say "The image"
+python - "$result" <<'PY'
+import json, sys
+
+built = json.load(open(sys.argv[1]))
+size = sum(layer["size"] for layer in built["layers"])
+artifacts = sum(len(layer["artifacts"]) for layer in built["layers"])
+print(f"reference  {built['reference']}")
+print(f"level      {built['level']}")
+print(f"platform   {built['platform']}")
+print(f"layers     {len(built['layers'])}, {artifacts} artifacts, {size / 1e6:.1f} MB compressed")
+print(f"lock       {built['lock_digest']}")
+print(f"built in   {built['seconds']:.1f} s")
+PY

@@ -1,0 +1,52 @@
+#!/bin/bash
+# Makes the virtual environment DIR with envbuild (editable) and its development tools in it. Idempotent.
+# Usage: scripts/setup.sh DIR. PYTHON names the interpreter; otherwise the newest fitting one is taken.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${1:-.venv}
+
+fits() { "$1" -c 'import sys; raise SystemExit(sys.version_info < (3, 10))' 2>/dev/null; }
+
+find_python() {
+    local each
+    for each in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python3.10 python; do
+        if command -v "$each" >/dev/null && fits "$each"; then
+            command -v "$each"
+            return
+        fi
+    done
+    echo "setup: no Python 3.10 or newer; apt-get install python3 python3-venv, or set PYTHON" >&2
+    return 1
+}
+
+python=$(find_python)
+
+# Debian splits pip's bootstrap off into python3-venv. Without it a venv can still be made by a uv
+# or a pip that is already there, or by root after installing the package.
+make_venv() {
+    [ -x "$venv/bin/python" ] && fits "$venv/bin/python" && "$venv/bin/python" -m uv --version >/dev/null 2>&1 && return
+    rm -rf "$venv"
+    if "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        "$python" -m venv "$venv"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv
+    elif "$python" -m pip --version >/dev/null 2>&1 && "$python" -c 'import venv' 2>/dev/null; then
+        "$python" -m venv --without-pip "$venv"
+        "$python" -m pip --python "$venv/bin/python" install --quiet --disable-pip-version-check uv
+    elif command -v uv >/dev/null; then
+        uv venv --quiet --python "$python" "$venv"
+        uv pip install --quiet --python "$venv/bin/python" uv
+    elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        echo "setup: installing python3-venv with apt" >&2
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
+        "$python" -m venv "$venv"
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv
+    else
+        echo "setup: $python can't make a virtual environment; apt-get install python3-venv (as root) first" >&2
+        return 1
+    fi
+}
+
+make_venv
+echo "setup: installing envbuild and its tools into $venv" >&2
+"$venv/bin/python" -m uv pip install --quiet --python "$venv/bin/python" --editable . --group dev

@@ -1,0 +1,218 @@
+"""A command line with a pipeline that records what it is asked and answers with fixed results."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from envbuild.cli.call import Call
+from envbuild.cli.main import main
+from envbuild.lock.model import DebianBase, DebianPin, Lock, PipPin, PlatformLock, PythonPin
+from envbuild.pipeline import (
+    BuildRequest,
+    BuildResult,
+    LockRequest,
+    LockResult,
+    PinChange,
+    Pipeline,
+    RunRequest,
+)
+from envbuild.plan.model import Artifact, ArtifactKind, ImageConfig, Plan, PlannedLayer
+from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
+from envbuild.progress import Progress
+from envbuild.publish.base import Image, LayerRecord
+from envbuild.settings import Settings
+from envbuild.spec.model import Spec
+
+DEFINITION = "sha256:" + "d" * 64
+LOCK = "sha256:" + "1" * 64
+IMAGE = "sha256:" + "a" * 64
+INDEX = "sha256:" + "b" * 64
+LAYER = "sha256:" + "c" * 64
+DIFF_ID = "sha256:" + "e" * 64
+REFERENCE = f"train:111111111111@{IMAGE}"
+
+
+def a_lock(*platforms: Platform) -> Lock:
+    base = DebianBase(
+        suite="trixie",
+        glibc="2.41",
+        packages=(
+            DebianPin(
+                name="libc6",
+                version="2.41-1",
+                architecture="amd64",
+                archive="debian",
+                file="pool/libc6.deb",
+                size=10,
+                sha256="2" * 64,
+            ),
+        ),
+    )
+    python = PythonPin(version="3.13.5", provider="debian", executable="/usr/bin/python3.13")
+    pip = (PipPin(name="numpy", version="2.3.5", file="numpy.whl", size=18_200_000, sha256="3" * 64),)
+    return Lock(
+        definition=DEFINITION,
+        platforms=tuple(PlatformLock(platform=each, base=base, python=python, pip=pip) for each in platforms),
+    )
+
+
+def an_image(platform: Platform, digest: str = IMAGE) -> Image:
+    return Image(
+        platform=platform,
+        digest=digest,
+        media_type="application/vnd.oci.image.manifest.v1+json",
+        size=700,
+        config_digest="sha256:" + "f" * 64,
+        layers=(
+            LayerRecord(
+                digest=LAYER,
+                diff_id=DIFF_ID,
+                size=18_000_000,
+                media_type="application/vnd.oci.image.layer.v1.tar+gzip",
+                name="numpy",
+                artifacts=("numpy 2.3.5",),
+            ),
+        ),
+        lock_digest=LOCK,
+        definition_digest=DEFINITION,
+        level="L3",
+    )
+
+
+@dataclass
+class Answers:
+    """What the fake pipeline answers with, and what it was asked."""
+
+    platforms: tuple[Platform, ...] = (LINUX_AMD64,)
+    changes: tuple[PinChange, ...] = ()
+    status: int = 0
+    fault: BaseException | None = None
+    work: Callable[[Progress], None] = lambda progress: None
+    package: str = "numpy"
+    asked: list[tuple[str, object]] = field(default_factory=list)
+    settings: list[Settings] = field(default_factory=list)
+
+    def of(self, kind: str) -> object:
+        """The one request of that kind."""
+        (request,) = [request for name, request in self.asked if name == kind]
+        return request
+
+
+class FakePipeline(Pipeline):
+    def __init__(self, settings: Settings, progress: Progress, answers: Answers) -> None:
+        self.settings = settings
+        self.progress = progress
+        self.answers = answers
+        answers.settings.append(settings)
+
+    def _asked(self, kind: str, request: object) -> None:
+        self.answers.asked.append((kind, request))
+        self.answers.work(self.progress)
+        if self.answers.fault is not None:
+            raise self.answers.fault
+
+    def load(self, spec: str) -> Spec:
+        self.answers.asked.append(("load", spec))
+        return Spec(name="train", source=Path("/specs/train.yaml"))
+
+    def lock(self, spec: Spec, request: LockRequest) -> LockResult:
+        self._asked("lock", request)
+        return LockResult(
+            lock=a_lock(*self.answers.platforms),
+            directory=Path("/specs/lockfiles/train"),
+            changes=self.answers.changes,
+            written=bool(self.answers.changes) and not request.dry_run,
+        )
+
+    def check(self, spec: Spec) -> None:
+        self._asked("check", spec.name)
+
+    def plan(self, spec: Spec, lock: Lock, platform: Platform) -> Plan:
+        self._asked("plan", platform)
+        pin = lock.platforms[0].pip[0]
+        artifact = Artifact(
+            kind=ArtifactKind.WHEEL,
+            name=self.answers.package,
+            version=pin.version,
+            sha256=pin.sha256,
+            size=pin.size,
+            pin=pin,
+        )
+        return Plan(
+            platform=platform,
+            lock_digest=LOCK,
+            definition_digest=DEFINITION,
+            level="L3",
+            base=lock.platforms[0].base,
+            python=lock.platforms[0].python,
+            layers=(PlannedLayer(name="numpy", artifacts=(artifact,)),),
+            config=ImageConfig(env=(), user="1000:1000", cmd=("python3",)),
+            bytecode=True,
+            interpreter=None,
+        )
+
+    def build(self, spec: Spec, request: BuildRequest) -> BuildResult:
+        self._asked("build", request)
+        several = len(self.answers.platforms) > 1
+        return BuildResult(
+            reference=f"train:111111111111@{INDEX}" if several else REFERENCE,
+            digest=INDEX if several else IMAGE,
+            images=tuple(an_image(each) for each in self.answers.platforms),
+            cached=False,
+            seconds=4.25,
+            published=("oci layout at out",),
+        )
+
+    def run(self, spec: Spec, request: RunRequest) -> int:
+        self._asked("run", request)
+        return self.answers.status
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@dataclass
+class Shown:
+    status: int
+    out: str
+    err: str
+
+
+@dataclass
+class CommandLine:
+    """Runs ``envbuild`` in this process with the fake pipeline."""
+
+    directory: Path
+    answers: Answers = field(default_factory=Answers)
+    environ: dict[str, str] = field(default_factory=dict)
+    terminal: bool = False
+
+    def __call__(self, *argv: str) -> Shown:
+        out = io.StringIO()
+        err = Terminal() if self.terminal else io.StringIO()
+        call = Call(
+            environ=self.environ,
+            cwd=self.directory,
+            stdout=out,
+            stderr=err,
+            make_pipeline=lambda settings, progress: FakePipeline(settings, progress, self.answers),
+        )
+        status = main(argv, call=call)
+        return Shown(status, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture
+def envbuild(tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path, environ={"HOME": str(tmp_path / "home")})
+
+
+BOTH = (LINUX_AMD64, LINUX_ARM64)
