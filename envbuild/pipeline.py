@@ -221,7 +221,7 @@ class Pipeline:
         with self.progress.stage("plan"):
             plans = [self.plan(spec, lock, platform) for platform in platforms]
         with Lease(self._parts.store) as lease:
-            engine = self._parts.engine(reuse=not request.no_cache)
+            engine = self._parts.engine(reuse=not request.no_cache, pip_options=spec.pip.options)
             images = []
             cached = True
             for plan in plans:

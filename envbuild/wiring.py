@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from envbuild.errors import RunError, UsageError
-from envbuild.lock.make import Resolvers
-from envbuild.lock.model import ImageBase, PythonPin
+from envbuild.errors import BuildError, UsageError
+from envbuild.lock.make import DEFAULT_GLIBC, Resolvers
+from envbuild.lock.model import ImageBase
 from envbuild.plan.model import ArtifactKind, Plan
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
@@ -24,10 +24,10 @@ from envbuild.settings import Settings
 from envbuild.store.content import Store
 
 if TYPE_CHECKING:
-    from envbuild.compose.base import ArtifactSource, ByteCompiler
-    from envbuild.engines.native import NativeEngine
+    from envbuild.compose.base import ArtifactSource
+    from envbuild.engines.native import BaseContents, NativeEngine
     from envbuild.fetch.http import HttpFetcher
-    from envbuild.lock.base import CondaResolver, PipResolver
+    from envbuild.lock.base import BaseResolver, CondaResolver, PipResolver
     from envbuild.run.base import Runner
 
 
@@ -64,18 +64,25 @@ class Parts:
     @cached_property
     def resolvers(self) -> Resolvers:
         from envbuild.lock.debian.mirror import known_mirror
-        from envbuild.lock.debian.resolver import DebianResolver
-        from envbuild.lock.image.resolver import ImageResolver
 
         return Resolvers(
-            bases=(
-                DebianResolver(self.fetcher, self.store, self.settings),
-                ImageResolver(self.store, self.settings, self.progress, self.environ),
-            ),
+            bases=(lambda: self._debian_resolver, lambda: self._image_resolver),
             conda=self._conda_resolver,
             pip=self._pip_resolver,
             has_debian=lambda: known_mirror(self.settings) is not None,
         )
+
+    @cached_property
+    def _debian_resolver(self) -> BaseResolver:
+        from envbuild.lock.debian.resolver import DebianResolver
+
+        return DebianResolver(self.fetcher, self.store, self.settings)
+
+    @cached_property
+    def _image_resolver(self) -> BaseResolver:
+        from envbuild.lock.image.resolver import ImageResolver
+
+        return ImageResolver(self.store, self.registry)
 
     def _conda_resolver(self) -> CondaResolver:
         engine = self.settings.conda_engine
@@ -104,8 +111,10 @@ class Parts:
 
     # --- engine ---------------------------------------------------------------------------------------
 
-    def engine(self, *, reuse: bool) -> NativeEngine:
-        """The composer. ``reuse=False`` takes nothing from the caches."""
+    def engine(self, *, reuse: bool, pip_options: Sequence[str] = ()) -> NativeEngine:
+        """The composer. ``reuse=False`` takes nothing from the caches; ``pip_options`` say where the spec
+        looks for wheels, which no lock holds."""
+        from envbuild.compose.bytecode import RootfsCompilers
         from envbuild.engines.native import NativeEngine
 
         return NativeEngine(
@@ -113,9 +122,9 @@ class Parts:
             sources={
                 ArtifactKind.DEBIAN: self._debian,
                 ArtifactKind.CONDA: self._conda,
-                ArtifactKind.WHEEL: self._wheels,
+                ArtifactKind.WHEEL: partial(self._wheels, pip_options),
             },
-            compiler_factory=_Compilers(),
+            compiler_factory=RootfsCompilers(),
             base_loader=self._load_base,
             unpack_base=self._unpack_base,
             progress=self.progress,
@@ -126,14 +135,54 @@ class Parts:
     def _debian(self, plan: Plan) -> AbstractContextManager[ArtifactSource]:
         from envbuild.compose.deb import DebianSource
 
-        return DebianSource(self.store, fetcher=self.fetcher, settings=self.settings)
+        return DebianSource(self.fetcher, self.store, self.settings)
 
     def _conda(self, plan: Plan) -> AbstractContextManager[ArtifactSource]:
         from envbuild.compose.conda import CondaSource
 
-        return CondaSource(self.store, fetcher=self.fetcher, python=plan.python, bytecode=plan.bytecode)
+        return CondaSource(self.store, self.fetcher, python=plan.python, drop_bytecode=plan.bytecode)
 
-    def _wheels(self, plan: Plan) -> AbstractContextManager[ArtifactSource]:
+    def _wheels(self, options: Sequence[str], plan: Plan) -> AbstractContextManager[ArtifactSource]:
         from envbuild.compose.wheel import WheelSource
 
-        return WheelSource(self.store, plan=plan)
+        if plan.python is None:
+            raise BuildError("there are wheels to install, but no python to install them for")
+        return WheelSource(
+            self.store,
+            python=plan.python,
+            platform=plan.platform,
+            glibc=plan.base.glibc or DEFAULT_GLIBC,
+            settings=self.settings,
+            env=self.environ,
+            options=options,
+            progress=self.progress,
+        )
+
+    def _load_base(self, base: ImageBase, platform: Platform) -> BaseContents:
+        from envbuild.compose.base_image import load_base
+
+        return load_base(base, platform, self.store, self.registry)
+
+    def _unpack_base(self, base: ImageBase, directory: Path) -> None:
+        from envbuild.compose.base_image import unpack_base
+
+        unpack_base(base, self.store, self.registry, directory)
+
+    # --- publish and run ------------------------------------------------------------------------------
+
+    def publishers(self, outputs: Sequence[str], *, load: bool) -> dict[str, Callable[[Publication], str]]:
+        """What brings an image to each of ``outputs`` (``-o``) and, with ``load``, into the engine."""
+        from envbuild.publish.choose import publisher
+
+        found = {each: publisher(each, self.store, self.progress).publish for each in outputs}
+        if load:
+            from envbuild.publish.daemon import DaemonPublisher
+
+            found["docker"] = DaemonPublisher(self.store, self.progress, self.environ).publish
+        return found
+
+    def runner(self, backend: str) -> Runner:
+        """What starts commands: ``auto``, ``docker`` or ``userns``."""
+        from envbuild.run.choose import runner
+
+        return runner(backend, self.store, self.progress, self.environ)

@@ -50,9 +50,7 @@ def dump_lock(lock: Lock) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     conda = {each.platform: each.conda for each in lock.platforms if each.conda}
     if conda:
-        files[CONDA_FILE] = dump_conda_lock(
-            CondaSpec(channels=lock.channels, dependencies=()), conda
-        ).encode()
+        files[CONDA_FILE] = dump_conda_lock(lock.channels, conda).encode()
     for each in lock.platforms:
         if each.pip:
             files[requirements_file(each.platform)] = dump_requirements(each.pip).encode()

@@ -64,7 +64,8 @@ class LockRequest:
 class Resolvers:
     """The resolvers of one call; made when first needed, because some are slow to import."""
 
-    bases: Sequence[BaseResolver]
+    bases: Sequence[Callable[[], BaseResolver]]
+    """Asked in this order whether they accept a base."""
     conda: Callable[[], CondaResolver]
     pip: Callable[[], PipResolver]
     has_debian: Callable[[], bool]
@@ -183,7 +184,8 @@ class _Making:
     def _resolve_base(
         self, spec: BaseSpec, platform: Platform, *, with_python: bool, preferred: Base | None
     ) -> ResolvedBase:
-        resolver = next((each for each in self.resolvers.bases if each.accepts(spec)), None)
+        made = (make() for make in self.resolvers.bases)
+        resolver = next((each for each in made if each.accepts(spec)), None)
         if resolver is None:
             raise ResolveError(f"{self.spec.source}: no resolver knows this kind of base")
         return resolver.resolve(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from envbuild.compose.deb_system import home_directory, system_files
 from envbuild.digest import canonical_digest
 from envbuild.lock.files import dump_lock
 from envbuild.lock.identity import Composition, level, lock_digest
@@ -17,7 +18,7 @@ from envbuild.plan.model import (
     Interpreter,
     Plan,
 )
-from envbuild.plan.system import HOME, prefix_files, system_files
+from envbuild.plan.prefix import home_files, prefix_files
 from envbuild.platforms import Platform
 from envbuild.spec.model import PREFIX
 
@@ -55,7 +56,8 @@ def make_plan(lock: Lock, pins: PlatformLock, composition: Composition, *, host:
 
 
 def interpreter(lock: Lock, pins: PlatformLock, host: Platform) -> Interpreter | None:
-    """A python of the same version whose programs ``host`` runs: the platform's own, another's, the toolchain's."""
+    """A python of the same version whose programs ``host`` runs: the platform's own, another's of the
+    lock, or the toolchain's; None where there is none."""
     if pins.python is None:
         return None
     candidates = [pins, *lock.platforms, *lock.toolchain]
@@ -67,7 +69,8 @@ def interpreter(lock: Lock, pins: PlatformLock, host: Platform) -> Interpreter |
 
 def _base_artifacts(base: DebianBase | ImageBase, user: str) -> list[Artifact]:
     if isinstance(base, ImageBase):
-        return []
+        home = home_files(user)
+        return [_generated("home", home)] if home else []
     packages = [
         Artifact(
             kind=ArtifactKind.DEBIAN,
@@ -148,7 +151,7 @@ def _config(lock: Lock, pins: PlatformLock, identity: str) -> ImageConfig:
         # The image composer puts a base image's own PATH behind ours.
         "PATH": f"{PREFIX}/bin:{_PATH}",
         "LANG": "C.UTF-8",
-        "HOME": f"/{HOME}",
+        "HOME": home_directory(lock.runtime.user),
     }
     if pins.conda:
         env["CONDA_PREFIX"] = str(PREFIX)
@@ -159,7 +162,7 @@ def _config(lock: Lock, pins: PlatformLock, identity: str) -> ImageConfig:
         env=tuple(sorted(env.items())),
         user=lock.runtime.user,
         cmd=_command(pins.python),
-        working_dir=f"/{HOME}",
+        working_dir=home_directory(lock.runtime.user),
         labels=_labels(lock, pins, identity),
         exposed_ports=tuple(f"{port}/tcp" for port in lock.runtime.ports),
     )

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
+from envbuild.compose.conda import history_file
+from envbuild.compose.deb_system import USER_NAME, home_directory
 from envbuild.lock.model import PythonPin
 from envbuild.plan.model import GeneratedFile
 from envbuild.spec.model import PREFIX
 
-HOME = "home/env"
-"""Of the user a container runs as; it is the working directory too, because that user can write there."""
-
 _PREFIX = str(PREFIX).lstrip("/")
 
 
-def home_directory(user: str) -> GeneratedFile:
-    """The home of ``uid:gid``, owned by it."""
+def home_files(user: str) -> tuple[GeneratedFile, ...]:
+    """The home of ``uid:gid`` on a base that is an image, owned by it; a Debian base has its own."""
+    home = home_directory(user).lstrip("/")
+    if home != f"home/{USER_NAME}":
+        return ()
     uid, _, gid = user.partition(":")
-    return GeneratedFile(path=HOME, directory=True, mode=0o755, uid=int(uid), gid=int(gid or uid))
+    return (GeneratedFile(path=home, directory=True, mode=0o755, uid=int(uid), gid=int(gid or uid)),)
 
 
 def prefix_files(python: PythonPin | None, *, conda: bool) -> tuple[GeneratedFile, ...]:
     """What makes ``/opt/env`` an environment: a virtual environment over the base's python (PEP 405), or a
     conda prefix with its history. Sorted by path."""
     if conda:
-        return (GeneratedFile(path=f"{_PREFIX}/conda-meta/history", content=b""),)
+        return (history_file(),)
     if python is None:
         return ()
     home = PurePosixPath(python.executable).parent
