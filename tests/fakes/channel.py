@@ -60,6 +60,7 @@ class Package:
     noarch: str | None = None
     subdir: str = "linux-64"
     timestamp: int | None = EPOCH
+    python_site_packages_path: str | None = None
     entry_points: tuple[str, ...] = ()
     extension: str = ".conda"
     old: bool = False
@@ -87,6 +88,8 @@ def index_json(package: Package) -> dict[str, Any]:
     }
     if package.noarch:
         index["noarch"] = package.noarch
+    if package.python_site_packages_path:
+        index["python_site_packages_path"] = package.python_site_packages_path
     if package.timestamp is not None:
         index["timestamp"] = package.timestamp
     return index

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import difflib
 import json
-import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,10 +24,9 @@ if TYPE_CHECKING:
     from rattler import Gateway, MatchSpec
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class RattlerResolver:
     """A :class:`envbuild.lock.base.CondaResolver`. ``cache_dir`` keeps the channels' metadata between
     calls and is what an offline call answers from; credentials come from rattler's own auth file."""
@@ -91,6 +89,34 @@ class RattlerResolver:
                 raise ResolveError(error.message, hint="drop --offline to ask the channels") from error
             raise
         return {target.platform: pins for target, pins in zip(targets, solved, strict=True)}
+
+    def records(
+        self, spec: CondaSpec, platform: Platform, names: Sequence[str], *, offline: bool = False
+    ) -> dict[str, CondaPin]:
+        """All packages with one of these names that the spec's channels have, by SHA-256.
+
+        Raises ``ResolveError`` where a channel does not answer."""
+        from rattler import Channel
+        from rattler.exceptions import FetchRepoDataError, GatewayError
+
+        channels = self.channel_names.of(spec)
+        gateway = self._gateway(offline)
+
+        async def query() -> list[str]:
+            found = await gateway.query(
+                [Channel(each) for each in channels],
+                [platform.subdir, "noarch"],  # type: ignore[list-item]
+                list(names),
+                recursive=False,
+                channel_relations="disabled",
+            )
+            return [record.to_json() for records in found for record in records]
+
+        try:
+            records = [json.loads(each) for each in _run(query())]
+        except (GatewayError, FetchRepoDataError) as error:
+            raise _unreachable(str(error), channels) from error
+        return {str(each["sha256"]): pin_of(each) for each in records if each.get("sha256")}
 
     def _gateway(self, offline: bool) -> Gateway:
         from rattler import Gateway

@@ -1,0 +1,210 @@
+"""The conda resolver that runs conda-lock with the user's own conda, mamba or micromamba.
+
+conda-lock's lockfile has no sizes, constraints or time stamps; they are taken from the channels' metadata
+through rattler where it can be read, so that both engines give the same pins. Where it can't be read the
+size is 0, which means unknown.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+from envbuild.errors import LockError, ResolveError
+from envbuild.lock.base import KEEP, CondaTarget, Upgrade
+from envbuild.lock.conda.channels import hide_credentials, split_channel
+from envbuild.lock.conda.lockfile import load_conda_lock
+from envbuild.lock.conda.rattler import RattlerResolver
+from envbuild.lock.conda.records import split_depend
+from envbuild.lock.conda.satisfied import unsatisfied_conda
+from envbuild.lock.model import CondaPin
+from envbuild.platforms import Platform
+from envbuild.spec.model import CondaSpec
+
+CANDIDATES = ("micromamba", "mamba", "conda")
+"""Executables looked for on PATH, the quickest solver first."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class CondaLockResolver:
+    """A :class:`envbuild.lock.base.CondaResolver`. ``executable`` is the conda to use; None: the first of
+    ``CANDIDATES`` on PATH. ``timeout`` is in seconds, for one solve of all platforms."""
+
+    metadata: RattlerResolver
+    executable: str | None = None
+    timeout: float = 3600
+    name: str = "conda-lock"
+
+    def version(self) -> str:
+        from importlib.metadata import version
+
+        return version("conda-lock")
+
+    def resolve(
+        self,
+        spec: CondaSpec,
+        targets: Sequence[CondaTarget],
+        *,
+        preferred: Mapping[Platform, Sequence[CondaPin]] | None = None,
+        upgrade: Upgrade = KEEP,
+        as_of: date | None = None,
+        offline: bool = False,
+    ) -> dict[Platform, tuple[CondaPin, ...]]:
+        """Pins of every target, sorted by name.
+
+        Pins that answer the spec and that no upgrade names are asked for exactly; if nothing fits them,
+        the spec alone is. Raises ``ResolveError`` with conda's own reason."""
+        if as_of is not None:
+            raise ResolveError(
+                "conda-lock can't leave out packages newer than a date",
+                hint="use --conda-engine rattler with --as-of",
+            )
+        executable = self._executable()
+        solved: dict[Platform, tuple[CondaPin, ...]] = {}
+        for target in targets:
+            kept = [pin for pin in (preferred or {}).get(target.platform, ()) if not upgrade.allows(pin.name)]
+            solved[target.platform] = self._solve(executable, spec, target, kept, offline)
+        return solved
+
+    def _executable(self) -> str:
+        names = (self.executable,) if self.executable else CANDIDATES
+        for name in names:
+            found = shutil.which(name)
+            if found:
+                return found
+        raise ResolveError(
+            f"conda-lock needs conda, mamba or micromamba: {', '.join(names)} is not there",
+            hint="install one, or use --conda-engine rattler, which needs none",
+        )
+
+    def _solve(
+        self, executable: str, spec: CondaSpec, target: CondaTarget, kept: Sequence[CondaPin], offline: bool
+    ) -> tuple[CondaPin, ...]:
+        kept = [pin for pin in kept if _fits(spec, pin)]
+        if kept and not unsatisfied_conda(spec, kept, target):
+            return _needed(spec, kept)
+        if kept:
+            exact = tuple(f"{pin.name}={pin.version}={pin.build}" for pin in kept)
+            loose = tuple(
+                each
+                for each in spec.dependencies
+                if split_depend(split_channel(each)[1])[0].lower() not in {pin.name for pin in kept}
+            )
+            pinned = CondaSpec(channels=spec.channels, dependencies=loose + exact)
+            try:
+                pins = self._run(executable, pinned, target, offline)
+            except ResolveError as error:
+                _log.debug("the present pins don't fit: %s", error)
+            else:
+                return _needed(spec, self._completed(spec, target, pins, offline))
+        pins = self._run(executable, spec, target, offline)
+        return self._completed(spec, target, pins, offline)
+
+    def _run(
+        self, executable: str, spec: CondaSpec, target: CondaTarget, offline: bool
+    ) -> tuple[CondaPin, ...]:
+        subdir = target.platform.subdir
+        names = self.metadata.channel_names
+        channels = [
+            address
+            for each in spec.channels
+            if each != "nodefaults"
+            for address in (names.addresses(each) if each.startswith(("/", "file:")) else (each,))
+        ] or ["defaults"]
+        environment = {"channels": channels, "dependencies": list(spec.dependencies)}
+        virtual = {name: version.replace("=", " ") for name, version in target.virtual_packages.items()}
+        with tempfile.TemporaryDirectory(prefix="envbuild-conda-lock-") as name:
+            directory = Path(name)
+            # JSON is YAML; conda-lock reads both files as YAML.
+            (directory / "environment.yml").write_text(json.dumps(environment))
+            (directory / "virtual.yml").write_text(json.dumps({"subdirs": {subdir: {"packages": virtual}}}))
+            # Without a mapping of its own it would download one to name pip packages, which aren't here.
+            (directory / "mapping.json").write_text("{}")
+            command = [sys.executable, "-m", "conda_lock", "lock", "--conda", executable]
+            command += ["--platform", subdir, "--file", "environment.yml", "--lockfile", "conda-lock.yml"]
+            command += ["--virtual-package-spec", "virtual.yml"]
+            command += ["--pypi_to_conda_lookup_file", (directory / "mapping.json").as_uri()]
+            environ = dict(os.environ)
+            if offline:
+                environ |= {"CONDA_OFFLINE": "true", "MAMBA_OFFLINE": "true"}
+            try:
+                done = subprocess.run(
+                    command,
+                    cwd=directory,
+                    env=environ,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=self.timeout,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired as error:
+                raise ResolveError(
+                    f"conda-lock found no solution for {subdir} in {self.timeout:.0f} s",
+                    hint="use --conda-engine rattler",
+                ) from error
+            lockfile = directory / "conda-lock.yml"
+            if done.returncode or not lockfile.is_file():
+                reason = hide_credentials(_reason(done.stderr or done.stdout), channels)
+                raise ResolveError(
+                    f"conda-lock with {Path(executable).name} found no packages for {subdir}:\n{reason}",
+                    hint="loosen one of the named requirements, or compare with --conda-engine rattler",
+                )
+            try:
+                return load_conda_lock(lockfile.read_text()).get(target.platform, ())
+            except LockError as error:
+                raise ResolveError(f"conda-lock's answer can't be used: {error}") from error
+
+    def _completed(
+        self, spec: CondaSpec, target: CondaTarget, pins: Sequence[CondaPin], offline: bool
+    ) -> tuple[CondaPin, ...]:
+        try:
+            known = self.metadata.records(spec, target.platform, [pin.name for pin in pins], offline=offline)
+        except ResolveError as error:
+            _log.warning("sizes of conda packages stay unknown: %s", error)
+            known = {}
+        completed = []
+        for pin in pins:
+            record = known.get(pin.sha256)
+            completed.append(replace(record, url=pin.url, channel=pin.channel) if record else pin)
+        return tuple(sorted(completed, key=lambda pin: pin.name))
+
+
+def _fits(spec: CondaSpec, pin: CondaPin) -> bool:
+    """Whether no requirement of the spec speaks against the pin."""
+    own = tuple(
+        each for each in spec.dependencies if split_depend(split_channel(each)[1])[0].lower() == pin.name
+    )
+    alone = replace(pin, depends=(), constrains=())
+    return not unsatisfied_conda(CondaSpec(channels=spec.channels, dependencies=own), [alone])
+
+
+def _needed(spec: CondaSpec, pins: Iterable[CondaPin]) -> tuple[CondaPin, ...]:
+    """Those pins that the spec's requirements lead to, sorted by name."""
+    by_name = {pin.name: pin for pin in pins}
+    todo = [split_depend(split_channel(each)[1])[0].lower() for each in spec.dependencies]
+    needed: dict[str, CondaPin] = {}
+    while todo:
+        name = todo.pop()
+        if name in by_name and name not in needed:
+            needed[name] = by_name[name]
+            todo += [split_depend(depend)[0] for depend in by_name[name].depends]
+    return tuple(pin for _, pin in sorted(needed.items()))
+
+
+def _reason(output: str) -> str:
+    """What conda said, without conda-lock's own traceback."""
+    text = output.partition("Could not lock the environment for platform")[2].partition("\n")[2]
+    text = text.partition("    Command: ")[0].strip()
+    return text or "\n".join(output.strip().splitlines()[-10:]) or "no output"
