@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache, total_ordering
+from itertools import zip_longest
 
 _PART = re.compile(r"([^0-9]*)([0-9]*)")
+_Part = tuple[int, ...]
+_NOTHING: _Part = (0,)
+
 _OPERATORS = {
     "<<": (-1,),
     "<=": (-1, 0),
@@ -33,7 +37,10 @@ class Version:
         return isinstance(other, Version) and self._key == other._key
 
     def __lt__(self, other: Version) -> bool:
-        return self._key < other._key
+        mine, theirs = self._key, other._key
+        if mine[0] != theirs[0]:
+            return mine[0] < theirs[0]
+        return (_compare(mine[1], theirs[1]) or _compare(mine[2], theirs[2])) < 0
 
     def __hash__(self) -> int:
         return hash(self._key)
@@ -54,7 +61,7 @@ def upstream(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _key(text: str) -> tuple[int, tuple[tuple[object, ...], ...], tuple[tuple[object, ...], ...]]:
+def _key(text: str) -> tuple[int, tuple[_Part, ...], tuple[_Part, ...]]:
     epoch, colon, rest = text.partition(":")
     if not colon or not epoch.isdigit():
         epoch, rest = "0", text
@@ -64,22 +71,28 @@ def _key(text: str) -> tuple[int, tuple[tuple[object, ...], ...], tuple[tuple[ob
     return int(epoch), _parts(main), _parts(revision)
 
 
-def _parts(text: str) -> tuple[tuple[object, ...], ...]:
+def _parts(text: str) -> tuple[_Part, ...]:
     """Alternating non-digit and digit parts as tuples that compare as dpkg does.
 
     A ``~`` sorts before the end of a part, letters before all other characters."""
-    parts: list[tuple[object, ...]] = []
+    parts: list[_Part] = []
     for letters, digits in _PART.findall(text):
         if not letters and not digits:
             break
         order = tuple(_rank(char) for char in letters)
         parts.append((*order, 0))
         parts.append((int(digits or "0"),))
-    # A missing number counts as zero, so trailing zeros are cut; one "nothing more" ends every list, above
-    # which all characters sort but the tilde.
-    while parts and parts[-1] == (0,):
+    # What is missing counts as nothing or zero, so it makes no difference at the end.
+    while parts and parts[-1] == _NOTHING:
         parts.pop()
-    return (*parts, (0,))
+    return tuple(parts)
+
+
+def _compare(one: tuple[_Part, ...], other: tuple[_Part, ...]) -> int:
+    for a, b in zip_longest(one, other, fillvalue=_NOTHING):
+        if a != b:
+            return -1 if a < b else 1
+    return 0
 
 
 def _rank(char: str) -> int:
