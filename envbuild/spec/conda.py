@@ -17,7 +17,7 @@ from pathlib import Path
 
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.spec import fields
-from envbuild.spec.credentials import redact, refuse_credential
+from envbuild.spec.credentials import refuse_credential
 from envbuild.spec.document import (
     Document,
     Mapping,
@@ -31,6 +31,7 @@ from envbuild.spec.document import (
 from envbuild.spec.match import canonical_match, split_match
 from envbuild.spec.model import CondaSpec, PipSpec, Spec
 from envbuild.spec.problems import Place, Problems, Refused
+from envbuild.spec.redact import redact
 from envbuild.spec.requirements import RequirementsReader
 from envbuild.spec.source import YAML_LIMIT, SourceFile
 
@@ -103,8 +104,8 @@ def is_conda(root: Mapping) -> bool:
 def conda_python(spec: Spec) -> str | None:
     """What the conda dependencies say about python, as written; None where they don't name it.
 
-    ``3.11`` for ``python=3.11``, ``3.8.*``, ``>=3.10,<3.13``, ``==3.11.4``; ``*`` for a bare ``python``. Several
-    are joined by commas.
+    ``3.11`` for ``python=3.11``, ``3.8.*``, ``>=3.10,<3.13``, ``==3.11.4``; ``*`` for a bare ``python``.
+    Several are joined by commas.
     """
     if spec.conda is None:
         return None

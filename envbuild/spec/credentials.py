@@ -1,4 +1,4 @@
-"""Credentials that were written into addresses: found, refused, and never shown."""
+"""Credentials that were written into addresses: found and refused."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from urllib.parse import parse_qsl, urlsplit
 
 from envbuild.spec.problems import Refused
+from envbuild.spec.redact import SECRET_PARAMETERS, redact
 
 VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
 """A reference to an environment variable, in the one form pip and uv expand in requirements files."""
@@ -15,22 +16,11 @@ REMEDY = (
     "or write an environment variable as ${VAR}"
 )
 
-_USER_INFO = re.compile(r"(?<=//)[^/?#\s\"']*@")
-_CHANNEL_TOKEN = re.compile(r"/t/(?!\$\{)[^/\s]+")
-_SECRET_PARAMETERS = (
-    "sig|signature|token|access_token|auth|apikey|api_key|key|password|x-amz-signature|x-goog-signature"
-)
-_QUERY_SECRET = re.compile(rf"(?i)([?&](?:{_SECRET_PARAMETERS})=)[^&#\s\"']+")
+_TOKEN = re.compile(r"/t/(?!\$\{)[^/\s]+")
+_SECRET_PARAMETER = re.compile(SECRET_PARAMETERS, re.IGNORECASE)
 
 # These user names say which keyring entry or token helper to ask; they are no secret by themselves.
 _PUBLIC_USERS = frozenset({"__token__", "aws", "oauth2accesstoken", "VssSessionToken"})
-
-
-def redact(text: str) -> str:
-    """``text`` with everything that may be a credential inside an address replaced by ``****``."""
-    text = _USER_INFO.sub("****@", text)
-    text = _CHANNEL_TOKEN.sub("/t/****", text)
-    return _QUERY_SECRET.sub(r"\1****", text)
 
 
 def refuse_credential(url: str) -> None:
@@ -47,11 +37,10 @@ def refuse_credential(url: str) -> None:
     secret_user = not password and user not in _PUBLIC_USERS and not _is_variable(user)
     if at and (secret_user or (password and not _is_variable(password))):
         raise Refused(f"a credential stands in {redact(url)!r}", REMEDY)
-    if _CHANNEL_TOKEN.search(parts.path):
+    if _TOKEN.search(parts.path):
         raise Refused(f"a token stands in {redact(url)!r}", REMEDY)
-    names = re.compile(_SECRET_PARAMETERS, re.IGNORECASE)
     for name, value in parse_qsl(parts.query):
-        if names.fullmatch(name) and not _is_variable(value):
+        if _SECRET_PARAMETER.fullmatch(name) and not _is_variable(value):
             raise Refused(f"a signature or token stands in {redact(url)!r}", REMEDY)
 
 

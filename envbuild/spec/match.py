@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from envbuild.spec.credentials import redact, refuse_credential
+from envbuild.spec.credentials import refuse_credential
 from envbuild.spec.problems import Refused
+from envbuild.spec.redact import redact
 
 _SPEC = re.compile(
     r"(?:(?P<channel>\S+?)\s*::\s*)?(?P<name>[A-Za-z0-9_][A-Za-z0-9_.\-]*)\s*(?P<core>[^\[\]]*?)\s*(?P<bracket>\[.*\])?",
@@ -28,8 +29,8 @@ class Match:
 def canonical_match(text: str) -> str:
     """``text`` in one spacing, its name in lower case.
 
-    ``numpy>=1,<2``, ``numpy 1.26.*``, ``channel::name=1.26=build``: no space before an operator, one before anything
-    else.
+    ``numpy>=1,<2``, ``numpy 1.26.*``, ``channel::name=1.26=build``: no space before an operator, one before
+    anything else.
 
     Raises :class:`Refused` for what rattler can't parse, and for a credential in its channel.
     """

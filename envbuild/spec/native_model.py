@@ -15,9 +15,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic_core import PydanticCustomError
 
 from envbuild.spec import fields
-from envbuild.spec.credentials import redact, refuse_credential
+from envbuild.spec.credentials import refuse_credential
 from envbuild.spec.document import Scalar
 from envbuild.spec.problems import Refused
+from envbuild.spec.redact import redact
 
 # An unquoted 3.11 is a number to an editor; envbuild reads the text that was written.
 _TEXT_TYPES = ["string", "number"]
@@ -88,7 +89,7 @@ def _image(text: str) -> str:
         if len(text) == 4 or re.search(r"[\s\0]", text):
             raise Refused(f"{text!r} names no OCI layout", "write oci:DIR or oci:DIR:TAG")
         return text
-    if "://" in text or re.search(r":[^/@]*@(?!sha256:)", text):
+    if "://" in text or re.search(r"@(?!sha256:)", text):
         refuse_credential(text if "://" in text else f"//{text}")
         raise Refused(f"{redact(text)!r} is no image", "write registry/repository:tag, without a scheme")
     if _IMAGE.fullmatch(text) is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from envbuild.errors import SpecError
+from envbuild.spec.redact import redact
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,8 +31,8 @@ class Problems:
         return bool(self._found)
 
     def add(self, place: Place, what: str, remedy: str | None = None) -> None:
-        """Notes one problem. Neither text may hold a credential (``envbuild.spec.credentials.redact``)."""
-        text = f"{place}: {what}" + (f"; {remedy}" if remedy else "")
+        """Notes one problem. Credentials inside addresses are hidden here too, whoever quotes a line."""
+        text = redact(f"{place}: {what}" + (f"; {remedy}" if remedy else ""))
         if text not in self._found:
             self._found.append(text)
 

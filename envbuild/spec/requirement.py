@@ -22,8 +22,9 @@ from packaging.utils import (
     parse_wheel_filename,
 )
 
-from envbuild.spec.credentials import VARIABLE, redact, refuse_credential
+from envbuild.spec.credentials import VARIABLE, refuse_credential
 from envbuild.spec.problems import Refused
+from envbuild.spec.redact import redact
 
 _NAMED_URL = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^\]]*\])?)\s*@\s*(?P<rest>\S.*)", re.DOTALL
@@ -169,11 +170,11 @@ def _checked(written: str, where: Directories) -> str:
     except OSError:
         directory, there = False, False
     if directory:
-        raise Refused(f"{written!r} is a source tree: it would have to be built", BUILD_REMEDY)
+        raise Refused(f"{redact(written)!r} is a source tree: it would have to be built", BUILD_REMEDY)
     if _ARCHIVE.search(written) is None:
-        raise Refused(f"{written!r} is neither a requirement nor the file of a wheel")
+        raise Refused(f"{redact(written)!r} is neither a requirement nor the file of a wheel")
     if not there:
-        raise Refused(f"{written!r}: no such file")
+        raise Refused(f"{redact(written)!r}: no such file")
     relative = local_path(str(path), where) if not Path(written).is_absolute() else None
     if relative is None:
         try:

@@ -1,8 +1,8 @@
 """Requirements files, and lines of the same language inside other files, as one :class:`PipSpec`.
 
 The language is pip's (``requirements-file-format``): comments, line continuations, ``-r`` and ``-c`` relative
-to the including file, options, hashes. Relative paths are rewritten relative to the spec's directory. ``${VAR}`` is
-kept as text, so no value of an environment variable reaches a spec, a lock or an identity.
+to the including file, options, hashes. Relative paths are rewritten relative to the spec's directory.
+``${VAR}`` is kept as text, so no value of an environment variable reaches a spec, a lock or an identity.
 """
 
 from __future__ import annotations
@@ -18,10 +18,17 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from envbuild.errors import SpecError
-from envbuild.spec.credentials import redact, refuse_credential
+from envbuild.spec.credentials import refuse_credential
 from envbuild.spec.model import Origin, PipRequirement, PipSpec
 from envbuild.spec.problems import Place, Problems, Refused
-from envbuild.spec.requirement import Directories, canonical_hash, canonical_requirement, local_path
+from envbuild.spec.redact import redact
+from envbuild.spec.requirement import (
+    BUILD_REMEDY,
+    Directories,
+    canonical_hash,
+    canonical_requirement,
+    local_path,
+)
 from envbuild.spec.source import REQUIREMENTS_LIMIT, SourceFile
 
 FILE_LIMIT = 100
@@ -43,8 +50,7 @@ _VALUES = ("--index-url", "--extra-index-url", "--find-links", "--no-binary", "-
 _REFUSED = {
     "--editable": (
         "a source tree would have to be built",
-        "build a wheel of it and name the wheel's file, or write a Dockerfile (build: {path: .}) "
-        "for the docker engine",
+        BUILD_REMEDY,
     ),
     "--config-settings": ("it steers the build of a source distribution", "name a wheel instead"),
     "--global-option": ("it steers the build of a source distribution", "name a wheel instead"),
@@ -211,7 +217,7 @@ class RequirementsReader:
             remedy = "download it beside the spec: a spec must be complete on disk"
             raise Refused(f"{redact(written)!r} is not a local file", remedy)
         if "${" in written or "\0" in written:
-            raise Refused(f"the path {written!r} can't be used", "write it relative to this file")
+            raise Refused(f"the path {redact(written)!r} can't be used", "write it relative to this file")
         file = context.file.beside(written)
         stack = (*context.stack, context.file.path)
         if file.path in stack:
