@@ -40,9 +40,15 @@ class UvResolver:
     name = "uv"
 
     def __init__(
-        self, *, env: Mapping[str, str], runner: Runner | None = None, executable: str | None = None
+        self,
+        *,
+        env: Mapping[str, str],
+        runner: Runner | None = None,
+        executable: str | None = None,
+        extra: Sequence[str] = (),
     ) -> None:
         self._env = env
+        self._extra = tuple(extra)
         self._runner = runner or SubprocessRunner()
         self._executable = executable
 
@@ -105,6 +111,7 @@ class UvResolver:
             *("--python-version", job.target.python),
             *("--python-platform", uv_platform(job.target.platform, job.target.glibc)),
             *job.options(),
+            *self._extra,
             *options,
             *(["--offline"] if offline else []),
         ]

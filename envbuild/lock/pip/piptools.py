@@ -1,0 +1,182 @@
+"""Resolves with pip-tools, in the running interpreter: for this python and this platform only.
+
+pip-tools chooses the versions; the one file of each is then chosen as for every other engine.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from envbuild.errors import LockError, ResolveError
+from envbuild.lock.base import KEEP, PipTarget, Upgrade
+from envbuild.lock.model import PipPin
+from envbuild.lock.pip.command import clean, expand, secrets
+from envbuild.lock.pip.provided import write_provided
+from envbuild.lock.pip.requirements import LockedRequirement, load_requirements
+from envbuild.lock.pip.runner import Runner, SubprocessRunner
+from envbuild.lock.pip.uv import UvResolver
+from envbuild.lock.pip.via import load_via
+from envbuild.platforms import Platform, runs_linux
+from envbuild.spec.model import Origin, PipRequirement, PipSpec
+
+_MACHINE = {"cert", "client-cert", "index-url", "proxy", "timeout", "retries", "trusted-host"}
+"""pip's settings that say how this machine reaches its index. All others could change a lock."""
+
+
+class PipToolsResolver:
+    """A ``PipResolver``. ``env`` is the environment of this process."""
+
+    name = "pip-tools"
+
+    def __init__(
+        self, *, env: Mapping[str, str], runner: Runner | None = None, executable: str | None = None
+    ) -> None:
+        self._env = env
+        self._runner = runner or SubprocessRunner()
+        self._files = UvResolver(env=env, runner=self._runner, executable=executable, extra=("--no-deps",))
+
+    def version(self) -> str:
+        from importlib.metadata import version
+
+        return version("pip-tools")
+
+    def resolve(
+        self,
+        spec: PipSpec,
+        target: PipTarget,
+        *,
+        preferred: Sequence[PipPin] = (),
+        upgrade: Upgrade = KEEP,
+        provided: Mapping[str, str] | None = None,
+        as_of: date | None = None,
+        offline: bool = False,
+    ) -> tuple[PipPin, ...]:
+        """See ``PipResolver``. Refuses targets that aren't this interpreter, ``as_of`` and ``offline``."""
+        self._refuse(target, as_of, offline)
+        if not spec.requirements:
+            return ()
+        kept = [] if upgrade.everything else [pin for pin in preferred if not upgrade.allows(pin.name)]
+        given = {str(canonicalize_name(name)): version for name, version in (provided or {}).items()}
+        text = self._compile(spec, kept, given)
+        try:
+            chosen = [each for each in load_requirements(text, name="pip-compile") if each.name not in given]
+        except LockError as error:
+            raise ResolveError(f"pip-compile's answer can't be pinned: {error}", hint=error.hint) from error
+        sources = {
+            str(canonicalize_name(Requirement(each.text).name)): f"-r {Path(each.origin.file).name}"
+            for each in spec.requirements
+        }
+        via = load_via(text, sources)
+        pins = self._files.resolve(_exact(spec, chosen), target, preferred=kept)
+        return tuple(replace(pin, via=via.get(pin.name, ())) for pin in pins)
+
+    def _refuse(self, target: PipTarget, as_of: date | None, offline: bool) -> None:
+        own = platform.python_version().split(".")[:2]
+        reasons = []
+        if not runs_linux() or target.platform != Platform.host():
+            reasons.append(f"pip-tools can't resolve for {target.platform} on this machine")
+        if target.python.split(".")[:2] != own:
+            reasons.append(
+                f"pip-tools runs python {'.'.join(own)} here and can't resolve for {target.python}"
+            )
+        if as_of is not None:
+            reasons.append("pip-tools can't leave out what is newer than a date (as_of)")
+        if offline:
+            reasons.append("pip-tools can't resolve offline")
+        if reasons:
+            raise ResolveError("\n".join(reasons), hint="use --pip-engine uv")
+
+    def _compile(self, spec: PipSpec, kept: Sequence[PipPin], given: Mapping[str, str]) -> str:
+        with tempfile.TemporaryDirectory(prefix="envbuild-pip-tools-") as scratch:
+            directory = Path(scratch)
+            stubs, absent = write_provided(directory / "provided", given)
+            if absent:
+                raise ResolveError(
+                    f"pip-tools can't take into account what conda installs: {', '.join(absent)}",
+                    hint="use --pip-engine uv",
+                )
+            lines = [expand(each, self._env) for each in spec.options]
+            lines += [expand(_line(each), self._env) for each in spec.requirements]
+            (directory / "requirements.in").write_text("\n".join(lines) + "\n")
+            constraints = [*stubs, *(expand(_line(each), self._env) for each in spec.constraints)]
+            (directory / "constraints.in").write_text("\n".join(constraints) + "\n")
+            # pip-compile prefers what its output file says.
+            (directory / "requirements.txt").write_text(
+                "".join(
+                    f"{pin.name}=={pin.version} --hash=sha256:{pin.sha256}\n" for pin in kept if not pin.url
+                )
+            )
+            argv = [
+                *(sys.executable, "-m", "piptools", "compile", "--quiet", "--no-config", "--generate-hashes"),
+                *("--no-header", "--no-emit-options", "--strip-extras", "--allow-unsafe"),
+                *("--resolver", "backtracking", "--annotation-style", "split"),
+                *("--constraint", "constraints.in", "--output-file", "requirements.txt", "requirements.in"),
+            ]
+            answer = self._runner.run(argv, env=self._pip_environment(directory), cwd=directory)
+            if answer.status != 0:
+                texts = [*(each.text for each in spec.requirements), *spec.options]
+                said = clean(answer.stderr, secrets(texts, self._env)).replace(f"{directory}/", "")
+                hint = "loosen one of the requirements named above, or see what --pip-engine uv says"
+                raise ResolveError(f"pip requirements: {said[-3000:]}", hint=hint)
+            return (directory / "requirements.txt").read_text()
+
+    def _pip_environment(self, directory: Path) -> dict[str, str]:
+        """This machine's way to its index and nothing else of pip's configuration."""
+        env = {key: value for key, value in self._env.items() if not key.startswith(("PIP_", "PYTHON"))}
+        settings = self._machine_settings(directory)
+        index = self._env.get("UV_DEFAULT_INDEX") or self._env.get("UV_INDEX_URL")
+        if index and "index-url" not in settings:
+            settings["index-url"] = index
+        for key, value in settings.items():
+            env["PIP_" + key.upper().replace("-", "_")] = value
+        return {
+            **env,
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "NO_COLOR": "1",
+        }
+
+    def _machine_settings(self, directory: Path) -> dict[str, str]:
+        argv = [sys.executable, "-m", "pip", "config", "list"]
+        answer = self._runner.run(argv, env=self._env, cwd=directory)
+        found: dict[str, str] = {}
+        for line in answer.stdout.splitlines():
+            # ``global.cert='/etc/ssl/…'``; variables (``:env:.cert``) come last and win, as with pip.
+            name, _, value = line.partition("=")
+            key = name.rsplit(".", 1)[-1]
+            if key in _MACHINE:
+                try:
+                    found[key] = str(ast.literal_eval(value))
+                except (ValueError, SyntaxError):
+                    continue
+        return found
+
+
+def _line(requirement: PipRequirement) -> str:
+    return " ".join([requirement.text, *(f"--hash={each}" for each in requirement.hashes)])
+
+
+def _exact(spec: PipSpec, chosen: Sequence[LockedRequirement]) -> PipSpec:
+    """The chosen versions as a spec of their own; addresses and hashes as the spec writes them."""
+    asked = {str(canonicalize_name(Requirement(each.text).name)): each for each in spec.requirements}
+    lines = []
+    for each in chosen:
+        before = asked.get(each.name)
+        if each.url is not None:
+            text = before.text if before is not None else f"{each.name} @ {each.url}"
+        else:
+            text = f"{each.name}=={each.version}"
+        hashes = before.hashes if before is not None else ()
+        lines.append(PipRequirement(text=text, hashes=hashes, origin=Origin(file="pip-compile")))
+    return PipSpec(requirements=tuple(lines), options=spec.options)
