@@ -24,7 +24,9 @@ def make_conda_executable(directory: Path, name: str = "conda") -> Path:
         f"#!{sys.executable}\n"
         f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
         f"open({str(path)!r} + '.log', 'a').write(' '.join(sys.argv[1:]) + '\\n')\n"
-        "from tests.fakes.conda_executable import main\nsys.exit(main(sys.argv[1:]))\n"
+        "import os\nfrom tests.fakes.conda_executable import main\nstatus = main(sys.argv[1:])\n"
+        # A worker thread of rattler's may still run, and would end the interpreter with a signal.
+        "sys.stdout.flush()\nos._exit(status)\n"
     )
     path.chmod(0o755)
     return path

