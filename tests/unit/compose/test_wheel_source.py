@@ -1,0 +1,254 @@
+"""Wheels in an image: normalised, the same on every machine, and nothing outside of the prefix."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from envbuild.compose.base import Entry
+from envbuild.compose.wheel import WheelSource
+from envbuild.errors import BuildError
+from envbuild.lock.model import PipPin, PythonPin
+from envbuild.plan.model import Artifact, ArtifactKind
+from envbuild.platforms import LINUX_AMD64
+from envbuild.settings import Settings
+from envbuild.store.content import Store
+from tests.fakes.wheelhouse import Wheel, Wheelhouse
+
+PYTHON = PythonPin(version="3.13.5", provider="debian", executable="/usr/bin/python3.13")
+SITE = "opt/env/lib/python3.13/site-packages"
+FULL = Wheel(
+    name="full-demo",
+    files={
+        "full_demo/__init__.py": b"def main(): return 0\n",
+        "full_demo/big.bin": b"x" * 70_000,
+        "full_demo/tool.sh": b"#!/bin/sh\n",
+        "full_demo-1.0.data/scripts/old": b"#!python\nprint(1)\n",
+        "full_demo-1.0.data/scripts/shell": b"#!/bin/sh\necho\n",
+        "full_demo-1.0.data/data/share/full/x.txt": b"data",
+        "full_demo-1.0.data/headers/h.h": b"h",
+        "full_demo-1.0.data/platlib/plat.py": b"1\n",
+    },
+    executable=["full_demo/tool.sh"],
+    entry_points="[console_scripts]\nfull = full_demo:main\n\n[gui_scripts]\nFullGui = full_demo:a.b [x]\n",
+)
+
+
+def artifact(pin: PipPin) -> Artifact:
+    return Artifact(
+        kind=ArtifactKind.WHEEL, name=pin.name, version=pin.version, sha256=pin.sha256, size=pin.size, pin=pin
+    )
+
+
+class Site:
+    """A store, an index and uv's cache of one test."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.house = Wheelhouse(root / "house")
+        self.index = self.house.url
+
+    @contextmanager
+    def source(self, *, offline: bool = False, cache: str = "uv") -> Iterator[WheelSource]:
+        env = {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PIP_"))}
+        env |= {
+            "UV_CACHE_DIR": str(self.root / cache),
+            "UV_DEFAULT_INDEX": self.index,
+            "UV_HTTP_RETRIES": "0",
+        }
+        with WheelSource(
+            Store(self.root / "store"),
+            python=PYTHON,
+            platform=LINUX_AMD64,
+            glibc="2.41",
+            settings=Settings(cache_dir=self.root / "store", offline=offline),
+            env=env,
+        ) as source:
+            yield source
+
+    def tree(self, *wheels: Wheel, cache: str = "uv") -> dict[str, tuple[int, bytes]]:
+        self.house.add(*wheels)
+        artifacts = [artifact(wheel.pin()) for wheel in wheels]
+        with self.source(cache=cache) as source:
+            source.fetch(artifacts)
+            found = [entry for each in artifacts for entry in source.entries(each)]
+            return {entry.path: (entry.mode, content(entry)) for entry in found}
+
+
+def content(entry: Entry) -> bytes:
+    return entry.content if isinstance(entry.content, bytes) else entry.content.read_bytes()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_a_wheel_is_spread_over_the_prefix_in_a_normalised_form(site: Site) -> None:
+    tree = site.tree(FULL)
+    info = f"{SITE}/full_demo-1.0.dist-info"
+    assert {path: mode for path, (mode, _) in tree.items()} == {
+        "opt/env/bin/FullGui": 0o755,
+        "opt/env/bin/full": 0o755,
+        "opt/env/bin/old": 0o755,
+        "opt/env/bin/shell": 0o755,
+        "opt/env/include/site/python3.13/full-demo/h.h": 0o644,
+        f"{info}/INSTALLER": 0o644,
+        f"{info}/METADATA": 0o644,
+        f"{info}/RECORD": 0o644,
+        f"{info}/WHEEL": 0o644,
+        f"{info}/entry_points.txt": 0o644,
+        f"{SITE}/full_demo/__init__.py": 0o644,
+        f"{SITE}/full_demo/big.bin": 0o644,
+        f"{SITE}/full_demo/tool.sh": 0o755,
+        f"{SITE}/plat.py": 0o644,
+        "opt/env/share/full/x.txt": 0o644,
+    }
+    assert list(tree) == sorted(tree)
+    assert tree["opt/env/bin/old"][1] == b"#!/opt/env/bin/python\nprint(1)\n"
+    assert tree["opt/env/bin/shell"][1] == b"#!/bin/sh\necho\n"
+    assert tree["opt/env/bin/FullGui"][1].decode().splitlines() == [
+        "#!/opt/env/bin/python",
+        "# -*- coding: utf-8 -*-",
+        "import sys",
+        "from full_demo import a",
+        'if __name__ == "__main__":',
+        "    sys.exit(a.b())",
+    ]
+    assert tree[f"{info}/INSTALLER"][1] == b"envbuild\n"
+
+
+def test_record_lists_every_file_with_its_hash(site: Site, tmp_path: Path) -> None:
+    from importlib.metadata import PathDistribution
+
+    for path, (_, data) in site.tree(FULL).items():
+        target = tmp_path / "image" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    info = tmp_path / "image" / SITE / "full_demo-1.0.dist-info"
+    files = PathDistribution(info).files
+    assert files is not None
+    assert len(files) == 15
+    import base64
+    import hashlib
+
+    for file in files:
+        data = Path(str(file.locate())).read_bytes()
+        if file.hash is not None:
+            digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+            assert (file.hash.mode, file.hash.value, file.size) == ("sha256", digest, len(data))
+    assert [str(file) for file in files if file.hash is None] == ["full_demo-1.0.dist-info/RECORD"]
+
+
+def test_the_entries_do_not_depend_on_umask_cache_or_company(site: Site) -> None:
+    first = site.tree(FULL)
+    before = os.umask(0o077)
+    try:
+        assert site.tree(FULL, cache="another") == first
+    finally:
+        os.umask(before)
+    other = Wheel(name="other", requires=["absent"])
+    assert {**first, **site.tree(other)} == site.tree(other, FULL)
+
+
+def test_two_wheels_with_one_path_each_give_their_own_content(site: Site) -> None:
+    """The composer decides about them; it must see what each wheel really holds."""
+    wheels = [Wheel(name=name, files={"same.py": name.encode()}) for name in ("one", "two")]
+    site.house.add(*wheels)
+    artifacts = [artifact(wheel.pin()) for wheel in wheels]
+    with site.source() as source:
+        source.fetch(artifacts)
+        found = [
+            content(entry)
+            for each in artifacts
+            for entry in source.entries(each)
+            if entry.path == f"{SITE}/same.py"
+        ]
+    assert found == [b"one", b"two"]
+
+
+def test_a_file_changed_in_uvs_cache_is_noticed_and_unpacked_anew(site: Site) -> None:
+    first = site.tree(FULL)
+    [cached] = list((site.root / "uv").rglob("full_demo/__init__.py"))
+    cached.write_bytes(b"evil = 1\n")
+    assert site.tree(FULL) == first
+
+
+@pytest.mark.parametrize("name", ["../../outside.py", "/outside.py"])
+def test_a_wheel_that_leads_out_of_the_prefix_is_refused_every_time(site: Site, name: str) -> None:
+    wheel = Wheel(name="hostile", files={"hostile.py": b"1\n", name: b"1\n"})
+    for _ in range(2):
+        with pytest.raises(BuildError, match=r"hostile-1\.0-py3-none-any\.whl"):
+            site.tree(Wheel(name="good"), wheel)
+    assert not (site.root / "store" / "outside.py").exists()
+
+
+@pytest.mark.parametrize(
+    "wheel",
+    [
+        Wheel(name="hostile", files={"pkg/.wh.file": b""}),
+        Wheel(name="hostile", entry_points="[console_scripts]\n../x = a:b\n"),
+        Wheel(name="hostile", entry_points="[console_scripts]\nx = import os\n"),
+        Wheel(name="hostile", entry_points="no section\n"),
+    ],
+)
+def test_names_that_would_harm_an_image_are_refused(site: Site, wheel: Wheel) -> None:
+    with pytest.raises(BuildError, match=r"hostile-1\.0-py3-none-any\.whl"):
+        site.tree(wheel)
+
+
+def test_a_hash_that_does_not_match_names_the_wheel(site: Site) -> None:
+    site.house.add(FULL)
+    with (
+        site.source() as source,
+        pytest.raises(BuildError, match=r"(?s)full_demo-1\.0.*Hash mismatch") as caught,
+    ):
+        source.fetch([artifact(FULL.pin(sha256="0" * 64))])
+    assert caught.value.hint is not None
+    assert "another file than the one that was locked" in caught.value.hint
+
+
+def test_a_truncated_wheel_is_refused(site: Site) -> None:
+    site.house.add_file("full-demo", FULL.file, FULL.data()[:-300])
+    with site.source() as source, pytest.raises(BuildError, match=r"full_demo-1\.0-py3-none-any\.whl"):
+        source.fetch([artifact(FULL.pin())])
+
+
+def test_what_is_not_there_says_where_to_look(site: Site) -> None:
+    site.index = "http://me:secret@127.0.0.1:9/simple"
+    with (
+        site.source() as source,
+        pytest.raises(BuildError, match=r"full_demo-1\.0.*127\.0\.0\.1:9") as caught,
+    ):
+        source.fetch([artifact(FULL.pin())])
+    assert "secret" not in caught.value.message
+    with site.source(offline=True) as source, pytest.raises(BuildError, match="full_demo") as caught:
+        source.fetch([artifact(FULL.pin())])
+    assert caught.value.hint == "it isn't in uv's cache: run once without --offline"
+
+
+def test_offline_takes_what_an_earlier_build_brought(site: Site) -> None:
+    with site.house.serve() as url:
+        site.index = url
+        first = site.tree(FULL)
+    with site.source(offline=True) as source:
+        source.fetch([artifact(FULL.pin())])
+        again = {entry.path: (entry.mode, content(entry)) for entry in source.entries(artifact(FULL.pin()))}
+    assert again == first
+
+
+def test_an_sdist_is_refused_by_name(site: Site) -> None:
+    pin = FULL.pin(file="full_demo-1.0.tar.gz")
+    with site.source() as source, pytest.raises(BuildError, match=r"full_demo-1\.0\.tar\.gz") as caught:
+        source.fetch([artifact(pin)])
+    assert caught.value.hint is not None
+    assert "--engine docker" in caught.value.hint
+
+
+def test_scratch_space_goes_with_the_source(site: Site) -> None:
+    site.tree(FULL)
+    assert list((site.root / "store" / "scratch").iterdir()) == []
