@@ -38,11 +38,13 @@ _log = logging.getLogger(__name__)
 @dataclass
 class CondaLockResolver:
     """A :class:`envbuild.lock.base.CondaResolver`. ``executable`` is the conda to use; None: the first of
-    ``CANDIDATES`` on PATH. ``timeout`` is in seconds, for one solve of all platforms."""
+    ``CANDIDATES`` on PATH. ``timeout`` is in seconds, for one platform. ``env``
+    is the environment conda runs in; None: this process's."""
 
     metadata: RattlerResolver
     executable: str | None = None
     timeout: float = 3600
+    env: Mapping[str, str] | None = None
     name: str = "conda-lock"
 
     def version(self) -> str:
@@ -79,13 +81,16 @@ class CondaLockResolver:
     def _executable(self) -> str:
         names = (self.executable,) if self.executable else CANDIDATES
         for name in names:
-            found = shutil.which(name)
+            found = shutil.which(name, path=self._environ().get("PATH"))
             if found:
                 return found
         raise ResolveError(
             f"conda-lock needs conda, mamba or micromamba: {', '.join(names)} is not there",
             hint="install one, or use --conda-engine rattler, which needs none",
         )
+
+    def _environ(self) -> dict[str, str]:
+        return dict(os.environ if self.env is None else self.env)
 
     def _solve(
         self, executable: str, spec: CondaSpec, target: CondaTarget, kept: Sequence[CondaPin], offline: bool
@@ -134,7 +139,7 @@ class CondaLockResolver:
             command += ["--platform", subdir, "--file", "environment.yml", "--lockfile", "conda-lock.yml"]
             command += ["--virtual-package-spec", "virtual.yml"]
             command += ["--pypi_to_conda_lookup_file", (directory / "mapping.json").as_uri()]
-            environ = dict(os.environ)
+            environ = self._environ()
             if offline:
                 environ |= {"CONDA_OFFLINE": "true", "MAMBA_OFFLINE": "true"}
             try:
