@@ -12,15 +12,15 @@ import posixpath
 import shutil
 import stat
 import tarfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
 
 from envbuild.digest import CHUNK
-from envbuild.errors import RunError
+from envbuild.errors import FetchError, RunError
 from envbuild.publish.base import Image
-from envbuild.publish.media import DOCKER_LAYER, DOCKER_LAYER_GZIP, LAYERS, OCI_LAYER, OCI_LAYER_GZIP
+from envbuild.remote.layer import open_layer
 from envbuild.store.content import Store
 
 _WHITEOUT = ".wh."
@@ -81,45 +81,20 @@ def unpack_layers(
     for blob, media_type in layers:
         tree.begin_layer()
         try:
-            with (
-                _uncompressed(blob, media_type) as stream,
-                tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as archive,
-            ):
+            with open_layer(blob, media_type) as archive:
                 for member in archive:
                     # The archive would remember every member for its whole life.
                     archive.members = []  # type: ignore[attr-defined]
                     tree.add(member, archive)
-        except (tarfile.TarError, EOFError, ValueError) as error:
+        except FetchError as error:
+            raise RunError(error.message, hint=error.hint) from error
+        except (tarfile.TarError, EOFError, ValueError, zlib.error) as error:
             raise RunError(f"the layer {blob.name} is damaged: {error}") from error
         except OSError as error:
             if error.errno is not None:
                 raise
             raise RunError(f"the layer {blob.name} is damaged: {error}") from error
     tree.finish()
-
-
-@contextlib.contextmanager
-def _uncompressed(blob: Path, media_type: str) -> Iterator[IO[bytes]]:
-    known = LAYERS.get(media_type)
-    if known is None:
-        raise RunError(f"the layer {blob.name} has the unknown media type {media_type!r}")
-    with blob.open("rb") as raw:
-        if known in (OCI_LAYER, DOCKER_LAYER):
-            yield raw
-        elif known in (OCI_LAYER_GZIP, DOCKER_LAYER_GZIP):
-            from isal import igzip
-
-            opened = igzip.IGzipFile(fileobj=raw, mode="rb")  # type: ignore[no-untyped-call]
-            with opened as stream:
-                yield cast(IO[bytes], stream)
-        else:
-            import zstandard
-
-            try:
-                with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as stream:
-                    yield cast(IO[bytes], stream)
-            except zstandard.ZstdError as error:
-                raise RunError(f"the layer {blob.name} is damaged: {error}") from error
 
 
 @dataclass(kw_only=True, slots=True)

@@ -1,0 +1,172 @@
+"""Turns an image's name into the digest of each platform, and finds out what it brings."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+
+from envbuild.errors import FetchError, ResolveError, UsageError
+from envbuild.lock.base import KEEP, ResolvedBase, Upgrade
+from envbuild.lock.image.contents import Facts, facts
+from envbuild.lock.model import Base, ImageBase, PythonPin
+from envbuild.platforms import Platform
+from envbuild.progress import Progress
+from envbuild.publish.media import INDEXES
+from envbuild.remote.client import RegistryClient
+from envbuild.remote.contents import image_source, read_image
+from envbuild.remote.reference import Reference
+from envbuild.remote.source import LAYOUT_PREFIX, ImageSource, RegistrySource, for_platform
+from envbuild.spec.model import BaseSpec, ImageBaseSpec
+from envbuild.store.content import Store
+
+_FACTS_FORMAT = 1
+
+
+class ImageResolver:
+    """Bases from a registry, or ``oci:DIR[:NAME]`` from a layout that stands relative to ``directory``."""
+
+    name = "image"
+
+    def __init__(
+        self, store: Store, client: RegistryClient, progress: Progress, *, directory: Path | None = None
+    ) -> None:
+        self._store = store
+        self._client = client
+        self._progress = progress
+        self._directory = directory or Path()
+
+    def accepts(self, spec: BaseSpec) -> bool:
+        return isinstance(spec, ImageBaseSpec)
+
+    def resolve(
+        self,
+        spec: BaseSpec,
+        platform: Platform,
+        *,
+        with_python: bool,
+        preferred: Base | None = None,
+        upgrade: Upgrade = KEEP,
+        as_of: date | None = None,
+        offline: bool = False,
+    ) -> ResolvedBase:
+        """``as_of`` can't be asked of a registry and is left to whoever chose the tag. Offline, what the
+        present lock says is the only answer. Raises ``ResolveError``."""
+        if not isinstance(spec, ImageBaseSpec):
+            raise ResolveError("not an image")
+        try:
+            reference = self._reference(spec.reference)
+            kept = _kept(preferred, reference, spec.reference, upgrade)
+            recorded = reference.tagged if reference else spec.reference
+            if kept is not None and not with_python:
+                return ResolvedBase(base=kept, python=None)
+            if kept is None and offline and reference is not None:
+                raise ResolveError(
+                    f"{spec.reference}: no lock has its digest for {platform}, and this is an offline run",
+                    hint="lock once without --offline",
+                )
+            source = self._source(spec.reference, reference)
+            if kept is not None:
+                return ResolvedBase(base=kept, python=self._python(source, kept.digest, platform, recorded))
+            return self._resolve(source, recorded, platform, with_python)
+        except FetchError as error:
+            raise ResolveError(f"base image {error.message}", hint=error.hint) from error
+        except UsageError as error:
+            raise ResolveError(error.message, hint=error.hint) from error
+
+    def _reference(self, text: str) -> Reference | None:
+        return None if text.startswith(LAYOUT_PREFIX) else Reference.parse(text)
+
+    def _source(self, text: str, reference: Reference | None) -> ImageSource:
+        if reference is not None:
+            return RegistrySource(reference, self._client)
+        return image_source(text, self._store, self._client, self._directory)
+
+    def _resolve(
+        self, source: ImageSource, recorded: str, platform: Platform, with_python: bool
+    ) -> ResolvedBase:
+        top = source.manifest()
+        index = top.digest if top.media_type in INDEXES else None
+        manifest = for_platform(source, platform, top)
+        if isinstance(manifest, tuple):
+            raise ResolveError(
+                f"{source.what} has no image for {platform}, only for {', '.join(manifest) or 'none'}",
+                hint="choose another image, or platforms among those",
+            )
+        contents = read_image(source, manifest.digest, self._store, platform=platform, layers=False)
+        found = self._facts(source, manifest.digest, platform)
+        if with_python and found.python is None:
+            raise _no_python(recorded)
+        return ResolvedBase(
+            base=ImageBase(
+                reference=recorded,
+                digest=manifest.digest,
+                index_digest=index,
+                glibc=found.glibc,
+                layers=len(contents.layers),
+                diff_ids=tuple(layer.diff_id for layer in contents.layers),
+            ),
+            python=found.python if with_python else None,
+        )
+
+    def _python(self, source: ImageSource, digest: str, platform: Platform, recorded: str) -> PythonPin:
+        found = self._facts(source, digest, platform).python
+        if found is None:
+            raise _no_python(recorded)
+        return found
+
+    def _facts(self, source: ImageSource, digest: str, platform: Platform) -> Facts:
+        """What the image brings, kept by its digest: reading all layers takes a while."""
+        file = self._store.directory("metadata/images") / f"{digest.removeprefix('sha256:')}.json"
+        known = _load_facts(file)
+        if known is not None:
+            return known
+        with self._progress.stage("base image"):
+            contents = read_image(source, digest, self._store, platform=platform)
+            layers = [(self._store.blob(layer.digest), layer.media_type) for layer in contents.layers]
+            found = facts(layers, contents.config)
+        python = found.python
+        document = {
+            "format": _FACTS_FORMAT,
+            "glibc": found.glibc,
+            "python": [python.version, python.executable] if python else None,
+        }
+        with self._store.scratch() as scratch:
+            (scratch / "facts").write_text(json.dumps(document))
+            (scratch / "facts").replace(file)
+        return found
+
+
+def _kept(
+    preferred: Base | None, reference: Reference | None, text: str, upgrade: Upgrade
+) -> ImageBase | None:
+    """The base of the present lock, where it still answers the spec and may stay."""
+    if not isinstance(preferred, ImageBase):
+        return None
+    names = {"base", text} if reference is None else {"base", text, reference.tagged, reference.familiar}
+    if any(upgrade.allows(name) for name in names):
+        return None
+    if preferred.reference != (reference.tagged if reference else text):
+        return None
+    if reference is not None and reference.digest not in (None, preferred.digest, preferred.index_digest):
+        return None
+    return preferred
+
+
+def _load_facts(file: Path) -> Facts | None:
+    try:
+        document = json.loads(file.read_bytes())
+        if document["format"] != _FACTS_FORMAT:
+            return None
+        glibc, python = document["glibc"], document["python"]
+        pin = PythonPin(version=python[0], provider="image", executable=python[1]) if python else None
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+    return Facts(glibc=glibc, python=pin)
+
+
+def _no_python(recorded: str) -> ResolveError:
+    return ResolveError(
+        f"no python was found in {recorded} (/usr/local/bin, /usr/bin, /opt/conda/bin)",
+        hint="choose an image that has one, or add a conda python to the spec",
+    )

@@ -1,0 +1,95 @@
+"""A single-platform image as others made it: its layers and config, brought into the store and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from envbuild.errors import FetchError
+from envbuild.platforms import Platform
+from envbuild.publish.base import LayerRecord
+from envbuild.publish.media import LAYERS, MANIFESTS
+from envbuild.remote.client import RegistryClient
+from envbuild.remote.layer import check_diff_id
+from envbuild.remote.manifest import CONFIG_LIMIT, parse_config, parse_manifest
+from envbuild.remote.reference import Reference
+from envbuild.remote.source import LAYOUT_PREFIX, ImageSource, LayoutSource, RegistrySource
+from envbuild.store.content import Store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseContents:
+    """What an image is composed onto."""
+
+    layers: tuple[LayerRecord, ...]
+    """Lowest first. Media types are OCI's (the bytes of Docker's are the same), digests the base's."""
+    config: Mapping[str, Any]
+    """The inner ``config`` object: ``Env``, ``Entrypoint``, ``Cmd``, ``WorkingDir``, ``User``, ``Labels``…"""
+    history: tuple[Mapping[str, Any], ...]
+    """As the base has it; may be shorter than the layers."""
+
+
+def image_source(reference: str, store: Store, client: RegistryClient, directory: Path) -> ImageSource:
+    """The source that a base's reference means. Raises ``FetchError`` or ``UsageError``."""
+    if reference.startswith(LAYOUT_PREFIX):
+        return LayoutSource(reference, store, directory)
+    return RegistrySource(Reference.parse(reference), client)
+
+
+def read_image(
+    source: ImageSource,
+    digest: str,
+    store: Store,
+    *,
+    platform: Platform | None = None,
+    expected: tuple[str, ...] = (),
+    layers: bool = True,
+) -> BaseContents:
+    """The single-platform image with this digest. Layers that were not in the store are uncompressed
+    once, to see that they hold what the config says. Raises ``FetchError``."""
+    what = f"{source.what} ({digest})"
+    top = source.manifest(digest)
+    if top.media_type not in MANIFESTS:
+        raise FetchError(f"{what}: an index, not an image of one platform", hint="lock it again")
+    manifest = parse_manifest(top.content, what)
+    if manifest.config.size > CONFIG_LIMIT:
+        raise FetchError(f"{what}: its config is larger than {CONFIG_LIMIT} bytes")
+    content = source.blob(manifest.config.digest, manifest.config.size).read_bytes()
+    document, diff_ids = parse_config(content, what, len(manifest.layers))
+    if platform is not None:
+        found = f"{document.get('os')}/{document.get('architecture')}"
+        if found != str(platform):
+            raise FetchError(f"{what}: it is for {found}, not {platform}")
+    if expected and diff_ids != expected:
+        raise FetchError(f"{what}: its layers are not those in the lock", hint="lock it again with --upgrade")
+    records = []
+    for descriptor, diff_id in zip(manifest.layers, diff_ids, strict=True):
+        if layers:
+            known = store.has_blob(descriptor.digest)
+            blob = source.blob(descriptor.digest, descriptor.size)
+            if not known:
+                try:
+                    check_diff_id(blob, descriptor.media_type, diff_id, what)
+                except FetchError:
+                    blob.unlink(missing_ok=True)
+                    raise
+        records.append(
+            LayerRecord(
+                digest=descriptor.digest,
+                diff_id=diff_id,
+                size=descriptor.size,
+                media_type=LAYERS[descriptor.media_type],
+                name="base",
+            )
+        )
+    inner = document.get("config")
+    history = document.get("history")
+    return BaseContents(
+        layers=tuple(records),
+        config=inner if isinstance(inner, dict) else {},
+        history=tuple(each for each in history if isinstance(each, dict))
+        if isinstance(history, list)
+        else (),
+    )
