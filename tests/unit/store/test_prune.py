@@ -1,0 +1,142 @@
+"""What may go from the store, and what never does."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from envbuild.publish.base import Image
+from envbuild.store.content import Store
+from envbuild.store.images import ImageIndex
+from envbuild.store.leases import Lease
+from envbuild.store.prune import AreaUsage, prune, usage
+from tests.unit.store.test_images import an_image
+
+DAY = 86400.0
+NOW = 100 * DAY
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def put(store: Store, name: str, age: float) -> Image:
+    """An image that was used ``age`` days ago, with a segment and an artifact of 1000 bytes each."""
+    image = an_image(store, name)
+    when = NOW - age * DAY
+    for area, files in (("segments", (f"{name}.tar", f"{name}.json")), ("artifacts", (name,))):
+        for file in files:
+            path = store.directory(area) / file
+            path.write_bytes(bytes(1000 if not file.endswith("json") else 10))
+            os.utime(path, (when, when))
+    ImageIndex(store, lambda: when).put(name, image, (f"segments/{name}", f"artifacts/{name}"))
+    for digest in (image.digest, image.config_digest, image.layers[0].digest):
+        os.utime(store.blob(digest), (when, when))
+    return image
+
+
+def images(store: Store) -> list[str]:
+    return [stored.key for stored in ImageIndex(store, lambda: NOW).entries()]
+
+
+def clock() -> float:
+    return NOW
+
+
+def test_usage_counts_files_and_bytes_by_area(store: Store) -> None:
+    put(store, "one", 1)
+    areas = {each.area: each for each in usage(store)}
+    assert areas["segments"] == AreaUsage(area="segments", files=2, bytes=1010)
+    assert areas["artifacts"] == AreaUsage(area="artifacts", files=1, bytes=1000)
+    assert areas["blobs"].files == 3
+    assert areas["rootfs"] == AreaUsage(area="rootfs", files=0, bytes=0)
+
+
+def test_keep_last_keeps_the_images_used_last_with_all_they_need(store: Store) -> None:
+    kept = put(store, "new", 1)
+    gone = put(store, "old", 5)
+    report = prune(store, clock=clock, keep_last=1)
+    assert images(store) == ["new"]
+    assert report.images == (gone.digest,)
+    assert store.has_blob(kept.layers[0].digest)
+    assert not store.has_blob(gone.layers[0].digest)
+    assert sorted(path.name for path in (store.root / "segments").iterdir()) == ["new.json", "new.tar"]
+    assert [path.name for path in (store.root / "artifacts").iterdir()] == ["new"]
+    assert report.files == 1 + 3 + 2 + 1
+    assert ImageIndex(store, clock).get("new") == kept
+
+
+def test_max_age_lets_go_what_was_not_used_for_longer(store: Store) -> None:
+    for name, age in (("a", 1), ("b", 29), ("c", 31)):
+        put(store, name, age)
+    prune(store, clock=clock, max_age=timedelta(days=30))
+    assert images(store) == ["a", "b"]
+    assert not (store.root / "artifacts" / "c").exists()
+    assert (store.root / "artifacts" / "b").exists()
+
+
+def test_max_bytes_lets_caches_go_before_images_and_the_oldest_first(store: Store) -> None:
+    for name, age in (("a", 1), ("b", 2)):
+        put(store, name, age)
+    total = sum(each.bytes for each in usage(store) if each.area in ("blobs", "segments", "artifacts"))
+    report = prune(store, clock=clock, max_bytes=total - 1)
+    assert report.removed == ("artifacts/b",)
+    assert report.left == total - 1000
+    assert images(store) == ["a", "b"]
+    prune(store, clock=clock, max_bytes=40)
+    assert images(store) == ["a"]
+    assert prune(store, clock=clock, max_bytes=0).left == 0
+    assert images(store) == []
+
+
+def test_a_dry_run_says_the_same_and_removes_nothing(store: Store) -> None:
+    put(store, "a", 1)
+    put(store, "b", 2)
+    before = sorted(str(path) for path in store.root.rglob("*") if "lease" not in path.name)
+    planned = prune(store, clock=clock, keep_last=0, dry_run=True)
+    assert sorted(str(path) for path in store.root.rglob("*") if "lease" not in path.name) == before
+    assert prune(store, clock=clock, keep_last=0) == planned
+
+
+def test_without_limits_only_blobs_no_image_needs_go(store: Store) -> None:
+    kept = put(store, "a", 90)
+    orphan = store.add_blob(b"orphan")
+    os.utime(store.blob(orphan), (0, 0))
+    assert prune(store, clock=clock).removed == (f"blobs/sha256/{orphan.removeprefix('sha256:')}",)
+    assert ImageIndex(store, clock).get("a", thorough=True) == kept
+
+
+def test_layers_shared_with_a_kept_image_stay(store: Store) -> None:
+    put(store, "new", 1)
+    shared = put(store, "old", 5)
+    ImageIndex(store, lambda: NOW).put("third", shared)
+    os.utime(ImageIndex(store, clock).path("third"), (NOW, NOW))
+    prune(store, clock=clock, keep_last=1)
+    assert images(store) == ["third"]
+    assert ImageIndex(store, clock).get("third", thorough=True) == shared
+
+
+def test_what_a_running_build_named_stays(store: Store) -> None:
+    image = put(store, "used", 50)
+    put(store, "other", 50)
+    with Lease(store) as lease:
+        lease.use("images/used", "segments/used", "artifacts/other")
+        prune(store, clock=clock, keep_last=0)
+        assert images(store) == ["used"]
+        assert ImageIndex(store, clock).get("used", thorough=True) == image
+        assert (store.root / "segments" / "used.tar").exists()
+        assert (store.root / "artifacts" / "other").exists()
+        assert not (store.root / "segments" / "other.tar").exists()
+
+
+def test_what_was_written_since_a_running_build_began_stays(store: Store) -> None:
+    with Lease(store):
+        fresh = store.add_blob(b"just written, not yet named by any image")
+        assert prune(store, clock=time.time, keep_last=0).removed == ()
+        assert store.has_blob(fresh)
+    assert len(prune(store, clock=time.time, keep_last=0).removed) == 1
