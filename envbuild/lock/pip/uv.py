@@ -142,13 +142,17 @@ class _Job:
         constraints = [expand(each.text, self.env) for each in self.spec.constraints]
         stubs, absent = write_provided(self.directory / "provided", self.provided)
         self._write("constraints.in", constraints + stubs)
-        self._write("excludes.in", absent)
+        if absent:
+            self._write("excludes.in", absent)
         # Addresses may hold a credential, which the list of processes would show on a command line.
         self._write("options.in", [*self._index_options(), "-r requirements.in"])
         (self.directory / "pylock.toml").write_text(dump_preferences(kept))
 
     def options(self) -> list[str]:
-        found = ["-c", "constraints.in", "--excludes", "excludes.in"]
+        found = ["-c", "constraints.in"]
+        if (self.directory / "excludes.in").exists():
+            # Newer than other options of uv, so it is given only where it is needed.
+            found += ["--excludes", "excludes.in"]
         for option in self.spec.options:
             name = re.split(r"[ =]", option, maxsplit=1)[0]
             if name == "--pre":

@@ -201,3 +201,8 @@ def test_as_of_refuses_what_has_no_date(resolver: UvResolver) -> None:
 def test_nothing_asked_needs_no_uv(tmp_path: Path) -> None:
     nothing: tuple[PipPin, ...] = ()
     assert UvResolver(env={}, executable="/nonexistent").resolve(PipSpec(), TARGET) == nothing
+
+
+def test_a_conda_version_that_pip_cannot_read_is_left_out_all_the_same(resolver: UvResolver) -> None:
+    pins = resolver.resolve(PipSpec(requirements=asked("app")), TARGET, provided={"tool": "2023c_1"})
+    assert [pin.name for pin in pins] == ["app", "fast"]
