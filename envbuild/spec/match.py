@@ -13,6 +13,13 @@ _SPEC = re.compile(
     r"(?:(?P<channel>\S+?)\s*::\s*)?(?P<name>[A-Za-z0-9_][A-Za-z0-9_.\-]*)\s*(?P<core>[^\[\]]*?)\s*(?P<bracket>\[.*\])?",
     re.DOTALL,
 )
+_NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,9})*(?:(?:a|b|rc)[0-9]{1,9})?(?:\.\*)?"
+_OPERATOR = r"(?:==|!=|<=|>=|<|>|=)"
+# Canonical specs of this form are surely valid, so that reading the usual file needn't import rattler.
+_PLAIN = re.compile(
+    rf"(?:[a-z][a-z0-9_-]*(?:/linux-64)?::)?[a-z_][a-z0-9_-]*"
+    rf"(?:(?: |{_OPERATOR}){_NUMBER}(?:[,|]{_OPERATOR}?{_NUMBER})*(?:=[a-z0-9_*]+)?)?"
+)
 _VERSION_IN_BRACKET = re.compile(r"""\bversion\s*=\s*(?:'([^']*)'|"([^"]*)"|([^,\]]+))""")
 
 
@@ -80,6 +87,8 @@ def _version_and_build(core: str) -> tuple[str | None, str | None]:
 
 
 def _check(canonical: str, refused: Refused) -> None:
+    if _PLAIN.fullmatch(canonical):
+        return
     from rattler import MatchSpec
     from rattler.exceptions import InvalidMatchSpecError
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from envbuild.errors import EnvbuildError
 from envbuild.spec.definition import definition_digest
 from envbuild.spec.load import load_spec
-from envbuild.spec.match import canonical_match
+from envbuild.spec.match import _PLAIN, canonical_match
 from envbuild.spec.model import Spec
 
-QUICK = settings(max_examples=60, deadline=None)
+QUICK = settings(max_examples=30, deadline=None)
 
 NAMES = ("numpy", "scipy", "pandas", "scikit-learn", "flask")
 VERSIONS = ("", "==1.0", ">=1,<2", "!=1.5,>=1.2")
@@ -200,3 +200,11 @@ def test_match_specs_mean_the_same_in_canonical_text(name: str, version: str, sp
     canonical = canonical_match(written)
     assert canonical_match(canonical) == canonical
     assert str(MatchSpec(canonical)) == str(MatchSpec(name + version))
+
+
+@QUICK
+@given(st.from_regex(_PLAIN, fullmatch=True))
+def test_specs_known_to_be_valid_are_valid_to_rattler(text: str) -> None:
+    from rattler import MatchSpec
+
+    assert MatchSpec(text).name is not None
