@@ -1,0 +1,41 @@
+"""What a spec says to pip, with its relative files found."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from envbuild.spec.model import PipRequirement, PipSpec
+
+_RELATIVE_FILE = re.compile(r"(?<= @ file:)(?!/)[^\s#]+")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|\$\{|/")
+
+
+def located_pip(pip: PipSpec, directory: Path) -> PipSpec:
+    """``pip`` with ``file:`` addresses and ``--find-links`` paths made absolute from ``directory``.
+
+    For resolvers, which run in a directory of their own; identities and locks hold the relative form.
+    """
+    directory = directory.absolute()
+    return PipSpec(
+        requirements=tuple(_located(each, directory) for each in pip.requirements),
+        constraints=tuple(_located(each, directory) for each in pip.constraints),
+        options=tuple(_option(each, directory) for each in pip.options),
+    )
+
+
+def _located(requirement: PipRequirement, directory: Path) -> PipRequirement:
+    def absolute(match: re.Match[str]) -> str:
+        return "//" + quote(os.path.normpath(directory / unquote(match[0])))
+
+    return replace(requirement, text=_RELATIVE_FILE.sub(absolute, requirement.text))
+
+
+def _option(option: str, directory: Path) -> str:
+    name, _, value = option.partition(" ")
+    if name != "--find-links" or _ADDRESS.match(value):
+        return option
+    return f"{name} {os.path.normpath(directory / value)}"
