@@ -55,10 +55,12 @@ ZLIB = CondaPin(
     depends=("__glibc >=2.17",),
     channel="https://conda.example/forge",
 )
+BASE = DebianBase(suite="trixie", packages=(LIBC, TZDATA), glibc="2.41")
+PYTHON = PythonPin(version="3.13.5", provider="debian", executable="/usr/bin/python3.13")
 AMD64 = PlatformLock(
     platform=LINUX_AMD64,
-    base=DebianBase(suite="trixie", packages=(LIBC, TZDATA), glibc="2.41"),
-    python=PythonPin(version="3.13.5", provider="debian", executable="/usr/bin/python3.13"),
+    base=BASE,
+    python=PYTHON,
     pip=(IDNA, SIX),
 )
 ARM64 = PlatformLock(

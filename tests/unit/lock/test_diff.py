@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from envbuild.lock.diff import PinChange, lock_changes
-from tests.unit.lock.sample import AMD64, ARM64, IDNA, LIBC, LOCK, SIX, TZDATA
+from tests.unit.lock.sample import AMD64, ARM64, BASE, IDNA, LIBC, LOCK, SIX, TZDATA
 
 
 def test_equal_locks_do_not_differ() -> None:
@@ -18,7 +18,7 @@ def test_added_removed_changed_and_replaced_pins() -> None:
         platforms=(
             replace(
                 AMD64,
-                base=replace(AMD64.base, packages=(replace(LIBC, version="2.41-13"), TZDATA)),
+                base=replace(BASE, packages=(replace(LIBC, version="2.41-13"), TZDATA)),
                 pip=(replace(IDNA, file="idna-3.10-2-py3-none-any.whl"), replace(SIX, name="seven")),
             ),
             ARM64,

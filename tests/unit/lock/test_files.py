@@ -10,7 +10,7 @@ import pytest
 
 from envbuild.errors import LockError
 from envbuild.lock.files import dump_lock, parse_lock, read_lock, write_lock
-from tests.unit.lock.sample import AMD64, ARM64, IDNA, LIBC, LOCK, SIX, TZDATA
+from tests.unit.lock.sample import AMD64, ARM64, BASE, IDNA, LIBC, LOCK, SIX, TZDATA
 
 
 def test_a_lock_that_is_written_is_read_back_equal(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_the_order_of_pins_and_platforms_does_not_show() -> None:
         LOCK,
         platforms=(
             ARM64,
-            replace(AMD64, pip=(SIX, IDNA), base=replace(AMD64.base, packages=(TZDATA, LIBC))),
+            replace(AMD64, pip=(SIX, IDNA), base=replace(BASE, packages=(TZDATA, LIBC))),
         ),
     )
     assert dump_lock(shuffled) == dump_lock(LOCK)
@@ -111,7 +111,7 @@ def test_a_body_that_does_not_fit_names_its_key(change: dict[str, object], messa
 def test_a_package_path_never_leaves_the_archive(file: str) -> None:
     bad = replace(
         LOCK,
-        platforms=(replace(AMD64, base=replace(AMD64.base, packages=(replace(LIBC, file=file),))),),
+        platforms=(replace(AMD64, base=replace(BASE, packages=(replace(LIBC, file=file),))),),
     )
     with pytest.raises(LockError, match="leaves the archive"):
         parse_lock(dump_lock(bad)["envbuild.lock"])

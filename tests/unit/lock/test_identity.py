@@ -8,7 +8,7 @@ import pytest
 
 from envbuild.lock.identity import Composition, lock_digest
 from envbuild.lock.model import Lock, PlatformLock
-from tests.unit.lock.sample import AMD64, IDNA, LIBC, LOCK, SIX, TZDATA
+from tests.unit.lock.sample import AMD64, BASE, IDNA, LIBC, LOCK, SIX, TZDATA
 
 COMPOSITION = Composition(composer="1 gzip")
 
@@ -22,7 +22,7 @@ def test_the_digest_of_a_known_lock() -> None:
 @pytest.mark.parametrize(
     ("lock", "pins"),
     [
-        (LOCK, replace(AMD64, pip=(SIX, IDNA), base=replace(AMD64.base, packages=(TZDATA, LIBC)))),
+        (LOCK, replace(AMD64, pip=(SIX, IDNA), base=replace(BASE, packages=(TZDATA, LIBC)))),
         (LOCK, replace(AMD64, pip=(replace(IDNA, via=()), SIX))),
         (replace(LOCK, engines=()), AMD64),
         (replace(LOCK, platforms=(AMD64,)), AMD64),
@@ -42,7 +42,7 @@ def test_what_does_not_reach_the_image_does_not_count(lock: Lock, pins: Platform
         (replace(LOCK, runtime=replace(LOCK.runtime, environment_variables=())), AMD64, COMPOSITION),
         (LOCK, replace(AMD64, pip=(IDNA,)), COMPOSITION),
         (LOCK, replace(AMD64, pip=(IDNA, replace(SIX, sha256="4" * 64))), COMPOSITION),
-        (LOCK, replace(AMD64, base=replace(AMD64.base, packages=(LIBC,))), COMPOSITION),
+        (LOCK, replace(AMD64, base=replace(BASE, packages=(LIBC,))), COMPOSITION),
         (LOCK, AMD64, replace(COMPOSITION, compression="zstd")),
         (LOCK, AMD64, replace(COMPOSITION, composer="2 gzip")),
         (LOCK, AMD64, replace(COMPOSITION, layer_budget=10)),
