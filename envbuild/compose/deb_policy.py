@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 from envbuild.compose.base import Entry, EntryKind
 from envbuild.compose.deb_archive import Unsafe, merged_path
@@ -55,7 +56,7 @@ def keeps(path: str, kind: EntryKind) -> bool:
 
 def kept(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     """``entries`` less what is left out, and less directories that go without saying."""
-    parents = {path.rpartition("/")[0] for path in entries}
+    parents = {str(above) for path in entries for above in PurePosixPath(path).parents}
     files = {path: entry for path, entry in entries.items() if keeps(path, entry.kind)}
     return {
         path: entry

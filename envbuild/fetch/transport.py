@@ -97,7 +97,7 @@ class Transport:
                 # Without an explicit None, httpx would take credentials from nowhere either: the address
                 # it is given has none.
                 with client.stream("GET", url, headers=headers, auth=auth) as response:
-                    if response.is_redirect:
+                    if response.has_redirect_location:
                         url = self._hop(url, response.headers["location"])
                         continue
                     _check(response, authenticated=credentials is not None)

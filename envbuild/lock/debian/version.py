@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache, total_ordering
+from functools import total_ordering
 from itertools import zip_longest
 
 _PART = re.compile(r"([^0-9]*)([0-9]*)")
@@ -60,10 +60,9 @@ def upstream(text: str) -> str:
     return found.group() if found else text
 
 
-@lru_cache(maxsize=4096)
 def _key(text: str) -> tuple[int, tuple[_Part, ...], tuple[_Part, ...]]:
     epoch, colon, rest = text.partition(":")
-    if not colon or not epoch.isdigit():
+    if not colon or not (epoch.isascii() and epoch.isdigit()):
         epoch, rest = "0", text
     main, dash, revision = rest.rpartition("-")
     if not dash:
