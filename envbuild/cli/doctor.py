@@ -79,23 +79,18 @@ def _uv() -> Finding:
 
 
 def _engine(environ: Mapping[str, str]) -> Finding:
-    address = environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
-    absent = "--load and run --backend docker need one"
-    if address.startswith("unix://") and not Path(address.removeprefix("unix://")).exists():
-        return Finding("engine", "absent", f"no Docker engine at {address}; {absent}")
+    from envbuild.engines.docker_client import NoEngine, connect
+
+    client = connect(environ)
+    if isinstance(client, NoEngine):
+        return Finding("engine", "absent", f"{client.reason}; --load and run --backend docker need one")
     try:
-        import docker
-    except ImportError:
-        return Finding("engine", "bad", "the docker package is missing; install envbuild again")
-    try:
-        client = docker.from_env(environment=dict(environ), timeout=5)
-        try:
-            version = client.version()
-        finally:
-            client.close()
+        version = client.version()
     except Exception as error:  # noqa: BLE001 - the SDK lets errors of requests and of sockets through
-        return Finding("engine", "absent", f"no answer from {address} ({type(error).__name__}); {absent}")
-    return Finding("engine", "ok", f"Docker {version.get('Version', '?')} at {address}")
+        return Finding("engine", "absent", f"it stopped answering ({type(error).__name__})")
+    finally:
+        client.close()
+    return Finding("engine", "ok", f"Docker {version.get('Version', '?')}")
 
 
 def _user_namespaces() -> Finding:

@@ -1,0 +1,155 @@
+"""Where a setting comes from, and what is refused."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envbuild.errors import UsageError
+from envbuild.settings import Settings, load_settings
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    path = tmp_path / "home"
+    (path / ".config" / "envbuild").mkdir(parents=True)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    path = tmp_path / "project"
+    path.mkdir()
+    return path
+
+
+def test_defaults_need_no_file_and_write_none(home: Path, project: Path) -> None:
+    assert load_settings({}, {"HOME": str(home)}, project) == Settings(cache_dir=home / ".cache" / "envbuild")
+    assert not (home / ".cache").exists()
+
+
+def test_flag_goes_before_environment_before_project_before_config(home: Path, project: Path) -> None:
+    (home / ".config/envbuild/config.toml").write_text("workers = 1\n")
+    env = {"HOME": str(home)}
+    assert load_settings({}, env, project).workers == 1
+    (project / "envbuild.toml").write_text("workers = 2\n")
+    assert load_settings({}, env, project).workers == 2
+    env["ENVBUILD_WORKERS"] = "3"
+    assert load_settings({}, env, project).workers == 3
+    assert load_settings({"workers": 4}, env, project).workers == 4
+    assert load_settings({"workers": None}, env, project).workers == 3
+
+
+def test_project_file_is_found_upwards_and_only_the_nearest_counts(home: Path, project: Path) -> None:
+    (project / "pyproject.toml").write_text("[tool.envbuild]\nlayer-budget = 20\nworkers = 2\n")
+    inner = project / "a" / "b"
+    inner.mkdir(parents=True)
+    (project / "a" / "pyproject.toml").write_text("[project]\nname = 'x'\n")
+    env = {"HOME": str(home)}
+    assert load_settings({}, env, inner).layer_budget == 20
+    (inner / "envbuild.toml").write_text("layer-budget = 30\n")
+    found = load_settings({}, env, project, start=inner)
+    assert (found.layer_budget, found.workers) == (30, None)
+
+
+def test_envbuild_toml_counts_before_pyproject(
+    home: Path, project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (project / "pyproject.toml").write_text("[tool.envbuild]\nworkers = 1\n")
+    (project / "envbuild.toml").write_text("workers = 2\n")
+    with caplog.at_level(logging.WARNING, "envbuild"):
+        assert load_settings({}, {"HOME": str(home)}, project).workers == 2
+    assert "[tool.envbuild] of pyproject.toml doesn't" in caplog.text
+
+
+def test_paths_are_relative_to_where_they_are_written(home: Path, project: Path) -> None:
+    (project / "envbuild.toml").write_text('cache-dir = "../cache"\nlock_dir = "~/locks"\n')
+    inner = project / "inner"
+    inner.mkdir()
+    found = load_settings({}, {"HOME": str(home), "ENVBUILD_CA_BUNDLE": "ca.pem"}, inner)
+    assert found.cache_dir == project.parent / "cache"
+    assert found.lock_dir == home / "locks"
+    assert found.ca_bundle == inner / "ca.pem"
+    assert load_settings({"cache_dir": "c"}, {"HOME": str(home)}, inner).cache_dir == inner / "c"
+
+
+def test_cache_follows_xdg_where_absolute(home: Path, project: Path) -> None:
+    env = {"HOME": str(home), "XDG_CACHE_HOME": "/var/tmp/cache"}
+    assert load_settings({}, env, project).cache_dir == Path("/var/tmp/cache/envbuild")
+    env["XDG_CACHE_HOME"] = "relative"
+    assert load_settings({}, env, project).cache_dir == home / ".cache" / "envbuild"
+
+
+def test_variables_of_the_field_count_behind_our_own(home: Path, project: Path) -> None:
+    env = {"HOME": str(home), "SOURCE_DATE_EPOCH": "1700000000", "SSL_CERT_FILE": "/ca.pem"}
+    found = load_settings({}, env, project)
+    assert (found.source_date_epoch, found.ca_bundle) == (1_700_000_000, Path("/ca.pem"))
+    env["ENVBUILD_SOURCE_DATE_EPOCH"] = "5"
+    assert load_settings({}, env, project).source_date_epoch == 5
+
+
+def test_empty_variable_is_unset(home: Path, project: Path) -> None:
+    env = {"HOME": str(home), "ENVBUILD_WORKERS": "", "SOURCE_DATE_EPOCH": ""}
+    assert load_settings({}, env, project).workers is None
+
+
+@pytest.mark.parametrize("word", ["1", "true", "YES", "on"])
+def test_environment_says_yes_in_many_words(home: Path, project: Path, word: str) -> None:
+    assert load_settings({}, {"HOME": str(home), "ENVBUILD_OFFLINE": word}, project).offline is True
+
+
+def test_all_problems_are_named_at_once(home: Path, project: Path) -> None:
+    (project / "envbuild.toml").write_text(
+        'worker = 2\ncompression = "bzip2"\noffline = "yes"\nlayer-budget = true\ndebian-mirror = "ftp://x"\n'
+    )
+    file = project / "envbuild.toml"
+    with pytest.raises(UsageError) as caught:
+        load_settings({"workers": "many"}, {"HOME": str(home), "ENVBUILD_OFFLINE": "maybe"}, project)
+    assert caught.value.message.splitlines() == [
+        "--workers must be a whole number from 1 to 1024, not 'many'",
+        "ENVBUILD_OFFLINE must be 1 or 0, not 'maybe'",
+        f"{file}: worker is not a setting; did you mean workers?",
+        f"{file}: compression must be gzip or zstd, not 'bzip2'",
+        f"{file}: offline must be true or false, not 'yes'",
+        f"{file}: layer-budget must be a whole number from 4 to 120, not True",
+        f"{file}: debian-mirror must be an http, https or file URL",
+    ]
+
+
+def test_damaged_file_is_an_error_with_its_name(home: Path, project: Path) -> None:
+    (project / "envbuild.toml").write_bytes(b"workers = \xff")
+    with pytest.raises(UsageError, match=r"envbuild\.toml: not valid TOML"):
+        load_settings({}, {"HOME": str(home)}, project)
+
+
+def test_table_of_the_wrong_type_is_an_error(home: Path, project: Path) -> None:
+    (project / "pyproject.toml").write_text("[tool]\nenvbuild = 1\n")
+    with pytest.raises(UsageError, match=r"tool\.envbuild must be a table"):
+        load_settings({}, {"HOME": str(home)}, project)
+
+
+def test_unknown_variable_is_a_warning_with_the_nearest(
+    home: Path, project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "envbuild"):
+        load_settings({}, {"HOME": str(home), "ENVBUILD_CACHEDIR": "/x"}, project)
+    assert caplog.messages == [
+        "ENVBUILD_CACHEDIR is not a setting of envbuild; did you mean ENVBUILD_CACHE_DIR?"
+    ]
+
+
+def test_message_never_holds_a_mirrors_credential(home: Path, project: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_settings({}, {"HOME": str(home), "ENVBUILD_DEBIAN_MIRROR": "gopher://me:secret@host"}, project)
+    assert "secret" not in caught.value.message
+
+
+@given(text=st.text(max_size=30))
+def test_any_text_is_a_setting_or_a_usage_error(text: str) -> None:
+    flags = dict.fromkeys(("cache_dir", "workers", "offline", "debian_mirror", "compression"), text)
+    with pytest.raises(UsageError):
+        load_settings(flags, {"HOME": "/nowhere"}, Path("/nowhere"))
