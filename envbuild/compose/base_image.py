@@ -2,36 +2,167 @@
 
 from __future__ import annotations
 
+import json
+import posixpath
+import tarfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from envbuild.compose.unpack import unpack_layers
 from envbuild.errors import BuildError, FetchError
 from envbuild.lock.model import ImageBase
 from envbuild.platforms import Platform
+from envbuild.publish.base import LayerRecord
 from envbuild.remote.client import RegistryClient
-from envbuild.remote.contents import BaseContents, image_source, read_image
+from envbuild.remote.contents import ImageContents, image_source, read_image
+from envbuild.remote.layer import open_layer
+from envbuild.remote.media import LAYERS
 from envbuild.store.content import Store
 
-__all__ = ["BaseContents", "load_base"]
+_TREE_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseContents:
+    """What an image is composed onto."""
+
+    layers: tuple[LayerRecord, ...]
+    """Lowest first. Media types are OCI's (the bytes of Docker's are the same), digests the base's."""
+    config: Mapping[str, Any]
+    """The base's whole config document."""
+    directories: Mapping[str, tuple[int, int, int]]
+    """Every directory, by its path without a leading slash: mode, uid, gid."""
+    links: Mapping[str, str]
+    """Every symbolic link and its target as written."""
 
 
 def load_base(
     base: ImageBase,
+    platform: Platform | None,
     store: Store,
     client: RegistryClient,
     *,
-    platform: Platform | None = None,
     directory: Path | None = None,
-    layers: bool = True,
 ) -> BaseContents:
-    """The base's layers and config, by the lock's digest and in the store afterwards.
+    """The base by the lock's digest, its layers in the store afterwards.
 
-    ``directory`` is where a relative ``oci:DIR`` stands. ``layers=False`` brings manifest and config only.
-    Raises ``BuildError``: it can't be had, or it isn't what the lock says (platform, layers, diff_ids).
+    ``directory`` is where a relative ``oci:DIR`` stands. Raises ``BuildError``: it can't be had, or it
+    isn't what the lock says (platform, layers, diff_ids).
     """
+    contents = _read(base, platform, store, client, directory)
+    records = tuple(
+        LayerRecord(
+            digest=layer.digest,
+            diff_id=diff_id,
+            size=layer.size,
+            media_type=LAYERS[layer.media_type],
+            name="base",
+        )
+        for layer, diff_id in zip(contents.layers, contents.diff_ids, strict=True)
+    )
+    directories, links = _tree(base, records, store)
+    return BaseContents(layers=records, config=contents.config, directories=directories, links=links)
+
+
+def unpack_base(
+    base: ImageBase,
+    store: Store,
+    client: RegistryClient,
+    directory: Path,
+    *,
+    layout_directory: Path | None = None,
+) -> None:
+    """Unpacks the base into the empty ``directory``. Raises ``BuildError``."""
+    contents = _read(base, None, store, client, layout_directory)
+    unpack_layers([(store.blob(layer.digest), layer.media_type) for layer in contents.layers], directory)
+
+
+def _read(
+    base: ImageBase,
+    platform: Platform | None,
+    store: Store,
+    client: RegistryClient,
+    directory: Path | None,
+) -> ImageContents:
     try:
         source = image_source(base.reference, store, client, directory or Path())
-        return read_image(
-            source, base.digest, store, platform=platform, expected=base.diff_ids, layers=layers
-        )
+        return read_image(source, base.digest, store, platform=platform, expected=base.diff_ids)
     except FetchError as error:
         raise BuildError(f"base image {error.message}", hint=error.hint) from error
+
+
+def _tree(
+    base: ImageBase, layers: Sequence[LayerRecord], store: Store
+) -> tuple[dict[str, tuple[int, int, int]], dict[str, str]]:
+    """Directories and links after all layers; kept by the manifest's digest, since reading takes a while."""
+    file = store.directory("metadata/images") / f"{base.digest.removeprefix('sha256:')}.tree.json"
+    try:
+        document = json.loads(file.read_bytes())
+        if document["format"] == _TREE_FORMAT:
+            found = {str(k): (int(a), int(b), int(c)) for k, (a, b, c) in document["directories"].items()}
+            return found, {str(k): str(v) for k, v in document["links"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass  # Not there or damaged: it is made again from the layers.
+    directories, links = read_tree([(store.blob(each.digest), each.media_type) for each in layers])
+    with store.scratch() as scratch:
+        part = scratch / "tree"
+        part.write_text(
+            json.dumps({"format": _TREE_FORMAT, "directories": directories, "links": links}, sort_keys=True)
+        )
+        part.replace(file)
+    return directories, links
+
+
+def read_tree(
+    layers: Sequence[tuple[Path, str]],
+) -> tuple[dict[str, tuple[int, int, int]], dict[str, str]]:
+    """Directories (mode, uid, gid) and symbolic links as layers (blob and media type, lowest first) leave
+    them, whiteouts obeyed. Raises ``BuildError``."""
+    directories: dict[str, tuple[int, int, int]] = {}
+    links: dict[str, str] = {}
+    for blob, media_type in layers:
+        try:
+            _read_layer(blob, media_type, directories, links)
+        except (FetchError, tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
+            raise BuildError(f"the base's layer {blob.name} can't be read: {error}") from error
+    return directories, links
+
+
+def _read_layer(
+    blob: Path, media_type: str, directories: dict[str, tuple[int, int, int]], links: dict[str, str]
+) -> None:
+    added: set[str] = set()
+
+    def remove(path: str, *, itself: bool) -> None:
+        prefix = f"{path}/" if path else ""
+        for table in (directories, links):
+            for each in [each for each in table if each.startswith(prefix) or (itself and each == path)]:
+                if each not in added:
+                    del table[each]
+
+    with open_layer(blob, media_type) as archive:
+        for member in archive:
+            archive.members = []  # type: ignore[attr-defined]
+            path = posixpath.normpath("/" + member.name).lstrip("/")
+            parent, _, name = path.rpartition("/")
+            if name == ".wh..wh..opq":
+                remove(parent, itself=False)
+            elif name.startswith(".wh."):
+                remove(posixpath.join(parent, name.removeprefix(".wh.")), itself=True)
+            elif not path:
+                continue
+            elif member.isdir():
+                links.pop(path, None)
+                directories[path] = (member.mode & 0o7777, member.uid, member.gid)
+                added.add(path)
+            else:
+                if path in directories:
+                    added.discard(path)
+                    remove(path, itself=True)
+                links.pop(path, None)
+                if member.issym():
+                    links[path] = member.linkname
+                    added.add(path)

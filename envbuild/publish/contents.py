@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from envbuild.digest import canonical_json
 from envbuild.errors import PublishError, UsageError
 from envbuild.publish.base import Image, Publication
-from envbuild.publish.media import OCI_INDEX
+from envbuild.remote.media import OCI_INDEX
 from envbuild.remote.reference import Reference
 from envbuild.store.content import Store
 

@@ -38,16 +38,9 @@ class DaemonPublisher:
         client = connect(self._environ)
         if isinstance(client, NoEngine):
             raise PublishError(client.reason, hint=client.hint)
-        import docker
-        import requests
-
         try:
             image = _image_for(client, publication)
             loaded = load(client, image, publication.names, self._store, self._progress)
-        except (docker.errors.DockerException, requests.RequestException) as error:
-            raise PublishError(
-                f"the Docker engine failed: {error}", hint="see the engine's own log for the reason"
-            ) from error
         finally:
             client.close()
         return f"the Docker engine, as {', '.join(publication.names) or loaded}"
@@ -60,9 +53,22 @@ def load(
 
     On the classic store the id is the config's digest, on containerd's the manifest's. Layers that an
     image of the engine starts with are not sent; an engine that won't have it that way is sent
-    everything. Raises ``PublishError`` where the result isn't the image that was sent, and docker's own
-    errors.
+    everything. Raises ``PublishError``, also where the result isn't the image that was sent.
     """
+    import docker
+    import requests
+
+    try:
+        return _load(client, image, tags, store, progress)
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise PublishError(
+            f"the Docker engine failed: {error}", hint="see the engine's own log for the reason"
+        ) from error
+
+
+def _load(
+    client: docker.DockerClient, image: Image, tags: tuple[str, ...], store: Store, progress: Progress
+) -> str:
     publication = Publication(images=(image,), names=tags)
     familiar = tuple(name.familiar for name in names(publication))
     present = _find(client, image)

@@ -18,8 +18,8 @@ from urllib.parse import urljoin, urlsplit
 from envbuild.digest import digest_bytes
 from envbuild.errors import FetchError, ResolveError
 from envbuild.progress import Progress
-from envbuild.publish.media import INDEXES, MANIFESTS
 from envbuild.remote.auth import Credential, Credentials
+from envbuild.remote.media import INDEXES, MANIFESTS
 from envbuild.remote.reference import Reference
 from envbuild.store.content import Store, commit_file
 

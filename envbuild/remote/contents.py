@@ -9,26 +9,29 @@ from typing import Any
 
 from envbuild.errors import FetchError
 from envbuild.platforms import Platform
-from envbuild.publish.base import LayerRecord
-from envbuild.publish.media import LAYERS, MANIFESTS
 from envbuild.remote.client import RegistryClient
 from envbuild.remote.layer import check_diff_id
-from envbuild.remote.manifest import CONFIG_LIMIT, parse_config, parse_manifest
+from envbuild.remote.manifest import CONFIG_LIMIT, Descriptor, parse_config, parse_manifest
+from envbuild.remote.media import MANIFESTS
 from envbuild.remote.reference import Reference
 from envbuild.remote.source import LAYOUT_PREFIX, ImageSource, LayoutSource, RegistrySource
 from envbuild.store.content import Store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BaseContents:
-    """What an image is composed onto."""
+class ImageContents:
+    """What others' image consists of. ``layers`` and ``diff_ids`` are lowest first and equally many."""
 
-    layers: tuple[LayerRecord, ...]
-    """Lowest first. Media types are OCI's (the bytes of Docker's are the same), digests the base's."""
+    layers: tuple[Descriptor, ...]
+    diff_ids: tuple[str, ...]
     config: Mapping[str, Any]
-    """The inner ``config`` object: ``Env``, ``Entrypoint``, ``Cmd``, ``WorkingDir``, ``User``, ``Labels``…"""
-    history: tuple[Mapping[str, Any], ...]
-    """As the base has it; may be shorter than the layers."""
+    """The whole config document (OCI image-spec, config)."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The inner ``config`` object: ``Env``, ``Entrypoint``, ``WorkingDir``…"""
+        inner = self.config.get("config")
+        return inner if isinstance(inner, dict) else {}
 
 
 def image_source(reference: str, store: Store, client: RegistryClient, directory: Path) -> ImageSource:
@@ -46,7 +49,7 @@ def read_image(
     platform: Platform | None = None,
     expected: tuple[str, ...] = (),
     layers: bool = True,
-) -> BaseContents:
+) -> ImageContents:
     """The single-platform image with this digest. Layers that were not in the store are uncompressed
     once, to see that they hold what the config says. Raises ``FetchError``."""
     what = f"{source.what} ({digest})"
@@ -64,32 +67,12 @@ def read_image(
             raise FetchError(f"{what}: it is for {found}, not {platform}")
     if expected and diff_ids != expected:
         raise FetchError(f"{what}: its layers are not those in the lock", hint="lock it again with --upgrade")
-    records = []
     for descriptor, diff_id in zip(manifest.layers, diff_ids, strict=True):
-        if layers:
-            known = store.has_blob(descriptor.digest)
+        if layers and not store.has_blob(descriptor.digest):
             blob = source.blob(descriptor.digest, descriptor.size)
-            if not known:
-                try:
-                    check_diff_id(blob, descriptor.media_type, diff_id, what)
-                except FetchError:
-                    blob.unlink(missing_ok=True)
-                    raise
-        records.append(
-            LayerRecord(
-                digest=descriptor.digest,
-                diff_id=diff_id,
-                size=descriptor.size,
-                media_type=LAYERS[descriptor.media_type],
-                name="base",
-            )
-        )
-    inner = document.get("config")
-    history = document.get("history")
-    return BaseContents(
-        layers=tuple(records),
-        config=inner if isinstance(inner, dict) else {},
-        history=tuple(each for each in history if isinstance(each, dict))
-        if isinstance(history, list)
-        else (),
-    )
+            try:
+                check_diff_id(blob, descriptor.media_type, diff_id, what)
+            except FetchError:
+                blob.unlink(missing_ok=True)
+                raise
+    return ImageContents(layers=manifest.layers, diff_ids=diff_ids, config=document)

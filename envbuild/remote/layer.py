@@ -12,7 +12,7 @@ from typing import IO, cast
 
 from envbuild.digest import CHUNK
 from envbuild.errors import FetchError
-from envbuild.publish.media import LAYERS, OCI_LAYER, OCI_LAYER_GZIP
+from envbuild.remote.media import LAYERS, OCI_LAYER, OCI_LAYER_GZIP
 
 
 @contextlib.contextmanager

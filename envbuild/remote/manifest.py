@@ -10,7 +10,7 @@ from typing import Any
 from envbuild.digest import is_digest
 from envbuild.errors import FetchError
 from envbuild.platforms import Platform
-from envbuild.publish.media import LAYERS
+from envbuild.remote.media import LAYERS
 
 CONFIG_LIMIT = 8 << 20
 """Bytes of a config that is believed to be one."""

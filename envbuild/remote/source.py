@@ -10,9 +10,9 @@ from typing import Protocol
 from envbuild.digest import digest_bytes, digest_file
 from envbuild.errors import FetchError
 from envbuild.platforms import Platform
-from envbuild.publish.media import INDEXES
 from envbuild.remote.client import MANIFEST_LIMIT, Manifest, RegistryClient, media_type_of
 from envbuild.remote.manifest import IndexEntry, matches, parse_index
+from envbuild.remote.media import INDEXES
 from envbuild.remote.reference import Reference
 from envbuild.store.content import Store, commit_file
 

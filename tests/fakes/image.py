@@ -16,7 +16,7 @@ from pathlib import Path
 from envbuild.digest import canonical_json, digest_bytes
 from envbuild.platforms import Platform
 from envbuild.publish.base import Image, LayerRecord, Publication
-from envbuild.publish.media import (
+from envbuild.remote.media import (
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER,

@@ -11,10 +11,10 @@ from envbuild.lock.base import KEEP, ResolvedBase, Upgrade
 from envbuild.lock.image.contents import Facts, facts
 from envbuild.lock.model import Base, ImageBase, PythonPin
 from envbuild.platforms import Platform
-from envbuild.progress import Progress
-from envbuild.publish.media import INDEXES
+from envbuild.progress import Progress, Silent
 from envbuild.remote.client import RegistryClient
 from envbuild.remote.contents import image_source, read_image
+from envbuild.remote.media import INDEXES
 from envbuild.remote.reference import Reference
 from envbuild.remote.source import LAYOUT_PREFIX, ImageSource, RegistrySource, for_platform
 from envbuild.spec.model import BaseSpec, ImageBaseSpec
@@ -29,11 +29,16 @@ class ImageResolver:
     name = "image"
 
     def __init__(
-        self, store: Store, client: RegistryClient, progress: Progress, *, directory: Path | None = None
+        self,
+        store: Store,
+        client: RegistryClient,
+        progress: Progress | None = None,
+        *,
+        directory: Path | None = None,
     ) -> None:
         self._store = store
         self._client = client
-        self._progress = progress
+        self._progress = progress or Silent()
         self._directory = directory or Path()
 
     def accepts(self, spec: BaseSpec) -> bool:
@@ -104,7 +109,7 @@ class ImageResolver:
                 index_digest=index,
                 glibc=found.glibc,
                 layers=len(contents.layers),
-                diff_ids=tuple(layer.diff_id for layer in contents.layers),
+                diff_ids=contents.diff_ids,
             ),
             python=found.python if with_python else None,
         )
@@ -124,7 +129,7 @@ class ImageResolver:
         with self._progress.stage("base image"):
             contents = read_image(source, digest, self._store, platform=platform)
             layers = [(self._store.blob(layer.digest), layer.media_type) for layer in contents.layers]
-            found = facts(layers, contents.config)
+            found = facts(layers, contents.settings)
         python = found.python
         document = {
             "format": _FACTS_FORMAT,
