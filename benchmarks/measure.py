@@ -29,6 +29,11 @@ class CommandFailed(Exception):
     """A measured command ended with an error; holds the end of what it wrote."""
 
 
+def _environment(added: Mapping[str, str] | None) -> dict[str, str]:
+    """This process's environment with ``added``; the modules' byte code may be read and written."""
+    return {**{k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}, **(added or {})}
+
+
 def measure(
     command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> Measurement:
@@ -40,7 +45,7 @@ def measure(
             stdout=out,
             stderr=err,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **(env or {})},
+            env=_environment(env),
             cwd=cwd,
         ) as process:
             watch = _Watch(process.pid)

@@ -11,6 +11,8 @@ fi
 directory=$(mktemp -d /tmp/envbuild-engine.XXXXXX)
 stop() {
     scripts/dockerd.sh stop "$directory" || true
+    # dockerd leaves the network namespace of its host-network containers mounted.
+    awk -v root="$directory/" 'index($2, root) == 1 {print $2}' /proc/mounts | sort -r | xargs -r umount || true
     rm -rf "$directory" || true
 }
 trap stop EXIT
