@@ -126,10 +126,10 @@ class Pipeline:
 
     def load(self, spec: str) -> Spec:
         """The spec at a path: a file, or a directory that has one. Raises ``SpecError``."""
-        from envbuild.spec.load import load_spec
+        from envbuild.spec.memory import remembered_spec
 
         with self.progress.stage("spec"):
-            return load_spec(Path(spec))
+            return remembered_spec(Path(spec), self._parts.store.root / "metadata" / "specs")
 
     def lock_directory(self, spec: Spec) -> Path:
         """Where the spec's lock stands: ``lockfiles/<name>`` beside it, or below the setting."""

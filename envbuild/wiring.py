@@ -85,16 +85,16 @@ class Parts:
         return ImageResolver(self.store, self.registry)
 
     def _conda_resolver(self) -> CondaResolver:
-        engine = self.settings.conda_engine
-        cache = self.store.directory("metadata/conda")
-        if engine == "rattler":
-            from envbuild.lock.conda.rattler import RattlerResolver
+        from envbuild.lock.conda.rattler import RattlerResolver
 
-            return RattlerResolver(cache)
+        engine = self.settings.conda_engine
+        rattler = RattlerResolver(self.store.directory("metadata/conda"))
+        if engine == "rattler":
+            return rattler
         if engine == "conda-lock":
             from envbuild.lock.conda.conda_lock import CondaLockResolver
 
-            return CondaLockResolver(env=self.environ)
+            return CondaLockResolver(rattler, env=self.environ)
         raise UsageError(f"unknown conda engine {engine!r}", hint="use rattler or conda-lock")
 
     def _pip_resolver(self) -> PipResolver:

@@ -25,7 +25,7 @@ from envbuild.compose.conda_prefix import replace_in_file, replace_prefix, short
 from envbuild.errors import BuildError, FetchError
 from envbuild.fetch.base import Download, Fetcher
 from envbuild.lock.model import CondaPin, PythonPin
-from envbuild.plan.model import Artifact, GeneratedFile
+from envbuild.plan.model import Artifact
 from envbuild.spec.model import PREFIX
 from envbuild.store.content import Store
 
@@ -42,14 +42,6 @@ if __name__ == '__main__':
     sys.argv[0] = re.sub(r'(-script\\.pyw?|\\.exe)?$', '', sys.argv[0])
     sys.exit({function}())
 """
-
-
-def history_file(prefix: PurePosixPath = PREFIX) -> GeneratedFile:
-    """``conda-meta/history``: by it conda knows a directory for an environment. Always the same."""
-    return GeneratedFile(
-        path=f"{str(prefix).lstrip('/')}/conda-meta/history",
-        content=b"# Composed by envbuild; the packages are recorded beside this file.\n",
-    )
 
 
 def needs_code(pin: CondaPin, archive: Path) -> str | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from envbuild.compose.deb_system import home_directory, system_files
 from envbuild.digest import canonical_digest
+from envbuild.lock.debian.selection import python_closure
 from envbuild.lock.files import dump_lock
 from envbuild.lock.identity import Composition, level, lock_digest
 from envbuild.lock.model import DebianBase, ImageBase, Lock, PlatformLock, PythonPin
@@ -19,6 +20,7 @@ from envbuild.plan.model import (
     Plan,
 )
 from envbuild.plan.prefix import home_files, prefix_files
+from envbuild.plan.system import home_directory, system_files
 from envbuild.platforms import Platform
 from envbuild.spec.model import PREFIX
 
@@ -63,8 +65,15 @@ def interpreter(lock: Lock, pins: PlatformLock, host: Platform) -> Interpreter |
     candidates = [pins, *lock.platforms, *lock.toolchain]
     for each in candidates:
         if each.platform == host and each.python and each.python.version == pins.python.version:
-            return Interpreter(python=each.python, lock=each)
+            return Interpreter(python=each.python, lock=_interpreter_only(each, each.python))
     return None
+
+
+def _interpreter_only(pins: PlatformLock, python: PythonPin) -> PlatformLock:
+    """``pins`` without what a Debian python needs neither to start nor to compile."""
+    if python.provider != "debian" or not isinstance(pins.base, DebianBase):
+        return pins
+    return replace(pins, base=replace(pins.base, packages=python_closure(pins.base, python)), pip=())
 
 
 def _base_artifacts(base: DebianBase | ImageBase, user: str) -> list[Artifact]:

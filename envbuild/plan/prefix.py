@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from envbuild.compose.conda import history_file
-from envbuild.compose.deb_system import USER_NAME, home_directory
 from envbuild.lock.model import PythonPin
 from envbuild.plan.model import GeneratedFile
+from envbuild.plan.system import USER_NAME, home_directory
 from envbuild.spec.model import PREFIX
 
 _PREFIX = str(PREFIX).lstrip("/")
+
+
+def history_file(prefix: PurePosixPath = PREFIX) -> GeneratedFile:
+    """``conda-meta/history``: by it conda knows a directory for an environment. Always the same."""
+    return GeneratedFile(
+        path=f"{str(prefix).lstrip('/')}/conda-meta/history",
+        content=b"# Composed by envbuild; the packages are recorded beside this file.\n",
+    )
 
 
 def home_files(user: str) -> tuple[GeneratedFile, ...]:

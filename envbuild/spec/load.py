@@ -41,24 +41,33 @@ def importers() -> tuple[Importer, ...]:
     return RequirementsImporter(), CondaImporter(), NativeImporter()
 
 
-def load_spec(path: Path, *, formats: Sequence[Importer] | None = None) -> Spec:
+def load_spec(
+    path: Path, *, formats: Sequence[Importer] | None = None, reads: dict[Path, str] | None = None
+) -> Spec:
     """The spec at ``path``: a file, or the first of :data:`NAMES` in a directory.
 
-    ``Spec.source`` is absolute; relative paths inside the spec are relative to its directory.
+    ``Spec.source`` is absolute; relative paths inside the spec are relative to its directory. ``reads``
+    is given the absolute path and digest of every file that was read.
 
     Raises ``SpecError`` with every problem of every file it reads.
     """
-    file = SourceFile.at(_file_in(path) if path.is_dir() else path)
+    file = spec_file(path, reads=reads)
+    for importer in importers() if formats is None else formats:
+        if importer.recognises(file):
+            return importer.load(file)
+    raise SpecError(f"{file.shown}: its format isn't known by its name", hint=_KNOWN)
+
+
+def spec_file(path: Path, *, reads: dict[Path, str] | None = None) -> SourceFile:
+    """The file that is the spec at ``path``. Raises ``SpecError`` where there is none."""
+    file = SourceFile.at(_file_in(path) if path.is_dir() else path, reads)
     try:
         there = file.path.exists()
     except (OSError, ValueError):
         there = False
     if not there:
         raise SpecError(f"{file.shown}: no such file or directory", hint=_KNOWN)
-    for importer in importers() if formats is None else formats:
-        if importer.recognises(file):
-            return importer.load(file)
-    raise SpecError(f"{file.shown}: its format isn't known by its name", hint=_KNOWN)
+    return file
 
 
 def _file_in(directory: Path) -> Path:

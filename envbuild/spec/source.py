@@ -5,9 +5,10 @@ from __future__ import annotations
 import codecs
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from envbuild.digest import digest_bytes
 from envbuild.errors import SpecError
 
 YAML_LIMIT = 1 << 20
@@ -30,15 +31,18 @@ class SourceFile:
 
     path: Path
     shown: str
+    reads: dict[Path, str] | None = field(default=None, compare=False, repr=False)
+    """Where each file that is read, this one or one beside it, is noted with its digest."""
 
     @classmethod
-    def at(cls, path: Path) -> SourceFile:
-        return cls(Path(os.path.normpath(path.absolute())), path.as_posix())
+    def at(cls, path: Path, reads: dict[Path, str] | None = None) -> SourceFile:
+        return cls(Path(os.path.normpath(path.absolute())), path.as_posix(), reads)
 
     def beside(self, written: str) -> SourceFile:
         """The file that a relative path written in this one means."""
         shown = Path(os.path.normpath(Path(self.shown).parent / written))
-        return SourceFile(Path(os.path.normpath(self.path.parent / written)), shown.as_posix())
+        path = Path(os.path.normpath(self.path.parent / written))
+        return SourceFile(path, shown.as_posix(), self.reads)
 
     def relative_to(self, root: Path) -> str:
         """Its path as seen from ``root``, with forward slashes; may lead upwards."""
@@ -61,6 +65,8 @@ class SourceFile:
             raise SpecError(f"{self.shown}: can't be read: {reason}") from error
         if len(data) > limit:
             raise SpecError(f"{self.shown}: is larger than {limit >> 20} MiB")
+        if self.reads is not None:
+            self.reads[self.path] = digest_bytes(data)
         return self._decode(data)
 
     def _decode(self, data: bytes) -> str:

@@ -10,12 +10,13 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from envbuild.compose.base import EntryKind
-from envbuild.compose.conda import CondaSource, history_file
+from envbuild.compose.conda import CondaSource
 from envbuild.lock.base import CondaTarget
 from envbuild.lock.conda.rattler import RattlerResolver
 from envbuild.lock.conda.satisfied import virtual_packages
 from envbuild.lock.model import PythonPin
 from envbuild.plan.model import Artifact, ArtifactKind
+from envbuild.plan.prefix import history_file
 from envbuild.platforms import Platform, runs_linux
 from envbuild.spec.model import CondaSpec
 from envbuild.store.content import Store

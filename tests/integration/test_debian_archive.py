@@ -12,7 +12,6 @@ import pytest
 
 from envbuild.compose.base import Entry, EntryKind
 from envbuild.compose.deb import DebianSource
-from envbuild.compose.deb_system import system_files
 from envbuild.fetch.http import HttpFetcher
 from envbuild.lock.base import ResolvedBase
 from envbuild.lock.debian.mirror import known_mirror
@@ -20,6 +19,7 @@ from envbuild.lock.debian.resolver import DebianResolver
 from envbuild.lock.debian.selection import python_closure
 from envbuild.lock.model import DebianBase, DebianPin
 from envbuild.plan.model import Artifact, ArtifactKind
+from envbuild.plan.system import system_files
 from envbuild.platforms import PLATFORMS, Platform
 from envbuild.progress import Silent
 from envbuild.settings import Settings

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from envbuild.compose.base import Entry, EntryKind
-from envbuild.compose.conda import CondaSource, history_file, needs_code
+from envbuild.compose.conda import CondaSource, needs_code
 from envbuild.errors import BuildError
 from envbuild.fetch.base import Download
 from envbuild.lock.model import CondaPin, PythonPin
 from envbuild.plan.model import Artifact, ArtifactKind
+from envbuild.plan.prefix import history_file
 from envbuild.store.content import Store
 from tests.fakes.channel import PLACEHOLDER, File, Package, index_json, make_package
 

@@ -12,12 +12,12 @@ import pytest
 
 from envbuild.compose.base import Entry, EntryKind
 from envbuild.compose.deb import DebianSource
-from envbuild.compose.deb_system import home_directory, system_files
 from envbuild.errors import BuildError
 from envbuild.fetch.http import HttpFetcher
 from envbuild.lock.debian.mirror import Mirrors
 from envbuild.lock.model import DebianBase, DebianPin
 from envbuild.plan.model import Artifact, ArtifactKind
+from envbuild.plan.system import home_directory, system_files
 from envbuild.progress import Silent
 from envbuild.settings import Settings
 from envbuild.store.content import Store

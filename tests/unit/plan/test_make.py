@@ -107,12 +107,12 @@ def test_byte_code_is_compiled_by_a_python_of_the_same_version_that_runs_here() 
     both = replace(LOCK, platforms=(AMD64, arm))
     found = interpreter(both, arm, LINUX_AMD64)
     assert found is not None
-    assert found.lock == AMD64
+    assert (found.lock.platform, found.python) == (LINUX_AMD64, PYTHON)
     alone = replace(LOCK, platforms=(arm,))
     assert interpreter(alone, arm, LINUX_AMD64) is None
     by_toolchain = interpreter(replace(alone, toolchain=(AMD64,)), arm, LINUX_AMD64)
     assert by_toolchain is not None
-    assert by_toolchain.lock == AMD64
+    assert by_toolchain.lock.platform == LINUX_AMD64
     other = replace(AMD64, python=replace(PYTHON, version="3.13.6"))
     assert interpreter(replace(alone, toolchain=(other,)), arm, LINUX_AMD64) is None
     assert interpreter(alone, arm, LINUX_ARM64) is not None
