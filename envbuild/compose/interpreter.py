@@ -20,7 +20,12 @@ from envbuild.store.content import Store
 from envbuild.store.leases import locked
 
 ROOTFS_FORMAT = 1
-_C_LIBRARY = re.compile(r"(libc6|libgcc-s1|libcrypt1|zlib1g)$")
+_C_LIBRARY = re.compile(r"libc6|libgcc-s1|libcrypt1|zlib1g")
+_DEBIAN_PYTHON = re.compile(
+    r"libc6|libgcc-s1|libcrypt1|zlib1g|libexpat1|(lib)?python3(\.\d+)?t?(-minimal|-stdlib)?"
+)
+"""What an interpreter needs to start and compile (``Depends`` of ``python3.X-minimal``) and the standard
+library. Compiling waits for these to be unpacked, so the rest of a base stays out."""
 _NAME = re.compile(r"[^ =<>!~\[;|]+")
 
 Sources = Mapping[ArtifactKind, Callable[[], AbstractContextManager[ArtifactSource]]]
@@ -34,7 +39,8 @@ def interpreter_artifacts(interpreter: Interpreter) -> tuple[Artifact, ...]:
     pins: list[DebianPin | CondaPin] = []
     conda = interpreter.python.provider == "conda"
     if isinstance(lock.base, DebianBase):
-        pins.extend(pin for pin in lock.base.packages if not conda or _C_LIBRARY.match(pin.name))
+        needed = _C_LIBRARY if conda else _DEBIAN_PYTHON
+        pins.extend(pin for pin in lock.base.packages if needed.fullmatch(pin.name))
     if conda:
         pins.extend(_closure(lock.conda, "python"))
     return tuple(_artifact(pin) for pin in sorted(pins, key=lambda pin: (type(pin).__name__, pin.name)))

@@ -5,7 +5,9 @@ Layout below the root (``$XDG_CACHE_HOME/envbuild``)::
     blobs/sha256/<hex>      image blobs: layers, configs, manifests, indexes
     artifacts/<hex>         downloads by SHA-256: .deb files, conda packages
     segments/…              compressed tar segments, one an artifact   (envbuild.store.segments)
-    images/…                lock digest → image                        (envbuild.store.images)
+    layers/…                segments → digest and diff_id of a layer   (envbuild.store.layers)
+    images/…                plan → image                               (envbuild.store.images)
+    leases/…, locks/…       who uses what, who makes what              (envbuild.store.leases)
     metadata/<area>/        package indexes, by area; may be lost at any time
     rootfs/<key>/           unpacked root file systems
     scratch/                temporary files of builds under way
@@ -33,7 +35,10 @@ class Store:
     def directory(self, area: str) -> Path:
         """The directory ``root/area``, made if need be (``metadata/debian``, ``rootfs``…)."""
         path = self.root / area
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _full(path, error) from error
         return path
 
     @contextmanager
@@ -59,10 +64,12 @@ class Store:
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         path = self.blob(digest)
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
             with self.scratch() as directory:
                 part = directory / "part"
-                part.write_bytes(data)
+                try:
+                    part.write_bytes(data)
+                except OSError as error:
+                    raise _full(path, error) from error
                 commit_file(part, path)
         return digest
 
@@ -83,16 +90,20 @@ class Store:
 
 def commit_file(part: Path, path: Path) -> None:
     """Makes ``part``, complete and on the same file system, the file ``path``: synced, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        raise BuildError(
-            f"can't write {path}: {error.strerror}",
-            hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
-        ) from error
+        raise _full(path, error) from error
+
+
+def _full(path: Path, error: OSError) -> BuildError:
+    return BuildError(
+        f"can't write {path}: {error.strerror}",
+        hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
+    )
 
 
 def copy_stream(source: Path, sink: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +41,6 @@ class LayerCache:
                 return None
             if self.store.blob(layer.digest).stat().st_size != layer.size:
                 return None
-            with contextlib.suppress(OSError):
-                os.utime(self.record(key))
         except (OSError, ValueError, TypeError, KeyError):
             return None
         return layer

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from envbuild.store.content import Store
 from envbuild.store.images import ImageIndex, StoredImage
+from envbuild.store.layers import LayerCache
 from envbuild.store.leases import InUse, in_use
 
-_CACHES = ("segments", "artifacts", "rootfs", "layers")
-_AREAS = ("blobs", "images", *_CACHES, "metadata", "scratch")
+_AREAS = ("blobs", "images", "segments", "artifacts", "rootfs", "layers", "metadata", "scratch")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +111,7 @@ class _Pruning:
         for name in sorted(blobs.keys() - needed):
             if self._remove(blobs[name]):
                 del blobs[name]
+        self._forget_layers(frozenset(blobs))
         wanted = {name for stored in kept for name in stored.uses}
         for name, item in sorted(caches.items()):
             stale = max_age is not None and self.now - item.used > max_age
@@ -156,6 +157,14 @@ class _Pruning:
             return False
         self.images.append(stored.image.digest)
         return True
+
+    def _forget_layers(self, blobs: frozenset[str]) -> None:
+        """Removes records of layers whose blob is gone; they are too small to be counted."""
+        cache = LayerCache(self.store)
+        for path in _files(self.store.root / "layers"):
+            layer = cache.get(path.stem)
+            if (layer is None or _blob_name(layer.digest) not in blobs) and not self.dry_run:
+                path.unlink(missing_ok=True)
 
     def _remove(self, item: _Item) -> bool:
         if item.name in self.busy.names:

@@ -12,6 +12,7 @@ import pytest
 from envbuild.publish.base import Image
 from envbuild.store.content import Store
 from envbuild.store.images import ImageIndex
+from envbuild.store.layers import LayerCache, LayerFile
 from envbuild.store.leases import Lease
 from envbuild.store.prune import AreaUsage, prune, usage
 from tests.unit.store.test_images import an_image
@@ -140,3 +141,13 @@ def test_what_was_written_since_a_running_build_began_stays(store: Store) -> Non
         assert prune(store, clock=time.time, keep_last=0).removed == ()
         assert store.has_blob(fresh)
     assert len(prune(store, clock=time.time, keep_last=0).removed) == 1
+
+
+def test_records_of_layers_that_went_go_too(store: Store) -> None:
+    blob = store.add_blob(b"layer")
+    cache = LayerCache(store)
+    with store.scratch() as scratch:
+        cache.put("0" * 64, LayerFile(digest=blob, diff_id=blob, size=5), scratch)
+    assert cache.get("0" * 64) == LayerFile(digest=blob, diff_id=blob, size=5)
+    prune(store, clock=clock)
+    assert list((store.root / "layers").iterdir()) == []
