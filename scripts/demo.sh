@@ -7,7 +7,8 @@ example=examples/sklearn
 say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }
 if [ -n "${NO_COLOR:-}" ] || [ ! -t 2 ]; then say() { printf '\n== %s\n' "$*" >&2; }; fi
 
-say "1. The lock in $example answers its spec (offline)"
+say "1. Lock $example: what is pinned stays, and the check needs no network"
+envbuild lock "$example"
 envbuild lock "$example" --check
 
 say "2. Build the image from it, without a daemon"
