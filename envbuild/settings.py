@@ -37,6 +37,8 @@ class Settings:
     debian_security_mirror: str | None = None
     debian_snapshot: str | None = None
     """Root of a snapshot archive, tried when a pinned .deb has left the mirror, and by ``as_of``."""
+    debian_keyring: Path | None = None
+    """File of the OpenPGP public keys that sign the mirror; None: Debian's own archive keys."""
     offline: bool = False
     workers: int | None = None
     """Parallel workers; None: one a core."""
@@ -278,6 +280,7 @@ _READERS: Mapping[str, Callable[[object, _Source], object]] = {
     "debian_mirror": _url,
     "debian_security_mirror": _url,
     "debian_snapshot": _url,
+    "debian_keyring": _path,
     "offline": _flag,
     "workers": _number(1, 1024),
     "layer_budget": _number(4, 120),

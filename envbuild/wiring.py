@@ -74,9 +74,13 @@ class Parts:
 
     @cached_property
     def _debian_resolver(self) -> BaseResolver:
+        from envbuild.lock.debian.keys import keyring_file
         from envbuild.lock.debian.resolver import DebianResolver
 
-        return DebianResolver(self.fetcher, self.store, self.settings)
+        own = self.settings.debian_keyring
+        return DebianResolver(
+            self.fetcher, self.store, self.settings, keyrings=(keyring_file(own),) if own else None
+        )
 
     @cached_property
     def _image_resolver(self) -> BaseResolver:

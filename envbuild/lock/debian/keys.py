@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 
 from envbuild.errors import ResolveError
 
@@ -24,6 +25,17 @@ def debian_keys(suite: str) -> Keyring:
     """Debian's archive keys for ``suite``: the automatic, security and stable release keys."""
     file = resources.files("envbuild.lock.debian") / "keys" / f"{suite}.asc"
     return Keyring(name=f"Debian's archive keys for {suite}", data=file.read_bytes())
+
+
+def keyring_file(path: Path) -> Keyring:
+    """The keys in a file, binary or armoured, as ``Signed-By`` of apt takes them. Raises ``ResolveError``."""
+    try:
+        return Keyring(name=str(path), data=path.read_bytes())
+    except OSError as error:
+        raise ResolveError(
+            f"the keyring {path} can't be read: {error.strerror}",
+            hint="set ENVBUILD_DEBIAN_KEYRING to a file of OpenPGP public keys, or unset it for Debian's own",
+        ) from error
 
 
 def signed_text(document: bytes, keyrings: tuple[Keyring, ...], where: str) -> str:

@@ -1,0 +1,228 @@
+"""The command line as people run it: a process of its own, an empty home, a bounded time.
+
+Everything it talks to is made here: a signed Debian archive, a wheel index, a conda channel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.fakes.archive import Archive, Deb
+from tests.fakes.wheelhouse import Wheel, Wheelhouse
+
+LIMIT = 60.0
+"""Seconds after which a command counts as hanging."""
+
+PAST = "Sat, 01 Nov 2025 08:00:00 UTC"
+"""The date of the archive's releases: a process has the real clock, which no release may be ahead of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A command that has ended. ``status`` is negative where a signal ended it."""
+
+    status: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def reference(self) -> str:
+        """The pinned reference that ``build`` printed; fails the test where it did not succeed."""
+        assert self.status == 0, self.stderr
+        (line,) = self.stdout.splitlines()
+        return line
+
+    @property
+    def digest(self) -> str:
+        return self.reference.partition("@")[2]
+
+    def failed(self, status: int, *words: str) -> None:
+        """Asserts the exit status, every one of ``words`` in what was said, and that people are told
+        what is wrong in words and not in a traceback."""
+        said = f"{self.stdout}{self.stderr}"
+        assert self.status == status, said
+        assert "Traceback" not in said, said
+        assert "unexpected" not in said, said
+        missing = [word for word in words if word not in self.stderr]
+        assert not missing, f"not said: {missing}\n{self.stderr}"
+        assert self.stdout == "", self.stdout
+
+
+@dataclass(kw_only=True)
+class Machine:
+    """A user's machine below ``root``: home, cache, project, and the settings of the environment."""
+
+    root: Path
+    env: dict[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
+    """A command that starts the command, such as ``unshare -n``."""
+
+    @property
+    def home(self) -> Path:
+        return self._made("home")
+
+    @property
+    def project(self) -> Path:
+        return self._made("project")
+
+    @property
+    def cache(self) -> Path:
+        return Path(self.env.get("ENVBUILD_CACHE_DIR") or self.root / "cache")
+
+    @property
+    def lock(self) -> Path:
+        """The lock directory of the spec ``demo``."""
+        return self.project / "lockfiles" / "demo"
+
+    def _made(self, name: str) -> Path:
+        path = self.root / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.project / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def environment(self, changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+        values: dict[str, str | None] = {
+            **kept,
+            "HOME": str(self.home),
+            "LANG": "C.UTF-8",
+            "ENVBUILD_CACHE_DIR": str(self.cache),
+            **self.env,
+            **(changes or {}),
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def start(
+        self, *arguments: str, env: Mapping[str, str | None] | None = None, cwd: Path | None = None
+    ) -> subprocess.Popen[str]:
+        """The command under way, leader of a process group of its own."""
+        return subprocess.Popen(
+            [*self.prefix, sys.executable, "-m", "envbuild.cli.main", *arguments],
+            env=self.environment(env),
+            cwd=cwd or self.project,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+
+    def run(
+        self, *arguments: str, env: Mapping[str, str | None] | None = None, cwd: Path | None = None
+    ) -> Ended:
+        started = time.monotonic()
+        return ended(self.start(*arguments, env=env, cwd=cwd), started)
+
+    def leftovers(self) -> list[str]:
+        """What a command that has ended should not have left: temporary files of cache, project and /tmp."""
+        found = [str(path) for path in (self.cache / "scratch").glob("*")]
+        found += [str(path) for path in self.project.rglob("*") if ".part" in path.name]
+        return found
+
+
+def ended(process: subprocess.Popen[str], started: float | None = None) -> Ended:
+    """Waits for ``process``; kills its whole group and fails where it takes longer than the limit."""
+    began = time.monotonic() if started is None else started
+    try:
+        stdout, stderr = process.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        kill_group(process)
+        stdout, stderr = process.communicate()
+        raise AssertionError(f"hangs for {LIMIT} s:\n{stdout}{stderr}") from None
+    return Ended(
+        status=process.returncode, stdout=stdout, stderr=stderr, seconds=time.monotonic() - began
+    )
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """SIGKILL to the process and all its children."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def group(pid: int) -> list[str]:
+    """The command lines of the processes alive in the process group ``pid``. Linux only."""
+    alive = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, number = (path / "stat").read_text().rpartition(")")[2].split()[:3]
+            if int(number) == pid and state != "Z":
+                alive.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return alive
+
+
+def a_machine(root: Path) -> Machine:
+    """A machine whose only sources are an empty index and an archive with a base, both below ``root``."""
+    return Machine(root=root)
+
+
+@dataclass(kw_only=True)
+class World:
+    """A machine, and the sources it knows."""
+
+    machine: Machine
+    archive: Archive
+    index: Wheelhouse
+
+
+def a_world(root: Path, wheels: Sequence[Wheel] = (), debs: Sequence[Deb] = ()) -> World:
+    """A machine below ``root`` that knows an archive with a base and ``debs``, and an index of ``wheels``."""
+    archive = Archive(root / "mirror")
+    archive.release = {"Date": PAST}
+    archive.add_base()
+    archive.add(*debs)
+    archive.write()
+    keyring = root / "mirror" / "keys.pgp"
+    keyring.write_bytes(archive.keyring.data)
+    index = Wheelhouse(root / "index")
+    index.simple.mkdir(parents=True)
+    index.add(*wheels)
+    machine = Machine(
+        root=root,
+        env={
+            "ENVBUILD_DEBIAN_MIRROR": archive.root_url("debian"),
+            "ENVBUILD_DEBIAN_KEYRING": str(keyring),
+            "UV_DEFAULT_INDEX": index.url,
+        },
+    )
+    return World(machine=machine, archive=archive, index=index)
+
+
+def demo(*requirements: str, packages: Sequence[str] = (), more: str = "") -> str:
+    """The text of a spec named demo."""
+    lines = ["name: demo", "platforms: [linux/amd64]"]
+    base = f"base: {{debian: trixie, packages: {json.dumps(list(packages))}}}"
+    lines += [base, *(["requirements:"] if requirements else [])]
+    lines += [f"  - {json.dumps(each)}" for each in requirements]
+    return "\n".join(lines) + f"\n{more}"
+
+
+@contextmanager
+def tmpfs(path: Path, size: str) -> Iterator[Path]:
+    """A small file system mounted at ``path``; needs root."""
+    path.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(path)], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
