@@ -92,6 +92,16 @@ def _attached(client: docker.DockerClient, container: str, terminal: bool, forwa
     stream = attach(container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
     raw: socket.socket = getattr(stream, "_sock", stream)
     raw.settimeout(None)
+    try:
+        return _converse(client, container, raw, terminal, forward)
+    finally:
+        stream.close()
+        raw.close()
+
+
+def _converse(
+    client: docker.DockerClient, container: str, raw: socket.socket, terminal: bool, forward: Forward
+) -> int:
 
     def send(number: int) -> None:
         import docker
@@ -107,7 +117,6 @@ def _attached(client: docker.DockerClient, container: str, terminal: bool, forwa
         with _resizing(client, container, terminal):
             _pump_output(raw, terminal)
             status = int(client.api.wait(container)["StatusCode"])
-    stream.close()
     return status
 
 

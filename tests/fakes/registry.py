@@ -1,0 +1,197 @@
+"""A small container registry on loopback: pull and push, authentication and faults on request."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+from envbuild.digest import digest_bytes
+
+_MANIFEST = re.compile(r"/v2/(.+)/manifests/([^/]+)")
+_BLOB = re.compile(r"/v2/(.+)/blobs/(sha256:[0-9a-f]{64})")
+_UPLOAD = re.compile(r"/v2/(.+)/blobs/uploads/([^/]*)")
+
+
+@dataclass
+class Registry:
+    """State and behaviour; change the fields while it runs."""
+
+    host: str = ""
+    """``127.0.0.1:PORT``."""
+    manifests: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
+    """By repository and tag or digest: media type and bytes."""
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    auth: str = "none"
+    """``none``, ``basic`` or ``token``."""
+    user: tuple[str, str] | None = None
+    """With ``token``: None for anonymous tokens."""
+    faults: list[int] = field(default_factory=list)
+    """Statuses of the next answers, in turn."""
+    truncate: int = 0
+    """How many of the next blob answers break off half-way."""
+    redirect: str = ""
+    """Base address that blobs are redirected to."""
+    requests: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
+    """Method, path and headers (lower-case) of all requests."""
+
+    def put_manifest(self, repository: str, tag: str, media_type: str, content: bytes) -> str:
+        digest = digest_bytes(content)
+        for name in (tag, digest):
+            self.manifests[repository, name] = (media_type, content)
+        return digest
+
+    def put_blob(self, content: bytes) -> str:
+        digest = digest_bytes(content)
+        self.blobs[digest] = content
+        return digest
+
+    def paths(self, method: str = "GET") -> list[str]:
+        return [path for verb, path, _ in self.requests if verb == method]
+
+
+@contextmanager
+def serve(registry: Registry | None = None) -> Iterator[Registry]:
+    """Runs the registry on a free port of loopback until the end of the context."""
+    state = registry or Registry()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            _get(self, state)
+
+        def do_HEAD(self) -> None:
+            _get(self, state)
+
+        def do_POST(self) -> None:
+            _push(self, state)
+
+        def do_PUT(self) -> None:
+            _push(self, state)
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            pass  # A client that hangs up in the middle is what some tests are about.
+
+    server = Server(("127.0.0.1", 0), Handler)
+    state.host = f"127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _answer(
+    handler: BaseHTTPRequestHandler,
+    status: int,
+    content: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(content)))
+    for name, value in (headers or {}).items():
+        handler.send_header(name, value)
+    handler.end_headers()
+    if handler.command != "HEAD":
+        handler.wfile.write(content)
+
+
+def _admitted(handler: BaseHTTPRequestHandler, state: Registry) -> bool:
+    """Whether the request may go on; else it has been answered."""
+    state.requests.append((handler.command, handler.path, {k.lower(): v for k, v in handler.headers.items()}))
+    if state.faults:
+        _answer(handler, state.faults.pop(0))
+        return False
+    given = handler.headers.get("Authorization", "")
+    if state.auth == "basic" and state.user and given != _basic(state.user):
+        _answer(handler, 401, headers={"WWW-Authenticate": 'Basic realm="registry"'})
+        return False
+    if state.auth == "token" and given != "Bearer good":
+        realm = f'Bearer realm="http://{state.host}/token",service="registry",scope="repository:app:pull"'
+        _answer(handler, 401, headers={"WWW-Authenticate": realm})
+        return False
+    return True
+
+
+def _basic(user: tuple[str, str]) -> str:
+    return "Basic " + base64.b64encode(":".join(user).encode()).decode()
+
+
+def _get(handler: BaseHTTPRequestHandler, state: Registry) -> None:
+    if urlsplit(handler.path).path == "/token":
+        _token(handler, state)
+        return
+    if not _admitted(handler, state):
+        return
+    if handler.path == "/v2/":
+        _answer(handler, 200, b"{}")
+    elif match := _MANIFEST.fullmatch(handler.path):
+        found = state.manifests.get((match[1], match[2]))
+        if found is None:
+            _answer(handler, 404)
+        else:
+            _answer(handler, 200, found[1], {"Content-Type": found[0]})
+    elif match := _BLOB.fullmatch(handler.path):
+        _blob(handler, state, match[2])
+    else:
+        _answer(handler, 404)
+
+
+def _blob(handler: BaseHTTPRequestHandler, state: Registry, digest: str) -> None:
+    content = state.blobs.get(digest)
+    if content is None:
+        _answer(handler, 404)
+    elif state.redirect:
+        _answer(handler, 307, headers={"Location": f"{state.redirect}{handler.path}"})
+    elif state.truncate:
+        state.truncate -= 1
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content[: len(content) // 2])
+        handler.close_connection = True
+    else:
+        _answer(handler, 200, content, {"Content-Type": "application/octet-stream"})
+
+
+def _token(handler: BaseHTTPRequestHandler, state: Registry) -> None:
+    state.requests.append((handler.command, handler.path, {k.lower(): v for k, v in handler.headers.items()}))
+    if state.user and handler.headers.get("Authorization") != _basic(state.user):
+        _answer(handler, 401)
+        return
+    _answer(handler, 200, json.dumps({"token": "good"}).encode())
+
+
+def _push(handler: BaseHTTPRequestHandler, state: Registry) -> None:
+    body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+    if not _admitted(handler, state):
+        return
+    path = urlsplit(handler.path).path
+    if handler.command == "POST" and (match := _UPLOAD.fullmatch(path)):
+        _answer(handler, 202, headers={"Location": f"/v2/{match[1]}/blobs/uploads/1"})
+    elif match := _UPLOAD.fullmatch(path):
+        digest = parse_qs(urlsplit(handler.path).query).get("digest", [""])[0]
+        if digest_bytes(body) != digest:
+            _answer(handler, 400)
+            return
+        state.put_blob(body)
+        _answer(handler, 201)
+    elif match := _MANIFEST.fullmatch(path):
+        state.put_manifest(match[1], match[2], handler.headers.get("Content-Type", ""), body)
+        _answer(handler, 201, headers={"Docker-Content-Digest": digest_bytes(body)})
+    else:
+        _answer(handler, 404)

@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from envbuild.compose.base_image import load_base, unpack_base
+from envbuild.digest import canonical_json
+from envbuild.errors import BuildError, ResolveError
+from envbuild.lock.base import Upgrade
+from envbuild.lock.image.resolver import ImageResolver
+from envbuild.lock.model import ImageBase, PythonPin
+from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
+from envbuild.progress import Silent
+from envbuild.publish.base import Image
+from envbuild.publish.choose import publisher
+from envbuild.remote.auth import Credentials
+from envbuild.remote.client import RegistryClient
+from envbuild.remote.media import (
+    DOCKER_CONFIG,
+    DOCKER_INDEX,
+    DOCKER_LAYER_GZIP,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_LAYER_GZIP,
+)
+from envbuild.spec.model import ImageBaseSpec
+from envbuild.store.content import Store
+from tests.fakes.image import Item, directory, put_image, put_index, put_layer, symlink
+from tests.fakes.registry import Registry, serve
+
+STATUS = b"""Package: libc6
+Status: install ok installed
+Version: 2.36-9+deb12u10
+
+Package: python3.11-minimal
+Status: install ok installed
+Version: 3.11.2-6+deb12u5
+"""
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    with serve() as found:
+        yield found
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def client(store: Store, tmp_path: Path) -> Iterator[RegistryClient]:
+    with RegistryClient(store, Silent(), Credentials({"HOME": str(tmp_path)})) as found:
+        yield found
+
+
+@pytest.fixture
+def resolver(store: Store, client: RegistryClient, tmp_path: Path) -> ImageResolver:
+    return ImageResolver(store, client, directory=tmp_path)
+
+
+@pytest.fixture
+def offline_resolver(store: Store, tmp_path: Path) -> ImageResolver:
+    client = RegistryClient(store, Silent(), Credentials({"HOME": str(tmp_path)}), offline=True)
+    return ImageResolver(store, client, directory=tmp_path)
+
+
+def _debian(source: Store, *extra: Item, config: dict[str, object] | None = None) -> Image:
+    items = [
+        directory("usr/bin"),
+        Item(name="usr/bin/python3.11", content=b"elf", mode=0o755),
+        symlink("bin", "usr/bin"),
+        Item(name="var/lib/dpkg/status", content=STATUS),
+        directory("tmp", 0o1777),
+    ]
+    layers = [put_layer(source, items), put_layer(source, [*extra, directory("srv")])]
+    return put_image(source, layers, config or {"Env": ["PATH=/usr/bin"]}, platform=LINUX_AMD64)
+
+
+def _push(registry: Registry, source: Store, image: Image, tag: str = "1") -> None:
+    for digest in (image.config_digest, *(layer.digest for layer in image.layers)):
+        registry.put_blob(source.blob(digest).read_bytes())
+    registry.put_manifest("app", tag, image.media_type, source.blob(image.digest).read_bytes())
+
+
+def test_a_single_image_gives_digest_glibc_and_python(
+    registry: Registry, tmp_path: Path, resolver: ImageResolver
+) -> None:
+    source = Store(tmp_path / "source")
+    image = _debian(source)
+    _push(registry, source, image)
+    found = resolver.resolve(ImageBaseSpec(reference=f"{registry.host}/app:1"), LINUX_AMD64, with_python=True)
+    assert found.base == ImageBase(
+        reference=f"{registry.host}/app:1",
+        digest=image.digest,
+        index_digest=None,
+        glibc="2.36",
+        layers=2,
+        diff_ids=tuple(layer.diff_id for layer in image.layers),
+    )
+    assert found.python == PythonPin(version="3.11.2", provider="image", executable="/usr/bin/python3.11")
+
+
+def test_the_official_pythons_own_interpreter_wins(
+    registry: Registry, tmp_path: Path, resolver: ImageResolver
+) -> None:
+    source = Store(tmp_path / "source")
+    program = Item(name="usr/local/bin/python3.12", content=b"elf", mode=0o755)
+    _push(registry, source, _debian(source, program, config={"Env": ["PYTHON_VERSION=3.12.9"]}))
+    found = resolver.resolve(ImageBaseSpec(reference=f"{registry.host}/app:1"), LINUX_AMD64, with_python=True)
+    assert found.python == PythonPin(
+        version="3.12.9", provider="image", executable="/usr/local/bin/python3.12"
+    )
+
+
+def test_what_an_upper_layer_removed_is_not_found(
+    registry: Registry, tmp_path: Path, resolver: ImageResolver
+) -> None:
+    source = Store(tmp_path / "source")
+    _push(registry, source, _debian(source, Item(name="usr/bin/.wh.python3.11")))
+    spec = ImageBaseSpec(reference=f"{registry.host}/app:1")
+    with pytest.raises(ResolveError, match="no python was found"):
+        resolver.resolve(spec, LINUX_AMD64, with_python=True)
+    assert resolver.resolve(spec, LINUX_AMD64, with_python=False).python is None
+
+
+@pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_INDEX])
+def test_an_index_gives_the_platforms_manifest(
+    registry: Registry, tmp_path: Path, media_type: str, resolver: ImageResolver
+) -> None:
+    source = Store(tmp_path / "source")
+    image = _debian(source)
+    _push(registry, source, image, "other")
+    entry = {"mediaType": image.media_type, "digest": image.digest, "size": image.size}
+    attestation = {
+        **entry,
+        "platform": {"os": "unknown", "architecture": "unknown"},
+        "annotations": {"vnd.docker.reference.type": "attestation-manifest"},
+    }
+    manifests = [attestation, {**entry, "platform": {"os": "linux", "architecture": "amd64"}}]
+    index = registry.put_manifest(
+        "app", "1", media_type, json.dumps({"mediaType": media_type, "manifests": manifests}).encode()
+    )
+    spec = ImageBaseSpec(reference=f"{registry.host}/app:1")
+    base = resolver.resolve(spec, LINUX_AMD64, with_python=False).base
+    assert isinstance(base, ImageBase)
+    assert (base.digest, base.index_digest) == (image.digest, index)
+    with pytest.raises(ResolveError, match="has no image for linux/arm64, only for linux/amd64"):
+        resolver.resolve(spec, LINUX_ARM64, with_python=False)
+
+
+def test_a_single_image_of_another_platform_is_refused(
+    registry: Registry, tmp_path: Path, resolver: ImageResolver
+) -> None:
+    source = Store(tmp_path / "source")
+    _push(registry, source, _debian(source))
+    with pytest.raises(ResolveError, match="it is for linux/amd64, not linux/arm64"):
+        resolver.resolve(ImageBaseSpec(reference=f"{registry.host}/app:1"), LINUX_ARM64, with_python=False)
+
+
+def test_a_moved_tag_changes_the_lock_only_on_upgrade(
+    registry: Registry, tmp_path: Path, resolver: ImageResolver, offline_resolver: ImageResolver
+) -> None:
+    source = Store(tmp_path / "source")
+    spec = ImageBaseSpec(reference=f"{registry.host}/app:1")
+    _push(registry, source, _debian(source))
+    first = resolver.resolve(spec, LINUX_AMD64, with_python=True)
+    moved = _debian(source, Item(name="new"))
+    _push(registry, source, moved)
+    kept = offline_resolver.resolve(spec, LINUX_AMD64, with_python=True, preferred=first.base, offline=True)
+    assert kept == first
+    for upgrade in (Upgrade(everything=True), Upgrade(packages=frozenset({"base"}))):
+        found = resolver.resolve(spec, LINUX_AMD64, with_python=True, preferred=first.base, upgrade=upgrade)
+        assert isinstance(found.base, ImageBase)
+        assert found.base.digest == moved.digest
+
+
+def test_offline_without_a_lock_says_what_to_do(offline_resolver: ImageResolver) -> None:
+    with pytest.raises(ResolveError, match="offline run") as caught:
+        offline_resolver.resolve(
+            ImageBaseSpec(reference="debian:12"), LINUX_AMD64, with_python=False, offline=True
+        )
+    assert caught.value.hint == "lock once without --offline"
+
+
+@pytest.mark.parametrize("suffix", ["", ":demo:1"])
+def test_a_local_layout_is_a_base(
+    store: Store, tmp_path: Path, suffix: str, offline_resolver: ImageResolver, client: RegistryClient
+) -> None:
+    source = Store(tmp_path / "source")
+    image = _debian(source)
+    publication = put_index(source, [image], ["demo:1"])
+    publisher(f"oci:{tmp_path}/layout", source, Silent()).publish(publication)
+    found = offline_resolver.resolve(
+        ImageBaseSpec(reference=f"oci:layout{suffix}"), LINUX_AMD64, with_python=True, offline=True
+    )
+    assert isinstance(found.base, ImageBase)
+    assert (found.base.reference, found.base.digest) == (f"oci:layout{suffix}", image.digest)
+    contents = load_base(found.base, LINUX_AMD64, store, client, directory=tmp_path)
+    assert [layer.digest for layer in contents.layers] == [layer.digest for layer in image.layers]
+
+
+def _docker_image(registry: Registry, source: Store) -> ImageBase:
+    """The same image as Docker itself pushes it."""
+    image = _debian(source)
+    config = source.blob(image.config_digest).read_bytes()
+    manifest = canonical_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": DOCKER_MANIFEST,
+            "config": {"mediaType": DOCKER_CONFIG, "digest": image.config_digest, "size": len(config)},
+            "layers": [
+                {"mediaType": DOCKER_LAYER_GZIP, "digest": layer.digest, "size": layer.size}
+                for layer in image.layers
+            ],
+        }
+    )
+    _push(registry, source, image)
+    digest = registry.put_manifest("app", "1", DOCKER_MANIFEST, manifest)
+    return ImageBase(
+        reference=f"{registry.host}/app:1",
+        digest=digest,
+        diff_ids=tuple(layer.diff_id for layer in image.layers),
+    )
+
+
+def test_a_docker_base_keeps_its_layers_under_ocis_types(
+    registry: Registry, store: Store, tmp_path: Path, client: RegistryClient
+) -> None:
+    base = _docker_image(registry, Store(tmp_path / "source"))
+    contents = load_base(base, LINUX_AMD64, store, client)
+    assert [layer.media_type for layer in contents.layers] == [OCI_LAYER_GZIP] * 2
+    assert tuple(layer.diff_id for layer in contents.layers) == base.diff_ids
+    assert all(store.has_blob(layer.digest) for layer in contents.layers)
+    assert contents.config["config"] == {"Env": ["PATH=/usr/bin"]}
+    assert contents.directories == {"usr/bin": (0o755, 0, 0), "tmp": (0o1777, 0, 0), "srv": (0o755, 0, 0)}
+    assert contents.links == {"bin": "usr/bin"}
+    registry.blobs.clear()
+    assert load_base(base, LINUX_AMD64, store, client) == contents
+
+
+def test_a_base_unpacks_to_its_files(
+    registry: Registry, store: Store, tmp_path: Path, client: RegistryClient
+) -> None:
+    base = _docker_image(registry, Store(tmp_path / "source"))
+    (tmp_path / "root").mkdir()
+    unpack_base(base, store, client, tmp_path / "root")
+    assert (tmp_path / "root/bin/python3.11").read_bytes() == b"elf"
+
+
+def test_layers_that_are_not_the_locks_or_the_configs_are_refused(
+    registry: Registry, store: Store, tmp_path: Path, client: RegistryClient
+) -> None:
+    source = Store(tmp_path / "source")
+    base = _docker_image(registry, source)
+    wrong = ImageBase(reference=base.reference, digest=base.digest, diff_ids=base.diff_ids[::-1])
+    with pytest.raises(BuildError, match="its layers are not those in the lock"):
+        load_base(wrong, LINUX_AMD64, store, client)
+    good = put_layer(source, [Item(name="a")])
+    lying = put_image(
+        source,
+        [
+            type(good)(
+                digest=good.digest, diff_id="sha256:" + "0" * 64, size=good.size, media_type=good.media_type
+            )
+        ],
+        platform=LINUX_AMD64,
+    )
+    _push(registry, source, lying)
+    with pytest.raises(BuildError, match="but its config says sha256:0000"):
+        load_base(
+            ImageBase(reference=base.reference, digest=lying.digest),
+            LINUX_AMD64,
+            store,
+            client,
+        )
+    assert not store.has_blob(good.digest)
