@@ -23,7 +23,8 @@ from envbuild.compose.tar import check_path, entry_stream
 from envbuild.compose.tree import resolve
 from envbuild.digest import CHUNK, canonical_digest
 from envbuild.errors import BuildError
-from envbuild.lock.model import PythonPin
+from envbuild.lock.identity import conda_identity
+from envbuild.lock.model import CondaPin, PythonPin
 from envbuild.plan.model import Artifact
 from envbuild.spec.model import PREFIX
 from envbuild.store.segments import DirectoryRow, Segment
@@ -49,8 +50,11 @@ class Recipe:
     def key(self, codec: Codec) -> str:
         """The segment's name in the store, bare hex."""
         artifact, python = self.artifact, self.python
+        pin = artifact.pin
         value = {
             "artifact": [artifact.kind.value, artifact.name, artifact.version, artifact.sha256],
+            # Its record in conda-meta says what the channel said, not only what the archive holds.
+            "conda": conda_identity(pin) if isinstance(pin, CondaPin) else None,
             "prefix": str(PREFIX),
             "python": [python.version, python.provider, python.executable] if python else None,
             "compiler": self.compiler,

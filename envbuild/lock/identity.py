@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from envbuild.digest import canonical_digest
@@ -22,11 +23,14 @@ class Composition:
     """Seconds since the epoch."""
 
 
-def lock_digest(lock: Lock, pins: PlatformLock, composition: Composition) -> str:
-    """The digest of everything that goes into the image of one platform of ``lock``.
+def lock_digest(
+    lock: Lock, pins: PlatformLock, composition: Composition, *, generated: Sequence[str] = ()
+) -> str:
+    """The digest of everything that goes into the image of one platform of ``lock``. ``generated`` are the
+    digests of what envbuild itself writes into it besides the lock, in a fixed order.
 
     The definition digest is part of it, because the image carries it as a label; pins count with the
-    fields that reach the image (sizes decide the layers, addresses of conda packages are in
+    fields that reach the image (sizes decide the layers; of a conda package all of them are in
     ``conda-meta``), never who asked for them or which resolver found them.
     """
     base = pins.base
@@ -43,12 +47,14 @@ def lock_digest(lock: Lock, pins: PlatformLock, composition: Composition) -> str
             "python": [pins.python.version, pins.python.provider, pins.python.executable]
             if pins.python
             else None,
-            "conda": [_conda(pin) for pin in sorted(pins.conda)],
+            "conda": [conda_identity(pin) for pin in sorted(pins.conda)],
             "pip": [_pip(pin) for pin in sorted(pins.pip)],
             "environment_variables": [list(pair) for pair in sorted(lock.runtime.environment_variables)],
             "user": lock.runtime.user,
             "ports": sorted(lock.runtime.ports),
             "channels": list(lock.channels),
+            "as_of": lock.as_of,
+            "generated": list(generated),
             "composition": [
                 composition.composer,
                 composition.compression,
@@ -71,8 +77,25 @@ def _debian(pin: DebianPin) -> list[str | int]:
     return [pin.name, pin.version, pin.architecture, pin.archive, pin.file, pin.size, pin.sha256]
 
 
-def _conda(pin: CondaPin) -> list[str | int | None]:
-    return [pin.name, pin.version, pin.build, pin.subdir, pin.url, pin.size, pin.sha256, pin.noarch]
+def conda_identity(pin: CondaPin) -> dict[str, str | int | list[str] | None]:
+    """The canonical form of a conda pin: every field, because all of them reach ``conda-meta``."""
+    return {
+        "name": pin.name,
+        "version": pin.version,
+        "build": pin.build,
+        "build_number": pin.build_number,
+        "subdir": pin.subdir,
+        "url": pin.url,
+        "channel": pin.channel,
+        "size": pin.size,
+        "sha256": pin.sha256,
+        "md5": pin.md5,
+        "depends": sorted(pin.depends),
+        "constrains": sorted(pin.constrains),
+        "noarch": pin.noarch,
+        "timestamp": pin.timestamp,
+        "python_site_packages_path": pin.python_site_packages_path,
+    }
 
 
 def _pip(pin: PipPin) -> list[str | int | None]:

@@ -2,21 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
-from envbuild.lock.identity import Composition, lock_digest
-from envbuild.lock.model import Lock, PlatformLock
-from tests.unit.lock.sample import AMD64, BASE, IDNA, LIBC, LOCK, SIX, TZDATA
+from envbuild.lock.identity import Composition, conda_identity, lock_digest
+from envbuild.lock.model import CondaPin, Lock, PlatformLock
+from tests.unit.lock.sample import AMD64, ARM64, BASE, IDNA, LIBC, LOCK, SIX, TZDATA, ZLIB
 
 COMPOSITION = Composition(composer="1 gzip")
 
 
 def test_the_digest_of_a_known_lock() -> None:
     assert lock_digest(LOCK, AMD64, COMPOSITION) == (
-        "sha256:df1f171986855793fd5fc655d5587baca51f40210a98e1b33b6d64471f82f947"
+        "sha256:edf3e967ab428e1b1e5c322a47431f667854ab7a92ae2463d9a0f5b0a4f47087"
     )
+
+
+def test_the_digest_of_a_known_lock_with_conda_packages() -> None:
+    assert lock_digest(LOCK, ARM64, COMPOSITION) == (
+        "sha256:57dcb6b17878172018410371c3740b6baa393f197026d3a281f362af7f70f23b"
+    )
+
+
+@pytest.mark.parametrize(
+    "pin",
+    [
+        replace(ZLIB, name="zlib-ng"),
+        replace(ZLIB, version="1.3.2"),
+        replace(ZLIB, build="h0_1"),
+        replace(ZLIB, build_number=1),
+        replace(ZLIB, subdir="noarch"),
+        replace(ZLIB, url="https://mirror.example/forge/linux-aarch64/zlib-1.3.1-h0_0.conda"),
+        replace(ZLIB, channel="https://mirror.example/forge"),
+        replace(ZLIB, size=90001),
+        replace(ZLIB, sha256="4" * 64),
+        replace(ZLIB, md5="1" * 32),
+        replace(ZLIB, depends=()),
+        replace(ZLIB, constrains=("zlib-ng >=2",)),
+        replace(ZLIB, noarch="generic"),
+        replace(ZLIB, timestamp=1),
+        replace(ZLIB, python_site_packages_path="lib/python3.13t/site-packages"),
+    ],
+)
+def test_every_field_of_a_conda_package_counts_because_conda_meta_has_it(pin: CondaPin) -> None:
+    assert conda_identity(pin) != conda_identity(ZLIB)
+    other = replace(ARM64, conda=(pin,))
+    assert lock_digest(LOCK, other, COMPOSITION) != lock_digest(LOCK, ARM64, COMPOSITION)
+
+
+def test_no_field_of_a_conda_package_is_forgotten() -> None:
+    assert set(conda_identity(ZLIB)) == {field.name for field in fields(CondaPin)}
 
 
 @pytest.mark.parametrize(
