@@ -39,6 +39,9 @@ class Screen(Protocol):
     def note(self, text: str) -> None:
         """One line for people."""
 
+    def ended(self) -> None:
+        """All work is done, and well."""
+
     def pause(self) -> None:
         """Leaves the terminal as if nothing was ever drawn, until more work starts."""
 
@@ -126,6 +129,8 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._lock:
+            if kind is None:
+                self._screen.ended()
             self._screen.pause()
 
 
@@ -144,6 +149,9 @@ class NoScreen:
     def note(self, text: str) -> None:
         pass
 
+    def ended(self) -> None:
+        pass
+
     def pause(self) -> None:
         pass
 
@@ -153,24 +161,30 @@ class PlainScreen:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._told: set[str] = set()
+        self._told: dict[str, StageRow] = {}
 
     def started(self, row: StageRow) -> None:
         if row.name not in self._told:
-            self._told.add(row.name)
+            self._told[row.name] = row
             self._write(f"{row.name}: started" + (f" ({row.what})" if row.what else ""))
 
     def changed(self, row: StageRow) -> None:
-        pass
+        if row.name in self._told:
+            self._told[row.name] = row
 
     def finished(self, row: StageRow) -> None:
         # A stage that starts again, for another platform say, is told again.
-        self._told.discard(row.name)
+        self._told.pop(row.name, None)
         amount = amount_text(row)
         self._write(f"{row.name}: done in {seconds_text(row.seconds)}" + (f", {amount}" if amount else ""))
 
     def note(self, text: str) -> None:
         self._write(text)
+
+    def ended(self) -> None:
+        # Work that no timer of a stage encloses has no end before this.
+        for row in list(self._told.values()):
+            self.finished(row)
 
     def pause(self) -> None:
         pass
@@ -215,6 +229,9 @@ class LiveScreen:
 
     def finished(self, row: StageRow) -> None:
         self.changed(row)
+
+    def ended(self) -> None:
+        pass
 
     def note(self, text: str) -> None:
         with self._lock:

@@ -43,6 +43,27 @@ def test_plain_lines_tell_each_stage_once_and_never_return(clock: Clock) -> None
     ]
 
 
+def test_work_without_a_timer_ends_with_the_display(clock: Clock) -> None:
+    stream = io.StringIO()
+    with Display(PlainScreen(stream), clock) as display:
+        for name in ("numpy", "scipy"):
+            with display.task("download", name, total=1000) as task:
+                clock.now += 1
+                task.advance(1000)
+    assert stream.getvalue().splitlines() == [
+        "download: started (numpy)",
+        "download: done in 2.0 s, 2.0 kB, 1.0 kB/s",
+    ]
+
+
+def test_failure_ends_no_stage_well(clock: Clock) -> None:
+    stream = io.StringIO()
+    display = Display(PlainScreen(stream), clock)
+    with pytest.raises(ValueError, match="no"), display, display.task("download", "numpy"):
+        raise ValueError("no")
+    assert stream.getvalue().splitlines() == ["download: started (numpy)"]
+
+
 def test_things_are_counted_by_their_noun(clock: Clock) -> None:
     stream = io.StringIO()
     with Display(PlainScreen(stream), clock) as display, display.stage("compile"):
