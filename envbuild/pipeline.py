@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envbuild.digest import canonical_digest
 from envbuild.errors import LockError, StaleLockError, UsageError
 from envbuild.lock.diff import PinChange, lock_changes
 from envbuild.lock.identity import Composition
 from envbuild.lock.make import LockRequest
-from envbuild.lock.model import Lock
+from envbuild.lock.model import Lock, PlatformLock
 from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
@@ -22,6 +24,9 @@ from envbuild.publish.base import Image, Publication
 from envbuild.settings import Settings
 from envbuild.spec.model import Spec
 from envbuild.wiring import Parts
+
+if TYPE_CHECKING:
+    from envbuild.store.leases import Lease
 
 __all__ = [
     "BuildRequest",
@@ -147,7 +152,7 @@ class Pipeline:
                 spec,
                 request,
                 present,
-                self._parts.resolvers,
+                self._parts.resolvers(spec),
                 progress=self.progress,
                 offline=self.settings.offline,
             )
@@ -190,21 +195,17 @@ class Pipeline:
         """The plan of one platform of ``lock``. Raises ``UsageError`` where the lock hasn't that platform."""
         from envbuild.plan.make import make_plan
 
-        pins = lock.platform(platform)
-        if pins is None:
-            have = ", ".join(str(each.platform) for each in lock.platforms)
-            raise UsageError(
-                f"{spec.name} is not locked for {platform}, only for {have}",
-                hint=f"add {platform} to platforms in {spec.source}",
-            )
-        return make_plan(lock, pins, self._composition(), host=Platform.host())
+        with self.progress.stage("plan"):
+            return make_plan(lock, _pins(spec, lock, platform), self._composition, host=Platform.host())
 
+    @cached_property
     def _composition(self) -> Composition:
+        from envbuild.compose.bytecode import BYTECODE_FORMAT
         from envbuild.compose.codec import FORMAT, codec
 
         compression = self.settings.compression
         return Composition(
-            composer=f"{FORMAT} {codec(compression).identity}",
+            composer=f"{FORMAT} {codec(compression).identity} {BYTECODE_FORMAT}",
             compression=compression,
             layer_budget=self.settings.layer_budget,
             created=self.settings.source_date_epoch,
@@ -218,22 +219,13 @@ class Pipeline:
         publishers = self._parts.publishers(request.outputs, load=request.load)
         lock = self._lock_for(spec, request)
         platforms = request.platforms or tuple(each.platform for each in lock.platforms)
-        with self.progress.stage("plan"):
-            plans = [self.plan(spec, lock, platform) for platform in platforms]
+        # Held until all is published, so that no prune takes a blob in between.
         with Lease(self._parts.store) as lease:
-            engine = self._parts.engine(reuse=not request.no_cache, pip_options=spec.pip.options)
-            images = []
-            cached = True
-            for plan in plans:
-                image = None if request.no_cache else engine.cached(plan)
-                if image is None:
-                    cached = False
-                    image = engine.build(plan)
-                lease.use(*_blobs(image))
-                images.append(image)
-            identity = _tag(spec.name, plans)
+            built = [self._image(spec, lock, platform, request, lease) for platform in platforms]
+            images = tuple(image for image, _ in built)
+            identity = _tag(spec.name, [image.lock_digest for image in images])
             publication = Publication(
-                images=tuple(images),
+                images=images,
                 names=(identity, *request.tags),
                 index_digest=self._index(images) if len(images) > 1 else None,
             )
@@ -241,11 +233,33 @@ class Pipeline:
         return BuildResult(
             reference=f"{request.tags[0] if request.tags else identity}@{publication.digest}",
             digest=publication.digest,
-            images=tuple(images),
-            cached=cached,
+            images=images,
+            cached=all(cached for _, cached in built),
             seconds=self._clock() - started,
             published=published,
         )
+
+    def _image(
+        self, spec: Spec, lock: Lock, platform: Platform, request: BuildRequest, lease: Lease
+    ) -> tuple[Image, bool]:
+        """The image of one platform, and whether it was there: looked up by its lock digest first, because
+        that needs neither a plan nor an engine."""
+        from envbuild.plan.make import plan_identity
+        from envbuild.store.images import ImageIndex
+
+        image = None
+        if not request.no_cache:
+            with self.progress.stage("look up"):
+                digest = plan_identity(lock, _pins(spec, lock, platform), self._composition)
+                key = digest.removeprefix("sha256:")
+                lease.use(f"images/{key}")
+                image = ImageIndex(self._parts.store, time.time).get(key)
+        cached = image is not None
+        if image is None:
+            plan = self.plan(spec, lock, platform)
+            image = self._parts.engine(spec, reuse=not request.no_cache).build(plan)
+        lease.use(*_blobs(image))
+        return image, cached
 
     def _lock_for(self, spec: Spec, request: BuildRequest) -> Lock:
         from envbuild.lock.files import read_lock
@@ -263,10 +277,10 @@ class Pipeline:
             return lock
         return self.lock(spec, request.lock).lock
 
-    def _index(self, images: list[Image]) -> str:
-        from envbuild.compose.image import index_json
+    def _index(self, images: Sequence[Image]) -> str:
+        from envbuild.compose.image import store_index
 
-        return self._parts.store.add_blob(index_json(images, created=self.settings.source_date_epoch))
+        return store_index(self._parts.store, images, created=self.settings.source_date_epoch)
 
     def _publish(
         self, publishers: Mapping[str, Callable[[Publication], str]], publication: Publication
@@ -282,8 +296,6 @@ class Pipeline:
         runner = self._parts.runner(request.backend)
         platform = request.platform or Platform.host()
         if request.build.platforms != (platform,):
-            from dataclasses import replace
-
             request = replace(request, build=replace(request.build, platforms=(platform,)))
         here = request.workdir or Path()
         mounts = tuple(Mount.parse(each, relative_to=here) for each in request.mounts)
@@ -304,13 +316,22 @@ def _blobs(image: Image) -> list[str]:
     return [f"blobs/sha256/{digest.removeprefix('sha256:')}" for digest in digests]
 
 
-def _tag(name: str, plans: list[Plan]) -> str:
-    """``<name>:<first 12 hex digits of the lock digest>``; of several platforms, of all their lock digests."""
-    digest = (
-        plans[0].lock_digest
-        if len(plans) == 1
-        else canonical_digest("lock-index", 1, sorted(plan.lock_digest for plan in plans))
-    )
+def _pins(spec: Spec, lock: Lock, platform: Platform) -> PlatformLock:
+    pins = lock.platform(platform)
+    if pins is None:
+        have = ", ".join(str(each.platform) for each in lock.platforms)
+        raise UsageError(
+            f"{spec.name} is not locked for {platform}, only for {have}",
+            hint=f"add {platform} to platforms in {spec.source}",
+        )
+    return pins
+
+
+def _tag(name: str, lock_digests: Sequence[str]) -> str:
+    """``<name>:<first 12 hex digits of the lock digest>``, or of all of several platforms' lock digests."""
+    digest = lock_digests[0]
+    if len(lock_digests) > 1:
+        digest = canonical_digest("lock-index", 1, sorted(lock_digests))
     return f"{_repository(name)}:{digest.removeprefix('sha256:')[:_TAG_DIGITS]}"
 
 

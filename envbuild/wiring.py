@@ -21,6 +21,7 @@ from envbuild.platforms import Platform
 from envbuild.progress import Progress
 from envbuild.publish.base import Publication
 from envbuild.settings import Settings
+from envbuild.spec.model import Spec
 from envbuild.store.content import Store
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from envbuild.engines.native import BaseContents, NativeEngine
     from envbuild.fetch.http import HttpFetcher
     from envbuild.lock.base import BaseResolver, CondaResolver, PipResolver
+    from envbuild.remote.client import RegistryClient
     from envbuild.run.base import Runner
 
 
@@ -44,8 +46,9 @@ class Parts:
 
     def close(self) -> None:
         """Closes connections, where any were opened."""
-        if "fetcher" in self.__dict__:
-            self.fetcher.close()
+        for name in ("fetcher", "registry"):
+            if name in self.__dict__:
+                getattr(self, name).close()
 
     @cached_property
     def fetcher(self) -> HttpFetcher:
@@ -59,14 +62,27 @@ class Parts:
             environ=self.environ,
         )
 
+    @cached_property
+    def registry(self) -> RegistryClient:
+        from envbuild.remote.auth import Credentials
+        from envbuild.remote.client import RegistryClient
+
+        return RegistryClient(
+            self.store,
+            self.progress,
+            Credentials(self.environ),
+            ca_bundle=self.settings.ca_bundle,
+            offline=self.settings.offline,
+        )
+
     # --- resolvers ------------------------------------------------------------------------------------
 
-    @cached_property
-    def resolvers(self) -> Resolvers:
+    def resolvers(self, spec: Spec) -> Resolvers:
+        """The resolvers of the settings; ``spec`` only says where relative paths start."""
         from envbuild.lock.debian.mirror import known_mirror
 
         return Resolvers(
-            bases=(lambda: self._debian_resolver, lambda: self._image_resolver),
+            bases=(lambda: self._debian_resolver, partial(self._image_resolver, spec.directory)),
             conda=self._conda_resolver,
             pip=self._pip_resolver,
             has_debian=lambda: known_mirror(self.settings) is not None,
@@ -82,11 +98,10 @@ class Parts:
             self.fetcher, self.store, self.settings, keyrings=(keyring_file(own),) if own else None
         )
 
-    @cached_property
-    def _image_resolver(self) -> BaseResolver:
+    def _image_resolver(self, directory: Path) -> BaseResolver:
         from envbuild.lock.image.resolver import ImageResolver
 
-        return ImageResolver(self.store, self.registry)
+        return ImageResolver(self.store, self.registry, self.progress, directory=directory)
 
     def _conda_resolver(self) -> CondaResolver:
         from envbuild.lock.conda.rattler import RattlerResolver
@@ -115,9 +130,9 @@ class Parts:
 
     # --- engine ---------------------------------------------------------------------------------------
 
-    def engine(self, *, reuse: bool, pip_options: Sequence[str] = ()) -> NativeEngine:
-        """The composer. ``reuse=False`` takes nothing from the caches; ``pip_options`` say where the spec
-        looks for wheels, which no lock holds."""
+    def engine(self, spec: Spec, *, reuse: bool) -> NativeEngine:
+        """The composer. ``reuse=False`` takes nothing from the caches. ``spec`` only says where wheels are
+        looked for, which no lock holds."""
         from envbuild.compose.bytecode import RootfsCompilers
         from envbuild.engines.native import NativeEngine
 
@@ -126,11 +141,11 @@ class Parts:
             sources={
                 ArtifactKind.DEBIAN: self._debian,
                 ArtifactKind.CONDA: self._conda,
-                ArtifactKind.WHEEL: partial(self._wheels, pip_options),
+                ArtifactKind.WHEEL: partial(self._wheels, spec),
             },
             compiler_factory=RootfsCompilers(),
-            base_loader=self._load_base,
-            unpack_base=self._unpack_base,
+            base_loader=partial(self._load_base, spec.directory),
+            unpack_base=partial(self._unpack_base, spec.directory),
             progress=self.progress,
             workers=self.settings.workers,
             reuse=reuse,
@@ -146,8 +161,9 @@ class Parts:
 
         return CondaSource(self.store, self.fetcher, python=plan.python, drop_bytecode=plan.bytecode)
 
-    def _wheels(self, options: Sequence[str], plan: Plan) -> AbstractContextManager[ArtifactSource]:
+    def _wheels(self, spec: Spec, plan: Plan) -> AbstractContextManager[ArtifactSource]:
         from envbuild.compose.wheel import WheelSource
+        from envbuild.spec.located import located_address, located_pip
 
         if plan.python is None:
             raise BuildError("there are wheels to install, but no python to install them for")
@@ -158,19 +174,20 @@ class Parts:
             glibc=plan.base.glibc or DEFAULT_GLIBC,
             settings=self.settings,
             env=self.environ,
-            options=options,
+            options=located_pip(spec.pip, spec.directory).options,
+            address=partial(located_address, directory=spec.directory),
             progress=self.progress,
         )
 
-    def _load_base(self, base: ImageBase, platform: Platform) -> BaseContents:
+    def _load_base(self, directory: Path, base: ImageBase, platform: Platform) -> BaseContents:
         from envbuild.compose.base_image import load_base
 
-        return load_base(base, platform, self.store, self.registry)
+        return load_base(base, platform, self.store, self.registry, directory=directory)
 
-    def _unpack_base(self, base: ImageBase, directory: Path) -> None:
+    def _unpack_base(self, layout_directory: Path, base: ImageBase, directory: Path) -> None:
         from envbuild.compose.base_image import unpack_base
 
-        unpack_base(base, self.store, self.registry, directory)
+        unpack_base(base, self.store, self.registry, directory, layout_directory=layout_directory)
 
     # --- publish and run ------------------------------------------------------------------------------
 
@@ -178,7 +195,9 @@ class Parts:
         """What brings an image to each of ``outputs`` (``-o``) and, with ``load``, into the engine."""
         from envbuild.publish.choose import publisher
 
-        found = {each: publisher(each, self.store, self.progress).publish for each in outputs}
+        found: dict[str, Callable[[Publication], str]] = {
+            each: publisher(each, self.store, self.progress).publish for each in outputs
+        }
         if load:
             from envbuild.publish.daemon import DaemonPublisher
 

@@ -32,6 +32,9 @@ from envbuild.store.content import Store
 _SCRIPT = re.compile(r"bin/\.(?:.+)-(pre-link|post-link)\.sh")
 _BYTE_CODE = re.compile(r"(?:(.*)/)?__pycache__/([^/]+?)\.[a-z]+-?[0-9]+(?:\.opt-[0-9a-z]+)?\.pyc")
 _SCAN_LIMIT = 8 << 30
+_NEEDS_ENGINE = (
+    "running it takes a docker engine, which this version can't use yet: pin a build without a script"
+)
 _TEMPLATE = """# -*- coding: utf-8 -*-
 import re
 import sys
@@ -132,7 +135,7 @@ class CondaSource:
             if reason
         ]
         if refused:
-            raise BuildError("\n".join(refused), hint="build with --engine docker, which can run it")
+            raise BuildError("\n".join(refused), hint=_NEEDS_ENGINE)
 
     def entries(self, artifact: Artifact) -> Iterator[Entry]:
         """The package's files below the prefix and its record in ``conda-meta``, sorted by path.

@@ -8,7 +8,7 @@ umask) is left out or made anew, so that the entries are a function of the wheel
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,7 @@ from envbuild.store.content import Store
 class WheelSource:
     """An ``ArtifactSource`` of wheels.
 
+    ``address`` makes the address a pin states (relative to its spec) an absolute one.
     ``options`` are those of the spec (``--index-url``…): where to look is no part of a lock. ``env`` is the
     environment of this process, from which uv's own settings are taken."""
 
@@ -44,6 +45,7 @@ class WheelSource:
         settings: Settings,
         env: Mapping[str, str],
         options: Sequence[str] = (),
+        address: Callable[[str], str] = str,
         runner: Runner | None = None,
         progress: Progress | None = None,
         executable: str | None = None,
@@ -58,6 +60,7 @@ class WheelSource:
             runner=runner or SubprocessRunner(),
             executable=executable,
             offline=settings.offline,
+            address=address,
         )
         self._stack = ExitStack()
         self._scratch: Path | None = None
@@ -145,7 +148,8 @@ def _pin(artifact: Artifact) -> PipPin:
         raise BuildError(
             f"{pin.file}: only a source distribution of {pin.name} {pin.version} fits, and installing that "
             "runs its own code",
-            hint=f"use --engine docker, or pin a version of {pin.name} that has a wheel",
+            hint="installing it takes a docker engine, which this version can't use yet: pin a version of "
+            f"{pin.name} that has a wheel",
         )
     if canonicalize_name(pin.name) != pin.name:
         raise BuildError(f"{pin.name} is not a normalised name", hint="lock again: envbuild lock")

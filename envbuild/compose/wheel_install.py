@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,8 @@ class WheelInstall:
     runner: Runner
     executable: str | None
     offline: bool
+    address: Callable[[str], str] = str
+    """Makes the address a pin states an absolute one."""
 
     def run(self, pins: Sequence[PipPin], directory: Path, *, fresh: bool = False) -> None:
         """Unpacks ``pins`` below ``directory/prefix``. ``fresh``: past uv's cache. Raises ``BuildError``."""
@@ -55,7 +57,9 @@ class WheelInstall:
             if re.split(r"[ =]", option, maxsplit=1)[0] in _INDEXES
         ]
         lines = [
-            f"{pin.name} @ {expand(pin.url, self.env)}" if pin.url else f"{pin.name}=={pin.version}"
+            f"{pin.name} @ {self.address(expand(pin.url, self.env))}"
+            if pin.url
+            else f"{pin.name}=={pin.version}"
             for pin in pins
         ]
         # Read by uv from a file that nobody else can read: addresses may hold credentials.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from envbuild.compose.base import ArtifactSource, ByteCompiler
-from envbuild.compose.codec import FORMAT, Codec, codec
+from envbuild.compose.codec import codec
 from envbuild.compose.interpreter import UnpackBase
 from envbuild.engines.composition import Composition
 from envbuild.errors import BuildError
@@ -20,7 +20,7 @@ from envbuild.platforms import Platform, runs_linux
 from envbuild.progress import Progress, Silent
 from envbuild.publish.base import Image, LayerRecord
 from envbuild.store.content import Store
-from envbuild.store.images import ImageIndex, image_key
+from envbuild.store.images import ImageIndex
 from envbuild.store.leases import Lease, locked
 
 SourceFactory = Callable[[Plan], AbstractContextManager[ArtifactSource]]
@@ -101,20 +101,17 @@ class NativeEngine:
                 reasons.add("nothing here compiles byte code")
         return sorted(reasons)
 
-    def cached(self, plan: Plan) -> Image | None:
-        """The image of an earlier build of the same plan, verified; None where it must be composed."""
-        return self._index.get(self._key(plan, codec(plan.compression)))
-
     def build(self, plan: Plan) -> Image:
         """The image. Two builds of one plan at once compose it once."""
         reasons = self.unable(plan)
         if reasons:
             raise BuildError(
                 "the native engine can't build this:\n" + "\n".join(f"  {reason}" for reason in reasons),
-                hint="use --engine docker, or --no-bytecode where only byte code is in the way",
+                hint="installing that takes a docker engine, which this version can't use yet: pin versions "
+                "that have wheels; where only byte code is in the way, envbuild lock --no-bytecode",
             )
         packing = codec(plan.compression)
-        key = self._key(plan, packing)
+        key = plan.lock_digest.removeprefix("sha256:")
         if self.reuse and (image := self._index.get(key)):
             return image
         with Lease(self.store) as lease, locked(self.store.root / "locks" / f"image-{key}"):
@@ -130,9 +127,3 @@ class NativeEngine:
     @property
     def _index(self) -> ImageIndex:
         return ImageIndex(self.store, self.clock)
-
-    def _key(self, plan: Plan, packing: Codec) -> str:
-        compiler = ""
-        if plan.bytecode and plan.python and self.compiler_factory:
-            compiler = self.compiler_factory.identity(plan.python)
-        return image_key(plan, f"{FORMAT} {packing.identity} {compiler}")

@@ -133,7 +133,8 @@ def parse_lock(data: bytes, where: str = LOCK_FILE) -> tuple[Lock, Mapping[str, 
         body = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise LockError(f"{where}: not a lock: {error}", hint=_HAND) from error
-    body = expect_object(body, where)
+    if not isinstance(body, dict):
+        raise LockError(f"{where}: not a lock: no object", hint=_HAND)
     number = body.get("format")
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise LockError(f"{where}: no format number", hint=_HAND)

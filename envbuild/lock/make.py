@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TypeVar
 
@@ -23,11 +23,22 @@ from envbuild.lock.base import (
     Upgrade,
 )
 from envbuild.lock.conda.satisfied import provided_distributions, virtual_packages
-from envbuild.lock.model import Base, CondaPin, Lock, PipPin, PlatformLock, PythonPin, RuntimeSettings
+from envbuild.lock.debian.selection import python_closure
+from envbuild.lock.model import (
+    Base,
+    CondaPin,
+    DebianBase,
+    Lock,
+    PipPin,
+    PlatformLock,
+    PythonPin,
+    RuntimeSettings,
+)
 from envbuild.lock.python import PythonChoice, choose_python, matches_python, with_conda_python
 from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.progress import Progress
 from envbuild.spec.definition import definition_digest
+from envbuild.spec.located import located_pip, relative_address
 from envbuild.spec.model import (
     PREFIX,
     BaseSpec,
@@ -264,14 +275,19 @@ class _Making:
                 )
             before = self._present(platform)
             same_python = before and before.python and before.python.short == python.short
-            return resolver.resolve(
-                self.spec.pip,
+            found = resolver.resolve(
+                located_pip(self.spec.pip, self.spec.directory),
                 PipTarget(platform=platform, python=python.version, glibc=_glibc(bases[platform].base)),
                 preferred=before.pip if before and same_python else (),
                 upgrade=self.upgrade,
                 provided=provided_distributions(conda.get(platform, ())),
                 as_of=self.as_of,
                 offline=self.offline,
+            )
+            # No lock holds a path of this machine.
+            return tuple(
+                replace(pin, url=relative_address(pin.url, self.spec.directory)) if pin.url else pin
+                for pin in found
             )
 
         with self.progress.stage("resolve pip"):
@@ -305,7 +321,10 @@ class _Making:
                 "and byte code for this platform is compiled with it",
                 hint="add linux/amd64 to platforms, or lock with --no-bytecode",
             )
-        return (PlatformLock(platform=LINUX_AMD64, base=base.base, python=python, conda=packages),)
+        needed = base.base
+        if isinstance(needed, DebianBase) and python.provider == "debian":
+            needed = replace(needed, packages=python_closure(needed, python))
+        return (PlatformLock(platform=LINUX_AMD64, base=needed, python=python, conda=packages),)
 
     @staticmethod
     def _each(platforms: Sequence[Platform], resolve: Callable[[Platform], _T]) -> dict[Platform, _T]:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from envbuild.digest import canonical_digest
 from envbuild.lock.debian.selection import python_closure
 from envbuild.lock.files import dump_lock
 from envbuild.lock.identity import Composition, level, lock_digest
-from envbuild.lock.model import DebianBase, ImageBase, Lock, PlatformLock, PythonPin
+from envbuild.lock.model import (
+    CondaPin,
+    DebianBase,
+    DebianPin,
+    ImageBase,
+    Lock,
+    PipPin,
+    PlatformLock,
+    PythonPin,
+)
 from envbuild.plan.layers import group_layers
 from envbuild.plan.model import (
     Artifact,
@@ -32,8 +41,8 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def make_plan(lock: Lock, pins: PlatformLock, composition: Composition, *, host: Platform) -> Plan:
     """The plan for the platform of ``pins``. ``host`` only decides which interpreter compiles byte code."""
     base, python = pins.base, pins.python
-    identity = lock_digest(lock, pins, composition)
-    artifacts = [*_base_artifacts(base, lock.runtime.user), *_software(pins)]
+    identity = plan_identity(lock, pins, composition)
+    artifacts = [*_generated_artifacts(lock, pins), *_packages(pins)]
     settings = _generated("settings", _self_description(lock, pins))
     return Plan(
         platform=pins.platform,
@@ -76,51 +85,35 @@ def _interpreter_only(pins: PlatformLock, python: PythonPin) -> PlatformLock:
     return replace(pins, base=replace(pins.base, packages=python_closure(pins.base, python)), pip=())
 
 
-def _base_artifacts(base: DebianBase | ImageBase, user: str) -> list[Artifact]:
-    if isinstance(base, ImageBase):
-        home = home_files(user)
-        return [_generated("home", home)] if home else []
-    packages = [
-        Artifact(
-            kind=ArtifactKind.DEBIAN,
-            name=pin.name,
-            version=pin.version,
-            sha256=pin.sha256,
-            size=pin.size,
-            pin=pin,
-        )
-        for pin in sorted(base.packages)
-    ]
-    return [_generated("system", system_files(base, user)), *packages]
+def plan_identity(lock: Lock, pins: PlatformLock, composition: Composition) -> str:
+    """The lock digest of the platform of ``pins``: the image's, known before there is a plan."""
+    generated = [artifact.sha256 for artifact in _generated_artifacts(lock, pins)]
+    return lock_digest(lock, pins, composition, generated=generated)
 
 
-def _software(pins: PlatformLock) -> list[Artifact]:
-    artifacts = []
-    if pins.python is not None or pins.conda:
-        artifacts.append(_generated("prefix", prefix_files(pins.python, conda=bool(pins.conda))))
-    artifacts += [
-        Artifact(
-            kind=ArtifactKind.CONDA,
-            name=pin.name,
-            version=pin.version,
-            sha256=pin.sha256,
-            size=pin.size,
-            pin=pin,
-        )
-        for pin in sorted(pins.conda)
+def _generated_artifacts(lock: Lock, pins: PlatformLock) -> list[Artifact]:
+    user = lock.runtime.user
+    found = [
+        ("system", system_files(pins.base, user))
+        if isinstance(pins.base, DebianBase)
+        else ("home", home_files(user)),
+        ("prefix", prefix_files(pins.python, conda=bool(pins.conda))),
     ]
-    artifacts += [
-        Artifact(
-            kind=ArtifactKind.WHEEL,
-            name=pin.name,
-            version=pin.version,
-            sha256=pin.sha256,
-            size=pin.size,
-            pin=pin,
-        )
-        for pin in sorted(pins.pip)
+    return [_generated(name, files) for name, files in found if files]
+
+
+def _packages(pins: PlatformLock) -> list[Artifact]:
+    debian = pins.base.packages if isinstance(pins.base, DebianBase) else ()
+    kinds: tuple[tuple[ArtifactKind, Iterable[DebianPin | CondaPin | PipPin]], ...] = (
+        (ArtifactKind.DEBIAN, debian),
+        (ArtifactKind.CONDA, pins.conda),
+        (ArtifactKind.WHEEL, pins.pip),
+    )
+    return [
+        Artifact(kind=kind, name=pin.name, version=pin.version, sha256=pin.sha256, size=pin.size, pin=pin)
+        for kind, each in kinds
+        for pin in each
     ]
-    return artifacts
 
 
 def _self_description(lock: Lock, pins: PlatformLock) -> tuple[GeneratedFile, ...]:

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 from envbuild.spec.model import PipRequirement, PipSpec
 
-_RELATIVE_FILE = re.compile(r"(?<= @ file:)(?!/)[^\s#]+")
+_RELATIVE_FILE = re.compile(r"(?<= @ )file:(?!/)[^\s#]+")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|\$\{|/")
 
 
@@ -27,9 +27,28 @@ def located_pip(pip: PipSpec, directory: Path) -> PipSpec:
     )
 
 
+def located_address(address: str, directory: Path) -> str:
+    """A relative ``file:`` address made absolute from ``directory``; any other as it is."""
+    path = address.removeprefix("file:")
+    if path == address or path.startswith("/"):
+        return address
+    return "file://" + quote(os.path.normpath(directory.absolute() / unquote(path)))
+
+
+def relative_address(address: str, directory: Path) -> str:
+    """A ``file:`` address below ``directory`` made relative to it, as a lock holds it; any other as it is."""
+    path = address.removeprefix("file://")
+    if path == address:
+        return address
+    place = Path(unquote(path))
+    if not place.is_relative_to(directory.absolute()):
+        return address
+    return "file:" + quote(place.relative_to(directory.absolute()).as_posix())
+
+
 def _located(requirement: PipRequirement, directory: Path) -> PipRequirement:
     def absolute(match: re.Match[str]) -> str:
-        return "//" + quote(os.path.normpath(directory / unquote(match[0])))
+        return located_address(match[0], directory)
 
     return replace(requirement, text=_RELATIVE_FILE.sub(absolute, requirement.text))
 

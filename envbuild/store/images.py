@@ -1,4 +1,4 @@
-"""Which image a plan gave before: the index that makes a second build a look-up."""
+"""Which image a lock gave before: the index by lock digest that makes a second build a look-up."""
 
 from __future__ import annotations
 
@@ -10,50 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envbuild.digest import canonical_digest, digest_bytes, digest_file
+from envbuild.digest import digest_bytes, digest_file
 from envbuild.errors import BuildError
-from envbuild.lock.model import ImageBase
-from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
 from envbuild.publish.base import Image, LayerRecord
 from envbuild.store.content import Store
 
 INDEX_FORMAT = 1
-
-
-def image_key(plan: Plan, composer: str) -> str:
-    """What an image's bytes depend on, bare hex: the whole plan but for the interpreter's origin, and
-    ``composer``, the identity of codec and byte compiler."""
-    config = plan.config
-    base = plan.base.digest if isinstance(plan.base, ImageBase) else plan.base.suite
-    value = {
-        "platform": str(plan.platform),
-        "lock": plan.lock_digest,
-        "definition": plan.definition_digest,
-        "level": plan.level,
-        "base": base,
-        "layers": [
-            [
-                layer.name,
-                [[each.kind.value, each.name, each.version, each.sha256] for each in layer.artifacts],
-            ]
-            for layer in plan.layers
-        ],
-        "config": [
-            list(map(list, config.env)),
-            config.user,
-            list(config.cmd),
-            list(config.entrypoint),
-            config.working_dir,
-            list(map(list, config.labels)),
-            list(config.exposed_ports),
-        ],
-        "bytecode": plan.bytecode,
-        "created": plan.created,
-        "compression": plan.compression,
-        "composer": composer,
-    }
-    return canonical_digest("image", INDEX_FORMAT, value).removeprefix("sha256:")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +36,8 @@ class StoredImage:
 
 
 class ImageIndex:
-    """The images of a store. ``clock`` gives the time in seconds since the epoch."""
+    """The images of a store, by the bare hex of their lock digest. ``clock`` gives the time in seconds
+    since the epoch."""
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self.store = store

@@ -34,7 +34,7 @@ def keyring_file(path: Path) -> Keyring:
     except OSError as error:
         raise ResolveError(
             f"the keyring {path} can't be read: {error.strerror}",
-            hint="set ENVBUILD_DEBIAN_KEYRING to a file of OpenPGP public keys, or unset it for Debian's own",
+            hint=_GIVE_KEYS,
         ) from error
 
 
@@ -50,11 +50,12 @@ def signed_text(document: bytes, keyrings: tuple[Keyring, ...], where: str) -> s
     certificates = []
     for ring in keyrings:
         try:
-            certificates += pysequoia.Cert.split_bytes(ring.data)
+            found = pysequoia.Cert.split_bytes(ring.data)
         except (RuntimeError, ValueError, OSError) as error:
-            raise ResolveError(
-                f"{ring.name} can't be read: {_first_line(error)}", hint="give OpenPGP public keys"
-            ) from error
+            raise ResolveError(f"{ring.name} can't be read: {_first_line(error)}", hint=_GIVE_KEYS) from error
+        if not found:
+            raise ResolveError(f"{ring.name} holds no OpenPGP key", hint=_GIVE_KEYS)
+        certificates += found
     names = ", ".join(ring.name for ring in keyrings)
     try:
         # Only the text that was signed is ever read again, never the document around it.
@@ -75,6 +76,7 @@ _HINT = (
     "the mirror is broken, serves another archive, or someone changed it on its way; try another mirror "
     "(ENVBUILD_DEBIAN_MIRROR, ENVBUILD_DEBIAN_SECURITY_MIRROR)"
 )
+_GIVE_KEYS = "set ENVBUILD_DEBIAN_KEYRING to a file of OpenPGP public keys, or unset it for Debian's own"
 
 
 def _first_line(error: Exception) -> str:

@@ -246,7 +246,7 @@ def test_an_sdist_is_refused_by_name(site: Site) -> None:
     with site.source() as source, pytest.raises(BuildError, match=r"full_demo-1\.0\.tar\.gz") as caught:
         source.fetch([artifact(pin)])
     assert caught.value.hint is not None
-    assert "--engine docker" in caught.value.hint
+    assert "a docker engine" in caught.value.hint
 
 
 def test_scratch_space_goes_with_the_source(site: Site) -> None:

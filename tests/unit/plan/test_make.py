@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from envbuild.lock.files import parse_lock
-from envbuild.lock.identity import Composition, lock_digest
+from envbuild.lock.identity import Composition
 from envbuild.lock.model import Lock, PlatformLock
-from envbuild.plan.make import interpreter, make_plan
+from envbuild.plan.make import interpreter, make_plan, plan_identity
 from envbuild.plan.model import ArtifactKind, GeneratedFile
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from tests.unit.lock.sample import AMD64, ARM64, BASE, IDNA, LIBC, LOCK, PYTHON, SIX, TZDATA
@@ -40,7 +40,7 @@ def test_every_pin_is_an_artifact_and_every_layer_has_its_place() -> None:
 
 def test_the_plan_carries_the_identity_and_what_a_container_starts_with() -> None:
     plan = make_plan(LOCK, AMD64, COMPOSITION, host=LINUX_AMD64)
-    assert plan.lock_digest == lock_digest(LOCK, AMD64, COMPOSITION)
+    assert plan.lock_digest == plan_identity(LOCK, AMD64, COMPOSITION)
     assert (plan.level, plan.definition_digest, plan.created) == ("L3", LOCK.definition, 0)
     assert plan.config.env == (
         ("A", "1"),

@@ -11,7 +11,7 @@ from envbuild.plan.model import PlannedLayer
 from envbuild.platforms import LINUX_AMD64
 from envbuild.publish.base import Image, LayerRecord
 from envbuild.store.content import Store
-from envbuild.store.images import ImageIndex, image_key
+from envbuild.store.images import ImageIndex
 from tests.fakes.source import artifact, plan
 
 KEY = "0" * 64
@@ -85,21 +85,3 @@ def test_a_damaged_record_is_no_image(store: Store) -> None:
     index.path(KEY).write_bytes(index.path(KEY).read_bytes().replace(b"L3", b"L9"))
     assert index.get(KEY) is None
     assert index.entries() == ()
-
-
-def test_the_key_changes_with_everything_the_bytes_depend_on() -> None:
-    layer = PlannedLayer(name="n", artifacts=(artifact("a"),))
-    one = plan(layer)
-    others = [
-        replace(one, lock_digest="sha256:" + "9" * 64),
-        replace(one, created=1),
-        replace(one, compression="zstd"),
-        replace(one, layers=(replace(layer, name="m"),)),
-        replace(one, layers=(layer, PlannedLayer(name="o", artifacts=(artifact("b"),)))),
-        replace(one, config=replace(one.config, user="0:0")),
-        replace(one, level="L2"),
-        replace(one, bytecode=True),
-    ]
-    keys = {image_key(each, "c") for each in [one, *others]} | {image_key(one, "another composer")}
-    assert len(keys) == len(others) + 2
-    assert image_key(replace(one, interpreter=None), "c") == image_key(one, "c")
