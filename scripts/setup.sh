@@ -24,6 +24,7 @@ python=$(find_python)
 # Debian splits pip's bootstrap off into python3-venv. Without it a venv can still be made by a uv
 # or a pip that is already there, or by root after installing the package.
 make_venv() {
+    local site
     [ -x "$venv/bin/python" ] && fits "$venv/bin/python" && "$venv/bin/python" -m uv --version >/dev/null 2>&1 && return
     rm -rf "$venv"
     if "$python" -c 'import ensurepip, venv' 2>/dev/null; then
@@ -31,7 +32,9 @@ make_venv() {
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv
     elif "$python" -m pip --version >/dev/null 2>&1 && "$python" -c 'import venv' 2>/dev/null; then
         "$python" -m venv --without-pip "$venv"
-        "$python" -m pip --python "$venv/bin/python" install --quiet --disable-pip-version-check uv
+        # --target works with every pip and isn't stopped by EXTERNALLY-MANAGED (PEP 668).
+        site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+        PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --disable-pip-version-check --target "$site" uv
     elif command -v uv >/dev/null; then
         uv venv --quiet --python "$python" "$venv"
         uv pip install --quiet --python "$venv/bin/python" uv
