@@ -85,7 +85,9 @@ def test_unknown_debian_packages_are_named_together(machine: Machine) -> None:
 
 def test_an_unknown_channel_is_named(machine: Machine, tmp_path: Path) -> None:
     channel = (tmp_path / "nochannel").as_uri()
-    machine.write("envbuild.yaml", demo(more=f"conda_file: {{channels: [{channel}], dependencies: [tool]}}\n"))
+    machine.write(
+        "envbuild.yaml", demo(more=f"conda_file: {{channels: [{channel}], dependencies: [tool]}}\n")
+    )
     machine.run("lock").failed(4, f"unknown conda channel {channel}", "hint: check the channel's name")
     assert not machine.lock.exists()
 
@@ -94,7 +96,9 @@ def test_an_unknown_conda_package_is_named(machine: Machine, tmp_path: Path) -> 
     from tests.fakes.channel import make_channel
 
     channel = make_channel(tmp_path / "channel", python=False)
-    machine.write("envbuild.yaml", demo(more=f"conda_file: {{channels: [{channel}], dependencies: [toool]}}\n"))
+    machine.write(
+        "envbuild.yaml", demo(more=f"conda_file: {{channels: [{channel}], dependencies: [toool]}}\n")
+    )
     machine.run("lock").failed(4, "toool", "hint: ")
     assert not machine.lock.exists()
 
@@ -116,7 +120,8 @@ def test_an_archive_signed_by_others_is_refused(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(None, "can't be read: No such file"), (b"no key\n", "holds no OpenPGP key")]
+    ("content", "said"),
+    [(None, "can't be read: No such file"), (b"no key\n", "can't be read"), (b"", "holds no OpenPGP key")],
 )
 def test_a_keyring_that_cannot_be_used_is_named(
     machine: Machine, tmp_path: Path, content: bytes | None, said: str
