@@ -15,8 +15,8 @@ from envbuild.digest import canonical_digest
 from envbuild.errors import LockError, StaleLockError, UsageError
 from envbuild.lock.diff import PinChange, lock_changes
 from envbuild.lock.identity import Composition
-from envbuild.lock.make import LockRequest
 from envbuild.lock.model import Lock, PlatformLock
+from envbuild.lock.request import LockRequest, answers
 from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
@@ -142,25 +142,33 @@ class Pipeline:
 
     def lock(self, spec: Spec, request: LockRequest) -> LockResult:
         """The spec's lock, resolved where it is missing or stale, kept where it answers."""
-        from envbuild.lock.files import read_lock, write_lock
-        from envbuild.lock.make import make_lock
+        from envbuild.lock.files import read_lock
 
         directory = self.lock_directory(spec)
         with self.progress.stage("lock"):
             present = self._present(directory, request, read_lock)
-            lock = make_lock(
-                spec,
-                request,
-                present,
-                self._parts.resolvers(spec),
-                progress=self.progress,
-                offline=self.settings.offline,
-            )
+            if present is not None and answers(present, spec, request):
+                return LockResult(lock=present, directory=directory, changes=(), written=False)
+            lock = self._make_lock(spec, request, present)
             written = False
-            if lock is not present and not request.dry_run:
+            if lock != present and not request.dry_run:
+                from envbuild.lock.files import write_lock
+
                 written = write_lock(directory, lock)
         return LockResult(
             lock=lock, directory=directory, changes=lock_changes(present, lock), written=written
+        )
+
+    def _make_lock(self, spec: Spec, request: LockRequest, present: Lock | None) -> Lock:
+        from envbuild.lock.make import make_lock
+
+        return make_lock(
+            spec,
+            request,
+            present,
+            self._parts.resolvers(spec),
+            progress=self.progress,
+            offline=self.settings.offline,
         )
 
     @staticmethod

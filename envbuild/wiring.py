@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbuild.errors import BuildError, UsageError
-from envbuild.lock.make import DEFAULT_GLIBC, Resolvers
-from envbuild.lock.model import ImageBase
+from envbuild.lock.model import ImageBase, glibc_of
 from envbuild.plan.model import ArtifactKind, Plan
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from envbuild.engines.native import BaseContents, NativeEngine
     from envbuild.fetch.http import HttpFetcher
     from envbuild.lock.base import BaseResolver, CondaResolver, PipResolver
+    from envbuild.lock.make import Resolvers
     from envbuild.remote.client import RegistryClient
     from envbuild.run.base import Runner
 
@@ -80,6 +80,7 @@ class Parts:
     def resolvers(self, spec: Spec) -> Resolvers:
         """The resolvers of the settings; ``spec`` only says where relative paths start."""
         from envbuild.lock.debian.mirror import known_mirror
+        from envbuild.lock.make import Resolvers
 
         return Resolvers(
             bases=(lambda: self._debian_resolver, partial(self._image_resolver, spec.directory)),
@@ -171,7 +172,7 @@ class Parts:
             self.store,
             python=plan.python,
             platform=plan.platform,
-            glibc=plan.base.glibc or DEFAULT_GLIBC,
+            glibc=glibc_of(plan.base),
             settings=self.settings,
             env=self.environ,
             options=located_pip(spec.pip, spec.directory).options,
@@ -193,11 +194,11 @@ class Parts:
 
     def publishers(self, outputs: Sequence[str], *, load: bool) -> dict[str, Callable[[Publication], str]]:
         """What brings an image to each of ``outputs`` (``-o``) and, with ``load``, into the engine."""
-        from envbuild.publish.choose import publisher
+        found: dict[str, Callable[[Publication], str]] = {}
+        if outputs:
+            from envbuild.publish.choose import publisher
 
-        found: dict[str, Callable[[Publication], str]] = {
-            each: publisher(each, self.store, self.progress).publish for each in outputs
-        }
+            found = {each: publisher(each, self.store, self.progress).publish for each in outputs}
         if load:
             from envbuild.publish.daemon import DaemonPublisher
 

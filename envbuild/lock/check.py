@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from envbuild.lock.base import CondaTarget, PipTarget
 from envbuild.lock.conda.satisfied import provided_distributions, unsatisfied_conda, virtual_packages
-from envbuild.lock.make import DEFAULT_GLIBC, runtime_settings
-from envbuild.lock.model import DebianBase, ImageBase, Lock, PlatformLock
+from envbuild.lock.make import runtime_settings
+from envbuild.lock.model import DebianBase, ImageBase, Lock, PlatformLock, glibc_of
 from envbuild.lock.pip.satisfied import unsatisfied_pip
 from envbuild.lock.python import matches_python
 from envbuild.spec.definition import definition_digest
@@ -43,7 +43,7 @@ def _platform_problems(spec: Spec, pins: PlatformLock) -> list[str]:
     ):
         found = pins.python.version if pins.python else "none"
         problems.append(f"python {spec.python} is asked for, {found} is locked")
-    glibc = pins.base.glibc or DEFAULT_GLIBC
+    glibc = glibc_of(pins.base)
     if spec.conda is not None:
         target = CondaTarget(platform=pins.platform, virtual_packages=virtual_packages(glibc, pins.platform))
         problems += unsatisfied_conda(spec.conda, pins.conda, target)

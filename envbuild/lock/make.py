@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import date
 from typing import TypeVar
 
 from envbuild.errors import ResolveError
@@ -20,7 +19,6 @@ from envbuild.lock.base import (
     PipResolver,
     PipTarget,
     ResolvedBase,
-    Upgrade,
 )
 from envbuild.lock.conda.satisfied import provided_distributions, virtual_packages
 from envbuild.lock.debian.selection import python_closure
@@ -33,8 +31,10 @@ from envbuild.lock.model import (
     PlatformLock,
     PythonPin,
     RuntimeSettings,
+    glibc_of,
 )
 from envbuild.lock.python import PythonChoice, choose_python, matches_python, with_conda_python
+from envbuild.lock.request import LockRequest
 from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.progress import Progress
 from envbuild.spec.definition import definition_digest
@@ -51,25 +51,6 @@ from envbuild.spec.model import (
 
 _T = TypeVar("_T")
 
-DEFAULT_GLIBC = "2.17"
-"""Assumed of a base that doesn't say: the oldest that wheels are still made for (manylinux2014)."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LockRequest:
-    """What ``envbuild lock`` was asked."""
-
-    upgrade: bool = False
-    upgrade_packages: tuple[str, ...] = ()
-    as_of: date | None = None
-    bytecode: bool | None = None
-    """None: what the present lock says, else on."""
-    dry_run: bool = False
-
-    @property
-    def resolver_upgrade(self) -> Upgrade:
-        return Upgrade(everything=self.upgrade, packages=frozenset(self.upgrade_packages))
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolvers:
@@ -83,17 +64,6 @@ class Resolvers:
     """Whether this machine knows a Debian mirror."""
 
 
-def answers(lock: Lock, spec: Spec, request: LockRequest) -> bool:
-    """Whether ``lock`` can stay exactly as it is."""
-    return (
-        lock.definition == definition_digest(spec)
-        and not request.upgrade
-        and not request.upgrade_packages
-        and (request.bytecode is None or request.bytecode == lock.bytecode)
-        and (request.as_of is None or request.as_of.isoformat() == lock.as_of)
-    )
-
-
 def make_lock(
     spec: Spec,
     request: LockRequest,
@@ -103,9 +73,7 @@ def make_lock(
     progress: Progress,
     offline: bool = False,
 ) -> Lock:
-    """The lock of ``spec``: ``present`` itself where it answers. Raises ``ResolveError``."""
-    if present is not None and answers(present, spec, request):
-        return present
+    """The lock of ``spec``, with the pins of ``present`` that can stay. Raises ``ResolveError``."""
     _refuse(spec)
     return _Making(spec, request, present, resolvers, progress, offline).lock()
 
@@ -236,7 +204,7 @@ class _Making:
         return resolver.resolve(
             spec,
             [
-                CondaTarget(platform=platform, virtual_packages=virtual_packages(_glibc(base), platform))
+                CondaTarget(platform=platform, virtual_packages=virtual_packages(glibc_of(base), platform))
                 for platform, base in bases.items()
             ],
             preferred=preferred,
@@ -277,7 +245,7 @@ class _Making:
             same_python = before and before.python and before.python.short == python.short
             found = resolver.resolve(
                 located_pip(self.spec.pip, self.spec.directory),
-                PipTarget(platform=platform, python=python.version, glibc=_glibc(bases[platform].base)),
+                PipTarget(platform=platform, python=python.version, glibc=glibc_of(bases[platform].base)),
                 preferred=before.pip if before and same_python else (),
                 upgrade=self.upgrade,
                 provided=provided_distributions(conda.get(platform, ())),
@@ -350,7 +318,3 @@ def runtime_settings(spec: Spec) -> RuntimeSettings:
         user=spec.user,
         ports=tuple(sorted(ports)),
     )
-
-
-def _glibc(base: Base) -> str:
-    return base.glibc or DEFAULT_GLIBC

@@ -53,6 +53,14 @@ class ImageBase:
 
 Base = DebianBase | ImageBase
 
+DEFAULT_GLIBC = "2.17"
+"""Assumed of a base that doesn't say: the oldest that wheels are still made for (manylinux2014)."""
+
+
+def glibc_of(base: Base) -> str:
+    """The glibc that software must fit."""
+    return base.glibc or DEFAULT_GLIBC
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PythonPin:
