@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-INTERVAL = 0.02
+INTERVAL = 0.05
 """Seconds between two looks at the process tree."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """``seconds`` of wall-clock time; ``peak`` is the highest sum of resident bytes seen over the tree."""
+    """``seconds`` of wall-clock time; ``peak`` is the most memory the process tree was seen to hold."""
 
     seconds: float
     peak: int
@@ -71,22 +71,27 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._over.wait(INTERVAL):
-            self.peak = max(self.peak, tree_rss(self._pid))
+            self.peak = max(self.peak, tree_memory(self._pid))
 
     def finish(self) -> None:
         self._over.set()
         self.join()
 
 
-def tree_rss(pid: int) -> int:
-    """Resident bytes of a process and its descendants; pages they share count for each. 0 without /proc."""
-    page = os.sysconf("SC_PAGE_SIZE")
+def tree_memory(pid: int) -> int:
+    """Bytes that a process and its descendants hold in memory; a page that several share counts once.
+
+    That is the kernel's proportional set size: the sum of resident sizes would count all of a process twice
+    in the moment between fork and exec. 0 without ``/proc``.
+    """
     total, waiting = 0, [pid]
     while waiting:
-        each = waiting.pop()
-        base = Path("/proc") / str(each)
+        base = Path("/proc") / str(waiting.pop())
         try:
-            total += int((base / "statm").read_text().split()[1]) * page
+            rollup = (base / "smaps_rollup").read_text()
+            total += (
+                sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) * 1024
+            )
             for task in (base / "task").iterdir():
                 waiting.extend(int(child) for child in (task / "children").read_text().split())
         except (OSError, ValueError, IndexError):
