@@ -212,7 +212,7 @@ class SegmentMaker:
         links: list[tuple[str, str]] = []
         directories: list[DirectoryRow] = []
         chunks: list[Future[_Chunk]] = []
-        sources: list[tuple[str, bytes | Path]] = []
+        sources: list[tuple[str, bytes]] = []
         gathered = 0
         seen: set[str] = set()
         try:
@@ -234,8 +234,10 @@ class SegmentMaker:
                     and entry.path.endswith(".py")
                     and recipe.compiled(entry.path)
                 ):
-                    sources.append((entry.path, entry.content))
-                    gathered += _length(entry.content)
+                    # Read now: a source may free its scratch space when its last entry is taken.
+                    source = _bytes(entry.content)
+                    sources.append((entry.path, source))
+                    gathered += len(source)
                     if gathered >= COMPILE_CHUNK:
                         chunks.append(self._compile(key, len(chunks), sources))
                         sources, gathered = [], 0
@@ -263,7 +265,7 @@ class SegmentMaker:
             directories=tuple(directories),
         )
 
-    def _compile(self, key: str, number: int, sources: list[tuple[str, bytes | Path]]) -> Future[_Chunk]:
+    def _compile(self, key: str, number: int, sources: list[tuple[str, bytes]]) -> Future[_Chunk]:
         """Hands a chunk over. Waits while too many are pending, which bounds the memory they hold."""
         while not self.crew.pending.acquire(timeout=0.1):
             self.crew.check()
@@ -275,7 +277,7 @@ class SegmentMaker:
         future.add_done_callback(lambda _: self.crew.pending.release())
         return future
 
-    def _compiled(self, part: Path, sources: list[tuple[str, bytes | Path]]) -> _Chunk:
+    def _compiled(self, part: Path, sources: list[tuple[str, bytes]]) -> _Chunk:
         if self.compiler is None:
             raise BuildError("there is no interpreter to compile byte code with")
         offset = 0
@@ -303,10 +305,10 @@ class SegmentMaker:
             flush(file, 1)
         return _Chunk(part=part, members=tuple(members), paths=tuple(paths))
 
-    def _read(self, sources: list[tuple[str, bytes | Path]]) -> Iterator[tuple[str, bytes]]:
+    def _read(self, sources: list[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
         for path, content in sorted(sources, key=lambda source: source[0]):
             self.crew.check()
-            yield "/" + path, content if isinstance(content, bytes) else content.read_bytes()
+            yield "/" + path, content
 
 
 def _placed(entries: Iterator[Entry], recipe: Recipe) -> Iterator[Entry]:
@@ -327,5 +329,5 @@ def _placed(entries: Iterator[Entry], recipe: Recipe) -> Iterator[Entry]:
         yield entry
 
 
-def _length(content: bytes | Path) -> int:
-    return len(content) if isinstance(content, bytes) else content.stat().st_size
+def _bytes(content: bytes | Path) -> bytes:
+    return content if isinstance(content, bytes) else content.read_bytes()

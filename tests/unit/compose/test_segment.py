@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from envbuild.compose.base import Entry
 from envbuild.compose.codec import codec
-from envbuild.compose.segment import Recipe
+from envbuild.compose.segment import Crew, Recipe, SegmentMaker
 from envbuild.lock.model import CondaPin
 from envbuild.plan.model import Artifact, ArtifactKind
+from tests.fakes.source import PYTHON, SITE, FakeCompiler, artifact
 
 PIN = CondaPin(
     name="zlib",
@@ -52,3 +56,23 @@ def test_one_archive_from_two_channels_is_two_segments(pin: CondaPin) -> None:
 def test_the_order_of_dependencies_does_not_count() -> None:
     two = replace(PIN, depends=("a", "b"))
     assert key(two) == key(replace(two, depends=("b", "a")))
+
+
+def test_sources_may_free_their_files_once_the_last_entry_is_taken(tmp_path: Path) -> None:
+    """A conda package's large files lie in scratch space that goes with the iterator."""
+    large = b"x = 1\n" * 20_000
+
+    def entries() -> Iterator[Entry]:
+        file = tmp_path / "large.py"
+        file.write_bytes(large)
+        yield Entry(path=f"{SITE}/large.py", content=file)
+        file.unlink()
+
+    with Crew(1) as crew:
+        maker = SegmentMaker(codec=codec("gzip"), crew=crew, scratch=tmp_path, compiler=FakeCompiler())
+        recipe = Recipe(artifact=artifact("large"), python=PYTHON, compiler="fake")
+        segment, _ = maker.make(recipe, entries())
+    assert [path for path, _ in segment.paths] == [
+        f"{SITE}/large.py",
+        f"{SITE}/__pycache__/large.cpython-313.pyc",
+    ]
