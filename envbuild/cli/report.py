@@ -154,8 +154,8 @@ def build_json(result: BuildResult) -> dict[str, object]:
     ``images`` lists all, and the other keys are those of the first."""
     first = _image_json(result.images[0]) if result.images else {}
     value: dict[str, object] = {
-        **first,
         "reference": result.reference,
+        **first,
         "digest": result.digest,
         "cached": result.cached,
         "seconds": round(result.seconds, 3),
