@@ -240,7 +240,7 @@ def small_packages() -> list[Package]:
             files=(
                 File(path="lib/libtool.so.1", content=library, prefix="binary"),
                 File(path="lib/libtool.so", target="libtool.so.1"),
-                File(path="lib/libtool.copy", hard_link="lib/libtool.so.1"),
+                File(path="lib/libtool.copy", hard_link="lib/libtool.so.1", prefix="binary"),
             ),
         ),
         Package(
