@@ -1,0 +1,96 @@
+"""The committed example in a real Docker engine: loaded, judged, run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_example import EXAMPLE, envbuild
+
+pytestmark = [pytest.mark.engine, pytest.mark.network]
+
+STRUCTURE = {
+    "schemaVersion": "2.0.0",
+    "metadataTest": {
+        "user": "1000:1000",
+        "cmd": ["python"],
+        "workdir": "/home/env",
+        "envVars": [{"key": "OMP_NUM_THREADS", "value": "2"}, {"key": "VIRTUAL_ENV", "value": "/opt/env"}],
+    },
+    "fileExistenceTests": [
+        {"name": "home", "path": "/home/env", "shouldExist": True, "uid": 1000, "gid": 1000},
+        {"name": "lock", "path": "/usr/share/envbuild/envbuild.lock", "permissions": "-rw-r--r--"},
+        {"name": "merged /usr", "path": "/lib/x86_64-linux-gnu/libc.so.6", "shouldExist": True},
+    ],
+    "commandTests": [
+        {
+            "name": "byte code is there and used",
+            "command": "python",
+            "args": ["-c", "import sklearn; print(sklearn.__cached__)"],
+            "expectedOutput": ["__pycache__/__init__.cpython-313.pyc"],
+        },
+        {"name": "packages", "command": "python", "args": ["-m", "json.tool", "--help"]},
+        {"name": "shell", "command": "sh", "args": ["-c", "ls /etc/ssl/certs/ca-certificates.crt"]},
+    ],
+}
+
+IMPORTS = """
+import importlib, importlib.metadata as metadata, sys
+failed = []
+for name, packages in sorted(metadata.packages_distributions().items()):
+    if name.startswith("_") or not name.isidentifier():
+        continue
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        failed.append(f"{name}: {error!r}")
+print(len(metadata.packages_distributions()), failed)
+sys.exit(bool(failed))
+"""
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image as the engine names it."""
+    done = envbuild("build", "--locked", "--load", str(EXAMPLE), cache=tmp_path_factory.mktemp("cache"))
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().partition("@")[0]
+
+
+def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_every_top_level_package_is_imported(image: str) -> None:
+    done = docker("run", "--rm", "--network=host", image, "python", "-W", "ignore", "-c", IMPORTS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_it_trains(image: str, tmp_path: Path) -> None:
+    shutil.copy(EXAMPLE / "train.py", tmp_path)
+    done = docker(
+        "run", "--rm", "--network=host", "-u", f"{os.getuid()}:{os.getgid()}",
+        "-v", f"{tmp_path}:/workspace", "-w", "/workspace", image, "python", "train.py",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((tmp_path / "outputs" / "scores.json").read_text())["accuracy"] == 0.9441
+
+
+def test_container_structure_test_finds_what_was_planned(image: str, tmp_path: Path) -> None:
+    config = tmp_path / "structure.json"
+    config.write_text(json.dumps(STRUCTURE))
+    judge = Path(sys.executable).with_name("container-structure-test")
+    done = subprocess.run(
+        [judge, "test", "--image", image, "--config", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
