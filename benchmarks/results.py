@@ -94,7 +94,8 @@ def results_text(machine: Machine, figures: Sequence[Figure], stages: str) -> st
 Written by `benchmarks/run.py` on {machine.date}.
 
 * machine: {machine.processor}, {machine.cores} cores, {machine.memory / 1e9:.1f} GB, {machine.system}; \
-load average before the run {machine.load:.2f}
+load average before the run {machine.load:.2f}, \
+after it {os.getloadavg()[0]:.2f} (more than the cores: others used the machine)
 * versions: {versions}; {engine}
 * what: `examples/sklearn`, one lock for both sides, byte code included on both. *Cold*: no cache on
   either side; envbuild composes the base as well, docker build finds it loaded. docker build runs
