@@ -95,7 +95,7 @@ Written by `benchmarks/run.py` on {machine.date}.
 
 * machine: {machine.processor}, {machine.cores} cores, {machine.memory / 1e9:.1f} GB, {machine.system}; \
 load average before the run {machine.load:.2f}, \
-after it {os.getloadavg()[0]:.2f} (more than the cores: others used the machine)
+after it {os.getloadavg()[0]:.2f}
 * versions: {versions}; {engine}
 * what: `examples/sklearn`, one lock for both sides, byte code included on both. *Cold*: no cache on
   either side; envbuild composes the base as well, docker build finds it loaded. docker build runs
