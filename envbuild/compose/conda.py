@@ -19,7 +19,15 @@ from types import TracebackType
 from typing import Any
 
 from envbuild.compose.base import Entry, EntryKind
-from envbuild.compose.conda_archive import Member, MemberKind, Unpacked, refuse_damaged, stream, unpack
+from envbuild.compose.conda_archive import (
+    Member,
+    MemberKind,
+    Unpacked,
+    refusal,
+    refuse_damaged,
+    stream,
+    unpack,
+)
 from envbuild.compose.conda_paths import EntryPoint, PackagePath, entry_points_of, index_of, paths_of
 from envbuild.compose.conda_prefix import replace_in_file, replace_prefix, short_shebang
 from envbuild.errors import BuildError, FetchError
@@ -172,11 +180,11 @@ class CondaSource:
         taken = {each.path for each in linked}
         both = sorted(taken & set(scripts))
         if both:
-            raise BuildError(f"{package.what}: refused: {', '.join(both)} is a file and an entry point")
+            raise refusal(package.what, f"{', '.join(both)} is a file and an entry point")
         record = _record(pin, index, linked, contents, scripts)
         record_path = f"conda-meta/{pin.name}-{pin.version}-{pin.build}.json"
         if record_path in taken:
-            raise BuildError(f"{package.what}: refused: it brings its own {record_path}")
+            raise refusal(package.what, f"it brings its own {record_path}")
         root = str(self._prefix).lstrip("/")
         members: dict[str, _Linked | bytes] = {each.path: each for each in linked}
         members.update(scripts)
@@ -209,9 +217,9 @@ class CondaSource:
                 continue
             path = self._place(each.path, package.what) if noarch == "python" else each.path
             if path in linked:
-                raise BuildError(f"{package.what}: refused: two of its files go to {path}")
+                raise refusal(package.what, f"two of its files go to {path}")
             if path.startswith("conda-meta/") and path.endswith(".json"):
-                raise BuildError(f"{package.what}: refused: it brings a package record, {path}")
+                raise refusal(package.what, f"it brings a package record, {path}")
             member = package.members.get(each.path, Member(kind=MemberKind.DIRECTORY))
             linked[path] = _Linked(path, member, each)
         return [linked[path] for path in sorted(linked)]

@@ -148,19 +148,26 @@ def refuse_damaged(what: str) -> Iterator[None]:
         raise
 
 
+def refusal(what: str, why: str) -> BuildError:
+    """The error of a package that no honest tool makes. ``what`` names the package."""
+    return BuildError(
+        f"{what}: refused: {why}", hint="don't use this package: choose another build, and tell its channel"
+    )
+
+
 def normal_path(name: str, what: str) -> str:
     """``name`` without ``./``; empty for the root. Raises ``BuildError`` for one that isn't safe."""
     if name.startswith("/") or "\0" in name:
-        raise BuildError(f"{what}: refused: the path {name!r} is absolute or has a NUL")
+        raise refusal(what, f"the path {name!r} is absolute or has a NUL")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise BuildError(f"{what}: refused: the path {name!r} leaves the prefix")
+        raise refusal(what, f"the path {name!r} leaves the prefix")
     if any(part.startswith(".wh.") for part in parts):
-        raise BuildError(f"{what}: refused: the path {name!r} would delete a file of an image")
+        raise refusal(what, f"the path {name!r} would delete a file of an image")
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise BuildError(f"{what}: refused: the path {name!r} is not UTF-8") from error
+        raise refusal(what, f"the path {name!r} is not UTF-8") from error
     return "/".join(parts)
 
 
@@ -180,10 +187,10 @@ def _member(
     if info.islnk():
         linked = members.get(normal_path(info.linkname, what))
         if linked is None or linked.kind is not MemberKind.FILE:
-            raise BuildError(f"{what}: refused: {info.name} is a hard link to {info.linkname!r}")
+            raise refusal(what, f"{info.name} is a hard link to {info.linkname!r}")
         return linked
     if not info.isreg():
-        raise BuildError(f"{what}: refused: {info.name} is a device, a pipe or unknown")
+        raise refusal(what, f"{info.name} is a device, a pipe or unknown")
     reader = tar.extractfile(info)
     if reader is None:
         raise BuildError(f"{what}: {info.name} has no content")
@@ -229,7 +236,7 @@ def _check_tree(members: dict[str, Member], what: str) -> None:
         while parent:
             above = members.get(parent)
             if above is not None and above.kind is not MemberKind.DIRECTORY:
-                raise BuildError(f"{what}: refused: {path} lies below the {above.kind.value} {parent}")
+                raise refusal(what, f"{path} lies below the {above.kind.value} {parent}")
             parent = parent.rpartition("/")[0]
         if member.kind is MemberKind.SYMLINK:
             check_symlink(path, members, what)
@@ -240,7 +247,7 @@ def check_symlink(path: str, members: dict[str, Member], what: str) -> None:
     here = path.split("/")[:-1]
     todo = members[path].target.split("/")
     if not members[path].target or members[path].target.startswith("/"):
-        raise BuildError(f"{what}: refused: the symlink {path} leads to {members[path].target!r}")
+        raise refusal(what, f"the symlink {path} leads to {members[path].target!r}")
     for _ in range(1000):
         if not todo:
             return
@@ -259,7 +266,7 @@ def check_symlink(path: str, members: dict[str, Member], what: str) -> None:
                 break
             here.pop()
             todo = other.target.split("/") + todo
-    raise BuildError(f"{what}: refused: the symlink {path} to {members[path].target!r} leaves the prefix")
+    raise refusal(what, f"the symlink {path} to {members[path].target!r} leaves the prefix")
 
 
 class _Bounded:

@@ -12,7 +12,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from envbuild.compose.conda_archive import MemberKind, Unpacked, normal_path
+from envbuild.compose.conda_archive import MemberKind, Unpacked, normal_path, refusal
 from envbuild.errors import BuildError
 
 _OLD_PLACEHOLDER = "/opt/anaconda1anaconda2anaconda3"
@@ -88,7 +88,7 @@ def entry_points_of(package: Unpacked) -> tuple[EntryPoint, ...]:
     for text in stated or ():
         found = _ENTRY_POINT.fullmatch(str(text).partition("[")[0])
         if found is None:
-            raise BuildError(f"{package.what}: refused: entry point {text!r}")
+            raise refusal(package.what, f"entry point {text!r}")
         command, module, function = found.groups()
         normal_path(command, package.what)
         points.append(EntryPoint(command=command, module=module, function=function))

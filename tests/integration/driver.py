@@ -5,11 +5,15 @@ Everything it talks to is made here: a signed Debian archive, a wheel index, a c
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -167,11 +171,6 @@ def group(pid: int) -> list[str]:
     return alive
 
 
-def a_machine(root: Path) -> Machine:
-    """A machine whose only sources are an empty index and an archive with a base, both below ``root``."""
-    return Machine(root=root)
-
-
 @dataclass(kw_only=True)
 class World:
     """A machine, and the sources it knows."""
@@ -211,6 +210,23 @@ def demo(*requirements: str, packages: Sequence[str] = (), more: str = "") -> st
     lines += [base, *(["requirements:"] if requirements else [])]
     lines += [f"  - {json.dumps(each)}" for each in requirements]
     return "\n".join(lines) + f"\n{more}"
+
+
+def entries(layout: Path) -> dict[str, tarfile.TarInfo]:
+    """The entries of all layers in an OCI layout, by path; the bytes of each blob are checked on the way."""
+    found: dict[str, tarfile.TarInfo] = {}
+    for blob in sorted((layout / "blobs" / "sha256").iterdir()):
+        data = blob.read_bytes()
+        assert hashlib.sha256(data).hexdigest() == blob.name
+        if data[:2] == b"\x1f\x8b":
+            with tarfile.open(fileobj=io.BytesIO(gzip.decompress(data))) as layer:
+                found.update((member.name, member) for member in layer)
+    return found
+
+
+def conda(channel: str, *dependencies: str) -> str:
+    """The lines of a spec that ask a channel for packages."""
+    return f"conda_file: {json.dumps({'channels': [channel], 'dependencies': dependencies})}\n"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from envbuild.digest import canonical_digest
 from tests.fakes.wheelhouse import Wheel, sdist
-from tests.integration.driver import Machine, World, a_world, demo
+from tests.integration.driver import Machine, World, a_world, conda, demo
 
 
 @pytest.fixture
@@ -85,9 +85,7 @@ def test_unknown_debian_packages_are_named_together(machine: Machine) -> None:
 
 def test_an_unknown_channel_is_named(machine: Machine, tmp_path: Path) -> None:
     channel = (tmp_path / "nochannel").as_uri()
-    machine.write(
-        "envbuild.yaml", demo(more=f"conda_file: {{channels: [{channel}], dependencies: [tool]}}\n")
-    )
+    machine.write("envbuild.yaml", demo(more=conda(channel, "tool")))
     machine.run("lock").failed(4, f"unknown conda channel {channel}", "hint: check the channel's name")
     assert not machine.lock.exists()
 
@@ -96,9 +94,7 @@ def test_an_unknown_conda_package_is_named(machine: Machine, tmp_path: Path) -> 
     from tests.fakes.channel import make_channel
 
     channel = make_channel(tmp_path / "channel", python=False)
-    machine.write(
-        "envbuild.yaml", demo(more=f"conda_file: {{channels: [{channel}], dependencies: [toool]}}\n")
-    )
+    machine.write("envbuild.yaml", demo(more=conda(channel, "toool")))
     machine.run("lock").failed(4, "toool", "hint: ")
     assert not machine.lock.exists()
 
