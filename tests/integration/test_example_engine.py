@@ -25,7 +25,12 @@ STRUCTURE = {
     },
     "fileExistenceTests": [
         {"name": "home", "path": "/home/env", "shouldExist": True, "uid": 1000, "gid": 1000},
-        {"name": "lock", "path": "/usr/share/envbuild/envbuild.lock", "permissions": "-rw-r--r--"},
+        {
+            "name": "lock",
+            "path": "/usr/share/envbuild/envbuild.lock",
+            "shouldExist": True,
+            "permissions": "-rw-r--r--",
+        },
         {"name": "merged /usr", "path": "/lib/x86_64-linux-gnu/libc.so.6", "shouldExist": True},
     ],
     "commandTests": [
