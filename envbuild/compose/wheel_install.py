@@ -116,6 +116,10 @@ class WheelInstall:
         who = _files(named) if named else "wheels"
         if re.search(r"[Hh]ash mismatch|[Nn]o matching hash|do not match|with matching hashes", said):
             hint = "the index serves another file than the one that was locked: find out why, or lock again"
+        elif re.search(r"Failed to extract", said):
+            hint = (
+                "the file is damaged, at the index or on its way: try again, after uv cache clean if need be"
+            )
         elif self.offline or "network was disabled" in said:
             hint = "it isn't in uv's cache: run once without --offline"
         elif re.search(r"error sending request|tcp connect|dns error|timed out|Request failed", said):

@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 _LOG = logging.getLogger(__name__)
-_TOKEN = re.compile(r"/t/[^/]+/")
-"""Conda channels carry a token as ``/t/<token>/`` in the path."""
+_TOKEN = re.compile(r"(?<!/pool/main)(?<!/pool/updates/main)/t/[^/]+/")
+"""Conda channels carry a token as ``/t/<token>/`` in the path; in Debian's pool, tar lies in ``/t/tar/``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

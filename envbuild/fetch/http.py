@@ -187,7 +187,11 @@ class HttpFetcher:
                     raise Refused(f"more than the {download.size} bytes that are pinned")
                 counter.reached(size)
         if download.size is not None and size < download.size:
-            raise Refused(f"only {size} of {download.size} bytes", retry=True)
+            raise Refused(
+                f"only {size} of {download.size} bytes",
+                retry=True,
+                hint="the server's file is cut short; try again later, or another mirror",
+            )
         if sha.hexdigest() != download.sha256:
             raise Refused(
                 f"its SHA-256 is {sha.hexdigest()}, but {download.sha256} is pinned",

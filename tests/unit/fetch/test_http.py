@@ -349,5 +349,6 @@ def test_a_full_disk_is_said_and_leaves_nothing(
 
 def test_what_people_see_of_an_address() -> None:
     assert shown("https://u:p@h:8/a/t/x/b?q=1#f") == "https://h:8/a/t/***/b"
+    assert shown("https://h/debian/pool/main/t/tar/tar.deb") == "https://h/debian/pool/main/t/tar/tar.deb"
     assert shown("file:///a b") == "file:///a b"
     assert shown("http://[") == "an address that can't be read"
