@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from envbuild.digest import CHUNK
 from envbuild.errors import BuildError
 
 MAX_SHEBANG = 127
@@ -56,10 +57,11 @@ def short_shebang(data: bytes) -> bytes:
 
 def _replace_text(data: bytes | mmap.mmap, old: bytes, new: bytes) -> Iterator[bytes]:
     start = 0
-    while (found := data.find(old, start)) != -1:
-        yield data[start:found] + new
+    while (found := _find(data, old, start)) != -1:
+        yield from _copy(data, start, found)
+        yield new
         start = found + len(old)
-    yield data[start:]
+    yield from _copy(data, start, len(data))
 
 
 def _replace_strings(data: bytes | mmap.mmap, old: bytes, new: bytes, path: str) -> Iterator[bytes]:
@@ -69,16 +71,44 @@ def _replace_strings(data: bytes | mmap.mmap, old: bytes, new: bytes, path: str)
             hint="the package can't be put there; choose another build of it",
         )
     start = 0
-    while (found := data.find(old, start)) != -1:
-        end = data.find(b"\0", found)
+    found = _find(data, old, start)
+    while found != -1:
+        end = _find(data, b"\0", found)
         if end == -1:  # not a C string, so conda leaves it as it is
             break
-        yield data[start:found]
-        text = data[found:end]
-        count = text.count(old)
-        yield text.replace(old, new) + b"\0" * ((len(old) - len(new)) * count)
+        count = 0
+        while found != -1 and found < end:
+            yield from _copy(data, start, found)
+            yield new
+            count += 1
+            start = found + len(old)
+            found = _find(data, old, start)
+        yield from _copy(data, start, end)
+        yield b"\0" * ((len(old) - len(new)) * count)
         start = end
-    yield data[start:]
+    yield from _copy(data, start, len(data))
+
+
+def _find(data: bytes | mmap.mmap, wanted: bytes, start: int) -> int:
+    """``data.find``, in windows, so that the pages of a large file needn't be in memory all at once."""
+    for at in range(start, len(data), CHUNK):
+        found = data.find(wanted, at, at + CHUNK + len(wanted) - 1)
+        if found != -1:
+            return found
+        _release(data)
+    return -1
+
+
+def _copy(data: bytes | mmap.mmap, start: int, end: int) -> Iterator[bytes]:
+    for at in range(start, end, CHUNK):
+        yield data[at : min(at + CHUNK, end)]
+        _release(data)
+
+
+def _release(data: bytes | mmap.mmap) -> None:
+    """Lets go of a mapped file's pages; what is needed again comes back from the page cache."""
+    if isinstance(data, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        data.madvise(mmap.MADV_DONTNEED)
 
 
 def replace_in_file(
