@@ -17,8 +17,9 @@ FORMAT = 1
 BLOCK = 4 << 20
 """Bytes of a block before compression. Part of the format."""
 
-GZIP_LEVEL = 6
-"""libdeflate's level; 1 is about twice as fast and 9 % larger. Part of the format."""
+GZIP_LEVEL = 3
+"""libdeflate's level. On site-packages 6 is a third slower and 4 % smaller, 1 a half faster and 6 % larger.
+Part of the format."""
 
 ZSTD_LEVEL = 3
 """Part of the format."""

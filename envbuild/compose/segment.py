@@ -29,7 +29,7 @@ from envbuild.plan.model import Artifact
 from envbuild.spec.model import PREFIX
 from envbuild.store.segments import DirectoryRow, Segment
 
-COMPILE_CHUNK = 2 << 20
+COMPILE_CHUNK = 4 << 20
 """Bytes of source after which another interpreter takes over. Part of the format."""
 
 _DEPTH = 3

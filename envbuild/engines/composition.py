@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envbuild.compose.base import ArtifactSource, ByteCompiler
+from envbuild.compose.base import ArtifactSource, ByteCompiler, ForeseeingSource
 from envbuild.compose.codec import Codec
 from envbuild.compose.generated import GeneratedSource
 from envbuild.compose.image import store_image
@@ -199,6 +199,7 @@ class Composition:
                     self.segments.touch(key)
         if not missing:
             return
+        self._foresee([work.artifact for work in missing])
         missing.sort(key=lambda work: (-work.artifact.size, work.artifact.kind.value, work.artifact.name))
         with (
             self.progress.task("compose", "packages", total=len(missing), unit="packages") as task,
@@ -233,6 +234,13 @@ class Composition:
                 raise
             finally:
                 fetch.close()
+
+    def _foresee(self, missing: Sequence[Artifact]) -> None:
+        """Lets the sources refuse what can't be composed before anything is fetched."""
+        for kind in sorted({artifact.kind for artifact in missing}):
+            source = self.source(kind)
+            if isinstance(source, ForeseeingSource):
+                source.foresee([artifact for artifact in missing if artifact.kind is kind])
 
     def _make(self, maker: SegmentMaker, work: _Work) -> Segment:
         segment, part = maker.make(work.recipe, self.source(work.artifact.kind).entries(work.artifact))

@@ -1,4 +1,4 @@
-"""How artifacts come to a build: what compiling waits for first, then in batches, all kinds at once."""
+"""How artifacts come to a build: what compiling waits for, a first batch, then the bulk; all kinds at once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from envbuild.compose.base import ArtifactSource, ByteCompiler
 from envbuild.plan.model import Artifact, ArtifactKind
 
 BATCH = 24 << 20
-"""Bytes, compressed, that are fetched in one call, so that composing starts before all is there."""
+"""Bytes, compressed, that are fetched before the bulk, so that composing starts before all is there."""
 
 
 class Intake:
-    """Fetches of a build, one thread a kind: what compiling waits for first, then in batches, the largest
-    artifacts first."""
+    """Fetches of a build, one thread a kind."""
 
     def __init__(
         self,
@@ -73,15 +72,17 @@ class AwaitedCompiler:
 
 
 def _batches(rest: list[Artifact], leading: list[Artifact]) -> Iterator[list[Artifact]]:
+    """What compiling waits for; then enough of moderate size to keep the cores busy; then all the rest at
+    once, because one large fetch is faster than several."""
     if leading:
         yield leading
-    batch: list[Artifact] = []
+    second: list[Artifact] = []
     size = 0
     for artifact in rest:
-        batch.append(artifact)
-        size += artifact.size
-        if size >= BATCH:
+        if artifact.size <= BATCH and size < BATCH:
+            second.append(artifact)
+            size += artifact.size
+    taken = {id(artifact) for artifact in second}
+    for batch in (second, [artifact for artifact in rest if id(artifact) not in taken]):
+        if batch:
             yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

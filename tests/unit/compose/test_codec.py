@@ -49,11 +49,11 @@ def test_members_concatenate_to_a_stream_the_standard_tools_read() -> None:
 
 def test_gzip_bytes_are_fixed_for_this_version_of_the_codec() -> None:
     packing = codec("gzip")
-    if packing.identity != "gzip-6/deflate-0.9.0/4194304":
+    if packing.identity != "gzip-3/deflate-0.9.0/4194304":
         pytest.skip("another version of the codec has its own bytes, and its own cache keys")
     assert (
         hashlib.sha256(packing.compress(BLOCK)).hexdigest()
-        == "6b5b9554965f0cbdce40f468d03202f3899f1124c7c484d7718f2d83ac72a8e3"
+        == "7e3369ae80bb7fc22551a15f1e18cb0967019442999e344a4df37ad1243a4fb8"
     )
 
 
