@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from envbuild.plan.model import Artifact
 
@@ -52,6 +52,15 @@ class ArtifactSource(Protocol):
     def entries(self, artifact: Artifact) -> Iterator[Entry]:
         """The artifact's entries, sorted by path, no path twice. A pure function of the artifact, the
         prefix and the python. Raises ``BuildError`` for an archive that isn't safe to unpack."""
+
+
+@runtime_checkable
+class ForeseeingSource(Protocol):
+    """A source that can tell early what it will refuse."""
+
+    def foresee(self, artifacts: Sequence[Artifact]) -> None:
+        """Raises ``BuildError`` naming all of ``artifacts`` that can't be composed, before anything is
+        fetched, as far as that can be known by then; ``fetch`` still refuses the others."""
 
 
 class ByteCompiler(Protocol):

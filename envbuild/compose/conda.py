@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any
@@ -24,22 +25,21 @@ from envbuild.compose.conda_archive import (
     MemberKind,
     Unpacked,
     refusal,
-    refuse_damaged,
-    stream,
     unpack,
 )
 from envbuild.compose.conda_paths import EntryPoint, PackagePath, entry_points_of, index_of, paths_of
 from envbuild.compose.conda_prefix import replace_in_file, replace_prefix, short_shebang
+from envbuild.compose.conda_scripts import Reachable, foreseen, needs_code
 from envbuild.errors import BuildError, FetchError
-from envbuild.fetch.base import Download, Fetcher
+from envbuild.fetch.base import Download, Fetcher, RangeReader
 from envbuild.lock.model import CondaPin, PythonPin
 from envbuild.plan.model import Artifact
 from envbuild.spec.model import PREFIX
 from envbuild.store.content import Store
 
-_SCRIPT = re.compile(r"bin/\.(?:.+)-(pre-link|post-link)\.sh")
 _BYTE_CODE = re.compile(r"(?:(.*)/)?__pycache__/([^/]+?)\.[a-z]+-?[0-9]+(?:\.opt-[0-9a-z]+)?\.pyc")
-_SCAN_LIMIT = 8 << 30
+_REQUESTS = 16
+"""Small requests at once."""
 _NEEDS_ENGINE = (
     "running it takes a docker engine, which this version can't use yet: pin a build without a script"
 )
@@ -53,26 +53,6 @@ if __name__ == '__main__':
     sys.argv[0] = re.sub(r'(-script\\.pyw?|\\.exe)?$', '', sys.argv[0])
     sys.exit({function}())
 """
-
-
-def needs_code(pin: CondaPin, archive: Path) -> str | None:
-    """Why the package can't be linked without running its own code; None where it can."""
-    what = f"conda package {pin.name} {pin.version}"
-    with refuse_damaged(what):
-        info_first = pin.file.endswith(".conda")
-        for tar, member in stream(archive, pin.file, _SCAN_LIMIT, what, info_only=info_first):
-            name = member.name.removeprefix("./")
-            if not info_first and (found := _SCRIPT.fullmatch(name)):
-                return f"it runs a {found.group(1)} script"
-            if name in ("info/paths.json", "info/files") and member.isreg():
-                reader = tar.extractfile(member)
-                text = reader.read(64 << 20).decode(errors="replace") if reader else ""
-                listed = re.search(r"(?:^|\")(bin/\.[^\"\n]+-(pre-link|post-link)\.sh)(?:\"|$)", text, re.M)
-                if listed:
-                    return f"it runs a {listed.group(2)} script"
-                if name == "info/paths.json":
-                    return None
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +117,19 @@ class CondaSource:
             raise BuildError(error.message, hint=error.hint) from error
         with ThreadPoolExecutor(max_workers=2) as pool:
             reasons = list(pool.map(needs_code, pins, (found[pin.sha256] for pin in pins)))
-        refused = [
-            f"conda package {pin.name} {pin.version} can't be composed: {reason}"
-            for pin, reason in zip(pins, reasons, strict=True)
-            if reason
-        ]
-        if refused:
-            raise BuildError("\n".join(refused), hint=_NEEDS_ENGINE)
+        _refuse(pins, reasons)
+
+    def foresee(self, artifacts: Sequence[Artifact]) -> None:
+        """Raises the same ``BuildError`` before any download, as far as small requests can tell."""
+        ranges = self._fetcher
+        if not isinstance(ranges, RangeReader):
+            return
+        reach = Reachable(ranges)
+        pins = [_pin(artifact) for artifact in artifacts]
+        with ThreadPoolExecutor(max_workers=_REQUESTS) as pool:
+            stored = [self._store.artifact(pin.sha256) for pin in pins]
+            reasons = list(pool.map(partial(foreseen, ranges=reach), pins, stored))
+        _refuse(pins, reasons)
 
     def entries(self, artifact: Artifact) -> Iterator[Entry]:
         """The package's files below the prefix and its record in ``conda-meta``, sorted by path.
@@ -250,6 +236,16 @@ class CondaSource:
             module=point.module, imported=point.function.split(".")[0], function=point.function
         )
         return short_shebang(f"#!{self._prefix}/bin/python{self._python.short}\n{text}".encode())
+
+
+def _refuse(pins: Sequence[CondaPin], reasons: Sequence[str | None]) -> None:
+    refused = [
+        f"conda package {pin.name} {pin.version} can't be composed: {reason}"
+        for pin, reason in zip(pins, reasons, strict=True)
+        if reason
+    ]
+    if refused:
+        raise BuildError("\n".join(refused), hint=_NEEDS_ENGINE)
 
 
 def _is_prefixed(each: _Linked) -> bool:

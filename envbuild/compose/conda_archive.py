@@ -82,8 +82,8 @@ def unpack(archive: Path, file_name: str, scratch: Path, what: str) -> Unpacked:
     limit = _ALLOWANCE + _RATIO * archive.stat().st_size
     members: dict[str, Member] = {}
     store = scratch / "small"
-    with refuse_damaged(what), store.open("wb") as small:
-        for tar, info in stream(archive, file_name, limit, what):
+    with refuse_damaged(what), archive.open("rb") as raw, store.open("wb") as small:
+        for tar, info in stream(raw, file_name, limit, what):
             path = normal_path(info.name, what)
             if not path:
                 continue
@@ -97,29 +97,28 @@ def unpack(archive: Path, file_name: str, scratch: Path, what: str) -> Unpacked:
 
 
 def stream(
-    archive: Path, file_name: str, limit: int, what: str, *, info_only: bool = False
+    raw: BinaryIO, file_name: str, limit: int, what: str, *, info_only: bool = False
 ) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Members in the archive's order, metadata first where the format has it apart."""
     from conda_package_streaming import package_streaming  # type: ignore[import-untyped]
 
-    with archive.open("rb") as raw:
-        if file_name.endswith(".tar.bz2"):
-            import bz2
+    if file_name.endswith(".tar.bz2"):
+        import bz2
 
-            with bz2.open(raw) as bz2_file:
-                yield from package_streaming.tar_generator(_Bounded(bz2_file, limit, what))
-            return
-        with zipfile.ZipFile(raw) as bag:
-            for part in ("info",) if info_only else ("info", "pkg"):
-                names = [
-                    each
-                    for each in bag.infolist()
-                    if each.filename.startswith(f"{part}-") and each.filename.endswith(".tar.zst")
-                ]
-                if len(names) != 1:
-                    raise BuildError(f"{what}: the archive has {len(names)} {part} parts, not one")
-                with bag.open(names[0]) as packed, package_streaming.zstd.open(packed) as plain:
-                    yield from package_streaming.tar_generator(_Bounded(plain, limit, what))
+        with bz2.open(raw) as bz2_file:
+            yield from package_streaming.tar_generator(_Bounded(bz2_file, limit, what))
+        return
+    with zipfile.ZipFile(raw) as bag:
+        for part in ("info",) if info_only else ("info", "pkg"):
+            names = [
+                each
+                for each in bag.infolist()
+                if each.filename.startswith(f"{part}-") and each.filename.endswith(".tar.zst")
+            ]
+            if len(names) != 1:
+                raise BuildError(f"{what}: the archive has {len(names)} {part} parts, not one")
+            with bag.open(names[0]) as packed, package_streaming.zstd.open(packed) as plain:
+                yield from package_streaming.tar_generator(_Bounded(plain, limit, what))
 
 
 @contextmanager

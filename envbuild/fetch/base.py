@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,3 +31,12 @@ class Fetcher(Protocol):
     def read(self, url: str, *, limit: int, cache: bool = False) -> bytes:
         """The body of one small document, at the most ``limit`` bytes. With ``cache`` it is kept and
         revalidated (ETag, Last-Modified), and is what an offline fetcher answers with."""
+
+
+@runtime_checkable
+class RangeReader(Protocol):
+    """Reads parts of files elsewhere."""
+
+    def part(self, url: str, start: int, length: int) -> bytes | None:
+        """``length`` bytes from ``start`` on. None where they can't be had: offline, a server without
+        ranges, any error (which a download of the whole will report). Never raises for these."""

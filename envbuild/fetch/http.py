@@ -112,6 +112,24 @@ class HttpFetcher:
         except _GivenUp as error:
             raise FilesError([Failure(download=download, attempts=(error.attempt,))]) from error.__cause__
 
+    def part(self, url: str, start: int, length: int) -> bytes | None:
+        """Bytes of a file elsewhere; see ``RangeReader``. One try."""
+        if self._offline:
+            return None
+        wanted = {"range": f"bytes={start}-{start + length - 1}"}
+        body = bytearray()
+        try:
+            with self._transport.get(url, wanted) as answer:
+                if answer.status != 206:
+                    return None
+                for chunk in answer.chunks:
+                    body += chunk
+                    if len(body) > length:
+                        return None
+        except (Refused, FetchError):
+            return None
+        return bytes(body)
+
     def _read(self, url: str, limit: int, kept: Document | None, cache: bool) -> bytes:
         with self._transport.get(url, kept.conditions if kept else None) as answer:
             if answer.status == 304 and kept is not None:

@@ -65,7 +65,7 @@ class Transport:
 
     @contextmanager
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Answer]:
-        """The answer of ``url``: status 200, or 304 where ``headers`` are conditional.
+        """The answer of ``url``: 200, or where ``headers`` are conditional 304, or ask for a part 206.
 
         Raises ``Refused`` for every other one, also while the body is read."""
         try:
@@ -100,7 +100,7 @@ class Transport:
                     if response.has_redirect_location:
                         url = self._hop(url, response.headers["location"])
                         continue
-                    _check(response, authenticated=credentials is not None)
+                    _check(response, authenticated=credentials is not None, part="range" in headers)
                     yield Answer(
                         status=response.status_code,
                         headers={name.lower(): value for name, value in response.headers.items()},
@@ -181,10 +181,10 @@ def _open_file(path: Path) -> Iterator[Answer]:
         yield Answer(status=200, headers={}, chunks=iter(lambda: file.read(CHUNK), b""))
 
 
-def _check(response: httpx.Response, *, authenticated: bool) -> None:
-    """Returns for 200 and 304; raises ``Refused`` for all else."""
+def _check(response: httpx.Response, *, authenticated: bool, part: bool) -> None:
+    """Returns for 200 and 304, for 206 where a ``part`` was asked for; raises ``Refused`` for all else."""
     status = response.status_code
-    if status in (200, 304):
+    if status in (200, 304) or (part and status == 206):
         return
     reason = f"HTTP {status} {response.reason_phrase}".rstrip()
     if status in (401, 403, 407):

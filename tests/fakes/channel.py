@@ -446,13 +446,26 @@ class _Handler(SimpleHTTPRequestHandler):
         """Says nothing; tests look at ``requests`` of the server."""
 
     def do_GET(self) -> None:
-        self.server.requests.append(self.path)  # type: ignore[attr-defined]
-        super().do_GET()
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        note = f"{self.path} {wanted.group()}" if wanted else self.path
+        self.server.requests.append(note)  # type: ignore[attr-defined]
+        if wanted is None:
+            super().do_GET()
+            return
+        first, last = map(int, wanted.groups())
+        data = Path(self.translate_path(self.path)).read_bytes()
+        self.send_response(206)
+        part = data[first : last + 1]
+        self.send_header("Content-Range", f"bytes {first}-{first + len(part) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
 
 
 @contextmanager
 def serve(directory: Path) -> Iterator[tuple[str, list[str]]]:
-    """Serves ``directory`` on loopback: its URL and the list of paths asked for; ends with the context."""
+    """Serves ``directory`` on loopback, also parts of files: its URL and the list of paths asked for, each
+    with the part if it was one; ends with the context."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(directory))) as server:
         server.daemon_threads = True
         requests: list[str] = []

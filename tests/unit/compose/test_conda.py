@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from envbuild.compose.base import Entry, EntryKind
-from envbuild.compose.conda import CondaSource, needs_code
+from envbuild.compose.conda import CondaSource
+from envbuild.compose.conda_scripts import needs_code
 from envbuild.errors import BuildError
 from envbuild.fetch.base import Download
 from envbuild.lock.model import CondaPin, PythonPin
