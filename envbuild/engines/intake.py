@@ -1,4 +1,4 @@
-"""How artifacts come to a build: what compiling waits for, a first batch, then the bulk; all kinds at once."""
+"""How artifacts come to a build: what compiling waits for, a first batch, then the bulk, of all kinds."""
 
 from __future__ import annotations
 

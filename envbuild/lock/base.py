@@ -49,6 +49,8 @@ class PipResolver(Protocol):
     """Turns requirements into one file per distribution."""
 
     name: str
+    remembers: bool
+    """Whether what was asked of an index once is answered offline afterwards, from a cache."""
 
     def version(self) -> str: ...
 

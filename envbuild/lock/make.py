@@ -6,9 +6,11 @@ lock changes only where the spec, or the person who asked for an upgrade, forces
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from envbuild.errors import ResolveError
@@ -21,7 +23,7 @@ from envbuild.lock.base import (
     ResolvedBase,
 )
 from envbuild.lock.conda.satisfied import provided_distributions, virtual_packages
-from envbuild.lock.debian.selection import python_closure
+from envbuild.lock.debian.selection import python_closure, suite_glibc, suite_python
 from envbuild.lock.model import (
     Base,
     CondaPin,
@@ -44,6 +46,7 @@ from envbuild.spec.model import (
     BaseSpec,
     BuildContextSpec,
     CondaSpec,
+    DebianBaseSpec,
     EnvironmentType,
     Runtime,
     Spec,
@@ -112,11 +115,13 @@ class _Making:
         self.offline = offline
         self.as_of = request.as_of or spec.as_of
         self.engines: dict[str, str] = {}
+        self.asked = False
+        """Whether the pip resolver's cache has just been filled."""
 
     def lock(self) -> Lock:
         spec = self.spec
         choice = choose_python(spec, has_debian=self.resolvers.has_debian)
-        with self.progress.stage("resolve base"):
+        with self._asked_early(choice), self.progress.stage("resolve base"):
             bases = self._each(spec.platforms, lambda platform: self._base(choice, platform))
         conda_spec = self._conda_spec(choice, bases)
         conda = self._conda(conda_spec, bases)
@@ -145,6 +150,38 @@ class _Making:
             toolchain=self._toolchain(pins, choice, conda_spec) if bytecode else (),
             engines=tuple(sorted(self.engines.items())),
         )
+
+    @contextmanager
+    def _asked_early(self, choice: PythonChoice) -> Iterator[None]:
+        """Asks the index about the requirements while the base is being resolved.
+
+        A Debian suite's python and glibc are known but for the patch version, so this answer isn't used;
+        what it leaves in the resolver's cache lets the real question be answered without a network."""
+        base, pip = choice.base, self.spec.pip
+        if not (isinstance(base, DebianBaseSpec) and base.suite and choice.from_base and pip.requirements):
+            yield
+            return
+        resolver = self.resolvers.pip()
+        glibc = suite_glibc(base.suite)
+        if self.offline or not resolver.remembers or glibc is None:
+            yield
+            return
+        python = f"{suite_python(base.suite)}.0"
+
+        def ask(platform: Platform) -> None:
+            before = self._present(platform)
+            resolver.resolve(
+                located_pip(pip, self.spec.directory),
+                PipTarget(platform=platform, python=python, glibc=glibc),
+                preferred=before.pip if before else (),
+                upgrade=self.upgrade,
+                as_of=self.as_of,
+            )
+
+        with ThreadPoolExecutor(len(self.spec.platforms), thread_name_prefix="early") as pool:
+            asked = [pool.submit(ask, platform) for platform in self.spec.platforms]
+            yield
+        self.asked = all(each.exception() is None for each in asked)
 
     def _bytecode(self) -> bool:
         if self.request.bytecode is not None:
@@ -243,15 +280,21 @@ class _Making:
                 )
             before = self._present(platform)
             same_python = before and before.python and before.python.short == python.short
-            found = resolver.resolve(
+            ask = partial(
+                resolver.resolve,
                 located_pip(self.spec.pip, self.spec.directory),
                 PipTarget(platform=platform, python=python.version, glibc=glibc_of(bases[platform].base)),
                 preferred=before.pip if before and same_python else (),
                 upgrade=self.upgrade,
                 provided=provided_distributions(conda.get(platform, ())),
                 as_of=self.as_of,
-                offline=self.offline,
             )
+            found = None
+            if self.asked:
+                with suppress(ResolveError):
+                    found = ask(offline=True)
+            if found is None:
+                found = ask(offline=self.offline)
             # No lock holds a path of this machine.
             return tuple(
                 replace(pin, url=relative_address(pin.url, self.spec.directory)) if pin.url else pin

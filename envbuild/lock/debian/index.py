@@ -7,7 +7,6 @@ made from; a damaged copy counts as none and is made again.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import lzma
@@ -142,7 +141,9 @@ def _opened(source: Path, name: str) -> BinaryIO:
     if name.endswith(".xz"):
         return cast(BinaryIO, lzma.open(source, "rb"))
     if name.endswith(".gz"):
-        return cast(BinaryIO, gzip.open(source, "rb"))
+        from isal import igzip
+
+        return cast(BinaryIO, igzip.IGzipFile(source, "rb"))
     return source.open("rb")
 
 

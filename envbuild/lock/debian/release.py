@@ -20,7 +20,8 @@ _LIMIT = 4 << 20
 _SKEW = timedelta(days=1)
 """How far this machine's clock may lag behind the archive's."""
 
-_COMPRESSIONS = (".xz", ".gz", "")
+_COMPRESSIONS = (".gz", ".xz", "")
+"""By preference: gzip is a third larger than xz, but takes a tenth of the time to expand."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

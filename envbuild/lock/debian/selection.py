@@ -53,6 +53,8 @@ stays out with them). One that a spec asks for by name is installed like any oth
 
 _PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
 
+_GLIBCS = {"bookworm": "2.36", "trixie": "2.41"}
+
 SUITES = tuple(sorted(_PYTHONS))
 
 _EXTRA_PYTHON = {
@@ -87,6 +89,11 @@ def suite_python(suite: str) -> str:
         raise ResolveError(
             f"Debian {suite!r} is not known", hint=f"known suites: {', '.join(SUITES)}"
         ) from None
+
+
+def suite_glibc(suite: str) -> str | None:
+    """The suite's glibc, which never changes within a release; None for a suite that isn't known."""
+    return _GLIBCS.get(suite)
 
 
 def python_suite(python: str) -> str | None:

@@ -38,6 +38,7 @@ class PipToolsResolver:
     """A ``PipResolver``. ``env`` is the environment of this process."""
 
     name = "pip-tools"
+    remembers = False
 
     def __init__(
         self, *, env: Mapping[str, str], runner: Runner | None = None, executable: str | None = None

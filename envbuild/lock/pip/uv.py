@@ -38,6 +38,7 @@ class UvResolver:
     """A ``PipResolver``. ``env`` is the environment of this process: uv's own settings are read from it."""
 
     name = "uv"
+    remembers = True
 
     def __init__(
         self,
