@@ -20,8 +20,8 @@ class Download:
 
 class Fetcher(Protocol):
     """Gets files over HTTP(S) or from ``file:`` URLs, with retries, time-outs and the machine's CA and
-    proxy settings. Credentials come from netrc; none is ever in a message. An offline fetcher answers
-    from the store only."""
+    proxy settings. Credentials come from netrc and rattler's auth file; none is ever in a message. An
+    offline fetcher answers from the store only."""
 
     def files(self, downloads: Sequence[Download], *, stage: str = "download") -> dict[str, Path]:
         """All of them, in parallel, into the store's artifacts: SHA-256 to path. What is there and whole

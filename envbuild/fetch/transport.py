@@ -1,4 +1,4 @@
-"""One request to one address: HTTP(S) or ``file:``, with this machine's CA, proxies and netrc.
+"""One request to one address: HTTP(S) or ``file:``, with this machine's CA, proxies and credentials.
 
 Redirects are followed here and not by httpx, because each hop has to be judged: none may leave TLS, and
 none may take credentials to another host or end at a ``file:`` address.
@@ -19,6 +19,7 @@ from urllib.parse import urljoin, urlsplit
 from envbuild.digest import CHUNK
 from envbuild.errors import FetchError
 from envbuild.fetch.address import Credentials, Netrc, local_path, same_host, shown, split_credentials
+from envbuild.fetch.auth_file import AuthFile, Bearer, PathToken
 from envbuild.fetch.failure import Refused
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Transport:
         self._ca_bundle = ca_bundle
         self._parallel = parallel
         self._netrc = Netrc(self._environ)
+        self._auth_file = AuthFile(self._environ)
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
 
@@ -90,17 +92,21 @@ class Transport:
             for _ in range(REDIRECTS + 1):
                 if urlsplit(url).scheme not in ("http", "https"):
                     raise Refused(f"not an address of http, https or file: {shown(url)}")
-                credentials = self._netrc.credentials(url)
+                access = self._auth_file.access(url) or self._netrc.credentials(url)
                 if given is not None and same_host(origin, url):
-                    credentials = given
-                auth = httpx.BasicAuth(credentials.user, credentials.password) if credentials else None
+                    access = given
+                auth = (
+                    httpx.BasicAuth(access.user, access.password) if isinstance(access, Credentials) else None
+                )
+                bearer = {"authorization": f"Bearer {access.token}"} if isinstance(access, Bearer) else {}
+                target = access.applied(url) if isinstance(access, PathToken) else url
                 # Without an explicit None, httpx would take credentials from nowhere either: the address
                 # it is given has none.
-                with client.stream("GET", url, headers=headers, auth=auth) as response:
+                with client.stream("GET", target, headers={**headers, **bearer}, auth=auth) as response:
                     if response.has_redirect_location:
                         url = self._hop(url, response.headers["location"])
                         continue
-                    _check(response, authenticated=credentials is not None, part="range" in headers)
+                    _check(response, authenticated=access is not None, part="range" in headers)
                     yield Answer(
                         status=response.status_code,
                         headers={name.lower(): value for name, value in response.headers.items()},
@@ -190,7 +196,9 @@ def _check(response: httpx.Response, *, authenticated: bool, part: bool) -> None
     if status in (401, 403, 407):
         what = "were not accepted" if authenticated else "are missing, or it isn't for you"
         hint = (
-            f"credentials {what}; they are taken from netrc" if status != 407 else "the proxy wants a login"
+            f"credentials {what}; they are taken from netrc and rattler's auth file"
+            if status != 407
+            else "the proxy wants a login"
         )
         raise Refused(reason, hint=hint)
     busy = status in (408, 429) or status >= 500

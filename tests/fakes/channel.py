@@ -19,7 +19,7 @@ import sysconfig
 import tarfile
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -449,6 +449,11 @@ class _Handler(SimpleHTTPRequestHandler):
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         note = f"{self.path} {wanted.group()}" if wanted else self.path
         self.server.requests.append(note)  # type: ignore[attr-defined]
+        allowed = self.server.allow(self.path, self.headers)  # type: ignore[attr-defined]
+        if allowed is None:
+            self.send_error(401)
+            return
+        self.path = allowed
         if wanted is None:
             super().do_GET()
             return
@@ -462,14 +467,19 @@ class _Handler(SimpleHTTPRequestHandler):
         self.wfile.write(part)
 
 
+Allow = Callable[[str, Mapping[str, str]], "str | None"]
+"""The path to serve for a path and headers that are asked with; None: not without credentials."""
+
+
 @contextmanager
-def serve(directory: Path) -> Iterator[tuple[str, list[str]]]:
+def serve(directory: Path, allow: Allow = lambda path, headers: path) -> Iterator[tuple[str, list[str]]]:
     """Serves ``directory`` on loopback, also parts of files: its URL and the list of paths asked for, each
     with the part if it was one; ends with the context."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(directory))) as server:
         server.daemon_threads = True
         requests: list[str] = []
         server.requests = requests  # type: ignore[attr-defined]
+        server.allow = allow  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:
