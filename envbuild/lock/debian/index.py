@@ -143,7 +143,7 @@ def _opened(source: Path, name: str) -> BinaryIO:
     if name.endswith(".gz"):
         from isal import igzip
 
-        return cast(BinaryIO, igzip.IGzipFile(source, "rb"))
+        return cast(BinaryIO, igzip.IGzipFile(source, "rb"))  # type: ignore[no-untyped-call]
     return source.open("rb")
 
 
