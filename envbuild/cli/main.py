@@ -11,12 +11,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from types import FrameType
 
 import click
 
 import envbuild
 from envbuild.cli.call import Call
+from envbuild.cli.interrupt import INTERRUPTED, interruptible, leave
 from envbuild.cli.options import display_options
 from envbuild.errors import EnvbuildError
 
@@ -31,7 +31,6 @@ COMMANDS = {
     "schema": "Print the JSON Schema of a spec.",
     "completion": "Print the script that completes commands in a shell.",
 }
-INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
@@ -70,10 +69,21 @@ def cli() -> None:
 
 
 def main(argv: Sequence[str] | None = None, *, call: Call | None = None) -> int:
-    """Runs the command line and returns its exit status (DESIGN §8); never raises but for a bug in here."""
-    call = call or Call.here()
+    """Runs the command line and returns its exit status (DESIGN §8); never raises but for a bug in here.
+
+    Without a ``call`` it is this process's own, and signals end the process."""
+    if call is not None:
+        return _status(argv, call)
+    with interruptible() as interruption:
+        status = _status(argv, Call.here())
+        if interruption.status is not None:
+            leave(interruption.status)
+    return status
+
+
+def _status(argv: Sequence[str] | None, call: Call) -> int:
     try:
-        with _logging(call), _terminable():
+        with _logging(call):
             result = _invoke(sys.argv[1:] if argv is None else list(argv), call)
         call.stdout.flush()
         return result if isinstance(result, int) else 0
@@ -143,25 +153,6 @@ def _pipe_closed() -> int:
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
     return 128 + signal.SIGPIPE
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Ends on SIGTERM as on any error, so that scratch directories are removed."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:
-        # Not the main thread: somebody else's process, and its signals are its own.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -10,15 +10,20 @@ import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from tests.fakes.archive import Archive, Deb
 from tests.fakes.wheelhouse import Wheel, Wheelhouse
@@ -227,6 +232,59 @@ def entries(layout: Path) -> dict[str, tarfile.TarInfo]:
 def conda(channel: str, *dependencies: str) -> str:
     """The lines of a spec that ask a channel for packages."""
     return f"conda_file: {json.dumps({'channels': [channel], 'dependencies': dependencies})}\n"
+
+
+class StallingServer:
+    """Serves a directory on loopback. A path that matches ``stall`` gets half of its body and then nothing,
+    until :meth:`go_on`; ``reached`` is set as soon as one was asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self.stall: str | None = None
+        self.reached = threading.Event()
+        self._go_on = threading.Event()
+        outer = self
+
+        class Handler(SimpleHTTPRequestHandler):
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+            def copyfile(self, source: Any, outputfile: Any) -> None:
+                data = source.read()
+                half = len(data) // 2 if outer.stalls(self.path) else len(data)
+                with suppress(OSError):
+                    outputfile.write(data[:half])
+                    outputfile.flush()
+                    if half < len(data):
+                        outer.reached.set()
+                        outer._go_on.wait(LIMIT)
+                        outputfile.write(data[half:])
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(directory)))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def stalls(self, path: str) -> bool:
+        return self.stall is not None and re.search(self.stall, path) is not None
+
+    def go_on(self) -> None:
+        self.stall = None
+        self._go_on.set()
+
+    def __enter__(self) -> StallingServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.go_on()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
 
 
 @contextmanager
