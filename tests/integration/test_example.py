@@ -51,17 +51,38 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="module")
+def example(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the example, built; see :func:`buildable`."""
+    return buildable(tmp_path_factory.mktemp("example"), cache)
+
+
+def buildable(directory: Path, cache: Path) -> Path:
+    """A copy of the example in ``directory``, built: by the committed lock, or by a new one if a Debian
+    package of that has left the mirror since, which happens to every lock in time."""
+    copy = directory / "sklearn"
+    shutil.copytree(EXAMPLE, copy)
+    done = envbuild("build", "--locked", str(copy), cache=cache)
+    if done.returncode == 6 and "--upgrade-package" in done.stderr:
+        done = envbuild("build", "--upgrade", str(copy), cache=cache)
+    assert done.returncode == 0, done.stderr
+    return copy
+
+
 @pytest.mark.skipif(Platform.host().architecture != "amd64", reason="the example is locked for linux/amd64")
-def test_the_committed_lock_gives_the_committed_digest(cache: Path) -> None:
+def test_the_committed_lock_gives_the_committed_digest(example: Path, cache: Path) -> None:
     check = envbuild("lock", "--check", str(EXAMPLE), cache=cache)
     assert check.returncode == 0, check.stderr
-    assert built("--locked", str(EXAMPLE), cache=cache) == DIGEST
+    lock = Path("lockfiles", "sklearn-train", "envbuild.lock")
+    if (example / lock).read_bytes() != (EXAMPLE / lock).read_bytes():
+        pytest.skip("a pinned Debian package has left the mirror")
+    assert built("--locked", str(example), cache=cache) == DIGEST
 
 
-def test_training_runs_in_the_image_without_docker(cache: Path, tmp_path: Path) -> None:
+def test_training_runs_in_the_image_without_docker(example: Path, cache: Path, tmp_path: Path) -> None:
     done = envbuild(
         "run", "--locked", "--backend", "userns", "--workdir", str(tmp_path),
-        "--mount", f"{EXAMPLE}/train.py:/train.py:ro", str(EXAMPLE), "--", "python", "/train.py",
+        "--mount", f"{EXAMPLE}/train.py:/train.py:ro", str(example), "--", "python", "/train.py",
         cache=cache,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

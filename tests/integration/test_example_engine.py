@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_example import EXAMPLE, envbuild
+from tests.integration.test_example import EXAMPLE, buildable, envbuild
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
 
@@ -63,7 +63,9 @@ sys.exit(bool(failed))
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image as the engine names it."""
-    done = envbuild("build", "--locked", "--load", str(EXAMPLE), cache=tmp_path_factory.mktemp("cache"))
+    cache = tmp_path_factory.mktemp("cache")
+    example = buildable(tmp_path_factory.mktemp("example"), cache)
+    done = envbuild("build", "--locked", "--load", str(example), cache=cache)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().partition("@")[0]
 
