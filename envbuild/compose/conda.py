@@ -102,6 +102,7 @@ class CondaSource:
     def fetch(self, artifacts: Sequence[Artifact]) -> None:
         """Downloads all of them, then refuses those that would run code, all in one ``BuildError``."""
         pins = [_pin(artifact) for artifact in artifacts]
+        _refuse_unusual(pins)
         downloads = [
             Download(
                 what=f"conda package {pin.name} {pin.version}",
@@ -121,6 +122,7 @@ class CondaSource:
 
     def foresee(self, artifacts: Sequence[Artifact]) -> None:
         """Raises the same ``BuildError`` before any download, as far as small requests can tell."""
+        _refuse_unusual([_pin(artifact) for artifact in artifacts])
         ranges = self._fetcher
         if not isinstance(ranges, RangeReader):
             return
@@ -246,6 +248,18 @@ def _refuse(pins: Sequence[CondaPin], reasons: Sequence[str | None]) -> None:
     ]
     if refused:
         raise BuildError("\n".join(refused), hint=_NEEDS_ENGINE)
+
+
+def _refuse_unusual(pins: Sequence[CondaPin]) -> None:
+    """Raises for a python that keeps packages elsewhere than usual, where wheels and byte code don't go."""
+    for pin in pins:
+        usual = f"lib/python{'.'.join(pin.version.split('.')[:2])}/site-packages"
+        if pin.name == "python" and pin.python_site_packages_path not in (None, usual):
+            raise BuildError(
+                f"conda package python {pin.version} {pin.build} keeps packages in "
+                f"{pin.python_site_packages_path}, which this version can't compose",
+                hint="ask for the usual build: add python-gil to the conda dependencies, then lock again",
+            )
 
 
 def _is_prefixed(each: _Linked) -> bool:

@@ -345,6 +345,20 @@ def test_metadata_that_is_not_the_lock_s_is_refused(tmp_path: Path) -> None:
         list(source.entries(other))
 
 
+@pytest.mark.parametrize("step", ["foresee", "fetch"])
+def test_a_free_threaded_python_is_refused_by_name(tmp_path: Path, step: str) -> None:
+    package = Package(name="python", version="3.13.1", build="h0_cp313t")
+    artifact = artifact_of(package, tmp_path)
+    assert isinstance(artifact.pin, CondaPin)
+    store = Store(tmp_path / "store")
+    usual = replace(artifact.pin, python_site_packages_path="lib/python3.13/site-packages")
+    unusual = replace(artifact.pin, python_site_packages_path="lib/python3.13t/site-packages")
+    source = CondaSource(store, Files(store))
+    getattr(source, step)([replace(artifact, pin=usual)])
+    with pytest.raises(BuildError, match=r"python 3\.13\.1 h0_cp313t keeps packages in lib/python3\.13t/"):
+        getattr(source, step)([replace(artifact, pin=unusual)])
+
+
 def test_history_is_always_the_same() -> None:
     assert history_file().path == "opt/env/conda-meta/history"
     assert history_file().content == (
