@@ -120,7 +120,10 @@ class _Making:
 
     def lock(self) -> Lock:
         spec = self.spec
-        choice = choose_python(spec, has_debian=self.resolvers.has_debian)
+        before = None if self.upgrade.everything else self._present(spec.platforms[0])
+        choice = choose_python(
+            spec, has_debian=self.resolvers.has_debian, present=before.base if before else None
+        )
         with self._asked_early(choice), self.progress.stage("resolve base"):
             bases = self._each(spec.platforms, lambda platform: self._base(choice, platform))
         conda_spec = self._conda_spec(choice, bases)

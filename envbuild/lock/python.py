@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from envbuild.errors import ResolveError
 from envbuild.lock.debian.resolver import DEFAULT_SUITE
 from envbuild.lock.debian.selection import suite_python
+from envbuild.lock.model import Base, DebianBase, ImageBase
 from envbuild.spec.model import BaseSpec, CondaSpec, DebianBaseSpec, ImageBaseSpec, Spec
 
 DEFAULT_CHANNEL = "conda-forge"
@@ -28,10 +29,11 @@ class PythonChoice:
     """Whether there must be a python at all."""
 
 
-def choose_python(spec: Spec, *, has_debian: Callable[[], bool]) -> PythonChoice:
+def choose_python(spec: Spec, *, has_debian: Callable[[], bool], present: Base | None = None) -> PythonChoice:
     """Conda's python where there are conda packages; else the base's own, and a base that has the right one.
 
-    A host that knows no Debian mirror gets the official slim python image instead of a Debian base."""
+    A host that knows no Debian mirror gets an official slim image instead of a Debian base. What was
+    chosen before, ``present``, stays where it is still an answer, whichever host is asked."""
     needed = spec.python is not None or bool(spec.pip.requirements) or spec.conda is None
     from_conda = spec.conda is not None
     base = spec.base
@@ -41,21 +43,22 @@ def choose_python(spec: Spec, *, has_debian: Callable[[], bool]) -> PythonChoice
     if base is not None and not isinstance(base, DebianBaseSpec):
         return PythonChoice(base=base, from_base=not from_conda, needed=needed)
     packages = base.packages if base else ()
-    if not has_debian():
-        if packages:
-            raise ResolveError(
-                f"{spec.source}: Debian packages are asked for, but this machine knows no Debian mirror",
-                hint="set ENVBUILD_DEBIAN_MIRROR to the root of a Debian archive",
-            )
-        if not from_conda:
-            return PythonChoice(base=_slim_image(spec), from_base=True, needed=needed)
-    suite = next(
-        (each for each in DEBIAN_SUITES if matches_python(spec.python, suite_python(each))),
-        None,
-    )
+    if not packages and not isinstance(present, DebianBase):
+        kept = isinstance(present, ImageBase) and present.reference == _slim_image(spec)
+        if kept or not has_debian():
+            image = ImageBaseSpec(reference=_slim_image(spec))
+            return PythonChoice(base=image, from_base=not from_conda, needed=needed)
+    if not has_debian() and packages:
+        raise ResolveError(
+            f"{spec.source}: Debian packages are asked for, but this machine knows no Debian mirror",
+            hint="set ENVBUILD_DEBIAN_MIRROR to the root of a Debian archive",
+        )
+    suites = [each for each in DEBIAN_SUITES if matches_python(spec.python, suite_python(each))]
+    if isinstance(present, DebianBase) and present.suite in suites:
+        suites = [present.suite]
     return PythonChoice(
-        base=DebianBaseSpec(suite=suite or DEFAULT_SUITE, packages=packages),
-        from_base=not from_conda and suite is not None,
+        base=DebianBaseSpec(suite=suites[0] if suites else DEFAULT_SUITE, packages=packages),
+        from_base=not from_conda and bool(suites),
         needed=needed,
     )
 
@@ -101,11 +104,14 @@ def conda_python_spec(wanted: str | None) -> str:
     return f"python {bare.replace(' ', '')}"
 
 
-def _slim_image(spec: Spec) -> ImageBaseSpec:
+def _slim_image(spec: Spec) -> str:
+    """The official image for ``spec``: Debian's where conda brings python, else python's."""
+    if spec.conda is not None:
+        return f"docker.io/library/debian:{DEFAULT_SUITE}-slim"
     wanted = (spec.python or suite_python(DEFAULT_SUITE)).strip().removesuffix(".*").lstrip("=")
     if not _VERSION.fullmatch(wanted):
         raise ResolveError(
             f"{spec.source}: without a Debian mirror, python must be one version, not {spec.python!r}",
             hint="write python: '3.13', or set ENVBUILD_DEBIAN_MIRROR",
         )
-    return ImageBaseSpec(reference=f"docker.io/library/python:{wanted}-slim")
+    return f"docker.io/library/python:{wanted}-slim"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from envbuild.errors import ResolveError
+from envbuild.lock.model import Base, DebianBase, ImageBase
 from envbuild.lock.python import PythonChoice, choose_python, matches_python, with_conda_python
 from envbuild.spec.model import CondaSpec, DebianBaseSpec, ImageBaseSpec, Spec
 
@@ -39,8 +41,10 @@ def test_what_is_no_version_is_an_error() -> None:
         matches_python("three", "3.13")
 
 
-def choice(has_debian: bool = True, **spec: object) -> PythonChoice:
-    return choose_python(Spec(name="x", source=SOURCE, **spec), has_debian=lambda: has_debian)  # type: ignore[arg-type]
+def choice(has_debian: bool = True, present: Base | None = None, **spec: Any) -> PythonChoice:
+    return choose_python(
+        Spec(name="x", source=SOURCE, **spec), has_debian=lambda: has_debian, present=present
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,6 +72,22 @@ def test_without_a_debian_mirror_the_official_image_is_taken() -> None:
     assert choice(has_debian=False, python="3.12") == PythonChoice(
         base=ImageBaseSpec(reference="docker.io/library/python:3.12-slim"), from_base=True, needed=True
     )
+
+
+def test_without_a_debian_mirror_conda_stands_on_debian_s_image() -> None:
+    conda = CondaSpec(channels=("conda-forge",), dependencies=("python=3.11",))
+    assert choice(has_debian=False, conda=conda) == PythonChoice(
+        base=ImageBaseSpec(reference="docker.io/library/debian:trixie-slim"), from_base=False, needed=False
+    )
+
+
+def test_what_was_chosen_before_stays_whichever_host_is_asked() -> None:
+    image = ImageBase(reference="docker.io/library/python:3.12-slim", digest="sha256:" + "1" * 64)
+    assert choice(python="3.12", present=image).base == ImageBaseSpec(reference=image.reference)
+    assert choice(python="3.13", present=image).base == DebianBaseSpec(suite="trixie")
+    bookworm = DebianBase(suite="bookworm", packages=(), glibc="2.36")
+    assert choice(has_debian=False, present=bookworm).base == DebianBaseSpec(suite="bookworm")
+    assert choice(python="3.13", present=bookworm).base == DebianBaseSpec(suite="trixie")
 
 
 def test_debian_packages_without_a_mirror_are_refused() -> None:
