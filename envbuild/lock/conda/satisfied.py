@@ -13,17 +13,27 @@ from envbuild.platforms import Platform
 from envbuild.spec.model import CondaSpec
 
 _DISTRIBUTIONS = {
+    "brotli-python": "brotli",
     "dask-core": "dask",
     "jupyter_core": "jupyter-core",
     "matplotlib-base": "matplotlib",
+    "msgpack-python": "msgpack",
     "numpy-base": "numpy",
     "py-opencv": "opencv-python",
     "py-xgboost": "xgboost",
+    "pyarrow-core": "pyarrow",
+    "pytables": "tables",
     "python-build": "build",
+    "python-duckdb": "duckdb",
+    "python-fastjsonschema": "fastjsonschema",
     "python-flatbuffers": "flatbuffers",
+    "python-graphviz": "graphviz",
+    "python-kubernetes": "kubernetes",
+    "python-lmdb": "lmdb",
     "python-tzdata": "tzdata",
     "python-xxhash": "xxhash",
     "pytorch": "torch",
+    "ray-core": "ray",
     "tensorflow-base": "tensorflow",
 }
 """Conda names whose distribution has another name; one with the same name needs no entry."""

@@ -68,6 +68,16 @@ def test_python_packages_are_distributions_by_pypi_s_name() -> None:
     assert provided_distributions(PINS) == {"numpy": "1.26.4", "torch": "2.3.0"}
 
 
+def test_a_conda_package_of_another_name_is_the_distribution_it_brings() -> None:
+    pins = [
+        pin("graphviz", "9.0.0"),
+        pin("python-graphviz", "0.20.3", "graphviz >=2", "python"),
+        pin("msgpack-python", "1.1.0", "python >=3.12,<3.13.0a0"),
+        pin("pytables", "3.10.1", "python"),
+    ]
+    assert provided_distributions(pins) == {"graphviz": "0.20.3", "msgpack": "1.1.0", "tables": "3.10.1"}
+
+
 def test_virtual_packages_follow_the_base() -> None:
     assert virtual_packages("2.41", LINUX_ARM64, {"CONDA_OVERRIDE_CUDA": "12.4"}) == {
         "__archspec": "1=aarch64",
