@@ -1,6 +1,6 @@
 """A ``Packages`` index that answers by name in milliseconds.
 
-The verified file (trixie: 9 MB of xz, 56 MB of text, 69,000 packages) is read once, streaming, and kept
+The verified file (trixie: 13 MB of gzip, 56 MB of text, 69,000 packages) is read once, streaming, and kept
 as small zstd frames with the names that each holds. What is kept is named by the SHA-256 of the file it was
 made from; a damaged copy counts as none and is made again.
 """
@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -24,6 +26,8 @@ AREA = "metadata/debian"
 
 _MAGIC = b"ebindex1"
 _HEAD = struct.Struct("<8sQ32s")
+_PACKAGE = re.compile(rb"\n\nPackage: ([^\s]+)")
+_PROVIDES = re.compile(rb"\nProvides: ([^\n]+)")
 _FRAME = 1 << 16
 """Bytes of text to a frame, at the least; a paragraph is never split."""
 _READ = 1 << 18
@@ -103,19 +107,19 @@ def make_index(store: Store, source: Path, name: str, sha256: str, archive: str)
     """The index of the verified file ``source`` (``.xz``, ``.gz`` or plain, as ``name`` says), now kept.
 
     Raises ``ResolveError`` for a file that can't be read as one."""
-    frames: list[bytes] = []
+    frames: list[Future[bytes]] = []
     names: list[str] = []
     provides: dict[str, set[str]] = {}
     try:
-        with _opened(source, name) as stream:
+        with _opened(source, name) as stream, ThreadPoolExecutor(1) as pool:
             for block in _blocks(stream):
+                frames.append(pool.submit(_compress, block))
                 names.append(_names(block, provides))
-                frames.append(_compress(block))
     except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError, ValueError) as error:
         raise ResolveError(f"the package index {name} can't be read: {error}") from error
     header = json.dumps(
         {
-            "frames": [len(frame) for frame in frames],
+            "frames": [len(frame.result()) for frame in frames],
             "names": names,
             "provides": {each: " ".join(sorted(by)) for each, by in sorted(provides.items())},
         }
@@ -127,7 +131,7 @@ def make_index(store: Store, source: Path, name: str, sha256: str, archive: str)
             with part.open("wb") as file:
                 file.write(_HEAD.pack(_MAGIC, len(header), hashlib.sha256(header).digest()))
                 file.write(header)
-                file.writelines(frames)
+                file.writelines(frame.result() for frame in frames)
             commit_file(part, path)
     except (OSError, BuildError) as error:
         raise ResolveError(
@@ -164,22 +168,20 @@ def _blocks(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _names(block: bytes, provides: dict[str, set[str]]) -> str:
-    names = []
-    for paragraph in block.split(b"\n\n"):
-        if not paragraph.strip():
-            continue
-        if not paragraph.startswith(b"Package: "):
-            raise ValueError("a paragraph that doesn't begin with its package's name")
-        name = paragraph[9 : paragraph.find(b"\n") if b"\n" in paragraph else None].decode().strip()
-        names.append(name)
-        start = paragraph.find(b"\nProvides: ")
-        if start >= 0:
-            end = paragraph.find(b"\n", start + 1)
-            for each in paragraph[start + 11 : end if end > 0 else None].decode().split(","):
-                virtual = each.partition("(")[0].partition(":")[0].strip()
-                if virtual:
-                    provides.setdefault(virtual, set()).add(name)
-    return " ".join(names)
+    """The names of the block's packages; what they provide is added to ``provides``. Works on the whole
+    block at a time, because there are 69,000 paragraphs."""
+    text = b"\n\n" + block.strip(b"\n")
+    names = _PACKAGE.findall(text)
+    if len(names) != text.count(b"\n\n"):
+        raise ValueError("a paragraph that doesn't begin with its package's name")
+    for found in _PROVIDES.finditer(text):
+        _, _, rest = text[: found.start()].rpartition(b"\n\nPackage: ")
+        name = rest.partition(b"\n")[0].decode().strip()
+        for each in found[1].decode().split(","):
+            virtual = each.partition("(")[0].partition(":")[0].strip()
+            if virtual:
+                provides.setdefault(virtual, set()).add(name)
+    return b" ".join(names).decode()
 
 
 def _compress(block: bytes) -> bytes:
