@@ -70,8 +70,13 @@ class _Watch(threading.Thread):
         self.peak = 0
 
     def run(self) -> None:
+        before = 0
         while not self._over.wait(INTERVAL):
-            self.peak = max(self.peak, tree_memory(self._pid))
+            # The lower of two looks in a row: between vfork and exec a child is seen with all of its
+            # parent's memory, which is the very same memory.
+            now = tree_memory(self._pid)
+            self.peak = max(self.peak, min(before, now))
+            before = now
 
     def finish(self) -> None:
         self._over.set()
@@ -81,8 +86,7 @@ class _Watch(threading.Thread):
 def tree_memory(pid: int) -> int:
     """Bytes that a process and its descendants hold in memory; a page that several share counts once.
 
-    That is the kernel's proportional set size: the sum of resident sizes would count all of a process twice
-    in the moment between fork and exec. 0 without ``/proc``.
+    That is the kernel's proportional set size. 0 without ``/proc``.
     """
     total, waiting = 0, [pid]
     while waiting:
