@@ -175,8 +175,8 @@ def _names(block: bytes, provides: dict[str, set[str]]) -> str:
     if len(names) != text.count(b"\n\n"):
         raise ValueError("a paragraph that doesn't begin with its package's name")
     for found in _PROVIDES.finditer(text):
-        _, _, rest = text[: found.start()].rpartition(b"\n\nPackage: ")
-        name = rest.partition(b"\n")[0].decode().strip()
+        start = text.rfind(b"\n\n", 0, found.start()) + len(b"\n\nPackage: ")
+        name = text[start : text.find(b"\n", start)].decode().strip()
         for each in found[1].decode().split(","):
             virtual = each.partition("(")[0].partition(":")[0].strip()
             if virtual:
