@@ -7,8 +7,11 @@ reader meets the format number first.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import secrets
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -82,25 +85,45 @@ def dump_lock(lock: Lock) -> dict[str, bytes]:
 def write_lock(directory: Path, lock: Lock) -> bool:
     """Writes the files of ``lock``; False where they already say so.
 
-    ``envbuild.lock`` comes last, so that a write that was cut short is seen as what it is."""
+    All of them are written beside the old ones before the first takes its place, ``envbuild.lock`` last: a
+    full disk or an interruption leaves the old lock as it was."""
     files = dump_lock(lock)
-    changed = False
+    parts: dict[Path, Path] = {}
+    made = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name in sorted(files, key=lambda name: (name == LOCK_FILE, name)):
             path = directory / name
             if path.is_file() and path.read_bytes() == files[name]:
                 continue
-            part = path.with_name(f".{name}.part")
-            part.write_bytes(files[name])
+            # A name of its own: two commands may write the same lock at once.
+            part = path.with_name(f".{name}.{secrets.token_hex(4)}.part")
+            parts[part] = path
+            with part.open("xb") as file:
+                file.write(files[name])
+                file.flush()
+                os.fsync(file.fileno())
+        changed = bool(parts)
+        for part, path in parts.items():
             part.replace(path)
-            changed = True
         for stale in [*directory.glob("requirements.*.txt"), directory / CONDA_FILE]:
             if stale.name not in files and stale.is_file():
                 stale.unlink()
                 changed = True
-    except OSError as error:
-        raise LockError(f"can't write the lock: {error.filename or directory}: {error.strerror}") from error
+    except BaseException as error:
+        for part in parts:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+        if made:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+        if isinstance(error, OSError):
+            raise LockError(
+                f"can't write the lock in {directory}: {error.strerror}",
+                hint="check the directory's permissions and the space on its disk, or name another with "
+                "--lock-dir",
+            ) from error
+        raise
     return changed
 
 
