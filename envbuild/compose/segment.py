@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -123,6 +124,7 @@ class MemberWriter:
         self._buffer = bytearray()
         self._flying: deque[tuple[Future[bytes], int]] = deque()
         self.members: list[tuple[int, int]] = []
+        self.checksums: list[int] = []
         self.position = 0
         """Bytes of the uncompressed stream so far."""
 
@@ -139,7 +141,7 @@ class MemberWriter:
             self._submit(bytes(self._buffer))
             self._buffer.clear()
 
-    def append(self, part: Path, members: Iterable[tuple[int, int]]) -> None:
+    def append(self, part: Path, members: Iterable[tuple[int, int]], checksums: Iterable[int]) -> None:
         """Copies ready members from a file."""
         self.end_member()
         self._drain(0)
@@ -148,6 +150,7 @@ class MemberWriter:
         for member in members:
             self.members.append(member)
             self.position += member[1]
+        self.checksums.extend(checksums)
 
     def finish(self) -> None:
         self.end_member()
@@ -164,6 +167,7 @@ class MemberWriter:
             member = future.result()
             self._file.write(member)
             self.members.append((len(member), size))
+            self.checksums.append(zlib.crc32(member))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +176,7 @@ class _Chunk:
 
     part: Path
     members: tuple[tuple[int, int], ...]
+    checksums: tuple[int, ...]
     paths: tuple[tuple[str, int], ...]
 
 
@@ -249,7 +254,7 @@ class SegmentMaker:
                 self.crew.check()
                 writer.finish()
                 start = writer.position
-                writer.append(chunk.part, chunk.members)
+                writer.append(chunk.part, chunk.members, chunk.checksums)
                 chunk.part.unlink()
                 paths.extend((path, start + offset) for path, offset in chunk.paths)
             writer.finish()
@@ -260,6 +265,7 @@ class SegmentMaker:
         return Segment(
             key=key,
             members=tuple(writer.members),
+            checksums=tuple(writer.checksums),
             paths=tuple(paths),
             links=tuple(links),
             directories=tuple(directories),
@@ -283,6 +289,7 @@ class SegmentMaker:
         offset = 0
         paths: list[tuple[str, int]] = []
         members: list[tuple[int, int]] = []
+        checksums: list[int] = []
         buffer = bytearray()
 
         def flush(file: BinaryIO, limit: int) -> None:
@@ -292,6 +299,7 @@ class SegmentMaker:
                 member = self.codec.compress(block)
                 file.write(member)
                 members.append((len(member), len(block)))
+                checksums.append(zlib.crc32(member))
 
         with part.open("wb") as file:
             for path, code in self.compiler.compile(self._read(sources)):
@@ -303,7 +311,7 @@ class SegmentMaker:
                     offset += len(data)
                 flush(file, BLOCK)
             flush(file, 1)
-        return _Chunk(part=part, members=tuple(members), paths=tuple(paths))
+        return _Chunk(part=part, members=tuple(members), checksums=tuple(checksums), paths=tuple(paths))
 
     def _read(self, sources: list[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
         for path, content in sorted(sources, key=lambda source: source[0]):

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from envbuild.digest import digest_file
 from envbuild.errors import PublishError
 from envbuild.progress import Progress
 from envbuild.publish.base import Publication
@@ -23,6 +24,7 @@ from envbuild.publish.contents import (
     descriptors,
     index_json,
 )
+from envbuild.publish.tarstream import damaged_blob
 from envbuild.store.content import Store
 
 _LIMIT = 16 << 20
@@ -54,7 +56,7 @@ class LayoutPublisher:
             with self._progress.task("publish", f"oci:{self._directory}", total=total) as task:
                 for digest in wanted:
                     source = self._store.blob(digest)
-                    _place(source, self._directory / blob_path(digest))
+                    _place(source, self._directory / blob_path(digest), digest)
                     task.advance(source.stat().st_size)
             with _locked(self._directory):
                 _replace(self._directory / "oci-layout", LAYOUT_FILE)
@@ -108,8 +110,9 @@ def _key(entry: Mapping[str, object]) -> tuple[str, object]:
     return "digest", str(entry.get("digest"))
 
 
-def _place(source: Path, target: Path) -> None:
-    """Makes ``target`` have the bytes of ``source``: a reflink where the disk can, else a copy.
+def _place(source: Path, target: Path, digest: str) -> None:
+    """Makes ``target`` have the bytes of ``source``, which are ``digest``: a reflink where the disk can, else
+    a copy.
 
     No hard link: whoever edits a blob of the layout in place would damage the store.
     """
@@ -122,6 +125,8 @@ def _place(source: Path, target: Path) -> None:
         with os.fdopen(handle, "wb") as writer, source.open("rb") as reader:
             _copy(reader.fileno(), writer.fileno())
             os.fchmod(writer.fileno(), 0o644)
+        if digest_file(part) != digest:
+            raise damaged_blob(source)
         part.replace(target)
     except BaseException:
         part.unlink(missing_ok=True)

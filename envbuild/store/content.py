@@ -63,7 +63,7 @@ class Store:
         """Stores a small blob (a manifest, a config) and returns its digest."""
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         path = self.blob(digest)
-        if not path.is_file():
+        if not _holds(path, data):
             with self.scratch() as directory:
                 part = directory / "part"
                 try:
@@ -86,6 +86,14 @@ class Store:
             path.unlink(missing_ok=True)
             return None
         return path
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether the file is there and has these bytes: a bad disk may have changed it since."""
+    try:
+        return path.read_bytes() == data
+    except OSError:
+        return False
 
 
 def commit_file(part: Path, path: Path) -> None:

@@ -91,6 +91,11 @@ def _sweep(parent: Path) -> None:
                 lock.unlink(missing_ok=True)
             finally:
                 os.close(descriptor)
+    # Something that was still under way when its build failed may have made its directory again. Whoever
+    # lives has a lock beside it, made before the directory and removed after it.
+    for path in list(parent.glob("build-*")):
+        if path.suffix != ".lock" and not _lock_file(path).exists():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _lock_file(path: Path) -> Path:
@@ -108,7 +113,7 @@ class Lease:
         self._named: set[str] = set()
 
     def __enter__(self) -> Lease:
-        with locked(_gate(self._store), shared=True):
+        with locked(_gate(self._store), shared=True), self._written():
             path = self._store.directory("leases") / f"{os.getpid()}-{secrets.token_hex(8)}"
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
@@ -124,12 +129,22 @@ class Lease:
             self._path.unlink(missing_ok=True)
             os.close(self._descriptor)
 
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BuildError(
+                f"can't write to {self._store.root}: {error.strerror}",
+                hint="free some space, or set ENVBUILD_CACHE_DIR to a directory of yours",
+            ) from error
+
     def use(self, *names: str) -> None:
         """Names files of the store before they are looked for."""
         new = [name for name in dict.fromkeys(names) if name not in self._named]
         if not new:
             return
-        with locked(_gate(self._store), shared=True):
+        with locked(_gate(self._store), shared=True), self._written():
             os.write(self._descriptor, "".join(f"{name}\n" for name in new).encode())
         self._named.update(new)
 

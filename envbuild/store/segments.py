@@ -1,9 +1,10 @@
 """Cached tar segments: what one artifact puts into a layer, compressed and ready to be concatenated.
 
 A segment is two files: the compressed members and a record that says what is inside. The record is
-written last. Neither is synced to disk, unlike blobs: a record carries a checksum of itself, members carry
-theirs, and sizes are compared, so a segment that a crash or a bad disk damaged is found when it is read
-and made anew. Writers of one key write the same bytes, so they never disturb each other.
+written last. Neither is synced to disk, unlike blobs: a record carries a checksum of itself and of each
+compressed member, so a segment that a crash or a bad disk damaged is found when it is read and made anew.
+(Those inside of gzip members cover neither their headers nor the bits that fill up the last byte.) Writers
+of one key write the same bytes, so they never disturb each other.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +23,7 @@ from envbuild.digest import digest_bytes
 from envbuild.errors import BuildError
 from envbuild.store.content import Store
 
-SEGMENT_FORMAT = 1
+SEGMENT_FORMAT = 2
 """Of the record's JSON; another one is not read, and the segment made anew."""
 
 DirectoryRow = tuple[str, int, int, int]
@@ -32,6 +34,7 @@ DirectoryRow = tuple[str, int, int, int]
 class Segment:
     """What a segment holds. ``key`` is bare hex; ``members`` are (compressed, uncompressed) sizes in bytes.
 
+    ``checksums`` are the CRC-32 of each compressed member; without them, members aren't checked when read.
     ``paths`` are the files and symlinks in the order written, each with the offset of its header in the
     uncompressed segment; ``links`` are the symlinks among them with their targets.
     """
@@ -41,6 +44,7 @@ class Segment:
     paths: tuple[tuple[str, int], ...]
     links: tuple[tuple[str, str], ...] = ()
     directories: tuple[DirectoryRow, ...] = ()
+    checksums: tuple[int, ...] = ()
 
     @cached_property
     def size(self) -> int:
@@ -122,12 +126,15 @@ class SegmentCache:
         self.data(key).unlink(missing_ok=True)
 
     def members(self, segment: Segment) -> Iterator[tuple[bytes, int]]:
-        """Each compressed member with the size of its block. Raises ``DamagedSegment`` where bytes miss."""
+        """Each compressed member with the size of its block. Raises ``DamagedSegment`` for other bytes than
+        were written."""
         try:
             with self.data(segment.key).open("rb", buffering=0) as file:
-                for size, block in segment.members:
+                for number, (size, block) in enumerate(segment.members):
                     member = file.read(size)
                     if len(member) != size:
+                        raise DamagedSegment(segment.key)
+                    if segment.checksums and zlib.crc32(member) != segment.checksums[number]:
                         raise DamagedSegment(segment.key)
                     yield member, block
         except OSError as error:
@@ -139,6 +146,7 @@ def _dump(segment: Segment) -> dict[str, object]:
         "format": SEGMENT_FORMAT,
         "key": segment.key,
         "members": segment.members,
+        "checksums": segment.checksums,
         "paths": segment.paths,
         "links": segment.links,
         "directories": segment.directories,
@@ -148,9 +156,12 @@ def _dump(segment: Segment) -> dict[str, object]:
 def _load(value: dict[str, Any]) -> Segment | None:
     if value["format"] != SEGMENT_FORMAT:
         return None
+    if len(value["checksums"]) not in (0, len(value["members"])):
+        return None
     return Segment(
         key=str(value["key"]),
         members=tuple((_int(size), _int(block)) for size, block in value["members"]),
+        checksums=tuple(_int(checksum) for checksum in value["checksums"]),
         paths=tuple((str(path), _int(offset)) for path, offset in value["paths"]),
         links=tuple((str(path), str(target)) for path, target in value["links"]),
         directories=tuple(

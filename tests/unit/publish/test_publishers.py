@@ -225,3 +225,20 @@ def test_umoci_unpacks_a_layout_to_the_planned_files(store: Store, tmp_path: Pat
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "bundle/rootfs/opt/hello").read_bytes() == b"hello\n"
+
+
+@pytest.mark.parametrize(
+    "output", ["oci:{}/image", "oci-archive:{}/image.tar", "docker-archive:{}/image.tar"]
+)
+def test_a_damaged_blob_is_removed_and_never_published(store: Store, tmp_path: Path, output: str) -> None:
+    publication = _publication(store)
+    blob = store.blob(publication.images[0].layers[0].digest)
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 1
+    blob.write_bytes(data)
+    with pytest.raises(PublishError, match=f"the cached blob {blob} was damaged and is removed") as caught:
+        _publish(store, output.format(tmp_path / "out"), publication)
+    assert caught.value.hint == "run the build again: it makes it anew"
+    assert not blob.exists()
+    assert not (tmp_path / "out" / "image.tar").exists()
+    assert not (tmp_path / "out" / "image" / "index.json").exists()

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from envbuild.plan.model import PlannedLayer
 from envbuild.platforms import LINUX_AMD64
 from envbuild.publish.base import Image, LayerRecord
 from envbuild.store.content import Store
 from envbuild.store.images import ImageIndex
-from tests.fakes.source import artifact, plan
 
 KEY = "0" * 64
 

@@ -94,3 +94,15 @@ def test_a_store_that_cannot_be_written_is_an_error_with_a_remedy(tmp_path: Path
         pass
     assert caught.value.hint is not None
     assert "ENVBUILD_CACHE_DIR" in caught.value.hint
+
+
+def test_a_scratch_directory_that_came_back_is_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.scratch() as living:
+        with store.scratch() as dead:
+            pass
+        (dead / "late").mkdir(parents=True)
+        with store.scratch() as next_one:
+            assert not dead.exists()
+            assert living.is_dir()
+            assert next_one.is_dir()

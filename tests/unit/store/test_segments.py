@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,16 @@ def test_a_record_that_was_changed_is_not_believed(cache: SegmentCache) -> None:
     record = cache.record(SEGMENT.key)
     record.write_bytes(record.read_bytes().replace(b'"tmp"', b'"etc"'))
     assert cache.get(SEGMENT.key) is None
+
+
+def test_a_member_with_other_bytes_is_damaged(cache: SegmentCache, tmp_path: Path) -> None:
+    """A flipped bit can lie where no checksum of gzip's looks: in a header, or in the bits that fill up."""
+    checked = replace(SEGMENT, checksums=(zlib.crc32(b"abc"), zlib.crc32(b"defg")))
+    part = tmp_path / "part"
+    part.write_bytes(b"abcdefg")
+    cache.put(checked, part)
+    assert cache.get(SEGMENT.key) == checked
+    assert len(list(cache.members(checked))) == 2
+    cache.data(SEGMENT.key).write_bytes(b"abcdefG")
+    with pytest.raises(DamagedSegment):
+        list(cache.members(checked))
