@@ -74,11 +74,19 @@ def main(argv: Sequence[str] | None = None, *, call: Call | None = None) -> int:
     Without a ``call`` it is this process's own, and signals end the process."""
     if call is not None:
         return _status(argv, call)
+    _speak_utf8()
     with interruptible() as interruption:
         status = _status(argv, Call.here())
         if interruption.status is not None:
             leave(interruption.status)
     return status
+
+
+def _speak_utf8() -> None:
+    """Starts this process again in UTF-8 mode where the locale has another encoding for file names: names
+    in packages are UTF-8, and an image must not depend on a locale."""
+    if sys.getfilesystemencoding().lower() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _status(argv: Sequence[str] | None, call: Call) -> int:

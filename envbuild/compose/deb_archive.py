@@ -193,7 +193,7 @@ def _tar(deb: Path, stem: str) -> Iterator[tarfile.TarFile]:
             raw = cast(BinaryIO, io.BufferedReader(_Slice(file, offset, size), CHUNK))
             with (
                 _decompressed(raw, name.removeprefix(stem)) as stream,
-                tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as tar,
+                tarfile.open(fileobj=stream, mode="r|", errorlevel=2, encoding="utf-8") as tar,
             ):
                 yield tar
     except (tarfile.TarError, lzma.LZMAError, zlib.error, zstandard.ZstdError, EOFError) as error:

@@ -118,9 +118,17 @@ class NativeEngine:
             lease.use(f"images/{key}")
             if self.reuse and (image := self._index.get(key)):
                 return image
-            with self.store.scratch() as scratch, ExitStack() as stack:
-                build = Composition(self, plan, packing, lease, scratch, stack)
-                image = build.run()
+            try:
+                with self.store.scratch() as scratch, ExitStack() as stack:
+                    build = Composition(self, plan, packing, lease, scratch, stack)
+                    image = build.run()
+            except OSError as error:
+                where = f": {error.filename}" if error.filename else ""
+                raise BuildError(
+                    f"can't build in {self.store.root}: {error.strerror or error}{where}",
+                    hint="check the directory's permissions and the space on its disk, or set "
+                    "ENVBUILD_CACHE_DIR to another",
+                ) from error
             self._index.put(key, image, build.uses())
             return image
 

@@ -20,7 +20,7 @@ def open_layer(blob: Path, media_type: str) -> Iterator[tarfile.TarFile]:
     """A layer's tar, to be read once from front to end. Raises ``FetchError`` for an unknown media type."""
     with (
         uncompressed(blob, media_type) as stream,
-        tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK) as archive,
+        tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK, encoding="utf-8") as archive,
     ):
         yield archive
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import types
 import typing
 from datetime import date
@@ -33,7 +34,9 @@ _TYPES = {
 def remembered_spec(path: Path, directory: Path) -> Spec:
     """What ``load_spec(path)`` returns or raises; ``directory`` is where specs are remembered."""
     file = spec_file(path)
-    name = canonical_digest("spec-memory", 1, [_code(), str(file.path), file.shown]).removeprefix("sha256:")
+    # A path may hold bytes that are no UTF-8.
+    names = [os.fsencode(each).hex() for each in (file.path, file.shown)]
+    name = canonical_digest("spec-memory", 1, [_code(), *names]).removeprefix("sha256:")
     place = directory / f"{name}.json"
     spec = _recall(place)
     if spec is not None:

@@ -86,7 +86,7 @@ class UvResolver:
             answer = self._run(job, [*fresh, "--format", "pylock.toml", "-o", "pylock.toml"], offline)
             if answer.status != 0:
                 raise job.failure(answer, offline)
-            resolved = load_pylock((job.directory / "pylock.toml").read_text())
+            resolved = load_pylock((job.directory / "pylock.toml").read_text(encoding="utf-8"))
             via = self._via(job, resolved, offline)
         pins = job.pins(resolved, {pin.name: pin for pin in kept}, via)
         return tuple(sorted(pins, key=lambda pin: pin.name))
