@@ -135,7 +135,7 @@ def _compile(
         except OSError as error:
             raise BuildError(
                 f"can't start {argv[0]} to compile byte code: {error.strerror}",
-                hint="install util-linux, or build with --no-bytecode",
+                hint="install util-linux, or lock with --no-bytecode",
             ) from error
 
         def complaint() -> str:
@@ -223,7 +223,7 @@ class _Channel:
     def garbage(self, what: str) -> BuildError:
         return BuildError(
             f"the image's interpreter answered something that isn't byte code for {what}{self._said()}",
-            hint="is its standard library intact? else build with --no-bytecode",
+            hint="is its standard library intact? else lock with --no-bytecode",
         )
 
     def _deadline(self, size: int) -> float:
@@ -257,7 +257,7 @@ class _Channel:
         if left <= 0 or not poll.poll(left * 1000):
             raise BuildError(
                 f"the image's interpreter did not answer in time for {what}{self._said()}",
-                hint="try again on a machine that is less busy, or build with --no-bytecode",
+                hint="try again on a machine that is less busy, or lock with --no-bytecode",
             )
 
     def _crash(self, what: str) -> BuildError:
@@ -271,10 +271,10 @@ class _Channel:
             hint = (
                 "user namespaces seem to be forbidden on this machine (sysctl "
                 "kernel.unprivileged_userns_clone, "
-                "kernel.apparmor_restrict_unprivileged_userns); allow them, or build with --no-bytecode"
+                "kernel.apparmor_restrict_unprivileged_userns); allow them, or lock with --no-bytecode"
             )
         else:
-            hint = "build with --no-bytecode if the image's python can't run on this machine"
+            hint = "lock with --no-bytecode if the image's python can't run on this machine"
         return BuildError(f"the image's interpreter {how} at {what}{said}", hint=hint)
 
     def _said(self) -> str:

@@ -119,7 +119,7 @@ def test_no_unshare_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     compiler = RootfsCompiler(tmp_path, "/bin/python", VERSION, unshare="/nonexistent/unshare")
     with pytest.raises(BuildError, match="can't start /nonexistent/unshare") as caught:
         list(compiler.compile(SOURCES))
-    assert caught.value.hint == "install util-linux, or build with --no-bytecode"
+    assert caught.value.hint == "install util-linux, or lock with --no-bytecode"
 
 
 def test_identity_is_known_without_an_interpreter(tmp_path: Path) -> None:
