@@ -109,6 +109,7 @@ def command(
 
         show(call, path, request, as_json=as_json)
         return 0
+    _few_arenas()
     with call.pipeline(path) as pipeline:
         result = pipeline.build(pipeline.load(path), request)
     for line in build_lines(result):
@@ -117,6 +118,17 @@ def command(
         _write(call.cwd / metadata_file, json_text(build_json(result)) + "\n")
     call.out(json_text(build_json(result)) if as_json else result.reference)
     return 0
+
+
+def _few_arenas() -> None:
+    """Lets all threads of this process share two of glibc's memory arenas.
+
+    With one a thread each keeps what it once needed; for a large image that is a fifth of the peak."""
+    import ctypes
+
+    arena_max = -8  # M_ARENA_MAX of malloc.h
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(arena_max, 2)
 
 
 def build_request(

@@ -88,8 +88,8 @@ class Call:
         after it."""
         settings = self.settings(spec)
         display = self._display()
-        with display:
-            yield self.make_pipeline(settings, display)
+        with display, self.make_pipeline(settings, display) as pipeline:
+            yield pipeline
         if self.verbose and not self.quiet:
             from envbuild.cli.report import stage_lines
 

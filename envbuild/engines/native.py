@@ -15,7 +15,7 @@ from envbuild.compose.interpreter import UnpackBase
 from envbuild.engines.composition import Composition
 from envbuild.errors import BuildError
 from envbuild.lock.model import ImageBase, PipPin, PythonPin
-from envbuild.plan.model import Artifact, ArtifactKind, Plan
+from envbuild.plan.model import ArtifactKind, Plan
 from envbuild.platforms import Platform, runs_linux
 from envbuild.progress import Progress, Silent
 from envbuild.publish.base import Image, LayerRecord
@@ -66,8 +66,6 @@ class NativeEngine:
     compiler_factory: CompilerFactory | None = None
     base_loader: Callable[[ImageBase, Platform], BaseContents] | None = None
     unpack_base: UnpackBase | None = None
-    post_link: Callable[[Artifact], bool] | None = None
-    """Whether a conda package runs a script when it is linked, as far as is known without fetching it."""
     progress: Progress = field(default_factory=Silent)
     workers: int | None = None
     reuse: bool = True
@@ -81,10 +79,6 @@ class NativeEngine:
         for artifact in plan.artifacts:
             if isinstance(artifact.pin, PipPin) and not artifact.pin.is_wheel:
                 reasons.add(f"{artifact.pin.file} is no wheel: installing it runs its own code")
-            if artifact.kind is ArtifactKind.CONDA and self.post_link and self.post_link(artifact):
-                reasons.add(
-                    f"{artifact.name} {artifact.version} has a post-link script: linking it runs code"
-                )
             if artifact.kind is not ArtifactKind.GENERATED and artifact.kind not in self.sources:
                 reasons.add(
                     f"{artifact.name} {artifact.version}: no source of {artifact.kind.value} packages"

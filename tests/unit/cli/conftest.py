@@ -95,6 +95,7 @@ class Answers:
     work: Callable[[Progress], None] = lambda progress: None
     package: str = "numpy"
     asked: list[tuple[str, object]] = field(default_factory=list)
+    closed: int = 0
     settings: list[Settings] = field(default_factory=list)
 
     def of(self, kind: str) -> object:
@@ -109,6 +110,9 @@ class FakePipeline(Pipeline):
         self.progress = progress
         self.answers = answers
         answers.settings.append(settings)
+
+    def close(self) -> None:
+        self.answers.closed += 1
 
     def _asked(self, kind: str, request: object) -> None:
         self.answers.asked.append((kind, request))
