@@ -298,6 +298,9 @@ class _Making:
                     found = ask(offline=True)
             if found is None:
                 found = ask(offline=self.offline)
+            for pin in found:
+                if not pin.is_wheel:
+                    self.progress.note(f"{pin.file} is no wheel: it can be locked, but not composed natively")
             # No lock holds a path of this machine.
             return tuple(
                 replace(pin, url=relative_address(pin.url, self.spec.directory)) if pin.url else pin

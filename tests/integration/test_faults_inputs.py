@@ -133,6 +133,8 @@ def test_a_source_distribution_is_refused_before_anything_is_fetched(world: Worl
     world.index.add_file("tarball", "tarball-1.0.tar.gz", sdist("tarball"))
     machine = world.machine
     locked(machine, demo("tarball"))
+    note = "tarball-1.0.tar.gz is no wheel: it can be locked, but not composed natively"
+    assert note in machine.run("lock", "--upgrade").stderr
     machine.run("build").failed(
         6, "tarball-1.0.tar.gz is no wheel: installing it runs its own code", "docker engine"
     )
