@@ -227,13 +227,14 @@ class Composition:
                             work.segment = future.result()
                             self.fresh.add(work.segment.key)
                             task.advance(1)
-            except BaseException:
+            except BaseException as error:
                 crew.stop()
                 for pending in made:
                     pending.cancel()
+                # After an error nothing may go on that writes to the store. An interrupted build ends now.
+                fetch.close(wait=isinstance(error, Exception))
                 raise
-            finally:
-                fetch.close()
+            fetch.close(wait=True)
 
     def _foresee(self, missing: Sequence[Artifact]) -> None:
         """Lets the sources refuse what can't be composed before anything is fetched."""

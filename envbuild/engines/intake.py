@@ -54,10 +54,10 @@ class Intake:
         self._pools.append(pool)
         return pool.submit(run)
 
-    def close(self) -> None:
-        # A download under way isn't waited for: an interrupted build ends now, and its file is scrap.
+    def close(self, *, wait: bool) -> None:
+        """Starts nothing more; ``wait`` for what is under way."""
         for pool in self._pools:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=wait, cancel_futures=True)
 
 
 class AwaitedCompiler:

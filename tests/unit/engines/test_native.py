@@ -426,8 +426,7 @@ def test_a_blob_that_is_gone_or_short_is_made_anew(bench: Bench) -> None:
 def test_an_error_of_a_source_stops_the_build_and_leaves_nothing_behind(bench: Bench) -> None:
     bench.source = FakeSource({**CONTENTS, "attrs": BuildError("attrs 1.0: the hash does not match")})
     with pytest.raises(BuildError, match="the hash does not match"):
-        # Without byte code: the thread that makes an interpreter ready isn't waited for.
-        bench.engine().build(replace(whole(), bytecode=False))
+        bench.engine().build(whole())
     assert bench.leftovers() == []
     assert bench.source.closed >= 1
     bench.source = FakeSource(CONTENTS)
