@@ -28,6 +28,7 @@ from envbuild.lock.model import (
     Base,
     CondaPin,
     DebianBase,
+    ImageBase,
     Lock,
     PipPin,
     PlatformLock,
@@ -207,7 +208,7 @@ class _Making:
         resolver = next((each for each in made if each.accepts(spec)), None)
         if resolver is None:
             raise ResolveError(f"{self.spec.source}: no resolver knows this kind of base")
-        return resolver.resolve(
+        found = resolver.resolve(
             spec,
             platform,
             with_python=with_python,
@@ -216,6 +217,12 @@ class _Making:
             as_of=self.as_of,
             offline=self.offline,
         )
+        if isinstance(found.base, ImageBase) and found.base.glibc is None:
+            raise ResolveError(
+                f"base image {found.base.reference}: it has no glibc, which wheels and conda packages need",
+                hint="choose an image of a distribution that has it, such as Debian's or Ubuntu's",
+            )
+        return found
 
     def _conda_spec(self, choice: PythonChoice, bases: Mapping[Platform, ResolvedBase]) -> CondaSpec | None:
         """What conda is asked for; python joins where the base's own isn't the one that was asked for."""

@@ -1,0 +1,132 @@
+"""Putting a lock together: what resolvers are asked, and what is done with their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from envbuild.errors import ResolveError
+from envbuild.lock.base import KEEP, BaseResolver, CondaResolver, PipResolver, ResolvedBase, Upgrade
+from envbuild.lock.make import Resolvers, make_lock
+from envbuild.lock.model import Base, DebianBase, ImageBase, Lock, PythonPin
+from envbuild.lock.request import LockRequest, answers
+from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
+from envbuild.progress import Silent
+from envbuild.spec.definition import definition_digest
+from envbuild.spec.model import BaseSpec, EnvironmentType, ImageBaseSpec, Runtime, Spec
+from tests.unit.lock.sample import BASE, PYTHON
+
+SPEC = Spec(name="x", source=Path("/p/envbuild.yaml"))
+IMAGE = ImageBase(reference="docker.io/library/x:1", digest="sha256:" + "1" * 64, glibc="2.36")
+
+
+@dataclass
+class FakeBases:
+    """Answers with one base, and remembers what it was asked."""
+
+    base: Base = BASE
+    python: PythonPin | None = PYTHON
+    name: str = "fake"
+    asked: list[tuple[BaseSpec, Platform, bool, Base | None]] = field(default_factory=list)
+
+    def accepts(self, spec: BaseSpec) -> bool:
+        return True
+
+    def resolve(
+        self,
+        spec: BaseSpec,
+        platform: Platform,
+        *,
+        with_python: bool,
+        preferred: Base | None = None,
+        upgrade: Upgrade = KEEP,
+        as_of: date | None = None,
+        offline: bool = False,
+    ) -> ResolvedBase:
+        self.asked.append((spec, platform, with_python, preferred))
+        return ResolvedBase(base=self.base, python=self.python if with_python else None)
+
+
+def never_conda() -> CondaResolver:
+    raise AssertionError("conda was asked")
+
+
+def never_pip() -> PipResolver:
+    raise AssertionError("pip was asked")
+
+
+def lock_of(
+    spec: Spec, bases: FakeBases, present: Lock | None = None, request: LockRequest | None = None
+) -> Lock:
+    make: Callable[[], BaseResolver] = lambda: bases  # noqa: E731
+    return make_lock(
+        spec,
+        request or LockRequest(),
+        present,
+        Resolvers(bases=(make,), conda=never_conda, pip=never_pip, has_debian=lambda: True),
+        progress=Silent(),
+    )
+
+
+def test_a_spec_of_nothing_is_a_base_with_python() -> None:
+    bases = FakeBases()
+    lock = lock_of(SPEC, bases)
+    (pins,) = lock.platforms
+    assert (pins.platform, pins.base, pins.python, lock.bytecode) == (LINUX_AMD64, BASE, PYTHON, True)
+    assert lock.definition == definition_digest(SPEC)
+    assert [(with_python, preferred) for _, _, with_python, preferred in bases.asked] == [(True, None)]
+
+
+def test_the_present_base_is_offered_to_be_kept() -> None:
+    present = lock_of(SPEC, FakeBases())
+    bases = FakeBases()
+    lock_of(SPEC, bases, present)
+    assert bases.asked[0][3] == BASE
+
+
+def test_a_lock_for_arm64_alone_pins_the_interpreter_that_compiles_its_byte_code() -> None:
+    spec = Spec(name="x", source=SPEC.source, platforms=(LINUX_ARM64,))
+    lock = lock_of(spec, FakeBases())
+    (tools,) = lock.toolchain
+    assert (tools.platform, tools.python) == (LINUX_AMD64, PYTHON)
+    assert isinstance(tools.base, DebianBase)
+    assert [pin.name for pin in tools.base.packages] == ["libc6"]
+    assert lock_of(spec, FakeBases(), request=LockRequest(bytecode=False)).toolchain == ()
+
+
+def test_a_base_without_glibc_is_refused() -> None:
+    spec = Spec(name="x", source=SPEC.source, base=ImageBaseSpec(reference="alpine"))
+    bases = FakeBases(base=ImageBase(reference="docker.io/library/alpine:3", digest=IMAGE.digest))
+    with pytest.raises(ResolveError, match=r"base image docker\.io/library/alpine:3: it has no glibc"):
+        lock_of(spec, bases)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (Spec(name="x", source=SPEC.source, type=EnvironmentType.USER_MANAGED), "is not resolved"),
+        (Spec(name="x", source=SPEC.source, runtime=Runtime.SPARK), "runtime spark can't be locked"),
+    ],
+)
+def test_what_this_version_does_not_lock_is_refused_by_name(spec: Spec, said: str) -> None:
+    with pytest.raises(ResolveError, match=said):
+        lock_of(spec, FakeBases())
+
+
+def test_a_lock_answers_its_spec_until_something_is_asked_of_it() -> None:
+    lock = lock_of(SPEC, FakeBases())
+    assert answers(lock, SPEC, LockRequest())
+    assert answers(lock, SPEC, LockRequest(bytecode=True))
+    for request in (
+        LockRequest(upgrade=True),
+        LockRequest(upgrade_packages=("libc6",)),
+        LockRequest(bytecode=False),
+        LockRequest(as_of=date(2026, 1, 1)),
+    ):
+        assert not answers(lock, SPEC, request)
+    assert not answers(lock, Spec(name="x", source=SPEC.source, user="0:0"), LockRequest())
+    assert answers(lock, Spec(name="renamed", source=SPEC.source), LockRequest())
