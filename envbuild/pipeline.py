@@ -300,6 +300,7 @@ class Pipeline:
     def run(self, spec: Spec, request: RunRequest) -> int:
         """The command's exit status (128 + n where signal n ended it). Builds the image where need be."""
         from envbuild.run.base import Command, Mount
+        from envbuild.store.leases import Lease
 
         runner = self._parts.runner(request.backend)
         platform = request.platform or Platform.host()
@@ -307,16 +308,19 @@ class Pipeline:
             request = replace(request, build=replace(request.build, platforms=(platform,)))
         here = request.workdir or Path()
         mounts = tuple(Mount.parse(each, relative_to=here) for each in request.mounts)
-        image = self.build(spec, request.build).images[0]
-        return runner.run(
-            Command(
-                image=image,
-                arguments=request.command,
-                env=request.env,
-                workdir=request.workdir,
-                mounts=mounts,
+        # What the command runs in must outlast it, whoever prunes.
+        with Lease(self._parts.store) as lease:
+            image = self.build(spec, request.build).images[0]
+            lease.use(*_blobs(image), f"rootfs/{image.digest.removeprefix('sha256:')}")
+            return runner.run(
+                Command(
+                    image=image,
+                    arguments=request.command,
+                    env=request.env,
+                    workdir=request.workdir,
+                    mounts=mounts,
+                )
             )
-        )
 
 
 def _blobs(image: Image) -> list[str]:
