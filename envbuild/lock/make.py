@@ -240,21 +240,21 @@ class _Making:
         if spec is None:
             return {}
         with self.progress.stage("resolve conda"):
-            return self._solve(spec, {platform: each.base for platform, each in bases.items()})
+            present = self.present.platforms if self.present else ()
+            return self._solve(spec, {platform: each.base for platform, each in bases.items()}, present)
 
-    def _solve(self, spec: CondaSpec, bases: Mapping[Platform, Base]) -> dict[Platform, tuple[CondaPin, ...]]:
+    def _solve(
+        self, spec: CondaSpec, bases: Mapping[Platform, Base], present: Sequence[PlatformLock]
+    ) -> dict[Platform, tuple[CondaPin, ...]]:
         resolver = self.resolvers.conda()
         self.engines[resolver.name] = resolver.version()
-        preferred = {
-            platform: before.conda for platform in bases if (before := self._present(platform)) is not None
-        }
         return resolver.resolve(
             spec,
             [
                 CondaTarget(platform=platform, virtual_packages=virtual_packages(glibc_of(base), platform))
                 for platform, base in bases.items()
             ],
-            preferred=preferred,
+            preferred={each.platform: each.conda for each in present if each.platform in bases},
             upgrade=self.upgrade,
             as_of=self.as_of,
             offline=self.offline,
@@ -329,14 +329,17 @@ class _Making:
                 f"{self.spec.source}: the platforms' pythons differ: {', '.join(sorted(pythons))}"
             )
         version = pythons.pop()
-        before = next((each for each in self.present.toolchain), None) if self.present else None
+        present = self.present.toolchain if self.present else ()
         base = self._resolve_base(
-            choice.base, LINUX_AMD64, with_python=choice.from_base, preferred=before.base if before else None
+            choice.base,
+            LINUX_AMD64,
+            with_python=choice.from_base,
+            preferred=present[0].base if present else None,
         )
         packages: tuple[CondaPin, ...] = ()
         if conda is not None and any(each.conda for each in pins):
             exact = CondaSpec(channels=conda.channels, dependencies=(f"python=={version}",))
-            packages = self._solve(exact, {LINUX_AMD64: base.base})[LINUX_AMD64]
+            packages = self._solve(exact, {LINUX_AMD64: base.base}, present)[LINUX_AMD64]
         python = self._python(base, packages)
         if python is None or python.version != version:
             found = python.version if python else "none"

@@ -10,11 +10,11 @@ from envbuild.errors import ResolveError
 from envbuild.lock.debian.resolver import DEFAULT_SUITE
 from envbuild.lock.debian.selection import suite_python
 from envbuild.lock.model import Base, DebianBase, ImageBase
+from envbuild.spec.match import split_match
 from envbuild.spec.model import BaseSpec, CondaSpec, DebianBaseSpec, ImageBaseSpec, Spec
 
 DEFAULT_CHANNEL = "conda-forge"
 _VERSION = re.compile(r"\d+(\.\d+){0,2}")
-_CONDA_PYTHON = re.compile(r"(?:.*::)?python(?:$|[\s=<>!~\[])")
 DEBIAN_SUITES = ("trixie", "bookworm")
 
 
@@ -44,9 +44,16 @@ def choose_python(spec: Spec, *, has_debian: Callable[[], bool], present: Base |
         return PythonChoice(base=base, from_base=not from_conda, needed=needed)
     packages = base.packages if base else ()
     if not packages and not isinstance(present, DebianBase):
-        kept = isinstance(present, ImageBase) and present.reference == _slim_image(spec)
+        slim = _slim_image(spec)
+        kept = isinstance(present, ImageBase) and present.reference == slim
         if kept or not has_debian():
-            image = ImageBaseSpec(reference=_slim_image(spec))
+            if slim is None:
+                raise ResolveError(
+                    f"{spec.source}: without a Debian mirror, python must be one version, "
+                    f"not {spec.python!r}",
+                    hint="write python: '3.13', or set ENVBUILD_DEBIAN_MIRROR",
+                )
+            image = ImageBaseSpec(reference=slim)
             return PythonChoice(base=image, from_base=not from_conda, needed=needed)
     if not has_debian() and packages:
         raise ResolveError(
@@ -89,7 +96,7 @@ def with_conda_python(conda: CondaSpec | None, wanted: str | None) -> CondaSpec:
     """``conda`` with a python of the ``wanted`` version among its dependencies."""
     channels = conda.channels if conda else (DEFAULT_CHANNEL,)
     dependencies = conda.dependencies if conda else ()
-    if any(_CONDA_PYTHON.match(each) for each in dependencies) and wanted is None:
+    if wanted is None and any(split_match(each).name == "python" for each in dependencies):
         return CondaSpec(channels=channels, dependencies=dependencies)
     return CondaSpec(channels=channels, dependencies=(*dependencies, conda_python_spec(wanted)))
 
@@ -104,14 +111,12 @@ def conda_python_spec(wanted: str | None) -> str:
     return f"python {bare.replace(' ', '')}"
 
 
-def _slim_image(spec: Spec) -> str:
-    """The official image for ``spec``: Debian's where conda brings python, else python's."""
+def _slim_image(spec: Spec) -> str | None:
+    """The official image for ``spec``: Debian's where conda brings python, else python's; None where the
+    spec doesn't ask for one version."""
     if spec.conda is not None:
         return f"docker.io/library/debian:{DEFAULT_SUITE}-slim"
     wanted = (spec.python or suite_python(DEFAULT_SUITE)).strip().removesuffix(".*").lstrip("=")
     if not _VERSION.fullmatch(wanted):
-        raise ResolveError(
-            f"{spec.source}: without a Debian mirror, python must be one version, not {spec.python!r}",
-            hint="write python: '3.13', or set ENVBUILD_DEBIAN_MIRROR",
-        )
+        return None
     return f"docker.io/library/python:{wanted}-slim"

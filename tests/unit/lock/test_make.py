@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from envbuild.errors import ResolveError
-from envbuild.lock.base import KEEP, BaseResolver, CondaResolver, PipResolver, ResolvedBase, Upgrade
+from envbuild.lock.base import (
+    KEEP,
+    BaseResolver,
+    CondaResolver,
+    CondaTarget,
+    PipResolver,
+    ResolvedBase,
+    Upgrade,
+)
 from envbuild.lock.make import Resolvers, make_lock
-from envbuild.lock.model import Base, DebianBase, ImageBase, Lock, PythonPin
+from envbuild.lock.model import Base, CondaPin, DebianBase, ImageBase, Lock, PythonPin
 from envbuild.lock.request import LockRequest, answers
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
 from envbuild.spec.definition import definition_digest
-from envbuild.spec.model import BaseSpec, EnvironmentType, ImageBaseSpec, Runtime, Spec
-from tests.unit.lock.sample import BASE, PYTHON
+from envbuild.spec.model import BaseSpec, CondaSpec, EnvironmentType, ImageBaseSpec, Runtime, Spec
+from tests.unit.lock.sample import BASE, PYTHON, ZLIB
 
 SPEC = Spec(name="x", source=Path("/p/envbuild.yaml"))
 IMAGE = ImageBase(reference="docker.io/library/x:1", digest="sha256:" + "1" * 64, glibc="2.36")
@@ -51,6 +59,34 @@ class FakeBases:
         return ResolvedBase(base=self.base, python=self.python if with_python else None)
 
 
+@dataclass
+class FakeConda:
+    """Answers with one python for every platform, and remembers what it was asked to keep."""
+
+    name: str = "fake-conda"
+    kept: list[dict[Platform, tuple[CondaPin, ...]]] = field(default_factory=list)
+
+    def version(self) -> str:
+        return "1"
+
+    def resolve(
+        self,
+        spec: CondaSpec,
+        targets: Sequence[CondaTarget],
+        *,
+        preferred: Mapping[Platform, Sequence[CondaPin]] | None = None,
+        upgrade: Upgrade = KEEP,
+        as_of: date | None = None,
+        offline: bool = False,
+    ) -> dict[Platform, tuple[CondaPin, ...]]:
+        self.kept.append({platform: tuple(pins) for platform, pins in (preferred or {}).items()})
+        return {each.platform: (conda_pin(each.platform),) for each in targets}
+
+
+def conda_pin(platform: Platform) -> CondaPin:
+    return replace(ZLIB, name="python", version="3.12.4", subdir=platform.subdir)
+
+
 def never_conda() -> CondaResolver:
     raise AssertionError("conda was asked")
 
@@ -60,14 +96,18 @@ def never_pip() -> PipResolver:
 
 
 def lock_of(
-    spec: Spec, bases: FakeBases, present: Lock | None = None, request: LockRequest | None = None
+    spec: Spec,
+    bases: FakeBases,
+    present: Lock | None = None,
+    request: LockRequest | None = None,
+    conda: Callable[[], CondaResolver] = never_conda,
 ) -> Lock:
     make: Callable[[], BaseResolver] = lambda: bases  # noqa: E731
     return make_lock(
         spec,
         request or LockRequest(),
         present,
-        Resolvers(bases=(make,), conda=never_conda, pip=never_pip, has_debian=lambda: True),
+        Resolvers(bases=(make,), conda=conda, pip=never_pip, has_debian=lambda: True),
         progress=Silent(),
     )
 
@@ -96,6 +136,20 @@ def test_a_lock_for_arm64_alone_pins_the_interpreter_that_compiles_its_byte_code
     assert isinstance(tools.base, DebianBase)
     assert [pin.name for pin in tools.base.packages] == ["libc6"]
     assert lock_of(spec, FakeBases(), request=LockRequest(bytecode=False)).toolchain == ()
+
+
+def test_pins_of_a_conda_toolchain_are_offered_to_be_kept_as_those_of_platforms_are() -> None:
+    spec = Spec(name="x", source=SPEC.source, platforms=(LINUX_ARM64,), python="3.12")
+    conda = FakeConda()
+    lock = lock_of(spec, FakeBases(), conda=lambda: conda)
+    assert [each.conda for each in lock.toolchain] == [(conda_pin(LINUX_AMD64),)]
+    lock_of(spec, FakeBases(), lock, conda=lambda: conda)
+    assert conda.kept == [
+        {},
+        {},
+        {LINUX_ARM64: (conda_pin(LINUX_ARM64),)},
+        {LINUX_AMD64: (conda_pin(LINUX_AMD64),)},
+    ]
 
 
 def test_a_base_without_glibc_is_refused() -> None:

@@ -90,6 +90,13 @@ def test_what_was_chosen_before_stays_whichever_host_is_asked() -> None:
     assert choice(python="3.13", present=bookworm).base == DebianBaseSpec(suite="trixie")
 
 
+def test_a_range_of_pythons_needs_a_mirror_only_where_an_image_would_be_taken() -> None:
+    image = ImageBase(reference="docker.io/library/alma:9", digest="sha256:" + "1" * 64)
+    assert choice(python=">=3.12", present=image).base == DebianBaseSpec(suite="trixie")
+    with pytest.raises(ResolveError, match="without a Debian mirror, python must be one version"):
+        choice(has_debian=False, python=">=3.12")
+
+
 def test_debian_packages_without_a_mirror_are_refused() -> None:
     with pytest.raises(ResolveError) as caught:
         choice(has_debian=False, base=DebianBaseSpec(packages=("git",)))
