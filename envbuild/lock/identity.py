@@ -10,6 +10,10 @@ from envbuild.lock.model import CondaPin, DebianBase, DebianPin, Lock, PipPin, P
 
 IDENTITY_FORMAT = 1
 
+NATIVE_LEVEL = "L3"
+"""The level of reproducibility (DESIGN §1) of what the native composer makes of any lock: a lock of this
+format pins its base by digest or by packages, so it is closed, and composing it is a pure function."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Composition:
@@ -63,14 +67,6 @@ def lock_digest(
             ],
         },
     )
-
-
-def level(lock: Lock) -> str:
-    """The level of reproducibility (DESIGN §1) of what the native composer makes of ``lock``: L3.
-
-    Every lock of this format pins its base by digest or by packages, so it is closed; composing it is
-    a pure function."""
-    return "L3"
 
 
 def _debian(pin: DebianPin) -> list[str | int]:

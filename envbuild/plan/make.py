@@ -8,7 +8,7 @@ from dataclasses import replace
 from envbuild.digest import canonical_digest
 from envbuild.lock.debian.selection import python_closure
 from envbuild.lock.files import dump_lock
-from envbuild.lock.identity import Composition, level, lock_digest
+from envbuild.lock.identity import NATIVE_LEVEL, Composition, lock_digest
 from envbuild.lock.model import (
     CondaPin,
     DebianBase,
@@ -48,7 +48,7 @@ def make_plan(lock: Lock, pins: PlatformLock, composition: Composition, *, host:
         platform=pins.platform,
         lock_digest=identity,
         definition_digest=lock.definition,
-        level=level(lock),
+        level=NATIVE_LEVEL,
         base=base,
         python=python,
         layers=group_layers(
@@ -177,7 +177,7 @@ def _command(python: PythonPin | None) -> tuple[str, ...]:
 def _labels(lock: Lock, pins: PlatformLock, identity: str) -> tuple[tuple[str, str], ...]:
     labels: Mapping[str, str] = {
         "dev.envbuild.definition": lock.definition,
-        "dev.envbuild.level": level(lock),
+        "dev.envbuild.level": NATIVE_LEVEL,
         "dev.envbuild.lock": identity,
     }
     base = pins.base

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from envbuild.digest import digest_bytes
-from envbuild.errors import FetchError, ResolveError
+from envbuild.errors import FetchError
 from envbuild.progress import Progress
 from envbuild.remote.auth import Credential, Credentials
 from envbuild.remote.media import INDEXES, MANIFESTS
@@ -399,8 +399,3 @@ def _refusal(status: int, what: str, registry: str, credential: Credential | Non
             f"{what}: {registry} has no such image (HTTP 404)", hint="check the name and the tag"
         )
     return FetchError(f"{what}: {registry} answered HTTP {status}", hint="try again later")
-
-
-def resolve_error(error: FetchError) -> ResolveError:
-    """The same trouble, as a resolver reports it."""
-    return ResolveError(error.message, hint=error.hint)

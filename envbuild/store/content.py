@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from envbuild.digest import CHUNK, digest_file
+from envbuild.digest import digest_file
 from envbuild.errors import BuildError
 
 
@@ -112,9 +111,3 @@ def _full(path: Path, error: OSError) -> BuildError:
         f"can't write {path}: {error.strerror}",
         hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
     )
-
-
-def copy_stream(source: Path, sink: Path) -> None:
-    """Copies a file in constant memory."""
-    with source.open("rb") as reader, sink.open("wb") as writer:
-        shutil.copyfileobj(reader, writer, CHUNK)

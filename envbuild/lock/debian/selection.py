@@ -96,11 +96,6 @@ def suite_glibc(suite: str) -> str | None:
     return _GLIBCS.get(suite)
 
 
-def python_suite(python: str) -> str | None:
-    """The suite whose python is release ``python`` (``3.13``), if there is one."""
-    return next((suite for suite, release in sorted(_PYTHONS.items()) if release == python), None)
-
-
 def python_packages(suite: str) -> tuple[str, ...]:
     """What brings the whole standard library, without IDLE, Tk, tests and ensurepip."""
     return ("python3", *_EXTRA_PYTHON.get(suite, ()))
