@@ -184,6 +184,9 @@ class Pipeline:
         """Returns if the lock on disk answers the spec; offline.
 
         Raises ``StaleLockError`` with all reasons, ``LockError`` where it can't be read."""
+        self._checked_lock(spec)
+
+    def _checked_lock(self, spec: Spec) -> Lock:
         from envbuild.lock.check import lock_problems
         from envbuild.lock.files import read_lock
 
@@ -198,6 +201,7 @@ class Pipeline:
                 "\n".join([f"the lock in {directory} does not answer {spec.source}:", *problems]),
                 hint=f"bring it up to date with: {remedy}",
             )
+        return lock
 
     def plan(self, spec: Spec, lock: Lock, platform: Platform) -> Plan:
         """The plan of one platform of ``lock``. Raises ``UsageError`` where the lock hasn't that platform."""
@@ -272,18 +276,18 @@ class Pipeline:
     def _lock_for(self, spec: Spec, request: BuildRequest) -> Lock:
         from envbuild.lock.files import read_lock
 
-        if request.frozen or request.locked:
-            if request.locked:
-                self.check(spec)
-            directory = self.lock_directory(spec)
-            lock = read_lock(directory)
-            if lock is None:
-                raise LockError(
-                    f"{spec.source} has no lock in {directory}",
-                    hint=f"make it with: envbuild lock {spec.source}",
-                )
-            return lock
-        return self.lock(spec, request.lock).lock
+        if request.locked:
+            return self._checked_lock(spec)
+        if not request.frozen:
+            return self.lock(spec, request.lock).lock
+        directory = self.lock_directory(spec)
+        lock = read_lock(directory)
+        if lock is None:
+            raise LockError(
+                f"{spec.source} has no lock in {directory}",
+                hint=f"make it with: envbuild lock {spec.source}",
+            )
+        return lock
 
     def _index(self, images: Sequence[Image]) -> str:
         from envbuild.compose.image import store_index
