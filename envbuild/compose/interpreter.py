@@ -95,7 +95,7 @@ def rootfs_key(interpreter: Interpreter) -> str:
     base = interpreter.lock.base
     value = [
         [interpreter.python.version, interpreter.python.provider, interpreter.python.executable],
-        base.digest if isinstance(base, ImageBase) else base.suite,
+        base.suite if isinstance(base, DebianBase) else base.digest,
         [[artifact.kind.value, artifact.sha256] for artifact in interpreter_artifacts(interpreter)],
     ]
     return canonical_digest("rootfs", ROOTFS_FORMAT, value).removeprefix("sha256:")

@@ -15,7 +15,11 @@ class Engine(Protocol):
 
     def unable(self, plan: Plan) -> list[str]:
         """Every reason why ``plan`` can't be built by this engine, each naming what is in the way; empty
-        where it can. Downloads nothing and runs nothing."""
+        where it can. Downloads nothing and runs nothing but a question whether the engine is there."""
+
+    def identity(self, plan: Plan) -> str:
+        """The lock digest of the image this engine makes of ``plan``: engines whose bytes differ never
+        answer with each other's image."""
 
     def build(self, plan: Plan) -> Image:
         """The image, with all its blobs in the store. Raises ``BuildError``, before any work where

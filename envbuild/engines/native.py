@@ -95,6 +95,10 @@ class NativeEngine:
                 reasons.add("nothing here compiles byte code")
         return sorted(reasons)
 
+    def identity(self, plan: Plan) -> str:
+        """The plan's own lock digest, which covers all that decides these bytes."""
+        return plan.lock_digest
+
     def build(self, plan: Plan) -> Image:
         """The image. Two builds of one plan at once compose it once."""
         reasons = self.unable(plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from envbuild.lock.base import CondaTarget, PipTarget
 from envbuild.lock.conda.satisfied import provided_distributions, unsatisfied_conda, virtual_packages
 from envbuild.lock.make import runtime_settings
-from envbuild.lock.model import DebianBase, ImageBase, Lock, PlatformLock, glibc_of
+from envbuild.lock.model import DebianBase, ImageBase, Lock, PlatformLock, base_title, glibc_of
 from envbuild.lock.pip.satisfied import unsatisfied_pip
 from envbuild.lock.python import matches_python
 from envbuild.spec.definition import definition_digest
@@ -61,12 +61,12 @@ def _base_problems(spec: Spec, pins: PlatformLock) -> list[str]:
     base = pins.base
     if isinstance(spec.base, ImageBaseSpec):
         if not isinstance(base, ImageBase):
-            return [f"image {spec.base.reference} is asked for, Debian {base.suite} is locked"]
+            return [f"image {spec.base.reference} is asked for, {base_title(base)} is locked"]
         return []
     if not isinstance(spec.base, DebianBaseSpec):
         return []
     if not isinstance(base, DebianBase):
-        return [f"Debian is asked for, the image {base.reference} is locked"]
+        return [f"Debian is asked for, {base_title(base)} is locked"]
     problems = []
     if spec.base.suite not in (None, base.suite):
         problems.append(f"Debian {spec.base.suite} is asked for, {base.suite} is locked")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from envbuild.lock.model import DebianBase, Lock, PlatformLock
+from envbuild.lock.model import DebianBase, ImageBase, Lock, PlatformLock
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
@@ -52,9 +52,10 @@ def _pins(lock: Lock | None) -> Iterator[tuple[_Key, tuple[str, str]]]:
         return
     for each in lock.platforms:
         yield from _platform_pins(each)
-    for each in lock.toolchain:
-        python = each.python.version if each.python else ""
-        yield (str(each.platform), "toolchain", "python"), (python, "")
+    for kind, needed in (("toolchain", lock.toolchain), ("installer", lock.installer)):
+        for each in needed:
+            python = each.python.version if each.python else ""
+            yield (str(each.platform), kind, "python"), (python, "")
 
 
 def _platform_pins(pins: PlatformLock) -> Iterator[tuple[_Key, tuple[str, str]]]:
@@ -64,11 +65,15 @@ def _platform_pins(pins: PlatformLock) -> Iterator[tuple[_Key, tuple[str, str]]]
         yield (platform, "base", "debian"), (base.suite, "")
         for deb in base.packages:
             yield (platform, "debian", deb.name), (deb.version, deb.sha256[:12])
-    else:
+    elif isinstance(base, ImageBase):
         yield (platform, "base", base.reference), (base.digest, "")
+    else:
+        yield (platform, "base", base.dockerfile), (base.digest, "")
     if pins.python:
         yield (platform, "python", "python"), (pins.python.version, pins.python.provider)
     for package in pins.conda:
         yield (platform, "conda", package.name), (f"{package.version} {package.build}", package.sha256[:12])
     for wheel in pins.pip:
         yield (platform, "pip", wheel.name), (wheel.version, wheel.file)
+    for jar in pins.maven:
+        yield (platform, "maven", jar.name), (jar.version, jar.sha256[:12])

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,14 +24,17 @@ from envbuild.lock.model import (
     LOCK_FORMAT,
     Base,
     CondaPin,
+    ContextBase,
     DebianBase,
     DebianPin,
     ImageBase,
     Lock,
+    MavenPin,
     PipPin,
     PlatformLock,
     PythonPin,
     RuntimeSettings,
+    Sdist,
 )
 from envbuild.lock.pip.requirements import dump_requirements
 from envbuild.lock.record import dump_record, expect_list, expect_object, expect_text, load_record
@@ -64,6 +68,8 @@ def dump_lock(lock: Lock) -> dict[str, bytes]:
         "files": {name: digest_bytes(data) for name, data in files.items()},
         "platforms": {str(each.platform): _dump_platform(each) for each in lock.platforms},
         "runtime": {
+            # What equals its default is left out, but for these three.
+            **dump_record(lock.runtime),
             "environment_variables": dict(lock.runtime.environment_variables),
             "user": lock.runtime.user,
             "ports": sorted(lock.runtime.ports),
@@ -75,6 +81,8 @@ def dump_lock(lock: Lock) -> dict[str, bytes]:
         body["as_of"] = lock.as_of
     if lock.toolchain:
         body["toolchain"] = {str(each.platform): _dump_platform(each) for each in lock.toolchain}
+    if lock.installer:
+        body["installer"] = {str(each.platform): _dump_platform(each) for each in lock.installer}
     if lock.engines:
         body["engines"] = dict(lock.engines)
     body["integrity"] = _integrity(body)
@@ -191,6 +199,8 @@ def _dump_platform(lock: PlatformLock) -> dict[str, Any]:
         record["conda"] = [dump_record(pin) for pin in sorted(lock.conda)]
     if lock.pip:
         record["pip"] = [dump_record(pin) for pin in sorted(lock.pip)]
+    if lock.maven:
+        record["maven"] = [dump_record(pin) for pin in sorted(lock.maven)]
     return record
 
 
@@ -201,7 +211,7 @@ def _dump_base(base: Base) -> dict[str, Any]:
             "glibc": base.glibc,
             "packages": [dump_record(pin) for pin in sorted(base.packages)],
         }
-    return {"image": dump_record(base)}
+    return {"image" if isinstance(base, ImageBase) else "context": dump_record(base)}
 
 
 def _load_files(body: Mapping[str, Any]) -> dict[str, str]:
@@ -215,7 +225,7 @@ def _load_files(body: Mapping[str, Any]) -> dict[str, str]:
 def _load_body(body: Mapping[str, Any]) -> Lock:
     known = {
         "format", "definition", "bytecode", "files", "platforms", "runtime", "channels", "as_of",
-        "toolchain", "engines",
+        "toolchain", "installer", "engines",
     }  # fmt: skip
     unknown = sorted(set(body) - known)
     if unknown:
@@ -242,6 +252,7 @@ def _load_body(body: Mapping[str, Any]) -> Lock:
         ),
         as_of=None if as_of is None else expect_text(as_of, "as_of"),
         toolchain=_load_platforms(body.get("toolchain", {}), "toolchain"),
+        installer=_load_platforms(body.get("installer", {}), "installer"),
         engines=tuple(sorted((name, expect_text(each, f"engines.{name}")) for name, each in engines.items())),
     )
 
@@ -250,15 +261,14 @@ def _load_runtime(value: object) -> RuntimeSettings:
     record = dict(expect_object(value, "runtime"))
     variables = expect_object(record.pop("environment_variables", {}), "runtime.environment_variables")
     plain = load_record(RuntimeSettings, record, "runtime")
-    return RuntimeSettings(
+    return replace(
+        plain,
         environment_variables=tuple(
             sorted(
                 (name, expect_text(each, f"runtime.environment_variables.{name}"))
                 for name, each in variables.items()
             )
         ),
-        user=plain.user,
-        ports=plain.ports,
     )
 
 
@@ -274,7 +284,7 @@ def _load_platforms(value: object, where: str) -> tuple[PlatformLock, ...]:
 
 
 def _load_platform(platform: Platform, record: dict[str, Any], where: str) -> PlatformLock:
-    unknown = sorted(set(record) - {"base", "python", "conda", "pip"})
+    unknown = sorted(set(record) - {"base", "python", "conda", "pip", "maven"})
     if unknown:
         raise LockError(f"{where}: unknown key {unknown[0]!r}")
     python = record.get("python")
@@ -286,15 +296,22 @@ def _load_platform(platform: Platform, record: dict[str, Any], where: str) -> Pl
         load_record(PipPin, each, f"{where}.pip[{n}]")
         for n, each in enumerate(expect_list(record.get("pip", []), f"{where}.pip"))
     )
-    pins: tuple[CondaPin | PipPin, ...] = (*conda, *pip)
+    maven = tuple(
+        load_record(MavenPin, each, f"{where}.maven[{n}]")
+        for n, each in enumerate(expect_list(record.get("maven", []), f"{where}.maven"))
+    )
+    pins: tuple[CondaPin | PipPin | Sdist, ...] = (*conda, *pip, *(pin.sdist for pin in pip if pin.sdist))
     for pin in pins:
-        _check_file(pin.file, pin.sha256, pin.size, f"{where}: {pin.name}")
+        _check_file(pin.file, pin.sha256, pin.size, f"{where}: {pin.file}")
+    for jar in maven:
+        _check_pool_file(jar.file, jar.sha256, jar.size, f"{where}: {jar.name}")
     return PlatformLock(
         platform=platform,
         base=_load_base(expect_object(record.get("base"), f"{where}.base"), f"{where}.base"),
         python=None if python is None else load_record(PythonPin, python, f"{where}.python"),
         conda=tuple(sorted(conda)),
         pip=tuple(sorted(pip)),
+        maven=tuple(sorted(maven)),
     )
 
 
@@ -305,21 +322,37 @@ def _load_base(record: dict[str, Any], where: str) -> Base:
             if not is_digest(digest):
                 raise LockError(f"{where}.image: {digest!r} isn't a digest")
         return image
+    if set(record) == {"context"}:
+        context = load_record(ContextBase, record["context"], f"{where}.context")
+        if not is_digest(context.digest):
+            raise LockError(f"{where}.context: {context.digest!r} isn't a digest")
+        if _leaves(context.dockerfile):
+            raise LockError(f"{where}.context: {context.dockerfile!r} leaves the context")
+        return context
     if set(record) != {"debian", "glibc", "packages"}:
-        raise LockError(f"{where}: must hold either image, or debian, glibc and packages")
+        raise LockError(f"{where}: must hold image, or context, or debian, glibc and packages")
     packages = tuple(
         load_record(DebianPin, each, f"{where}.packages[{n}]")
         for n, each in enumerate(expect_list(record["packages"], f"{where}.packages"))
     )
     for pin in packages:
-        _check_file(PurePosixPath(pin.file).name, pin.sha256, pin.size, f"{where}: {pin.name}")
-        if pin.file.startswith("/") or ".." in PurePosixPath(pin.file).parts:
-            raise LockError(f"{where}: {pin.name}: {pin.file!r} leaves the archive")
+        _check_pool_file(pin.file, pin.sha256, pin.size, f"{where}: {pin.name}")
     return DebianBase(
         suite=expect_text(record["debian"], f"{where}.debian"),
         glibc=expect_text(record["glibc"], f"{where}.glibc"),
         packages=tuple(sorted(packages)),
     )
+
+
+def _leaves(path: str) -> bool:
+    """Whether a relative path could name something outside the directory it is relative to."""
+    return not path or path.startswith("/") or "\\" in path or ".." in PurePosixPath(path).parts
+
+
+def _check_pool_file(path: str, sha256: str, size: int, where: str) -> None:
+    _check_file(PurePosixPath(path).name, sha256, size, where)
+    if _leaves(path):
+        raise LockError(f"{where}: {path!r} leaves the archive")
 
 
 def _check_file(name: str, sha256: str, size: int, where: str) -> None:

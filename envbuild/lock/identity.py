@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from envbuild.digest import canonical_digest
-from envbuild.lock.model import CondaPin, DebianBase, DebianPin, Lock, PipPin, PlatformLock
+from envbuild.lock.model import (
+    Base,
+    CondaPin,
+    DebianBase,
+    DebianPin,
+    ImageBase,
+    Lock,
+    MavenPin,
+    PipPin,
+    PlatformLock,
+)
 
 IDENTITY_FORMAT = 1
 
@@ -37,7 +47,6 @@ def lock_digest(
     fields that reach the image (sizes decide the layers; of a conda package all of them are in
     ``conda-meta``), never who asked for them or which resolver found them.
     """
-    base = pins.base
     return canonical_digest(
         "lock",
         IDENTITY_FORMAT,
@@ -45,14 +54,13 @@ def lock_digest(
             "definition": lock.definition,
             "bytecode": lock.bytecode,
             "platform": str(pins.platform),
-            "base": {"debian": base.suite, "packages": [_debian(pin) for pin in sorted(base.packages)]}
-            if isinstance(base, DebianBase)
-            else {"image": base.reference, "digest": base.digest},
+            "base": _base(pins.base),
             "python": [pins.python.version, pins.python.provider, pins.python.executable]
             if pins.python
             else None,
             "conda": [conda_identity(pin) for pin in sorted(pins.conda)],
             "pip": [_pip(pin) for pin in sorted(pins.pip)],
+            **({"maven": [_maven(pin) for pin in sorted(pins.maven)]} if pins.maven else {}),
             "environment_variables": [list(pair) for pair in sorted(lock.runtime.environment_variables)],
             "user": lock.runtime.user,
             "ports": sorted(lock.runtime.ports),
@@ -67,6 +75,14 @@ def lock_digest(
             ],
         },
     )
+
+
+def _base(base: Base) -> dict[str, object]:
+    if isinstance(base, DebianBase):
+        return {"debian": base.suite, "packages": [_debian(pin) for pin in sorted(base.packages)]}
+    if isinstance(base, ImageBase):
+        return {"image": base.reference, "digest": base.digest}
+    return {"context": base.digest, "dockerfile": base.dockerfile}
 
 
 def _debian(pin: DebianPin) -> list[str | int]:
@@ -96,3 +112,7 @@ def conda_identity(pin: CondaPin) -> dict[str, str | int | list[str] | None]:
 
 def _pip(pin: PipPin) -> list[str | int | None]:
     return [pin.name, pin.version, pin.file, pin.size, pin.sha256, pin.url]
+
+
+def _maven(pin: MavenPin) -> list[str | int]:
+    return [pin.group, pin.artifact, pin.version, pin.file, pin.size, pin.sha256]

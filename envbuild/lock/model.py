@@ -51,7 +51,27 @@ class ImageBase:
     diff_ids: tuple[str, ...] = ()
 
 
-Base = DebianBase | ImageBase
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContextBase:
+    """A user's own Dockerfile and what lies beside it, as a snapshot. What its steps do is not known."""
+
+    digest: str
+    """Of the snapshot: paths, modes and contents of everything the build can see."""
+    dockerfile: str
+    """Its path in the context."""
+
+
+Base = DebianBase | ImageBase | ContextBase
+
+
+def base_title(base: Base) -> str:
+    """``base`` as a message names it."""
+    if isinstance(base, DebianBase):
+        return f"Debian {base.suite}"
+    return (
+        f"the image {base.reference}" if isinstance(base, ImageBase) else f"the Dockerfile {base.dockerfile}"
+    )
+
 
 DEFAULT_GLIBC = "2.17"
 """Assumed of a base that doesn't say: the oldest that wheels are still made for (manylinux2014)."""
@@ -59,7 +79,7 @@ DEFAULT_GLIBC = "2.17"
 
 def glibc_of(base: Base) -> str:
     """The glibc that software must fit."""
-    return base.glibc or DEFAULT_GLIBC
+    return DEFAULT_GLIBC if isinstance(base, ContextBase) else base.glibc or DEFAULT_GLIBC
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +125,17 @@ class CondaPin:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Sdist:
+    """A source distribution and what a wheel is built from it with: equal inputs give an equal wheel."""
+
+    file: str
+    size: int
+    sha256: str
+    requires: tuple[str, ...] = ()
+    """The build backend and all it needs, each ``name==version --hash=sha256:<hex>``, sorted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class PipPin:
     """One Python distribution file. ``name`` is normalised (PEP 503)."""
 
@@ -118,10 +149,30 @@ class PipPin:
     """Only for a direct reference (``pkg @ url``); an index's address is a setting of the machine."""
     via: tuple[str, ...] = ()
     """Names of the distributions, or ``-r file`` origins, that asked for it; information only."""
+    sdist: Sdist | None = None
+    """Set: no index has this wheel; envbuild built it from this file, in the canonical form of
+    ``lock.sdist``, and ``url`` is the sdist's."""
 
     @property
     def is_wheel(self) -> bool:
         return self.file.endswith(".whl")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class MavenPin:
+    """One jar. ``file`` is its path below a Maven repository's root, whose address is no part of a lock."""
+
+    group: str
+    artifact: str
+    version: str
+    file: str
+    size: int
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """``group:artifact``."""
+        return f"{self.group}:{self.artifact}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,6 +184,7 @@ class PlatformLock:
     python: PythonPin | None
     conda: tuple[CondaPin, ...] = ()
     pip: tuple[PipPin, ...] = ()
+    maven: tuple[MavenPin, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,8 +194,17 @@ class RuntimeSettings:
     environment_variables: tuple[tuple[str, str], ...] = ()
     """Sorted pairs."""
     user: str = "1000:1000"
+    """``uid:gid``; empty: the image's own, in a user-managed environment."""
     ports: tuple[int, ...] = ()
     """Sorted; the ports of the serving routes."""
+    type: str = "system-managed"
+    """``spec.model.EnvironmentType``'s value."""
+    runtime: str = "python"
+    """``spec.model.Runtime``'s value."""
+    spark_packages: tuple[str, ...] = ()
+    """``group:artifact:version`` that Spark fetches when it starts, where the spec says not to precache."""
+    spark_repositories: tuple[str, ...] = ()
+    """Where it is to look for them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,6 +222,9 @@ class Lock:
     as_of: str | None = None
     """The date that bounded the resolution, ``2026-11-01``."""
     toolchain: tuple[PlatformLock, ...] = ()
+    installer: tuple[PlatformLock, ...] = ()
+    """For each platform with conda packages and a base without python: the base with python that a
+    Dockerfile's installer stage stands on. Nothing of it reaches an image."""
     engines: tuple[tuple[str, str], ...] = field(default=())
     """Resolvers and their versions; information only."""
 

@@ -2,7 +2,7 @@
 
 A field that equals its default is left out, an unknown or missing key or a value of another type is a
 ``LockError`` with its key path. Only what the lock's values are made of is known here: strings, integers,
-booleans, optional ones, and tuples of strings or integers.
+booleans, optional ones, tuples of strings or integers, and records inside records.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ def dump_record(value: Any) -> dict[str, Any]:
         item = getattr(value, each.name)
         if each.default is not dataclasses.MISSING and item == each.default:
             continue
+        if dataclasses.is_dataclass(item):
+            item = dump_record(item)
         record[each.name] = list(item) if isinstance(item, tuple) else item
     return record
 
@@ -75,6 +77,8 @@ def _plain(hint: Any, value: object, where: str) -> Any:
     if origin is tuple:
         item = typing.get_args(hint)[0]
         return tuple(_plain(item, each, f"{where}[{n}]") for n, each in enumerate(expect_list(value, where)))
+    if dataclasses.is_dataclass(hint):
+        return load_record(typing.cast(type[Any], hint), value, where)
     if hint is int and isinstance(value, bool):
         raise LockError(f"{where}: must be an integer")
     if not isinstance(value, hint):

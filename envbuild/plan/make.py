@@ -15,6 +15,7 @@ from envbuild.lock.model import (
     DebianPin,
     ImageBase,
     Lock,
+    MavenPin,
     PipPin,
     PlatformLock,
     PythonPin,
@@ -63,6 +64,10 @@ def make_plan(lock: Lock, pins: PlatformLock, composition: Composition, *, host:
         interpreter=interpreter(lock, pins, host) if lock.bytecode else None,
         created=composition.created,
         compression=composition.compression,
+        type=lock.runtime.type,
+        runtime=lock.runtime.runtime,
+        channels=lock.channels,
+        installer=next((each for each in lock.installer if each.platform == pins.platform), None),
     )
 
 
@@ -104,10 +109,11 @@ def _generated_artifacts(lock: Lock, pins: PlatformLock) -> list[Artifact]:
 
 def _packages(pins: PlatformLock) -> list[Artifact]:
     debian = pins.base.packages if isinstance(pins.base, DebianBase) else ()
-    kinds: tuple[tuple[ArtifactKind, Iterable[DebianPin | CondaPin | PipPin]], ...] = (
+    kinds: tuple[tuple[ArtifactKind, Iterable[DebianPin | CondaPin | PipPin | MavenPin]], ...] = (
         (ArtifactKind.DEBIAN, debian),
         (ArtifactKind.CONDA, pins.conda),
         (ArtifactKind.WHEEL, pins.pip),
+        (ArtifactKind.JAR, pins.maven),
     )
     return [
         Artifact(kind=kind, name=pin.name, version=pin.version, sha256=pin.sha256, size=pin.size, pin=pin)

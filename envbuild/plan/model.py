@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from envbuild.lock.model import Base, CondaPin, DebianPin, PipPin, PlatformLock, PythonPin
+from envbuild.lock.model import Base, CondaPin, DebianPin, MavenPin, PipPin, PlatformLock, PythonPin
 from envbuild.platforms import Platform
 
 
@@ -19,6 +19,7 @@ class ArtifactKind(str, Enum):
     DEBIAN = "debian"
     CONDA = "conda"
     WHEEL = "wheel"
+    JAR = "jar"
     GENERATED = "generated"
 
 
@@ -49,7 +50,7 @@ class Artifact:
     version: str
     sha256: str
     size: int
-    pin: DebianPin | CondaPin | PipPin | None = None
+    pin: DebianPin | CondaPin | PipPin | MavenPin | None = None
     files: tuple[GeneratedFile, ...] = ()
 
 
@@ -73,6 +74,8 @@ class ImageConfig:
     working_dir: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     exposed_ports: tuple[str, ...] = ()
+    inherit: bool = False
+    """Whether the base's own command, entry point and user stay where nothing is said here."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +106,12 @@ class Plan:
     """Seconds since the epoch: SOURCE_DATE_EPOCH, or 0."""
     compression: str = "gzip"
     """``gzip`` or ``zstd``."""
+    type: str = "system-managed"
+    runtime: str = "python"
+    channels: tuple[str, ...] = ()
+    """Conda channels in order of priority."""
+    installer: PlatformLock | None = None
+    """The base with python that a Dockerfile's installer stage stands on, where ``base`` has none."""
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:

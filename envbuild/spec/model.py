@@ -50,6 +50,8 @@ class BuildContextSpec:
 
     path: Path
     dockerfile_path: str = "Dockerfile"
+    digest: str = ""
+    """Of the context's snapshot (``spec.context``): what the definition digest covers instead of the path."""
 
 
 BaseSpec = DebianBaseSpec | ImageBaseSpec | BuildContextSpec

@@ -32,7 +32,7 @@ FOUNDATION = {"errors", "digest", "platforms", "progress"}
 VALUES = {"spec.model", "lock.model", "plan.model", "publish.base"}
 STAGES = {
     *("settings", "store", "fetch", "remote", "spec", "lock"),
-    *("plan", "compose", "engines", "publish", "run"),
+    *("plan", "compose", "render", "engines", "publish", "run"),
 }
 # What each part may import besides, whole parts or single modules, in the order of the data flow: a part only
 # names parts above it.
@@ -47,7 +47,8 @@ ALLOWED: dict[str, set[str]] = {
     "lock": {"settings", "store", "fetch", "remote", "spec"},
     "plan": {"lock"},
     "compose": {"settings", "store", "fetch", "remote", "lock", "plan"},
-    "engines": {"settings", "store", "fetch", "remote", "lock", "plan", "compose"},
+    "render": {"settings", "resources", "store", "fetch", "spec", "lock", "plan", "compose"},
+    "engines": {"settings", "store", "fetch", "remote", "lock", "plan", "compose", "render"},
     "publish": {"settings", "store", "remote", "engines.docker_client"},
     "run": {"store", "remote", "compose.unpack", "engines", "publish"},
     "wiring": STAGES,

@@ -1,0 +1,65 @@
+"""What a Docker build is given: files, and which of them is the Dockerfile."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from envbuild.digest import canonical_digest
+from envbuild.plan.model import Artifact
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContextFile:
+    """One file, symlink or empty directory of a context. ``path`` is relative and ``/``-separated."""
+
+    path: str
+    content: bytes | Path = b""
+    """Bytes, or a file of this machine that is streamed."""
+    mode: int = 0o644
+    target: str | None = None
+    """Set: a symlink to it."""
+    directory: bool = False
+
+    @property
+    def sha256(self) -> str:
+        """Of the content, bare hex."""
+        if isinstance(self.content, bytes):
+            return hashlib.sha256(self.content).hexdigest()
+        with self.content.open("rb") as file:
+            state = hashlib.sha256()
+            while piece := file.read(1 << 20):
+                state.update(piece)
+            return state.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildContext:
+    """Everything one build sees, sorted by path. ``labels`` are put on the image by the engine, where the
+    Dockerfile isn't ours and can't say them."""
+
+    files: tuple[ContextFile, ...]
+    dockerfile: str = "Dockerfile"
+    labels: tuple[tuple[str, str], ...] = ()
+    offline: bool = False
+    """Whether its own steps need no network."""
+
+    @property
+    def digest(self) -> str:
+        """Over paths, modes and contents; not over where the files lie on this machine."""
+        return canonical_digest(
+            "context",
+            1,
+            [[each.path, each.mode, each.target, each.directory, each.sha256] for each in self.files],
+        )
+
+
+class ArchiveSource(Protocol):
+    """Brings pinned artifacts as the very files that their hashes are of."""
+
+    def archives(self, artifacts: Sequence[Artifact]) -> Mapping[str, Path]:
+        """SHA-256 (bare hex) to a verified file in the store, for each of ``artifacts``. Raises
+        ``BuildError`` or ``FetchError`` naming what can't be had."""
