@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
-from envbuild.lock.model import Base, CondaPin, PipPin, PythonPin
+from envbuild.lock.model import Base, CondaPin, MavenPin, PipPin, PlatformLock, PythonPin
 from envbuild.platforms import Platform
-from envbuild.spec.model import BaseSpec, CondaSpec, PipSpec
+from envbuild.spec.model import BaseSpec, CondaSpec, PipSpec, SparkSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +68,41 @@ class PipResolver(Protocol):
         """Pins sorted by name. ``preferred`` pins are kept where the spec allows it. ``provided`` are
         distributions (normalised name to version) that conda already installs: they constrain the
         result and are left out of it. Raises ``ResolveError`` with the resolver's own reason."""
+
+
+class SdistBuilder(Protocol):
+    """Turns source distributions into wheels, in isolation."""
+
+    def wheel(
+        self,
+        pin: PipPin,
+        target: PipTarget,
+        *,
+        interpreter: PlatformLock,
+        preferred: PipPin | None = None,
+        offline: bool = False,
+    ) -> PipPin:
+        """The pin of the wheel that the sdist ``pin`` builds, with ``sdist`` set; ``preferred`` where that
+        was built from the same file. ``interpreter`` is a lock whose python the build runs with. Raises
+        ``ResolveError``: not pure Python, a build that fails (with the end of its output)."""
+
+
+class MavenResolver(Protocol):
+    """Turns Maven coordinates into jars, with all that these need at run time."""
+
+    name: str
+
+    def version(self) -> str: ...
+
+    def resolve(
+        self,
+        spec: SparkSpec,
+        *,
+        preferred: Sequence[MavenPin] = (),
+        upgrade: Upgrade = KEEP,
+        offline: bool = False,
+    ) -> tuple[MavenPin, ...]:
+        """Pins sorted by name. Raises ``ResolveError``: unknown coordinates, no repository that answers."""
 
 
 class CondaResolver(Protocol):

@@ -6,7 +6,7 @@ lock changes only where the spec, or the person who asked for an upgrade, forces
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,18 +18,22 @@ from envbuild.lock.base import (
     BaseResolver,
     CondaResolver,
     CondaTarget,
+    MavenResolver,
     PipResolver,
     PipTarget,
     ResolvedBase,
+    SdistBuilder,
 )
 from envbuild.lock.conda.satisfied import provided_distributions, virtual_packages
 from envbuild.lock.debian.selection import python_closure, suite_glibc, suite_python
 from envbuild.lock.model import (
     Base,
     CondaPin,
+    ContextBase,
     DebianBase,
     ImageBase,
     Lock,
+    MavenPin,
     PipPin,
     PlatformLock,
     PythonPin,
@@ -38,6 +42,7 @@ from envbuild.lock.model import (
 )
 from envbuild.lock.python import PythonChoice, choose_python, matches_python, with_conda_python
 from envbuild.lock.request import LockRequest
+from envbuild.lock.spark import spark_spec
 from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.progress import Progress
 from envbuild.spec.definition import definition_digest
@@ -49,7 +54,6 @@ from envbuild.spec.model import (
     CondaSpec,
     DebianBaseSpec,
     EnvironmentType,
-    Runtime,
     Spec,
 )
 
@@ -66,6 +70,8 @@ class Resolvers:
     pip: Callable[[], PipResolver]
     has_debian: Callable[[], bool]
     """Whether this machine knows a Debian mirror."""
+    sdists: Callable[[], SdistBuilder] | None = None
+    maven: Callable[[], MavenResolver] | None = None
 
 
 def make_lock(
@@ -78,21 +84,7 @@ def make_lock(
     offline: bool = False,
 ) -> Lock:
     """The lock of ``spec``, with the pins of ``present`` that can stay. Raises ``ResolveError``."""
-    _refuse(spec)
     return _Making(spec, request, present, resolvers, progress, offline).lock()
-
-
-def _refuse(spec: Spec) -> None:
-    if isinstance(spec.base, BuildContextSpec) or spec.type is EnvironmentType.USER_MANAGED:
-        raise ResolveError(
-            f"{spec.source}: a user-managed environment is not resolved, it is built from its own Dockerfile",
-            hint="this version of envbuild composes system-managed environments only",
-        )
-    if spec.runtime is not Runtime.PYTHON or spec.spark is not None:
-        raise ResolveError(
-            f"{spec.source}: runtime {spec.runtime.value} can't be locked by this version of envbuild",
-            hint="use runtime: python",
-        )
 
 
 class _Making:
@@ -107,7 +99,8 @@ class _Making:
         progress: Progress,
         offline: bool,
     ) -> None:
-        self.spec = spec
+        self.definition = definition_digest(spec)
+        self.spec = spark_spec(spec)
         self.upgrade = request.resolver_upgrade
         self.request = request
         self.present = present
@@ -121,6 +114,8 @@ class _Making:
 
     def lock(self) -> Lock:
         spec = self.spec
+        if spec.type is EnvironmentType.USER_MANAGED:
+            return self._user_managed()
         before = None if self.upgrade.everything else self._present(spec.platforms[0])
         choice = choose_python(
             spec, has_debian=self.resolvers.has_debian, present=before.base if before else None
@@ -132,6 +127,7 @@ class _Making:
         pins = []
         pythons = {platform: self._python(bases[platform], conda.get(platform, ())) for platform in bases}
         pip = self._pip(bases, pythons, conda)
+        maven = self._maven(bases)
         for platform in spec.platforms:
             pins.append(
                 PlatformLock(
@@ -140,12 +136,13 @@ class _Making:
                     python=pythons[platform],
                     conda=conda.get(platform, ()),
                     pip=pip.get(platform, ()),
+                    maven=maven.get(platform, ()),
                 )
             )
         pins.sort(key=lambda each: each.platform)
         bytecode = self._bytecode()
         return Lock(
-            definition=definition_digest(spec),
+            definition=self.definition,
             platforms=tuple(pins),
             bytecode=bytecode,
             runtime=runtime_settings(spec),
@@ -154,6 +151,32 @@ class _Making:
             toolchain=self._toolchain(pins, choice, conda_spec) if bytecode else (),
             engines=tuple(sorted(self.engines.items())),
         )
+
+    def _user_managed(self) -> Lock:
+        """Nothing is resolved but the image's digest: what is inside is taken as it is."""
+        spec = self.spec
+        pins = []
+        with self.progress.stage("resolve base"):
+            for platform in sorted(spec.platforms):
+                if isinstance(spec.base, BuildContextSpec):
+                    base = ResolvedBase(base=context_base(spec.base), python=None)
+                else:
+                    assert spec.base is not None
+                    base = self._resolve_base(
+                        spec.base, platform, with_python=False, preferred=self._present_base(platform)
+                    )
+                pins.append(PlatformLock(platform=platform, base=base.base, python=base.python))
+        return Lock(
+            definition=self.definition,
+            platforms=tuple(pins),
+            bytecode=False,
+            runtime=runtime_settings(spec),
+            as_of=self.as_of.isoformat() if self.as_of else None,
+        )
+
+    def _present_base(self, platform: Platform) -> Base | None:
+        before = self._present(platform)
+        return before.base if before else None
 
     @contextmanager
     def _asked_early(self, choice: PythonChoice) -> Iterator[None]:
@@ -196,9 +219,8 @@ class _Making:
         return self.present.platform(platform) if self.present else None
 
     def _base(self, choice: PythonChoice, platform: Platform) -> ResolvedBase:
-        before = self._present(platform)
         return self._resolve_base(
-            choice.base, platform, with_python=choice.from_base, preferred=before.base if before else None
+            choice.base, platform, with_python=choice.from_base, preferred=self._present_base(platform)
         )
 
     def _resolve_base(
@@ -217,7 +239,8 @@ class _Making:
             as_of=self.as_of,
             offline=self.offline,
         )
-        if isinstance(found.base, ImageBase) and found.base.glibc is None:
+        installs = self.spec.type is not EnvironmentType.USER_MANAGED
+        if isinstance(found.base, ImageBase) and found.base.glibc is None and installs:
             raise ResolveError(
                 f"base image {found.base.reference}: it has no glibc, which wheels and conda packages need",
                 hint="choose an image of a distribution that has it, such as Debian's or Ubuntu's",
@@ -305,9 +328,10 @@ class _Making:
                     found = ask(offline=True)
             if found is None:
                 found = ask(offline=self.offline)
-            for pin in found:
-                if not pin.is_wheel:
-                    self.progress.note(f"{pin.file} is no wheel: it can be locked, but not composed natively")
+            interpreter = PlatformLock(
+                platform=platform, base=bases[platform].base, python=python, conda=conda.get(platform, ())
+            )
+            found = tuple(self._wheel(pin, interpreter) for pin in found)
             # No lock holds a path of this machine.
             return tuple(
                 replace(pin, url=relative_address(pin.url, self.spec.directory)) if pin.url else pin
@@ -316,6 +340,41 @@ class _Making:
 
         with self.progress.stage("resolve pip"):
             return self._each(list(bases), resolve)
+
+    def _maven(self, platforms: Iterable[Platform]) -> dict[Platform, tuple[MavenPin, ...]]:
+        """The same jars for every platform: a jar has none."""
+        spark = self.spec.spark
+        if spark is None or not spark.packages or not spark.precache_packages or self.resolvers.maven is None:
+            return {}
+        resolver = self.resolvers.maven()
+        self.engines[resolver.name] = resolver.version()
+        with self.progress.stage("resolve maven"):
+            before = self._present(self.spec.platforms[0])
+            found = resolver.resolve(
+                spark,
+                preferred=before.maven if before else (),
+                upgrade=self.upgrade,
+                offline=self.offline,
+            )
+        return dict.fromkeys(platforms, found)
+
+    def _wheel(self, pin: PipPin, interpreter: PlatformLock) -> PipPin:
+        """``pin``, or the wheel that the sdist it names is built into."""
+        if pin.is_wheel or self.resolvers.sdists is None or interpreter.python is None:
+            return pin
+        before = self._present(interpreter.platform)
+        same = (each for each in before.pip if each.name == pin.name) if before else iter(())
+        return self.resolvers.sdists().wheel(
+            pin,
+            PipTarget(
+                platform=interpreter.platform,
+                python=interpreter.python.version,
+                glibc=glibc_of(interpreter.base),
+            ),
+            interpreter=interpreter,
+            preferred=next(same, None),
+            offline=self.offline,
+        )
 
     def _toolchain(
         self, pins: Sequence[PlatformLock], choice: PythonChoice, conda: CondaSpec | None
@@ -362,6 +421,11 @@ class _Making:
             return dict(zip(platforms, pool.map(resolve, platforms), strict=True))
 
 
+def context_base(spec: BuildContextSpec) -> ContextBase:
+    """The base that a build context is, by the digest of its snapshot."""
+    return ContextBase(digest=spec.digest, dockerfile=spec.dockerfile_path)
+
+
 def runtime_settings(spec: Spec) -> RuntimeSettings:
     """What of ``spec`` a container starts with."""
     ports: set[int] = set()
@@ -376,4 +440,6 @@ def runtime_settings(spec: Spec) -> RuntimeSettings:
         environment_variables=tuple(sorted(spec.environment_variables)),
         user=spec.user,
         ports=tuple(sorted(ports)),
+        type=spec.type.value,
+        runtime=spec.runtime.value,
     )

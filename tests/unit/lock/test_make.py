@@ -25,7 +25,7 @@ from envbuild.lock.request import LockRequest, answers
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
 from envbuild.spec.definition import definition_digest
-from envbuild.spec.model import BaseSpec, CondaSpec, EnvironmentType, ImageBaseSpec, Runtime, Spec
+from envbuild.spec.model import BaseSpec, CondaSpec, ImageBaseSpec, Spec
 from tests.unit.lock.sample import BASE, PYTHON, ZLIB
 
 SPEC = Spec(name="x", source=Path("/p/envbuild.yaml"))
@@ -157,18 +157,6 @@ def test_a_base_without_glibc_is_refused() -> None:
     bases = FakeBases(base=ImageBase(reference="docker.io/library/alpine:3", digest=IMAGE.digest))
     with pytest.raises(ResolveError, match=r"base image docker\.io/library/alpine:3: it has no glibc"):
         lock_of(spec, bases)
-
-
-@pytest.mark.parametrize(
-    ("spec", "said"),
-    [
-        (Spec(name="x", source=SPEC.source, type=EnvironmentType.USER_MANAGED), "is not resolved"),
-        (Spec(name="x", source=SPEC.source, runtime=Runtime.SPARK), "runtime spark can't be locked"),
-    ],
-)
-def test_what_this_version_does_not_lock_is_refused_by_name(spec: Spec, said: str) -> None:
-    with pytest.raises(ResolveError, match=said):
-        lock_of(spec, FakeBases())
 
 
 def test_a_lock_answers_its_spec_until_something_is_asked_of_it() -> None:
