@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from envbuild.digest import canonical_digest
-from envbuild.plan.model import Artifact
+from envbuild.plan.model import Artifact, Plan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,3 +63,15 @@ class ArchiveSource(Protocol):
     def archives(self, artifacts: Sequence[Artifact]) -> Mapping[str, Path]:
         """SHA-256 (bare hex) to a verified file in the store, for each of ``artifacts``. Raises
         ``BuildError`` or ``FetchError`` naming what can't be had."""
+
+
+class Renderer(Protocol):
+    """Turns plans into what a Docker build is given."""
+
+    def describe(self, plan: Plan, engine: str) -> Plan:
+        """``plan`` as the image of a Dockerfile that ``engine`` builds: with a lock digest of its own, which
+        also covers the templates, its own level and labels. Renders and downloads nothing."""
+
+    def context(self, plan: Plan, *, offline: bool) -> BuildContext:
+        """The context that builds the image of ``plan``, as :meth:`describe` returned it. ``offline``: with all
+        pinned artifacts inside, so that the build needs no network. Raises ``BuildError``, ``FetchError``."""
