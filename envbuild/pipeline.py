@@ -35,6 +35,8 @@ __all__ = [
     "LockResult",
     "PinChange",
     "Pipeline",
+    "RenderRequest",
+    "RenderResult",
     "RunRequest",
 ]
 
@@ -68,7 +70,35 @@ class BuildRequest:
     frozen: bool = False
     """Use the lock without looking whether it answers."""
     no_cache: bool = False
+    secrets: tuple[str, ...] = ()
+    """``id=NAME,src=FILE`` or ``id=NAME,env=VARIABLE``: what steps of a Dockerfile may mount."""
     lock: LockRequest = field(default_factory=LockRequest)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RenderRequest:
+    """What ``envbuild render`` was asked."""
+
+    output: Path
+    """The directory of the context; with several platforms, of one directory for each."""
+    offline_context: bool = False
+    """Puts every pinned artifact in, so that the build needs no network."""
+    build: BuildRequest = field(default_factory=BuildRequest)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RenderResult:
+    """A build context that was written."""
+
+    platform: Platform
+    directory: Path
+    files: int
+    size: int
+    """Of all files, in bytes."""
+    digest: str
+    """Over their paths, modes and contents."""
+    lock_digest: str
+    level: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +111,8 @@ class BuildResult:
     images: tuple[Image, ...]
     cached: bool
     """True where no layer had to be composed."""
+    engine: str
+    """What built it: ``native``, ``docker``, ``buildx``."""
     seconds: float
     published: tuple[str, ...]
 
@@ -99,6 +131,15 @@ class RunRequest:
     mounts: tuple[str, ...] = ()
     """``SOURCE:TARGET[:ro]``."""
     build: BuildRequest = field(default_factory=BuildRequest)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Built:
+    """One platform's image, whether it was there already, and which engine made it."""
+
+    image: Image
+    cached: bool
+    engine: str
 
 
 class Pipeline:
@@ -234,7 +275,7 @@ class Pipeline:
         # Held until all is published, so that no prune takes a blob in between.
         with Lease(self._parts.store) as lease:
             built = [self._image(spec, lock, platform, request, lease) for platform in platforms]
-            images = tuple(image for image, _ in built)
+            images = tuple(each.image for each in built)
             identity = _tag(spec.name, [image.lock_digest for image in images])
             publication = Publication(
                 images=images,
@@ -246,32 +287,77 @@ class Pipeline:
             reference=f"{request.tags[0] if request.tags else identity}@{publication.digest}",
             digest=publication.digest,
             images=images,
-            cached=all(cached for _, cached in built),
+            cached=all(each.cached for each in built),
+            engine=", ".join(sorted({each.engine for each in built})),
             seconds=self._clock() - started,
             published=published,
         )
 
     def _image(
         self, spec: Spec, lock: Lock, platform: Platform, request: BuildRequest, lease: Lease
-    ) -> tuple[Image, bool]:
-        """The image of one platform, and whether it was there: looked up by its lock digest first, because
-        that needs neither a plan nor an engine."""
+    ) -> _Built:
+        """The image of one platform. A composed one is looked up by its lock digest first, because that
+        needs neither a plan nor an engine."""
         from envbuild.plan.make import plan_identity
+
+        if self.settings.engine in ("auto", "native"):
+            digest = plan_identity(lock, _pins(spec, lock, platform), self._composition)
+            image = self._looked_up(digest, request, lease)
+            if image is not None:
+                return _Built(image=image, cached=True, engine="native")
+        from envbuild.engines.choose import choose_engine
+
+        plan = self.plan(spec, lock, platform)
+        engines = self._parts.engines(
+            spec, reuse=not request.no_cache, keep=request.load, secrets=request.secrets
+        )
+        engine = choose_engine(self.settings.engine, plan, engines, self.progress)
+        image = None
+        if engine.name != "native":
+            image = self._looked_up(engine.identity(plan), request, lease)
+        built = image or engine.build(plan)
+        lease.use(*_blobs(built))
+        return _Built(image=built, cached=image is not None, engine=engine.name)
+
+    def _looked_up(self, lock_digest: str, request: BuildRequest, lease: Lease) -> Image | None:
         from envbuild.store.images import ImageIndex
 
-        image = None
-        if not request.no_cache:
-            with self.progress.stage("look up"):
-                digest = plan_identity(lock, _pins(spec, lock, platform), self._composition)
-                key = digest.removeprefix("sha256:")
-                lease.use(f"images/{key}")
-                image = ImageIndex(self._parts.store, time.time).get(key)
-        cached = image is not None
-        if image is None:
-            plan = self.plan(spec, lock, platform)
-            image = self._parts.engine(spec, reuse=not request.no_cache).build(plan)
-        lease.use(*_blobs(image))
-        return image, cached
+        if request.no_cache:
+            return None
+        with self.progress.stage("look up"):
+            key = lock_digest.removeprefix("sha256:")
+            lease.use(f"images/{key}")
+            image = ImageIndex(self._parts.store, time.time).get(key)
+            if image is not None:
+                lease.use(*_blobs(image))
+            return image
+
+    def render(self, spec: Spec, request: RenderRequest) -> tuple[RenderResult, ...]:
+        """Dockerfiles and everything their builds need, written below ``request.output``."""
+        from envbuild.render.context import write_context
+
+        lock = self._lock_for(spec, request.build)
+        platforms = request.build.platforms or tuple(each.platform for each in lock.platforms)
+        renderer = self._parts.renderer(spec)
+        results = []
+        for platform in platforms:
+            plan = renderer.describe(self.plan(spec, lock, platform), "dockerfile")
+            with self.progress.stage("render"):
+                context = renderer.context(plan, offline=request.offline_context)
+                directory = request.output if len(platforms) == 1 else request.output / platform.subdir
+                write_context(context, directory)
+            results.append(
+                RenderResult(
+                    platform=platform,
+                    directory=directory,
+                    files=len(context.files),
+                    size=sum(each.size for each in context.files),
+                    digest=context.digest,
+                    lock_digest=plan.lock_digest,
+                    level=plan.level,
+                )
+            )
+        return tuple(results)
 
     def _lock_for(self, spec: Spec, request: BuildRequest) -> Lock:
         from envbuild.lock.files import read_lock

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ else:
     import tomli as tomllib
 
 _log = logging.getLogger(__name__)
+
+_PINNED = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]{0,400}@sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +49,12 @@ class Settings:
     compression: str = "gzip"
     pip_engine: str = "uv"
     conda_engine: str = "rattler"
+    engine: str = "auto"
+    """What builds images: ``native``, ``docker``, ``buildx``, or the first that can."""
+    template_dir: Path | None = None
+    """Templates of Dockerfiles that go before the shipped ones of the same name."""
+    micromamba_image: str | None = None
+    """Image by digest whose micromamba installs conda packages in a Dockerfile; None: py-rattler does."""
     lock_dir: Path | None = None
     """Where lock directories stand; None: ``lockfiles/`` beside the spec."""
     source_date_epoch: int = 0
@@ -275,6 +284,12 @@ def _choice(*words: str) -> Callable[[object, _Source], str]:
     return read
 
 
+def _pinned_image(value: object, source: _Source) -> str:
+    if isinstance(value, str) and _PINNED.fullmatch(value):
+        return value
+    raise _Misfit("an image by digest, NAME@sha256:…")
+
+
 _READERS: Mapping[str, Callable[[object, _Source], object]] = {
     "cache_dir": _path,
     "debian_mirror": _url,
@@ -287,6 +302,9 @@ _READERS: Mapping[str, Callable[[object, _Source], object]] = {
     "compression": _choice("gzip", "zstd"),
     "pip_engine": _choice("uv", "pip-tools"),
     "conda_engine": _choice("rattler", "conda-lock"),
+    "engine": _choice("auto", "native", "docker", "buildx"),
+    "template_dir": _path,
+    "micromamba_image": _pinned_image,
     "lock_dir": _path,
     # A tar header of the ustar format has eleven octal digits for the time.
     "source_date_epoch": _number(0, 0o77777777777),

@@ -8,28 +8,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbuild.errors import BuildError, UsageError
-from envbuild.lock.model import ImageBase, glibc_of
+from envbuild.lock.model import ContextBase, ImageBase, PlatformLock, glibc_of
 from envbuild.plan.model import ArtifactKind, Plan
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
 from envbuild.publish.base import Publication
 from envbuild.settings import Settings
-from envbuild.spec.model import Spec
+from envbuild.spec.model import BuildContextSpec, Spec
 from envbuild.store.content import Store
 
 if TYPE_CHECKING:
     from envbuild.compose.base import ArtifactSource
+    from envbuild.engines.base import Engine
     from envbuild.engines.native import BaseContents, NativeEngine
     from envbuild.fetch.http import HttpFetcher
     from envbuild.lock.base import BaseResolver, CondaResolver, PipResolver
     from envbuild.lock.make import Resolvers
     from envbuild.remote.client import RegistryClient
+    from envbuild.render.base import ArchiveSource, BuildContext
+    from envbuild.render.make import DockerfileRenderer
+    from envbuild.render.pip_access import PipAccess
     from envbuild.run.base import Runner
 
 
@@ -43,9 +47,11 @@ class Parts:
         self.progress = progress
         self.environ = os.environ if environ is None else environ
         self.store = Store(settings.cache_dir)
+        self._stack = ExitStack()
 
     def close(self) -> None:
-        """Closes connections, where any were opened."""
+        """Closes connections and removes scratch space, where there are any."""
+        self._stack.close()
         for name in ("fetcher", "registry"):
             if name in self.__dict__:
                 getattr(self, name).close()
@@ -129,11 +135,86 @@ class Parts:
             return PipToolsResolver(env=self.environ)
         raise UsageError(f"unknown pip engine {engine!r}", hint="use uv or pip-tools")
 
-    # --- engine ---------------------------------------------------------------------------------------
+    # --- engines --------------------------------------------------------------------------------------
 
-    def engine(self, spec: Spec, *, reuse: bool) -> NativeEngine:
-        """The composer. ``reuse=False`` takes nothing from the caches. ``spec`` only says where wheels are
-        looked for, which no lock holds."""
+    def engines(
+        self, spec: Spec, *, reuse: bool, keep: bool = False, secrets: Sequence[str] = ()
+    ) -> dict[str, Callable[[], Engine]]:
+        """The engines by name. ``reuse=False`` takes nothing from the caches; ``keep``: the image is to
+        stay in the Docker engine that built it. ``spec`` only says where files are looked for, which no
+        lock holds."""
+        return {
+            "native": partial(self.native_engine, spec, reuse=reuse),
+            "buildx": partial(self._buildx_engine, spec, reuse, keep, secrets),
+            "docker": partial(self._docker_engine, spec, reuse, keep, secrets),
+        }
+
+    def _docker_engine(self, spec: Spec, reuse: bool, keep: bool, secrets: Sequence[str]) -> Engine:
+        from envbuild.engines.docker_build import DockerEngine
+        from envbuild.engines.secret import Secret
+
+        return DockerEngine(
+            store=self.store,
+            progress=self.progress,
+            environ=self.environ,
+            renderer=self.renderer(spec),
+            reuse=reuse,
+            keep=keep,
+            secrets=tuple(Secret.parse(each) for each in secrets),
+        )
+
+    def _buildx_engine(self, spec: Spec, reuse: bool, keep: bool, secrets: Sequence[str]) -> Engine:
+        from envbuild.engines.buildx import BuildxEngine
+        from envbuild.engines.secret import Secret
+
+        return BuildxEngine(
+            store=self.store,
+            progress=self.progress,
+            environ=self.environ,
+            renderer=self.renderer(spec),
+            reuse=reuse,
+            keep=keep,
+            offline=self.settings.offline,
+            secrets=tuple(Secret.parse(each) for each in secrets),
+            access=partial(self._pip_access, spec),
+        )
+
+    def renderer(self, spec: Spec) -> DockerfileRenderer:
+        """What renders Dockerfiles; see ``engines`` for ``spec``."""
+        from envbuild.render.make import DockerfileRenderer
+        from envbuild.render.templates import Templates
+
+        return DockerfileRenderer(
+            templates=Templates(self.settings.template_dir),
+            base_archive=partial(self._base_archive, spec),
+            archives=partial(self._archives, spec),
+            snapshot=partial(self._snapshot, spec),
+            micromamba=self.settings.micromamba_image,
+        )
+
+    def _base_archive(self, spec: Spec, plan: Plan, stage: PlatformLock | None) -> Path:
+        from envbuild.plan.base import base_plan
+
+        image = self.native_engine(spec, reuse=True).build(base_plan(plan, stage))
+        return self.store.blob(image.layers[0].digest)
+
+    def _snapshot(self, spec: Spec, plan: Plan) -> BuildContext:
+        from envbuild.render.snapshot import snapshot_context
+
+        assert isinstance(spec.base, BuildContextSpec)
+        assert isinstance(plan.base, ContextBase)
+        # What was hashed is what is built: the copy stays until this call ends.
+        scratch = self._stack.enter_context(self.store.scratch())
+        return snapshot_context(spec.base, spec.directory, plan.base, scratch)
+
+    def _pip_access(self, spec: Spec, plan: Plan) -> PipAccess:
+        from envbuild.render.pip_access import pip_access
+        from envbuild.spec.located import located_pip
+
+        return pip_access(self.environ, located_pip(spec.pip, spec.directory).options, self.settings)
+
+    def native_engine(self, spec: Spec, *, reuse: bool) -> NativeEngine:
+        """The composer; see ``engines``."""
         from envbuild.compose.bytecode import RootfsCompilers
         from envbuild.engines.native import NativeEngine
 

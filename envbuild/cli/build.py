@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envbuild.cli.options import (
+    build_engine_option,
     call_of,
     compose_options,
     display_options,
@@ -21,6 +22,7 @@ from envbuild.cli.options import (
     one_spec,
     platform_option,
     refuse_both,
+    render_options,
     spec_argument,
     stale_options,
     store_options,
@@ -50,6 +52,13 @@ if TYPE_CHECKING:
 @stale_options
 @upgrade_options
 @click.option("--no-cache", is_flag=True, help="Compose every layer anew.")
+@click.option(
+    "--secret",
+    "secrets",
+    metavar="id=NAME,src=FILE",
+    multiple=True,
+    help="What steps of a Dockerfile may mount (buildx), or id=NAME,env=VARIABLE; may be repeated.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be built; write nothing.")
 @click.option(
     "--metadata-file",
@@ -57,6 +66,8 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write what --json prints to FILE.",
 )
+@build_engine_option
+@render_options
 @engine_options
 @compose_options
 @lock_dir_option
@@ -79,6 +90,7 @@ def command(
     upgrade_packages: tuple[str, ...],
     as_of: date | None,
     no_cache: bool,
+    secrets: tuple[str, ...],
     dry_run: bool,
     metadata_file: Path | None,
     as_json: bool,
@@ -99,6 +111,7 @@ def command(
         locked=locked,
         frozen=frozen,
         no_cache=no_cache,
+        secrets=secrets,
         upgrade=upgrade,
         upgrade_packages=upgrade_packages,
         as_of=as_of,

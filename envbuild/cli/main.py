@@ -24,6 +24,7 @@ from envbuild.errors import EnvbuildError
 COMMANDS = {
     "lock": "Resolve a spec into lockfiles, or check that they answer it.",
     "plan": "Show the layers and artifacts of the image that a build would make.",
+    "render": "Write the Dockerfile of a spec, with everything its build needs.",
     "build": "Build the image of a spec and print its pinned reference.",
     "run": "Run a command in the image of a spec.",
     "cache": "Show or prune the local store.",

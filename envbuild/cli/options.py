@@ -81,6 +81,19 @@ engine_options = _stack(
         help="What resolves for conda [default: rattler].",
     ),
 )
+build_engine_option = setting(
+    "--engine",
+    type=click.Choice(["auto", "native", "docker", "buildx"]),
+    help="What builds the image [default: the first that can].",
+)
+render_options = _stack(
+    setting("--template-dir", metavar="DIR", help="Templates that go before the shipped ones."),
+    setting(
+        "--micromamba-image",
+        metavar="NAME@DIGEST",
+        help="Install conda packages by this image's micromamba [default: by py-rattler].",
+    ),
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 

@@ -11,7 +11,7 @@ from envbuild.cli.stages import Tally
 from envbuild.cli.text import count_text, paint, printable, seconds_text, size_text, table
 
 if TYPE_CHECKING:
-    from envbuild.pipeline import BuildResult, PinChange
+    from envbuild.pipeline import BuildResult, PinChange, RenderResult
     from envbuild.plan.model import Artifact, Plan
     from envbuild.publish.base import Image
 
@@ -137,7 +137,9 @@ def plan_json(plan: Plan) -> dict[str, object]:
 def build_lines(result: BuildResult) -> list[str]:
     """What was built and where it is now: a line for each platform and each place."""
     lines = []
-    how = "nothing to compose" if result.cached else "composed"
+    how = "nothing to compose" if result.cached else f"composed by the {result.engine} engine"
+    if result.engine != "native" and not result.cached:
+        how = f"built by the {result.engine} engine"
     for image in result.images:
         size = size_text(sum(layer.size for layer in image.layers))
         lines.append(
@@ -157,6 +159,7 @@ def build_json(result: BuildResult) -> dict[str, object]:
         "reference": result.reference,
         **first,
         "digest": result.digest,
+        "engine": result.engine,
         "cached": result.cached,
         "seconds": round(result.seconds, 3),
         "published": list(result.published),
@@ -164,6 +167,35 @@ def build_json(result: BuildResult) -> dict[str, object]:
     if len(result.images) > 1:
         value["images"] = [_image_json(image) for image in result.images]
     return value
+
+
+def render_lines(results: Sequence[RenderResult]) -> list[str]:
+    """Where each context is and how to build it."""
+    lines = []
+    for each in results:
+        lines.append(
+            f"{each.platform}  {each.level}  {count_text(each.files, 'file')}, {size_text(each.size)}, "
+            f"lock {_short(each.lock_digest)}"
+        )
+    return lines
+
+
+def render_json(results: Sequence[RenderResult]) -> dict[str, object]:
+    """The object of ``render --json``: one context for each platform."""
+    return {
+        "contexts": [
+            {
+                "platform": str(each.platform),
+                "directory": str(each.directory),
+                "digest": each.digest,
+                "files": each.files,
+                "size": each.size,
+                "lock_digest": each.lock_digest,
+                "level": each.level,
+            }
+            for each in results
+        ]
+    }
 
 
 def _image_json(image: Image) -> Mapping[str, object]:

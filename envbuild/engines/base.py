@@ -11,7 +11,9 @@ from envbuild.publish.base import Image
 class Engine(Protocol):
     """Builds single-platform images."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As ``--engine`` and the engine's messages say it."""
 
     def unable(self, plan: Plan) -> list[str]:
         """Every reason why ``plan`` can't be built by this engine, each naming what is in the way; empty

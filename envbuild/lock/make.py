@@ -26,6 +26,7 @@ from envbuild.lock.base import (
 )
 from envbuild.lock.conda.satisfied import provided_distributions, virtual_packages
 from envbuild.lock.debian.selection import python_closure, suite_glibc, suite_python
+from envbuild.lock.installer import installer_bases
 from envbuild.lock.model import (
     Base,
     CondaPin,
@@ -149,6 +150,13 @@ class _Making:
             channels=conda_spec.channels if conda_spec else (),
             as_of=self.as_of.isoformat() if self.as_of else None,
             toolchain=self._toolchain(pins, choice, conda_spec) if bytecode else (),
+            installer=installer_bases(
+                pins,
+                self.present.installer if self.present else (),
+                self._resolve_base,
+                has_debian=self.resolvers.has_debian(),
+                progress=self.progress,
+            ),
             engines=tuple(sorted(self.engines.items())),
         )
 

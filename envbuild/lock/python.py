@@ -11,7 +11,7 @@ from envbuild.lock.debian.resolver import DEFAULT_SUITE
 from envbuild.lock.debian.selection import suite_python
 from envbuild.lock.model import Base, DebianBase, ImageBase
 from envbuild.spec.match import split_match
-from envbuild.spec.model import BaseSpec, CondaSpec, DebianBaseSpec, ImageBaseSpec, Spec
+from envbuild.spec.model import BaseSpec, CondaSpec, DebianBaseSpec, ImageBaseSpec, Runtime, Spec
 
 DEFAULT_CHANNEL = "conda-forge"
 _VERSION = re.compile(r"\d+(\.\d+){0,2}")
@@ -34,14 +34,15 @@ def choose_python(spec: Spec, *, has_debian: Callable[[], bool], present: Base |
 
     A host that knows no Debian mirror gets an official slim image instead of a Debian base. What was
     chosen before, ``present``, stays where it is still an answer, whichever host is asked."""
-    needed = spec.python is not None or bool(spec.pip.requirements) or spec.conda is None
-    from_conda = spec.conda is not None
+    plain = _is_plain(spec)
+    needed = spec.python is not None or bool(spec.pip.requirements) or not (plain or spec.conda)
+    from_base = not plain and spec.conda is None
     base = spec.base
     if isinstance(base, DebianBaseSpec) and base.suite is not None:
-        fits = not from_conda and matches_python(spec.python, suite_python(base.suite))
+        fits = from_base and matches_python(spec.python, suite_python(base.suite))
         return PythonChoice(base=base, from_base=fits, needed=needed)
     if base is not None and not isinstance(base, DebianBaseSpec):
-        return PythonChoice(base=base, from_base=not from_conda, needed=needed)
+        return PythonChoice(base=base, from_base=from_base, needed=needed)
     packages = base.packages if base else ()
     if not packages and not isinstance(present, DebianBase):
         slim = _slim_image(spec)
@@ -54,7 +55,7 @@ def choose_python(spec: Spec, *, has_debian: Callable[[], bool], present: Base |
                     hint="write python: '3.13', or set ENVBUILD_DEBIAN_MIRROR",
                 )
             image = ImageBaseSpec(reference=slim)
-            return PythonChoice(base=image, from_base=not from_conda, needed=needed)
+            return PythonChoice(base=image, from_base=from_base, needed=needed)
     if not has_debian() and packages:
         raise ResolveError(
             f"{spec.source}: Debian packages are asked for, but this machine knows no Debian mirror",
@@ -65,8 +66,18 @@ def choose_python(spec: Spec, *, has_debian: Callable[[], bool], present: Base |
         suites = [present.suite]
     return PythonChoice(
         base=DebianBaseSpec(suite=suites[0] if suites else DEFAULT_SUITE, packages=packages),
-        from_base=not from_conda and bool(suites),
+        from_base=from_base and bool(suites),
         needed=needed,
+    )
+
+
+def _is_plain(spec: Spec) -> bool:
+    """Whether ``spec`` is of the runtime docker and asks for nothing that needs a python."""
+    return (
+        spec.runtime is Runtime.DOCKER
+        and spec.python is None
+        and not spec.pip.requirements
+        and spec.conda is None
     )
 
 
@@ -112,9 +123,9 @@ def conda_python_spec(wanted: str | None) -> str:
 
 
 def _slim_image(spec: Spec) -> str | None:
-    """The official image for ``spec``: Debian's where conda brings python, else python's; None where the
+    """The official image for ``spec``: Debian's where conda or nothing brings python, else python's; None where the
     spec doesn't ask for one version."""
-    if spec.conda is not None:
+    if spec.conda is not None or _is_plain(spec):
         return f"docker.io/library/debian:{DEFAULT_SUITE}-slim"
     wanted = (spec.python or suite_python(DEFAULT_SUITE)).strip().removesuffix(".*").lstrip("=")
     if not _VERSION.fullmatch(wanted):

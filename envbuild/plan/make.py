@@ -44,7 +44,7 @@ def make_plan(lock: Lock, pins: PlatformLock, composition: Composition, *, host:
     base, python = pins.base, pins.python
     identity = plan_identity(lock, pins, composition)
     artifacts = [*_generated_artifacts(lock, pins), *_packages(pins)]
-    settings = _generated("settings", _self_description(lock, pins))
+    settings = generated("settings", _self_description(lock, pins))
     return Plan(
         platform=pins.platform,
         lock_digest=identity,
@@ -104,7 +104,7 @@ def _generated_artifacts(lock: Lock, pins: PlatformLock) -> list[Artifact]:
         else ("home", home_files(user)),
         ("prefix", prefix_files(pins.python, conda=bool(pins.conda))),
     ]
-    return [_generated(name, files) for name, files in found if files]
+    return [generated(name, files) for name, files in found if files]
 
 
 def _packages(pins: PlatformLock) -> list[Artifact]:
@@ -139,7 +139,8 @@ def _self_description(lock: Lock, pins: PlatformLock) -> tuple[GeneratedFile, ..
     )
 
 
-def _generated(name: str, files: tuple[GeneratedFile, ...]) -> Artifact:
+def generated(name: str, files: tuple[GeneratedFile, ...]) -> Artifact:
+    """``files`` as one artifact, by the digest of their canonical form."""
     content: list[list[str | int | bool | None]] = [
         [each.path, each.content.hex(), each.mode, each.target, each.directory, each.uid, each.gid]
         for each in files

@@ -25,6 +25,11 @@ class ContextFile:
     directory: bool = False
 
     @property
+    def size(self) -> int:
+        """Of the content, in bytes."""
+        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
+
+    @property
     def sha256(self) -> str:
         """Of the content, bare hex."""
         if isinstance(self.content, bytes):
@@ -68,10 +73,15 @@ class ArchiveSource(Protocol):
 class Renderer(Protocol):
     """Turns plans into what a Docker build is given."""
 
+    def unable(self, plan: Plan) -> list[str]:
+        """Every reason why no Dockerfile can make the image of ``plan``; empty where one can."""
+
     def describe(self, plan: Plan, engine: str) -> Plan:
         """``plan`` as the image of a Dockerfile that ``engine`` builds: with a lock digest of its own, which
         also covers the templates, its own level and labels. Renders and downloads nothing."""
 
     def context(self, plan: Plan, *, offline: bool) -> BuildContext:
-        """The context that builds the image of ``plan``, as :meth:`describe` returned it. ``offline``: with all
-        pinned artifacts inside, so that the build needs no network. Raises ``BuildError``, ``FetchError``."""
+        """The context that builds the image of ``plan``, as :meth:`describe` returned it.
+
+        ``offline``: with all pinned artifacts inside, so that the build needs no network. Raises
+        ``BuildError``, ``FetchError``."""

@@ -1,0 +1,53 @@
+"""Which engine builds a plan: the one that was asked for, else the first that can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from envbuild.engines.base import Engine
+from envbuild.errors import BuildError, UsageError
+from envbuild.plan.model import Plan
+from envbuild.progress import Progress
+
+ENGINES = ("native", "buildx", "docker")
+"""In the order they are asked: what reproduces bytes, then what has caches and secrets, then the rest."""
+
+
+def choose_engine(
+    name: str, plan: Plan, engines: Mapping[str, Callable[[], Engine]], progress: Progress
+) -> Engine:
+    """The engine ``name``, or for ``auto`` the first of :data:`ENGINES` that can build ``plan``; a choice
+    that isn't the usual one is said. Raises ``BuildError`` with every engine's reasons where none can."""
+    if name != "auto":
+        if name not in engines:
+            raise UsageError(f"unknown engine {name!r}", hint=f"use auto, {', '.join(ENGINES)}")
+        engine = engines[name]()
+        reasons = engine.unable(plan)
+        if reasons:
+            raise BuildError(_cannot(name, reasons), hint=_others(name, plan, engines))
+        return engine
+    refused: list[tuple[str, list[str]]] = []
+    for each in ENGINES:
+        engine = engines[each]()
+        reasons = engine.unable(plan)
+        if not reasons:
+            if refused:
+                progress.note(f"engine: {each}, because {refused[0][0]} can't build this: {refused[0][1][0]}")
+            return engine
+        refused.append((each, reasons))
+    raise BuildError(
+        "no engine can build this:\n" + "\n".join(_cannot(each, reasons) for each, reasons in refused),
+        hint="start a Docker engine for what runs its own code; where only byte code is in the way: "
+        "envbuild lock --no-bytecode",
+    )
+
+
+def _cannot(name: str, reasons: list[str]) -> str:
+    return f"the {name} engine can't build this:\n" + "\n".join(f"  {reason}" for reason in reasons)
+
+
+def _others(name: str, plan: Plan, engines: Mapping[str, Callable[[], Engine]]) -> str:
+    able = [each for each in ENGINES if each != name and not engines[each]().unable(plan)]
+    if able:
+        return f"--engine {able[0]} can"
+    return "no other engine can either: --engine auto says why for each"

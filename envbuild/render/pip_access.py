@@ -1,0 +1,350 @@
+"""How pip reaches this machine's indexes from inside a build: a ``pip.conf``, a netrc, a CA bundle.
+
+All three are given to a build as secrets, never as files of its context: an address may hold a password. Only
+what installing by hash needs is carried over; nothing that would change what is installed.
+"""
+
+from __future__ import annotations
+
+import configparser
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from envbuild.fetch.address import Netrc, shown
+from envbuild.lock.pip.command import expand, uv_environment
+from envbuild.settings import Settings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_LOG = logging.getLogger(__name__)
+
+CERTIFICATES = "/run/secrets/ca-certificates.crt"
+"""Where a build step finds the CA bundle."""
+
+_LARGEST = 1 << 20
+"""Bytes of a settings file that is believed to be one."""
+_HOST = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
+_NETRC_WORD = re.compile(r"[!-~]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipAccess:
+    """What a build step's pip is given. Its texts may hold credentials, so it is never shown."""
+
+    pip_conf: str
+    netrc: str | None = None
+    ca_certificates: Path | None = None
+    """A file of PEM certificates on this machine."""
+
+    def __repr__(self) -> str:
+        return "PipAccess(***)"
+
+
+@dataclass(kw_only=True, slots=True)
+class _Found:
+    """What one place says, first come first served within it."""
+
+    index: str | None = None
+    extra: list[str] = field(default_factory=list)
+    find_links: list[str] = field(default_factory=list)
+    trusted: list[str] = field(default_factory=list)
+    timeout: str | None = None
+    cert: str | None = None
+    no_index: bool = False
+
+
+def pip_access(
+    env: Mapping[str, str],
+    options: Sequence[str],
+    settings: Settings,
+    *,
+    addresses: Iterable[str] = (),
+    uv_files: Sequence[Path] | None = None,
+    pip_files: Sequence[Path] | None = None,
+) -> PipAccess:
+    """The access that the lock's own resolver had, as far as a container can have it.
+
+    The index is the first that is named by the spec's ``options``, uv's variables (``PIP_INDEX_URL`` among
+    them, as the resolver is given it), uv's files, pip's variables, pip's files; the further ones of all of these
+    follow. ``addresses`` are those of direct references, whose hosts may need a login too. ``uv_files`` and
+    ``pip_files`` are read in that order; None: where uv and pip themselves look.
+    """
+    environ = uv_environment(env)
+    uv_paths = uv_config_files(env) if uv_files is None else uv_files
+    pip_paths = pip_config_files(env) if pip_files is None else pip_files
+    places = [
+        _from_options([expand(each, env) for each in options]),
+        _from_uv_variables(environ),
+        *(_from_uv_table(table, environ) for table in map(_toml, uv_paths) if table),
+        _from_pip_variables(env),
+        *(_from_pip_file(path) for path in pip_paths),
+    ]
+    index = next((each.index for each in places if each.index and _reachable(each.index)), None)
+    extra = [url for each in places for url in (each.index, *each.extra) if url and _reachable(url)]
+    extra = [url for url in dict.fromkeys(extra) if url != index]
+    links = list(dict.fromkeys(url for each in places for url in each.find_links if _reachable(url)))
+    trusted = dict.fromkeys(host for each in places for host in each.trusted if _HOST.fullmatch(host))
+    bundle = _bundle(env, settings, places)
+    timeout = next((each.timeout for each in places if each.timeout), None)
+    lines = ["[global]"]
+    if any(each.no_index for each in places):
+        lines.append("no-index = true")
+    elif index:
+        lines.append(f"index-url = {index}")
+    lines += _several("extra-index-url", extra)
+    lines += _several("find-links", links)
+    lines += _several("trusted-host", list(trusted))
+    if bundle is not None:
+        lines.append(f"cert = {CERTIFICATES}")
+    if timeout is not None:
+        lines.append(f"timeout = {timeout}")
+    urls = [url for url in (index, *extra, *links, *addresses) if url]
+    return PipAccess(pip_conf="\n".join(lines) + "\n", netrc=_netrc(env, urls), ca_certificates=bundle)
+
+
+def uv_config_files(env: Mapping[str, str]) -> tuple[Path, ...]:
+    """uv's settings files in the order they count: the named one alone, else the user's and the system's."""
+    if env.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes", "on"):
+        return ()
+    if env.get("UV_CONFIG_FILE"):
+        return (Path(env["UV_CONFIG_FILE"]),)
+    system = (env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
+    return (
+        *(directory / "uv" / "uv.toml" for directory in _config_home(env)),
+        *(Path(directory) / "uv" / "uv.toml" for directory in system if directory),
+        Path("/etc/uv/uv.toml"),
+    )
+
+
+def pip_config_files(env: Mapping[str, str]) -> tuple[Path, ...]:
+    """pip's configuration files, the one that counts most first (pip: *Configuration*, "Precedence")."""
+    named = env.get("PIP_CONFIG_FILE")
+    if named == os.devnull:
+        return ()
+    system = (env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
+    home = env.get("HOME")
+    return (
+        *([Path(named)] if named else []),
+        Path(sys.prefix) / "pip.conf",
+        *(directory / "pip" / "pip.conf" for directory in _config_home(env)),
+        *([Path(home) / ".pip" / "pip.conf"] if home else []),
+        Path("/etc/pip.conf"),
+        *(Path(directory) / "pip" / "pip.conf" for directory in system if directory),
+    )
+
+
+def _config_home(env: Mapping[str, str]) -> Iterator[Path]:
+    if env.get("XDG_CONFIG_HOME", "").startswith("/"):
+        yield Path(env["XDG_CONFIG_HOME"])
+    elif env.get("HOME"):
+        yield Path(env["HOME"]) / ".config"
+
+
+def _from_options(options: Iterable[str]) -> _Found:
+    found = _Found()
+    for option in options:
+        name, _, value = option.replace("=", " ", 1).partition(" ")
+        value = value.strip()
+        if name in ("--index-url", "-i"):
+            found.index = found.index or value
+        elif name == "--extra-index-url":
+            found.extra.append(value)
+        elif name in ("--find-links", "-f"):
+            found.find_links.append(value)
+        elif name == "--trusted-host":
+            found.trusted.append(value)
+        elif name == "--no-index":
+            found.no_index = True
+    return found
+
+
+def _from_uv_variables(environ: Mapping[str, str]) -> _Found:
+    default = environ.get("UV_DEFAULT_INDEX")
+    return _Found(
+        index=_named(default, environ) if default else environ.get("UV_INDEX_URL"),
+        extra=[
+            *(_named(each, environ) for each in environ.get("UV_INDEX", "").split()),
+            *environ.get("UV_EXTRA_INDEX_URL", "").split(),
+        ],
+        find_links=re.split(r"[\s,]+", environ.get("UV_FIND_LINKS", "")),
+        trusted=re.split(r"[\s,]+", environ.get("UV_INSECURE_HOST", "")),
+        timeout=_seconds(environ.get("UV_HTTP_TIMEOUT") or environ.get("UV_REQUEST_TIMEOUT")),
+    )
+
+
+def _from_uv_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> _Found:
+    """``[pip]`` counts before the top level, as in uv. An explicit index serves only what names it."""
+    found = _Found()
+    pip = table.get("pip")
+    for each in (pip if isinstance(pip, dict) else {}, table):
+        for entry in _tables(each.get("index")):
+            url, name = entry.get("url"), entry.get("name")
+            if not isinstance(url, str) or entry.get("explicit") is True:
+                continue
+            url = _with_login(url, name, environ) if isinstance(name, str) else url
+            if entry.get("default") is True:
+                found.index = found.index or url
+            elif entry.get("format") == "flat":
+                found.find_links.append(url)
+            else:
+                found.extra.append(url)
+        found.index = found.index or next(iter(_texts(each.get("index-url"))), None)
+        found.extra += _texts(each.get("extra-index-url"))
+        found.find_links += _texts(each.get("find-links"))
+        found.trusted += _texts(each.get("allow-insecure-host"))
+        found.no_index = found.no_index or each.get("no-index") is True
+    return found
+
+
+def _from_pip_variables(env: Mapping[str, str]) -> _Found:
+    return _Found(
+        index=env.get("PIP_INDEX_URL"),
+        extra=env.get("PIP_EXTRA_INDEX_URL", "").split(),
+        find_links=env.get("PIP_FIND_LINKS", "").split(),
+        trusted=env.get("PIP_TRUSTED_HOST", "").split(),
+        timeout=_seconds(env.get("PIP_TIMEOUT") or env.get("PIP_DEFAULT_TIMEOUT")),
+    )
+
+
+def _from_pip_file(path: Path) -> _Found:
+    """The sections that hold for ``pip install``; a broken file counts as none, as its text may be secret."""
+    parser = configparser.RawConfigParser()
+    try:
+        data = _read(path)
+        if data is None:
+            return _Found()
+        parser.read_string(data.decode("utf-8"))
+    except (configparser.Error, UnicodeDecodeError) as error:
+        _LOG.warning("ignoring %s: it can't be read as pip's configuration (%s)", path, type(error).__name__)
+        return _Found()
+
+    def value(key: str) -> str:
+        for section in ("install", "global"):
+            for name in (key, key.replace("-", "_")):
+                if parser.has_option(section, name):
+                    return parser.get(section, name) or ""
+        return ""
+
+    return _Found(
+        index=value("index-url").strip() or None,
+        extra=value("extra-index-url").split(),
+        find_links=value("find-links").split(),
+        trusted=value("trusted-host").split(),
+        timeout=_seconds(value("timeout") or value("default-timeout")),
+        cert=value("cert").strip() or None,
+    )
+
+
+def _named(text: str, environ: Mapping[str, str]) -> str:
+    """The address of uv's ``name=url`` form, with the login that variables have for the name."""
+    name, separator, url = text.partition("=")
+    if separator and re.fullmatch(r"[A-Za-z0-9._-]+", name):
+        return _with_login(url, name, environ)
+    return text
+
+
+def _with_login(url: str, name: str, environ: Mapping[str, str]) -> str:
+    key = re.sub(r"[^A-Z0-9]", "_", name.upper())
+    user, password = (environ.get(f"UV_INDEX_{key}_{part}", "") for part in ("USERNAME", "PASSWORD"))
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    if not (user or password) or "@" in parts.netloc:
+        return url
+    login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
+    return urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc}"))
+
+
+def _reachable(url: str) -> bool:
+    """Whether a container may reach the address, and it may stand in a line of a pip.conf."""
+    if not url:
+        return False
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        fits = False
+    if not fits or not url.isascii() or not url.isprintable() or " " in url:
+        _LOG.debug("%s is left out: a build step can't reach it", shown(url))
+        return False
+    return True
+
+
+def _bundle(env: Mapping[str, str], settings: Settings, places: Sequence[_Found]) -> Path | None:
+    """The CA bundle that connections of this machine are checked with, where it is one file."""
+    named = [env.get(name) for name in ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")]
+    for text in (settings.ca_bundle, *named, *(each.cert for each in places)):
+        if text:
+            path = Path(text).expanduser()
+            if path.is_file():
+                return path
+            _LOG.debug("%s is no file, so no build step is given it as CA bundle", path)
+    return None
+
+
+def _netrc(env: Mapping[str, str], urls: Iterable[str]) -> str | None:
+    """The logins of the addresses' hosts, and no others; None where there are none."""
+    source = Netrc(env)
+    lines: dict[str, str] = {}
+    for url in urls:
+        try:
+            host = urlsplit(url).hostname
+        except ValueError:
+            continue
+        found = source.credentials(url) if host and _HOST.fullmatch(host) else None
+        if found is None or host is None:
+            continue
+        words = (found.user, found.password)
+        if not all(_NETRC_WORD.fullmatch(word) for word in words):
+            _LOG.warning("the login of %s has characters that a build step can't be given", host)
+            continue
+        user, password = (re.sub(r'([\\"])', r"\\\1", word) for word in words)
+        lines[host] = f"machine {host} login {user} password {password}\n"
+    return "".join(lines.values()) or None
+
+
+def _several(key: str, values: Sequence[str]) -> list[str]:
+    return [f"{key} =", *(f"    {each}" for each in values)] if values else []
+
+
+def _seconds(text: str | None) -> str | None:
+    """Whole seconds; None for anything else."""
+    match = re.fullmatch(r"([0-9]{1,6})(?:\.[0-9]*)?", (text or "").strip())
+    return match[1] if match and int(match[1]) else None
+
+
+def _texts(value: object) -> list[str]:
+    items = value if isinstance(value, list) else [value]
+    return [each for each in items if isinstance(each, str)]
+
+
+def _tables(value: object) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _toml(path: Path) -> Mapping[str, Any]:
+    try:
+        data = _read(path)
+        return tomllib.loads(data.decode("utf-8")) if data is not None else {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        _LOG.warning("ignoring %s: it can't be read as uv's settings (%s)", path, type(error).__name__)
+        return {}
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        with path.expanduser().open("rb") as file:
+            return file.read(_LARGEST)
+    except OSError:
+        return None

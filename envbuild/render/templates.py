@@ -1,0 +1,174 @@
+"""Jinja templates of Dockerfiles: ours, and those a user puts in their place.
+
+What a template writes is checked twice: every value is quoted by a filter for the place it stands in, or
+else may hold only characters that mean nothing to a Dockerfile or a shell. So no spec can inject an
+instruction, not even through a template that forgets a filter.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from envbuild.digest import canonical_digest
+from envbuild.errors import BuildError, UsageError
+from envbuild.resources import resource_directory
+
+if TYPE_CHECKING:
+    from jinja2 import BaseLoader, Environment
+    from markupsafe import Markup
+
+SHIPPED = "envbuild"
+"""A template of the user's own extends ours of the same name as ``envbuild/<name>``."""
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@+=~,%-]*")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")
+
+
+def template_name(kind: str, runtime: str) -> str:
+    """The file that renders environments of this type and runtime."""
+    return f"{kind}-{runtime}.Dockerfile.j2"
+
+
+class Templates:
+    """The templates of one call. ``override`` is a directory whose files go before ours."""
+
+    def __init__(self, override: Path | None = None) -> None:
+        if override is not None and not override.is_dir():
+            raise UsageError(f"the template directory {override} is not there")
+        self._override = override
+        self._shipped = resource_directory("templates")
+
+    def digest(self, name: str) -> str:
+        """Over the bytes of the template ``name`` and all that it names, directly or not."""
+        environment = self._environment()
+        found: dict[str, str] = {}
+        waiting = [name]
+        while waiting:
+            each = waiting.pop()
+            if each not in found:
+                found[each] = self._source(environment, each)
+                waiting.extend(self._named(environment, each, found[each]))
+        return canonical_digest("templates", 1, sorted(found.items()))
+
+    def render(self, name: str, values: Mapping[str, object]) -> str:
+        """The text that the template makes of ``values``. Raises ``BuildError`` with its file and line."""
+        import jinja2
+
+        environment = self._environment()
+        try:
+            text = environment.get_template(name).render(values)
+        except jinja2.TemplateNotFound as error:
+            raise self._missing(error) from error
+        except jinja2.TemplateSyntaxError as error:
+            raise BuildError(f"template {error.name}:{error.lineno}: {error.message}") from error
+        except jinja2.TemplateError as error:
+            raise BuildError(f"template {name}: {error.message}") from error
+        # Blocks that are left out leave their blank lines behind.
+        return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
+
+    def _named(self, environment: Environment, name: str, source: str) -> list[str]:
+        from jinja2 import TemplateSyntaxError, meta
+
+        try:
+            named = list(meta.find_referenced_templates(environment.parse(source)))
+        except TemplateSyntaxError as error:
+            raise BuildError(f"template {name}:{error.lineno}: {error.message}") from error
+        if None in named:
+            raise BuildError(
+                f"template {name}: names another template by an expression",
+                hint="write the name itself, so that it is known which templates an image depends on",
+            )
+        return [each for each in named if each is not None]
+
+    def _source(self, environment: Environment, name: str) -> str:
+        import jinja2
+
+        loader = environment.loader
+        assert loader is not None
+        try:
+            return loader.get_source(environment, name)[0]
+        except jinja2.TemplateNotFound as error:
+            raise self._missing(error) from error
+        except UnicodeDecodeError as error:
+            raise BuildError(f"template {name}: not UTF-8") from error
+
+    def _missing(self, error: Exception) -> BuildError:
+        where = f"{self._override} or {self._shipped}" if self._override else f"{self._shipped}"
+        return BuildError(f"there is no template {error} in {where}", hint="docs/dockerfiles.md lists them")
+
+    def _environment(self) -> Environment:
+        from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader, StrictUndefined
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        shipped = FileSystemLoader(self._shipped)
+        loaders: list[BaseLoader] = [PrefixLoader({SHIPPED: shipped}), shipped]
+        if self._override is not None:
+            loaders.insert(0, FileSystemLoader(self._override))
+        environment = ImmutableSandboxedEnvironment(
+            loader=ChoiceLoader(loaders),
+            undefined=StrictUndefined,
+            # What isn't marked as quoted passes through ``finalize``; nothing is escaped as HTML.
+            autoescape=True,
+            finalize=_checked,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        environment.filters.update(docker=docker_word, shell=shell_word, array=exec_form)
+        return environment
+
+
+def docker_word(value: object) -> Markup:
+    """``value`` as one double-quoted word of ENV or LABEL: nothing in it is expanded."""
+    from markupsafe import Markup
+
+    text = str(value)
+    unfit = unwritable(text)
+    if unfit:
+        raise BuildError(f"{text!r}: {unfit}")
+    escaped = re.sub(r'([\\"$])', r"\\\1", text)
+    return Markup(f'"{escaped}"')
+
+
+def shell_word(value: object) -> Markup:
+    """``value`` as one word of a ``RUN`` line in its shell form."""
+    from markupsafe import Markup
+
+    text = str(value)
+    unfit = unwritable(text)
+    if unfit:
+        raise BuildError(f"{text!r}: {unfit}")
+    return Markup(shlex.quote(text))
+
+
+def exec_form(values: Iterable[object]) -> Markup:
+    """``values`` as the JSON array of CMD, ENTRYPOINT or COPY."""
+    from markupsafe import Markup
+
+    return Markup(json.dumps([str(each) for each in values]))
+
+
+def unwritable(text: str) -> str | None:
+    """Why no Dockerfile can hold ``text``, or None."""
+    found = _CONTROL.search(text)
+    return f"a Dockerfile can't hold the character U+{ord(found[0]):04X}" if found else None
+
+
+def _checked(value: Any) -> Any:
+    """What an expression of a template gave: quoted, or plain enough to stand as it is."""
+    from jinja2 import Undefined
+    from markupsafe import Markup
+
+    if isinstance(value, (Markup, Undefined)):
+        return value
+    text = str(value)
+    if _PLAIN.fullmatch(text):
+        return Markup(text)
+    raise BuildError(
+        f"a template writes {text!r} without quoting it",
+        hint="use the filter docker (ENV, LABEL), shell (RUN) or array (CMD)",
+    )

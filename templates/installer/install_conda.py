@@ -1,0 +1,79 @@
+"""Installs exactly the conda packages of a lock into a prefix; solves nothing, runs none of their scripts.
+
+    python install_conda.py conda.linux-64.json /opt/env [--offline DIR]
+
+The file lists the packages as conda records them, each with its address and its SHA-256, which the archive
+must have. With --offline, archives are taken from DIR by their names. Needs py-rattler and nothing else.
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+from pathlib import Path
+
+from rattler import BuildString, PackageRecord, RepoDataRecord, install
+
+
+def to_record(package, offline):
+    """A package of the list as rattler takes it: without a hash it would take any archive."""
+    record = PackageRecord(
+        name=package["name"],
+        version=package["version"],
+        build=BuildString(package["build"]),
+        build_number=package["build_number"],
+        subdir=package["subdir"],
+        noarch=package.get("noarch"),
+        depends=package["depends"],
+        constrains=package["constrains"],
+        sha256=bytes.fromhex(package["sha256"]),
+        python_site_packages_path=package.get("python_site_packages_path"),
+    )
+    url = (offline / package["fn"]).resolve().as_uri() if offline else package["url"]
+    return RepoDataRecord(record, package["fn"], url, package["channel"])
+
+
+def write_record(prefix, package):
+    """Says in conda-meta what the list says of a package, and nothing of the machine that installed it."""
+    path = prefix / "conda-meta" / f"{package['name']}-{package['version']}-{package['build']}.json"
+    linked = json.loads(path.read_text(encoding="utf-8"))
+    index = Path(linked["extracted_package_dir"], "info", "index.json")
+    stated = json.loads(index.read_text(encoding="utf-8"))
+    record = {
+        **{key: stated[key] for key in ("arch", "license", "platform") if stated.get(key)},
+        **{key: linked[key] for key in ("files", "paths_data")},
+        **{key: "" for key in ("extracted_package_dir", "package_tarball_full_path", "requested_spec")},
+        "link": {"source": "", "type": 1},
+        **package,
+    }
+    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def set_modes(prefix):
+    """Gives files the modes 755 and 644: archives hold those of the machines they were made on."""
+    (prefix / "CACHEDIR.TAG").unlink(missing_ok=True)  # An environment in an image is no cache.
+    for path in prefix.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Installs the conda packages of a lock.")
+    parser.add_argument("packages", type=Path, help="the list of packages, JSON")
+    parser.add_argument("prefix", type=Path, help="where to install them")
+    parser.add_argument("--offline", type=Path, metavar="DIR", help="take the archives from here")
+    given = parser.parse_args()
+    packages = json.loads(given.packages.read_text(encoding="utf-8"))["packages"]
+    records = [to_record(package, given.offline) for package in packages]
+    given.prefix.mkdir(parents=True, exist_ok=True)
+    # On the file system of the prefix, so that files move there by a link and are not written twice.
+    with tempfile.TemporaryDirectory(dir=given.prefix.parent) as cache:
+        asyncio.run(install(records, given.prefix, cache, execute_link_scripts=False, show_progress=False))
+        for package in packages:
+            write_record(given.prefix, package)
+    set_modes(given.prefix)
+
+
+if __name__ == "__main__":
+    main()
