@@ -75,9 +75,9 @@ def pip_access(
     """The access that the lock's own resolver had, as far as a container can have it.
 
     The index is the first that is named by the spec's ``options``, uv's variables (``PIP_INDEX_URL`` among
-    them, as the resolver is given it), uv's files, pip's variables, pip's files; the further ones of all of these
-    follow. ``addresses`` are those of direct references, whose hosts may need a login too. ``uv_files`` and
-    ``pip_files`` are read in that order; None: where uv and pip themselves look.
+    them, as the resolver is given it), uv's files, pip's variables or pip's files; the others of all these
+    places follow it. ``addresses`` are those of direct references, whose hosts may need a login too.
+    ``uv_files`` and ``pip_files`` are read in the order given; None: where uv and pip themselves look.
     """
     environ = uv_environment(env)
     uv_paths = uv_config_files(env) if uv_files is None else uv_files
