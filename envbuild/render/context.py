@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -52,8 +53,9 @@ def write_context(context: BuildContext, directory: Path) -> None:
     only then moved to its place, so a full disk changes nothing. Raises ``BuildError`` for that.
     """
     entries = _entries(context)
-    if any(entry.path.split("/")[0] == RECORD for entry in entries):
-        raise BuildError(f"{RECORD} is envbuild's own file of a written context")
+    for entry in entries:
+        if entry.path.split("/")[0] == RECORD or entry.path.startswith(_PART):
+            raise BuildError(f"{entry.path} is a name of envbuild's own in a written context")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         before = _known(directory)
@@ -127,7 +129,7 @@ def _known(directory: Path) -> set[tuple[str, str]]:
         if path == RECORD:
             continue
         kind = _kind(entry)
-        if (path, kind) not in recorded and not (kind == _DIRECTORY and _implied(path, recorded)):
+        if (path, kind) not in recorded:
             known = any(path == each for each, _ in recorded)
             what = "has been changed since" if known else "is not of an earlier rendering"
             raise UsageError(
@@ -136,10 +138,6 @@ def _known(directory: Path) -> set[tuple[str, str]]:
             )
         here.add((path, kind))
     return here
-
-
-def _implied(path: str, recorded: set[tuple[str, str]]) -> bool:
-    return any(each.startswith(f"{path}/") for each, _ in recorded)
 
 
 def _walk(directory: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -155,7 +153,7 @@ def _walk(directory: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]
 
 def _kind(entry: os.DirEntry[str]) -> str:
     if entry.is_symlink():
-        return f"{_LINK}:{_hash(os.readlink(entry.path).encode('utf-8', 'surrogateescape'))}"
+        return f"{_LINK}:{_hash(os.fsencode(Path(entry.path).readlink()))}"
     if entry.is_dir(follow_symlinks=False):
         return _DIRECTORY
     if not entry.is_file(follow_symlinks=False):
@@ -172,10 +170,10 @@ def _recorded(file: Path) -> set[tuple[str, str]]:
     try:
         if file.is_symlink() or file.stat().st_size > _MAX_RECORD:
             return set()
-        lines = file.read_text(encoding="utf-8").splitlines()
+        rows = [line.partition("  ") for line in file.read_text(encoding="utf-8").split("\n") if line]
+        return {(str(json.loads(path)), kind) for kind, _, path in rows}
     except (OSError, ValueError):
         return set()
-    return {(path, kind) for kind, _, path in (line.partition("  ") for line in lines)}
 
 
 def _write(entry: Entry, part: Path) -> str:
@@ -183,7 +181,7 @@ def _write(entry: Entry, part: Path) -> str:
     path = part / entry.path
     if entry.kind is EntryKind.SYMLINK:
         path.symlink_to(entry.target)
-        return f"{_LINK}:{_hash(entry.target.encode())}"
+        return f"{_LINK}:{_hash(os.fsencode(entry.target))}"
     if entry.kind is EntryKind.DIRECTORY:
         path.mkdir()
         return _DIRECTORY
@@ -237,7 +235,7 @@ def _replace(
 
 def _record(directory: Path, part: Path, lines: set[tuple[str, str]]) -> None:
     file = part / RECORD
-    text = "".join(f"{kind}  {path}\n" for path, kind in sorted(lines))
+    text = "".join(f"{kind}  {json.dumps(path, ensure_ascii=False)}\n" for path, kind in sorted(lines))
     file.write_text(text, encoding="utf-8")
     file.chmod(0o644)
     file.replace(directory / RECORD)
