@@ -1,0 +1,324 @@
+"""An image that a builder exported: taken whole and checked, or refused with the store untouched."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envbuild.digest import digest_bytes
+from envbuild.engines.layout_image import step_name, store_layout_image
+from envbuild.errors import BuildError
+from envbuild.publish.base import Image
+from envbuild.remote.media import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER_GZIP,
+    DOCKER_MANIFEST,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
+    OCI_MANIFEST,
+)
+from envbuild.store.content import Store
+from envbuild.store.leases import Lease, in_use
+from tests.fakes.image import Item, compress, tar
+from tests.fakes.source import plan
+
+PLAN = plan()
+LAYER = tar([Item(name="etc/one", content=b"1")])
+
+
+@dataclass
+class Export:
+    """A layout as a builder writes it; a test changes what it is about."""
+
+    layers: list[tuple[bytes, str]] = field(
+        default_factory=lambda: [(LAYER, OCI_LAYER_GZIP), (tar([Item(name="two")]), OCI_LAYER_GZIP)]
+    )
+    config: dict[str, Any] = field(
+        default_factory=lambda: {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"User": "1000:1000", "Labels": {"a": "b"}},
+            "history": [
+                {"created_by": "ADD base.tar.gz / # buildkit"},
+                {"created_by": "ENV a=b", "empty_layer": True},
+                {"created_by": "RUN /bin/sh -c echo   hello # buildkit"},
+            ],
+        }
+    )
+    config_type: str = OCI_CONFIG
+    manifest_type: str = OCI_MANIFEST
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    wrap: bool = False
+    platform: Mapping[str, str] | None = None
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def blob(self, data: bytes, media_type: str) -> dict[str, Any]:
+        digest = digest_bytes(data)
+        self.blobs.setdefault(f"blobs/sha256/{digest.removeprefix('sha256:')}", data)
+        return {"mediaType": media_type, "digest": digest, "size": len(data)}
+
+    def index(self) -> dict[str, Any]:
+        layers = [
+            self.blob(
+                gzip.compress(data, mtime=0) if kind == DOCKER_LAYER_GZIP else compress(data, kind), kind
+            )
+            for data, kind in self.layers
+        ]
+        rootfs = {"type": "layers", "diff_ids": [digest_bytes(data) for data, _ in self.layers]}
+        config = self.blob(json.dumps({"rootfs": rootfs, **self.config}).encode(), self.config_type)
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": self.manifest_type,
+            "config": config,
+            "layers": layers,
+        }
+        entry = self.blob(json.dumps(manifest).encode(), self.manifest_type)
+        if self.platform is not None:
+            entry["platform"] = dict(self.platform)
+        return entry
+
+    def write(self, path: Path) -> Path:
+        top: dict[str, Any] = {"schemaVersion": 2, "manifests": [self.index()]}
+        if self.wrap:
+            other = {**self.blob(b'{"schemaVersion": 2}', OCI_MANIFEST)}
+            inner = {
+                "schemaVersion": 2,
+                "mediaType": OCI_INDEX,
+                "manifests": [
+                    {**top["manifests"][0], "platform": {"os": "linux", "architecture": "amd64"}},
+                    {**other, "platform": {"os": "linux", "architecture": "arm64", "variant": "v8"}},
+                    {
+                        **other,
+                        "platform": {"os": "unknown", "architecture": "unknown"},
+                        "annotations": {"vnd.docker.reference.type": "attestation-manifest"},
+                    },
+                ],
+            }
+            top["manifests"] = [self.blob(json.dumps(inner).encode(), OCI_INDEX)]
+        files = {
+            **self.blobs,
+            "index.json": json.dumps(top).encode(),
+            "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
+            **self.files,
+        }
+        with tarfile.open(path, "w") as archive:
+            for name, data in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def taken(export: Export, store: Store, tmp_path: Path) -> Image:
+    return store_layout_image(export.write(tmp_path / "image.tar"), PLAN, store)
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+def test_blobs_are_kept_under_a_manifest_of_ours(wrap: bool, store: Store, tmp_path: Path) -> None:
+    export = Export(wrap=wrap)
+    image = taken(export, store, tmp_path)
+    manifest = json.loads(store.blob(image.digest).read_bytes())
+    assert manifest["annotations"] == {
+        "dev.envbuild.definition": PLAN.definition_digest,
+        "dev.envbuild.level": PLAN.level,
+        "dev.envbuild.lock": PLAN.lock_digest,
+        "org.opencontainers.image.created": "1970-01-01T00:00:00Z",
+    }
+    assert [layer["digest"] for layer in manifest["layers"]] == [each.digest for each in image.layers]
+    for digest in (image.config_digest, *(each.digest for each in image.layers)):
+        data = store.blob(digest).read_bytes()
+        assert data == export.blobs[f"blobs/sha256/{digest.removeprefix('sha256:')}"]
+    assert [each.name for each in image.layers] == ["ADD base.tar.gz /", "RUN echo hello"]
+    assert (image.lock_digest, image.level) == (PLAN.lock_digest, PLAN.level)
+    assert list(store.directory("scratch").iterdir()) == []
+
+
+def test_types_of_docker_and_all_compressions_become_ocis(store: Store, tmp_path: Path) -> None:
+    kinds = [DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_ZSTD]
+    export = Export(
+        layers=[(tar([Item(name=kind)]), kind) for kind in kinds],
+        config_type=DOCKER_CONFIG,
+        manifest_type=DOCKER_MANIFEST,
+        config={"architecture": "amd64", "os": "linux"},
+    )
+    image = taken(export, store, tmp_path)
+    manifest = json.loads(store.blob(image.digest).read_bytes())
+    assert [each["mediaType"] for each in manifest["layers"]] == [OCI_LAYER_GZIP, OCI_LAYER, OCI_LAYER_ZSTD]
+    assert manifest["config"]["mediaType"] == OCI_CONFIG
+    assert [each.name for each in image.layers] == ["", "", ""]
+
+
+def test_what_is_used_is_named_before_it_is_there(store: Store, tmp_path: Path) -> None:
+    archive = Export().write(tmp_path / "image.tar")
+    with Lease(store) as lease:
+        image = store_layout_image(archive, PLAN, store, lease=lease)
+        with in_use(store) as used:
+            names = used.names
+    digests = [image.digest, image.config_digest, *(each.digest for each in image.layers)]
+    assert names == {f"blobs/sha256/{each.removeprefix('sha256:')}" for each in digests}
+
+
+def other_bytes(export: Export) -> None:
+    """The first layer's blob is not what its name says."""
+    kind = export.layers[0][1]
+    good = compress(LAYER, kind)
+    export.blobs[f"blobs/sha256/{digest_bytes(good).removeprefix('sha256:')}"] = b"x" * len(good)
+
+
+def other_size(export: Export) -> None:
+    good = compress(LAYER, export.layers[0][1])
+    export.blobs[f"blobs/sha256/{digest_bytes(good).removeprefix('sha256:')}"] = good + b"x"
+
+
+def other_diff_id(export: Export) -> None:
+    export.config["rootfs"] = {"diff_ids": [digest_bytes(b"a"), digest_bytes(b"b")]}
+
+
+def too_few_diff_ids(export: Export) -> None:
+    export.config["rootfs"] = {"diff_ids": [digest_bytes(LAYER)]}
+
+
+def other_platform(export: Export) -> None:
+    export.config["architecture"] = "arm64"
+
+
+def only_another_platform(export: Export) -> None:
+    export.platform = {"os": "linux", "architecture": "arm64"}
+
+
+def no_image(export: Export) -> None:
+    export.config_type = "application/vnd.example.model.config"
+
+
+def unknown_layer(export: Export) -> None:
+    export.layers = [(LAYER, OCI_LAYER_GZIP)]
+    export.files["index.json"] = json.dumps(
+        {"manifests": [export.blob(json.dumps({
+            "config": {"mediaType": OCI_CONFIG, "digest": digest_bytes(b""), "size": 0},
+            "layers": [{"mediaType": "x/y", "digest": digest_bytes(b""), "size": 0}],
+        }).encode(), OCI_MANIFEST)]}
+    ).encode()  # fmt: skip
+
+
+def two_images(export: Export) -> None:
+    entries = [export.blob(text, OCI_MANIFEST) for text in (b"{}", b"{ }")]
+    export.files["index.json"] = json.dumps({"manifests": entries}).encode()
+
+
+def no_index(export: Export) -> None:
+    export.files["index.json"] = b"[]"
+
+
+def deep(export: Export) -> None:
+    export.files["index.json"] = b"[" * 100_000
+
+
+def endless(export: Export) -> None:
+    index = b'{"manifests": []}'
+    for _ in range(5):
+        index = json.dumps({"manifests": [export.blob(index, OCI_INDEX)]}).encode()
+    export.files["index.json"] = index
+
+
+def missing(export: Export) -> None:
+    entry = {"mediaType": OCI_MANIFEST, "digest": digest_bytes(b"nowhere"), "size": 7}
+    export.files["index.json"] = json.dumps({"manifests": [entry]}).encode()
+
+
+def huge_index(export: Export) -> None:
+    export.files["index.json"] = b" " * (5 << 20)
+
+
+def many_files(export: Export) -> None:
+    export.files.update({f"blobs/{number}": b"" for number in range(5000)})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (other_bytes, "is damaged"),
+        (other_size, "has not the size"),
+        (other_diff_id, "but its config says"),
+        (too_few_diff_ids, "names 1 layers, the manifest has 2"),
+        (other_platform, "is for linux/arm64, not linux/amd64"),
+        (only_another_platform, "0 images of it are for linux/amd64 (there are: linux/arm64)"),
+        (no_image, "so it is no image"),
+        (unknown_layer, "which can't be used"),
+        (two_images, "2 images of it are for linux/amd64"),
+        (no_index, "not a JSON object"),
+        (deep, "not valid JSON"),
+        (endless, "indexes within indexes"),
+        (missing, "lacks blobs/sha256/"),
+        (huge_index, "index.json is larger than"),
+        (many_files, "more than 4096 files"),
+    ],
+)
+def test_a_spoilt_export_is_refused(
+    spoil: Callable[[Export], None], words: str, store: Store, tmp_path: Path
+) -> None:
+    export = Export()
+    spoil(export)
+    with pytest.raises(BuildError) as caught:
+        taken(export, store, tmp_path)
+    assert words in caught.value.message
+    assert list(store.directory("scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        Item(name="index.json", type=tarfile.SYMTYPE, link="/etc/passwd"),
+        Item(name="x", type=tarfile.LNKTYPE, link="index.json"),
+        Item(name="x", type=tarfile.CHRTYPE),
+        Item(name="./oci-layout", content=b"twice"),
+    ],
+)
+def test_what_is_no_plain_file_is_refused(member: Item, store: Store, tmp_path: Path) -> None:
+    path = Export().write(tmp_path / "image.tar")
+    with tarfile.open(path, "a") as archive:
+        info = tarfile.TarInfo(member.name)
+        info.type, info.linkname, info.size = member.type, member.link, len(member.content)
+        archive.addfile(info, io.BytesIO(member.content))
+    with pytest.raises(BuildError, match="no file of an OCI layout"):
+        store_layout_image(path, PLAN, store)
+
+
+def test_a_negative_size_ends(store: Store, tmp_path: Path) -> None:
+    """Such a header makes some versions of tarfile go round in circles."""
+    path = tmp_path / "image.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("index.json")
+        info.pax_headers = {"size": "-1024"}
+        archive.addfile(info)
+    with pytest.raises(BuildError):
+        store_layout_image(path, PLAN, store)
+
+
+@pytest.mark.parametrize("length", [0, 100, 600, 1500])
+def test_a_cut_archive_is_refused(length: int, store: Store, tmp_path: Path) -> None:
+    path = Export().write(tmp_path / "image.tar")
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(BuildError):
+        store_layout_image(path, PLAN, store)
+
+
+def test_a_step_is_named_by_its_beginning() -> None:
+    assert step_name("/bin/sh -c #(nop)  CMD [x]") == "CMD [x]"
+    assert step_name("RUN \x1b[31m red") == "RUN ?[31m red"
+    assert len(step_name("RUN " + "x" * 100)) == 60
