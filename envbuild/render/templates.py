@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SHIPPED = "envbuild"
 """A template of the user's own extends ours of the same name as ``envbuild/<name>``."""
+_UNCHECKED = ("safe", "e", "escape", "forceescape", "tojson", "xmlattr", "urlize")
+"""Filters of Jinja that call a value safe, for HTML. None of them is, here."""
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@+=~,%-]*")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")
 
@@ -118,6 +120,8 @@ class Templates:
             lstrip_blocks=True,
             keep_trailing_newline=True,
         )
+        for name in _UNCHECKED:
+            environment.filters.pop(name, None)
         environment.filters.update(docker=docker_word, shell=shell_word, array=exec_form)
         return environment
 
