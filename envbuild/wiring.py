@@ -236,7 +236,7 @@ class Parts:
     def _debian(self, plan: Plan) -> AbstractContextManager[ArtifactSource]:
         from envbuild.compose.deb import DebianSource
 
-        return DebianSource(self.fetcher, self.store, self.settings)
+        return DebianSource(self.fetcher, self.store, self.settings, base=plan.base)
 
     def _conda(self, plan: Plan) -> AbstractContextManager[ArtifactSource]:
         from envbuild.compose.conda import CondaSource

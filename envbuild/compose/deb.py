@@ -12,13 +12,13 @@ from urllib.parse import quote
 
 from envbuild.compose.base import Entry
 from envbuild.compose.deb_archive import Unsafe, control_files, data_entries
-from envbuild.compose.deb_policy import added, kept, scanner_files
+from envbuild.compose.deb_policy import MADE_OF, added, added_of, kept, scanner_files
 from envbuild.errors import BuildError, FetchError
 from envbuild.fetch.base import Download, Fetcher
 from envbuild.fetch.failure import FilesError
 from envbuild.lock.debian.control import paragraphs
 from envbuild.lock.debian.mirror import APT, Mirrors, known_mirror
-from envbuild.lock.model import DebianPin
+from envbuild.lock.model import Base, DebianBase, DebianPin
 from envbuild.plan.model import Artifact
 from envbuild.settings import Settings
 from envbuild.store.content import Store
@@ -31,7 +31,8 @@ class DebianSource:
     """An :class:`envbuild.compose.base.ArtifactSource` for pinned .deb files.
 
     Looked for in the store, on the mirror, then in the snapshot archive if one is set. ``mirrors``
-    replaces what settings and apt say."""
+    replaces what settings and apt say. ``base`` is where the packages are found that another's files are
+    made of."""
 
     def __init__(
         self,
@@ -41,7 +42,10 @@ class DebianSource:
         *,
         mirrors: Mirrors | None = None,
         apt: Path = APT,
+        base: Base | None = None,
     ) -> None:
+        pins = base.packages if isinstance(base, DebianBase) else ()
+        self._others = {pin.name: pin for pin in pins if pin.name in MADE_OF.values()}
         self._fetcher = fetcher
         self._store = store
         self._snapshot = settings.debian_snapshot.rstrip("/") if settings.debian_snapshot else None
@@ -61,7 +65,9 @@ class DebianSource:
 
     def fetch(self, artifacts: Sequence[Artifact]) -> None:
         """See the protocol. A pin that is nowhere is an error that names the way to leave it behind."""
-        pins = [_pin(artifact) for artifact in artifacts]
+        self._bring([_pin(artifact) for artifact in artifacts])
+
+    def _bring(self, pins: Sequence[DebianPin]) -> None:
         try:
             self._fetcher.files([self._download(pin) for pin in pins])
             return
@@ -88,7 +94,8 @@ class DebianSource:
             _check_control(pin, control)
             whole = data_entries(deb, folder)
             entries = kept(whole)
-            for entry in (*added(pin.name, whole), *scanner_files(pin.name, control, entries)):
+            made = [*added(pin.name, whole), *added_of(pin.name, self._other(pin, folder / "other"))]
+            for entry in (*made, *scanner_files(pin.name, control, entries)):
                 if entry.path in entries:
                     raise Unsafe(f"it has {entry.path!r}, which envbuild makes itself")
                 entries[entry.path] = entry
@@ -105,6 +112,15 @@ class DebianSource:
                 hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
             ) from error
         return iter([entries[path] for path in sorted(entries)])
+
+    def _other(self, pin: DebianPin, folder: Path) -> dict[str, Entry]:
+        """The files of the package that some of this one's are made of, fetched if need be."""
+        other = self._others.get(MADE_OF.get(pin.name, ""))
+        if other is None:
+            return {}
+        self._bring([other])
+        folder.mkdir(exist_ok=True)
+        return data_entries(self._store.artifact(other.sha256), folder)
 
     def _download(self, pin: DebianPin, urls: tuple[str, ...] | None = None) -> Download:
         if urls is None:

@@ -6,12 +6,15 @@ the copyright files: about a third of a small base, and nothing a program opens.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from envbuild.compose.base import Entry, EntryKind
 from envbuild.compose.deb_archive import Unsafe, merged_path
+from envbuild.compose.keystore import keystore
 
 _DROPPED = (
     "usr/share/bug",
@@ -38,6 +41,9 @@ _COPIES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "libc-bin": (("usr/share/libc-bin/nsswitch.conf", "etc/nsswitch.conf"),),
 }
 """Files that a package's script copies to where they are read, if they aren't there."""
+
+MADE_OF: Mapping[str, str] = {"ca-certificates-java": "ca-certificates"}
+"""Packages whose script makes a file of another package's files."""
 
 _CERTIFICATES = "usr/share/ca-certificates/"
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s.*?-----END CERTIFICATE-----", re.DOTALL)
@@ -79,9 +85,32 @@ def added(package: str, entries: Mapping[str, Entry]) -> list[Entry]:
     return made
 
 
-def _certificates(entries: Mapping[str, Entry]) -> list[Entry]:
-    """The bundle of all certificates and the list of their names, as update-ca-certificates makes them."""
-    names, bundle = [], []
+def added_of(package: str, others: Mapping[str, Entry]) -> list[Entry]:
+    """What the maintainer script of ``package`` would have made of the files of the package it is
+    :data:`MADE_OF`: Java's truststore, with the aliases that ca-certificates-java gives."""
+    if package != "ca-certificates-java":
+        return []
+    certificates = {}
+    for name, found in _authorities(others).items():
+        stem = PurePosixPath(name).stem.translate(
+            {ord(" "): "_", ord("("): "=", ord(")"): "=", ord(","): "_"}
+        )
+        for number, pem in enumerate(found):
+            alias = f"debian:{stem}.pem" if number == 0 else f"debian:{stem}.pem.{number}"
+            certificates[alias.lower().encode("ascii", "backslashreplace").decode()] = _der(pem, name)
+    return [Entry(path="etc/ssl/certs/java/cacerts", content=keystore(certificates))]
+
+
+def _der(pem: bytes, name: str) -> bytes:
+    try:
+        return base64.b64decode(b"".join(pem.split(b"-----")[2].split()), validate=True)
+    except (binascii.Error, IndexError) as error:
+        raise Unsafe(f"{name!r} holds no certificate") from error
+
+
+def _authorities(entries: Mapping[str, Entry]) -> dict[str, list[bytes]]:
+    """The PEM blocks of each certificate file, by its path below the directory of all, sorted."""
+    authorities = {}
     for path in sorted(entries):
         if path.startswith(_CERTIFICATES) and path.endswith(".crt"):
             content = entries[path].content
@@ -89,8 +118,14 @@ def _certificates(entries: Mapping[str, Entry]) -> list[Entry]:
             found = _PEM.findall(data)
             if not found:
                 raise Unsafe(f"{path!r} holds no certificate")
-            names.append(path.removeprefix(_CERTIFICATES))
-            bundle += found
+            authorities[path.removeprefix(_CERTIFICATES)] = found
+    return authorities
+
+
+def _certificates(entries: Mapping[str, Entry]) -> list[Entry]:
+    """The bundle of all certificates and the list of their names, as update-ca-certificates makes them."""
+    authorities = _authorities(entries)
+    names, bundle = list(authorities), [each for found in authorities.values() for each in found]
     return [
         Entry(path="etc/ca-certificates.conf", content="".join(f"{name}\n" for name in names).encode()),
         Entry(path="etc/ssl/certs/ca-certificates.crt", content=b"".join(each + b"\n" for each in bundle)),

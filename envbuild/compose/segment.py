@@ -47,6 +47,8 @@ class Recipe:
     compiler: str | None = None
     links: tuple[tuple[str, str], ...] = ()
     omit: tuple[str, ...] = ()
+    made_of: str | None = None
+    """SHA-256 of another artifact that some of this one's files are made of."""
 
     def key(self, codec: Codec) -> str:
         """The segment's name in the store, bare hex."""
@@ -63,6 +65,7 @@ class Recipe:
             "codec": codec.identity,
             "links": sorted(map(list, self.links)),
             "omit": sorted(self.omit),
+            **({"made_of": self.made_of} if self.made_of else {}),
         }
         return canonical_digest("segment", FORMAT, value).removeprefix("sha256:")
 

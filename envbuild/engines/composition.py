@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from envbuild.compose.base import ArtifactSource, ByteCompiler, ForeseeingSource
 from envbuild.compose.codec import Codec
+from envbuild.compose.deb_policy import MADE_OF
 from envbuild.compose.generated import GeneratedSource
 from envbuild.compose.image import store_image
 from envbuild.compose.interpreter import interpreter_artifacts, interpreter_rootfs, rootfs_key
@@ -69,6 +70,7 @@ class Composition:
         identity = None
         if plan.bytecode and plan.python and engine.compiler_factory:
             identity = engine.compiler_factory.identity(plan.python)
+        debian = {each.name: each.sha256 for each in plan.artifacts if each.kind is ArtifactKind.DEBIAN}
         self.work = [
             _Work(
                 artifact=artifact,
@@ -77,6 +79,9 @@ class Composition:
                     python=plan.python if artifact.kind is not ArtifactKind.GENERATED else None,
                     compiler=identity if artifact.kind is not ArtifactKind.GENERATED else None,
                     links=USRMERGE if artifact.kind is ArtifactKind.DEBIAN else (),
+                    made_of=debian.get(MADE_OF.get(artifact.name, ""))
+                    if artifact.kind is ArtifactKind.DEBIAN
+                    else None,
                 ),
             )
             for artifact in plan.artifacts

@@ -8,8 +8,9 @@ from envbuild.lock.make import runtime_settings
 from envbuild.lock.model import DebianBase, ImageBase, Lock, PlatformLock, base_title, glibc_of
 from envbuild.lock.pip.satisfied import unsatisfied_pip
 from envbuild.lock.python import matches_python
+from envbuild.lock.spark import spark_spec
 from envbuild.spec.definition import definition_digest
-from envbuild.spec.model import DebianBaseSpec, ImageBaseSpec, Spec
+from envbuild.spec.model import DebianBaseSpec, EnvironmentType, ImageBaseSpec, Spec
 
 
 def lock_problems(spec: Spec, lock: Lock) -> list[str]:
@@ -18,12 +19,13 @@ def lock_problems(spec: Spec, lock: Lock) -> list[str]:
     Each requirement is looked at on its own, so that the list says what is missing rather than only
     that something changed; the definition digest then catches whatever is left."""
     problems = []
+    whole = spark_spec(spec)
     for platform in spec.platforms:
         pins = lock.platform(platform)
         if pins is None:
             problems.append(f"{platform}: not locked")
         else:
-            problems += [f"{platform}: {each}" for each in _platform_problems(spec, pins)]
+            problems += [f"{platform}: {each}" for each in _platform_problems(whole, pins)]
     problems += [
         f"{each.platform}: locked, but no longer asked for"
         for each in lock.platforms
@@ -54,7 +56,16 @@ def _platform_problems(spec: Spec, pins: PlatformLock) -> list[str]:
             PipTarget(platform=pins.platform, python=pins.python.version, glibc=glibc),
             provided_distributions(pins.conda),
         )
-    return problems
+    return problems + _maven_problems(spec, pins)
+
+
+def _maven_problems(spec: Spec, pins: PlatformLock) -> list[str]:
+    """Packages without a jar. Another package may have forced a later version, so the name alone counts."""
+    if spec.spark is None or not spec.spark.precache_packages or spec.type is EnvironmentType.USER_MANAGED:
+        return []
+    locked = {pin.name for pin in pins.maven}
+    names = (f"{each.group}:{each.artifact}" for each in spec.spark.packages)
+    return [f"the Maven package {name} isn't locked" for name in names if name not in locked]
 
 
 def _base_problems(spec: Spec, pins: PlatformLock) -> list[str]:

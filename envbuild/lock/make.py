@@ -444,10 +444,17 @@ def runtime_settings(spec: Spec) -> RuntimeSettings:
             routes.readiness_route.port,
             routes.scoring_route.port,
         }
+    later = spec.spark if spec.spark and not spec.spark.precache_packages else None
     return RuntimeSettings(
         environment_variables=tuple(sorted(spec.environment_variables)),
         user=spec.user,
         ports=tuple(sorted(ports)),
         type=spec.type.value,
         runtime=spec.runtime.value,
+        spark_packages=tuple(
+            sorted(
+                f"{each.group}:{each.artifact}:{each.version}" for each in (later.packages if later else ())
+            )
+        ),
+        spark_repositories=later.repositories if later else (),
     )

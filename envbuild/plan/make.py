@@ -30,6 +30,7 @@ from envbuild.plan.model import (
     Plan,
 )
 from envbuild.plan.prefix import home_files, prefix_files
+from envbuild.plan.spark import spark_environment, spark_files
 from envbuild.plan.system import home_directory, system_files
 from envbuild.platforms import Platform
 from envbuild.spec.model import PREFIX
@@ -44,7 +45,7 @@ def make_plan(lock: Lock, pins: PlatformLock, composition: Composition, *, host:
     base, python = pins.base, pins.python
     identity = plan_identity(lock, pins, composition)
     artifacts = [*_generated_artifacts(lock, pins), *_packages(pins)]
-    settings = generated("settings", _self_description(lock, pins))
+    settings = generated("settings", (*_self_description(lock, pins), *spark_files(lock, pins)))
     return Plan(
         platform=pins.platform,
         lock_digest=identity,
@@ -92,8 +93,11 @@ def _interpreter_only(pins: PlatformLock, python: PythonPin) -> PlatformLock:
 
 def plan_identity(lock: Lock, pins: PlatformLock, composition: Composition) -> str:
     """The lock digest of the platform of ``pins``: the image's, known before there is a plan."""
-    generated = [artifact.sha256 for artifact in _generated_artifacts(lock, pins)]
-    return lock_digest(lock, pins, composition, generated=generated)
+    artifacts = _generated_artifacts(lock, pins)
+    if later := spark_files(lock, pins):
+        artifacts.append(generated("spark", later))
+    digests = [artifact.sha256 for artifact in artifacts]
+    return lock_digest(lock, pins, composition, generated=digests)
 
 
 def _generated_artifacts(lock: Lock, pins: PlatformLock) -> list[Artifact]:
@@ -166,6 +170,7 @@ def _config(lock: Lock, pins: PlatformLock, identity: str) -> ImageConfig:
         env["CONDA_PREFIX"] = str(PREFIX)
     elif pins.python:
         env["VIRTUAL_ENV"] = str(PREFIX)
+    env.update(spark_environment(lock, pins))
     env.update(lock.runtime.environment_variables)
     return ImageConfig(
         env=tuple(sorted(env.items())),

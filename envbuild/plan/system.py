@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from envbuild.errors import BuildError
 from envbuild.lock.model import DebianBase
+from envbuild.plan.java import debian_java_home, java_links
 from envbuild.plan.model import GeneratedFile
 
 _USERS = """\
@@ -51,6 +52,9 @@ _ALTERNATIVES = {
         ("usr/lib/{multiarch}/libopenblas.so.0", "openblas-pthread/libopenblas.so.0"),
     ),
 }
+_JAVA_PREFERENCES = (".system.lock", ".systemRootModFile")
+"""Without these Java's system preferences warn that they can't be written."""
+
 _MULTIARCH = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 
 _DIRECTORIES = (
@@ -105,12 +109,14 @@ def system_files(base: DebianBase, user: str) -> tuple[GeneratedFile, ...]:
     if home_directory(user) == f"/home/{USER_NAME}":
         home = f"home/{USER_NAME}"
         made.append(GeneratedFile(path=home, directory=True, mode=0o755, uid=uid, gid=gid))
-    links = {}
+    links = java_links(base)
     names = {pin.name for pin in base.packages}
     for name, pairs in _ALTERNATIVES.items():
         if name in names:
             links.update({path.format(multiarch=multiarch): target for path, target in pairs})
     made += [GeneratedFile(path=path, target=target) for path, target in links.items()]
+    if debian_java_home(base):
+        made += [GeneratedFile(path=f"etc/.java/.systemPrefs/{name}") for name in _JAVA_PREFERENCES]
     return tuple(sorted(made, key=lambda each: each.path))
 
 
