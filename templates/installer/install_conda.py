@@ -3,20 +3,34 @@
     python install_conda.py conda.linux-64.json /opt/env [--offline DIR]
 
 The file lists the packages as conda records them, each with its address and its SHA-256, which the archive
-must have. With --offline, archives are taken from DIR by their names. Needs py-rattler and nothing else.
+must have. With --offline, archives are taken from DIR/SUBDIR/NAME. Needs py-rattler and nothing else.
 """
 
 import argparse
 import asyncio
+import hashlib
 import json
+import sys
 import tempfile
 from pathlib import Path
+from urllib.request import url2pathname
 
 from rattler import BuildString, PackageRecord, RepoDataRecord, install
+from rattler.exceptions import InstallerError
+
+
+def check(path, sha256):
+    """Ends the program unless the file is what was locked; rattler checks only what it downloads."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    if digest.hexdigest() != sha256:
+        sys.exit(f"{path}: its SHA-256 is {digest.hexdigest()}, but {sha256} is locked")
 
 
 def to_record(package, offline):
-    """A package of the list as rattler takes it: without a hash it would take any archive."""
+    """A package of the list as rattler takes it."""
     record = PackageRecord(
         name=package["name"],
         version=package["version"],
@@ -29,7 +43,11 @@ def to_record(package, offline):
         sha256=bytes.fromhex(package["sha256"]),
         python_site_packages_path=package.get("python_site_packages_path"),
     )
-    url = (offline / package["fn"]).resolve().as_uri() if offline else package["url"]
+    url = package["url"]
+    if offline:
+        url = (offline / package["subdir"] / package["fn"]).absolute().as_uri()
+    if url.startswith("file://"):
+        check(Path(url2pathname(url.removeprefix("file://"))), package["sha256"])
     return RepoDataRecord(record, package["fn"], url, package["channel"])
 
 
@@ -42,7 +60,7 @@ def write_record(prefix, package):
     record = {
         **{key: stated[key] for key in ("arch", "license", "platform") if stated.get(key)},
         **{key: linked[key] for key in ("files", "paths_data")},
-        **{key: "" for key in ("extracted_package_dir", "package_tarball_full_path", "requested_spec")},
+        **dict.fromkeys(("extracted_package_dir", "package_tarball_full_path", "requested_spec"), ""),
         "link": {"source": "", "type": 1},
         **package,
     }
@@ -66,13 +84,17 @@ def main():
     given = parser.parse_args()
     packages = json.loads(given.packages.read_text(encoding="utf-8"))["packages"]
     records = [to_record(package, given.offline) for package in packages]
-    given.prefix.mkdir(parents=True, exist_ok=True)
-    # On the file system of the prefix, so that files move there by a link and are not written twice.
-    with tempfile.TemporaryDirectory(dir=given.prefix.parent) as cache:
-        asyncio.run(install(records, given.prefix, cache, execute_link_scripts=False, show_progress=False))
+    prefix = given.prefix.absolute()  # It is written into the files.
+    prefix.mkdir(parents=True, exist_ok=True)
+    # On the file system of the prefix, so that files get there by a link and are not written twice.
+    with tempfile.TemporaryDirectory(dir=prefix.parent, ignore_cleanup_errors=True) as cache:
+        try:
+            asyncio.run(install(records, prefix, cache, execute_link_scripts=False, show_progress=False))
+        except InstallerError as error:
+            sys.exit(f"the conda packages can't be installed: {error}")
         for package in packages:
-            write_record(given.prefix, package)
-    set_modes(given.prefix)
+            write_record(prefix, package)
+    set_modes(prefix)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,181 @@
+"""What the installing stages of a Dockerfile are given: their tools, pinned, and the lists these install.
+
+The tools are pinned in ``templates/installer``: pip as one wheel, which runs as it is, and py-rattler.
+``scripts/installer_pins.py`` writes these files.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from envbuild.digest import canonical_digest, digest_bytes
+from envbuild.errors import BuildError
+from envbuild.lock.model import CondaPin, PipPin
+from envbuild.platforms import Platform
+from envbuild.resources import resource_directory
+
+INSTALLER_PYTHON = "3.10"
+"""The oldest python that an installing stage may stand on."""
+INSTALLER_GLIBC = "2.28"
+"""The oldest glibc that an installing stage may stand on: py-rattler's wheels ask for it on arm64."""
+
+_HEADER = """\
+#
+# A tool of a Dockerfile's installing stage, pinned by: python scripts/installer_pins.py
+#
+"""
+_PIN = re.compile(
+    r"(?P<name>[a-z0-9]+(?:-[a-z0-9]+)*)==(?P<version>[\w.+!]+) \\\n"
+    r"    --hash=sha256:(?P<sha256>[0-9a-f]{64})\n"
+    r"    # (?P<file>[\w.+!-]+\.whl), (?P<size>[0-9]+) bytes\n"
+)
+
+
+def install_script() -> Path:
+    """The program that installs what :func:`conda_records` lists, with py-rattler."""
+    return _directory() / "install_conda.py"
+
+
+def pip_pin() -> PipPin:
+    """pip's wheel: ``python pip-….whl/pip --python PREFIX/bin/python install …`` runs it."""
+    (pin,) = _load(_directory() / "pip.txt")
+    return pin
+
+
+def rattler_pins(platform: Platform) -> tuple[PipPin, ...]:
+    """py-rattler and all it needs, for any python since 3.10. Raises ``BuildError`` for a platform that no
+    pins are shipped for."""
+    path = _directory() / f"rattler.{platform.subdir}.txt"
+    if not path.is_file():
+        raise BuildError(f"py-rattler isn't pinned for {platform}, so it can't install conda packages there")
+    return _load(path)
+
+
+def tools_digest() -> str:
+    """Over everything that a Dockerfile's installing stages bring along, for all platforms."""
+    return canonical_digest(
+        "tools",
+        1,
+        [
+            [each.name, digest_bytes(each.read_bytes())]
+            for each in sorted(_directory().iterdir())
+            if each.is_file()
+        ],
+    )
+
+
+def dump_pins(pins: Sequence[PipPin]) -> bytes:
+    """A requirements file of ``pins`` that also says the name and size of each file. Names no index."""
+    parts = [
+        f"{pin.name}=={pin.version} \\\n    --hash=sha256:{pin.sha256}\n    # {pin.file}, {pin.size} bytes\n"
+        for pin in sorted(pins, key=lambda pin: pin.name)
+    ]
+    return "".join([_HEADER, *parts]).encode()
+
+
+def load_pins(text: str) -> tuple[PipPin, ...]:
+    """The pins of a file as :func:`dump_pins` writes it. Raises ``ValueError`` for any other text."""
+    body = text.removeprefix(_HEADER)
+    pins = tuple(
+        PipPin(
+            name=each["name"],
+            version=each["version"],
+            file=each["file"],
+            size=int(each["size"]),
+            sha256=each["sha256"],
+        )
+        for each in _PIN.finditer(body)
+    )
+    if not pins or dump_pins(pins).decode() != text:
+        raise ValueError("not a file of pinned tools")
+    return pins
+
+
+def conda_records(pins: Sequence[CondaPin], channels: Sequence[str]) -> bytes:
+    """What ``install_conda.py`` installs, as JSON: ``channels`` and, sorted by name, ``packages``, each with
+    the fields and names of a record in ``conda-meta``. The same pins give the same bytes."""
+    document = {
+        "channels": list(channels),
+        "packages": [_record(pin) for pin in sorted(pins, key=lambda pin: (pin.name, pin.url))],
+    }
+    return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def explicit_list(pins: Sequence[CondaPin], *, directory: PurePosixPath | None = None) -> bytes:
+    """The pins as conda's explicit list, which conda and micromamba install without a solve: one address a
+    line, with the SHA-256 that the archive must have, and after what it depends on: they link in this order.
+
+    ``directory``: archives are taken from there, ``SUBDIR/NAME``, and not from their channels. Raises
+    ``BuildError`` for an address that would be read as more than one line or hash."""
+    lines = ["@EXPLICIT"]
+    for pin in _linking_order(pins):
+        url = pin.url
+        if directory is not None:
+            url = "file://" + quote(str(directory / pin.subdir / pin.file))
+        if re.fullmatch(r"[!-~]+", url) is None or "#" in url:
+            raise BuildError(
+                f"conda package {pin.name} {pin.version}: {url!r} is no address",
+                hint="the lock was edited: lock again",
+            )
+        lines.append(f"{url}#sha256:{pin.sha256}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _linking_order(pins: Sequence[CondaPin]) -> list[CondaPin]:
+    """The pins, each after those it depends on. Where python and a package of python's need each other, as
+    pip does, python comes first."""
+    named = {pin.name: pin for pin in sorted(pins, key=lambda pin: pin.name, reverse=True)}
+    needed = {name: [each.split()[0] for each in sorted(pin.depends)] for name, pin in named.items()}
+    if "python" in needed:
+        needed["python"] = [each for each in needed["python"] if "python" not in needed.get(each, ())]
+    order: dict[str, CondaPin] = {}
+    waiting = list(named)
+    begun: set[str] = set()
+    while waiting:
+        name = waiting[-1]
+        missing = [each for each in needed[name] if each in named and each not in begun]
+        if name not in begun and missing:
+            begun.add(name)
+            waiting.extend(missing)
+            continue
+        begun.add(name)
+        order.setdefault(waiting.pop(), named[name])
+    return list(order.values())
+
+
+def _record(pin: CondaPin) -> dict[str, Any]:
+    record = {
+        "build": pin.build,
+        "build_number": pin.build_number,
+        "channel": pin.channel,
+        "constrains": sorted(pin.constrains),
+        "depends": sorted(pin.depends),
+        "fn": pin.file,
+        "md5": pin.md5 or None,
+        "name": pin.name,
+        "noarch": pin.noarch,
+        "python_site_packages_path": pin.python_site_packages_path,
+        "sha256": pin.sha256,
+        "size": pin.size or None,
+        "subdir": pin.subdir,
+        "timestamp": pin.timestamp,
+        "url": pin.url,
+        "version": pin.version,
+    }
+    return {key: value for key, value in record.items() if value is not None}
+
+
+def _load(path: Path) -> tuple[PipPin, ...]:
+    try:
+        return load_pins(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BuildError(f"{path} can't be read", hint="install envbuild again") from error
+
+
+def _directory() -> Path:
+    return resource_directory("templates") / "installer"
