@@ -27,6 +27,7 @@ from typing import Any
 
 NOT_STARTED = 125
 
+_HOSTNAME = "envbuild"
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
@@ -92,7 +93,7 @@ def _guarded(report_fd: int, work: Any) -> int:
 def _init(request: Mapping[str, Any], report_fd: int) -> int:
     """The first process of the new process namespace."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    _libc.sethostname(b"envbuild", 8)
+    _libc.sethostname(_HOSTNAME.encode(), len(_HOSTNAME))
     _mount_all(request)
     child = os.fork()
     if child == 0:
@@ -162,8 +163,8 @@ def _mount_all(request: Mapping[str, Any]) -> None:
             if os.path.isdir(f"{new}/{name}"):
                 _mount("tmpfs", f"{new}/{name}", "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755")
     if request["network"]:
-        for name in ("etc/resolv.conf", "etc/hosts"):
-            _host_file(name, new, writable)
+        _host_file("etc/resolv.conf", os.path.realpath("/etc/resolv.conf"), new, writable)
+        _host_file("etc/hosts", _hosts(stage), new, writable)
     for mount in request["mounts"]:
         target = _inside(new, mount["target"])
         _mount_point(target, directory=os.path.isdir(mount["source"]))
@@ -227,9 +228,19 @@ def _fresh(target: str, mode: str, writable: bool) -> None:
         _mount("tmpfs", target, "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode={mode}")
 
 
-def _host_file(name: str, new: str, writable: bool) -> None:
+def _hosts(stage: str) -> str:
+    """The path of this machine's hosts with our own name added: Java programs look that up."""
+    hosts = ""
+    with contextlib.suppress(OSError):
+        hosts = Path("/etc/hosts").read_text(errors="surrogateescape").rstrip("\n") + "\n"
+    made = Path(f"{stage}/hosts")
+    made.write_text(f"{hosts}127.0.1.1\t{_HOSTNAME}\n", errors="surrogateescape")
+    made.chmod(0o644)
+    return str(made)
+
+
+def _host_file(name: str, source: str, new: str, writable: bool) -> None:
     """Gives the image this machine's name resolution, as every engine does."""
-    source = os.path.realpath(f"/{name}")
     if not os.path.isfile(source):
         return
     target = f"{new}/{name}"

@@ -183,3 +183,11 @@ def test_it_works_without_root(store: Store, tmp_path: Path) -> None:
         assert not (shared / "root/etc/new").exists()
     finally:
         subprocess.run(["rm", "-rf", str(shared)], check=True)
+
+
+def test_the_commands_own_host_name_resolves(store: Store, capfd: pytest.CaptureFixture[str]) -> None:
+    """Java's InetAddress.getLocalHost fails where it doesn't, and with it Spark."""
+    assert _run(store, "sh", "-c", "cat /proc/sys/kernel/hostname /etc/hosts") == 0
+    name, *hosts = capfd.readouterr().out.splitlines()
+    assert (name, hosts[-1]) == ("envbuild", "127.0.1.1\tenvbuild")
+    assert hosts[:-1] == Path("/etc/hosts").read_text().splitlines()
