@@ -56,7 +56,8 @@ def _base(base: BaseSpec | None) -> dict[str, object] | None:
     if isinstance(base, ImageBaseSpec):
         return {"kind": "image", "reference": base.reference}
     if isinstance(base, BuildContextSpec):
-        return {"kind": "build", "path": base.path.as_posix(), "dockerfile_path": base.dockerfile_path}
+        # What the context holds, not where it stands.
+        return {"kind": "build", "context": base.digest, "dockerfile_path": base.dockerfile_path}
     return None
 
 

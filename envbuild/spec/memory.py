@@ -2,7 +2,8 @@
 
 Checking what people wrote takes libraries that cost more to import than a build of an unchanged spec may
 take. So a spec that was found sound is kept, with the digests of all files that were read for it; it is
-used again while every one of them has the same content and this code is the same.
+used again while every one of them has the same content and this code is the same. A build context is read
+each time: nothing less tells whether it changed.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ import json
 import os
 import types
 import typing
+from dataclasses import replace
 from datetime import date
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from envbuild.digest import canonical_digest, digest_bytes
+from envbuild.errors import SpecError
 from envbuild.platforms import Platform
 from envbuild.spec import model
+from envbuild.spec.context import with_digest
 from envbuild.spec.load import load_spec, spec_file
-from envbuild.spec.model import Spec
+from envbuild.spec.model import BuildContextSpec, Spec
 
 _TYPES = {
     each.__name__: each
@@ -62,9 +66,16 @@ def _recall(place: Path) -> Spec | None:
         if any(digest_bytes(Path(each).read_bytes()) != digest for each, digest in record["reads"].items()):
             return None
         found = _load(Spec, record["spec"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration):
+        return _with_context(found) if isinstance(found, Spec) else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration, SpecError):
+        # Whatever is wrong, a fresh read says it best.
         return None
-    return found if isinstance(found, Spec) else None
+
+
+def _with_context(spec: Spec) -> Spec:
+    if not isinstance(spec.base, BuildContextSpec):
+        return spec
+    return replace(spec, base=with_digest(spec.base, spec.directory))
 
 
 def _code() -> list[str]:

@@ -155,7 +155,8 @@ class Spec:
     spark: SparkSpec | None = None
     inference_config: InferenceConfig | None = None
     user: str = "1000:1000"
-    """``uid:gid``, numbers only: names would need a look into the base."""
+    """``uid:gid``, numbers only: names would need a look into the base. Empty: the image's own, where a
+    user-managed environment names none."""
     as_of: date | None = None
 
     @property

@@ -36,11 +36,20 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic_core import ErrorDetails
 
-    from envbuild.spec.native_model import NativeModel
+    from envbuild.spec.native_model import BuildModel, NativeModel
 
 _log = logging.getLogger(__name__)
 
+_USER = "1000:1000"
 _SCHEMA_HINT = "'envbuild schema' prints every key; editors complete the file with it"
+
+
+_IN_DOCKERFILE = {
+    "conda_file": "install it in the Dockerfile",
+    "environment_variables": "set them with ENV in the Dockerfile",
+    "user": "set it with USER in the Dockerfile",
+}
+"""What a build context can't have beside it, as a Dockerfile is taken as it is; and where it goes."""
 
 
 class NativeImporter:
@@ -78,6 +87,7 @@ class _Reader:
         pip = self._pip(model, conda)
         kind = self._type(model)
         self._check(model, kind)
+        self._check_serving(model, kind, pip)
         base = self._base(model)
         self._notes(model)
         self.problems.raise_if_any(hint=_SCHEMA_HINT)
@@ -98,7 +108,7 @@ class _Reader:
             environment_variables=tuple(sorted(variables.items())),
             spark=_spark(model),
             inference_config=_inference(model),
-            user=model.user,
+            user=model.user or ("" if kind is EnvironmentType.USER_MANAGED else _USER),
             as_of=model.as_of,
         )
 
@@ -243,8 +253,10 @@ class _Reader:
             for key in ("python", "spark"):
                 if getattr(model, key) is not None:
                     self._problem((key,), "has no effect: nothing is installed in a user-managed environment")
-            if model.build is not None and model.conda_file is not None:
-                self._problem(("conda_file",), "has no effect beside 'build'", "install it in the Dockerfile")
+            if model.build is not None:
+                for key, remedy in _IN_DOCKERFILE.items():
+                    if key in model.model_fields_set and getattr(model, key):
+                        self._problem((key,), "has no effect beside 'build'", remedy)
         elif "build" in bases:
             self._problem(
                 ("type",), "a build context is user-managed", "write type: user-managed or leave it out"
@@ -258,6 +270,21 @@ class _Reader:
                 what = f"{(context.shown)}/{model.build.dockerfile_path}: no such file"
                 self._problem(("build", "dockerfile_path"), what)
 
+    def _check_serving(self, model: NativeModel, kind: EnvironmentType, pip: PipSpec) -> None:
+        """What is listed must bring the server. Where nothing is, as in Azure's own files of an image, only
+        what is inside the image says whether it can serve, and that is looked at in every case."""
+        from envbuild.spec.serving import WANTED, promises
+
+        listed = [each.text for each in pip.requirements]
+        if kind is not EnvironmentType.USER_MANAGED or model.inference_config is None or not listed:
+            return
+        if not self.broken & {"conda_file", "requirements"} and not promises(listed):
+            self._problem(
+                ("inference_config",),
+                f"needs {WANTED}, and no pip dependency lists it",
+                "list what the image has, or leave inference_config out",
+            )
+
     def _written(self, key: str) -> bool:
         return key in self.broken and isinstance(self.root, Mapping) and self.root.get(key) is not None
 
@@ -267,11 +294,27 @@ class _Reader:
         if model.base is not None:
             packages = tuple(sorted(set(model.base.packages)))
             return DebianBaseSpec(suite=model.base.debian, packages=packages)
-        if model.build is not None:
-            from pathlib import Path
+        return self._context(model.build) if model.build is not None else None
 
-            return BuildContextSpec(path=Path(model.build.path), dockerfile_path=model.build.dockerfile_path)
-        return None
+    def _context(self, model: BuildModel) -> BuildContextSpec:
+        """The build context with its digest; one that has a problem already isn't read."""
+        import posixpath
+        from pathlib import Path
+
+        from envbuild.errors import SpecError
+        from envbuild.spec.context import with_digest
+
+        found = BuildContextSpec(
+            path=Path(model.path), dockerfile_path=posixpath.normpath(model.dockerfile_path)
+        )
+        if self.problems:
+            return found
+        try:
+            return with_digest(found, self.file.path.parent)
+        except SpecError as error:
+            for each in error.problems:
+                self._problem(("build", "path"), each, error.hint)
+            return found
 
     def _notes(self, model: NativeModel) -> None:
         for key in ("properties", "datastore"):

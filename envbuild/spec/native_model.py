@@ -350,6 +350,9 @@ class NativeModel(Strict):
     )
     spark: SparkModel | None = None
     inference_config: InferenceModel | None = Field(None, description="All three routes or none.")
-    user: User = Field("1000:1000", description="uid:gid in numbers.")
+    user: User | None = Field(
+        None,
+        description="uid:gid in numbers. Default: 1000:1000; the image's own where it is user-managed.",
+    )
     as_of: Date | None = Field(None, description="No artifact newer than this day, across conda and pip.")
     os_type: System = Field("linux", description="Linux only.")
