@@ -207,6 +207,25 @@ class Parts:
         scratch = self._stack.enter_context(self.store.scratch())
         return snapshot_context(spec.base, spec.directory, plan.base, scratch)
 
+    def _archives(self, spec: Spec, plan: Plan) -> ArchiveSource:
+        from envbuild.compose.archives import ArchivesByKind, CondaArchives
+        from envbuild.compose.archives_wheel import WheelArchives
+        from envbuild.spec.located import located_address, located_pip
+
+        return ArchivesByKind(
+            {
+                ArtifactKind.WHEEL: lambda: WheelArchives(
+                    self.store,
+                    self.fetcher,
+                    env=self.environ,
+                    options=located_pip(spec.pip, spec.directory).options,
+                    address=partial(located_address, directory=spec.directory),
+                    offline=self.settings.offline,
+                ),
+                ArtifactKind.CONDA: lambda: CondaArchives(self.fetcher),
+            }
+        )
+
     def _pip_access(self, spec: Spec, plan: Plan) -> PipAccess:
         from envbuild.render.pip_access import pip_access
         from envbuild.spec.located import located_pip

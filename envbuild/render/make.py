@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from envbuild.compose.image import timestamp
 from envbuild.digest import canonical_digest
 from envbuild.errors import BuildError
 from envbuild.lock.model import (
@@ -21,11 +22,12 @@ from envbuild.plan.make import SELF_DESCRIPTION
 from envbuild.plan.model import Artifact, ArtifactKind, Plan
 from envbuild.render.base import ArchiveSource, BuildContext, ContextFile
 from envbuild.render.installer import (
-    INSTALL_CONDA,
     conda_records,
     explicit_list,
+    install_script,
     pip_pin,
     rattler_pins,
+    tools_digest,
 )
 from envbuild.render.requirements import install_list
 from envbuild.render.templates import Templates, template_name, unwritable
@@ -80,13 +82,16 @@ class DockerfileRenderer:
         own = isinstance(plan.base, ContextBase)
         templates = None if own else self.templates.digest(template_name(plan.type, plan.runtime))
         identity = canonical_digest(
-            "rendered", RENDER_FORMAT, [plan.lock_digest, engine, templates, self.micromamba]
+            "rendered",
+            RENDER_FORMAT,
+            [plan.lock_digest, engine, templates, None if own else tools_digest(), self.micromamba],
         )
         level = plan.level if own else RENDERED_LEVEL
         labels = {
             **dict(plan.config.labels),
             "dev.envbuild.level": level,
             "dev.envbuild.lock": identity,
+            "org.opencontainers.image.created": timestamp(plan.created),
         }
         return replace(
             plan,
@@ -158,12 +163,13 @@ class _Rendering:
         if stage:
             rattler = rattler_pins(self.plan.platform)
             self._add("installer/conda.json", conda_records(conda, self.plan.channels))
-            self._add("installer/install_conda.py", INSTALL_CONDA.read_bytes())
+            self._add("installer/install_conda.py", install_script().read_bytes())
             self._add("installer/rattler.txt", install_list(rattler))
             if self.offline:
                 tools.extend(rattler)
         elif conda:
-            self._add("installer/conda.txt", explicit_list(conda))
+            packages = PurePosixPath("/installer/packages") if self.offline else None
+            self._add("installer/conda.txt", explicit_list(conda, directory=packages))
         if tools:
             files = self.renderer.archives(self.plan).archives([_artifact(each) for each in tools])
             for each in tools:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from envbuild.errors import BuildError
+from envbuild.errors import BuildError, LockError
 from envbuild.lock.model import PipPin
 from envbuild.lock.pip.requirements import dump_requirements, load_requirements
 
 _HEADER = ("What pip installs in the image, each file by its hash; lock/ says who asked for it.",)
+_HINT = "make the lock anew with: envbuild lock --upgrade"
 
 
 def install_list(pins: Sequence[PipPin], *, carried: Collection[str] = ()) -> bytes:
@@ -18,11 +19,14 @@ def install_list(pins: Sequence[PipPin], *, carried: Collection[str] = ()) -> by
     chosen = [replace(pin, via=(), sdist=None, url=None if pin.file in carried else pin.url) for pin in pins]
     text = dump_requirements(chosen, header=_HEADER)
     # A lock comes from elsewhere: what pip will read must be what was meant, line by line.
-    read = [(each.name, each.version or None, each.sha256s, each.url) for each in load_requirements(text)]
+    try:
+        read = [(each.name, each.version, each.sha256s, each.url) for each in load_requirements(text)]
+    except LockError as error:
+        raise BuildError(error.message, hint=_HINT) from error
     meant = sorted((pin.name, None if pin.url else pin.version, (pin.sha256,), pin.url) for pin in chosen)
     if sorted(read, key=lambda each: each[0]) != meant:
         raise BuildError(
             "the lock has a Python distribution whose name, version or address is no such thing",
-            hint="make the lock anew with: envbuild lock --upgrade",
+            hint=_HINT,
         )
     return text.encode()

@@ -1,0 +1,45 @@
+# An environment of pinned packages in /opt/env.
+# Written by envbuild from the lock sha256:b52600e075cab8da1e18d27f10c8e4a3ba7410dac364b6d24097a45f3724663d.
+# Change the spec and render again, rather than this file.
+
+# Debian trixie: 2 packages, each pinned by its SHA-256 in lock/envbuild.lock.
+FROM scratch AS base
+ADD base.tar.gz /
+
+# The conda packages of an explicit list. micromamba, which installs them, stays in this stage.
+FROM registry.example/mamba/micromamba:2.3@sha256:5555555555555555555555555555555555555555555555555555555555555555 AS installer
+USER 0:0
+COPY installer/conda.txt /installer/
+RUN micromamba create --yes --prefix=/opt/env --file=/installer/conda.txt
+
+# The software, each distribution by its hash. What installs it stays in this stage.
+FROM base AS software
+COPY --from=installer /opt/env /opt/env
+COPY installer/pip-26.3-py3-none-any.whl /installer/
+COPY requirements.txt /installer/
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip-conf,target=/etc/pip.conf \
+    --mount=type=secret,id=netrc,target=/root/.netrc \
+    --mount=type=secret,id=ca-certificates,target=/run/secrets/ca-certificates.crt \
+    /opt/env/bin/python3.12 /installer/pip-26.3-py3-none-any.whl/pip --python=/opt/env/bin/python install \
+      --no-deps --require-hashes --only-binary=:all: --no-compile --progress-bar=off --root-user-action=ignore \
+      --requirement=/installer/requirements.txt
+# Byte code that no time makes stale. A package may hold files of another Python, which stay as they are.
+RUN /opt/env/bin/python -m compileall -q -j 0 --invalidation-mode=unchecked-hash /opt/env/lib || true
+
+FROM base
+COPY --from=software /opt/env /opt/env
+COPY lock/ Dockerfile /usr/share/envbuild/
+
+ENV CONDA_PREFIX="/opt/env" \
+    HOME="/home/env" \
+    LANG="C.UTF-8" \
+    OMP_NUM_THREADS="4" \
+    PATH="/opt/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LABEL "dev.envbuild.definition"="sha256:3333333333333333333333333333333333333333333333333333333333333333" \
+      "dev.envbuild.level"="L2" \
+      "dev.envbuild.lock"="sha256:b52600e075cab8da1e18d27f10c8e4a3ba7410dac364b6d24097a45f3724663d" \
+      "org.opencontainers.image.created"="1970-01-01T00:00:00Z"
+WORKDIR /home/env
+USER 1000:1000
+CMD ["python"]
