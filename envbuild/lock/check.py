@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from envbuild.lock.base import CondaTarget, PipTarget
 from envbuild.lock.conda.satisfied import provided_distributions, unsatisfied_conda, virtual_packages
-from envbuild.lock.make import runtime_settings
-from envbuild.lock.model import DebianBase, ImageBase, Lock, PlatformLock, base_title, glibc_of
+from envbuild.lock.make import context_base, runtime_settings
+from envbuild.lock.model import ContextBase, DebianBase, ImageBase, Lock, PlatformLock, base_title, glibc_of
 from envbuild.lock.pip.satisfied import unsatisfied_pip
 from envbuild.lock.python import matches_python
 from envbuild.lock.spark import spark_spec
 from envbuild.spec.definition import definition_digest
-from envbuild.spec.model import DebianBaseSpec, EnvironmentType, ImageBaseSpec, Spec
+from envbuild.spec.model import BuildContextSpec, DebianBaseSpec, EnvironmentType, ImageBaseSpec, Spec
 
 
 def lock_problems(spec: Spec, lock: Lock) -> list[str]:
@@ -40,6 +40,8 @@ def lock_problems(spec: Spec, lock: Lock) -> list[str]:
 
 def _platform_problems(spec: Spec, pins: PlatformLock) -> list[str]:
     problems = _base_problems(spec, pins)
+    if spec.type is EnvironmentType.USER_MANAGED:
+        return problems  # What it lists is looked for in the image; no lock has it.
     if spec.python is not None and (
         pins.python is None or not matches_python(spec.python, pins.python.version)
     ):
@@ -74,6 +76,11 @@ def _base_problems(spec: Spec, pins: PlatformLock) -> list[str]:
         if not isinstance(base, ImageBase):
             return [f"image {spec.base.reference} is asked for, {base_title(base)} is locked"]
         return []
+    if isinstance(spec.base, BuildContextSpec):
+        if not isinstance(base, ContextBase) or base.dockerfile != spec.base.dockerfile_path:
+            asked = base_title(context_base(spec.base))
+            return [f"{asked} is asked for, {base_title(base)} is locked"]
+        return ["the build context changed"] if base.digest != spec.base.digest else []
     if not isinstance(spec.base, DebianBaseSpec):
         return []
     if not isinstance(base, DebianBase):

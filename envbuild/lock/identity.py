@@ -22,7 +22,11 @@ IDENTITY_FORMAT = 1
 
 NATIVE_LEVEL = "L3"
 """The level of reproducibility (DESIGN §1) of what the native composer makes of any lock: a lock of this
-format pins its base by digest or by packages, so it is closed, and composing it is a pure function."""
+format pins its base by digest or by packages, so it is closed, and composing it is a pure function. That
+holds for an image that is taken as it is, too: its layers are the base's own, its config a function of theirs
+and the lock."""
+DESCRIBED_LEVEL = "L0"
+"""Of an own Dockerfile: its context is known, but nothing that its steps bring is pinned."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,8 +114,14 @@ def conda_identity(pin: CondaPin) -> dict[str, str | int | list[str] | None]:
     }
 
 
-def _pip(pin: PipPin) -> list[str | int | None]:
-    return [pin.name, pin.version, pin.file, pin.size, pin.sha256, pin.url]
+def _pip(pin: PipPin) -> list[str | int | None | list[str]]:
+    found: list[str | int | None | list[str]] = [
+        *(pin.name, pin.version, pin.file, pin.size, pin.sha256, pin.url)
+    ]
+    if pin.sdist:
+        # The image keeps its lock, so what the wheel was built from reaches it too.
+        found += [pin.sdist.file, pin.sdist.size, pin.sdist.sha256, list(pin.sdist.requires)]
+    return found
 
 
 def _maven(pin: MavenPin) -> list[str | int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 from envbuild.errors import ResolveError
@@ -43,6 +43,7 @@ from envbuild.lock.model import (
 )
 from envbuild.lock.python import PythonChoice, choose_python, matches_python, with_conda_python
 from envbuild.lock.request import LockRequest
+from envbuild.lock.sdist import source_pin
 from envbuild.lock.spark import spark_spec
 from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.progress import Progress
@@ -125,23 +126,26 @@ class _Making:
             bases = self._each(spec.platforms, lambda platform: self._base(choice, platform))
         conda_spec = self._conda_spec(choice, bases)
         conda = self._conda(conda_spec, bases)
-        pins = []
         pythons = {platform: self._python(bases[platform], conda.get(platform, ())) for platform in bases}
-        pip = self._pip(bases, pythons, conda)
-        maven = self._maven(bases)
-        for platform in spec.platforms:
-            pins.append(
-                PlatformLock(
-                    platform=platform,
-                    base=bases[platform].base,
-                    python=pythons[platform],
-                    conda=conda.get(platform, ()),
-                    pip=pip.get(platform, ()),
-                    maven=maven.get(platform, ()),
-                )
+        below = [
+            PlatformLock(
+                platform=platform,
+                base=bases[platform].base,
+                python=pythons[platform],
+                conda=conda.get(platform, ()),
             )
-        pins.sort(key=lambda each: each.platform)
+            for platform in sorted(spec.platforms)
+        ]
+        tools = cache(lambda: self._toolchain(below, choice, conda_spec))
+        pip = self._pip(below, tools)
+        maven = self._maven(bases)
+        pins = [
+            replace(each, pip=pip.get(each.platform, ()), maven=maven.get(each.platform, ()))
+            for each in below
+        ]
         bytecode = self._bytecode()
+        # Building an sdist again takes an interpreter just as compiling does.
+        runs_python = bytecode or any(pin.sdist for each in pins for pin in each.pip)
         return Lock(
             definition=self.definition,
             platforms=tuple(pins),
@@ -149,7 +153,7 @@ class _Making:
             runtime=runtime_settings(spec),
             channels=conda_spec.channels if conda_spec else (),
             as_of=self.as_of.isoformat() if self.as_of else None,
-            toolchain=self._toolchain(pins, choice, conda_spec) if bytecode else (),
+            toolchain=tools() if runs_python else (),
             installer=installer_bases(
                 pins,
                 self.present.installer if self.present else (),
@@ -161,7 +165,8 @@ class _Making:
         )
 
     def _user_managed(self) -> Lock:
-        """Nothing is resolved but the image's digest: what is inside is taken as it is."""
+        """Nothing is resolved but the image's digest, or the context's: what is inside is taken as it is, and
+        what the spec lists is only a promise of what is there."""
         spec = self.spec
         pins = []
         with self.progress.stage("resolve base"):
@@ -208,7 +213,7 @@ class _Making:
             resolver.resolve(
                 located_pip(pip, self.spec.directory),
                 PipTarget(platform=platform, python=python, glibc=glibc),
-                preferred=before.pip if before else (),
+                preferred=_sources(before),
                 upgrade=self.upgrade,
                 as_of=self.as_of,
             )
@@ -302,18 +307,19 @@ class _Making:
         return base.python
 
     def _pip(
-        self,
-        bases: Mapping[Platform, ResolvedBase],
-        pythons: Mapping[Platform, PythonPin | None],
-        conda: Mapping[Platform, tuple[CondaPin, ...]],
+        self, below: Sequence[PlatformLock], tools: Callable[[], Sequence[PlatformLock]]
     ) -> dict[Platform, tuple[PipPin, ...]]:
+        """The pins of each platform, installed over what is ``below`` them."""
         if not self.spec.pip.requirements:
             return {}
         resolver = self.resolvers.pip()
         self.engines[resolver.name] = resolver.version()
 
+        platforms = {each.platform: each for each in below}
+
         def resolve(platform: Platform) -> tuple[PipPin, ...]:
-            python = pythons[platform]
+            ground = platforms[platform]
+            python = ground.python
             if python is None:
                 raise ResolveError(
                     f"{self.spec.source}: there are pip packages, but nothing brings a python on {platform}",
@@ -324,10 +330,10 @@ class _Making:
             ask = partial(
                 resolver.resolve,
                 located_pip(self.spec.pip, self.spec.directory),
-                PipTarget(platform=platform, python=python.version, glibc=glibc_of(bases[platform].base)),
-                preferred=before.pip if before and same_python else (),
+                PipTarget(platform=platform, python=python.version, glibc=glibc_of(ground.base)),
+                preferred=_sources(before) if same_python else (),
                 upgrade=self.upgrade,
-                provided=provided_distributions(conda.get(platform, ())),
+                provided=provided_distributions(ground.conda),
                 as_of=self.as_of,
             )
             found = None
@@ -336,10 +342,7 @@ class _Making:
                     found = ask(offline=True)
             if found is None:
                 found = ask(offline=self.offline)
-            interpreter = PlatformLock(
-                platform=platform, base=bases[platform].base, python=python, conda=conda.get(platform, ())
-            )
-            found = tuple(self._wheel(pin, interpreter) for pin in found)
+            found = tuple(self._wheel(pin, ground, below, tools) for pin in found)
             # No lock holds a path of this machine.
             return tuple(
                 replace(pin, url=relative_address(pin.url, self.spec.directory)) if pin.url else pin
@@ -347,7 +350,7 @@ class _Making:
             )
 
         with self.progress.stage("resolve pip"):
-            return self._each(list(bases), resolve)
+            return self._each(list(platforms), resolve)
 
     def _maven(self, platforms: Iterable[Platform]) -> dict[Platform, tuple[MavenPin, ...]]:
         """The same jars for every platform: a jar has none."""
@@ -366,21 +369,33 @@ class _Making:
             )
         return dict.fromkeys(platforms, found)
 
-    def _wheel(self, pin: PipPin, interpreter: PlatformLock) -> PipPin:
+    def _wheel(
+        self,
+        pin: PipPin,
+        ground: PlatformLock,
+        below: Sequence[PlatformLock],
+        tools: Callable[[], Sequence[PlatformLock]],
+    ) -> PipPin:
         """``pin``, or the wheel that the sdist it names is built into."""
-        if pin.is_wheel or self.resolvers.sdists is None or interpreter.python is None:
+        if pin.is_wheel or self.resolvers.sdists is None or ground.python is None:
             return pin
-        before = self._present(interpreter.platform)
-        same = (each for each in before.pip if each.name == pin.name) if before else iter(())
-        return self.resolvers.sdists().wheel(
+        builder = self.resolvers.sdists()
+        before = None if self.upgrade.allows(pin.name) else self._present(ground.platform)
+
+        def runnable(platforms: Sequence[PlatformLock]) -> Iterator[PlatformLock]:
+            for each in platforms:
+                if each.platform == builder.host and each.python and ground.python:
+                    if each.python.version == ground.python.version:
+                        yield each
+
+        # The platform's own where there is no other: the builder says why it can't.
+        found = next(runnable(below), None) or next(runnable(tools()), ground)
+        return builder.wheel(
             pin,
-            PipTarget(
-                platform=interpreter.platform,
-                python=interpreter.python.version,
-                glibc=glibc_of(interpreter.base),
-            ),
-            interpreter=interpreter,
-            preferred=next(same, None),
+            PipTarget(platform=ground.platform, python=ground.python.version, glibc=glibc_of(ground.base)),
+            interpreter=found,
+            preferred=next((each for each in before.pip if each.name == pin.name), None) if before else None,
+            as_of=self.as_of,
             offline=self.offline,
         )
 
@@ -458,3 +473,8 @@ def runtime_settings(spec: Spec) -> RuntimeSettings:
         ),
         spark_repositories=later.repositories if later else (),
     )
+
+
+def _sources(lock: PlatformLock | None) -> tuple[PipPin, ...]:
+    """The pip pins as an index has them: of a wheel that was built, its sdist."""
+    return tuple(source_pin(each) for each in lock.pip) if lock else ()

@@ -8,9 +8,10 @@ from dataclasses import replace
 from envbuild.digest import canonical_digest
 from envbuild.lock.debian.selection import python_closure
 from envbuild.lock.files import dump_lock
-from envbuild.lock.identity import NATIVE_LEVEL, Composition, lock_digest
+from envbuild.lock.identity import DESCRIBED_LEVEL, NATIVE_LEVEL, Composition, lock_digest
 from envbuild.lock.model import (
     CondaPin,
+    ContextBase,
     DebianBase,
     DebianPin,
     ImageBase,
@@ -33,7 +34,7 @@ from envbuild.plan.prefix import home_files, prefix_files
 from envbuild.plan.spark import spark_environment, spark_files
 from envbuild.plan.system import home_directory, system_files
 from envbuild.platforms import Platform
-from envbuild.spec.model import PREFIX
+from envbuild.spec.model import PREFIX, EnvironmentType
 
 SELF_DESCRIPTION = "usr/share/envbuild"
 """Where an image keeps the lock it was made from."""
@@ -44,6 +45,8 @@ def make_plan(lock: Lock, pins: PlatformLock, composition: Composition, *, host:
     """The plan for the platform of ``pins``. ``host`` only decides which interpreter compiles byte code."""
     base, python = pins.base, pins.python
     identity = plan_identity(lock, pins, composition)
+    if _as_it_is(lock):
+        return _user_managed(lock, pins, composition, identity)
     artifacts = [*_generated_artifacts(lock, pins), *_packages(pins)]
     settings = generated("settings", (*_self_description(lock, pins), *spark_files(lock, pins)))
     return Plan(
@@ -62,13 +65,48 @@ def make_plan(lock: Lock, pins: PlatformLock, composition: Composition, *, host:
         ),
         config=_config(lock, pins, identity),
         bytecode=lock.bytecode and python is not None,
-        interpreter=interpreter(lock, pins, host) if lock.bytecode else None,
+        interpreter=interpreter(lock, pins, host)
+        if lock.bytecode or any(pin.sdist for pin in pins.pip)
+        else None,
         created=composition.created,
         compression=composition.compression,
         type=lock.runtime.type,
         runtime=lock.runtime.runtime,
         channels=lock.channels,
         installer=next((each for each in lock.installer if each.platform == pins.platform), None),
+    )
+
+
+def _as_it_is(lock: Lock) -> bool:
+    return lock.runtime.type == EnvironmentType.USER_MANAGED.value
+
+
+def _user_managed(lock: Lock, pins: PlatformLock, composition: Composition, identity: str) -> Plan:
+    """Nothing is installed and nothing set but what the spec says: no prefix, no ``PATH``, no description."""
+    runtime = lock.runtime
+    level = DESCRIBED_LEVEL if isinstance(pins.base, ContextBase) else NATIVE_LEVEL
+    return Plan(
+        platform=pins.platform,
+        lock_digest=identity,
+        definition_digest=lock.definition,
+        level=level,
+        base=pins.base,
+        python=None,
+        layers=(),
+        config=ImageConfig(
+            env=tuple(sorted(runtime.environment_variables)),
+            user=runtime.user,
+            cmd=(),
+            labels=_labels(lock, pins, identity, level),
+            exposed_ports=_ports(lock),
+            inherit=True,
+        ),
+        bytecode=False,
+        interpreter=None,
+        created=composition.created,
+        compression=composition.compression,
+        type=runtime.type,
+        runtime=runtime.runtime,
     )
 
 
@@ -93,6 +131,8 @@ def _interpreter_only(pins: PlatformLock, python: PythonPin) -> PlatformLock:
 
 def plan_identity(lock: Lock, pins: PlatformLock, composition: Composition) -> str:
     """The lock digest of the platform of ``pins``: the image's, known before there is a plan."""
+    if _as_it_is(lock):
+        return lock_digest(lock, pins, composition)
     artifacts = _generated_artifacts(lock, pins)
     if later := spark_files(lock, pins):
         artifacts.append(generated("spark", later))
@@ -177,19 +217,23 @@ def _config(lock: Lock, pins: PlatformLock, identity: str) -> ImageConfig:
         user=lock.runtime.user,
         cmd=_command(pins.python),
         working_dir=home_directory(lock.runtime.user),
-        labels=_labels(lock, pins, identity),
-        exposed_ports=tuple(f"{port}/tcp" for port in lock.runtime.ports),
+        labels=_labels(lock, pins, identity, NATIVE_LEVEL),
+        exposed_ports=_ports(lock),
     )
+
+
+def _ports(lock: Lock) -> tuple[str, ...]:
+    return tuple(f"{port}/tcp" for port in lock.runtime.ports)
 
 
 def _command(python: PythonPin | None) -> tuple[str, ...]:
     return ("python",) if python else ("sh",)
 
 
-def _labels(lock: Lock, pins: PlatformLock, identity: str) -> tuple[tuple[str, str], ...]:
+def _labels(lock: Lock, pins: PlatformLock, identity: str, level: str) -> tuple[tuple[str, str], ...]:
     labels: Mapping[str, str] = {
         "dev.envbuild.definition": lock.definition,
-        "dev.envbuild.level": NATIVE_LEVEL,
+        "dev.envbuild.level": level,
         "dev.envbuild.lock": identity,
     }
     base = pins.base
