@@ -6,8 +6,9 @@ import json
 import posixpath
 import tarfile
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,34 @@ from envbuild.store.content import Store
 _TREE_FORMAT = 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+Tree = tuple[dict[str, tuple[int, int, int]], dict[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class BaseContents:
-    """What an image is composed onto."""
+    """What an image is composed onto. Its layers are read when the first directory or link is asked for: an
+    image that is taken as it is needs neither."""
 
     layers: tuple[LayerRecord, ...]
     """Lowest first. Media types are OCI's (the bytes of Docker's are the same), digests the base's."""
     config: Mapping[str, Any]
     """The base's whole config document."""
-    directories: Mapping[str, tuple[int, int, int]]
-    """Every directory, by its path without a leading slash: mode, uid, gid."""
-    links: Mapping[str, str]
-    """Every symbolic link and its target as written."""
+    tree: Callable[[], Tree] = field(repr=False, compare=False)
+    """Reads both from the layers. Raises ``BuildError``."""
+
+    @property
+    def directories(self) -> Mapping[str, tuple[int, int, int]]:
+        """Every directory, by its path without a leading slash: mode, uid, gid."""
+        return self._tree[0]
+
+    @property
+    def links(self) -> Mapping[str, str]:
+        """Every symbolic link and its target as written."""
+        return self._tree[1]
+
+    @cached_property
+    def _tree(self) -> Tree:
+        return self.tree()
 
 
 def load_base(
@@ -63,8 +80,7 @@ def load_base(
         )
         for layer, diff_id in zip(contents.layers, contents.diff_ids, strict=True)
     )
-    directories, links = _tree(base, records, store)
-    return BaseContents(layers=records, config=contents.config, directories=directories, links=links)
+    return BaseContents(layers=records, config=contents.config, tree=partial(_tree, base, records, store))
 
 
 def unpack_base(
@@ -94,9 +110,7 @@ def _read(
         raise BuildError(f"base image {error.message}", hint=error.hint) from error
 
 
-def _tree(
-    base: ImageBase, layers: Sequence[LayerRecord], store: Store
-) -> tuple[dict[str, tuple[int, int, int]], dict[str, str]]:
+def _tree(base: ImageBase, layers: Sequence[LayerRecord], store: Store) -> Tree:
     """Directories and links after all layers; kept by the manifest's digest, since reading takes a while."""
     file = store.directory("metadata/images") / f"{base.digest.removeprefix('sha256:')}.tree.json"
     try:
@@ -116,9 +130,7 @@ def _tree(
     return directories, links
 
 
-def read_tree(
-    layers: Sequence[tuple[Path, str]],
-) -> tuple[dict[str, tuple[int, int, int]], dict[str, str]]:
+def read_tree(layers: Sequence[tuple[Path, str]]) -> Tree:
     """Directories (mode, uid, gid) and symbolic links as layers (blob and media type, lowest first) leave
     them, whiteouts obeyed. Raises ``BuildError``."""
     directories: dict[str, tuple[int, int, int]] = {}

@@ -56,6 +56,8 @@ def config_json(
     """The image config. ``inherited`` is the base's own config document: its variables, working directory,
     volumes and history stay unless the plan says otherwise; where the base says nothing, neither do we."""
     inherited = inherited or {}
+    if plan.config.inherit:
+        return image_json(_as_it_is(plan, inherited))
     base_config: Mapping[str, Any] = inherited.get("config") or {}
     ours = plan.config
     env = dict(_pair(item) for item in base_config.get("Env") or ())
@@ -100,6 +102,27 @@ def config_json(
     if inherited.get("variant"):
         document["variant"] = inherited["variant"]
     return image_json(document)
+
+
+def _as_it_is(plan: Plan, inherited: Mapping[str, Any]) -> dict[str, Any]:
+    """The base's own config document with what the plan says on top, and nothing else changed: whatever keys
+    it has stay, its time and history too, since there is no layer of ours."""
+    ours = plan.config
+    config: dict[str, Any] = dict(inherited.get("config") or {})
+    chosen = dict(ours.env)
+    env = [
+        f"{name}={chosen.pop(name)}" if (name := _pair(item)[0]) in chosen else item
+        for item in config.get("Env") or ()
+    ]
+    for key, value in (
+        ("Env", [*env, *(f"{name}={value}" for name, value in sorted(chosen.items()))]),
+        ("User", ours.user),
+        ("ExposedPorts", {**(config.get("ExposedPorts") or {}), **{port: {} for port in ours.exposed_ports}}),
+        ("Labels", {**(config.get("Labels") or {}), **dict(ours.labels)}),
+    ):
+        if value:
+            config[key] = value
+    return {**inherited, "config": config}
 
 
 def manifest_json(plan: Plan, config_digest: str, config_size: int, layers: Sequence[LayerRecord]) -> bytes:

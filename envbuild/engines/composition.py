@@ -100,8 +100,11 @@ class Composition:
         if isinstance(plan.base, ImageBase) and engine.base_loader:
             with self.progress.stage("base"):
                 base = engine.base_loader(plan.base, plan.platform)
-        ground = Ground(directories=base.directories, links=base.links) if base else Ground()
         below = tuple(base.layers) if base else ()
+        if plan.config.inherit and base:
+            self.lease.use(*(f"blobs/sha256/{layer.digest.removeprefix('sha256:')}" for layer in below))
+            return store_image(self.store, plan, (), below=below, inherited=base.config)
+        ground = Ground(directories=base.directories, links=base.links) if base else Ground()
         self.lease.use(*(f"artifacts/{artifact.sha256}" for artifact in plan.artifacts))
         self.lease.use(*(f"blobs/sha256/{layer.digest.removeprefix('sha256:')}" for layer in below))
         with Crew(self.workers) as crew:

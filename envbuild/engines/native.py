@@ -14,7 +14,7 @@ from envbuild.compose.codec import codec
 from envbuild.compose.interpreter import UnpackBase
 from envbuild.engines.composition import Composition
 from envbuild.errors import BuildError
-from envbuild.lock.model import ImageBase, PipPin, PythonPin
+from envbuild.lock.model import ContextBase, ImageBase, PipPin, PythonPin
 from envbuild.plan.model import ArtifactKind, Plan
 from envbuild.platforms import Platform, runs_linux
 from envbuild.progress import Progress, Silent
@@ -78,11 +78,13 @@ class NativeEngine:
         reasons: set[str] = set()
         for artifact in plan.artifacts:
             if isinstance(artifact.pin, PipPin) and not artifact.pin.is_wheel:
-                reasons.add(f"{artifact.pin.file} is no wheel: installing it runs its own code")
+                reasons.add(f"{artifact.pin.file} is no wheel: lock again, so that one is built from it")
             if artifact.kind is not ArtifactKind.GENERATED and artifact.kind not in self.sources:
                 reasons.add(
                     f"{artifact.name} {artifact.version}: no source of {artifact.kind.value} packages"
                 )
+        if isinstance(plan.base, ContextBase):
+            reasons.add(f"a Dockerfile ({plan.base.dockerfile}) runs its own steps")
         if isinstance(plan.base, ImageBase) and self.base_loader is None:
             reasons.add(f"nothing here loads the base {plan.base.reference}")
         if plan.bytecode and plan.python is not None:

@@ -98,7 +98,21 @@ def parse_config(content: bytes, what: str, layers: int) -> tuple[Mapping[str, A
     )
     if not all(is_digest(each) for each in diff_ids) or len(diff_ids) != layers:
         raise FetchError(f"{what}: the config names {len(diff_ids)} layers, the manifest has {layers}")
+    _check_form(document, what)
     return document, diff_ids
+
+
+def _check_form(document: Mapping[str, Any], what: str) -> None:
+    """Raises ``FetchError`` unless what is taken over from a config has the image-spec's form."""
+    settings = document.get("config")
+    settings = {} if settings is None else settings
+    good = isinstance(settings, dict)
+    if isinstance(settings, dict):
+        good = all(isinstance(settings.get(key) or {}, dict) for key in ("ExposedPorts", "Labels", "Volumes"))
+        good = good and all(isinstance(each, str) for each in _list(settings.get("Env"), what))
+    good = good and all(isinstance(each, dict) for each in _list(document.get("history"), what))
+    if not good:
+        raise FetchError(f"{what}: not the form of an image config")
 
 
 def _object(content: bytes, what: str) -> dict[str, Any]:
