@@ -1,0 +1,1 @@
+"""Maven coordinates to jars, as Spark's own resolution at start would find them."""

@@ -1,0 +1,206 @@
+"""What a module is and needs at run time: its POM with its parents, properties and managed dependencies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from envbuild.errors import ResolveError
+from envbuild.lock.maven.coordinate import Coordinate, Module, checked
+from envbuild.lock.maven.pom import Dependency, Pom
+
+_PROPERTY = re.compile(r"\$\{([^${}]*)\}")
+_DEEPEST = 20
+"""Parents above parents, imports in imports, properties in properties."""
+_LONGEST = 4096
+_RUN_TIME = frozenset({"compile", "runtime"})
+_JARS = {"jar": "", "bundle": "", "ejb": "", "maven-plugin": "", "eclipse-plugin": "", "test-jar": "tests"}
+"""Types whose file is a jar, and the classifier each stands for."""
+
+_Key = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Need:
+    """A run-time dependency. ``classifier`` None: what it needs is wanted, but no jar of its own."""
+
+    coordinate: Coordinate
+    classifier: str | None = ""
+    exclusions: frozenset[Module] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effective:
+    """A module's run-time needs in the order written. ``has_jar`` is False of a mere list of others."""
+
+    coordinate: Coordinate
+    has_jar: bool
+    needs: tuple[Need, ...]
+
+
+def effective(coordinate: Coordinate, load: Callable[[Coordinate], Pom]) -> Effective:
+    """The module ``coordinate``, whose POM and those of its parents and imports come from ``load``.
+
+    As Maven inherits: a child's word goes before its parents', an explicit entry of dependencyManagement
+    before an imported one, the first import before a later one; managed entries fill what a dependency
+    leaves out. They don't reach into the dependencies of dependencies, and profiles don't count. Raises
+    ``ResolveError`` for a version that isn't exact, a property that isn't defined, a packaging that has no
+    jar."""
+    model = _Model(coordinate, load)
+    lineage = model.lineage
+    if lineage[0].relocation is not None:
+        moved = lineage[0].relocation
+        target = checked(
+            model.filled(moved.group) or coordinate.module.group,
+            model.filled(moved.artifact) or coordinate.module.artifact,
+            model.filled(moved.version) or coordinate.version,
+            f"the relocation of {coordinate}",
+        )
+        return Effective(coordinate=coordinate, has_jar=False, needs=(Need(coordinate=target),))
+    packaging = model.filled(lineage[0].packaging)
+    if packaging not in _JARS and packaging != "pom":
+        raise ResolveError(f"{coordinate} is packaged as {packaging!r}, which is no jar")
+    managed = model.managed((), {})
+    dependencies = model.merged(each.dependencies for each in lineage)
+    needs = [_need(coordinate, each, managed.get(key)) for key, each in dependencies.items()]
+    return Effective(
+        coordinate=coordinate,
+        has_jar=packaging != "pom",
+        needs=tuple(each for each in needs if each is not None),
+    )
+
+
+class _Model:
+    """One POM with its parents."""
+
+    def __init__(self, coordinate: Coordinate, load: Callable[[Coordinate], Pom]) -> None:
+        self.coordinate = coordinate
+        self.load = load
+        self.lineage = self._lineage()
+        self.properties = self._properties()
+
+    def _lineage(self) -> list[Pom]:
+        found, seen, here = [], {self.coordinate}, self.coordinate
+        while True:
+            pom = self.load(here)
+            found.append(pom)
+            if pom.parent is None:
+                return found
+            above = pom.parent
+            here = checked(above.group, above.artifact, above.version, f"the parent of {here}")
+            if here in seen or len(found) == _DEEPEST:
+                raise ResolveError(f"{self.coordinate}: its parents are a circle, or too many")
+            seen.add(here)
+
+    def _properties(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for pom in reversed(self.lineage):
+            found |= {name: value for name, value in pom.properties.items() if len(value) <= _LONGEST}
+        module = self.coordinate.module
+        built_in = {
+            "groupId": module.group,
+            "artifactId": module.artifact,
+            "version": self.coordinate.version,
+        }
+        parent = self.lineage[0].parent
+        if parent is not None:
+            built_in |= {
+                "parent.groupId": parent.group,
+                "parent.artifactId": parent.artifact,
+                "parent.version": parent.version,
+            }
+        built_in["packaging"] = self.lineage[0].packaging
+        for name, value in built_in.items():
+            found |= {f"project.{name}": value, f"pom.{name}": value}
+        for name in ("groupId", "artifactId", "version"):
+            found.setdefault(name, built_in[name])
+        return found
+
+    def filled(self, text: str) -> str:
+        """``text`` with its properties replaced; one that isn't defined stays, for who uses it to refuse."""
+        for _ in range(_DEEPEST):
+            if len(text) > _LONGEST:
+                break
+            made = _PROPERTY.sub(lambda found: self.properties.get(found[1].strip(), found[0]), text)
+            if made == text:
+                return made
+            text = made
+        raise ResolveError(f"{self.coordinate}: its properties refer to one another without an end")
+
+    def merged(self, levels: Iterable[tuple[Dependency, ...]]) -> dict[_Key, Dependency]:
+        """Dependencies by what they are, filled; the nearest level's counts, and within it the last."""
+        found: dict[_Key, Dependency] = {}
+        for level in levels:
+            mine = {_key(whole): whole for whole in map(self._whole, level)}
+            found |= {key: each for key, each in mine.items() if key not in found}
+        return found
+
+    def managed(
+        self, inside: tuple[Coordinate, ...], known: dict[Coordinate, dict[_Key, Dependency]]
+    ) -> dict[_Key, Dependency]:
+        """dependencyManagement of all levels, with what it imports behind it. ``known``: imports so far."""
+        entries = self.merged(each.managed for each in self.lineage)
+        imports = [each for each in entries.values() if each.scope == "import"]
+        found = {key: each for key, each in entries.items() if each.scope != "import"}
+        for each in imports:
+            where = f"{self.coordinate} imports"
+            other = checked(each.group, each.artifact, each.version, where)
+            if other in (*inside, self.coordinate) or len(inside) == _DEEPEST:
+                raise ResolveError(f"{where} {other}, which leads back to itself")
+            if other not in known:
+                known[other] = _Model(other, self.load).managed((*inside, self.coordinate), known)
+            found = {**known[other], **found}
+        return found
+
+    def _whole(self, each: Dependency) -> Dependency:
+        return replace(
+            each,
+            group=self.filled(each.group),
+            artifact=self.filled(each.artifact),
+            version=self.filled(each.version),
+            scope=self.filled(each.scope),
+            type=self.filled(each.type),
+            classifier=self.filled(each.classifier),
+            optional=self.filled(each.optional),
+            exclusions=tuple((self.filled(group), self.filled(name)) for group, name in each.exclusions),
+        )
+
+
+def _key(dependency: Dependency) -> _Key:
+    kind = dependency.type or "jar"
+    return dependency.group, dependency.artifact, kind, dependency.classifier or _JARS.get(kind, "")
+
+
+def _need(owner: Coordinate, each: Dependency, managed: Dependency | None) -> Need | None:
+    """The dependency as it counts at run time, or None where it doesn't."""
+    filler = managed or Dependency(group=each.group, artifact=each.artifact)
+    scope = each.scope or filler.scope or "compile"
+    if scope not in _RUN_TIME or (each.optional or filler.optional).lower() == "true":
+        return None
+    version = each.version or filler.version
+    where = f"{owner} needs"
+    if not version:
+        raise ResolveError(f"{where} {each.group}:{each.artifact}, and nothing says which version")
+    kind = each.type or "jar"
+    if kind not in _JARS and kind != "pom":
+        raise ResolveError(
+            f"{where} {each.group}:{each.artifact}:{version} of type {kind!r}, which is no jar"
+        )
+    classifier = _key(each)[3]
+    if classifier:
+        # It becomes part of a file's name, and has the same form as an artifact's.
+        checked(each.group, classifier, version, where)
+    return Need(
+        coordinate=checked(each.group, each.artifact, version, where),
+        classifier=None if kind == "pom" else classifier,
+        exclusions=frozenset(
+            Module(group=group or "*", artifact=name or "*")
+            for group, name in (each.exclusions or filler.exclusions)
+        ),
+    )
+
+
+def excluded(module: Module, exclusions: Iterable[Module]) -> bool:
+    """Whether one of ``exclusions`` names ``module``."""
+    return any(each.excludes(module) for each in exclusions)
