@@ -180,7 +180,8 @@ class WheelArchives:
             # Files for all machines: which one was pinned is known by its hash.
             *("--universal", "--python-version", python, *python_options()),
             *("--format", "pylock.toml", "--output-file", "pylock.toml"),
-            *(["--offline"] if remembered else []),
+            # A page that uv takes for fresh may be older than the lock.
+            "--offline" if remembered else "--refresh",
         ]
         return self._runner.run(argv, env=uv_environment(self._env), cwd=directory)
 
