@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbuild.errors import BuildError, UsageError
-from envbuild.lock.model import ContextBase, ImageBase, PlatformLock, glibc_of
+from envbuild.lock.model import ContextBase, ImageBase, PipPin, PlatformLock, glibc_of
 from envbuild.plan.model import ArtifactKind, Plan
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
@@ -25,10 +25,11 @@ from envbuild.store.content import Store
 
 if TYPE_CHECKING:
     from envbuild.compose.base import ArtifactSource
+    from envbuild.compose.sdist import SdistBuilds
     from envbuild.engines.base import Engine
     from envbuild.engines.native import BaseContents, NativeEngine
     from envbuild.fetch.http import HttpFetcher
-    from envbuild.lock.base import BaseResolver, CondaResolver, PipResolver
+    from envbuild.lock.base import BaseResolver, CondaResolver, PipResolver, SdistBuilder
     from envbuild.lock.make import Resolvers
     from envbuild.remote.client import RegistryClient
     from envbuild.render.base import ArchiveSource, BuildContext
@@ -93,6 +94,7 @@ class Parts:
             conda=self._conda_resolver,
             pip=self._pip_resolver,
             has_debian=lambda: known_mirror(self.settings) is not None,
+            sdists=cache(partial(self._sdist_builder, spec)),
         )
 
     @cached_property
@@ -134,6 +136,48 @@ class Parts:
 
             return PipToolsResolver(env=self.environ)
         raise UsageError(f"unknown pip engine {engine!r}", hint="use uv or pip-tools")
+
+    def _sdist_builder(self, spec: Spec) -> SdistBuilder:
+        from envbuild.compose.sdist import LockedSdists
+        from envbuild.lock.pip.uv import UvResolver
+
+        # Whichever engine resolves the spec: what a build requires is for the target's python, not ours.
+        return LockedSdists(self._sdist_builds(spec), lambda: UvResolver(env=self.environ))
+
+    def _sdist_builds(self, spec: Spec) -> SdistBuilds:
+        from envbuild.compose.sdist import SdistBuilds
+        from envbuild.compose.sdist_fetch import SdistFiles
+        from envbuild.spec.located import located_address, located_pip
+
+        return SdistBuilds(
+            store=self.store,
+            files=SdistFiles(
+                store=self.store,
+                fetcher=lambda: self.fetcher,
+                env=self.environ,
+                options=located_pip(spec.pip, spec.directory).options,
+                address=partial(located_address, directory=spec.directory),
+                offline=self.settings.offline,
+            ),
+            sources=self._interpreter_sources,
+            unpack_base=partial(self._unpack_base, spec.directory),
+            progress=self.progress,
+        )
+
+    def _interpreter_sources(
+        self, lock: PlatformLock
+    ) -> dict[ArtifactKind, Callable[[], AbstractContextManager[ArtifactSource]]]:
+        from envbuild.compose.conda import CondaSource
+        from envbuild.compose.deb import DebianSource
+
+        return {
+            ArtifactKind.DEBIAN: lambda: DebianSource(
+                self.fetcher, self.store, self.settings, base=lock.base
+            ),
+            ArtifactKind.CONDA: lambda: CondaSource(
+                self.store, self.fetcher, python=lock.python, drop_bytecode=True
+            ),
+        }
 
     # --- engines --------------------------------------------------------------------------------------
 
@@ -277,8 +321,14 @@ class Parts:
             env=self.environ,
             options=located_pip(spec.pip, spec.directory).options,
             address=partial(located_address, directory=spec.directory),
+            built=partial(self._built_wheel, spec, plan),
             progress=self.progress,
         )
+
+    def _built_wheel(self, spec: Spec, plan: Plan, pin: PipPin) -> Path:
+        from envbuild.compose.sdist import SdistWheels
+
+        return SdistWheels(self._sdist_builds(spec), plan.interpreter).archive(pin)
 
     def _load_base(self, directory: Path, base: ImageBase, platform: Platform) -> BaseContents:
         from envbuild.compose.base_image import load_base

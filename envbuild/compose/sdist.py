@@ -7,7 +7,7 @@ have it builds it again, from the lock alone, and finds the same bytes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -50,7 +50,6 @@ class SdistBuilds:
     store: Store
     files: SdistFiles
     sources: Callable[[PlatformLock], Sources]
-    env: Mapping[str, str]
     unpack_base: UnpackBase | None = None
     runner: Runner = field(default_factory=SubprocessRunner)
     progress: Progress = field(default_factory=Silent)
@@ -183,7 +182,7 @@ class _Work:
         place.mkdir(mode=0o700)
         WheelInstall(
             argv=install_options(self.python, target.platform, target.glibc, offline=files.offline),
-            env=self.builds.env,
+            env=files.env,
             options=tuple(files.options),
             runner=self.builds.runner,
             executable=None,
@@ -201,6 +200,7 @@ class LockedSdists:
     def __init__(self, builds: SdistBuilds, resolver: Callable[[], PipResolver]) -> None:
         self._builds = builds
         self._resolver = resolver
+        self.host = builds.host
         self._made: dict[str, PipPin] = {}
         self._guard = threading.Lock()
 

@@ -117,7 +117,7 @@ class Backend:
 
     def _run(self, step: str) -> Path:
         """The directory with the answer."""
-        out, stage = self.scratch / step, self.scratch / f"{step}-stage"
+        out, stage = self.scratch / f"{step}-answer", self.scratch / f"{step}-stage"
         out.mkdir(mode=0o700)
         stage.mkdir(mode=0o700)
         worker = {"step": step, "backend": self.system.backend, "path": self.system.path}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -31,7 +32,8 @@ from envbuild.store.content import Store
 class WheelSource:
     """An ``ArtifactSource`` of wheels.
 
-    ``address`` makes the address a pin states (relative to its spec) an absolute one.
+    ``address`` makes the address a pin states (relative to its spec) an absolute one. ``built`` gives the
+    files of wheels that are built from source distributions (``SdistWheels.archive``).
     ``options`` are those of the spec (``--index-url``…): where to look is no part of a lock. ``env`` is the
     environment of this process, from which uv's own settings are taken."""
 
@@ -46,12 +48,14 @@ class WheelSource:
         env: Mapping[str, str],
         options: Sequence[str] = (),
         address: Callable[[str], str] = str,
+        built: Callable[[PipPin], Path] | None = None,
         runner: Runner | None = None,
         progress: Progress | None = None,
         executable: str | None = None,
     ) -> None:
         self._store = store
         self._python = python
+        self._built = built
         self._progress = progress or Silent()
         self._install = WheelInstall(
             argv=install_options(python, platform, glibc, offline=settings.offline),
@@ -96,6 +100,25 @@ class WheelSource:
 
     def _bring(self, pins: Sequence[PipPin]) -> dict[str, Claim]:
         """All of them from one run of uv; those that can't be told apart or aren't whole once more, alone."""
+        found = {pin.sha256: self._from_source(pin) for pin in pins if pin.sdist}
+        pins = [pin for pin in pins if pin.sdist is None]
+        if not pins:
+            return found
+        return {**found, **self._from_index(pins)}
+
+    def _from_source(self, pin: PipPin) -> Claim:
+        """A wheel that no index has, from its file in the store."""
+        if self._built is None:
+            raise BuildError(f"{pin.file} is no file of an index: it has to be built, which nobody does here")
+        archive = self._built(pin)
+        directory = self._directory()
+        # uv takes a wheel's name from its address; the store's files are named by their digests.
+        place = directory / pin.file
+        place.symlink_to(archive.resolve())
+        # Past uv's cache, where each build's address would leave another copy.
+        return self._whole(pin, self._tree([replace(pin, url=place.as_uri())], fresh=True), trusted=False)
+
+    def _from_index(self, pins: Sequence[PipPin]) -> dict[str, Claim]:
         tree = self._tree(pins)
         found, suspects = {}, []
         shared = tree.shared(pins)
@@ -114,14 +137,17 @@ class WheelSource:
 
     def _alone(self, pin: PipPin) -> Claim:
         """One wheel in a tree of its own; unpacked anew if what uv's cache holds was changed meanwhile."""
-        tree = self._tree([pin])
         try:
-            claim = tree.claim(pin)
+            return self._whole(pin, self._tree([pin]), trusted=False)
         except Damage:
             # The file's own hash is checked again here, so this time its content is what was pinned, even
             # if its RECORD, which nobody else checks, says otherwise.
-            tree = self._tree([pin], fresh=True)
-            claim = tree.claim(pin, trusted=True)
+            return self._whole(pin, self._tree([pin], fresh=True), trusted=True)
+
+    @staticmethod
+    def _whole(pin: PipPin, tree: WheelTree, *, trusted: bool) -> Claim:
+        """The only wheel of ``tree``."""
+        claim = tree.claim(pin, trusted=trusted)
         stray = tree.unclaimed([claim])
         if stray:
             raise BuildError(
@@ -130,12 +156,16 @@ class WheelSource:
             )
         return claim
 
-    def _tree(self, pins: Sequence[PipPin], *, fresh: bool = False) -> WheelTree:
+    def _directory(self) -> Path:
         if self._scratch is None:
             raise RuntimeError("a WheelSource is used as a context manager")
         self._count += 1
         directory = self._scratch / str(self._count)
         directory.mkdir(mode=0o700)
+        return directory
+
+    def _tree(self, pins: Sequence[PipPin], *, fresh: bool = False) -> WheelTree:
+        directory = self._directory()
         self._install.run(pins, directory, fresh=fresh)
         return WheelTree(directory / "prefix", shebang=f"#!{sys.executable}")
 
@@ -148,8 +178,7 @@ def _pin(artifact: Artifact) -> PipPin:
         raise BuildError(
             f"{pin.file}: only a source distribution of {pin.name} {pin.version} fits, and installing that "
             "runs its own code",
-            hint="installing it takes a docker engine, which this version can't use yet: pin a version of "
-            f"{pin.name} that has a wheel",
+            hint=f"lock again, so that a wheel is built from it: envbuild lock --upgrade-package {pin.name}",
         )
     if canonicalize_name(pin.name) != pin.name:
         raise BuildError(f"{pin.name} is not a normalised name", hint="lock again: envbuild lock")

@@ -73,6 +73,9 @@ class PipResolver(Protocol):
 class SdistBuilder(Protocol):
     """Turns source distributions into wheels, in isolation."""
 
+    host: Platform
+    """The platform whose programs this machine runs."""
+
     def wheel(
         self,
         pin: PipPin,
@@ -80,11 +83,13 @@ class SdistBuilder(Protocol):
         *,
         interpreter: PlatformLock,
         preferred: PipPin | None = None,
+        as_of: date | None = None,
         offline: bool = False,
     ) -> PipPin:
         """The pin of the wheel that the sdist ``pin`` builds, with ``sdist`` set; ``preferred`` where that
-        was built from the same file. ``interpreter`` is a lock whose python the build runs with. Raises
-        ``ResolveError``: not pure Python, a build that fails (with the end of its output)."""
+        was built from the same file. ``interpreter`` is a lock whose python the build runs with, on this
+        machine if any can; ``as_of`` bounds what the build requires. Raises ``ResolveError``: not pure
+        Python, a build that fails (with the end of its output)."""
 
 
 class MavenResolver(Protocol):

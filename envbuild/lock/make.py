@@ -384,9 +384,9 @@ class _Making:
 
         def runnable(platforms: Sequence[PlatformLock]) -> Iterator[PlatformLock]:
             for each in platforms:
-                if each.platform == builder.host and each.python and ground.python:
-                    if each.python.version == ground.python.version:
-                        yield each
+                same = each.python and ground.python and each.python.version == ground.python.version
+                if same and each.platform == builder.host:
+                    yield each
 
         # The platform's own where there is no other: the builder says why it can't.
         found = next(runnable(below), None) or next(runnable(tools()), ground)

@@ -35,7 +35,9 @@ def dump_requirements(pins: Iterable[PipPin], *, header: Sequence[str] = _HEADER
     lines = ["#", *(f"# {line}" for line in header), "#"]
     for pin in sorted(pins, key=lambda each: (each.name, each.version)):
         what = f"{pin.name} @ {pin.url}" if pin.url else f"{pin.name}=={pin.version}"
-        lines += [f"{what} \\", f"    --hash=sha256:{pin.sha256}"]
+        # pip builds the wheel of an sdist itself where an index has no other; either file will do.
+        hashes = [pin.sha256, *([pin.sdist.sha256] if pin.sdist else [])]
+        lines.append(" \\\n".join([what, *(f"    --hash=sha256:{each}" for each in hashes)]))
         via = sorted(set(pin.via))
         if len(via) == 1:
             lines.append(f"    # via {via[0]}")

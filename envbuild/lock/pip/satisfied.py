@@ -10,6 +10,7 @@ from packaging.version import InvalidVersion, Version
 
 from envbuild.lock.base import PipTarget
 from envbuild.lock.model import PipPin
+from envbuild.lock.sdist import source_pin
 from envbuild.spec.model import PipRequirement, PipSpec
 
 
@@ -82,7 +83,8 @@ def _mismatches(line: PipRequirement, requirement: Requirement, pin: PipPin) -> 
     if requirement.url is not None and pin.url != requirement.url:
         where = f"from {pin.url}" if pin.url else "from an index"
         return [f"{line.text} ({line.origin}): {pin.name} {pin.version} is pinned {where}"]
-    if line.hashes and f"sha256:{pin.sha256}" not in line.hashes:
+    # A hash of the spec is of a file that an index has: of a wheel that was built, its sdist.
+    if line.hashes and f"sha256:{source_pin(pin).sha256}" not in line.hashes:
         return [f"{line.text} ({line.origin}): the pinned {pin.file} has none of its hashes"]
     return _outside(line, requirement, pin.version, "pinned is")
 
