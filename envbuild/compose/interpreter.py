@@ -26,6 +26,11 @@ _DEBIAN_PYTHON = re.compile(
 )
 """What an interpreter needs to start and compile (``Depends`` of ``python3.X-minimal``) and the standard
 library. Compiling waits for these to be unpacked, so the rest of a base stays out."""
+_LIBRARIES = re.compile(
+    _DEBIAN_PYTHON.pattern
+    + r"|libbz2-1\.0|libffi8|liblzma5|libssl3(t64)?|libuuid1|libzstd1|libsqlite3-0|libreadline8(t64)?"
+)
+"""With what the standard library's own extensions load: programs other than our compiler import those."""
 _NAME = re.compile(r"[^ =<>!~\[;|]+")
 
 Sources = Mapping[ArtifactKind, Callable[[], AbstractContextManager[ArtifactSource]]]
@@ -33,13 +38,14 @@ UnpackBase = Callable[[ImageBase, Path], None]
 """Unpacks the layers of an image base into an empty directory."""
 
 
-def interpreter_artifacts(interpreter: Interpreter) -> tuple[Artifact, ...]:
-    """The packages the interpreter runs on, sorted; without those an image base brings."""
+def interpreter_artifacts(interpreter: Interpreter, *, whole: bool = False) -> tuple[Artifact, ...]:
+    """The packages the interpreter runs on, sorted; without those an image base brings. ``whole``: enough
+    for programs that use all of the standard library, not only for compiling."""
     lock = interpreter.lock
     pins: list[DebianPin | CondaPin] = []
     conda = interpreter.python.provider == "conda"
     if isinstance(lock.base, DebianBase):
-        needed = _C_LIBRARY if conda else _DEBIAN_PYTHON
+        needed = _C_LIBRARY if conda else _LIBRARIES if whole else _DEBIAN_PYTHON
         pins.extend(pin for pin in lock.base.packages if needed.fullmatch(pin.name))
     if conda:
         pins.extend(_closure(lock.conda, "python"))
@@ -47,13 +53,19 @@ def interpreter_artifacts(interpreter: Interpreter) -> tuple[Artifact, ...]:
 
 
 def interpreter_rootfs(
-    interpreter: Interpreter, store: Store, sources: Sources, *, unpack_base: UnpackBase | None = None
+    interpreter: Interpreter,
+    store: Store,
+    sources: Sources,
+    *,
+    unpack_base: UnpackBase | None = None,
+    whole: bool = False,
 ) -> Path:
-    """The directory of the root file system, made once for these packages and kept in the store.
+    """The directory of the root file system, made once for these packages and kept in the store; see
+    ``interpreter_artifacts`` for ``whole``.
 
     Two builds at once make it once. Raises ``BuildError``."""
-    artifacts = interpreter_artifacts(interpreter)
-    key = rootfs_key(interpreter)
+    artifacts = interpreter_artifacts(interpreter, whole=whole)
+    key = rootfs_key(interpreter, whole=whole)
     path = store.directory("rootfs") / key
     if path.is_dir():
         os.utime(path)
@@ -90,13 +102,16 @@ def interpreter_rootfs(
     return path
 
 
-def rootfs_key(interpreter: Interpreter) -> str:
+def rootfs_key(interpreter: Interpreter, *, whole: bool = False) -> str:
     """The name of the root file system in the store, bare hex."""
     base = interpreter.lock.base
     value = [
         [interpreter.python.version, interpreter.python.provider, interpreter.python.executable],
         base.suite if isinstance(base, DebianBase) else base.digest,
-        [[artifact.kind.value, artifact.sha256] for artifact in interpreter_artifacts(interpreter)],
+        [
+            [artifact.kind.value, artifact.sha256]
+            for artifact in interpreter_artifacts(interpreter, whole=whole)
+        ],
     ]
     return canonical_digest("rootfs", ROOTFS_FORMAT, value).removeprefix("sha256:")
 

@@ -104,15 +104,17 @@ class SdistBuilds:
         return wheel, pins
 
     def _rootfs(self, interpreter: PlatformLock, python: PythonPin) -> Path:
-        """Where the interpreter is unpacked: the same place that byte code is compiled in."""
+        """Where the interpreter is unpacked."""
         base = interpreter.base
         if python.provider == "debian" and isinstance(base, DebianBase):
+            # As a plan has it, so that a build from the lock runs in the very same place.
             interpreter = replace(interpreter, base=replace(base, packages=python_closure(base, python)))
         return interpreter_rootfs(
             Interpreter(python=python, lock=interpreter),
             self.store,
             self.sources(interpreter),
             unpack_base=self.unpack_base,
+            whole=True,
         )
 
 
