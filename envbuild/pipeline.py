@@ -22,7 +22,7 @@ from envbuild.platforms import Platform
 from envbuild.progress import Progress
 from envbuild.publish.base import Image, Publication
 from envbuild.settings import Settings
-from envbuild.spec.model import Spec
+from envbuild.spec.model import EnvironmentType, Spec
 from envbuild.wiring import Parts
 
 if TYPE_CHECKING:
@@ -276,6 +276,7 @@ class Pipeline:
         with Lease(self._parts.store) as lease:
             built = [self._image(spec, lock, platform, request, lease) for platform in platforms]
             images = tuple(each.image for each in built)
+            self._check_serving(images, lock)
             identity = _tag(spec.name, [image.lock_digest for image in images])
             publication = Publication(
                 images=images,
@@ -318,6 +319,16 @@ class Pipeline:
         built = image or engine.build(plan)
         lease.use(*_blobs(built))
         return _Built(image=built, cached=image is not None, engine=engine.name)
+
+    def _check_serving(self, images: Sequence[Image], lock: Lock) -> None:
+        """Sees that what is to serve can, by what is inside: also of images that were there."""
+        if lock.runtime.type != EnvironmentType.USER_MANAGED.value or not lock.runtime.ports:
+            return
+        from envbuild.lock.image.serving import check_serving
+
+        with self.progress.stage("check serving"):
+            for image in images:
+                check_serving(image, self._parts.store, lock.runtime)
 
     def _looked_up(self, lock_digest: str, request: BuildRequest, lease: Lease) -> Image | None:
         from envbuild.store.images import ImageIndex
