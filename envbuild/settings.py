@@ -42,6 +42,8 @@ class Settings:
     """Root of a snapshot archive, tried when a pinned .deb has left the mirror, and by ``as_of``."""
     debian_keyring: Path | None = None
     """File of the OpenPGP public keys that sign the mirror; None: Debian's own archive keys."""
+    maven_repository: str = "https://repo1.maven.org/maven2"
+    """Root of the Maven repository that is asked after those of a spec."""
     offline: bool = False
     workers: int | None = None
     """Parallel workers; None: one a core."""
@@ -296,6 +298,7 @@ _READERS: Mapping[str, Callable[[object, _Source], object]] = {
     "debian_security_mirror": _url,
     "debian_snapshot": _url,
     "debian_keyring": _path,
+    "maven_repository": _url,
     "offline": _flag,
     "workers": _number(1, 1024),
     "layer_budget": _number(4, 120),

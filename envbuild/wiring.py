@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from envbuild.engines.base import Engine
     from envbuild.engines.native import BaseContents, NativeEngine
     from envbuild.fetch.http import HttpFetcher
-    from envbuild.lock.base import BaseResolver, CondaResolver, PipResolver, SdistBuilder
+    from envbuild.lock.base import BaseResolver, CondaResolver, MavenResolver, PipResolver, SdistBuilder
     from envbuild.lock.make import Resolvers
     from envbuild.remote.client import RegistryClient
     from envbuild.render.base import ArchiveSource, BuildContext
@@ -95,6 +95,7 @@ class Parts:
             pip=self._pip_resolver,
             has_debian=lambda: known_mirror(self.settings) is not None,
             sdists=cache(partial(self._sdist_builder, spec)),
+            maven=self._maven_resolver,
         )
 
     @cached_property
@@ -136,6 +137,11 @@ class Parts:
 
             return PipToolsResolver(env=self.environ)
         raise UsageError(f"unknown pip engine {engine!r}", hint="use uv or pip-tools")
+
+    def _maven_resolver(self) -> MavenResolver:
+        from envbuild.lock.maven.resolver import PomResolver
+
+        return PomResolver(self.fetcher, self.store, self.settings.maven_repository)
 
     def _sdist_builder(self, spec: Spec) -> SdistBuilder:
         from envbuild.compose.sdist import LockedSdists
@@ -287,6 +293,7 @@ class Parts:
                 ArtifactKind.DEBIAN: self._debian,
                 ArtifactKind.CONDA: self._conda,
                 ArtifactKind.WHEEL: partial(self._wheels, spec),
+                ArtifactKind.JAR: partial(self._jars, spec),
             },
             compiler_factory=RootfsCompilers(),
             base_loader=partial(self._load_base, spec.directory),
@@ -329,6 +336,19 @@ class Parts:
         from envbuild.compose.sdist import SdistWheels
 
         return SdistWheels(self._sdist_builds(spec), plan.interpreter).archive(pin)
+
+    def _jars(self, spec: Spec, plan: Plan) -> AbstractContextManager[ArtifactSource]:
+        from envbuild.compose.jar import JarSource
+
+        if plan.python is None:
+            raise BuildError("there are jars for Spark, but no python whose pyspark they belong to")
+        repositories = spec.spark.repositories if spec.spark else ()
+        return JarSource(
+            self.fetcher,
+            self.store,
+            python=plan.python,
+            repositories=(*repositories, self.settings.maven_repository),
+        )
 
     def _load_base(self, directory: Path, base: ImageBase, platform: Platform) -> BaseContents:
         from envbuild.compose.base_image import load_base

@@ -1,12 +1,12 @@
 """Spark's packages as jars: the closure of coordinates over the POMs of Maven repositories.
 
 The answer is what Spark's own ``--packages`` would bring: it uses Ivy, follows compile and runtime
-dependencies that aren't optional, leaves out what is excluded on every way to it, and of several versions takes the latest
-(Ivy's ``latest-revision``, its default conflict manager: ant.apache.org/ivy, "conflict-managers"); a direct
-dependency has no precedence. It differs in three ways: only exact, released versions are taken, because a
-lock is of one; jars that Spark itself ships aren't left out unless a POM's scope says so (Spark's packages
-are ``provided`` in well-made POMs; a jar of the same name and bytes is one file in the image all the same);
-and dependencyManagement doesn't reach into the dependencies of dependencies.
+dependencies that aren't optional, leaves out what is excluded on every way to it, and of several versions
+takes the latest (``latest-revision``, Ivy's default conflict manager: ant.apache.org/ivy, settings,
+"conflict-managers"); a direct dependency has no precedence. It differs in three ways. Only exact, released
+versions are taken, because a lock is of one. What Spark itself ships isn't left out unless a POM's scope
+says so: well-made POMs say ``provided``, and a jar of the same name and bytes is one file in the image.
+And dependencyManagement doesn't reach into the dependencies of dependencies.
 """
 
 from __future__ import annotations
