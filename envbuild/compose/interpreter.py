@@ -27,8 +27,7 @@ _DEBIAN_PYTHON = re.compile(
 """What an interpreter needs to start and compile (``Depends`` of ``python3.X-minimal``) and the standard
 library. Compiling waits for these to be unpacked, so the rest of a base stays out."""
 _LIBRARIES = re.compile(
-    _DEBIAN_PYTHON.pattern
-    + r"|libbz2-1\.0|libffi8|liblzma5|libssl3(t64)?|libuuid1|libzstd1|libsqlite3-0|libreadline8(t64)?"
+    _DEBIAN_PYTHON.pattern + r"|libbz2-1\.0|libffi8|liblzma5|libssl3(t64)?|libuuid1|libzstd1"
 )
 """With what the standard library's own extensions load: programs other than our compiler import those."""
 _NAME = re.compile(r"[^ =<>!~\[;|]+")
@@ -105,13 +104,11 @@ def interpreter_rootfs(
 def rootfs_key(interpreter: Interpreter, *, whole: bool = False) -> str:
     """The name of the root file system in the store, bare hex."""
     base = interpreter.lock.base
+    artifacts = interpreter_artifacts(interpreter, whole=whole)
     value = [
         [interpreter.python.version, interpreter.python.provider, interpreter.python.executable],
         base.suite if isinstance(base, DebianBase) else base.digest,
-        [
-            [artifact.kind.value, artifact.sha256]
-            for artifact in interpreter_artifacts(interpreter, whole=whole)
-        ],
+        [[artifact.kind.value, artifact.sha256] for artifact in artifacts],
     ]
     return canonical_digest("rootfs", ROOTFS_FORMAT, value).removeprefix("sha256:")
 
