@@ -1,0 +1,300 @@
+"""The engine that has BuildKit build a Dockerfile, through the docker command: caches, secrets, any builder
+that buildx knows."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from envbuild.digest import is_digest
+from envbuild.engines.buildkit_log import LONGEST, BuildLog, safe_text
+from envbuild.engines.buildx_command import (
+    ARCHIVE,
+    CONTEXT,
+    IMAGE_ID,
+    Builder,
+    Job,
+    NoBuilder,
+    build_argv,
+    find_builder,
+    lacks_bridge,
+    set_proxies,
+)
+from envbuild.engines.docker_proxy import proxy_secrets
+from envbuild.engines.layout_image import store_layout_image
+from envbuild.engines.secret import Secret
+from envbuild.errors import BuildError
+from envbuild.lock.model import ContextBase
+from envbuild.plan.model import Plan
+from envbuild.progress import Progress, Silent
+from envbuild.publish.base import Image
+from envbuild.render.base import BuildContext, Renderer
+from envbuild.render.context import MTIME, RECORD, write_context
+from envbuild.render.pip_access import PipAccess
+from envbuild.store.content import Store
+from envbuild.store.images import ImageIndex
+from envbuild.store.leases import Lease, locked
+
+_log = logging.getLogger(__name__)
+
+SECRET_LIMIT = 500 << 10
+"""Bytes: BuildKit takes no larger secret."""
+
+_POLITE_SECONDS = 0.9
+"""For the docker command to end a build after Ctrl-C; envbuild itself is gone 1.5 s after the signal."""
+
+
+@dataclass(kw_only=True)
+class BuildxEngine:
+    """Builds plans with BuildKit.
+
+    ``reuse=False`` takes nothing from caches, but fills them; ``keep`` leaves the image in the engine too,
+    where one was used; ``offline`` puts all pinned files into the context. ``access`` is how a step's pip
+    reaches this machine's indexes.
+    """
+
+    store: Store
+    renderer: Renderer
+    environ: Mapping[str, str] = field(repr=False)
+    access: Callable[[Plan], PipAccess]
+    progress: Progress = field(default_factory=Silent)
+    reuse: bool = True
+    keep: bool = False
+    offline: bool = False
+    secrets: Sequence[Secret] = ()
+    clock: Callable[[], float] = time.time
+    name: str = "buildx"
+    _found: Builder | NoBuilder | None = field(default=None, init=False, repr=False)
+
+    def unable(self, plan: Plan) -> list[str]:
+        """What no Dockerfile can do, and why there is no BuildKit."""
+        reasons = list(self.renderer.unable(plan))
+        found = self._builder()
+        if isinstance(found, NoBuilder):
+            reasons += found.reasons
+        return reasons
+
+    def identity(self, plan: Plan) -> str:
+        """The digest of lock and Dockerfile together."""
+        return self.renderer.describe(plan, self.name).lock_digest
+
+    def build(self, plan: Plan) -> Image:
+        """The image. One in the store needs no docker; two builds of one plan at once build it once."""
+        if reasons := self.renderer.unable(plan):
+            raise _refusal(reasons)
+        described = self.renderer.describe(plan, self.name)
+        key = described.lock_digest.removeprefix("sha256:")
+        index = ImageIndex(self.store, self.clock)
+        if self.reuse and (image := index.get(key)):
+            return image
+        builder = self._builder()
+        if isinstance(builder, NoBuilder):
+            raise _refusal(builder.reasons)
+        with Lease(self.store) as lease, locked(self.store.root / "locks" / f"image-{key}"):
+            lease.use(f"images/{key}")
+            if self.reuse and (image := index.get(key)):
+                return image
+            try:
+                context = self.renderer.context(described, offline=self.offline)
+                with self.store.scratch() as scratch:
+                    image = self._made(builder, context, described, scratch, lease)
+            except OSError as error:
+                where = f": {error.filename}" if error.filename else ""
+                raise BuildError(
+                    f"can't build in {self.store.root}: {error.strerror or error}{where}",
+                    hint="check the directory's permissions and the space on its disk, or set "
+                    "ENVBUILD_CACHE_DIR to another",
+                ) from error
+            index.put(key, image)
+            return image
+
+    def _builder(self) -> Builder | NoBuilder:
+        if self._found is None:
+            self._found = find_builder(self.environ)
+        return self._found
+
+    def _made(
+        self, builder: Builder, context: BuildContext, plan: Plan, scratch: Path, lease: Lease
+    ) -> Image:
+        write_context(context, scratch / CONTEXT)
+        _settle(scratch / CONTEXT)
+        values = dict(self._secrets(plan, context))
+        files = _write_secrets(values, scratch)
+        proxies = set_proxies(self.environ)
+        network = None
+        if context.offline:
+            network = "none"
+        elif builder.in_engine and lacks_bridge(builder):
+            network = "host"
+        job = Job(
+            platform=str(plan.platform),
+            created=plan.created,
+            dockerfile=context.dockerfile,
+            labels=context.labels,
+            secrets=files,
+            proxies=proxies,
+            network=network,
+            reuse=self.reuse,
+            zstd=plan.compression == "zstd",
+        )
+        own = [values[each.id] for each in self.secrets if each.id in values]
+        hidden = [*_hidden(own), *proxy_secrets({name: self.environ[name] for name in proxies})]
+        argv = build_argv(builder, job)
+        _log.debug("%s with the driver %s", argv, builder.driver)
+
+        def run() -> None:
+            with self.progress.stage("build"), closing(BuildLog(self.progress, hidden)) as log:
+                status = run_build(argv, builder.environ, scratch, log)
+                if status != 0:
+                    raise log.failure(status, str(plan.platform))
+
+        if builder.in_engine:
+            return self._from_engine(run, builder, plan, scratch / IMAGE_ID, lease)
+        run()
+        with self.progress.stage("import"):
+            return store_layout_image(scratch / ARCHIVE, plan, self.store, lease=lease)
+
+    def _from_engine(
+        self, run: Callable[[], None], builder: Builder, plan: Plan, file: Path, lease: Lease
+    ) -> Image:
+        """What ``run`` made in an engine. Nothing of it stays there unless it is to, however this ends."""
+        from envbuild.engines.docker_client import NoEngine, connect
+        from envbuild.engines.docker_image import import_image
+        from envbuild.engines.docker_leftovers import Leftovers
+
+        client = connect(builder.engine)
+        if isinstance(client, NoEngine):
+            raise BuildError(client.reason, hint=client.hint)
+        with closing(client), Leftovers(self.store, client) as leftovers:
+            try:
+                run()
+                image = import_image(client, _image_id(file), plan, self.store, self.progress, lease)
+            finally:
+                if file.exists():
+                    leftovers.add(_image_id(file))
+            if self.keep:
+                leftovers.keep()
+            return image
+
+    def _secrets(self, plan: Plan, context: BuildContext) -> Iterator[tuple[str, bytes]]:
+        """Ids and values. A Dockerfile of the user's own is given what the user says and nothing else."""
+        if not context.offline and not isinstance(plan.base, ContextBase):
+            access = self.access(plan)
+            yield "pip-conf", access.pip_conf.encode()
+            if access.netrc is not None:
+                yield "netrc", access.netrc.encode()
+            if access.ca_certificates is not None:
+                yield "ca-certificates", _value("ca-certificates", access.ca_certificates)
+        for secret in self.secrets:
+            if secret.file is not None:
+                yield secret.id, _value(secret.id, secret.file)
+            elif secret.variable is not None:
+                value = self.environ.get(secret.variable)
+                if value is None:
+                    raise BuildError(
+                        f"the secret {secret.id!r} is not there: {secret.variable} is not set",
+                        hint="set the variable, or name a file: id=NAME,src=FILE",
+                    )
+                yield secret.id, value.encode("utf-8", "surrogateescape")
+
+
+def _refusal(reasons: Sequence[str]) -> BuildError:
+    return BuildError(
+        "the buildx engine can't build this:\n" + "\n".join(f"  {reason}" for reason in reasons),
+        hint="with docker's buildx plugin, and an engine or a chosen builder (docker buildx use), it could",
+    )
+
+
+def run_build(argv: Sequence[str], environ: Mapping[str, str], directory: Path, log: BuildLog) -> int:
+    """Runs the command, its output going to ``log``, and returns its status. When this is interrupted, the
+    command and all it started are ended first: politely, as that is how BuildKit stops its steps."""
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            env=dict(environ),
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BuildError(f"{argv[0]} can't be started: {reason}") from error
+    try:
+        assert process.stdout is not None, "it is a pipe"
+        with process.stdout as output:
+            while line := output.readline(4 * LONGEST):
+                log.line(line)
+        return process.wait()
+    except BaseException:
+        _end(process)
+        raise
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number, seconds in ((signal.SIGINT, _POLITE_SECONDS), (signal.SIGTERM, 0.2), (signal.SIGKILL, 5.0)):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            break
+
+
+def _settle(directory: Path) -> None:
+    """Makes the written context what the renderer said and nothing else: no record of ours beside it, one
+    time for all, because ``COPY`` keeps times."""
+    (directory / RECORD).unlink(missing_ok=True)
+    for root, directories, files in os.walk(directory, topdown=False):
+        for name in (*directories, *files):
+            os.utime(Path(root) / name, (MTIME, MTIME), follow_symlinks=False)
+    os.utime(directory, (MTIME, MTIME))
+
+
+def _write_secrets(values: Mapping[str, bytes], scratch: Path) -> list[tuple[str, str]]:
+    """Ids and files, which only this user can read; a value that is given twice is the later one."""
+    directory = scratch / "secrets"
+    directory.mkdir(mode=0o700)
+    found = []
+    for number, (identity, value) in enumerate(sorted(values.items())):
+        path = directory / str(number)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(value)
+        found.append((identity, f"secrets/{number}"))
+    return found
+
+
+def _value(identity: str, path: Path) -> bytes:
+    try:
+        with path.expanduser().open("rb") as file:
+            value = file.read(SECRET_LIMIT + 1)
+    except OSError as error:
+        raise BuildError(
+            f"the secret {identity!r} can't be read: {path}: {error.strerror}",
+            hint="check the file's name and its permissions",
+        ) from error
+    if len(value) > SECRET_LIMIT:
+        raise BuildError(f"the secret {identity!r} is larger than {SECRET_LIMIT} bytes: {path}")
+    return value
+
+
+def _hidden(values: Sequence[bytes]) -> Iterator[str]:
+    """The lines of the user's secrets that are long enough to give something away."""
+    for value in values:
+        for line in value.decode("utf-8", "replace").splitlines():
+            if len(line.strip()) >= 4:
+                yield line.strip()
+
+
+def _image_id(file: Path) -> str:
+    text = file.read_text(encoding="ascii", errors="replace").strip()
+    if not is_digest(text):
+        raise BuildError(f"the builder named no image: {safe_text(text[:100])!r}")
+    return text
