@@ -17,14 +17,18 @@ from urllib.request import url2pathname
 
 from rattler import BuildString, PackageRecord, RepoDataRecord, install
 from rattler.exceptions import InstallerError
+from rattler.networking import Client
 
 
 def check(path, sha256):
     """Ends the program unless the file is what was locked; rattler checks only what it downloads."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        sys.exit(f"{path}: {error.strerror}")
     if digest.hexdigest() != sha256:
         sys.exit(f"{path}: its SHA-256 is {digest.hexdigest()}, but {sha256} is locked")
 
@@ -89,7 +93,9 @@ def main():
     # On the file system of the prefix, so that files get there by a link and are not written twice.
     with tempfile.TemporaryDirectory(dir=prefix.parent, ignore_cleanup_errors=True) as cache:
         try:
-            asyncio.run(install(records, prefix, cache, execute_link_scripts=False, show_progress=False))
+            # A client of its own, as the one install makes by itself looks for no credentials.
+            options = {"client": Client.default_client(), "show_progress": False}
+            asyncio.run(install(records, prefix, cache, execute_link_scripts=False, **options))
         except InstallerError as error:
             sys.exit(f"the conda packages can't be installed: {error}")
         for package in packages:
