@@ -93,6 +93,8 @@ def plan_lines(plan: Plan, *, verbose: bool, color: bool) -> list[str]:
     head = f"{plan.platform}  {plan.level}  lock {_short(plan.lock_digest)}{python}"
     artifacts = plan.artifacts
     lines = [paint(printable(head), "bold", color=color)]
+    if plan.config.inherit:
+        return [*lines, printable(f"  {_as_it_is(plan)}")]
     rows = []
     for number, layer in enumerate(plan.layers, start=1):
         size = sum(artifact.size for artifact in layer.artifacts)
@@ -105,6 +107,18 @@ def plan_lines(plan: Plan, *, verbose: bool, color: bool) -> list[str]:
     counts = f"{count_text(len(plan.layers), 'layer')}, {count_text(len(artifacts), 'artifact')}, {total}"
     lines.append(f"  {counts} to download where nothing is cached")
     return lines
+
+
+def _as_it_is(plan: Plan) -> str:
+    """What a user-managed environment is made of."""
+    from envbuild.lock.model import ContextBase, ImageBase, base_title
+
+    base = plan.base
+    if isinstance(base, ContextBase):
+        return f"built by {base_title(base)} from the context {_short(base.digest)}; nothing in it is pinned"
+    if isinstance(base, ImageBase):
+        return f"{base_title(base)}@{base.digest} as it is, {count_text(base.layers, 'layer')}"
+    return base_title(base)
 
 
 def plan_json(plan: Plan) -> dict[str, object]:
