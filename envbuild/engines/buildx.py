@@ -246,6 +246,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
             break
+    # Whatever the command had started and didn't take with it.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _settle(directory: Path) -> None:
