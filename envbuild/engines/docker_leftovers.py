@@ -94,28 +94,32 @@ class Leftovers:
                 except BlockingIOError:
                     return
                 ended.append(path)
+            images = [line for path in ended for line in reversed(path.read_text().splitlines())]
+            left = list(dict.fromkeys(filter(_NAME.fullmatch, images)))
+            # What has children goes after them, whichever list they are on.
+            while left != (left := [each for each in left if not remove_image(self._client, each)]):
+                pass
             for path in ended:
-                images = [line for line in path.read_text().splitlines() if _NAME.fullmatch(line)]
-                for image in dict.fromkeys(reversed(images)):
-                    remove_image(self._client, image)
                 path.unlink(missing_ok=True)
 
 
-def remove_image(client: docker.DockerClient, image: str) -> None:
-    """Removes an image, but not its parents. One that has a tag, or that something is made from, stays: an id
-    names no tag, so whoever tagged it wants it. Raises ``OSError`` (all of requests' errors are) where the
-    engine can't be asked."""
+def remove_image(client: docker.DockerClient, image: str) -> bool:
+    """Removes an image, but not its parents; False if it stays. One that has a tag, or that something is made
+    from, does: an id names no tag, so whoever tagged it wants it. Raises ``OSError`` (all of requests' errors
+    are one) where the engine can't be asked."""
     import docker
 
     inspect = cast(Callable[[str], Mapping[str, Any]], client.api.inspect_image)
     try:
         if re.fullmatch(r"(?:sha256:)?[0-9a-f]{12,64}", image) and inspect(image).get("RepoTags"):
-            return
+            return False
         client.api.remove_image(image, noprune=True)
     except docker.errors.NotFound:
-        pass
+        return True
     except docker.errors.APIError as error:
         _log.debug("the engine keeps %s: %s", image, error)
+        return False
+    return True
 
 
 def _among(image: str, known: Collection[str]) -> bool:
