@@ -9,6 +9,7 @@ import click
 
 from envbuild.cli.options import (
     PLATFORM,
+    build_engine_option,
     call_of,
     compose_options,
     display_options,
@@ -16,6 +17,7 @@ from envbuild.cli.options import (
     lock_dir_option,
     offline_option,
     one_spec,
+    render_options,
     spec_argument,
     stale_options,
     store_options,
@@ -62,6 +64,8 @@ _KEY = "envbuild.command"
 )
 @click.option("-p", "--platform", type=PLATFORM, help="The platform to run [default: this machine's].")
 @stale_options
+@build_engine_option
+@render_options
 @engine_options
 @compose_options
 @lock_dir_option

@@ -9,6 +9,7 @@ from typing import Any
 
 from envbuild.errors import BuildError
 from envbuild.lock.model import ImageBase
+from envbuild.plan.make import DEFAULT_PATH
 from envbuild.plan.model import Plan
 from envbuild.publish.base import Image, LayerRecord
 from envbuild.store.content import Store
@@ -61,7 +62,8 @@ def config_json(
     base_config: Mapping[str, Any] = inherited.get("config") or {}
     ours = plan.config
     env = dict(_pair(item) for item in base_config.get("Env") or ())
-    below_path = env.get("PATH", "").split(":")
+    # Docker's own, where the image has none.
+    below_path = (env.get("PATH") or DEFAULT_PATH).split(":") if below else []
     env.update(ours.env)
     if "PATH" in env:
         # What the base put on its PATH stays reachable, behind ours.

@@ -19,6 +19,8 @@ from envbuild.lock.model import (
 )
 
 IDENTITY_FORMAT = 1
+_IMAGE_FORMAT = 2
+"""How what an image's own config says joins with ours; 2: its PATH stays in its order, behind the prefix."""
 
 NATIVE_LEVEL = "L3"
 """The level of reproducibility (DESIGN §1) of what the native composer makes of any lock: a lock of this
@@ -85,7 +87,7 @@ def _base(base: Base) -> dict[str, object]:
     if isinstance(base, DebianBase):
         return {"debian": base.suite, "packages": [_debian(pin) for pin in sorted(base.packages)]}
     if isinstance(base, ImageBase):
-        return {"image": base.reference, "digest": base.digest}
+        return {"image": base.reference, "digest": base.digest, "format": _IMAGE_FORMAT}
     return {"context": base.digest, "dockerfile": base.dockerfile}
 
 

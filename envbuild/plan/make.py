@@ -38,7 +38,7 @@ from envbuild.spec.model import PREFIX, EnvironmentType
 
 SELF_DESCRIPTION = "usr/share/envbuild"
 """Where an image keeps the lock it was made from."""
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def make_plan(lock: Lock, pins: PlatformLock, composition: Composition, *, host: Platform) -> Plan:
@@ -201,8 +201,8 @@ def generated(name: str, files: tuple[GeneratedFile, ...]) -> Artifact:
 
 def _config(lock: Lock, pins: PlatformLock, identity: str) -> ImageConfig:
     env: dict[str, str] = {
-        # The image composer puts a base image's own PATH behind ours.
-        "PATH": f"{PREFIX}/bin:{_PATH}",
+        # What an image has on its own PATH stays there, behind ours.
+        "PATH": f"{PREFIX}/bin:{DEFAULT_PATH}" if isinstance(pins.base, DebianBase) else f"{PREFIX}/bin",
         "LANG": "C.UTF-8",
         "HOME": home_directory(lock.runtime.user),
     }

@@ -30,7 +30,7 @@ from envbuild.render.installer import (
     tools_digest,
 )
 from envbuild.render.requirements import install_list
-from envbuild.render.templates import Templates, template_name, unwritable
+from envbuild.render.templates import Templates, behind, template_name, unwritable
 from envbuild.spec.model import PREFIX, EnvironmentType
 
 RENDER_FORMAT = 1
@@ -249,7 +249,11 @@ class _Rendering:
         }
 
     def _env(self) -> Sequence[tuple[str, str]]:
-        return self.plan.config.env
+        """The variables; on an image, its own PATH goes behind ours, as the native engine has it."""
+        env = self.plan.config.env
+        if isinstance(self.plan.base, DebianBase) or self.plan.config.inherit:
+            return env
+        return [(name, behind(value, "PATH") if name == "PATH" else value) for name, value in env]
 
 
 def _conda(plan: Plan) -> tuple[CondaPin, ...]:

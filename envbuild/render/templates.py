@@ -126,10 +126,20 @@ class Templates:
         return environment
 
 
-def docker_word(value: object) -> Markup:
-    """``value`` as one double-quoted word of ENV or LABEL: nothing in it is expanded."""
+def behind(value: str, variable: str) -> Markup:
+    """``value``, a colon, and what the base has in ``variable``: the one word that is expanded."""
     from markupsafe import Markup
 
+    return Markup(f'{docker_word(value)[:-1]}:${{{variable}}}"')  # noqa: S704 - quoted just now
+
+
+def docker_word(value: object) -> Markup:
+    """``value`` as one double-quoted word of ENV or LABEL: nothing in it is expanded, unless it is such a
+    word already."""
+    from markupsafe import Markup
+
+    if isinstance(value, Markup):
+        return value
     text = str(value)
     unfit = unwritable(text)
     if unfit:

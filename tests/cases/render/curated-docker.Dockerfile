@@ -1,5 +1,5 @@
 # A plain image of pinned packages.
-# Written by envbuild from the lock sha256:dcc9de7d2bc1c82b0755d235db3358d4d8eedcf5d84e3272f5ab59b8c3a1dc1e.
+# Written by envbuild from the lock sha256:….
 # Change the spec and render again, rather than this file.
 
 # Debian trixie: 2 packages, each pinned by its SHA-256 in lock/envbuild.lock.
@@ -15,7 +15,7 @@ ENV HOME="/home/env" \
     PATH="/opt/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LABEL "dev.envbuild.definition"="sha256:3333333333333333333333333333333333333333333333333333333333333333" \
       "dev.envbuild.level"="L2" \
-      "dev.envbuild.lock"="sha256:dcc9de7d2bc1c82b0755d235db3358d4d8eedcf5d84e3272f5ab59b8c3a1dc1e" \
+      "dev.envbuild.lock"="sha256:…" \
       "org.opencontainers.image.created"="1970-01-01T00:00:00Z"
 WORKDIR /home/env
 USER 1000:1000

@@ -1,5 +1,5 @@
 # An environment of pinned packages in /opt/env.
-# Written by envbuild from the lock sha256:7e593f50cc1dbddb65fb48f065626a7088eacb12da1d988d5e657536b3ff024f.
+# Written by envbuild from the lock sha256:….
 # Change the spec and render again, rather than this file.
 
 # Debian trixie: 2 packages, each pinned by its SHA-256 in lock/envbuild.lock.
@@ -32,7 +32,7 @@ ENV HOME="/home/env" \
     VIRTUAL_ENV="/opt/env"
 LABEL "dev.envbuild.definition"="sha256:3333333333333333333333333333333333333333333333333333333333333333" \
       "dev.envbuild.level"="L2" \
-      "dev.envbuild.lock"="sha256:7e593f50cc1dbddb65fb48f065626a7088eacb12da1d988d5e657536b3ff024f" \
+      "dev.envbuild.lock"="sha256:…" \
       "org.opencontainers.image.created"="1970-01-01T00:00:00Z"
 WORKDIR /home/env
 USER 1000:1000

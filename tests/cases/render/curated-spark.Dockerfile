@@ -1,5 +1,5 @@
 # A Spark environment: Java, pyspark and pinned packages in /opt/env.
-# Written by envbuild from the lock sha256:6e026dca77479e0e0383e24aa782b8a5e0170cf7ac42dfb5e6469a4f2c429bc9.
+# Written by envbuild from the lock sha256:….
 # Change the spec and render again, rather than this file.
 
 # Debian trixie: 3 packages, each pinned by its SHA-256 in lock/envbuild.lock.
@@ -37,7 +37,7 @@ ENV HOME="/home/env" \
     VIRTUAL_ENV="/opt/env"
 LABEL "dev.envbuild.definition"="sha256:3333333333333333333333333333333333333333333333333333333333333333" \
       "dev.envbuild.level"="L2" \
-      "dev.envbuild.lock"="sha256:6e026dca77479e0e0383e24aa782b8a5e0170cf7ac42dfb5e6469a4f2c429bc9" \
+      "dev.envbuild.lock"="sha256:…" \
       "org.opencontainers.image.created"="1970-01-01T00:00:00Z"
 WORKDIR /home/env
 USER 1000:1000

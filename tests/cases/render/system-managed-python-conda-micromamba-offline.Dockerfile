@@ -1,5 +1,5 @@
 # An environment of pinned packages in /opt/env.
-# Written by envbuild from the lock sha256:b52600e075cab8da1e18d27f10c8e4a3ba7410dac364b6d24097a45f3724663d.
+# Written by envbuild from the lock sha256:….
 # Change the spec and render again, rather than this file.
 
 # Debian trixie: 2 packages, each pinned by its SHA-256 in lock/envbuild.lock.
@@ -37,7 +37,7 @@ ENV CONDA_PREFIX="/opt/env" \
     PATH="/opt/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LABEL "dev.envbuild.definition"="sha256:3333333333333333333333333333333333333333333333333333333333333333" \
       "dev.envbuild.level"="L2" \
-      "dev.envbuild.lock"="sha256:b52600e075cab8da1e18d27f10c8e4a3ba7410dac364b6d24097a45f3724663d" \
+      "dev.envbuild.lock"="sha256:…" \
       "org.opencontainers.image.created"="1970-01-01T00:00:00Z"
 WORKDIR /home/env
 USER 1000:1000

@@ -1,5 +1,5 @@
 # An environment of pinned packages in /opt/env.
-# Written by envbuild from the lock sha256:06afefb4769813fad4b26af9db485d7f3369dd125eb7bd9a24232b5358a48ab4.
+# Written by envbuild from the lock sha256:….
 # Change the spec and render again, rather than this file.
 
 # Debian trixie: 2 packages, each pinned by its SHA-256 in lock/envbuild.lock.
@@ -43,7 +43,7 @@ ENV CONDA_PREFIX="/opt/env" \
     PATH="/opt/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LABEL "dev.envbuild.definition"="sha256:3333333333333333333333333333333333333333333333333333333333333333" \
       "dev.envbuild.level"="L2" \
-      "dev.envbuild.lock"="sha256:06afefb4769813fad4b26af9db485d7f3369dd125eb7bd9a24232b5358a48ab4" \
+      "dev.envbuild.lock"="sha256:…" \
       "org.opencontainers.image.created"="1970-01-01T00:00:00Z"
 WORKDIR /home/env
 USER 1000:1000

@@ -1,5 +1,5 @@
 # An environment of pinned packages in /opt/env.
-# Written by envbuild from the lock sha256:393f26dfbf7b585947f7ad848759e86fc84c5f8f8fd77761134e81f155e0da85.
+# Written by envbuild from the lock sha256:….
 # Change the spec and render again, rather than this file.
 
 FROM registry.example/ml/python:3.13-slim@sha256:5555555555555555555555555555555555555555555555555555555555555555 AS base
@@ -28,11 +28,11 @@ COPY lock/ Dockerfile /usr/share/envbuild/
 ENV HOME="/home/env" \
     LANG="C.UTF-8" \
     OMP_NUM_THREADS="4" \
-    PATH="/opt/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
+    PATH="/opt/env/bin:${PATH}" \
     VIRTUAL_ENV="/opt/env"
 LABEL "dev.envbuild.definition"="sha256:3333333333333333333333333333333333333333333333333333333333333333" \
       "dev.envbuild.level"="L2" \
-      "dev.envbuild.lock"="sha256:393f26dfbf7b585947f7ad848759e86fc84c5f8f8fd77761134e81f155e0da85" \
+      "dev.envbuild.lock"="sha256:…" \
       "org.opencontainers.image.base.digest"="sha256:5555555555555555555555555555555555555555555555555555555555555555" \
       "org.opencontainers.image.base.name"="registry.example/ml/python:3.13-slim" \
       "org.opencontainers.image.created"="1970-01-01T00:00:00Z"

@@ -1,5 +1,5 @@
 # An environment of pinned packages in /opt/env.
-# Written by envbuild from the lock sha256:5282c469831b5885b90f78e6bb37542da3ff369f3b8c4a7071b6b559dcb156b7.
+# Written by envbuild from the lock sha256:….
 # Change the spec and render again, rather than this file.
 
 # Debian trixie: 2 packages, each pinned by its SHA-256 in lock/envbuild.lock.
@@ -32,7 +32,7 @@ ENV HOME="/home/env" \
     VIRTUAL_ENV="/opt/env"
 LABEL "dev.envbuild.definition"="sha256:3333333333333333333333333333333333333333333333333333333333333333" \
       "dev.envbuild.level"="L2" \
-      "dev.envbuild.lock"="sha256:5282c469831b5885b90f78e6bb37542da3ff369f3b8c4a7071b6b559dcb156b7" \
+      "dev.envbuild.lock"="sha256:…" \
       "org.opencontainers.image.created"="1970-01-01T00:00:00Z"
 EXPOSE 5001/tcp 8080/tcp
 WORKDIR /home/env

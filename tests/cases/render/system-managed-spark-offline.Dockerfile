@@ -1,5 +1,5 @@
 # A Spark environment: Java, pyspark and pinned packages in /opt/env.
-# Written by envbuild from the lock sha256:964436bde6c3c5f6f786e72dd4abc2658126b01c409930a72dee12a80b56f72e.
+# Written by envbuild from the lock sha256:….
 # Change the spec and render again, rather than this file.
 
 # Debian trixie: 3 packages, each pinned by its SHA-256 in lock/envbuild.lock.
@@ -35,7 +35,7 @@ ENV HOME="/home/env" \
     VIRTUAL_ENV="/opt/env"
 LABEL "dev.envbuild.definition"="sha256:3333333333333333333333333333333333333333333333333333333333333333" \
       "dev.envbuild.level"="L2" \
-      "dev.envbuild.lock"="sha256:964436bde6c3c5f6f786e72dd4abc2658126b01c409930a72dee12a80b56f72e" \
+      "dev.envbuild.lock"="sha256:…" \
       "org.opencontainers.image.created"="1970-01-01T00:00:00Z"
 WORKDIR /home/env
 USER 1000:1000

@@ -84,6 +84,22 @@ def test_what_the_base_exposes_and_labels_stays_under_ours() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("its", "ours"),
+    [
+        (["PATH=/usr/local/bin:/usr/bin"], "/opt/env/bin:/usr/local/bin:/usr/bin"),
+        (["PATH=/opt/env/bin:/bin"], "/opt/env/bin:/bin"),
+        ([], "/opt/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+    ],
+)
+def test_the_path_of_a_base_stays_in_its_order_behind_ours(its: list[str], ours: str) -> None:
+    asked = plan()
+    asked = replace(asked, config=replace(asked.config, env=(("PATH", "/opt/env/bin"),)))
+    below = [LayerRecord(digest="sha256:" + "a" * 64, diff_id="sha256:" + "b" * 64, size=1, media_type="x")]
+    document = json.loads(config_json(asked, [], below=below, inherited={"config": {"Env": its}}))
+    assert document["config"]["Env"] == [f"PATH={ours}"]
+
+
 def an_image(architecture: str) -> Image:
     return Image(
         platform=LINUX_AMD64 if architecture == "amd64" else LINUX_ARM64,

@@ -21,7 +21,7 @@ def test_the_digest_of_a_known_lock() -> None:
 
 def test_the_digest_of_a_known_lock_with_conda_packages() -> None:
     assert lock_digest(LOCK, ARM64, COMPOSITION) == (
-        "sha256:57dcb6b17878172018410371c3740b6baa393f197026d3a281f362af7f70f23b"
+        "sha256:a90ba84cbdf6824f27035234912e52e6d69b21825c86417eac220b8daaba4e28"
     )
 
 
