@@ -1,15 +1,17 @@
 """Installs exactly the conda packages of a lock into a prefix; solves nothing, runs none of their scripts.
 
-    python install_conda.py conda.linux-64.json /opt/env [--offline DIR]
+    python install_conda.py conda.json /opt/env [--offline DIR] [--certificates FILE]
 
 The file lists the packages as conda records them, each with its address and its SHA-256, which the archive
-must have. With --offline, archives are taken from DIR/SUBDIR/NAME. Needs py-rattler and nothing else.
+must have. With --offline, archives are taken from DIR/SUBDIR/NAME. FILE (PEM) says whom to trust, if it is
+there; a build may have it as a secret. Needs py-rattler and nothing else.
 """
 
 import argparse
 import asyncio
 import hashlib
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -85,7 +87,10 @@ def main():
     parser.add_argument("packages", type=Path, help="the list of packages, JSON")
     parser.add_argument("prefix", type=Path, help="where to install them")
     parser.add_argument("--offline", type=Path, metavar="DIR", help="take the archives from here")
+    parser.add_argument("--certificates", type=Path, metavar="FILE", help="trust these authorities")
     given = parser.parse_args()
+    if given.certificates and given.certificates.is_file():
+        os.environ["SSL_CERT_FILE"] = str(given.certificates)
     packages = json.loads(given.packages.read_text(encoding="utf-8"))["packages"]
     records = [to_record(package, given.offline) for package in packages]
     prefix = given.prefix.absolute()  # It is written into the files.

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import ssl
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+import trustme
 
 from envbuild.compose.archives import CondaArchives
 from envbuild.compose.base import EntryKind
@@ -245,3 +251,42 @@ def test_credentials_of_rattlers_file_open_a_channel(site: Site) -> None:
         done = site.install(guarded, env={"RATTLER_AUTH_FILE": str(auth)})
     assert (done.returncode, done.stderr) == (0, "")
     assert not any(b"s3cret" in path.read_bytes() for path in site.prefix.rglob("*") if path.is_file())
+
+
+def test_a_channel_is_trusted_by_the_certificates_that_are_given(site: Site) -> None:
+    (pin,) = (each for each in site.pins if each.name == "tool")
+    authority = trustme.CA()
+    trusted = site.root / "ca.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    with serve_tls(site.directory, authority) as url:
+        secure = [replace(pin, url=pin.url.replace(site.url, url))]
+        assert "UnknownIssuer" in site.install(secure, "--certificates", "absent.pem").stderr
+        done = site.install(secure, "--certificates", str(trusted))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@contextmanager
+def serve_tls(directory: Path, authority: trustme.CA) -> Iterator[str]:
+    """Serves ``directory`` over TLS on loopback, with a certificate of ``authority``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(directory))) as server:
+        server.daemon_threads = True
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield f"https://localhost:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+    def handle(self) -> None:
+        # Whoever doesn't trust the certificate hangs up.
+        with suppress(OSError):
+            super().handle()
