@@ -35,6 +35,7 @@ from envbuild.lock.model import ContextBase
 from envbuild.plan.model import Plan
 from envbuild.progress import Progress, Silent
 from envbuild.publish.base import Image
+from envbuild.remote.manifest import matches
 from envbuild.render.base import BuildContext, Renderer
 from envbuild.render.context import MTIME, RECORD, write_context
 from envbuild.render.pip_access import PipAccess
@@ -74,12 +75,12 @@ class BuildxEngine:
     _found: Builder | NoBuilder | None = field(default=None, init=False, repr=False)
 
     def unable(self, plan: Plan) -> list[str]:
-        """What no Dockerfile can do, and why there is no BuildKit."""
+        """What no Dockerfile can do, why there is no BuildKit, and that it runs other platforms only."""
         reasons = list(self.renderer.unable(plan))
         found = self._builder()
         if isinstance(found, NoBuilder):
-            reasons += found.reasons
-        return reasons
+            return [*reasons, *found.reasons]
+        return [*reasons, *_other_platforms(found, plan)]
 
     def identity(self, plan: Plan) -> str:
         """The digest of lock and Dockerfile together."""
@@ -97,10 +98,14 @@ class BuildxEngine:
         builder = self._builder()
         if isinstance(builder, NoBuilder):
             raise _refusal(builder.reasons)
+        if reasons := _other_platforms(builder, plan):
+            raise _refusal(reasons)
         with Lease(self.store) as lease, locked(self.store.root / "locks" / f"image-{key}"):
             lease.use(f"images/{key}")
             if self.reuse and (image := index.get(key)):
                 return image
+            uses = tuple(f"artifacts/{artifact.sha256}" for artifact in described.artifacts)
+            lease.use(*uses)
             try:
                 context = self.renderer.context(described, offline=self.offline)
                 with self.store.scratch() as scratch:
@@ -112,7 +117,7 @@ class BuildxEngine:
                     hint="check the directory's permissions and the space on its disk, or set "
                     "ENVBUILD_CACHE_DIR to another",
                 ) from error
-            index.put(key, image)
+            index.put(key, image, uses)
             return image
 
     def _builder(self) -> Builder | NoBuilder:
@@ -203,6 +208,14 @@ class BuildxEngine:
                         hint="set the variable, or name a file: id=NAME,src=FILE",
                     )
                 yield secret.id, value.encode("utf-8", "surrogateescape")
+
+
+def _other_platforms(builder: Builder, plan: Plan) -> list[str]:
+    """The reason why no node of the builder runs the steps of ``plan``, as far as the builder says."""
+    if not builder.platforms or any(matches(plan.platform, each) for each in builder.platforms):
+        return []
+    there = ", ".join(builder.platforms)
+    return [f"the builder runs {there}, and the build steps of this image need {plan.platform}"]
 
 
 def _refusal(reasons: Sequence[str]) -> BuildError:

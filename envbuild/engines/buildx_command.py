@@ -44,6 +44,8 @@ class Builder:
     engine: Mapping[str, str] = field(repr=False)
     version: tuple[int, int] | None = None
     """buildx's; None: not known."""
+    platforms: tuple[str, ...] = ()
+    """That its nodes run; empty: not known."""
 
     @property
     def in_engine(self) -> bool:
@@ -176,6 +178,7 @@ def _with_buildx(command: str, env: Mapping[str, str]) -> Builder | str | None:
         reason = safe_text(broken[1]) if broken else answer.reason
         return f"{command} buildx has no builder that answers: {reason}"
     endpoint = re.search(r"^Endpoint:\s*(\S+)\s*$", answer.stdout, re.MULTILINE)
+    platforms = re.findall(r"^Platforms:\s*(.+)$", answer.stdout, re.MULTILINE)
     engine = dict(env)
     if driver[1] == "docker" and endpoint is not None and endpoint[1] != "default":
         # A builder of this driver builds in the engine of the context that it is named after.
@@ -188,6 +191,11 @@ def _with_buildx(command: str, env: Mapping[str, str]) -> Builder | str | None:
         environ=env,
         engine=engine,
         version=version if version != (0, 0) else None,
+        platforms=tuple(
+            dict.fromkeys(
+                name for line in platforms for name in re.findall(r"[a-z0-9]+(?:/[a-z0-9]+)+", line)
+            )
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from envbuild.engines.buildx import SECRET_LIMIT, BuildxEngine, run_build
 from envbuild.engines.secret import Secret
 from envbuild.errors import BuildError
 from envbuild.lock.model import ContextBase
+from envbuild.platforms import LINUX_ARM64
 from envbuild.progress import Silent
 from envbuild.render.base import ContextFile
 from envbuild.render.pip_access import PipAccess
@@ -131,6 +132,18 @@ def test_the_renderers_reasons_count(bench: Bench) -> None:
     assert bench.engine().unable(PLAN) == ["no Dockerfile for this"]
     with pytest.raises(BuildError, match="no Dockerfile for this"):
         bench.engine().build(PLAN)
+    assert bench.builds() == []
+
+
+def test_a_builder_without_the_platform_is_refused(bench: Bench) -> None:
+    other = replace(PLAN, platform=LINUX_ARM64)
+    reason = (
+        "the builder runs linux/amd64, linux/amd64/v2, linux/386, and the build steps of this image need "
+        "linux/arm64"
+    )
+    assert bench.engine().unable(other) == [reason]
+    with pytest.raises(BuildError, match=reason):
+        bench.engine().build(other)
     assert bench.builds() == []
 
 
