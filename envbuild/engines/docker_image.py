@@ -237,7 +237,9 @@ class _Reading:
             name = entry["Config"]
             return name, self._documents[name]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise BuildError("the Docker engine's archive is damaged: its manifest.json") from error
+            raise BuildError(
+                "the Docker engine's archive is damaged: its manifest.json can't be used"
+            ) from error
 
     def _leads(self, image: str, config: str) -> bool:
         """Whether ``image`` is a manifest, or an index with a manifest, of that config: containerd's ids."""
