@@ -258,7 +258,7 @@ class Parts:
         return snapshot_context(spec.base, spec.directory, plan.base, scratch)
 
     def _archives(self, spec: Spec, plan: Plan) -> ArchiveSource:
-        from envbuild.compose.archives import ArchivesByKind, CondaArchives
+        from envbuild.compose.archives import ArchivesByKind, CondaArchives, FetchedArchives
         from envbuild.compose.archives_wheel import WheelArchives
         from envbuild.spec.located import located_address, located_pip
 
@@ -270,9 +270,11 @@ class Parts:
                     env=self.environ,
                     options=located_pip(spec.pip, spec.directory).options,
                     address=partial(located_address, directory=spec.directory),
+                    build_wheel=partial(self._built_wheel, spec, plan),
                     offline=self.settings.offline,
                 ),
                 ArtifactKind.CONDA: lambda: CondaArchives(self.fetcher),
+                ArtifactKind.JAR: lambda: FetchedArchives(self.store, partial(self._jars, spec, plan)),
             }
         )
 

@@ -21,6 +21,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 RUN --mount=type=secret,id=rattler-auth,target=/root/.rattler/credentials.json \
     --mount=type=secret,id=ca-certificates,target=/run/secrets/ca-certificates.crt \
     PYTHONPATH=/installer/tools /usr/bin/python3.13 /installer/install_conda.py \
+      --certificates=/run/secrets/ca-certificates.crt \
       /installer/conda.json /opt/env
 
 # The software, each distribution by its hash. What installs it stays in this stage.
