@@ -359,8 +359,12 @@ class _Making:
             return {}
         resolver = self.resolvers.maven()
         self.engines[resolver.name] = resolver.version()
+        before = self._present(self.spec.platforms[0])
+        unchanged = self.present is not None and self.present.definition == self.definition
+        if self.offline and unchanged and before and before.maven:
+            # Exact versions were asked for, and they still are: the answer can't be another.
+            return dict.fromkeys(platforms, before.maven)
         with self.progress.stage("resolve maven"):
-            before = self._present(self.spec.platforms[0])
             found = resolver.resolve(
                 spark,
                 preferred=before.maven if before else (),

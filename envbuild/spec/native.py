@@ -242,6 +242,9 @@ class _Reader:
             self._problem((bases[1],), f"excludes {bases[0]!r}", "an environment stands on one base")
         if model.os_type.lower() != "linux":
             self._problem(("os_type",), f"{model.os_type!r} can't be built", "images are of Linux")
+        spark = model.runtime == "spark" or "runtime" in self.broken
+        if model.spark is not None and not spark and kind is EnvironmentType.SYSTEM_MANAGED:
+            self._problem(("spark",), "has no effect without 'runtime: spark'")
         if kind is EnvironmentType.CURATED:
             remedy = "leave type out, or start from a curated one with 'envbuild curated list'"
             self._problem(("type",), "curated environments come with envbuild", remedy)
