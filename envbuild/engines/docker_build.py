@@ -57,8 +57,9 @@ class DockerEngine:
     name: str = "docker"
 
     def unable(self, plan: Plan) -> list[str]:
-        """Why no engine can build ``plan``: none answers, another platform, secrets."""
-        reasons = self._unfit()
+        """What no Dockerfile can do, that secrets are asked for, that no engine answers or that it runs
+        another platform."""
+        reasons = self._unfit(plan)
         client = connect(self.environ)
         if isinstance(client, NoEngine):
             return [*reasons, client.reason]
@@ -75,7 +76,7 @@ class DockerEngine:
     def build(self, plan: Plan) -> Image:
         """The image. Two builds of one plan at once run it once. An error or an interrupt leaves nothing in
         the engine that wasn't there before."""
-        if reasons := self._unfit():
+        if reasons := self._unfit(plan):
             raise _refusal(reasons, None)
         described = self.renderer.describe(plan, self.name)
         key = described.lock_digest.removeprefix("sha256:")
@@ -101,12 +102,16 @@ class DockerEngine:
             index.put(key, image, uses)
             return image
 
-    def _unfit(self) -> list[str]:
+    def _unfit(self, plan: Plan) -> list[str]:
         """Reasons that don't depend on any engine."""
+        reasons = self.renderer.unable(plan)
         if not self.secrets:
-            return []
+            return reasons
         names = ", ".join(secret.id for secret in self.secrets)
-        return [f"the classic builder of Docker's API has no build secrets ({names}); --engine buildx has"]
+        return [
+            *reasons,
+            f"the classic builder of Docker's API has no build secrets ({names}); --engine buildx has",
+        ]
 
     def _build(self, plan: Plan, lease: Lease, stack: ExitStack) -> Image:
         client = connect(self.environ)

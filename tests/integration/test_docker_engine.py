@@ -30,7 +30,8 @@ from envbuild.publish.daemon import DaemonPublisher
 from envbuild.render.base import BuildContext, ContextFile
 from envbuild.store.content import Store
 from envbuild.store.images import ImageIndex
-from tests.fakes.image import directory, program_items, tar
+from tests.fakes.image import directory, program_items, put_image, put_layer, tar
+from tests.fakes.registry import serve
 
 pytestmark = [pytest.mark.engine]
 
@@ -62,6 +63,9 @@ class Written:
         ),
         compare=False,
     )
+
+    def unable(self, plan: Plan) -> list[str]:
+        return []
 
     def describe(self, plan: Plan, engine: str) -> Plan:
         text = f"{engine}\n{self.dockerfile}\n{self.unique}\n{plan.lock_digest}"
@@ -420,6 +424,28 @@ def test_another_platform_is_refused_before_any_work(tmp_path: Path) -> None:
     assert docker_engine.unable(other) == [reason]
     with pytest.raises(BuildError, match=reason):
         docker_engine.build(other)
+
+
+def test_a_base_that_was_pulled_for_a_failed_build_goes_again(
+    tmp_path: Path, client: docker.DockerClient
+) -> None:
+    before = held(client)
+    store = Store(tmp_path / "base")
+    base = put_image(store, [put_layer(store, program_items("sh", "touch"))], {"Env": ["PATH=/usr/bin"]})
+    with serve() as registry:
+        for digest in (base.config_digest, base.layers[0].digest):
+            registry.put_blob(store.blob(digest).read_bytes())
+        manifest = store.blob(base.digest).read_bytes()
+        registry.put_manifest("base", "latest", base.media_type, manifest)
+        for name in (f"base@{base.digest}", "base:latest"):
+            dockerfile = f"FROM {registry.host}/{name}\nRUN touch /one\n"
+            with pytest.raises(BuildError, match="step 3 of 3 failed: RUN exit 9\n  exit status 9"):
+                engine(tmp_path, Written(f"{dockerfile}RUN exit 9\n", unique())).build(PLAN)
+            assert held(client) == before
+            copy = f"FROM scratch\nCOPY unique /u\nCOPY --from={registry.host}/{name} /not /there\n"
+            with pytest.raises(BuildError, match="step 3 of 3 failed: COPY --from"):
+                engine(tmp_path, Written(copy, unique())).build(PLAN)
+            assert held(client) == before
 
 
 @pytest.mark.usefixtures("clean")

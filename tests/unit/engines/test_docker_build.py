@@ -12,6 +12,7 @@ from envbuild.engines.docker_build import DockerEngine
 from envbuild.engines.secret import Secret
 from envbuild.errors import BuildError
 from envbuild.plan.model import Plan
+from envbuild.platforms import LINUX_ARM64
 from envbuild.render.base import BuildContext
 from envbuild.store.content import Store
 from envbuild.store.images import ImageIndex
@@ -21,6 +22,9 @@ from tests.unit.engines.test_docker_image import PLAN
 
 class Never:
     """A renderer whose context nobody may ask for."""
+
+    def unable(self, plan: Plan) -> list[str]:
+        return ["nothing renders arm64"] if plan.platform == LINUX_ARM64 else []
 
     def describe(self, plan: Plan, engine: str) -> Plan:
         return replace(plan, lock_digest=digest_bytes(f"{engine} {plan.lock_digest}".encode()))
@@ -47,6 +51,13 @@ def test_no_engine_is_a_reason_and_an_error(tmp_path: Path) -> None:
         engine(tmp_path).build(PLAN)
     assert raised.value.message == reason
     assert raised.value.hint == "start the Docker engine, or point DOCKER_HOST at one that runs"
+
+
+def test_what_cannot_be_rendered_cannot_be_built(tmp_path: Path) -> None:
+    other = replace(PLAN, platform=LINUX_ARM64)
+    assert engine(tmp_path).unable(other)[0] == "nothing renders arm64"
+    with pytest.raises(BuildError, match="the docker engine can't build this:\n  nothing renders arm64"):
+        engine(tmp_path).build(other)
 
 
 def test_secrets_are_another_builders_matter(tmp_path: Path) -> None:
