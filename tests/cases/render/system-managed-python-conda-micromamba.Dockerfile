@@ -25,7 +25,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
       --no-deps --require-hashes --only-binary=:all: --no-compile --progress-bar=off --root-user-action=ignore \
       --requirement=/installer/requirements.txt
 # Byte code that no time makes stale. A package may hold files of another Python, which stay as they are.
-RUN /opt/env/bin/python -m compileall -q -j 0 --invalidation-mode=unchecked-hash /opt/env/lib || true
+RUN /opt/env/bin/python -m compileall -q -f -j 0 --invalidation-mode=unchecked-hash /opt/env/lib || true
 
 FROM base
 COPY --from=software /opt/env /opt/env

@@ -30,7 +30,7 @@ RUN /opt/env/bin/python3.12 /installer/pip-26.3-py3-none-any.whl/pip --python=/o
       --no-cache-dir --no-index --find-links=/installer/wheels \
       --requirement=/installer/requirements.txt
 # Byte code that no time makes stale. A package may hold files of another Python, which stay as they are.
-RUN /opt/env/bin/python -m compileall -q -j 0 --invalidation-mode=unchecked-hash /opt/env/lib || true
+RUN /opt/env/bin/python -m compileall -q -f -j 0 --invalidation-mode=unchecked-hash /opt/env/lib || true
 
 FROM base
 COPY --from=software /opt/env /opt/env
