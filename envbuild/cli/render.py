@@ -65,7 +65,7 @@ def command(
 ) -> int:
     """Write the Dockerfile of SPEC and everything its build needs, locking it first where need be.
 
-    The same lock gives the same bytes. Prints the directory on stdout: docker build $(envbuild render . -o out)
+    The same lock gives the same bytes. Prints the directory: docker build $(envbuild render . -o out)
     """
     from envbuild.cli.report import json_text, render_json, render_lines
     from envbuild.pipeline import RenderRequest

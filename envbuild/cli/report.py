@@ -151,9 +151,9 @@ def plan_json(plan: Plan) -> dict[str, object]:
 def build_lines(result: BuildResult) -> list[str]:
     """What was built and where it is now: a line for each platform and each place."""
     lines = []
-    how = "nothing to compose" if result.cached else f"composed by the {result.engine} engine"
-    if result.engine != "native" and not result.cached:
-        how = f"built by the {result.engine} engine"
+    how = "composed" if result.engine == "native" else f"built by the {result.engine} engine"
+    if result.cached:
+        how = "nothing to compose" if result.engine == "native" else "nothing to build"
     for image in result.images:
         size = size_text(sum(layer.size for layer in image.layers))
         lines.append(

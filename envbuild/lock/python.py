@@ -123,8 +123,8 @@ def conda_python_spec(wanted: str | None) -> str:
 
 
 def _slim_image(spec: Spec) -> str | None:
-    """The official image for ``spec``: Debian's where conda or nothing brings python, else python's; None where the
-    spec doesn't ask for one version."""
+    """The official image for ``spec``: Debian's where conda or nothing brings python, else python's; None
+    where the spec doesn't ask for one version."""
     if spec.conda is not None or _is_plain(spec):
         return f"docker.io/library/debian:{DEFAULT_SUITE}-slim"
     wanted = (spec.python or suite_python(DEFAULT_SUITE)).strip().removesuffix(".*").lstrip("=")

@@ -72,8 +72,8 @@ class DockerfileRenderer:
                 reasons.append(f"{artifact.pin.file} is no wheel: what it builds would have no hash")
         if _conda(plan) and not self.micromamba and plan.installer is None:
             reasons.append(
-                "the lock has no python for the stage that installs conda packages: lock again where a Debian "
-                "mirror or a registry can be reached, or set ENVBUILD_MICROMAMBA_IMAGE"
+                "the lock has no python for the stage that installs conda packages: lock again where a "
+                "Debian mirror or a registry can be reached, or set ENVBUILD_MICROMAMBA_IMAGE"
             )
         return sorted(reasons)
 

@@ -19,6 +19,8 @@ from envbuild.pipeline import (
     LockResult,
     PinChange,
     Pipeline,
+    RenderRequest,
+    RenderResult,
     RunRequest,
 )
 from envbuild.plan.model import Artifact, ArtifactKind, ImageConfig, Plan, PlannedLayer
@@ -94,6 +96,7 @@ class Answers:
     fault: BaseException | None = None
     work: Callable[[Progress], None] = lambda progress: None
     package: str = "numpy"
+    engine: str = "native"
     asked: list[tuple[str, object]] = field(default_factory=list)
     closed: int = 0
     settings: list[Settings] = field(default_factory=list)
@@ -168,8 +171,25 @@ class FakePipeline(Pipeline):
             digest=INDEX if several else IMAGE,
             images=tuple(an_image(each) for each in self.answers.platforms),
             cached=False,
+            engine=self.answers.engine,
             seconds=4.25,
             published=("oci layout at out",),
+        )
+
+    def render(self, spec: Spec, request: RenderRequest) -> tuple[RenderResult, ...]:
+        self._asked("render", request)
+        several = len(self.answers.platforms) > 1
+        return tuple(
+            RenderResult(
+                platform=each,
+                directory=request.output / each.subdir if several else request.output,
+                files=7,
+                size=32_800_000,
+                digest=IMAGE,
+                lock_digest=LOCK,
+                level="L2",
+            )
+            for each in self.answers.platforms
         )
 
     def run(self, spec: Spec, request: RunRequest) -> int:

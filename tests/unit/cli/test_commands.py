@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import StaleLockError
-from envbuild.pipeline import BuildRequest, LockRequest, PinChange, RunRequest
+from envbuild.pipeline import BuildRequest, LockRequest, PinChange, RenderRequest, RunRequest
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from tests.unit.cli.conftest import (
     BOTH,
@@ -81,10 +81,48 @@ def test_build_json_has_the_keys_of_the_design(envbuild: CommandLine) -> None:
         "lock_digest": LOCK,
         "definition_digest": DEFINITION,
         "layers": [layer],
+        "engine": "native",
         "cached": False,
         "seconds": 4.25,
         "published": ["oci layout at out"],
     }
+
+
+def test_an_engine_of_another_kind_is_named(envbuild: CommandLine) -> None:
+    envbuild.answers.engine = "buildx"
+    assert "built by the buildx engine in 4.2 s" in envbuild("build").err
+
+
+def test_build_passes_engine_and_secrets_on(envbuild: CommandLine) -> None:
+    envbuild("build", "--engine", "buildx", "--secret", "id=a,src=f", "--secret", "id=b,env=B")
+    assert envbuild.answers.asked[1] == ("build", BuildRequest(secrets=("id=a,src=f", "id=b,env=B")))
+    assert envbuild.answers.settings[-1].engine == "buildx"
+
+
+def test_render_prints_the_directory_and_nothing_else(envbuild: CommandLine) -> None:
+    shown = envbuild("render", "spec.yaml", "-o", "out", "--offline-context", "--locked")
+    assert (shown.status, shown.out) == (0, f"{envbuild.directory / 'out'}\n")
+    request = RenderRequest(
+        output=envbuild.directory / "out", offline_context=True, build=BuildRequest(locked=True)
+    )
+    assert envbuild.answers.asked == [("load", "spec.yaml"), ("render", request)]
+    assert "linux/amd64  L2  7 files, 32.8 MB, lock 111111111111" in shown.err
+
+
+def test_render_json_lists_every_platform(envbuild: CommandLine) -> None:
+    envbuild.answers.platforms = BOTH
+    value = json.loads(envbuild("render", "-o", "out", "--json").out)
+    assert [(each["platform"], Path(each["directory"]).name) for each in value["contexts"]] == [
+        ("linux/amd64", "linux-64"),
+        ("linux/arm64", "linux-aarch64"),
+    ]
+    assert value["contexts"][0]["lock_digest"] == LOCK
+
+
+def test_render_needs_a_directory(envbuild: CommandLine) -> None:
+    shown = envbuild("render")
+    assert (shown.status, shown.out) == (2, "")
+    assert "Missing option '-o' / '--output'" in shown.err
 
 
 def test_build_json_of_several_platforms_lists_all_images(envbuild: CommandLine) -> None:
