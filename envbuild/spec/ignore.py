@@ -114,13 +114,10 @@ def docker_ignore(text: str, shown: str) -> DockerIgnore:
 
 
 def _expression(pattern: str) -> str:
-    """A regular expression of whole paths, as moby's patternmatcher makes it."""
+    """A regular expression of whole paths, as moby's patternmatcher makes it; ``**x`` is ``**/x``, as Docker
+    documents it, though some versions take it for any path that ends so."""
     if _WILD.search(pattern) is None:
         return re.escape(pattern)
-    rest = pattern.removeprefix("**")
-    if rest != pattern and _WILD.search(rest) is None:
-        # Without other wildcards Docker compares the end of the path: **x matches ax, too.
-        return f"(?:.*/)?{re.escape(rest[1:])}" if rest.startswith("/") else f".*{re.escape(rest)}"
     found = ""
     at = 0
     while at < len(pattern):

@@ -330,3 +330,11 @@ def test_a_config_of_no_form_is_refused(
     path = write(tmp_path, f"image: {registry.host}/app:1\n")
     with pytest.raises(ResolveError, match="not the form of an image"):
         build(pipeline, path)
+
+
+# --- the example --------------------------------------------------------------------------------------
+
+
+def test_the_examples_lock_answers_it(pipeline: Pipeline) -> None:
+    example = Path(__file__).parents[2] / "examples/user-managed"
+    pipeline.check(pipeline.load(str(example)))

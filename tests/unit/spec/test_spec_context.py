@@ -129,6 +129,7 @@ ALL = ["Dockerfile", *sorted(TREE)]
         ("src/**", {"src/a.py", "src/a.pyc", "src/deep/b.pyc", "src/deep/c.txt"}),
         ("src/**/c.txt", {"src/deep/c.txt"}),
         ("**c.txt", {"src/deep/c.txt"}),
+        ("**.txt", set()),
         ("**/a.py", {"src/a.py"}),
         ("src/[a-b].py", {"src/a.py"}),
         ("src/[^b].py", {"src/a.py"}),
