@@ -4,7 +4,7 @@ PY := .venv/bin/python
 STAMP := .venv/.envbuild-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engines lint types bench clean system
+.PHONY: help demo test test-engines lint types bench installer-pins clean system
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -34,6 +34,9 @@ types: $(STAMP)  ## mypy --strict over package, tests and benchmarks
 
 bench: $(STAMP) system  ## measure against docker build and pip-compile, write benchmarks/results.md
 	scripts/with-engine.sh $(PY) -m benchmarks.run $(ARGS)
+
+installer-pins: $(STAMP)  ## pin the pip and py-rattler of rendered Dockerfiles anew (templates/installer)
+	$(PY) scripts/installer_pins.py
 
 clean:  ## remove .venv and what tools leave here
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,6 +1,6 @@
 """Pins what the installing stages of a Dockerfile use: the newest pip and py-rattler that suit all of them.
 
-    python scripts/installer_pins.py
+    make installer-pins
 
 Writes ``templates/installer/``; the same index gives the same bytes. uv's own settings say which index.
 """

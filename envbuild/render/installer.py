@@ -26,7 +26,7 @@ INSTALLER_GLIBC = "2.28"
 
 _HEADER = """\
 #
-# A tool of a Dockerfile's installing stage, pinned by: python scripts/installer_pins.py
+# A tool of a Dockerfile's installing stage, pinned by: make installer-pins
 #
 """
 _PIN = re.compile(
