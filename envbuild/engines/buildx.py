@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from envbuild.engines.buildx_command import (
     lacks_bridge,
     set_proxies,
 )
+from envbuild.engines.buildx_secrets import hidden_words, machine_secrets, user_secrets, write_secrets
 from envbuild.engines.docker_proxy import proxy_secrets
 from envbuild.engines.layout_image import store_layout_image
 from envbuild.engines.secret import Secret
@@ -44,9 +45,6 @@ from envbuild.store.images import ImageIndex
 from envbuild.store.leases import Lease, locked
 
 _log = logging.getLogger(__name__)
-
-SECRET_LIMIT = 500 << 10
-"""Bytes: BuildKit takes no larger secret."""
 
 _POLITE_SECONDS = 0.9
 """For the docker command to end a build after Ctrl-C; envbuild itself is gone 1.5 s after the signal."""
@@ -130,8 +128,8 @@ class BuildxEngine:
     ) -> Image:
         write_context(context, scratch / CONTEXT)
         _settle(scratch / CONTEXT)
-        values = dict(self._secrets(plan, context))
-        files = _write_secrets(values, scratch)
+        given = machine_secrets(plan, self.access, self.environ) if _ours(context, plan) else {}
+        own = user_secrets(self.secrets, self.environ)
         proxies = set_proxies(self.environ)
         network = None
         if context.offline:
@@ -143,14 +141,13 @@ class BuildxEngine:
             created=plan.created,
             dockerfile=context.dockerfile,
             labels=context.labels,
-            secrets=files,
+            secrets=write_secrets({**given, **own}, scratch),
             proxies=proxies,
             network=network,
             reuse=self.reuse,
             zstd=plan.compression == "zstd",
         )
-        own = [values[each.id] for each in self.secrets if each.id in values]
-        hidden = [*_hidden(own), *proxy_secrets({name: self.environ[name] for name in proxies})]
+        hidden = [*hidden_words(given, own), *proxy_secrets({name: self.environ[name] for name in proxies})]
         argv = build_argv(builder, job)
         _log.debug("%s with the driver %s", argv, builder.driver)
 
@@ -188,26 +185,11 @@ class BuildxEngine:
                 leftovers.keep()
             return image
 
-    def _secrets(self, plan: Plan, context: BuildContext) -> Iterator[tuple[str, bytes]]:
-        """Ids and values. A Dockerfile of the user's own is given what the user says and nothing else."""
-        if not context.offline and not isinstance(plan.base, ContextBase):
-            access = self.access(plan)
-            yield "pip-conf", access.pip_conf.encode()
-            if access.netrc is not None:
-                yield "netrc", access.netrc.encode()
-            if access.ca_certificates is not None:
-                yield "ca-certificates", _value("ca-certificates", access.ca_certificates)
-        for secret in self.secrets:
-            if secret.file is not None:
-                yield secret.id, _value(secret.id, secret.file)
-            elif secret.variable is not None:
-                value = self.environ.get(secret.variable)
-                if value is None:
-                    raise BuildError(
-                        f"the secret {secret.id!r} is not there: {secret.variable} is not set",
-                        hint="set the variable, or name a file: id=NAME,src=FILE",
-                    )
-                yield secret.id, value.encode("utf-8", "surrogateescape")
+
+def _ours(context: BuildContext, plan: Plan) -> bool:
+    """Whether the steps need this machine's access and may have it: a Dockerfile of the user's own is given
+    what the user says and nothing else."""
+    return not context.offline and not isinstance(plan.base, ContextBase)
 
 
 def _other_platforms(builder: Builder, plan: Plan) -> list[str]:
@@ -272,41 +254,6 @@ def _settle(directory: Path) -> None:
         for name in (*directories, *files):
             os.utime(Path(root) / name, (MTIME, MTIME), follow_symlinks=False)
     os.utime(directory, (MTIME, MTIME))
-
-
-def _write_secrets(values: Mapping[str, bytes], scratch: Path) -> list[tuple[str, str]]:
-    """Ids and files, which only this user can read; a value that is given twice is the later one."""
-    directory = scratch / "secrets"
-    directory.mkdir(mode=0o700)
-    found = []
-    for number, (identity, value) in enumerate(sorted(values.items())):
-        path = directory / str(number)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(value)
-        found.append((identity, f"secrets/{number}"))
-    return found
-
-
-def _value(identity: str, path: Path) -> bytes:
-    try:
-        with path.expanduser().open("rb") as file:
-            value = file.read(SECRET_LIMIT + 1)
-    except OSError as error:
-        raise BuildError(
-            f"the secret {identity!r} can't be read: {path}: {error.strerror}",
-            hint="check the file's name and its permissions",
-        ) from error
-    if len(value) > SECRET_LIMIT:
-        raise BuildError(f"the secret {identity!r} is larger than {SECRET_LIMIT} bytes: {path}")
-    return value
-
-
-def _hidden(values: Sequence[bytes]) -> Iterator[str]:
-    """The lines of the user's secrets that are long enough to give something away."""
-    for value in values:
-        for line in value.decode("utf-8", "replace").splitlines():
-            if len(line.strip()) >= 4:
-                yield line.strip()
 
 
 def _image_id(file: Path) -> str:

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from envbuild.engines.buildkit_log import BuildLog
-from envbuild.engines.buildx import SECRET_LIMIT, BuildxEngine, run_build
+from envbuild.engines.buildx import BuildxEngine, run_build
+from envbuild.engines.buildx_secrets import SECRET_LIMIT
 from envbuild.engines.secret import Secret
 from envbuild.errors import BuildError
-from envbuild.lock.model import ContextBase
+from envbuild.lock.model import CondaPin, ContextBase
+from envbuild.plan.model import Artifact, ArtifactKind, PlannedLayer
 from envbuild.platforms import LINUX_ARM64
 from envbuild.progress import Silent
 from envbuild.render.base import ContextFile
@@ -29,6 +31,30 @@ from tests.fakes.layout import Export
 from tests.fakes.source import plan
 
 PLAN = plan()
+CONDA = plan(
+    PlannedLayer(
+        name="conda",
+        artifacts=(
+            Artifact(
+                kind=ArtifactKind.CONDA,
+                name="a",
+                version="1",
+                sha256="5" * 64,
+                size=1,
+                pin=CondaPin(
+                    name="a",
+                    version="1",
+                    build="0",
+                    subdir="noarch",
+                    url="https://c.test/channel/noarch/a-1-0.conda",
+                    size=1,
+                    sha256="5" * 64,
+                    md5="6" * 32,
+                ),
+            ),
+        ),
+    )
+)
 ACCESS = PipAccess(pip_conf="[global]\nindex-url = https://me:word@x.test/s\n", netrc="machine x.test\n")
 
 # What the builder sees is written down, then the image is "built".
@@ -241,6 +267,28 @@ def test_a_failing_step_is_the_error_and_nothing_stays(bench: Bench) -> None:
     )
     assert list(bench.store.directory("scratch").iterdir()) == []
     assert not (bench.store.root / "images").exists()
+
+
+def test_logins_of_this_machine_are_hidden_in_a_log(bench: Bench) -> None:
+    (bench.root / "auth.json").write_text('{"c.test": {"CondaToken": "conda-word"}}')
+    bench.environ["RATTLER_AUTH_FILE"] = str(bench.root / "auth.json")
+    access = PipAccess(pip_conf="[global]\n", netrc="machine x.test login me password netrc-word\n")
+    said = "#1 [1/1] RUN x\n#1 0.1 netrc-word, https://c.test/t/conda-word/x\n#1 ERROR: exit code: 9\n"
+    bench.docker.answers["buildx build"] = (1, "", said)
+    bench.docker.write()
+    with pytest.raises(BuildError) as caught:
+        bench.engine(access=lambda _: access).build(CONDA)
+    assert caught.value.message.endswith("\n  ***, https://c.test/t/***/x")
+
+
+def test_the_channels_of_the_packages_are_reached_as_this_machine_does(bench: Bench) -> None:
+    (bench.root / ".netrc").write_text("machine c.test login me password word\n")
+    bench.engine().build(CONDA)
+    assert json.loads(bench.secrets()["rattler-auth"]) == {
+        "c.test": {"BasicHTTP": {"password": "word", "username": "me"}}
+    }
+    bench.engine(reuse=False).build(PLAN)
+    assert "rattler-auth" not in bench.secrets()
 
 
 def test_a_builder_that_exports_nothing_is_told(bench: Bench) -> None:
