@@ -93,6 +93,9 @@ def _init(request: Mapping[str, Any], report_fd: int) -> int:
     """The first process of the new process namespace."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     _libc.sethostname(b"envbuild", 8)
+    with contextlib.suppress(OSError):
+        # No namespaces within these: they would give the program privileges over something again.
+        Path("/proc/sys/user/max_user_namespaces").write_text("0")
     _mount_all(request)
     child = os.fork()
     if child == 0:
@@ -146,8 +149,7 @@ def _mount_all(request: Mapping[str, Any]) -> None:
         if Path(f"{new}/{name}").is_symlink():
             raise _Failure(f"/{name} of the interpreter's root file system is a link")
     _devices(f"{new}/dev")
-    # The host's own processes are never shown, so where the kernel refuses a new /proc there is none.
-    _mount_call("proc", f"{new}/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "")
+    _processes(f"{new}/proc")
     _mount("tmpfs", f"{new}/tmp", "tmpfs", _MS_NOSUID | _MS_NODEV, _TEMPORARY)
     for mount in request["mounts"]:
         target = f"{new}/tmp/{mount['name']}"
@@ -160,22 +162,32 @@ def _mount_all(request: Mapping[str, Any]) -> None:
     os.chdir("/")
 
 
+def _processes(target: str) -> None:
+    """``/proc`` of the new namespace alone, read-only: root's own files in there are settings of the whole
+    machine, and where root runs this, the program owns them. Without its settings where the kernel can
+    (5.8). The host's own ``/proc`` is never shown, so where the kernel refuses a new one there is none."""
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    if any(_mount_call("proc", target, "proc", flags, options) == 0 for options in ("subset=pid", "")):
+        _mount("none", target, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | flags)
+
+
 def _devices(target: str) -> None:
     _mount("tmpfs", target, "tmpfs", _MS_NOSUID | _MS_NOEXEC, "size=64k,mode=0755")
     for name in ("null", "zero", "full", "random", "urandom"):
         Path(f"{target}/{name}").touch()
-        _mount(f"/dev/{name}", f"{target}/{name}", None, _MS_BIND)
+        # Read-only is no matter to a device's content, but to its mode, which root's program could change.
+        _bind(f"/dev/{name}", f"{target}/{name}", read_only=True, devices=True)
     for name, destination in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
         Path(f"{target}/{name}").symlink_to(f"/proc/self/{destination}")
     os.mkdir(f"{target}/shm")
     _mount("tmpfs", f"{target}/shm", "tmpfs", _MS_NOSUID | _MS_NODEV, "size=64m,mode=1777")
 
 
-def _bind(source: str, target: str, *, read_only: bool) -> None:
+def _bind(source: str, target: str, *, read_only: bool, devices: bool = False) -> None:
     _mount(source, target, None, _MS_BIND | _MS_REC)
     # The kernel wants the flags that the source is mounted with to be kept.
     kept = os.statvfs(target).f_flag & (_MS_NOEXEC | _MS_NOATIME | _MS_NODIRATIME | _MS_RDONLY)
-    flags = kept | _MS_NOSUID | _MS_NODEV | (_MS_RDONLY if read_only else 0)
+    flags = kept | _MS_NOSUID | (0 if devices else _MS_NODEV) | (_MS_RDONLY if read_only else 0)
     _mount("none", target, None, _MS_BIND | _MS_REMOUNT | flags)
 
 
