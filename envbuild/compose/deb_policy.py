@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
@@ -46,6 +47,7 @@ MADE_OF: Mapping[str, str] = {"ca-certificates-java": "ca-certificates"}
 """Packages whose script makes a file of another package's files."""
 
 _CERTIFICATES = "usr/share/ca-certificates/"
+_AS_FILE_NAME = str.maketrans(" (),", "_==_")
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -88,16 +90,17 @@ def added(package: str, entries: Mapping[str, Entry]) -> list[Entry]:
 def added_of(package: str, others: Mapping[str, Entry]) -> list[Entry]:
     """What the maintainer script of ``package`` would have made of the files of the package it is
     :data:`MADE_OF`: Java's truststore, with the aliases that ca-certificates-java gives."""
-    if package != "ca-certificates-java":
+    if package != "ca-certificates-java" or not others:
         return []
-    certificates = {}
+    certificates: dict[str, bytes] = {}
+    seen: Counter[str] = Counter()
     for name, found in _authorities(others).items():
-        stem = PurePosixPath(name).stem.translate(
-            {ord(" "): "_", ord("("): "=", ord(")"): "=", ord(","): "_"}
-        )
-        for number, pem in enumerate(found):
-            alias = f"debian:{stem}.pem" if number == 0 else f"debian:{stem}.pem.{number}"
-            certificates[alias.lower().encode("ascii", "backslashreplace").decode()] = _der(pem, name)
+        stem = PurePosixPath(name).stem.translate(_AS_FILE_NAME).lower()
+        plain = f"debian:{stem}.pem".encode("ascii", "backslashreplace").decode()
+        for pem in found:
+            alias = f"{plain}.{seen[plain]}" if seen[plain] else plain
+            certificates[alias] = _der(pem, name)
+            seen[plain] += 1
     return [Entry(path="etc/ssl/certs/java/cacerts", content=keystore(certificates))]
 
 

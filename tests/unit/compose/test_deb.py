@@ -12,6 +12,7 @@ import pytest
 
 from envbuild.compose.base import Entry, EntryKind
 from envbuild.compose.deb import DebianSource
+from envbuild.compose.keystore import keystore
 from envbuild.errors import BuildError
 from envbuild.fetch.http import HttpFetcher
 from envbuild.lock.debian.mirror import Mirrors
@@ -59,14 +60,20 @@ def artifact(pin: DebianPin) -> Artifact:
     )
 
 
-def make_source(root: Path, *, snapshot: str | None = None, mirrors: Mirrors | None = None) -> DebianSource:
+def make_source(
+    root: Path,
+    *,
+    snapshot: str | None = None,
+    mirrors: Mirrors | None = None,
+    base: DebianBase | None = None,
+) -> DebianSource:
     store = Store(root / "store")
     settings = Settings(cache_dir=store.root, debian_snapshot=snapshot)
     fetcher = HttpFetcher(
         store, offline=False, settings=settings, progress=Silent(), sleep=lambda _: None, environ={}
     )
     mirrors = mirrors or Mirrors(main=(root / "debian").as_uri(), security=(root / "security").as_uri())
-    return DebianSource(fetcher, store, settings, mirrors=mirrors)
+    return DebianSource(fetcher, store, settings, mirrors=mirrors, base=base)
 
 
 @pytest.fixture
@@ -369,3 +376,49 @@ def test_a_whole_archive_goes_through(tmp_path: Path) -> None:
     with make_source(tmp_path, mirrors=archive.mirrors) as source:
         source.fetch([artifact(pin) for pin in pins])
         assert [next(source.entries(artifact(pin))).path for pin in pins] == ["usr/one", "usr/two"]
+
+
+PEM = b"-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n"
+AUTHORITIES = (
+    ("./usr/share/ca-certificates/mozilla/Root_One.crt", PEM % b"b25l"),
+    ("./usr/share/ca-certificates/mozilla/Another,(Root).crt", PEM % b"dHdv" + PEM % b"dHJvaXM="),
+)
+
+
+def java_store(root: Path, *authorities: tuple[str, bytes]) -> dict[str, Entry]:
+    """The entries of ca-certificates-java beside a ca-certificates that nobody fetched."""
+    data = deb_bytes("ca-certificates", files=authorities)
+    other = make_pin(data, "ca-certificates", architecture="all")
+    place(root, data, other)
+    java = deb_bytes("ca-certificates-java", files=[directory("./etc/ssl/certs/java")])
+    pin = make_pin(java, "ca-certificates-java", architecture="all")
+    base = DebianBase(suite="trixie", packages=(other, pin), glibc="2.41")
+    with make_source(root, base=base) as source:
+        wanted = place(root, java, pin)
+        source.fetch([wanted])
+        return {each.path: each for each in source.entries(wanted)}
+
+
+def test_javas_truststore_is_made_of_the_certificates_of_another_package(tmp_path: Path) -> None:
+    store = java_store(tmp_path, *AUTHORITIES)["etc/ssl/certs/java/cacerts"]
+    assert store.mode == 0o644
+    assert store.content == keystore(
+        {
+            "debian:another_=root=.pem": b"two",
+            "debian:another_=root=.pem.1": b"trois",
+            "debian:root_one.pem": b"one",
+        }
+    )
+
+
+@pytest.mark.parametrize("damage", [b"nothing at all", PEM % b"b2%5l", PEM % b"b"])
+def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path, damage: bytes) -> None:
+    with pytest.raises(BuildError, match=r"'.*Root_One\.crt' holds no certificate"):
+        java_store(tmp_path, (AUTHORITIES[0][0], damage))
+
+
+def test_a_base_without_certificates_has_no_truststore(source: DebianSource, tmp_path: Path) -> None:
+    data = deb_bytes("ca-certificates-java")
+    wanted = place(tmp_path, data, make_pin(data, "ca-certificates-java"))
+    source.fetch([wanted])
+    assert "etc/ssl/certs/java/cacerts" not in {each.path for each in source.entries(wanted)}
