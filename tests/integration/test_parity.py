@@ -1,4 +1,4 @@
-"""An environment composed natively and one built from its Dockerfile are the same, but for what is explained."""
+"""An environment composed natively and one built by Docker are the same, but for what is explained."""
 
 from __future__ import annotations
 
