@@ -107,8 +107,8 @@ class NativeEngine:
         if reasons:
             raise BuildError(
                 "the native engine can't build this:\n" + "\n".join(f"  {reason}" for reason in reasons),
-                hint="installing that takes a docker engine, which this version can't use yet: pin versions "
-                "that have wheels; where only byte code is in the way, envbuild lock --no-bytecode",
+                hint="what runs steps of its own takes --engine docker or buildx; where only byte code is in "
+                "the way: envbuild lock --no-bytecode",
             )
         packing = codec(plan.compression)
         key = plan.lock_digest.removeprefix("sha256:")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from envbuild.digest import canonical_digest
-from tests.fakes.wheelhouse import Wheel, sdist
+from tests.fakes.sdist import source_dist
+from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Machine, World, a_world, conda, demo
 
 
@@ -129,16 +130,14 @@ def test_a_keyring_that_cannot_be_used_is_named(
     machine.run("lock", env={"ENVBUILD_DEBIAN_KEYRING": str(ring)}).failed(4, str(ring), said, "hint: ")
 
 
-def test_a_source_distribution_is_refused_before_anything_is_fetched(world: World) -> None:
-    world.index.add_file("tarball", "tarball-1.0.tar.gz", sdist("tarball"))
+def test_a_source_distribution_that_cannot_be_built_is_told_by_lock(world: World) -> None:
+    """The archive's interpreter is no program, so the build ends before it begins."""
+    world.index.add_file("tarball", "tarball-1.0.tar.gz", source_dist("tarball"))
     machine = world.machine
-    locked(machine, demo("tarball"))
-    note = "tarball-1.0.tar.gz is no wheel: it can be locked, but not composed natively"
-    assert note in machine.run("lock", "--upgrade").stderr
-    machine.run("build").failed(
-        6, "tarball-1.0.tar.gz is no wheel: installing it runs its own code", "docker engine"
-    )
-    assert not (machine.cache / "segments").exists()
+    machine.write("envbuild.yaml", demo("tarball"))
+    machine.run("lock").failed(4, "tarball-1.0.tar.gz can't be built here: ", "hint: ")
+    assert not machine.lock.exists()
+    assert machine.leftovers() == []
 
 
 def edit_text(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 from envbuild.compose.base import Entry
 from envbuild.compose.wheel import WheelSource
 from envbuild.errors import BuildError
-from envbuild.lock.model import PipPin, PythonPin
+from envbuild.lock.model import PipPin, PythonPin, Sdist
 from envbuild.plan.model import Artifact, ArtifactKind
 from envbuild.platforms import LINUX_AMD64
 from envbuild.settings import Settings
@@ -53,7 +53,9 @@ class Site:
         self.index = self.house.url
 
     @contextmanager
-    def source(self, *, offline: bool = False, cache: str = "uv") -> Iterator[WheelSource]:
+    def source(
+        self, *, offline: bool = False, cache: str = "uv", built: Callable[[PipPin], Path] | None = None
+    ) -> Iterator[WheelSource]:
         env = {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PIP_"))}
         env |= {
             "UV_CACHE_DIR": str(self.root / cache),
@@ -67,6 +69,7 @@ class Site:
             glibc="2.41",
             settings=Settings(cache_dir=self.root / "store", offline=offline),
             env=env,
+            built=built,
         ) as source:
             yield source
 
@@ -246,7 +249,34 @@ def test_an_sdist_is_refused_by_name(site: Site) -> None:
     with site.source() as source, pytest.raises(BuildError, match=r"full_demo-1\.0\.tar\.gz") as caught:
         source.fetch([artifact(pin)])
     assert caught.value.hint is not None
-    assert "a docker engine" in caught.value.hint
+    assert "lock again, so that a wheel is built from it" in caught.value.hint
+
+
+def test_a_wheel_that_was_built_is_installed_from_its_file(site: Site) -> None:
+    pin = FULL.pin(
+        url="https://example.test/full_demo-1.0.tar.gz",
+        sdist=Sdist(file="full_demo-1.0.tar.gz", size=1, sha256="0" * 64),
+    )
+    other = Wheel(name="other")
+    site.house.add(other)
+    archive = site.root / "by-its-digest"
+    archive.write_bytes(FULL.data())
+    built: list[PipPin] = []
+
+    def archive_of(asked: PipPin) -> Path:
+        built.append(asked)
+        return archive
+
+    with site.source(built=archive_of) as source:
+        source.fetch([artifact(pin), artifact(other.pin())])
+        found = {entry.path: (entry.mode, content(entry)) for entry in source.entries(artifact(pin))}
+    assert built == [pin]
+    assert found == site.tree(FULL)
+    archive.write_bytes(other.data())
+    with site.source(built=archive_of) as source, pytest.raises(BuildError, match=r"full_demo-1\.0-py3"):
+        source.fetch([artifact(pin)])
+    with site.source() as source, pytest.raises(BuildError, match="which nobody does here"):
+        source.fetch([artifact(pin)])
 
 
 def test_scratch_space_goes_with_the_source(site: Site) -> None:

@@ -372,7 +372,7 @@ def test_everything_that_needs_to_run_code_is_refused_together_before_anything_i
     engine = bench.engine()
     reasons = engine.unable(asked)
     assert reasons == [
-        "attrs-1.0.tar.gz is no wheel: installing it runs its own code",
+        "attrs-1.0.tar.gz is no wheel: lock again, so that one is built from it",
         f"byte code for linux/amd64 needs a python {PYTHON.version} that runs on this machine "
         f"({Platform.host()}), and the lock has none",
         "openssl 1.0: no source of conda packages",
