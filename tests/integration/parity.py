@@ -17,10 +17,18 @@ EXPLAINED = {
     "venv's links and settings": r"opt/env/(bin/python[0-9.]*|pyvenv\.cfg)",
     "pip's wrappers of entry points": r"opt/env/bin/[^/]+",
     "pip says that it was pip": r".*\.dist-info/(INSTALLER|REQUESTED|RECORD)",
+    "records as the installer words them": r"opt/env/conda-meta/([^/]+\.json|history)",
     "marshal marks by reference counts": r".*/__pycache__/[^/]+\.pyc",
     "the engine's own files": r"\.dockerenv|dev/.*|etc/(hostname|hosts|mtab|resolv\.conf)|proc|sys|dev",
 }
 """Reasons, and the paths that may differ for them."""
+
+_IN_BOTH = {
+    "pip's wrappers of entry points",
+    "records as the installer words them",
+    "marshal marks by reference counts",
+}
+"""Reasons why a path may have another content, never why it may be missing."""
 
 PACKAGES = """
 import importlib.metadata as metadata, json
@@ -84,7 +92,7 @@ def differences(one: Mapping[str, Member], other: Mapping[str, Member]) -> dict[
             and theirs is not None
             and (mine.kind, mine.mode, mine.owner) == (theirs.kind, theirs.mode, theirs.owner)
         )
-        if reason in ("pip's wrappers of entry points", "marshal marks by reference counts") and not in_both:
+        if reason in _IN_BOTH and not in_both:
             reason = ""
         if in_both and not only_content and reason != "the engine's own files":
             reason = ""
