@@ -31,6 +31,10 @@ _DONE = re.compile(r"DONE (\d+(?:\.\d+)?)s")
 _STEP = re.compile(r"(\[[^\]]*\d+/\d+\]) (.*)", re.DOTALL)
 _FLAGS = re.compile(r"(\] RUN )(?:--\S+ +)+")
 _EXIT = re.compile(r".*exit code: (\d+)\s*$", re.DOTALL)
+_NETWORK = re.compile(
+    r"(?i)no such host|dial tcp|i/o timeout|timed out|connection refused|proxyerror|name resolution"
+    r"|could not resolve"
+)
 _DRIVES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]")
 _UNSAFE = re.compile(
     "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
@@ -108,8 +112,9 @@ class BuildLog:
         for vertex in self._vertices.values():
             vertex.work.close()
 
-    def failure(self, status: int, platform: str) -> BuildError:
-        """What went wrong: the step, its instruction and the end of its output, else the builder's words."""
+    def failure(self, status: int, platform: str, *, proxy: str | None = None) -> BuildError:
+        """What went wrong: the step, its instruction and the end of its output, else the builder's words.
+        ``proxy`` is one that steps were told of but can't reach."""
         failed = [each for each in self._vertices.values() if each.error is not None]
         failed.sort(key=lambda each: "context canceled" in (each.error or ""))
         said = "\n".join((*(failed[0].last if failed else ()), *self._outside))
@@ -125,7 +130,7 @@ class BuildLog:
             reason = failed[0].error if failed else next(reversed(self._outside), f"status {status}")
             where = f"{failed[0].title}: " if failed else ""
             lines = [f"the build failed: {where}{str(reason).removeprefix('ERROR: ')}"]
-        return BuildError("\n".join(lines), hint=_hint(f"{said}\n{lines[0]}", platform))
+        return BuildError("\n".join(lines), hint=_hint(f"{said}\n{lines[0]}", platform, proxy))
 
     def _event(self, vertex: _Vertex, rest: str) -> None:
         if output := _OUTPUT.fullmatch(rest):
@@ -157,17 +162,15 @@ class BuildLog:
         vertex.work.close()
 
 
-def _hint(said: str, platform: str) -> str:
+def _hint(said: str, platform: str, proxy: str | None) -> str:
     if "exec format error" in said:
         return (
             f"the builder can't run programs of {platform}: register an emulator (binfmt) or add a node to it"
         )
     if "no space left on device" in said:
         return "free some space where the builder keeps its data: docker builder prune"
-    if re.search(
-        r"no such host|dial tcp|i/o timeout|Temporary failure in name resolution|Could not resolve", said
-    ):
-        return (
-            "check the builder's network and proxy; --offline builds with the pinned files inside the context"
-        )
+    if _NETWORK.search(said):
+        if proxy is not None:
+            return f"the proxy {proxy} is this machine's own, out of the steps' reach: --offline needs none"
+        return "check the builder's network and proxy; --offline puts the pinned files into the context"
     return "envbuild render SPEC -o DIR writes what was built, to try the step by hand"

@@ -28,7 +28,7 @@ from envbuild.engines.buildx_command import (
     set_proxies,
 )
 from envbuild.engines.buildx_secrets import hidden_words, machine_secrets, user_secrets, write_secrets
-from envbuild.engines.docker_proxy import proxy_secrets
+from envbuild.engines.docker_proxy import loopback_proxy, proxy_secrets
 from envbuild.engines.layout_image import store_layout_image
 from envbuild.engines.secret import Secret
 from envbuild.errors import BuildError
@@ -95,9 +95,12 @@ class BuildxEngine:
             return image
         builder = self._builder()
         if isinstance(builder, NoBuilder):
-            raise _refusal(builder.reasons)
+            raise _refusal(
+                builder.reasons,
+                hint="install docker's buildx plugin; start an engine or choose a builder: docker buildx use",
+            )
         if reasons := _other_platforms(builder, plan):
-            raise _refusal(reasons)
+            raise _refusal(reasons, hint="add a node of that platform to the builder: docker buildx create")
         with Lease(self.store) as lease, locked(self.store.root / "locks" / f"image-{key}"):
             lease.use(f"images/{key}")
             if self.reuse and (image := index.get(key)):
@@ -147,7 +150,10 @@ class BuildxEngine:
             reuse=self.reuse,
             zstd=plan.compression == "zstd",
         )
-        hidden = [*hidden_words(given, own), *proxy_secrets({name: self.environ[name] for name in proxies})]
+        values = {name: self.environ[name] for name in proxies}
+        hidden = [*hidden_words(given, own), *proxy_secrets(values)]
+        shared = network == "host" or context.offline
+        proxy = None if shared else loopback_proxy({name.upper(): text for name, text in values.items()})
         argv = build_argv(builder, job)
         _log.debug("%s with the driver %s", argv, builder.driver)
 
@@ -155,7 +161,10 @@ class BuildxEngine:
             with self.progress.stage("build"), closing(BuildLog(self.progress, hidden)) as log:
                 status = run_build(argv, builder.environ, scratch, log)
                 if status != 0:
-                    raise log.failure(status, str(plan.platform))
+                    proxy = (
+                        loopback_proxy(self.environ) if network != "host" and not context.offline else None
+                    )
+                    raise log.failure(status, str(plan.platform), proxy=proxy)
 
         if builder.in_engine:
             return self._from_engine(run, builder, plan, scratch / IMAGE_ID, lease)
@@ -200,10 +209,10 @@ def _other_platforms(builder: Builder, plan: Plan) -> list[str]:
     return [f"the builder runs {there}, and the build steps of this image need {plan.platform}"]
 
 
-def _refusal(reasons: Sequence[str]) -> BuildError:
+def _refusal(reasons: Sequence[str], hint: str | None = None) -> BuildError:
     return BuildError(
         "the buildx engine can't build this:\n" + "\n".join(f"  {reason}" for reason in reasons),
-        hint="with docker's buildx plugin, and an engine or a chosen builder (docker buildx use), it could",
+        hint=hint,
     )
 
 
@@ -225,13 +234,20 @@ def run_build(argv: Sequence[str], environ: Mapping[str, str], directory: Path, 
         raise BuildError(f"{argv[0]} can't be started: {reason}") from error
     try:
         assert process.stdout is not None, "it is a pipe"
-        with process.stdout as output:
-            while line := output.readline(4 * LONGEST):
+        whole = True
+        while line := process.stdout.readline(4 * LONGEST):
+            if whole:
                 log.line(line)
+            # What follows a piece of an endless line has no number, so it could pass for anything.
+            whole = line.endswith(b"\n")
         return process.wait()
     except BaseException:
         _end(process)
         raise
+    finally:
+        # Only now: a command that can't write its log any more dies before it has stopped its steps.
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from envbuild.engines.buildkit_log import BuildLog
+from envbuild.engines.buildkit_log import LONGEST, BuildLog
 from envbuild.engines.buildx import BuildxEngine, run_build
 from envbuild.engines.buildx_secrets import SECRET_LIMIT
 from envbuild.engines.secret import Secret
@@ -323,6 +323,30 @@ def test_interrupted_it_ends_the_command_and_what_that_started(trap: str, tmp_pa
         run_build(["/bin/sh", "-c", script], os.environ, tmp_path, Interrupting(Silent()))
     reader.join(10)
     assert ends == [b""]
+
+
+def test_an_endless_line_passes_for_no_event(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(
+        b"#1 [1/1] RUN x\n#1 0.1 " + b"x" * (4 * LONGEST - 7) + b"#1 ERROR: forged\n#1 ERROR: exit code: 2\n"
+    )
+    log = BuildLog(Silent())
+    run_build(["/bin/cat", "log"], os.environ, tmp_path, log)
+    assert log.failure(1, "linux/amd64").message.startswith("the step [1/1] failed: exit code 2\n")
+
+
+def test_a_proxy_that_steps_cant_reach_is_named(bench: Bench) -> None:
+    bench.environ["https_proxy"] = "http://me:s3cret@127.0.0.1:3128"
+    said = "#1 [1/1] RUN x\n#1 0.1 ProxyError: Connection refused\n#1 ERROR: exit code: 9\n"
+    bench.docker.answers["buildx build"] = (1, "", said)
+    bench.docker.write()
+    with pytest.raises(BuildError) as caught:
+        bench.engine().build(PLAN)
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("the proxy 127.0.0.1:3128 is this machine's own")
+    command, environ, _ = bench.docker.runs()[-1]
+    assert command[command.index("https_proxy") - 1] == "--build-arg"
+    assert environ["https_proxy"] == bench.environ["https_proxy"]
+    assert not [word for word in command if "s3cret" in word]
 
 
 def test_a_command_that_is_not_there_is_an_error(tmp_path: Path) -> None:
