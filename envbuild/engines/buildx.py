@@ -161,9 +161,6 @@ class BuildxEngine:
             with self.progress.stage("build"), closing(BuildLog(self.progress, hidden)) as log:
                 status = run_build(argv, builder.environ, scratch, log)
                 if status != 0:
-                    proxy = (
-                        loopback_proxy(self.environ) if network != "host" and not context.offline else None
-                    )
                     raise log.failure(status, str(plan.platform), proxy=proxy)
 
         if builder.in_engine:
