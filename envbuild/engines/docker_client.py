@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 _PROBE_SECONDS = 5
 _CALL_SECONDS = 3600
 """An engine unpacks a large image for minutes without a word, so calls have this long; Ctrl-C ends them."""
+_OLDEST_API = "1.24"
+"""What the engine's version is asked with: the answer's own version is used then."""
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _HINT = "start the Docker engine, or point DOCKER_HOST at one that runs"
 
@@ -55,16 +59,26 @@ def connect(environ: Mapping[str, str], *, home: Path | None = None) -> docker.D
 
     try:
         tls = docker.tls.TLSConfig(**endpoint.tls) if endpoint.tls is not None else False
-        probe = docker.DockerClient(
-            base_url=endpoint.host, version="auto", timeout=_PROBE_SECONDS, tls=tls, use_ssh_client=True
-        )
-        version = probe.api.api_version
-        probe.close()
-        return docker.DockerClient(
-            base_url=endpoint.host, version=version, timeout=_CALL_SECONDS, tls=tls, use_ssh_client=True
-        )
+        make = partial(docker.DockerClient, base_url=endpoint.host, tls=tls, use_ssh_client=True)
+        with closing(_own(make(version=_OLDEST_API, timeout=_PROBE_SECONDS))) as probe:
+            version = probe.api.version(api_version=False)["ApiVersion"]
+        return _own(make(version=version, timeout=_CALL_SECONDS))
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         return NoEngine(reason=f"no Docker engine at {endpoint.host}{endpoint.origin}: {_cause(error)}")
+
+
+def _own(client: docker.DockerClient) -> docker.DockerClient:
+    """The client, trusting the engine's own CA and no other.
+
+    REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE would go before the CA of ``DOCKER_CERT_PATH`` (psf/requests#3829),
+    and netrc's password would be sent to the engine. Proxies of the environment still count.
+    """
+    import requests
+
+    if client.api.base_url.startswith(("http://", "https://")):
+        client.api.proxies.update(requests.utils.get_environ_proxies(client.api.base_url))
+    client.api.trust_env = False
+    return client
 
 
 def _cause(error: BaseException) -> str:
