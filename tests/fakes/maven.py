@@ -126,5 +126,9 @@ class _Handler(SimpleHTTPRequestHandler):
         self.path = self.path.removeprefix("/maven2")
         super().do_GET()
 
+    def do_HEAD(self) -> None:
+        self.path = self.path.removeprefix("/maven2")
+        super().do_HEAD()
+
     def log_message(self, format: str, *args: object) -> None:
         pass
