@@ -24,7 +24,7 @@ from envbuild.errors import BuildError
 from envbuild.lock.model import DebianBase
 from envbuild.plan.model import ImageConfig, Plan
 from envbuild.platforms import LINUX_ARM64, Platform
-from envbuild.progress import Silent
+from envbuild.progress import Silent, Task
 from envbuild.publish.base import Publication
 from envbuild.publish.daemon import DaemonPublisher
 from envbuild.render.base import BuildContext, ContextFile
@@ -298,6 +298,46 @@ def test_an_interrupt_while_the_context_is_sent_starts_no_build(
 
     with pytest.raises(KeyboardInterrupt):
         engine(tmp_path, Endless(BASE, unique())).build(PLAN)
+    assert held(client) == before
+    assert leftovers(tmp_path / "store") == []
+
+
+class InterruptsStage(Silent):
+    """Sends Ctrl-C when a piece of work of a stage is opened."""
+
+    def __init__(self, stage: str) -> None:
+        self.wanted = stage
+
+    def task(self, stage: str, what: str, *, total: int | None = None, unit: str = "B") -> Task:
+        if stage == self.wanted:
+            interrupt()
+        return super().task(stage, what, total=total, unit=unit)
+
+
+def test_an_interrupt_while_the_image_is_fetched_leaves_nothing(
+    tmp_path: Path, client: docker.DockerClient
+) -> None:
+    before = held(client)
+    written = Written(BASE + "COPY unique /one\nRUN touch /two\n", unique())
+    with pytest.raises(KeyboardInterrupt):
+        engine(tmp_path, written, progress=InterruptsStage("import")).build(PLAN)
+    assert held(client) == before
+    assert leftovers(tmp_path / "store") == []
+    assert not (tmp_path / "store/blobs").exists()
+
+
+def test_a_context_that_cannot_be_read_ends_the_build(tmp_path: Path, client: docker.DockerClient) -> None:
+    before = held(client)
+
+    @dataclass(frozen=True)
+    class Gone(Written):
+        def context(self, plan: Plan, *, offline: bool) -> BuildContext:
+            made = super().context(plan, offline=offline)
+            (tmp_path / "secret").mkdir()
+            return replace(made, files=(*made.files, ContextFile(path="z", content=tmp_path / "secret")))
+
+    with pytest.raises(BuildError, match=r"can't read .*/secret for z: Is a directory"):
+        engine(tmp_path, Gone(BASE, unique())).build(PLAN)
     assert held(client) == before
     assert leftovers(tmp_path / "store") == []
 
