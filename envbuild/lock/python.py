@@ -58,7 +58,8 @@ def choose_python(spec: Spec, *, has_debian: Callable[[], bool], present: Base |
             return PythonChoice(base=image, from_base=from_base, needed=needed)
     if not has_debian() and packages:
         raise ResolveError(
-            f"{spec.source}: Debian packages are asked for, but this machine knows no Debian mirror",
+            f"{spec.source}: Debian packages are needed ({', '.join(packages)}), "
+            "but this machine knows no Debian mirror",
             hint="set ENVBUILD_DEBIAN_MIRROR to the root of a Debian archive",
         )
     suites = [each for each in DEBIAN_SUITES if matches_python(spec.python, suite_python(each))]

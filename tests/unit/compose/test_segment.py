@@ -58,6 +58,12 @@ def test_the_order_of_dependencies_does_not_count() -> None:
     assert key(two) == key(replace(two, depends=("b", "a")))
 
 
+def test_a_segment_made_of_another_artifact_is_another_one() -> None:
+    recipe = Recipe(artifact=artifact("store"))
+    keys = {replace(recipe, made_of=each).key(codec("gzip")) for each in (None, "1" * 64, "2" * 64)}
+    assert len(keys) == 3
+
+
 def test_sources_may_free_their_files_once_the_last_entry_is_taken(tmp_path: Path) -> None:
     """A conda package's large files lie in scratch space that goes with the iterator."""
     large = b"x = 1\n" * 20_000

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from envbuild.errors import ResolveError
+from envbuild.lock.base import KEEP, PipTarget, Upgrade
 from envbuild.lock.check import lock_problems
-from envbuild.lock.make import runtime_settings
-from envbuild.lock.model import Lock, MavenPin
+from envbuild.lock.make import Resolvers, make_lock, runtime_settings
+from envbuild.lock.model import Lock, MavenPin, PipPin
 from envbuild.lock.python import choose_python
+from envbuild.lock.request import LockRequest
 from envbuild.lock.spark import spark_spec
-from envbuild.platforms import LINUX_AMD64
+from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
+from envbuild.progress import Silent
 from envbuild.spec.definition import definition_digest
 from envbuild.spec.model import (
     CondaSpec,
@@ -28,7 +33,8 @@ from envbuild.spec.model import (
     SparkSpec,
     Spec,
 )
-from tests.unit.lock.sample import AMD64
+from tests.unit.lock.sample import AMD64, IDNA
+from tests.unit.lock.test_make import FakeBases, never_conda
 
 SPEC = Spec(name="x", source=Path("/p/envbuild.yaml"), runtime=Runtime.SPARK)
 IMAGE = ImageBaseSpec(reference="docker.io/library/python:3.13-slim")
@@ -163,3 +169,95 @@ def test_a_lock_without_pyspark_java_and_jars_does_not_answer() -> None:
     )
     better = replace(lock, platforms=(replace(lock.platforms[0], maven=(jar,)),))
     assert "linux/amd64: the Maven package g:lib isn't locked" not in lock_problems(spec, better)
+
+
+JAR = MavenPin(
+    group="g", artifact="lib", version="1.0", file="g/lib/1.0/lib-1.0.jar", size=1, sha256="1" * 64
+)
+WITH_JARS = replace(SPEC, spark=SparkSpec(packages=(LIB,)), platforms=(LINUX_AMD64, LINUX_ARM64))
+
+
+@dataclass
+class FakeMaven:
+    """Answers with one jar, and remembers what it was asked."""
+
+    name: str = "fake-maven"
+    asked: list[tuple[SparkSpec, tuple[MavenPin, ...], bool]] = field(default_factory=list)
+
+    def version(self) -> str:
+        return "1"
+
+    def resolve(
+        self,
+        spec: SparkSpec,
+        *,
+        preferred: Sequence[MavenPin] = (),
+        upgrade: Upgrade = KEEP,
+        offline: bool = False,
+    ) -> tuple[MavenPin, ...]:
+        self.asked.append((spec, tuple(preferred), offline))
+        return (JAR,)
+
+
+@dataclass
+class FakePip:
+    """Answers with one wheel."""
+
+    name: str = "fake-pip"
+    remembers: bool = False
+
+    def version(self) -> str:
+        return "1"
+
+    def resolve(
+        self,
+        spec: PipSpec,
+        target: PipTarget,
+        *,
+        preferred: Sequence[PipPin] = (),
+        upgrade: Upgrade = KEEP,
+        provided: Mapping[str, str] | None = None,
+        as_of: date | None = None,
+        offline: bool = False,
+    ) -> tuple[PipPin, ...]:
+        return (IDNA,)
+
+
+def locked(spec: Spec, maven: FakeMaven, present: Lock | None = None, *, offline: bool = False) -> Lock:
+    resolvers = Resolvers(
+        bases=(FakeBases,),
+        conda=never_conda,
+        pip=FakePip,
+        has_debian=lambda: True,
+        maven=lambda: maven,
+    )
+    return make_lock(spec, LockRequest(), present, resolvers, progress=Silent(), offline=offline)
+
+
+def test_every_platform_has_the_same_jars_and_the_definition_is_of_the_spec_as_written() -> None:
+    maven = FakeMaven()
+    lock = locked(WITH_JARS, maven)
+    assert [each.maven for each in lock.platforms] == [(JAR,), (JAR,)]
+    assert maven.asked == [(WITH_JARS.spark, (), False)]
+    assert lock.definition == definition_digest(WITH_JARS)
+    assert dict(lock.engines)["fake-maven"] == "1"
+
+
+def test_present_jars_are_offered_and_offline_they_stay_where_nothing_changed() -> None:
+    present = locked(WITH_JARS, FakeMaven())
+    online, offline, changed = FakeMaven(), FakeMaven(), FakeMaven()
+    locked(WITH_JARS, online, present)
+    assert online.asked == [(WITH_JARS.spark, (JAR,), False)]
+    assert locked(WITH_JARS, offline, present, offline=True).platforms[0].maven == (JAR,)
+    assert offline.asked == []
+    other = replace(WITH_JARS, spark=SparkSpec(packages=(replace(LIB, version="2.0"),)))
+    locked(other, changed, present, offline=True)
+    assert changed.asked == [(other.spark, (JAR,), True)]
+
+
+def test_packages_left_to_spark_are_not_resolved() -> None:
+    maven = FakeMaven()
+    later = replace(WITH_JARS, spark=SparkSpec(packages=(LIB,), precache_packages=False))
+    lock = locked(later, maven)
+    assert (maven.asked, [each.maven for each in lock.platforms]) == ([], [(), ()])
+    assert lock.runtime.spark_packages == ("g:lib:1.0",)
