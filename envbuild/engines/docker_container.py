@@ -125,7 +125,8 @@ def _pump_input(raw: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while piece := os.read(0, 1 << 16):
             raw.sendall(piece)
-        raw.shutdown(socket.SHUT_WR)
+        # Not the own method of a TLS socket, which would stop decrypting what still comes.
+        socket.socket.shutdown(raw, socket.SHUT_WR)
 
 
 def _pump_output(raw: socket.socket, terminal: bool) -> None:
@@ -138,7 +139,7 @@ def _pump_output(raw: socket.socket, terminal: bool) -> None:
             while view:
                 view = view[os.write(2 if number == 2 else 1, view) :]
         except BrokenPipeError:
-            raw.shutdown(socket.SHUT_RDWR)  # Nobody listens any more: the command gets its own SIGPIPE.
+            socket.socket.shutdown(raw, socket.SHUT_RDWR)  # Nobody listens any more: the command gets its own SIGPIPE.
             return
 
 
