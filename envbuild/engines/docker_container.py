@@ -125,8 +125,9 @@ def _pump_input(raw: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while piece := os.read(0, 1 << 16):
             raw.sendall(piece)
-        # Not the own method of a TLS socket, which would stop decrypting what still comes.
-        socket.socket.shutdown(raw, socket.SHUT_WR)
+        # Not a TLS socket's own method, which would stop decrypting what still comes.
+        shutdown = socket.socket.shutdown if isinstance(raw, socket.socket) else type(raw).shutdown
+        shutdown(raw, socket.SHUT_WR)
 
 
 def _pump_output(raw: socket.socket, terminal: bool) -> None:
@@ -139,7 +140,7 @@ def _pump_output(raw: socket.socket, terminal: bool) -> None:
             while view:
                 view = view[os.write(2 if number == 2 else 1, view) :]
         except BrokenPipeError:
-            socket.socket.shutdown(raw, socket.SHUT_RDWR)  # Nobody listens any more: the command gets its own SIGPIPE.
+            raw.shutdown(socket.SHUT_RDWR)  # Nobody listens any more: the command gets its own SIGPIPE.
             return
 
 
