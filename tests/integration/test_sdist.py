@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from envbuild.lock.debian.mirror import known_mirror
 from envbuild.settings import Settings
 from tests.fakes.sdist import namespaces, source_dist
 from tests.fakes.wheelhouse import Wheelhouse
-from tests.integration.driver import Machine
+from tests.integration.driver import LIMIT, Machine, ended, group
 
 pytestmark = [
     pytest.mark.network,
@@ -73,3 +76,23 @@ def test_a_lock_for_another_architecture_is_built_by_its_toolchain(machine: Mach
     assert [pin["file"] for pin in pins(machine)] == ["demo-1.0-py3-none-any.whl"]
     elsewhere = machine.run("build", "--locked", env={"ENVBUILD_CACHE_DIR": str(machine.root / "elsewhere")})
     assert elsewhere.digest.startswith("sha256:")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_build_leaves_no_process_and_no_file(machine: Machine, number: signal.Signals) -> None:
+    index = Wheelhouse(machine.root / "index")
+    index.add_file("demo", "demo-1.0.tar.gz", source_dist("demo", code="exec('while True: pass')"))
+    machine.write("envbuild.yaml", spec("linux/amd64"))
+    process = machine.start("lock")
+    deadline = time.monotonic() + LIMIT
+    while not any("sdist_sandbox" in each for each in group(process.pid)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        os.sched_yield()
+    process.send_signal(number)
+    ended(process).failed(128 + number)
+    while group(process.pid):
+        assert time.monotonic() < deadline
+        os.sched_yield()
+    assert not machine.lock.exists()
+    assert machine.leftovers() == []
