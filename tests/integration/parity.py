@@ -101,13 +101,16 @@ def differences(one: Mapping[str, Member], other: Mapping[str, Member]) -> dict[
 
 
 def config(image: str) -> dict[str, Any]:
-    """What of an image's config a container starts with."""
+    """What of an image's config a container starts with. A directory that is twice on a PATH, because the base
+    is an image of ours, counts once: a Dockerfile can only put one PATH before another."""
     (inspected,) = json.loads(docker("image", "inspect", image))
     whole = inspected["Config"]
     found = {
         key: whole.get(key) or None for key in ("User", "Cmd", "Entrypoint", "WorkingDir", "ExposedPorts")
     }
-    return {**found, "Env": sorted(whole["Env"])}
+    env = dict(each.split("=", 1) for each in whole["Env"])
+    env["PATH"] = ":".join(dict.fromkeys(env.get("PATH", "").split(":")))
+    return {**found, "Env": env}
 
 
 def packages(image: str) -> list[str]:
