@@ -116,8 +116,8 @@ def conda_identity(pin: CondaPin) -> dict[str, str | int | list[str] | None]:
     }
 
 
-def _pip(pin: PipPin) -> list[str | int | None | list[str]]:
-    found: list[str | int | None | list[str]] = [
+def _pip(pin: PipPin) -> list[str | int | list[str] | None]:
+    found: list[str | int | list[str] | None] = [
         *(pin.name, pin.version, pin.file, pin.size, pin.sha256, pin.url)
     ]
     if pin.sdist:

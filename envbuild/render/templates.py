@@ -130,7 +130,7 @@ def behind(value: str, variable: str) -> Markup:
     """``value``, a colon, and what the base has in ``variable``: the one word that is expanded."""
     from markupsafe import Markup
 
-    return Markup(f'{docker_word(value)[:-1]}:${{{variable}}}"')  # noqa: S704 - quoted just now
+    return Markup(f'{docker_word(value)[:-1]}:${{{variable}}}"')
 
 
 def docker_word(value: object) -> Markup:

@@ -101,8 +101,8 @@ def differences(one: Mapping[str, Member], other: Mapping[str, Member]) -> dict[
 
 
 def config(image: str) -> dict[str, Any]:
-    """What of an image's config a container starts with. A directory that is twice on a PATH, because the base
-    is an image of ours, counts once: a Dockerfile can only put one PATH before another."""
+    """What of an image's config a container starts with. A directory that is twice on a PATH, because
+    the base is an image of ours, counts once: a Dockerfile can only put one PATH before another."""
     (inspected,) = json.loads(docker("image", "inspect", image))
     whole = inspected["Config"]
     found = {
