@@ -73,7 +73,7 @@ class DockerCommand:
         """Arguments, environment and working directory of each call."""
         file = self.directory / "calls"
         lines = file.read_text().splitlines() if file.exists() else []
-        return [tuple(json.loads(line)) for line in lines]  # type: ignore[misc]
+        return [tuple(json.loads(line)) for line in lines]
 
 
 def with_buildx(

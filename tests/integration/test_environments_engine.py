@@ -50,9 +50,9 @@ def spec_of(directory: Path, text: str) -> Path:
     return directory
 
 
-def build(spec: Path, engine: str, cache: Path, *arguments: str, **environment: str) -> str:
+def build(spec: Path, engine: str, cache: Path, *arguments: str) -> str:
     """The name of the spec's image in the Docker engine."""
-    done = envbuild("build", "--engine", engine, "--load", *arguments, str(spec), cache=cache, **environment)
+    done = envbuild("build", "--engine", engine, "--load", *arguments, str(spec), cache=cache)
     assert done.returncode == 0, done.stderr
     return done.stdout.partition("@")[0]
 

@@ -70,6 +70,7 @@ def _result(image: Image) -> BuildResult:
         digest=image.digest,
         images=(image,),
         cached=True,
+        engine="native",
         seconds=0.0,
         published=(),
     )

@@ -48,7 +48,7 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _stages(text: str) -> Iterator[str]:
-    """Stages come from a digest, scratch or another stage (DL3006, DL3007); COPY --from names one (DL3022)."""
+    """Stages come from a digest, scratch or a stage (DL3006, DL3007); COPY --from names one (DL3022)."""
     stages: set[str] = set()
     used: set[str] = set()
     every = instructions(text)
