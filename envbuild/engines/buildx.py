@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from envbuild.digest import is_digest
+from envbuild.engines.base import cannot_build
 from envbuild.engines.buildkit_log import LONGEST, BuildLog, safe_text
 from envbuild.engines.buildx_command import (
     ARCHIVE,
@@ -29,6 +30,7 @@ from envbuild.engines.buildx_command import (
 )
 from envbuild.engines.buildx_secrets import hidden_words, machine_secrets, user_secrets, write_secrets
 from envbuild.engines.docker_proxy import loopback_proxy, proxy_secrets
+from envbuild.engines.indexed import Made, artifact_names, indexed_build
 from envbuild.engines.layout_image import store_layout_image
 from envbuild.engines.secret import Secret
 from envbuild.errors import BuildError
@@ -41,8 +43,7 @@ from envbuild.render.base import BuildContext, Renderer
 from envbuild.render.context import MTIME, RECORD, write_context
 from envbuild.render.pip_access import PipAccess
 from envbuild.store.content import Store
-from envbuild.store.images import ImageIndex
-from envbuild.store.leases import Lease, locked
+from envbuild.store.leases import Lease
 
 _log = logging.getLogger(__name__)
 
@@ -87,39 +88,33 @@ class BuildxEngine:
     def build(self, plan: Plan) -> Image:
         """The image. One in the store needs no docker; two builds of one plan at once build it once."""
         if reasons := self.renderer.unable(plan):
-            raise _refusal(reasons)
+            raise BuildError(cannot_build(self.name, reasons))
         described = self.renderer.describe(plan, self.name)
-        key = described.lock_digest.removeprefix("sha256:")
-        index = ImageIndex(self.store, self.clock)
-        if self.reuse and (image := index.get(key)):
-            return image
-        builder = self._builder()
-        if isinstance(builder, NoBuilder):
-            raise _refusal(
-                builder.reasons,
+
+        def build(lease: Lease) -> Made:
+            builder = self._able(described)
+            uses = artifact_names(described)
+            lease.use(*uses)
+            context = self.renderer.context(described, offline=self.offline)
+            with self.store.scratch() as scratch:
+                return self._made(builder, context, described, scratch, lease), uses
+
+        return indexed_build(self.store, described.lock_digest, build, reuse=self.reuse, clock=self.clock)
+
+    def _able(self, plan: Plan) -> Builder:
+        """The builder. Raises ``BuildError`` where there is none, or none for the plan's platform."""
+        found = self._builder()
+        if isinstance(found, NoBuilder):
+            raise BuildError(
+                cannot_build(self.name, found.reasons),
                 hint="install docker's buildx plugin; start an engine or choose a builder: docker buildx use",
             )
-        if reasons := _other_platforms(builder, plan):
-            raise _refusal(reasons, hint="add a node of that platform to the builder: docker buildx create")
-        with Lease(self.store) as lease, locked(self.store.root / "locks" / f"image-{key}"):
-            lease.use(f"images/{key}")
-            if self.reuse and (image := index.get(key)):
-                return image
-            uses = tuple(f"artifacts/{artifact.sha256}" for artifact in described.artifacts)
-            lease.use(*uses)
-            try:
-                context = self.renderer.context(described, offline=self.offline)
-                with self.store.scratch() as scratch:
-                    image = self._made(builder, context, described, scratch, lease)
-            except OSError as error:
-                where = f": {error.filename}" if error.filename else ""
-                raise BuildError(
-                    f"can't build in {self.store.root}: {error.strerror or error}{where}",
-                    hint="check the directory's permissions and the space on its disk, or set "
-                    "ENVBUILD_CACHE_DIR to another",
-                ) from error
-            index.put(key, image, uses)
-            return image
+        if reasons := _other_platforms(found, plan):
+            raise BuildError(
+                cannot_build(self.name, reasons),
+                hint="add a node of that platform to the builder: docker buildx create",
+            )
+        return found
 
     def _builder(self) -> Builder | NoBuilder:
         if self._found is None:
@@ -204,13 +199,6 @@ def _other_platforms(builder: Builder, plan: Plan) -> list[str]:
         return []
     there = ", ".join(builder.platforms)
     return [f"the builder runs {there}, and the build steps of this image need {plan.platform}"]
-
-
-def _refusal(reasons: Sequence[str], hint: str | None = None) -> BuildError:
-    return BuildError(
-        "the buildx engine can't build this:\n" + "\n".join(f"  {reason}" for reason in reasons),
-        hint=hint,
-    )
 
 
 def run_build(argv: Sequence[str], environ: Mapping[str, str], directory: Path, log: BuildLog) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from envbuild.engines.base import Engine
+from envbuild.engines.base import Engine, cannot_build
 from envbuild.errors import BuildError, UsageError
 from envbuild.plan.model import Plan
 from envbuild.progress import Progress
@@ -24,7 +24,7 @@ def choose_engine(
         engine = engines[name]()
         reasons = engine.unable(plan)
         if reasons:
-            raise BuildError(_cannot(name, reasons), hint=_others(name, plan, engines))
+            raise BuildError(cannot_build(name, reasons), hint=_others(name, plan, engines))
         return engine
     refused: list[tuple[str, list[str]]] = []
     for each in ENGINES:
@@ -36,14 +36,10 @@ def choose_engine(
             return engine
         refused.append((each, reasons))
     raise BuildError(
-        "no engine can build this:\n" + "\n".join(_cannot(each, reasons) for each, reasons in refused),
+        "no engine can build this:\n" + "\n".join(cannot_build(each, reasons) for each, reasons in refused),
         hint="start a Docker engine for what runs its own code; where only byte code is in the way: "
         "envbuild lock --no-bytecode",
     )
-
-
-def _cannot(name: str, reasons: list[str]) -> str:
-    return f"the {name} engine can't build this:\n" + "\n".join(f"  {reason}" for reason in reasons)
 
 
 def _others(name: str, plan: Plan, engines: Mapping[str, Callable[[], Engine]]) -> str:

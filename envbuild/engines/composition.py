@@ -21,6 +21,7 @@ from envbuild.compose.interpreter import interpreter_artifacts, interpreter_root
 from envbuild.compose.layer import LayerMaker
 from envbuild.compose.segment import Crew, Recipe, SegmentMaker, Stopped
 from envbuild.compose.tree import USRMERGE, Ground, Owner, Survey, layer_directories, survey
+from envbuild.engines.indexed import artifact_names
 from envbuild.engines.intake import AwaitedCompiler, Intake
 from envbuild.errors import BuildError
 from envbuild.lock.model import ImageBase
@@ -88,8 +89,9 @@ class Composition:
         ]
 
     def uses(self) -> tuple[str, ...]:
+        """The names below the store's root of what the image was made with."""
         names = [f"segments/{work.segment.key}" for work in self.work if work.segment]
-        names += [f"artifacts/{work.artifact.sha256}" for work in self.work]
+        names += artifact_names(self.plan)
         if self.plan.interpreter and self.plan.bytecode:
             names.append(f"rootfs/{rootfs_key(self.plan.interpreter)}")
         return tuple(sorted(set(names)))
@@ -105,7 +107,7 @@ class Composition:
             self.lease.use(*(f"blobs/sha256/{layer.digest.removeprefix('sha256:')}" for layer in below))
             return store_image(self.store, plan, (), below=below, inherited=base.config)
         ground = Ground(directories=base.directories, links=base.links) if base else Ground()
-        self.lease.use(*(f"artifacts/{artifact.sha256}" for artifact in plan.artifacts))
+        self.lease.use(*artifact_names(plan))
         self.lease.use(*(f"blobs/sha256/{layer.digest.removeprefix('sha256:')}" for layer in below))
         with Crew(self.workers) as crew:
             for attempt in count():

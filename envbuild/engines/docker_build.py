@@ -9,12 +9,14 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from envbuild.engines.base import cannot_build
 from envbuild.engines.docker_client import NoEngine, connect
 from envbuild.engines.docker_image import import_image
 from envbuild.engines.docker_leftovers import Leftovers, remove_image
 from envbuild.engines.docker_log import BuildLog, ContainerBegan, ImageMade, StepBegan
 from envbuild.engines.docker_proxy import loopback_proxy, proxy_arguments, proxy_secrets
 from envbuild.engines.docker_stream import Conversation, engine_errors
+from envbuild.engines.indexed import Made, artifact_names, indexed_build
 from envbuild.engines.secret import Secret
 from envbuild.errors import BuildError
 from envbuild.plan.model import Plan
@@ -24,8 +26,7 @@ from envbuild.publish.base import Image
 from envbuild.render.base import BuildContext, Renderer
 from envbuild.render.context import context_size, context_tar
 from envbuild.store.content import Store
-from envbuild.store.images import ImageIndex
-from envbuild.store.leases import Lease, locked
+from envbuild.store.leases import Lease
 
 if TYPE_CHECKING:
     import docker
@@ -41,8 +42,7 @@ class DockerEngine:
     """Builds plans with the Docker engine that the user's own ``docker`` would talk to.
 
     The classic builder has no secrets and no cache mounts: pinned artifacts go into the context. ``keep``
-    leaves the image in the engine, untagged, for whoever publishes it there. ``network`` is that of the
-    build steps; None is the engine's default, or the host's where the engine has no other.
+    leaves the image in the engine, untagged, for whoever publishes it there.
     """
 
     store: Store
@@ -51,7 +51,6 @@ class DockerEngine:
     progress: Progress = field(default_factory=Silent)
     reuse: bool = True
     keep: bool = False
-    network: str | None = None
     secrets: tuple[Secret, ...] = ()
     clock: Callable[[], float] = time.time
     name: str = "docker"
@@ -77,30 +76,16 @@ class DockerEngine:
         """The image. Two builds of one plan at once run it once. An error or an interrupt leaves nothing in
         the engine that wasn't there before."""
         if reasons := self._unfit(plan):
-            raise _refusal(reasons, None)
+            raise BuildError(cannot_build(self.name, reasons))
         described = self.renderer.describe(plan, self.name)
-        key = described.lock_digest.removeprefix("sha256:")
-        index = ImageIndex(self.store, self.clock)
-        if self.reuse and (image := index.get(key)):
-            return image
-        with Lease(self.store) as lease, locked(self.store.root / "locks" / f"image-{key}"):
-            lease.use(f"images/{key}")
-            if self.reuse and (image := index.get(key)):
-                return image
-            uses = tuple(f"artifacts/{artifact.sha256}" for artifact in described.artifacts)
+
+        def build(lease: Lease) -> Made:
+            uses = artifact_names(described)
             lease.use(*uses)
-            try:
-                with engine_errors(), ExitStack() as stack:
-                    image = self._build(described, lease, stack)
-            except OSError as error:
-                where = f": {error.filename}" if error.filename else ""
-                raise BuildError(
-                    f"can't build in {self.store.root}: {error.strerror or error}{where}",
-                    hint="check the directory's permissions and the space on its disk, or set "
-                    "ENVBUILD_CACHE_DIR to another",
-                ) from error
-            index.put(key, image, uses)
-            return image
+            with engine_errors(), ExitStack() as stack:
+                return self._build(described, lease, stack), uses
+
+        return indexed_build(self.store, described.lock_digest, build, reuse=self.reuse, clock=self.clock)
 
     def _unfit(self, plan: Plan) -> list[str]:
         """Reasons that don't depend on any engine."""
@@ -119,7 +104,10 @@ class DockerEngine:
             raise BuildError(client.reason, hint=client.hint)
         stack.enter_context(closing(client))
         if reasons := _other_platform(client, plan):
-            raise _refusal(reasons, f"build it where an engine runs {plan.platform}, or with --engine buildx")
+            raise BuildError(
+                cannot_build(self.name, reasons),
+                hint=f"build it where an engine runs {plan.platform}, or with --engine buildx",
+            )
         context = self.renderer.context(plan, offline=True)
         with self.progress.stage("build"), Leftovers(self.store, client) as leftovers:
             built = _Build(self, client, leftovers, context).run()
@@ -144,7 +132,7 @@ class _Build:
         self._leftovers = leftovers
         self._context = context
         self._proxies = proxy_arguments(engine.environ, engine.environ.get("DOCKER_HOST"))
-        self._network = engine.network or _default_network(client)
+        self._network = _default_network(client)
         self._log = BuildLog(proxy_secrets(self._proxies))
         self._steps = ExitStack()
         self._step = ExitStack()
@@ -257,12 +245,6 @@ def _other_platform(client: docker.DockerClient, plan: Plan) -> list[str]:
     if engine == plan.platform:
         return []
     return [f"the Docker engine runs {engine}, and the build steps of this image need {plan.platform}"]
-
-
-def _refusal(reasons: list[str], hint: str | None) -> BuildError:
-    return BuildError(
-        "the docker engine can't build this:\n" + "\n".join(f"  {reason}" for reason in reasons), hint=hint
-    )
 
 
 def _clipped(text: str) -> str:

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 from envbuild.compose.base import ArtifactSource, ByteCompiler
 from envbuild.compose.codec import codec
 from envbuild.compose.interpreter import UnpackBase
+from envbuild.engines.base import cannot_build
 from envbuild.engines.composition import Composition
+from envbuild.engines.indexed import Made, indexed_build
 from envbuild.errors import BuildError
 from envbuild.lock.model import ContextBase, ImageBase, PipPin, PythonPin
 from envbuild.plan.model import ArtifactKind, Plan
@@ -20,8 +22,7 @@ from envbuild.platforms import Platform, runs_linux
 from envbuild.progress import Progress, Silent
 from envbuild.publish.base import Image, LayerRecord
 from envbuild.store.content import Store
-from envbuild.store.images import ImageIndex
-from envbuild.store.leases import Lease, locked
+from envbuild.store.leases import Lease
 
 SourceFactory = Callable[[Plan], AbstractContextManager[ArtifactSource]]
 
@@ -106,32 +107,16 @@ class NativeEngine:
         reasons = self.unable(plan)
         if reasons:
             raise BuildError(
-                "the native engine can't build this:\n" + "\n".join(f"  {reason}" for reason in reasons),
+                cannot_build(self.name, reasons),
                 hint="what runs steps of its own takes --engine docker or buildx; where only byte code is in "
                 "the way: envbuild lock --no-bytecode",
             )
         packing = codec(plan.compression)
-        key = plan.lock_digest.removeprefix("sha256:")
-        if self.reuse and (image := self._index.get(key)):
-            return image
-        with Lease(self.store) as lease, locked(self.store.root / "locks" / f"image-{key}"):
-            lease.use(f"images/{key}")
-            if self.reuse and (image := self._index.get(key)):
-                return image
-            try:
-                with self.store.scratch() as scratch, ExitStack() as stack:
-                    build = Composition(self, plan, packing, lease, scratch, stack)
-                    image = build.run()
-            except OSError as error:
-                where = f": {error.filename}" if error.filename else ""
-                raise BuildError(
-                    f"can't build in {self.store.root}: {error.strerror or error}{where}",
-                    hint="check the directory's permissions and the space on its disk, or set "
-                    "ENVBUILD_CACHE_DIR to another",
-                ) from error
-            self._index.put(key, image, build.uses())
-            return image
 
-    @property
-    def _index(self) -> ImageIndex:
-        return ImageIndex(self.store, self.clock)
+        def compose(lease: Lease) -> Made:
+            with self.store.scratch() as scratch, ExitStack() as stack:
+                composition = Composition(self, plan, packing, lease, scratch, stack)
+                image = composition.run()
+            return image, composition.uses()
+
+        return indexed_build(self.store, self.identity(plan), compose, reuse=self.reuse, clock=self.clock)
