@@ -41,7 +41,7 @@ _BYTE_CODE = re.compile(r"(?:(.*)/)?__pycache__/([^/]+?)\.[a-z]+-?[0-9]+(?:\.opt
 _REQUESTS = 16
 """Small requests at once."""
 _NEEDS_ENGINE = (
-    "running it takes a docker engine, which this version can't use yet: pin a build without a script"
+    "--engine buildx or docker runs it while the image is built; or pin a build without a script"
 )
 _TEMPLATE = """# -*- coding: utf-8 -*-
 import re

@@ -1,4 +1,4 @@
-"""Installs exactly the conda packages of a lock into a prefix; solves nothing, runs none of their scripts.
+"""Installs exactly the conda packages of a lock into a prefix; solves nothing.
 
     python install_conda.py conda.json /opt/env [--offline DIR] [--certificates FILE]
 
@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -74,6 +75,20 @@ def write_record(prefix, package):
     path.write_text(text + "\n", encoding="utf-8")
 
 
+def run_script(prefix, package):
+    """Runs what a package wants run once it is there, as conda does; rattler would pass over a failure."""
+    if (prefix / "bin" / f".{package['name']}-pre-link.sh").exists():
+        sys.exit(f"{package['name']} has a script that runs before it is there; nothing runs those any more")
+    script = prefix / "bin" / f".{package['name']}-post-link.sh"
+    if not script.exists():
+        return
+    names = {"NAME": "name", "VERSION": "version", "BUILDNUM": "build_number"}
+    env = {**os.environ, **{f"PKG_{key}": str(package[field]) for key, field in names.items()}}
+    env.update(PREFIX=str(prefix), ROOT_PREFIX=str(prefix), PATH=f"{prefix}/bin:{os.environ.get('PATH', '')}")
+    if status := subprocess.run(["sh", script.name], cwd=script.parent, env=env, check=False).returncode:
+        sys.exit(f"{package['name']}: its post-link script ended with status {status}")
+
+
 def set_modes(prefix):
     """Gives files the modes 755 and 644: archives hold those of the machines they were made on."""
     (prefix / "CACHEDIR.TAG").unlink(missing_ok=True)  # An environment in an image is no cache.
@@ -105,6 +120,8 @@ def main():
             sys.exit(f"the conda packages can't be installed: {error}")
         for package in packages:
             write_record(prefix, package)
+    for package in packages:
+        run_script(prefix, package)
     set_modes(prefix)
 
 

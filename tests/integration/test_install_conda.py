@@ -221,18 +221,36 @@ def test_an_archive_that_is_not_there_is_named(site: Site) -> None:
     assert done.stderr == f"{site.directory}/linux-64/gone-2.0-0.conda: No such file or directory\n"
 
 
-def test_no_script_of_a_package_runs(site: Site) -> None:
-    (scripted,) = (each for each in small_packages() if each.name == "scripted")
-    script = replace(scripted.files[0], content=b"touch $PREFIX/ran; exit 1\n")
-    pin = artifact_of(replace(scripted, files=(script,)), site.root / "scripts").pin
+def scripted(site: Site, content: bytes, path: str = "bin/.scripted-post-link.sh") -> CondaPin:
+    (package,) = (each for each in small_packages() if each.name == "scripted")
+    script = replace(package.files[0], path=path, content=content)
+    pin = artifact_of(replace(package, files=(script,)), site.root / "scripts").pin
     assert isinstance(pin, CondaPin)
-    done = site.install([pin])
+    return pin
+
+
+def test_a_script_runs_once_the_package_is_there(site: Site) -> None:
+    done = site.install([scripted(site, b'echo "$PKG_NAME $PKG_VERSION $PKG_BUILDNUM" >$PREFIX/ran\n')])
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(site.installed()) == [
         "bin/.scripted-post-link.sh",
         "conda-meta/history",
         "conda-meta/scripted-1.0-0.json",
+        "ran",
     ]
+    assert (site.prefix / "ran").read_text() == "scripted 1.0 0\n"
+
+
+def test_a_script_that_fails_ends_the_build(site: Site) -> None:
+    done = site.install([scripted(site, b"echo no >&2; exit 3\n")])
+    assert done.returncode == 1
+    assert done.stderr == "no\nscripted: its post-link script ended with status 3\n"
+
+
+def test_a_script_of_the_old_kind_is_refused(site: Site) -> None:
+    done = site.install([scripted(site, b"true\n", "bin/.scripted-pre-link.sh")])
+    assert done.returncode == 1
+    assert "runs before it is there" in done.stderr
 
 
 def test_credentials_of_rattlers_file_open_a_channel(site: Site) -> None:
