@@ -157,37 +157,69 @@ class NoScreen:
 
 
 class PlainScreen:
-    """One line for each stage that starts or ends; never a carriage return. For logs and pipes."""
+    """One line for each stage that takes its time: that it goes on after ``delay`` seconds of work, and when
+    it is done, unless that took less than ``brief``. Never a carriage return. For logs and pipes."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, delay: float = 1.0, brief: float = 0.1) -> None:
         self._stream = stream
-        self._told: dict[str, StageRow] = {}
+        self._delay = delay
+        self._brief = brief
+        self._lock = threading.RLock()
+        self._rows: dict[str, StageRow] = {}
+        self._told: set[str] = set()
+        self._timers: dict[str, threading.Timer] = {}
 
     def started(self, row: StageRow) -> None:
-        if row.name not in self._told:
-            self._told[row.name] = row
-            self._write(f"{row.name}: started" + (f" ({row.what})" if row.what else ""))
+        with self._lock:
+            self._rows[row.name] = row
+            if row.name not in self._told and row.name not in self._timers:
+                timer = threading.Timer(self._delay, self._goes_on, (row.name,))
+                timer.daemon = True
+                self._timers[row.name] = timer
+                timer.start()
 
     def changed(self, row: StageRow) -> None:
-        if row.name in self._told:
-            self._told[row.name] = row
+        with self._lock:
+            if row.name in self._rows:
+                self._rows[row.name] = row
 
     def finished(self, row: StageRow) -> None:
-        # A stage that starts again, for another platform say, is told again.
-        self._told.pop(row.name, None)
-        amount = amount_text(row)
-        self._write(f"{row.name}: done in {seconds_text(row.seconds)}" + (f", {amount}" if amount else ""))
+        with self._lock:
+            # A stage that starts again, for another platform say, is told again.
+            self._rows.pop(row.name, None)
+            if timer := self._timers.pop(row.name, None):
+                timer.cancel()
+            if row.name in self._told or row.seconds >= self._brief:
+                self._told.discard(row.name)
+                amount = amount_text(row)
+                self._write(
+                    f"{row.name}: done in {seconds_text(row.seconds)}" + (f", {amount}" if amount else "")
+                )
 
     def note(self, text: str) -> None:
-        self._write(text)
+        with self._lock:
+            self._write(text)
 
     def ended(self) -> None:
         # Work that no timer of a stage encloses has no end before this.
-        for row in list(self._told.values()):
-            self.finished(row)
+        with self._lock:
+            for row in list(self._rows.values()):
+                self.finished(row)
 
     def pause(self) -> None:
-        pass
+        with self._lock:
+            for timer in self._timers.values():
+                timer.cancel()
+            self._timers.clear()
+
+    def _goes_on(self, name: str) -> None:
+        with self._lock:
+            self._timers.pop(name, None)
+            row = self._rows.get(name)
+            # Work without a timer of its stage may be over by now, and begin again.
+            if row is not None and row.active and name not in self._told:
+                self._told.add(name)
+                self._write(f"{name}: started" + (f" ({row.what})" if row.what else ""))
 
     def _write(self, text: str) -> None:
         self._stream.write(printable(text) + "\n")
@@ -310,5 +342,6 @@ def amount_text(row: StageRow, *, final: bool = True) -> str:
             parts.append(f"{size_text(row.done / row.seconds)}/s")
     if row.things_done or row.things_total:
         of = f" of {row.things_total}" if row.things_total > row.things_done and not final else ""
-        parts.append(f"{row.things_done}{of} {row.noun}".rstrip())
+        noun = row.noun.removesuffix("s") if row.things_done == 1 and not of else row.noun
+        parts.append(f"{row.things_done}{of} {noun}".rstrip())
     return ", ".join(parts)

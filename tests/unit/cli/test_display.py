@@ -27,12 +27,21 @@ def clock() -> Clock:
     return Clock()
 
 
+def timers_ran() -> None:
+    """Returns when every timer that was running has done its work."""
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join(timeout=10)
+
+
 def test_plain_lines_tell_each_stage_once_and_never_return(clock: Clock) -> None:
     stream = io.StringIO()
-    with Display(PlainScreen(stream), clock) as display:
+    with Display(PlainScreen(stream, delay=0), clock) as display:
         with display.stage("download"):
+            timers_ran()
             for name in ("numpy", "scipy"):
                 with display.task("download", name, total=5_000_000) as task:
+                    timers_ran()
                     task.advance(5_000_000)
             clock.now += 2
         display.note("a\rb")
@@ -45,9 +54,10 @@ def test_plain_lines_tell_each_stage_once_and_never_return(clock: Clock) -> None
 
 def test_work_without_a_timer_ends_with_the_display(clock: Clock) -> None:
     stream = io.StringIO()
-    with Display(PlainScreen(stream), clock) as display:
+    with Display(PlainScreen(stream, delay=0), clock) as display:
         for name in ("numpy", "scipy"):
             with display.task("download", name, total=1000) as task:
+                timers_ran()
                 clock.now += 1
                 task.advance(1000)
     assert stream.getvalue().splitlines() == [
@@ -56,11 +66,28 @@ def test_work_without_a_timer_ends_with_the_display(clock: Clock) -> None:
     ]
 
 
+def test_plain_lines_say_nothing_of_what_takes_no_time(clock: Clock) -> None:
+    stream = io.StringIO()
+    with Display(PlainScreen(stream, delay=60), clock) as display:
+        with display.stage("spec"):
+            clock.now += 0.05
+        with display.stage("compose"), display.task("compose", "packages", total=1, unit="packages") as task:
+            clock.now += 0.5
+            task.advance(1)
+    assert stream.getvalue().splitlines() == ["compose: done in 0.50 s, 1 package"]
+    timers_ran()
+
+
 def test_failure_ends_no_stage_well(clock: Clock) -> None:
     stream = io.StringIO()
-    display = Display(PlainScreen(stream), clock)
-    with pytest.raises(ValueError, match="no"), display, display.task("download", "numpy"):
-        raise ValueError("no")
+
+    def fail() -> None:
+        with Display(PlainScreen(stream, delay=0), clock) as display, display.task("download", "numpy"):
+            timers_ran()
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
     assert stream.getvalue().splitlines() == ["download: started (numpy)"]
 
 
@@ -127,9 +154,7 @@ def test_live_display_draws_bytes_and_leaves_the_terminal_clean(clock: Clock) ->
         task.advance(4_000_000)
         clock.now += 2
         task.advance(1_000_000)
-        for thread in threading.enumerate():
-            if isinstance(thread, threading.Timer):
-                thread.join(timeout=10)
+        timers_ran()
         display.note("chosen")
     drawn = stream.getvalue()
     assert "download" in drawn
