@@ -250,7 +250,7 @@ def test_scripts_are_refused_before_work_begins(tmp_path: Path, extension: str) 
         "conda package scripted 1.0 can't be composed: it runs a post-link script"
     )
     assert caught.value.hint == (
-        "running it takes a docker engine, which this version can't use yet: pin a build without a script"
+        "--engine buildx or docker runs it while the image is built; or pin a build without a script"
     )
 
 
