@@ -56,6 +56,13 @@ class DockerSide:
         return measure([*command, str(self.context)])
 
 
+def rendered_build(context: Path) -> Measurement:
+    """``docker build`` of a context that needs no network, with nothing cached and the classic builder, which
+    is what our engine talks to as well."""
+    command = ["docker", "build", "--no-cache", "--network", "none", "-t", "envbuild-bench:latest"]
+    return measure([*command, str(context)], env={"DOCKER_BUILDKIT": "0"})
+
+
 def find_engine() -> str | None:
     """The version of the Docker engine that answers, None where there is none."""
     if shutil.which("docker") is None:

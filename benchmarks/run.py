@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.docker_side import BASE, BASE_SPEC, DockerSide, drop_build_cache, find_engine
+from benchmarks.docker_side import BASE, BASE_SPEC, DockerSide, drop_build_cache, find_engine, rendered_build
 from benchmarks.measure import Measurement, measure
 from benchmarks.results import Figure, Machine, results_text
 
@@ -102,6 +102,16 @@ def run(scratch: Path, *, pip_compile: bool, engine: str | None) -> tuple[list[F
         Figure("envbuild --help", _median(help_time), limit=0.2),
         Figure("build, cold: peak memory", cold.peak / 1e6, limit=400, unit="MB"),
     ]
+    if "rendered" in docker:
+        figures += [
+            Figure("render --offline-context, wheels in uv's cache", docker["render"].seconds),
+            Figure(
+                "build --engine docker of it, engine's cache empty",
+                docker["engine"].seconds,
+                docker["rendered"].seconds,
+                "docker build of the same context",
+            ),
+        ]
     if "load" in docker:
         figures.insert(1, Figure("build --load after it", docker["load"].seconds))
     return figures, _stages(cold.stderr)
@@ -170,6 +180,21 @@ def _docker(bench: Bench, original: Path, engine: str) -> dict[str, Measurement]
     found["changed"] = side.build(cache=True)
     note("build --load")
     found["load"] = bench.envbuild("build", str(bench.spec), "--locked", "--load")
+    return {**found, **_rendered(bench)}
+
+
+def _rendered(bench: Bench) -> dict[str, Measurement]:
+    """The rendered Dockerfile, built by docker build and by our engine, which also brings it to the store."""
+    context = bench.scratch / "rendered"
+    spec = (str(bench.spec), "--locked")
+    note("render --offline-context")
+    found = {"render": bench.envbuild("render", *spec, "-o", str(context), "--offline-context")}
+    note("docker build of the rendered context")
+    drop_build_cache()
+    found["rendered"] = rendered_build(context)
+    note("build --engine docker")
+    drop_build_cache()
+    found["engine"] = bench.envbuild("build", *spec, "--engine", "docker", "--no-cache")
     return found
 
 
