@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -50,7 +51,8 @@ def write_context(context: BuildContext, directory: Path) -> None:
 
     A directory that isn't there is made. One that holds anything but what an earlier call wrote there,
     unchanged, is refused with ``UsageError`` and not touched. All is written beside the files first and
-    only then moved to its place, so a full disk changes nothing. Raises ``BuildError`` for that.
+    only then moved to its place, so a full disk changes nothing. Raises ``BuildError`` for that. Two calls
+    at once for one directory come one after the other.
     """
     entries = _entries(context)
     for entry in entries:
@@ -58,19 +60,33 @@ def write_context(context: BuildContext, directory: Path) -> None:
             raise BuildError(f"{entry.path} is a name of envbuild's own in a written context")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        before = _known(directory)
-        part = directory / f"{_PART}{secrets.token_hex(8)}"
-        try:
-            part.mkdir(mode=0o700)
-            after = {entry.path: _write(entry, part) for entry in entries}
-            _replace(directory, part, before, after, entries)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        with _alone(directory):
+            before = _known(directory)
+            part = directory / f"{_PART}{secrets.token_hex(8)}"
+            try:
+                part.mkdir(mode=0o700)
+                after = {entry.path: _write(entry, part) for entry in entries}
+                _replace(directory, part, before, after, entries)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise BuildError(
             f"can't write to {directory}: {error.strerror or error}",
             hint="check the directory's permissions and the space on its disk",
         ) from error
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Waits until no other call writes into the directory, and keeps others waiting meanwhile."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Some network file systems lock no directories; there, as without a lock.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _entries(context: BuildContext) -> list[Entry]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -206,3 +207,16 @@ def test_odd_names_are_known_again(tmp_path: Path) -> None:
     write_context(odd, tmp_path / "out")
     write_context(odd, tmp_path / "out")
     assert sorted(tree(tmp_path / "out")) == [RECORD, "a\nb", "c\u2028  d"]
+
+
+def test_calls_at_once_for_one_directory_come_one_after_the_other(tmp_path: Path) -> None:
+    directory = tmp_path / "out"
+    contexts = [
+        context(*(ContextFile(path=f"{name}/{n}", content=name.encode()) for n in range(50)))
+        for name in ("a", "b")
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda each: write_context(each, directory), contexts * 10))
+    assert sorted(path.name for path in directory.iterdir()) in ([RECORD, "a"], [RECORD, "b"])
+    write_context(contexts[0], directory)
+    assert len(list((directory / "a").iterdir())) == 50
