@@ -14,19 +14,26 @@ from pathlib import Path
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from envbuild.compose.archives_login import IndexLogins
+from envbuild.compose.index_login import IndexLogins
 from envbuild.digest import digest_file
 from envbuild.errors import BuildError, FetchError, ResolveError
 from envbuild.fetch.base import Download, Fetcher
 from envbuild.lock.model import PipPin
-from envbuild.lock.pip.command import clean, expand, find_uv, python_options, secrets, uv_environment
+from envbuild.lock.pip.command import (
+    clean,
+    expand,
+    find_uv,
+    index_options,
+    python_options,
+    secrets,
+    uv_environment,
+)
 from envbuild.lock.pip.pylock import Resolved, load_pylock
 from envbuild.lock.pip.runner import Completed, Runner, SubprocessRunner
 from envbuild.plan.model import Artifact
 from envbuild.store.content import Store
 
 _LOG = logging.getLogger(__name__)
-_INDEXES = {"--index-url", "--extra-index-url", "--find-links", "--no-index"}
 _ANY_PYTHON = "3.99"
 """What uv is told for wheels that any later python loads: newer than every python they may ask for."""
 _READERS = 4
@@ -54,9 +61,7 @@ class WheelArchives:
         self._store = store
         self._fetcher = fetcher
         self._env = env
-        self._options = tuple(
-            expand(option, env) for option in options if re.split(r"[ =]", option, maxsplit=1)[0] in _INDEXES
-        )
+        self._options = index_options(options, env)
         self._secrets = secrets(options, env)
         self._address = address
         self._build_wheel = build_wheel

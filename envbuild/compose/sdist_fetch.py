@@ -3,14 +3,12 @@ their code for it, and the bytes are checked against their pin."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
+from envbuild.compose.index_login import IndexLogins
 from envbuild.errors import BuildError, FetchError
-from envbuild.fetch.address import same_host, split_credentials
 from envbuild.fetch.base import Download, Fetcher
 from envbuild.lock.base import PipTarget
 from envbuild.lock.model import PipPin
@@ -18,6 +16,7 @@ from envbuild.lock.pip.command import (
     clean,
     expand,
     find_uv,
+    index_options,
     python_options,
     secrets,
     uv_environment,
@@ -25,9 +24,6 @@ from envbuild.lock.pip.command import (
 )
 from envbuild.lock.pip.runner import Runner, SubprocessRunner
 from envbuild.store.content import Store
-
-_INDEXES = {"--index-url", "--extra-index-url", "--find-links", "--no-index"}
-_INDEX_VARIABLE = re.compile(r"UV_(?:INDEX(?:_URL)?|DEFAULT_INDEX|EXTRA_INDEX_URL)|PIP_(?:EXTRA_)?INDEX_URL")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,9 +50,8 @@ class SdistFiles:
                 hint="run once without --offline, so that it is kept",
             )
         url = self.address(expand(pin.url, self.env)) if pin.url else self._find(pin, target)
-        download = Download(
-            what=pin.file, urls=(self._with_login(url),), sha256=pin.sha256, size=pin.size or None
-        )
+        url = IndexLogins(self.env, self.indexes, self.runner).applied(url)
+        download = Download(what=pin.file, urls=(url,), sha256=pin.sha256, size=pin.size or None)
         try:
             return self.fetcher().files([download])[pin.sha256]
         except FetchError as error:
@@ -95,30 +90,6 @@ class SdistFiles:
         return files[0].url
 
     @property
-    def indexes(self) -> list[str]:
+    def indexes(self) -> tuple[str, ...]:
         """The spec's options that say where to look."""
-        return [
-            expand(option, self.env)
-            for option in self.options
-            if re.split(r"[ =]", option, maxsplit=1)[0] in _INDEXES
-        ]
-
-    def _with_login(self, url: str) -> str:
-        """``url`` with the user and password that the address of its index has, as uv would use them."""
-        if not url.startswith(("http:", "https:")) or split_credentials(url)[1] is not None:
-            return url
-        stated = [re.split(r"[ =]", option, maxsplit=1)[-1] for option in self.indexes]
-        for name, value in self.env.items():
-            if _INDEX_VARIABLE.fullmatch(name):
-                # One or several, each perhaps with its name before it: ``name=https://…``.
-                stated += [re.sub(r"^[\w-]+=", "", each) for each in value.split()]
-        for each in stated:
-            try:
-                bare, login = split_credentials(each)
-                if login is not None and same_host(bare, url):
-                    user = urlsplit(each).netloc.rpartition("@")[0]
-                    parts = urlsplit(url)
-                    return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc}"))
-            except ValueError:
-                continue
-        return url
+        return index_options(self.options, self.env)

@@ -13,6 +13,7 @@ from envbuild.lock.pip.command import (
     clean,
     expand,
     find_uv,
+    index_options,
     python_options,
     secrets,
     uv_environment,
@@ -23,7 +24,6 @@ from envbuild.platforms import Platform
 
 _UNSAFE = re.compile(r"Skipping unsafe file name: (.*)")
 _OWNER = re.compile(r"Files (.*) are listed in `RECORD` but missing from the wheel archive for `([^`=]+)")
-_INDEXES = {"--index-url", "--extra-index-url", "--find-links", "--no-index"}
 
 
 def install_options(python: PythonPin, platform: Platform, glibc: str, *, offline: bool) -> tuple[str, ...]:
@@ -51,11 +51,6 @@ class WheelInstall:
 
     def run(self, pins: Sequence[PipPin], directory: Path, *, fresh: bool = False) -> None:
         """Unpacks ``pins`` below ``directory/prefix``. ``fresh``: past uv's cache. Raises ``BuildError``."""
-        indexes = [
-            expand(option, self.env)
-            for option in self.options
-            if re.split(r"[ =]", option, maxsplit=1)[0] in _INDEXES
-        ]
         lines = [
             f"{pin.name} @ {self.address(expand(pin.url, self.env))}"
             if pin.url
@@ -67,7 +62,7 @@ class WheelInstall:
         requirements.write_text(
             "\n".join(
                 [
-                    *indexes,
+                    *index_options(self.options, self.env),
                     *(f"{line} --hash=sha256:{pin.sha256}" for line, pin in zip(lines, pins, strict=True)),
                 ]
             )

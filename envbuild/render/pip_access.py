@@ -11,28 +11,30 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from envbuild.fetch.address import Netrc, shown
 from envbuild.lock.pip.command import expand, uv_environment
+from envbuild.lock.pip.uv_config import (
+    config_home,
+    index_address,
+    load_uv_config,
+    named_index,
+    read_config,
+    system_config,
+    uv_config_files,
+)
 from envbuild.settings import Settings
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _LOG = logging.getLogger(__name__)
 
 CERTIFICATES = "/run/secrets/ca-certificates.crt"
 """Where a build step finds the CA bundle."""
 
-_LARGEST = 1 << 20
-"""Bytes of a settings file that is believed to be one."""
 _HOST = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
 _NETRC_WORD = re.compile(r"[!-~]+")
 
@@ -85,7 +87,7 @@ def pip_access(
     places = [
         _from_options([expand(each, env) for each in options]),
         _from_uv_variables(environ),
-        *(_from_uv_table(table, environ) for table in map(_toml, uv_paths) if table),
+        *(_from_uv_table(table, environ) for table in load_uv_config(uv_paths)),
         _from_pip_variables(env),
         *(_from_pip_file(path) for path in pip_paths),
     ]
@@ -112,42 +114,20 @@ def pip_access(
     return PipAccess(pip_conf="\n".join(lines) + "\n", netrc=_netrc(env, urls), ca_certificates=bundle)
 
 
-def uv_config_files(env: Mapping[str, str]) -> tuple[Path, ...]:
-    """uv's settings files in the order they count: the named one alone, else the user's and the system's."""
-    if env.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes", "on"):
-        return ()
-    if env.get("UV_CONFIG_FILE"):
-        return (Path(env["UV_CONFIG_FILE"]),)
-    system = (env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
-    return (
-        *(directory / "uv" / "uv.toml" for directory in _config_home(env)),
-        *(Path(directory) / "uv" / "uv.toml" for directory in system if directory),
-        Path("/etc/uv/uv.toml"),
-    )
-
-
 def pip_config_files(env: Mapping[str, str]) -> tuple[Path, ...]:
     """pip's configuration files, the one that counts most first (pip: *Configuration*, "Precedence")."""
     named = env.get("PIP_CONFIG_FILE")
     if named == os.devnull:
         return ()
-    system = (env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
     home = env.get("HOME")
     return (
         *([Path(named)] if named else []),
         Path(sys.prefix) / "pip.conf",
-        *(directory / "pip" / "pip.conf" for directory in _config_home(env)),
+        *(directory / "pip" / "pip.conf" for directory in config_home(env)),
         *([Path(home) / ".pip" / "pip.conf"] if home else []),
         Path("/etc/pip.conf"),
-        *(Path(directory) / "pip" / "pip.conf" for directory in system if directory),
+        *(directory / "pip" / "pip.conf" for directory in system_config(env)),
     )
-
-
-def _config_home(env: Mapping[str, str]) -> Iterator[Path]:
-    if env.get("XDG_CONFIG_HOME", "").startswith("/"):
-        yield Path(env["XDG_CONFIG_HOME"])
-    elif env.get("HOME"):
-        yield Path(env["HOME"]) / ".config"
 
 
 def _from_options(options: Iterable[str]) -> _Found:
@@ -171,9 +151,9 @@ def _from_options(options: Iterable[str]) -> _Found:
 def _from_uv_variables(environ: Mapping[str, str]) -> _Found:
     default = environ.get("UV_DEFAULT_INDEX")
     return _Found(
-        index=_named(default, environ) if default else environ.get("UV_INDEX_URL"),
+        index=named_index(default, environ) if default else environ.get("UV_INDEX_URL"),
         extra=[
-            *(_named(each, environ) for each in environ.get("UV_INDEX", "").split()),
+            *(named_index(each, environ) for each in environ.get("UV_INDEX", "").split()),
             *environ.get("UV_EXTRA_INDEX_URL", "").split(),
         ],
         find_links=re.split(r"[\s,]+", environ.get("UV_FIND_LINKS", "")),
@@ -191,7 +171,7 @@ def _from_uv_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> _Fou
             url, name = entry.get("url"), entry.get("name")
             if not isinstance(url, str) or entry.get("explicit") is True:
                 continue
-            url = _with_login(url, name, environ) if isinstance(name, str) else url
+            url = index_address(url, name, environ) if isinstance(name, str) else url
             if entry.get("default") is True:
                 found.index = found.index or url
             elif entry.get("format") == "flat":
@@ -220,7 +200,7 @@ def _from_pip_file(path: Path) -> _Found:
     """The sections that hold for ``pip install``; a broken file counts as none, as its text may be secret."""
     parser = configparser.RawConfigParser()
     try:
-        data = _read(path)
+        data = read_config(path)
         if data is None:
             return _Found()
         parser.read_string(data.decode("utf-8"))
@@ -243,27 +223,6 @@ def _from_pip_file(path: Path) -> _Found:
         timeout=_seconds(value("timeout") or value("default-timeout")),
         cert=value("cert").strip() or None,
     )
-
-
-def _named(text: str, environ: Mapping[str, str]) -> str:
-    """The address of uv's ``name=url`` form, with the login that variables have for the name."""
-    name, separator, url = text.partition("=")
-    if separator and re.fullmatch(r"[A-Za-z0-9._-]+", name):
-        return _with_login(url, name, environ)
-    return text
-
-
-def _with_login(url: str, name: str, environ: Mapping[str, str]) -> str:
-    key = re.sub(r"[^A-Z0-9]", "_", name.upper())
-    user, password = (environ.get(f"UV_INDEX_{key}_{part}", "") for part in ("USERNAME", "PASSWORD"))
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return url
-    if not (user or password) or "@" in parts.netloc:
-        return url
-    login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
-    return urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc}"))
 
 
 def _reachable(url: str) -> bool:
@@ -331,20 +290,3 @@ def _texts(value: object) -> list[str]:
 
 def _tables(value: object) -> list[Mapping[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def _toml(path: Path) -> Mapping[str, Any]:
-    try:
-        data = _read(path)
-        return tomllib.loads(data.decode("utf-8")) if data is not None else {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        _LOG.warning("ignoring %s: it can't be read as uv's settings (%s)", path, type(error).__name__)
-        return {}
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        with path.expanduser().open("rb") as file:
-            return file.read(_LARGEST)
-    except OSError:
-        return None

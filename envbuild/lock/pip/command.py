@@ -21,6 +21,7 @@ _KEPT = re.compile(
 
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
 _QUERY = re.compile(r"(https?://[^\s?#`'\"]+)\?[^\s`'\")]+")
+_INDEXES = {"--index-url", "--extra-index-url", "--find-links", "--no-index"}
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 
 
@@ -78,6 +79,16 @@ def python_options() -> list[str]:
 def expand(text: str, env: Mapping[str, str]) -> str:
     """``text`` with ``${VAR}`` replaced, as pip does; unset variables stay as written."""
     return _VARIABLE.sub(lambda match: env.get(match[1]) or match[0], text)
+
+
+def option_name(option: str) -> str:
+    """``--index-url`` of ``--index-url https://…`` and of ``--index-url=https://…``."""
+    return re.split(r"[ =]", option, maxsplit=1)[0]
+
+
+def index_options(options: Iterable[str], env: Mapping[str, str]) -> tuple[str, ...]:
+    """Those of pip's ``options`` that say where to look, with the variables of ``env`` filled in."""
+    return tuple(expand(each, env) for each in options if option_name(each) in _INDEXES)
 
 
 def secrets(texts: Iterable[str], env: Mapping[str, str]) -> tuple[str, ...]:

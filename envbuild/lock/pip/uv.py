@@ -20,6 +20,7 @@ from envbuild.lock.pip.command import (
     clean,
     expand,
     find_uv,
+    option_name,
     python_options,
     secrets,
     uv_environment,
@@ -155,7 +156,7 @@ class _Job:
             # Newer than other options of uv, so it is given only where it is needed.
             found += ["--excludes", "excludes.in"]
         for option in self.spec.options:
-            name = re.split(r"[ =]", option, maxsplit=1)[0]
+            name = option_name(option)
             if name == "--pre":
                 found += ["--prerelease", "allow"]
             elif name == "--prefer-binary":
@@ -171,11 +172,7 @@ class _Job:
         return found
 
     def _index_options(self) -> list[str]:
-        return [
-            expand(option, self.env)
-            for option in self.spec.options
-            if re.split(r"[ =]", option, maxsplit=1)[0] in _TAKEN
-        ]
+        return [expand(each, self.env) for each in self.spec.options if option_name(each) in _TAKEN]
 
     def pins(
         self, resolved: Sequence[Resolved], kept: Mapping[str, PipPin], via: Mapping[str, tuple[str, ...]]

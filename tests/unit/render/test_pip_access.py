@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.render.pip_access import PipAccess, pip_access, pip_config_files, uv_config_files
+from envbuild.lock.pip.uv_config import uv_config_files
+from envbuild.render.pip_access import PipAccess, pip_access, pip_config_files
 from envbuild.settings import Settings
 
 
@@ -205,16 +206,8 @@ def test_broken_settings_count_as_none_and_are_not_quoted(
     assert "pip.conf" in caplog.text
 
 
-def test_files_are_looked_for_where_uv_and_pip_do() -> None:
+def test_files_are_looked_for_where_pip_does() -> None:
     env = {"HOME": "/h", "XDG_CONFIG_DIRS": "/etc/one:/etc/two"}
-    assert [str(path) for path in uv_config_files(env)] == [
-        "/h/.config/uv/uv.toml",
-        "/etc/one/uv/uv.toml",
-        "/etc/two/uv/uv.toml",
-        "/etc/uv/uv.toml",
-    ]
-    assert uv_config_files({**env, "UV_NO_CONFIG": "1"}) == ()
-    assert uv_config_files({**env, "UV_CONFIG_FILE": "/x.toml"}) == (Path("/x.toml"),)
     paths = [str(path) for path in pip_config_files({**env, "PIP_CONFIG_FILE": "/p.conf"})]
     assert paths[0] == "/p.conf"
     assert paths[2:] == [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.compose.archives_login import IndexLogins
+from envbuild.compose.index_login import IndexLogins
 from envbuild.lock.pip.runner import Completed
 
 INDEX = "https://index.test/simple"
@@ -46,6 +46,8 @@ def applied(url: str, env: Mapping[str, str], *options: str) -> str:
         {"UV_EXTRA_INDEX_URL": "https://other.test/a https://who:s3cret@index.test/simple"},
         {"UV_FIND_LINKS": "https://who:s3cret@index.test/files"},
         {"PIP_INDEX_URL": "https://who:s3cret@index.test/simple"},
+        {"PIP_EXTRA_INDEX_URL": "https://who:s3cret@index.test/simple"},
+        {"UV_INDEX_URL": "https://[broken", "UV_EXTRA_INDEX_URL": "https://who:s3cret@index.test/simple"},
         {
             "UV_INDEX": f"one=https://one.test/ my-Corp.2={INDEX}",
             "UV_INDEX_MY_CORP_2_USERNAME": "who",

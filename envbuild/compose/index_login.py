@@ -7,7 +7,6 @@ configuration is read here alike, is put on an address in memory only, and on no
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -17,14 +16,12 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from envbuild.fetch.address import same_host
 from envbuild.lock.pip.command import uv_environment
 from envbuild.lock.pip.runner import Runner
+from envbuild.lock.pip.uv_config import index_address, load_uv_config, named_index, uv_config_files
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-_LISTS = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
-_NAMED = re.compile(r"([A-Za-z0-9._-]+)=(.+)")
+_LISTS = (
+    *("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"),
+    "PIP_EXTRA_INDEX_URL",
+)
 
 
 class IndexLogins:
@@ -44,8 +41,8 @@ class IndexLogins:
         if parts.scheme not in ("http", "https") or "@" in parts.netloc:
             return url
         if self._indexes is None:
-            self._indexes = list(self._known())
-        near = [each for each in self._indexes if "@" in urlsplit(each).netloc and same_host(each, url)]
+            self._indexes = [each for each in self._known() if _has_login(each)]
+        near = [each for each in self._indexes if same_host(each, url)]
         for index in sorted(near, key=lambda each: _shared(each, url), reverse=True):
             login = self._login(index)
             if login:
@@ -82,49 +79,27 @@ class IndexLogins:
             yield re.split(r"[ =]", option, maxsplit=1)[-1].strip()
         for variable in _LISTS:
             for text in self._env.get(variable, "").split():
-                named = _NAMED.fullmatch(text)
-                yield self._named(named[1], named[2]) if named else text
-        for settings in self._settings():
+                yield named_index(text, self._env)
+        for settings in load_uv_config(uv_config_files(self._env)):
             for table in (settings, settings.get("pip")):
                 yield from self._configured(table if isinstance(table, dict) else {})
 
     def _configured(self, table: Mapping[str, Any]) -> Iterator[str]:
         for index in table.get("index") or ():
             if isinstance(index, dict) and isinstance(index.get("url"), str):
-                yield self._named(str(index.get("name") or ""), index["url"])
+                yield index_address(index["url"], str(index.get("name") or ""), self._env)
         extra = table.get("extra-index-url")
         for url in (table.get("index-url"), *(extra if isinstance(extra, list) else ())):
             if isinstance(url, str):
                 yield url
 
-    def _named(self, name: str, url: str) -> str:
-        """An index's address with the credentials that variables have for its name."""
-        key = re.sub(r"[^A-Z0-9]", "_", name.upper())
-        user = self._env.get(f"UV_INDEX_{key}_USERNAME", "")
-        password = self._env.get(f"UV_INDEX_{key}_PASSWORD", "")
-        if not name or not (user or password):
-            return url
-        parts = urlsplit(url)
-        login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
-        return urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc.rpartition('@')[2]}"))
 
-    def _settings(self) -> Iterator[Mapping[str, Any]]:
-        """uv's own configuration: the file that is named, else those of the user and of the system."""
-        named = self._env.get("UV_CONFIG_FILE")
-        home = self._env.get("HOME")
-        folder = self._env.get("XDG_CONFIG_HOME") or (f"{home}/.config" if home else None)
-        if named:
-            files = [Path(named)]
-        elif self._env.get("UV_NO_CONFIG"):
-            files = []
-        else:
-            files = [*([Path(folder, "uv", "uv.toml")] if folder else []), Path("/etc/uv/uv.toml")]
-        for file in files:
-            try:
-                yield tomllib.loads(file.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                # uv has read it already, and has said what is wrong with it.
-                continue
+def _has_login(index: str) -> bool:
+    """Whether the address names a user. One that can't be read doesn't: uv has said what is wrong with it."""
+    try:
+        return "@" in urlsplit(index).netloc
+    except ValueError:
+        return False
 
 
 def _shared(index: str, url: str) -> int:
