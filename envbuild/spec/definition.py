@@ -64,7 +64,15 @@ def _base(base: BaseSpec | None) -> dict[str, object] | None:
 def _conda(conda: CondaSpec | None) -> dict[str, object] | None:
     if conda is None:
         return None
-    return {"channels": list(conda.channels), "dependencies": sorted(set(conda.dependencies))}
+    found: dict[str, object] = {
+        "channels": list(conda.channels),
+        "dependencies": sorted(set(conda.dependencies)),
+    }
+    if conda.explicit:
+        found["explicit"] = [
+            [str(each.platform), each.url, each.sha256, each.md5] for each in sorted(conda.explicit)
+        ]
+    return found
 
 
 def _pip(pip: PipSpec) -> dict[str, object]:
@@ -75,13 +83,16 @@ def _pip(pip: PipSpec) -> dict[str, object]:
             options["formats"].append(option)
         else:
             options["indexes" if " " in option else "flags"].append(option)
-    return {
+    found: dict[str, object] = {
         "requirements": _requirements(pip.requirements),
         "constraints": _requirements(pip.constraints),
         "indexes": sorted(options["indexes"], key=_index_kind),
         "formats": options["formats"],
         "flags": sorted(set(options["flags"])),
     }
+    if pip.complete:
+        found["complete"] = True
+    return found
 
 
 def _index_kind(option: str) -> str:

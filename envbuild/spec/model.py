@@ -97,6 +97,20 @@ class PipSpec:
     requirements: tuple[PipRequirement, ...] = ()
     constraints: tuple[PipRequirement, ...] = ()
     options: tuple[str, ...] = ()
+    complete: bool = False
+    """The requirements come from a lock and are all there is: nothing is added to them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class ExplicitPackage:
+    """One conda package by its address, as an explicit list or another tool's lock names it."""
+
+    platform: Platform
+    url: str
+    """Without a credential."""
+    sha256: str | None = None
+    md5: str | None = None
+    """Bare hex; at least one of the two."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +119,8 @@ class CondaSpec:
 
     channels: tuple[str, ...]
     dependencies: tuple[str, ...]
+    explicit: tuple[ExplicitPackage, ...] = ()
+    """Set: exactly these packages, sorted; nothing is solved, and ``dependencies`` is empty."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,6 +174,9 @@ class Spec:
     """``uid:gid``, numbers only: names would need a look into the base. Empty: the image's own, where a
     user-managed environment names none."""
     as_of: date | None = None
+    left_out: tuple[str, ...] = ()
+    """What the source says and an environment can't carry, a line each with its place; never part of the
+    definition."""
 
     @property
     def directory(self) -> Path:

@@ -24,6 +24,7 @@ ONLY = {
     "click": ("envbuild/cli/*.py",),
     "rich": ("envbuild/cli/*.py",),
     "sqlalchemy": ("envbuild/workspace/*.py",),
+    "alembic": ("envbuild/workspace/*.py",),
 }
 
 # Everything may import these: they are about no stage.
@@ -51,9 +52,22 @@ ALLOWED: dict[str, set[str]] = {
     "engines": {"settings", "store", "fetch", "remote", "lock", "plan", "compose", "render"},
     "publish": {"settings", "store", "remote", "engines.docker_client"},
     "run": {"store", "remote", "compose.unpack", "engines", "publish"},
+    "workspace": {"settings", "spec", "lock"},
+    "lint": {"settings", "spec", "lock"},
     "wiring": STAGES,
     "pipeline": STAGES | {"wiring"},
-    "cli": {"settings", "resources", "store", "spec.schema", "pipeline", "engines.docker_client"},
+    "api": STAGES | {"wiring", "pipeline", "workspace", "lint", "resources"},
+    "cli": {
+        "api",
+        "workspace.base",
+        "lint",
+        "settings",
+        "resources",
+        "store",
+        "spec.schema",
+        "pipeline",
+        "engines.docker_client",
+    },
 }
 
 

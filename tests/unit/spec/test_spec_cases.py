@@ -25,6 +25,10 @@ GOOD = sorted(each.parent.name for each in CASES.glob("*/expected.json"))
 BAD = sorted(each.parent.name for each in CASES.glob("*/expected-error.txt"))
 
 
+SELDOM = {"left_out", "explicit", "complete"}
+"""Fields that are only shown where they say something."""
+
+
 def plain(value: object, case: Path) -> object:
     """A value as JSON; the folder's own path is cut off, so that it reads the same anywhere."""
     if isinstance(value, (Platform, date)):
@@ -35,7 +39,7 @@ def plain(value: object, case: Path) -> object:
         return value.relative_to(case).as_posix() if value.is_absolute() else value.as_posix()
     if dataclasses.is_dataclass(value):
         found = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {name: plain(item, case) for name, item in found.items()}
+        return {name: plain(item, case) for name, item in found.items() if item or name not in SELDOM}
     if isinstance(value, tuple):
         return [plain(item, case) for item in value]
     return value

@@ -1,0 +1,1 @@
+"""Environments and workspaces for Python programs: the front door (DESIGN §9)."""
