@@ -23,6 +23,7 @@ from envbuild.progress import Progress
 from envbuild.publish.base import Image, Publication
 from envbuild.settings import Settings
 from envbuild.spec.model import EnvironmentType, Spec
+from envbuild.store.content import blob_name
 from envbuild.wiring import Parts
 
 if TYPE_CHECKING:
@@ -426,7 +427,7 @@ class Pipeline:
 
 def _blobs(image: Image) -> list[str]:
     digests = [image.digest, image.config_digest, *(layer.digest for layer in image.layers)]
-    return [f"blobs/sha256/{digest.removeprefix('sha256:')}" for digest in digests]
+    return [blob_name(digest) for digest in digests]
 
 
 def _pins(spec: Spec, lock: Lock, platform: Platform) -> PlatformLock:

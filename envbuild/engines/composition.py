@@ -27,6 +27,7 @@ from envbuild.errors import BuildError
 from envbuild.lock.model import ImageBase
 from envbuild.plan.model import Artifact, ArtifactKind, Interpreter, Plan
 from envbuild.publish.base import Image, LayerRecord
+from envbuild.store.content import blob_name
 from envbuild.store.layers import LayerCache, LayerFile
 from envbuild.store.leases import Lease
 from envbuild.store.segments import DamagedSegment, Segment, SegmentCache
@@ -104,11 +105,11 @@ class Composition:
                 base = engine.base_loader(plan.base, plan.platform)
         below = tuple(base.layers) if base else ()
         if plan.config.inherit and base:
-            self.lease.use(*(f"blobs/sha256/{layer.digest.removeprefix('sha256:')}" for layer in below))
+            self.lease.use(*(blob_name(layer.digest) for layer in below))
             return store_image(self.store, plan, (), below=below, inherited=base.config)
         ground = Ground(directories=base.directories, links=base.links) if base else Ground()
         self.lease.use(*artifact_names(plan))
-        self.lease.use(*(f"blobs/sha256/{layer.digest.removeprefix('sha256:')}" for layer in below))
+        self.lease.use(*(blob_name(layer.digest) for layer in below))
         with Crew(self.workers) as crew:
             for attempt in count():
                 try:

@@ -25,6 +25,7 @@ from envbuild.compose.codec import BLOCK, FORMAT, Codec, codec
 from envbuild.compose.image import MANIFEST_TYPE, manifest_json
 from envbuild.digest import canonical_digest, digest_bytes, is_digest
 from envbuild.engines.docker_stream import engine_errors
+from envbuild.engines.history import layer_names
 from envbuild.errors import BuildError
 from envbuild.lock.model import ImageBase
 from envbuild.plan.model import Plan
@@ -32,7 +33,7 @@ from envbuild.platforms import Platform
 from envbuild.progress import Progress
 from envbuild.publish.base import Image, LayerRecord
 from envbuild.remote.media import LAYERS
-from envbuild.store.content import Store, commit_file
+from envbuild.store.content import Store, blob_name, commit_file
 from envbuild.store.layers import LayerCache, LayerFile
 from envbuild.store.leases import Lease
 
@@ -47,7 +48,6 @@ _DOCUMENT = 8 << 20
 _DOCUMENTS = 64 << 20
 """Bytes of all of them."""
 _MEMBERS = 20_000
-_NAME = 60
 
 
 def import_image(
@@ -208,7 +208,7 @@ class _Reading:
         platform = Platform(str(config.get("os")), str(config.get("architecture")))
         if platform != plan.platform:
             raise BuildError(f"the image that was built is for {platform}, not for {plan.platform}")
-        names = _names(config, len(diff_ids))
+        names = layer_names(config, len(diff_ids))
         below = self._base(plan)
         records = tuple(
             below.get(each) or self._record(each, label) for each, label in zip(diff_ids, names, strict=True)
@@ -266,10 +266,10 @@ class _Reading:
         if not isinstance(plan.base, ImageBase):
             return {}
         manifest = self._store.blob(plan.base.digest)
-        self._lease.use(f"blobs/sha256/{manifest.name}")
+        self._lease.use(blob_name(plan.base.digest))
         try:
             layers = _object(manifest.read_bytes(), manifest.name)["layers"]
-            self._lease.use(*(f"blobs/sha256/{str(each['digest'])[7:]}" for each in layers))
+            self._lease.use(*(blob_name(str(each["digest"])) for each in layers))
             return {
                 diff_id: LayerRecord(
                     digest=each["digest"],
@@ -289,7 +289,7 @@ class _Reading:
         if found is None:
             raise BuildError(f"the Docker engine's archive is damaged: it has no layer {diff_id}")
         layer, part = found
-        self._lease.use(f"blobs/sha256/{layer.digest.removeprefix('sha256:')}")
+        self._lease.use(blob_name(layer.digest))
         if part is not None:
             commit_file(part, self._store.blob(layer.digest))
             self._cache.put(self._key(diff_id), layer, self._scratch)
@@ -307,7 +307,7 @@ class _Reading:
         record = self._cache.get(self._key(diff_id))
         if record is None:
             return None
-        self._lease.use(f"blobs/sha256/{record.digest.removeprefix('sha256:')}")
+        self._lease.use(blob_name(record.digest))
         return self._cache.get(self._key(diff_id))
 
     def _key(self, diff_id: str) -> str:
@@ -401,23 +401,3 @@ def _diff_ids(config: Mapping[str, Any]) -> list[str]:
     if not isinstance(found, list) or not all(isinstance(each, str) and is_digest(each) for each in found):
         raise BuildError("the Docker engine's archive is damaged: the config has no layers")
     return found
-
-
-def _names(config: Mapping[str, Any], count: int) -> list[str]:
-    """What made each layer, in a few words for people; empty where the history doesn't tell."""
-    history = config.get("history")
-    rows = [each for each in history if isinstance(each, Mapping)] if isinstance(history, list) else []
-    made = [str(each.get("created_by") or "") for each in rows if not each.get("empty_layer")]
-    if len(made) != count:
-        return [""] * count
-    return [_short(each) for each in made]
-
-
-def _short(created_by: str) -> str:
-    text = " ".join(created_by.split())
-    for prefix, instead in (("/bin/sh -c #(nop) ", ""), ("/bin/sh -c ", "RUN ")):
-        if text.startswith(prefix):
-            text = instead + text.removeprefix(prefix).strip()
-            break
-    text = "".join(each if each.isprintable() else "?" for each in text)
-    return text if len(text) <= _NAME else text[: _NAME - 1] + "…"

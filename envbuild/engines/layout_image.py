@@ -12,6 +12,7 @@ from typing import Any
 
 from envbuild.compose.image import MANIFEST_TYPE, manifest_json
 from envbuild.digest import CHUNK, digest_bytes
+from envbuild.engines.history import layer_names
 from envbuild.errors import BuildError, FetchError
 from envbuild.plan.model import Plan
 from envbuild.publish.base import Image, LayerRecord
@@ -26,7 +27,7 @@ from envbuild.remote.manifest import (
     parse_manifest,
 )
 from envbuild.remote.media import DOCKER_CONFIG, LAYERS, OCI_CONFIG
-from envbuild.store.content import Store, commit_file
+from envbuild.store.content import Store, blob_name, commit_file
 from envbuild.store.leases import Lease
 
 _WHAT = "the image that the builder made"
@@ -49,10 +50,10 @@ def store_layout_image(archive: Path, plan: Plan, store: Store, *, lease: Lease 
             content = layout.blob(manifest.config, CONFIG_LIMIT)
             document, diff_ids = parse_config(content, _WHAT, len(manifest.layers))
             _check(document, manifest.config, plan)
-            names = _names(document, len(diff_ids))
+            names = layer_names(document, len(diff_ids))
             if lease is not None:
                 digests = [each.digest for each in (manifest.config, *manifest.layers)]
-                lease.use(*(f"blobs/sha256/{digest.removeprefix('sha256:')}" for digest in digests))
+                lease.use(*map(blob_name, digests))
             layers = tuple(
                 layout.store_layer(descriptor, diff_id, name)
                 for descriptor, diff_id, name in zip(manifest.layers, diff_ids, names, strict=True)
@@ -63,7 +64,7 @@ def store_layout_image(archive: Path, plan: Plan, store: Store, *, lease: Lease 
         raise BuildError(f"{_WHAT} can't be read: {error}") from error
     own = manifest_json(plan, manifest.config.digest, len(content), layers)
     if lease is not None:
-        lease.use(f"blobs/sha256/{digest_bytes(own).removeprefix('sha256:')}")
+        lease.use(blob_name(digest_bytes(own)))
     return Image(
         platform=plan.platform,
         digest=store.add_blob(own),
@@ -176,24 +177,3 @@ def _check(document: Mapping[str, Any], config: Descriptor, plan: Plan) -> None:
     found = f"{document.get('os')}/{document.get('architecture')}"
     if found != str(plan.platform):
         raise BuildError(f"{_WHAT} is for {found}, not {plan.platform}")
-
-
-def _names(document: Mapping[str, Any], count: int) -> list[str]:
-    """A name for each layer: the step of the Dockerfile that made it, where the history says it."""
-    history = document.get("history")
-    steps = [
-        str(each.get("created_by") or "")
-        for each in (history if isinstance(history, list) else [])
-        if isinstance(each, dict) and not each.get("empty_layer")
-    ]
-    if len(steps) != count:
-        return [""] * count
-    return [step_name(each) for each in steps]
-
-
-def step_name(created_by: str) -> str:
-    """The start of a step as a history has it: ``RUN /bin/sh -c apt-get…  # buildkit`` → ``RUN apt-get…``."""
-    text = " ".join(created_by.split()).removesuffix("# buildkit").strip()
-    text = text.replace("/bin/sh -c #(nop) ", "").replace("/bin/sh -c ", "")
-    text = "".join(each if each.isprintable() else "?" for each in text)
-    return text if len(text) <= 60 else text[:59] + "…"

@@ -95,6 +95,11 @@ def _holds(path: Path, data: bytes) -> bool:
         return False
 
 
+def blob_name(digest: str) -> str:
+    """The blob ``sha256:<hex>`` as leases name it: its path below the store's root."""
+    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+
+
 def commit_file(part: Path, path: Path) -> None:
     """Makes ``part``, complete and on the same file system, the file ``path``: synced, then renamed."""
     try:

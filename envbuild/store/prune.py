@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from envbuild.store.content import Store
+from envbuild.store.content import Store, blob_name
 from envbuild.store.images import ImageIndex, StoredImage
 from envbuild.store.layers import LayerCache
 from envbuild.store.leases import InUse, in_use
@@ -107,7 +107,7 @@ class _Pruning:
             kept.append(stored)
         blobs = {item.name: item for item in self._blobs()}
         caches = {item.name: item for item in self._caches()}
-        needed = {_blob_name(digest) for stored in kept for digest in stored.digests}
+        needed = {blob_name(digest) for stored in kept for digest in stored.digests}
         for name in sorted(blobs.keys() - needed):
             if self._remove(blobs[name]):
                 del blobs[name]
@@ -142,8 +142,8 @@ class _Pruning:
             stored = kept.pop()
             if not self._forget(stored):
                 continue
-            needed = {_blob_name(digest) for each in kept for digest in each.digests}
-            for name in sorted({_blob_name(digest) for digest in stored.digests} - needed):
+            needed = {blob_name(digest) for each in kept for digest in each.digests}
+            for name in sorted({blob_name(digest) for digest in stored.digests} - needed):
                 if name in blobs and self._remove(blobs[name]):
                     left -= blobs[name].size
                     del blobs[name]
@@ -163,7 +163,7 @@ class _Pruning:
         cache = LayerCache(self.store)
         for path in _files(self.store.root / "layers"):
             layer = cache.get(path.stem)
-            if (layer is None or _blob_name(layer.digest) not in blobs) and not self.dry_run:
+            if (layer is None or blob_name(layer.digest) not in blobs) and not self.dry_run:
                 path.unlink(missing_ok=True)
 
     def _remove(self, item: _Item) -> bool:
@@ -211,10 +211,6 @@ def _item(name: str, *paths: Path) -> _Item:
         size=sum(map(_disk_size, files)),
         used=max(map(_changed, paths), default=0.0),
     )
-
-
-def _blob_name(digest: str) -> str:
-    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
 
 
 def _files(path: Path) -> list[Path]:

@@ -140,7 +140,7 @@ def test_an_archive_becomes_an_image(form: object, compression: str, tmp_path: P
         "ADD file:1 in /",
         "RUN true && true",
         "COPY ?[1m" + "x" * 50 + "…",
-        "RUN /bin/true # buildkit",
+        "RUN /bin/true",
     ]
     manifest = json.loads(store.blob(image.digest).read_bytes())
     assert manifest["config"] == {

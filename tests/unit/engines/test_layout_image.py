@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.digest import digest_bytes
-from envbuild.engines.layout_image import step_name, store_layout_image
+from envbuild.engines.layout_image import store_layout_image
 from envbuild.errors import BuildError
 from envbuild.publish.base import Image
 from envbuild.remote.media import (
@@ -230,9 +230,3 @@ def test_a_cut_archive_is_refused(length: int, store: Store, tmp_path: Path) -> 
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(BuildError):
         store_layout_image(path, PLAN, store)
-
-
-def test_a_step_is_named_by_its_beginning() -> None:
-    assert step_name("/bin/sh -c #(nop)  CMD [x]") == "CMD [x]"
-    assert step_name("RUN \x1b[31m red") == "RUN ?[31m red"
-    assert len(step_name("RUN " + "x" * 100)) == 60
