@@ -6,22 +6,32 @@ only: the kernel lets only a process with a single thread make a user namespace,
 
 Three processes stand in a row: this one, which passes signals on; ``init``, the first of the new process
 namespace, at whose end the kernel ends all others in it; and the command.
+
+Where root starts it, the command is the machine's root to the files of ``/proc``, ``/sys`` and ``/dev``,
+whatever user it appears as. So the settings among them are read-only, what tells of the machine's memory is
+masked, and neither ``init`` nor the command keeps the privileges that could undo that.
 Status 125 with a message on REPORT means that the command was never started.
 """
 
 # Paths are handed to system calls as they are.
 # ruff: noqa: PTH102, PTH103, PTH108, PTH110
-# ruff: noqa: PTH112, PTH113, PTH114, PTH115, PTH120, PTH211
+# ruff: noqa: PTH112, PTH113, PTH114, PTH115, PTH116, PTH120, PTH208, PTH211
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import fcntl
 import json
 import os
+import re
 import signal
+import socket
+import stat
+import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +42,29 @@ _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 _CLONE_NEWUSER, _CLONE_NEWPID, _CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
+_MS_NOATIME, _MS_NODIRATIME = 1024, 2048
 _MNT_DETACH = 2
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_SYSTEM_CALLS = {
+    "x86_64": {"pivot_root": 155, "capset": 126, "keyctl": 250},
+    "aarch64": {"pivot_root": 41, "capset": 91, "keyctl": 219},
+}
+_CAPABILITIES_VERSION = 0x20080522
+_KEPT_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 19, 31)
+"""What an image's root may do inside: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap,
+net_bind_service, net_raw, sys_chroot, sys_ptrace (debuggers), setfcap. What engines leave, about: nothing
+that mounts."""
+_NULL = os.makedev(1, 3)
+_UNREADABLE_PROC = (
+    *("acpi", "asound", "interrupts", "kcore", "keys", "key-users"),
+    *("latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats"),
+)
+"""Masked in ``/proc`` besides what only its owner may read, as engines do."""
+_UNREADABLE_SYS = (
+    *("firmware", "kernel/debug", "kernel/tracing", "kernel/security", "fs/bpf", "fs/pstore"),
+    "devices/virtual/powercap",
+)
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -69,12 +100,14 @@ def _launch(request: Mapping[str, Any], report_fd: int) -> int:
     if not request["network"]:
         flags |= _CLONE_NEWNET
     _call("making namespaces", _libc.unshare(flags))
+    # Whoever is the root of this machine outside stays it inside, in all namespaces made in there too.
+    nested = uid != 0
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/gid_map").write_text(f"{request['gid']} {gid} 1")
     Path("/proc/self/uid_map").write_text(f"{request['uid']} {uid} 1")
     init = os.fork()
     if init == 0:
-        os._exit(_guarded(report_fd, lambda: _init(request, report_fd)))
+        os._exit(_guarded(report_fd, lambda: _init(request, report_fd, nested=nested)))
     return _wait(init)
 
 
@@ -90,15 +123,47 @@ def _guarded(report_fd: int, work: Any) -> int:
     return NOT_STARTED
 
 
-def _init(request: Mapping[str, Any], report_fd: int) -> int:
+def _init(request: Mapping[str, Any], report_fd: int, *, nested: bool) -> int:
     """The first process of the new process namespace."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     _libc.sethostname(_HOSTNAME.encode(), len(_HOSTNAME))
+    if not nested:
+        # A user namespace within this one would have all privileges over what it mounts, control groups too.
+        with contextlib.suppress(OSError):
+            Path("/proc/sys/user/max_user_namespaces").write_text("0")
+    if not request["network"]:
+        _loopback()
     _mount_all(request)
+    _give_up_privileges()
     child = os.fork()
     if child == 0:
         os._exit(_guarded(report_fd, lambda: _exec(request)))
     return _wait(child, reap=True)
+
+
+def _give_up_privileges() -> None:
+    """Leaves this process and all it starts nothing that could undo a mount, nor reach what is outside."""
+    # The environment and the memory of this process are the caller's.
+    _call("hiding the launcher", _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0))
+    # Kernels without keys have no such call.
+    _system_call("keyctl", ctypes.c_long(_KEYCTL_JOIN_SESSION_KEYRING), ctypes.c_void_p(None))
+    for number in range(64):
+        if number not in _KEPT_CAPABILITIES and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
+            if ctypes.get_errno() == errno.EINVAL:
+                break  # The kernel knows none from here on.
+            _call("giving up privileges", -1)
+    kept = sum(1 << number for number in _KEPT_CAPABILITIES)
+    header = struct.pack("=Ii", _CAPABILITIES_VERSION, 0)
+    low = struct.pack("=III", kept, kept, 0)
+    _call("giving up privileges", _system_call("capset", header, low + bytes(12)))
+    _call("giving up privileges", _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+def _loopback() -> None:
+    """Brings up the loopback of the new network namespace: programs talk to themselves over it."""
+    name_and_flags = struct.pack("16sh22x", b"lo", 1)
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        fcntl.ioctl(made, 0x8914, name_and_flags)
 
 
 def _wait(child: int, *, reap: bool = False) -> int:
@@ -122,7 +187,7 @@ def _exec(request: Mapping[str, Any]) -> int:
     for number in _PASSED_ON:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _own_null()
     env: dict[str, str] = request["env"]
     command: list[str] = request["command"]
     directory = request["directory"]
@@ -141,6 +206,17 @@ def _exec(request: Mapping[str, Any]) -> int:
         return 126
 
 
+def _own_null() -> None:
+    """Opens ``/dev/null`` anew where a standard stream is the host's, whose mode could be changed by it."""
+    for descriptor in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            stated = os.fstat(descriptor)
+            if stat.S_ISCHR(stated.st_mode) and stated.st_rdev == _NULL:
+                own = os.open("/dev/null", os.O_RDWR)
+                os.dup2(own, descriptor)
+                os.close(own)
+
+
 def _mount_all(request: Mapping[str, Any]) -> None:
     root, stage = request["rootfs"], request["stage"]
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
@@ -154,8 +230,7 @@ def _mount_all(request: Mapping[str, Any]) -> None:
         _bind(root, new, read_only=True)
     _devices(f"{new}/dev")
     _proc(f"{new}/proc", writable)
-    if not request["network"] or not _try_mount("sysfs", f"{new}/sys", "sysfs", 15 & ~_MS_NOEXEC):
-        _try_bind("/sys", f"{new}/sys", recursive=True)
+    _sys(f"{new}/sys")
     for name, mode in (("tmp", "1777"), ("run", "0755")):
         _fresh(f"{new}/{name}", mode, writable)
     if not writable:
@@ -170,17 +245,17 @@ def _mount_all(request: Mapping[str, Any]) -> None:
         _mount_point(target, directory=os.path.isdir(mount["source"]))
         _bind(mount["source"], target, read_only=mount["read_only"])
     os.chdir(new)
-    _call("entering the root file system", _pivot_root(b".", b"."))
+    _call("entering the root file system", _system_call("pivot_root", b".", b"."))
     _call("leaving the old root file system", _libc.umount2(b".", _MNT_DETACH))
     os.chdir("/")
 
 
-def _pivot_root(new: bytes, old: bytes) -> int:
-    """The system call, for which the C library has no function."""
-    number = {"x86_64": 155, "aarch64": 41}.get(os.uname().machine)
+def _system_call(name: str, *arguments: object) -> int:
+    """A system call that the C library has no function for."""
+    number = _SYSTEM_CALLS.get(os.uname().machine, {}).get(name)
     if number is None:
         raise _Failure(f"no user namespaces on {os.uname().machine} yet")
-    result: int = _libc.syscall(ctypes.c_long(number), new, old)
+    result: int = _libc.syscall(ctypes.c_long(number), *arguments)
     return result
 
 
@@ -200,7 +275,9 @@ def _devices(target: str) -> None:
     for name in ("null", "zero", "full", "random", "urandom", "tty"):
         if os.path.exists(f"/dev/{name}"):
             Path(f"{target}/{name}").touch()
-            _try_bind(f"/dev/{name}", f"{target}/{name}")
+            if _try_bind(f"/dev/{name}", f"{target}/{name}"):
+                # Read-only is no matter to what a device is given, but to its mode and its owner.
+                _make_read_only(f"{target}/{name}")
     for name, destination in (("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")):
         os.symlink(f"/proc/self/{destination}", f"{target}/{name}")
     os.mkdir(f"{target}/shm")
@@ -214,9 +291,39 @@ def _devices(target: str) -> None:
 def _proc(target: str, writable: bool) -> None:
     if writable:
         _mount_point(target, directory=True)
-    if not _try_mount("proc", target, "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC):
-        # Within a container whose own /proc is masked the kernel refuses a new one; its own still serves.
-        _try_bind("/proc", target, recursive=True)
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    if not _try_mount("proc", target, "proc", flags):
+        # Within a container whose own /proc is masked the kernel refuses a new one; its own still serves, but
+        # there are processes of others in it.
+        if not _try_bind("/proc", target, recursive=True):
+            return
+        _make_read_only(target)
+    for name in os.listdir(target):
+        path = f"{target}/{name}"
+        if name.isdigit() or os.path.islink(path):
+            continue  # A process, or a link to one's own.
+        mode = os.stat(path).st_mode
+        if name in _UNREADABLE_PROC or mode & 0o404 == 0o400:
+            _mask(path)
+        elif stat.S_ISDIR(mode) or mode & 0o222:
+            _bind(path, path, read_only=True)
+
+
+def _sys(target: str) -> None:
+    """The machine's devices, read-only, with its control groups below: programs size themselves by those."""
+    if _try_bind("/sys", target, recursive=True):
+        _make_read_only(target)
+        for name in _UNREADABLE_SYS:
+            if os.path.isdir(f"{target}/{name}"):
+                _mask(f"{target}/{name}")
+
+
+def _mask(path: str) -> None:
+    """Puts nothing in the place of ``path``."""
+    if os.path.isdir(path):
+        _mount("tmpfs", path, "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "mode=0555")
+    else:
+        _bind("/dev/null", path, read_only=True)
 
 
 def _fresh(target: str, mode: str, writable: bool) -> None:
@@ -297,9 +404,29 @@ def _mount_point(target: str, *, directory: bool) -> None:
 def _bind(source: str, target: str, *, read_only: bool = False) -> None:
     _mount(source, target, None, _MS_BIND | _MS_REC)
     if read_only:
-        # The kernel wants the flags that the source is mounted with to be kept.
-        flags = os.statvfs(target).f_flag & (_MS_NOSUID | _MS_NODEV | _MS_NOEXEC | 1024 | 2048)
-        _mount("none", target, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | flags)
+        _make_read_only(target)
+
+
+def _make_read_only(target: str) -> None:
+    """Remounts what is mounted on ``target`` and below it."""
+    # The kernel wants the flags that the source is mounted with to be kept.
+    kept = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC | _MS_NOATIME | _MS_NODIRATIME
+    for path in (target, *_mounted_below(target)):
+        try:
+            flags = os.statvfs(path).f_flag & kept
+        except (PermissionError, FileNotFoundError):
+            if path == target:
+                raise
+            continue  # Hidden, or in a directory that the user can't enter: the command can't either.
+        _mount("none", path, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | flags)
+
+
+def _mounted_below(target: str) -> Iterator[str]:
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        escaped = line.split(b" ")[4]
+        path = os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), escaped))
+        if path.startswith(f"{target}/"):
+            yield path
 
 
 def _try_bind(source: str, target: str, *, recursive: bool = False) -> bool:
