@@ -346,7 +346,7 @@ class Pipeline:
 
     def render(self, spec: Spec, request: RenderRequest) -> tuple[RenderResult, ...]:
         """Dockerfiles and everything their builds need, written below ``request.output``."""
-        from envbuild.render.context import write_context
+        from envbuild.render.context import context_size, write_context
 
         lock = self._lock_for(spec, request.build)
         platforms = request.build.platforms or tuple(each.platform for each in lock.platforms)
@@ -363,7 +363,7 @@ class Pipeline:
                     platform=platform,
                     directory=directory,
                     files=len(context.files),
-                    size=sum(each.size for each in context.files),
+                    size=context_size(context),
                     digest=context.digest,
                     lock_digest=plan.lock_digest,
                     level=plan.level,

@@ -24,7 +24,7 @@ from envbuild.spec.model import BuildContextSpec, Spec
 from envbuild.store.content import Store
 
 if TYPE_CHECKING:
-    from envbuild.compose.base import ArtifactSource
+    from envbuild.compose.base import Archives, ArtifactSource
     from envbuild.compose.sdist import SdistBuilds
     from envbuild.engines.base import Engine
     from envbuild.engines.native import BaseContents, NativeEngine
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from envbuild.lock.base import BaseResolver, CondaResolver, MavenResolver, PipResolver, SdistBuilder
     from envbuild.lock.make import Resolvers
     from envbuild.remote.client import RegistryClient
-    from envbuild.render.base import ArchiveSource, BuildContext
+    from envbuild.render.base import BuildContext
     from envbuild.render.make import DockerfileRenderer
     from envbuild.render.pip_access import PipAccess
     from envbuild.run.base import Runner
@@ -257,7 +257,7 @@ class Parts:
         scratch = self._stack.enter_context(self.store.scratch())
         return snapshot_context(spec.base, spec.directory, plan.base, scratch)
 
-    def _archives(self, spec: Spec, plan: Plan) -> ArchiveSource:
+    def _archives(self, spec: Spec, plan: Plan) -> Archives:
         from envbuild.compose.archives import ArchivesByKind, CondaArchives, FetchedArchives
         from envbuild.compose.archives_wheel import WheelArchives
         from envbuild.spec.located import located_address, located_pip

@@ -9,22 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
 
-from envbuild.compose.base import ArtifactSource
+from envbuild.compose.base import Archives, ArtifactSource
 from envbuild.errors import BuildError
 from envbuild.fetch.base import Download, Fetcher
 from envbuild.lock.model import CondaPin
 from envbuild.plan.model import Artifact, ArtifactKind
 from envbuild.store.content import Store
-
-
-class Archives(Protocol):
-    """Brings artifacts of one kind, or of several."""
-
-    def archives(self, artifacts: Sequence[Artifact]) -> Mapping[str, Path]:
-        """SHA-256 (bare hex) to a verified file, for each of ``artifacts``. Raises ``BuildError`` or
-        ``FetchError`` naming what can't be had."""
 
 
 class ArchivesByKind:

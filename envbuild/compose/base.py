@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -61,6 +61,14 @@ class ForeseeingSource(Protocol):
     def foresee(self, artifacts: Sequence[Artifact]) -> None:
         """Raises ``BuildError`` naming all of ``artifacts`` that can't be composed, before anything is
         fetched, as far as that can be known by then; ``fetch`` still refuses the others."""
+
+
+class Archives(Protocol):
+    """Brings artifacts, of one kind or of several, as the very files that their hashes are of."""
+
+    def archives(self, artifacts: Sequence[Artifact]) -> Mapping[str, Path]:
+        """SHA-256 (bare hex) to a verified file in the store, for each of ``artifacts``. Raises
+        ``BuildError`` or ``FetchError`` naming what can't be had."""
 
 
 class ByteCompiler(Protocol):

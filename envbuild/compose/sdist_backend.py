@@ -22,8 +22,6 @@ from envbuild.compose.sdist_source import BuildSystem, build_requirements, read_
 from envbuild.errors import BuildError
 from envbuild.platforms import runs_linux
 
-BACKEND_FORMAT = 1
-"""Raised whenever the same source and requirements could give another wheel."""
 PATIENCE = 1800.0
 """Seconds that a build may take."""
 _FILE_LIMIT = 8 << 30

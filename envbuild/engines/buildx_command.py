@@ -10,15 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from envbuild.engines.buildkit_log import safe_text
+from envbuild.engines.docker_proxy import PROXIES
 
 PROBE_SECONDS = 10
 """For one question to the docker command; a builder behind a dead network doesn't answer at all."""
 
 CONTEXT, IMAGE_ID, ARCHIVE = "context", "image-id", "image.tar"
 """Names in the directory that the command runs in: no path of this machine has to be quoted then."""
-
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY")
-"""Not ALL_PROXY: engines before 23 would keep it in the history where a Dockerfile declares it."""
 
 _DROPPED = re.compile(
     r"BUILDKIT_PROGRESS|BUILDKIT_COLORS|BUILDKIT_TTY_.*|BUILDX_GIT_.*|BUILDX_METADATA_.*|BUILDX_NO_DEFAULT_.*"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from envbuild.engines.base import cannot_build
-from envbuild.engines.docker_client import NoEngine, connect
+from envbuild.engines.docker_client import NoEngine, connect, has_bridge
 from envbuild.engines.docker_image import import_image
 from envbuild.engines.docker_leftovers import Leftovers, remove_image
 from envbuild.engines.docker_log import BuildLog, ContainerBegan, ImageMade, StepBegan
@@ -132,7 +132,7 @@ class _Build:
         self._leftovers = leftovers
         self._context = context
         self._proxies = proxy_arguments(engine.environ, engine.environ.get("DOCKER_HOST"))
-        self._network = _default_network(client)
+        self._network = None if has_bridge(client) else "host"
         self._log = BuildLog(proxy_secrets(self._proxies))
         self._steps = ExitStack()
         self._step = ExitStack()
@@ -229,12 +229,6 @@ class _Build:
                 f"the proxy {proxy} is this machine's own, which build steps reach in the host's network only"
             )
         return BuildError("\n".join(lines), hint=hint)
-
-
-def _default_network(client: docker.DockerClient) -> str | None:
-    """None for the engine's own default; an engine without a bridge has the host's network only."""
-    networks = {str(each["Name"]) for each in client.api.networks()}
-    return None if "bridge" in networks else "host"
 
 
 def _other_platform(client: docker.DockerClient, plan: Plan) -> list[str]:

@@ -67,6 +67,11 @@ def connect(environ: Mapping[str, str], *, home: Path | None = None) -> docker.D
         return NoEngine(reason=f"no Docker engine at {endpoint.host}{endpoint.origin}: {_cause(error)}")
 
 
+def has_bridge(client: docker.DockerClient) -> bool:
+    """Whether containers can have a network of their own; where not, they can share the host's."""
+    return any(each["Name"] == "bridge" for each in client.api.networks())
+
+
 def _own(client: docker.DockerClient) -> docker.DockerClient:
     """The client, trusting the engine's own CA and no other.
 

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from envbuild.engines.docker_client import has_bridge
 from envbuild.errors import RunError
 
 if TYPE_CHECKING:
@@ -80,11 +81,9 @@ def _run(client: docker.DockerClient, container: Container, forward: Forward) ->
 
 
 def _network(client: docker.DockerClient, wanted: bool) -> str:
-    """The engine's default network; an engine without a bridge has the host's only."""
     if not wanted:
         return "none"
-    networks = {each["Name"] for each in client.api.networks()}
-    return "bridge" if "bridge" in networks else "host"
+    return "bridge" if has_bridge(client) else "host"
 
 
 def _attached(client: docker.DockerClient, container: str, terminal: bool, forward: Forward) -> int:

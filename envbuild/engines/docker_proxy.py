@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-_NAMES = {
+PROXIES = {
     "HTTP_PROXY": "httpProxy",
     "HTTPS_PROXY": "httpsProxy",
     "FTP_PROXY": "ftpProxy",
@@ -23,7 +23,7 @@ def proxy_arguments(environ: Mapping[str, str], host: str | None = None) -> dict
     engine at ``host``, else ``default``), and from the environment for what isn't there."""
     configured = _configured(environ, host)
     found: dict[str, str] = {}
-    for name, key in _NAMES.items():
+    for name, key in PROXIES.items():
         value = configured.get(key) or environ.get(name) or environ.get(name.lower())
         if value and value.isprintable():
             found[name] = found[name.lower()] = value

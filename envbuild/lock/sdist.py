@@ -26,8 +26,6 @@ from envbuild.digest import CHUNK
 from envbuild.errors import BuildError
 from envbuild.lock.model import PipPin, Sdist
 
-CANONICAL_FORMAT = 1
-"""Raised whenever :func:`canonical_wheel` would give other bytes for the same content."""
 ENTRIES_LIMIT = 200_000
 SIZE_LIMIT = 4 << 30
 """Bytes that a wheel may unpack to."""

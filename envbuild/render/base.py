@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from envbuild.digest import canonical_digest
-from envbuild.plan.model import Artifact, Plan
+from envbuild.digest import canonical_digest, digest_bytes, digest_file
+from envbuild.plan.model import Plan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,20 +23,11 @@ class ContextFile:
     directory: bool = False
 
     @property
-    def size(self) -> int:
-        """Of the content, in bytes."""
-        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
-
-    @property
     def sha256(self) -> str:
         """Of the content, bare hex."""
-        if isinstance(self.content, bytes):
-            return hashlib.sha256(self.content).hexdigest()
-        with self.content.open("rb") as file:
-            state = hashlib.sha256()
-            while piece := file.read(1 << 20):
-                state.update(piece)
-            return state.hexdigest()
+        content = self.content
+        digest = digest_bytes(content) if isinstance(content, bytes) else digest_file(content)
+        return digest.removeprefix("sha256:")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,14 +49,6 @@ class BuildContext:
             1,
             [[each.path, each.mode, each.target, each.directory, each.sha256] for each in self.files],
         )
-
-
-class ArchiveSource(Protocol):
-    """Brings pinned artifacts as the very files that their hashes are of."""
-
-    def archives(self, artifacts: Sequence[Artifact]) -> Mapping[str, Path]:
-        """SHA-256 (bare hex) to a verified file in the store, for each of ``artifacts``. Raises
-        ``BuildError`` or ``FetchError`` naming what can't be had."""
 
 
 class Renderer(Protocol):

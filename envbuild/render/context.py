@@ -14,7 +14,7 @@ from pathlib import Path
 
 from envbuild.compose.base import Entry, EntryKind
 from envbuild.compose.tar import END, check_path, entry_stream
-from envbuild.digest import CHUNK
+from envbuild.digest import CHUNK, digest_file
 from envbuild.errors import BuildError, UsageError
 from envbuild.render.base import BuildContext, ContextFile
 
@@ -174,11 +174,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
         return _DIRECTORY
     if not entry.is_file(follow_symlinks=False):
         return "special"
-    state = hashlib.sha256()
-    with Path(entry.path).open("rb") as file:
-        while piece := file.read(CHUNK):
-            state.update(piece)
-    return state.hexdigest()
+    return digest_file(Path(entry.path)).removeprefix("sha256:")
 
 
 def _recorded(file: Path) -> set[tuple[str, str]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from envbuild.compose.base import Archives
 from envbuild.compose.image import timestamp
 from envbuild.digest import canonical_digest
 from envbuild.errors import BuildError
@@ -19,8 +20,8 @@ from envbuild.lock.model import (
     PlatformLock,
 )
 from envbuild.plan.make import SELF_DESCRIPTION
-from envbuild.plan.model import Artifact, ArtifactKind, Plan
-from envbuild.render.base import ArchiveSource, BuildContext, ContextFile
+from envbuild.plan.model import Artifact, ArtifactKind, GeneratedFile, Plan
+from envbuild.render.base import BuildContext, ContextFile
 from envbuild.render.installer import (
     conda_records,
     explicit_list,
@@ -50,7 +51,7 @@ class DockerfileRenderer:
 
     templates: Templates
     base_archive: Callable[[Plan, PlatformLock | None], Path]
-    archives: Callable[[Plan], ArchiveSource]
+    archives: Callable[[Plan], Archives]
     snapshot: Callable[[Plan], BuildContext]
     micromamba: str | None = None
 
@@ -201,25 +202,21 @@ class _Rendering:
         return frozenset(path.partition("/")[2] for path in self.found if path.startswith("wheels/"))
 
     def _spark(self) -> None:
-        for artifact in self.plan.artifacts:
-            for each in artifact.files if artifact.kind is ArtifactKind.GENERATED else ():
-                if each.path.endswith("/spark-defaults.conf"):
-                    self._add("spark-defaults.conf", each.content)
+        settings = self._spark_settings()
+        if settings is not None:
+            self._add("spark-defaults.conf", settings.content)
+
+    def _spark_settings(self) -> GeneratedFile | None:
+        """Spark's own settings file, where the plan has one."""
+        files = (each for artifact in self.plan.artifacts for each in artifact.files)
+        return next((each for each in files if each.path.endswith("/spark-defaults.conf")), None)
 
     def _values(self) -> Mapping[str, object]:
         plan, config = self.plan, self.plan.config
         stage = self._stage()
         uid, _, gid = config.user.partition(":")
         env = dict(config.env)
-        spark_conf = next(
-            (
-                f"/{each.path}"
-                for artifact in plan.artifacts
-                for each in artifact.files
-                if each.path.endswith("/spark-defaults.conf")
-            ),
-            None,
-        )
+        settings = self._spark_settings()
         return {
             "lock_digest": plan.lock_digest,
             "prefix": str(PREFIX),
@@ -235,7 +232,7 @@ class _Rendering:
             "wheels": bool(self._carried()),
             "jars": any(path.startswith("jars/") for path in self.found),
             "spark_home": env.get("SPARK_HOME", ""),
-            "spark_conf": spark_conf,
+            "spark_conf": f"/{settings.path}" if settings else None,
             "bytecode": plan.bytecode,
             "offline": self.offline,
             "env": self._env(),

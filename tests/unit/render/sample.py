@@ -132,7 +132,7 @@ def plan_of(lock: Lock) -> Plan:
 
 @dataclass(frozen=True)
 class SmallArchives:
-    """An ``ArchiveSource`` whose files hold their own names."""
+    """An ``Archives`` whose files hold their own names."""
 
     directory: Path
 
