@@ -15,6 +15,9 @@ class Importer(Protocol):
     """One format people's environments are written in."""
 
     name: str
+    markers: tuple[str, ...]
+    """File names, or relative paths, that make a directory one of this format; ``()`` where a file is always
+    named by itself. ``envbuild.spec.load.NAMES`` holds their order among all formats."""
 
     def recognises(self, file: SourceFile) -> bool:
         """Whether ``file`` is of this format; looks at its name, then at its content, and never raises

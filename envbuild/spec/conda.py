@@ -69,6 +69,7 @@ class CondaImporter:
     """Reads conda's ``environment.yml``."""
 
     name = "conda"
+    markers: tuple[str, ...] = ("environment.yaml", "environment.yml", "conda.yaml", "conda.yml")
 
     def recognises(self, file: SourceFile) -> bool:
         if file.path.suffix.lower() not in (".yaml", ".yml"):

@@ -14,18 +14,26 @@ from envbuild.spec.source import SourceFile
 _log = logging.getLogger(__name__)
 
 NAMES = (
+    # Written for envbuild: whoever has one means it.
     "envbuild.yaml",
     "envbuild.yml",
+    # A directory with one of these is that format as a whole, whatever else lies in it.
+    "azureml_environment.json",
+    "asset.yaml",
+    # A file beside others that say less. ``environment.*`` leads ``conda.*``, because Azure ML's environment
+    # files name a ``conda.yaml`` beside them.
     "environment.yaml",
     "environment.yml",
     "conda.yaml",
     "conda.yml",
+    # Leads the ``requirements.txt`` that was compiled from it.
     "requirements.in",
     "requirements.txt",
+    # Says how an environment is used; it names one of the above.
+    "inferenceconfig.json",
 )
-"""What is looked for in a directory; the first one there is the spec. ``environment.*`` leads ``conda.*``,
-because Azure ML's environment files name a ``conda.yaml`` beside them; a ``requirements.in`` leads the
-``requirements.txt`` that was compiled from it."""
+"""What is looked for in a directory; the first one there is the spec. Markers of importers that aren't
+listed here come last, in the order of the importers."""
 
 _KNOWN = (
     "known are envbuild's and Azure ML's environment YAML, conda's environment.yml, requirements.txt and .in"
@@ -41,40 +49,47 @@ def importers() -> tuple[Importer, ...]:
     return RequirementsImporter(), CondaImporter(), NativeImporter()
 
 
+def markers(formats: Sequence[Importer]) -> tuple[str, ...]:
+    """The file names that make a directory a spec, in the order they are looked for."""
+    known = dict.fromkeys(name for each in formats for name in each.markers)
+    return (*(name for name in NAMES if name in known), *(name for name in known if name not in NAMES))
+
+
 def load_spec(
     path: Path, *, formats: Sequence[Importer] | None = None, reads: dict[Path, str] | None = None
 ) -> Spec:
-    """The spec at ``path``: a file, or the first of :data:`NAMES` in a directory.
+    """The spec at ``path``: a file, or the first of :func:`markers` in a directory.
 
     ``Spec.source`` is absolute; relative paths inside the spec are relative to its directory. ``reads``
     is given the absolute path and digest of every file that was read.
 
     Raises ``SpecError`` with every problem of every file it reads.
     """
-    file = spec_file(path, reads=reads)
-    for importer in importers() if formats is None else formats:
+    asked = importers() if formats is None else formats
+    file = spec_file(path, formats=asked, reads=reads)
+    for importer in asked:
         if importer.recognises(file):
             return importer.load(file)
     raise SpecError(f"{file.shown}: its format isn't known by its name", hint=_KNOWN)
 
 
-def spec_file(path: Path, *, reads: dict[Path, str] | None = None) -> SourceFile:
+def spec_file(
+    path: Path, *, formats: Sequence[Importer] | None = None, reads: dict[Path, str] | None = None
+) -> SourceFile:
     """The file that is the spec at ``path``. Raises ``SpecError`` where there is none."""
-    file = SourceFile.at(_file_in(path) if path.is_dir() else path, reads)
-    try:
-        there = file.path.exists()
-    except (OSError, ValueError):
-        there = False
-    if not there:
+    if path.is_dir():
+        path = _file_in(path, markers(importers() if formats is None else formats))
+    file = SourceFile.at(path, reads)
+    if not file.is_there():
         raise SpecError(f"{file.shown}: no such file or directory", hint=_KNOWN)
     return file
 
 
-def _file_in(directory: Path) -> Path:
-    found = [directory / name for name in NAMES if (directory / name).is_file()]
+def _file_in(directory: Path, names: Sequence[str]) -> Path:
+    found = [directory / name for name in names if (directory / name).is_file()]
     if not found:
         raise SpecError(
-            f"{directory.as_posix()}: no spec in this directory", hint="looked for " + ", ".join(NAMES)
+            f"{directory.as_posix()}: no spec in this directory", hint="looked for " + ", ".join(names)
         )
     if len(found) > 1:
         others = ", ".join(each.name for each in found[1:])

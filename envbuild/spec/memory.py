@@ -63,13 +63,18 @@ def _recall(place: Path) -> Spec | None:
         if checksum != digest_bytes(body.encode()):
             return None
         record = json.loads(body)
-        if any(digest_bytes(Path(each).read_bytes()) != digest for each, digest in record["reads"].items()):
+        if any(_digest(Path(each)) != digest for each, digest in record["reads"].items()):
             return None
         found = _load(Spec, record["spec"])
         return _with_context(found) if isinstance(found, Spec) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration, SpecError):
         # Whatever is wrong, a fresh read says it best.
         return None
+
+
+def _digest(path: Path) -> str:
+    """As :class:`SourceFile` notes it."""
+    return digest_bytes(path.read_bytes()) if path.exists() else ""
 
 
 def _with_context(spec: Spec) -> Spec:

@@ -56,6 +56,7 @@ class NativeImporter:
     """Reads envbuild's own YAML and Azure ML's v2 environment YAML."""
 
     name = "native"
+    markers: tuple[str, ...] = ("envbuild.yaml", "envbuild.yml", "environment.yaml", "environment.yml")
 
     def recognises(self, file: SourceFile) -> bool:
         if file.path.suffix.lower() not in (".yaml", ".yml"):

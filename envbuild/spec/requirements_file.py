@@ -13,6 +13,7 @@ class RequirementsImporter:
     """Reads ``*.txt`` and ``*.in``."""
 
     name = "requirements"
+    markers: tuple[str, ...] = ("requirements.in", "requirements.txt")
 
     def recognises(self, file: SourceFile) -> bool:
         return file.path.suffix.lower() in (".txt", ".in")

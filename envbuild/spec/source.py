@@ -32,7 +32,8 @@ class SourceFile:
     path: Path
     shown: str
     reads: dict[Path, str] | None = field(default=None, compare=False, repr=False)
-    """Where each file that is read, this one or one beside it, is noted with its digest."""
+    """Where each file that is read, this one or one beside it, is noted with its digest; ``""`` where one was
+    looked for and wasn't there."""
 
     @classmethod
     def at(cls, path: Path, reads: dict[Path, str] | None = None) -> SourceFile:
@@ -43,6 +44,16 @@ class SourceFile:
         shown = Path(os.path.normpath(Path(self.shown).parent / written))
         path = Path(os.path.normpath(self.path.parent / written))
         return SourceFile(path, shown.as_posix(), self.reads)
+
+    def is_there(self) -> bool:
+        """Whether anything stands at its path; an absent file is noted: one that appears matters."""
+        try:
+            there = self.path.exists()
+        except (OSError, ValueError):
+            there = False
+        if not there and self.reads is not None:
+            self.reads[self.path] = ""
+        return there
 
     def relative_to(self, root: Path) -> str:
         """Its path as seen from ``root``, with forward slashes; may lead upwards."""

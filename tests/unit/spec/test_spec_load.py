@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import SpecError
+from envbuild.spec.base import Importer
 from envbuild.spec.conda import conda_python
 from envbuild.spec.definition import canonical_definition, definition_digest
-from envbuild.spec.load import NAMES, load_spec
+from envbuild.spec.load import NAMES, importers, load_spec, markers
 from envbuild.spec.model import CondaSpec, EnvironmentType, Spec
 from envbuild.spec.schema import json_schema
+from envbuild.spec.source import SourceFile
 
 
 def write(path: Path, text: str) -> Path:
@@ -30,17 +32,50 @@ def refused(path: Path) -> SpecError:
 
 
 def test_directory_gives_the_first_known_name(tmp_path: Path) -> None:
-    for name in reversed(NAMES):
+    plain = [
+        each for each in NAMES if Path(each).stem in ("envbuild", "environment", "conda", "requirements")
+    ]
+    assert len(plain) == 8
+    for name in reversed(plain):
         write(tmp_path / name, "name: x\n" if name.endswith(("yaml", "yml")) else "numpy\n")
         if name.startswith("conda"):
             write(tmp_path / name, "dependencies: [numpy]\n")
         assert load_spec(tmp_path).source == tmp_path / name
 
 
+def test_every_marker_of_our_importers_has_a_deliberate_place() -> None:
+    own = [name for each in importers() for name in each.markers]
+    assert set(own) <= set(NAMES)
+    assert [name for name in NAMES if name in own] == list(markers(importers()))
+
+
+class Foreign:
+    """A third party's format."""
+
+    name = "foreign"
+    markers: tuple[str, ...] = ("foreign.cfg", "envbuild.yaml")
+
+    def recognises(self, file: SourceFile) -> bool:
+        return file.path.name == "foreign.cfg"
+
+    def load(self, file: SourceFile) -> Spec:
+        return Spec(name="foreign", source=file.path)
+
+
+def test_a_marker_without_a_place_comes_last(tmp_path: Path) -> None:
+    formats: tuple[Importer, ...] = (Foreign(), *importers())
+    assert markers(formats)[0] == "envbuild.yaml"
+    assert markers(formats)[-1] == "foreign.cfg"
+    write(tmp_path / "foreign.cfg", "")
+    assert load_spec(tmp_path, formats=formats).name == "foreign"
+    write(tmp_path / "requirements.txt", "six\n")
+    assert load_spec(tmp_path, formats=formats).source == tmp_path / "requirements.txt"
+
+
 def test_directory_without_a_spec_says_what_was_looked_for(tmp_path: Path) -> None:
     error = refused(tmp_path)
     assert error.message == f"{tmp_path}: no spec in this directory"
-    assert error.hint == f"looked for {', '.join(NAMES)}"
+    assert error.hint == f"looked for {', '.join(markers(importers()))}"
     assert error.exit_code == 3
 
 

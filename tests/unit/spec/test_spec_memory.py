@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.digest import digest_bytes
 from envbuild.errors import SpecError
 from envbuild.spec.load import load_spec
-from envbuild.spec.memory import remembered_spec
+from envbuild.spec.memory import _digest, remembered_spec
+from envbuild.spec.source import SourceFile
 
 CASES = Path(__file__).parents[2] / "cases" / "spec"
 GOOD = sorted(each.name for each in CASES.iterdir() if not each.name.startswith("error-"))
@@ -69,3 +71,13 @@ def test_a_memory_that_can_t_be_written_is_done_without(tmp_path: Path) -> None:
     path.write_text("six\n")
     (tmp_path / "memory").write_text("a file, not a directory")
     assert remembered_spec(path, tmp_path / "memory") == load_spec(path)
+
+
+def test_a_file_that_was_looked_for_and_appears_is_seen(tmp_path: Path) -> None:
+    reads: dict[Path, str] = {}
+    file = SourceFile.at(tmp_path / "conda.yaml", reads)
+    assert not file.is_there()
+    assert reads == {tmp_path / "conda.yaml": ""}
+    assert _digest(tmp_path / "conda.yaml") == ""
+    (tmp_path / "conda.yaml").touch()
+    assert _digest(tmp_path / "conda.yaml") == digest_bytes(b"")
