@@ -305,7 +305,8 @@ def _proc(target: str, writable: bool) -> None:
         mode = os.stat(path).st_mode
         if name in _UNREADABLE_PROC or mode & 0o404 == 0o400:
             _mask(path)
-        elif stat.S_ISDIR(mode) or mode & 0o222:
+        else:
+            # Also what can't be written to: its mode can be changed, and that in all of the machine's /proc.
             _bind(path, path, read_only=True)
 
 
