@@ -117,7 +117,7 @@ class Parts:
         from envbuild.lock.conda.rattler import RattlerResolver
 
         engine = self.settings.conda_engine
-        rattler = RattlerResolver(self.store.directory("metadata/conda"))
+        rattler = RattlerResolver(self.store.directory("metadata/conda"), fetcher=self.fetcher)
         if engine == "rattler":
             return rattler
         if engine == "conda-lock":
@@ -153,7 +153,6 @@ class Parts:
     def _sdist_builds(self, spec: Spec) -> SdistBuilds:
         from envbuild.compose.sdist import SdistBuilds
         from envbuild.compose.sdist_fetch import SdistFiles
-        from envbuild.spec.located import located_address, located_pip
 
         return SdistBuilds(
             store=self.store,
@@ -161,8 +160,8 @@ class Parts:
                 store=self.store,
                 fetcher=lambda: self.fetcher,
                 env=self.environ,
-                options=located_pip(spec.pip, spec.directory).options,
-                address=partial(located_address, directory=spec.directory),
+                options=_pip_options(spec),
+                address=_address_of(spec),
                 offline=self.settings.offline,
             ),
             sources=self._interpreter_sources,
@@ -260,7 +259,6 @@ class Parts:
     def _archives(self, spec: Spec, plan: Plan) -> Archives:
         from envbuild.compose.archives import ArchivesByKind, CondaArchives, FetchedArchives
         from envbuild.compose.archives_wheel import WheelArchives
-        from envbuild.spec.located import located_address, located_pip
 
         return ArchivesByKind(
             {
@@ -268,8 +266,8 @@ class Parts:
                     self.store,
                     self.fetcher,
                     env=self.environ,
-                    options=located_pip(spec.pip, spec.directory).options,
-                    address=partial(located_address, directory=spec.directory),
+                    options=_pip_options(spec),
+                    address=_address_of(spec),
                     build_wheel=partial(self._built_wheel, spec, plan),
                     offline=self.settings.offline,
                 ),
@@ -280,9 +278,10 @@ class Parts:
 
     def _pip_access(self, spec: Spec, plan: Plan) -> PipAccess:
         from envbuild.render.pip_access import pip_access
-        from envbuild.spec.located import located_pip
 
-        return pip_access(self.environ, located_pip(spec.pip, spec.directory).options, self.settings)
+        pins = [artifact.pin for artifact in plan.artifacts if isinstance(artifact.pin, PipPin)]
+        addresses = [pin.url for pin in pins if pin.url]
+        return pip_access(self.environ, _pip_options(spec), self.settings, addresses=addresses)
 
     def native_engine(self, spec: Spec, *, reuse: bool) -> NativeEngine:
         """The composer; see ``engines``."""
@@ -317,7 +316,6 @@ class Parts:
 
     def _wheels(self, spec: Spec, plan: Plan) -> AbstractContextManager[ArtifactSource]:
         from envbuild.compose.wheel import WheelSource
-        from envbuild.spec.located import located_address, located_pip
 
         if plan.python is None:
             raise BuildError("there are wheels to install, but no python to install them for")
@@ -328,8 +326,8 @@ class Parts:
             glibc=glibc_of(plan.base),
             settings=self.settings,
             env=self.environ,
-            options=located_pip(spec.pip, spec.directory).options,
-            address=partial(located_address, directory=spec.directory),
+            options=_pip_options(spec),
+            address=_address_of(spec),
             built=partial(self._built_wheel, spec, plan),
             progress=self.progress,
         )
@@ -382,3 +380,17 @@ class Parts:
         from envbuild.run.choose import runner
 
         return runner(backend, self.store, self.progress, self.environ)
+
+
+def _pip_options(spec: Spec) -> tuple[str, ...]:
+    """What the spec tells pip, its relative paths made absolute."""
+    from envbuild.spec.located import located_pip
+
+    return located_pip(spec.pip, spec.directory).options
+
+
+def _address_of(spec: Spec) -> Callable[[str], str]:
+    """What makes the address that a pin states an absolute one."""
+    from envbuild.spec.located import located_address
+
+    return partial(located_address, directory=spec.directory)

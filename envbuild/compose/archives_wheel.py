@@ -15,6 +15,7 @@ from pathlib import Path
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from envbuild.compose.index_login import IndexLogins
+from envbuild.compose.wheel_install import file_names, wheel_pin
 from envbuild.digest import digest_file
 from envbuild.errors import BuildError, FetchError, ResolveError
 from envbuild.fetch.base import Download, Fetcher
@@ -71,7 +72,7 @@ class WheelArchives:
 
     def archives(self, artifacts: Sequence[Artifact]) -> dict[str, Path]:
         """See ``Archives``. Nobody is asked for what the store has."""
-        pins = {pin.sha256: pin for pin in map(_pin, artifacts)}
+        pins = {pin.sha256: pin for pin in map(wheel_pin, artifacts)}
         with ThreadPoolExecutor(_READERS) as pool:
             stored = dict(zip(pins, pool.map(self._store.verified_artifact, pins), strict=True))
         found = {sha256: path for sha256, path in stored.items() if path is not None}
@@ -193,15 +194,13 @@ class WheelArchives:
     def _failure(self, answer: Completed, pins: Sequence[PipPin], directory: Path) -> FetchError:
         said = clean(answer.stderr, self._secrets).replace(f"{directory}/", "")
         said = re.sub(r"^error: ", "", said) or f"uv ended with status {answer.status}"
-        names = [pin.file for pin in pins]
-        who = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         if re.search(r"error sending request|tcp connect|dns error|timed out|Failed to fetch", said):
             hint = "check the network, the proxy and the index (UV_INDEX_URL)"
         else:
             hint = (
                 "it may have left the index: envbuild lock --upgrade-package, or set the index it came from"
             )
-        return FetchError(f"can't find out where to get {who}: {said}", hint=hint)
+        return FetchError(f"can't find out where to get {file_names(pins)}: {said}", hint=hint)
 
 
 def _resolved(text: str) -> tuple[Resolved, ...]:
@@ -239,16 +238,3 @@ def _python(pin: PipPin) -> str:
 
 def _download(pin: PipPin, url: str | None = None) -> Download:
     return Download(what=pin.file, urls=(url,) if url else (), sha256=pin.sha256, size=pin.size or None)
-
-
-def _pin(artifact: Artifact) -> PipPin:
-    pin = artifact.pin
-    if not isinstance(pin, PipPin):
-        raise BuildError(f"{artifact.name} {artifact.version} is no wheel")
-    if not pin.is_wheel:
-        raise BuildError(
-            f"{pin.file}: only a source distribution of {pin.name} {pin.version} fits, and installing that "
-            "runs its own code",
-            hint=f"pin a version of {pin.name} that has a wheel",
-        )
-    return pin

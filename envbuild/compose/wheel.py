@@ -14,10 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from packaging.utils import canonicalize_name
-
 from envbuild.compose.base import Entry
-from envbuild.compose.wheel_install import WheelInstall, install_options
+from envbuild.compose.wheel_install import WheelInstall, install_options, wheel_pin
 from envbuild.compose.wheel_tree import Claim, Damage, WheelTree
 from envbuild.errors import BuildError
 from envbuild.lock.model import PipPin, PythonPin
@@ -83,7 +81,7 @@ class WheelSource:
         self._stack.close()
 
     def fetch(self, artifacts: Sequence[Artifact]) -> None:
-        pins = [_pin(each) for each in artifacts if each.sha256 not in self._claims]
+        pins = [wheel_pin(each) for each in artifacts if each.sha256 not in self._claims]
         if not pins:
             return
         total = sum(pin.size for pin in pins)
@@ -168,21 +166,6 @@ class WheelSource:
         directory = self._directory()
         self._install.run(pins, directory, fresh=fresh)
         return WheelTree(directory / "prefix", shebang=f"#!{sys.executable}")
-
-
-def _pin(artifact: Artifact) -> PipPin:
-    pin = artifact.pin
-    if not isinstance(pin, PipPin):
-        raise BuildError(f"{artifact.name} {artifact.version} is no wheel")
-    if not pin.is_wheel:
-        raise BuildError(
-            f"{pin.file}: only a source distribution of {pin.name} {pin.version} fits, and installing that "
-            "runs its own code",
-            hint=f"lock again, so that a wheel is built from it: envbuild lock --upgrade-package {pin.name}",
-        )
-    if canonicalize_name(pin.name) != pin.name:
-        raise BuildError(f"{pin.name} is not a normalised name", hint="lock again: envbuild lock")
-    return pin
 
 
 def _title(pins: Sequence[PipPin]) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from envbuild.errors import BuildError
 from envbuild.lock.model import PipPin, PythonPin
 from envbuild.lock.pip.command import (
@@ -20,6 +22,7 @@ from envbuild.lock.pip.command import (
     uv_platform,
 )
 from envbuild.lock.pip.runner import Runner
+from envbuild.plan.model import Artifact
 from envbuild.platforms import Platform
 
 _UNSAFE = re.compile(r"Skipping unsafe file name: (.*)")
@@ -27,6 +30,7 @@ _OWNER = re.compile(r"Files (.*) are listed in `RECORD` but missing from the whe
 
 
 def install_options(python: PythonPin, platform: Platform, glibc: str, *, offline: bool) -> tuple[str, ...]:
+    """What uv is told of the target, and that it installs what is pinned and nothing else."""
     return (
         *python_options(),
         *("--python-version", python.version),
@@ -98,7 +102,7 @@ class WheelInstall:
             cwd=directory,
         )
         raise BuildError(
-            f"{_files(suspects)}: it holds {', '.join(sorted(set(names))[:5])}, which leads "
+            f"{file_names(suspects)}: it holds {', '.join(sorted(set(names))[:5])}, which leads "
             "out of its prefix",
             hint="don't use this wheel; report it to its index",
         )
@@ -108,7 +112,7 @@ class WheelInstall:
         texts = [*self.options, *(pin.url or "" for pin in pins)]
         said = clean(said, secrets(texts, self.env)).replace(f"{directory}/", "")
         named = [pin for pin in pins if _names(pin, said)]
-        who = _files(named) if named else "wheels"
+        who = file_names(named) if named else "wheels"
         if re.search(r"[Hh]ash mismatch|[Nn]o matching hash|do not match|with matching hashes", said):
             hint = "the index serves another file than the one that was locked: find out why, or lock again"
         elif re.search(r"Failed to extract", said):
@@ -130,14 +134,31 @@ class WheelInstall:
         return BuildError(f"{who}: uv can't install from the lock: {said}", hint=hint)
 
 
+def wheel_pin(artifact: Artifact) -> PipPin:
+    """The pin of an artifact that is a wheel. Raises ``BuildError`` for all others."""
+    pin = artifact.pin
+    if not isinstance(pin, PipPin):
+        raise BuildError(f"{artifact.name} {artifact.version} is no wheel")
+    if not pin.is_wheel:
+        raise BuildError(
+            f"{pin.file}: only a source distribution of {pin.name} {pin.version} fits, and installing that "
+            "runs its own code",
+            hint=f"lock again, so that a wheel is built from it: envbuild lock --upgrade-package {pin.name}",
+        )
+    if canonicalize_name(pin.name) != pin.name:
+        raise BuildError(f"{pin.name} is not a normalised name", hint="lock again: envbuild lock")
+    return pin
+
+
+def file_names(pins: Sequence[PipPin]) -> str:
+    """The files of ``pins`` for messages: three of them, and how many more."""
+    names = [pin.file for pin in pins]
+    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+
+
 def _names(pin: PipPin, text: str) -> bool:
     stem = re.escape(pin.name).replace(r"\-", "[-_.]")
     return re.search(rf"(?<![\w.-]){stem}(?![\w]|-[a-z])", text, re.IGNORECASE) is not None
-
-
-def _files(pins: Sequence[PipPin]) -> str:
-    names = [pin.file for pin in pins]
-    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
 def _said(log: str) -> str:
