@@ -5,6 +5,7 @@ Third parties use the entry points ``envbuild.importers``.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from envbuild.spec.model import Spec
@@ -17,7 +18,8 @@ class Importer(Protocol):
     name: str
     markers: tuple[str, ...]
     """File names, or relative paths, that make a directory one of this format; ``()`` where a file is always
-    named by itself. ``envbuild.spec.load.NAMES`` holds their order among all formats."""
+    named by itself. One that ends with a slash is a directory. ``envbuild.spec.load.NAMES`` holds their order
+    among all formats."""
 
     def recognises(self, file: SourceFile) -> bool:
         """Whether ``file`` is of this format; looks at its name, then at its content, and never raises
@@ -25,3 +27,19 @@ class Importer(Protocol):
 
     def load(self, file: SourceFile) -> Spec:
         """The spec in ``file``. Raises ``SpecError`` with all its problems."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """A spec in another format: files by their relative paths, the one that names the rest first."""
+
+    files: tuple[tuple[str, bytes], ...]
+    left_out: tuple[str, ...] = ()
+    """What the format can't carry, a line each; it is shown to whoever asked."""
+
+
+class Exporter(Protocol):
+    """Writes specs in one format."""
+
+    def __call__(self, spec: Spec) -> Exported:
+        """The files. Raises ``SpecError`` where the format can hold nothing of ``spec``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from envbuild.errors import SpecError
@@ -58,7 +59,8 @@ def markers(formats: Sequence[Importer]) -> tuple[str, ...]:
 def load_spec(
     path: Path, *, formats: Sequence[Importer] | None = None, reads: dict[Path, str] | None = None
 ) -> Spec:
-    """The spec at ``path``: a file, or the first of :func:`markers` in a directory.
+    """The spec at ``path``: a file, or the first of :func:`markers` in a directory. What follows a ``#``
+    names parts of it, for importers that are ``selective``: ``pyproject.toml#plot,group:test``.
 
     ``Spec.source`` is absolute; relative paths inside the spec are relative to its directory. ``reads``
     is given the absolute path and digest of every file that was read.
@@ -69,6 +71,8 @@ def load_spec(
     file = spec_file(path, formats=asked, reads=reads)
     for importer in asked:
         if importer.recognises(file):
+            if file.fragment and not getattr(importer, "selective", False):
+                raise SpecError(f"{file.shown}: has no parts that '#{file.fragment}' could choose")
             return importer.load(file)
     raise SpecError(f"{file.shown}: its format isn't known by its name", hint=_KNOWN)
 
@@ -77,16 +81,28 @@ def spec_file(
     path: Path, *, formats: Sequence[Importer] | None = None, reads: dict[Path, str] | None = None
 ) -> SourceFile:
     """The file that is the spec at ``path``. Raises ``SpecError`` where there is none."""
+    path, fragment = _split(path)
     if path.is_dir():
         path = _file_in(path, markers(importers() if formats is None else formats))
-    file = SourceFile.at(path, reads)
+    file = SourceFile.at(path, reads, fragment)
     if not file.is_there():
         raise SpecError(f"{file.shown}: no such file or directory", hint=_KNOWN)
     return file
 
 
+def _split(path: Path) -> tuple[Path, str]:
+    """A path and the fragment behind its ``#``, which a path that is there may have in its own name."""
+    name, hash_sign, fragment = path.name.rpartition("#")
+    try:
+        if not name or not fragment or path.exists():
+            return path, ""
+    except (OSError, ValueError):
+        pass  # It can't be there.
+    return path.with_name(name) if hash_sign else path, fragment if hash_sign else ""
+
+
 def _file_in(directory: Path, names: Sequence[str]) -> Path:
-    found = [directory / name for name in names if (directory / name).is_file()]
+    found = [each for each in map(partial(_marked, directory), names) if each is not None]
     if not found:
         raise SpecError(
             f"{directory.as_posix()}: no spec in this directory", hint="looked for " + ", ".join(names)
@@ -95,3 +111,9 @@ def _file_in(directory: Path, names: Sequence[str]) -> Path:
         others = ", ".join(each.name for each in found[1:])
         _log.info("%s is the spec; not read by itself: %s", found[0].as_posix(), others)
     return found[0]
+
+
+def _marked(directory: Path, name: str) -> Path | None:
+    """The marker ``name`` of ``directory``; one that ends with a slash is a directory itself."""
+    path = directory / name
+    return path if (path.is_dir() if name.endswith("/") else path.is_file()) else None

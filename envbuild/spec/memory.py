@@ -27,6 +27,7 @@ from envbuild.spec import model
 from envbuild.spec.context import with_digest
 from envbuild.spec.load import load_spec, spec_file
 from envbuild.spec.model import BuildContextSpec, Spec
+from envbuild.spec.source import state_of
 
 _TYPES = {
     each.__name__: each
@@ -39,7 +40,7 @@ def remembered_spec(path: Path, directory: Path) -> Spec:
     """What ``load_spec(path)`` returns or raises; ``directory`` is where specs are remembered."""
     file = spec_file(path)
     # A path may hold bytes that are no UTF-8.
-    names = [os.fsencode(each).hex() for each in (file.path, file.shown)]
+    names = [os.fsencode(each).hex() for each in (file.path, file.shown, file.fragment)]
     name = canonical_digest("spec-memory", 1, [_code(), *names]).removeprefix("sha256:")
     place = directory / f"{name}.json"
     spec = _recall(place)
@@ -63,18 +64,13 @@ def _recall(place: Path) -> Spec | None:
         if checksum != digest_bytes(body.encode()):
             return None
         record = json.loads(body)
-        if any(_digest(Path(each)) != digest for each, digest in record["reads"].items()):
+        if any(state_of(Path(each)) != digest for each, digest in record["reads"].items()):
             return None
         found = _load(Spec, record["spec"])
         return _with_context(found) if isinstance(found, Spec) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration, SpecError):
         # Whatever is wrong, a fresh read says it best.
         return None
-
-
-def _digest(path: Path) -> str:
-    """As :class:`SourceFile` notes it."""
-    return digest_bytes(path.read_bytes()) if path.exists() else ""
 
 
 def _with_context(spec: Spec) -> Spec:

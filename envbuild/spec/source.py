@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import itertools
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +17,8 @@ YAML_LIMIT = 1 << 20
 """Bytes. A hand-written YAML file is a few thousand."""
 REQUIREMENTS_LIMIT = 16 << 20
 """Bytes. A compiled requirements file with all hashes of some thousand packages fits."""
+NAMES_LIMIT = 100_000
+"""Names in one directory: more than any environment has packages."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -34,10 +38,12 @@ class SourceFile:
     reads: dict[Path, str] | None = field(default=None, compare=False, repr=False)
     """Where each file that is read, this one or one beside it, is noted with its digest; ``""`` where one was
     looked for and wasn't there."""
+    fragment: str = ""
+    """What was written behind ``#``: which parts of the file are asked for."""
 
     @classmethod
-    def at(cls, path: Path, reads: dict[Path, str] | None = None) -> SourceFile:
-        return cls(Path(os.path.normpath(path.absolute())), path.as_posix(), reads)
+    def at(cls, path: Path, reads: dict[Path, str] | None = None, fragment: str = "") -> SourceFile:
+        return cls(Path(os.path.normpath(path.absolute())), path.as_posix(), reads, fragment)
 
     def beside(self, written: str) -> SourceFile:
         """The file that a relative path written in this one means."""
@@ -54,6 +60,23 @@ class SourceFile:
         if not there and self.reads is not None:
             self.reads[self.path] = ""
         return there
+
+    def names(self) -> tuple[str, ...]:
+        """What stands in the directory at its path, sorted; none where there is no directory. It is noted, so
+        that what comes and goes there is noticed. Raises ``SpecError`` for one that can't be read."""
+        try:
+            with os.scandir(self.path) as entries:
+                found = sorted(each.name for each in itertools.islice(entries, NAMES_LIMIT + 1))
+        except (FileNotFoundError, NotADirectoryError):
+            found = []
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise SpecError(f"{self.shown}: can't be read: {reason}") from error
+        if len(found) > NAMES_LIMIT:
+            raise SpecError(f"{self.shown}: has more than {NAMES_LIMIT} entries")
+        if self.reads is not None:
+            self.reads[self.path] = state_of(self.path, names=found)
+        return tuple(found)
 
     def relative_to(self, root: Path) -> str:
         """Its path as seen from ``root``, with forward slashes; may lead upwards."""
@@ -77,7 +100,7 @@ class SourceFile:
         if len(data) > limit:
             raise SpecError(f"{self.shown}: is larger than {limit >> 20} MiB")
         if self.reads is not None:
-            self.reads[self.path] = digest_bytes(data)
+            self.reads[self.path] = state_of(self.path, data=data)
         return self._decode(data)
 
     def _decode(self, data: bytes) -> str:
@@ -89,3 +112,18 @@ class SourceFile:
             raise SpecError(
                 f"{self.shown}:{line}: is not {encoding.upper()} text; save it as UTF-8"
             ) from error
+
+
+def state_of(path: Path, *, data: bytes | None = None, names: Sequence[str] | None = None) -> str:
+    """What is noted of a path: a file's digest, that of a directory's names, ``""`` where nothing is.
+
+    ``data`` and ``names`` are what was read there already. Raises ``OSError``.
+    """
+    if data is None and names is None:
+        if not path.exists():
+            return ""
+        if path.is_dir():
+            names = sorted(each.name for each in path.iterdir())
+        else:
+            data = path.read_bytes()
+    return digest_bytes(data if data is not None else os.fsencode("directory\0" + "\0".join(names or ())))

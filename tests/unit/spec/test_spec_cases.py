@@ -1,7 +1,8 @@
 """Folder tests: ``tests/cases/spec/<case>/`` holds a spec and what reading it must give, exactly.
 
 ``expected.json`` is the spec with its definition digest; ``expected-error.txt`` is the message and the hint.
-The spec is found as ``load_spec`` finds it in a directory.
+The spec is found as ``load_spec`` finds it in a directory; where a file ``SPEC`` is there, it holds what is
+written behind the directory's path instead.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ def plain(value: object, case: Path) -> object:
     return value
 
 
+def spec_of(case: Path) -> Path:
+    written = case / "SPEC"
+    return case / written.read_text(encoding="utf-8").strip() if written.is_file() else case
+
+
 def as_json(spec: Spec, case: Path) -> str:
     found = plain(spec, case)
     assert isinstance(found, dict)
@@ -65,13 +71,13 @@ def test_every_case_says_what_to_expect() -> None:
 @pytest.mark.parametrize("name", GOOD)
 def test_spec_is_read_as_expected(name: str) -> None:
     case = CASES / name
-    assert as_json(load_spec(case), case) == (case / "expected.json").read_text(encoding="utf-8")
+    assert as_json(load_spec(spec_of(case)), case) == (case / "expected.json").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_spec_is_refused_with_every_problem(name: str) -> None:
     case = CASES / name
     with pytest.raises(SpecError) as raised:
-        load_spec(case)
+        load_spec(spec_of(case))
     assert as_text(raised.value, case) == (case / "expected-error.txt").read_text(encoding="utf-8")
     assert "hunter2" not in str(raised.value)

@@ -9,8 +9,8 @@ import pytest
 from envbuild.digest import digest_bytes
 from envbuild.errors import SpecError
 from envbuild.spec.load import load_spec
-from envbuild.spec.memory import _digest, remembered_spec
-from envbuild.spec.source import SourceFile
+from envbuild.spec.memory import remembered_spec
+from envbuild.spec.source import SourceFile, state_of
 
 CASES = Path(__file__).parents[2] / "cases" / "spec"
 GOOD = sorted(each.name for each in CASES.iterdir() if not each.name.startswith("error-"))
@@ -23,6 +23,8 @@ def spec_of(case: str) -> Path:
 @pytest.mark.parametrize("case", GOOD)
 def test_what_is_remembered_equals_what_was_read(case: str, tmp_path: Path) -> None:
     path = CASES / case
+    if (path / "SPEC").is_file():
+        path = path / (path / "SPEC").read_text(encoding="utf-8").strip()
     try:
         fresh = load_spec(path)
     except SpecError:
@@ -78,6 +80,6 @@ def test_a_file_that_was_looked_for_and_appears_is_seen(tmp_path: Path) -> None:
     file = SourceFile.at(tmp_path / "conda.yaml", reads)
     assert not file.is_there()
     assert reads == {tmp_path / "conda.yaml": ""}
-    assert _digest(tmp_path / "conda.yaml") == ""
+    assert state_of(tmp_path / "conda.yaml") == ""
     (tmp_path / "conda.yaml").touch()
-    assert _digest(tmp_path / "conda.yaml") == digest_bytes(b"")
+    assert state_of(tmp_path / "conda.yaml") == digest_bytes(b"")
