@@ -187,10 +187,9 @@ for path in ("meminfo", "cpuinfo", "stat", "self/status", "self/maps", "self/cgr
     with open(f"/proc/{path}") as file:
         assert file.read(), path
 assert "online" in os.listdir("/sys/devices/system/cpu")
-with open("/proc/self/oom_score_adj", "w") as file:
-    file.write("500")
-with open("/proc/self/comm", "w") as file:
-    file.write("renamed")
+if not os.statvfs("/proc").f_flag & os.ST_RDONLY:  # It is within a container that masks its own.
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("500")
 assert set(each for each in os.listdir("/proc") if each.isdigit()) >= {"1", str(os.getpid())}
 """
     assert _run(store, user, program) == 0
@@ -248,3 +247,36 @@ def test_what_is_mounted_below_a_read_only_mount_is_read_only(store: Store, user
     command = Command(image=image, arguments=("sh", "-c", script), mounts=(mount,))
     assert UsernsRunner(store, Silent()).run(command) == 0
     assert not Path("/dev/shm/envbuild-test").exists()
+
+
+def test_where_proc_is_masked_already_it_is_shown_read_only(store: Store, user: str) -> None:
+    """As in a container: the kernel allows no new ``/proc`` to who doesn't see all of the old one."""
+    script = """cat /proc/self/comm
+for file in sys/kernel/core_pattern self/oom_score_adj 1/oom_score_adj; do
+    (: >> /proc/$file) 2>/dev/null || echo refused
+done"""
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from envbuild.progress import Silent; from envbuild.run.base import Command\n"
+        "from envbuild.run.userns import UsernsRunner; from envbuild.store.content import Store\n"
+        "from tests.fakes.image import shell_image\n"
+        "store, user, script = Store(Path(sys.argv[1])), sys.argv[2], sys.argv[3]\n"
+        "image = shell_image(store, {'User': user})\n"
+        "sys.exit(UsernsRunner(store, Silent()).run(Command(image=image, arguments=('sh', '-c', script))))\n"
+    )
+    masked = [
+        "unshare",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        'mount -t tmpfs none /proc/fs && "$@"',
+        "sh",
+    ]
+    done = subprocess.run(
+        [*masked, sys.executable, "-c", program, str(store.root), user, script],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["cat"] + ["refused"] * 3, "")
