@@ -15,6 +15,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from pathlib import Path
 
+from envbuild.errors import UsageError
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.spec import fields
 from envbuild.spec.credentials import refuse_credential
@@ -28,8 +29,9 @@ from envbuild.spec.document import (
     is_null,
     parse_document,
 )
+from envbuild.spec.explicit import explicit_package
 from envbuild.spec.match import canonical_match, split_match
-from envbuild.spec.model import CondaSpec, PipSpec, Spec
+from envbuild.spec.model import CondaSpec, ExplicitPackage, PipSpec, Spec
 from envbuild.spec.problems import Place, Problems, Refused
 from envbuild.spec.redact import redact
 from envbuild.spec.requirements import RequirementsReader
@@ -129,6 +131,7 @@ def read_conda(
     """What ``document`` says; problems are added to ``problems``. Relative paths become relative to ``root``.
 
     ``key`` is the key path it stands under; ``platforms`` are the spec's, which win over the file's own.
+    Inside a spec ``explicit`` may stand in place of ``dependencies``: exact packages for each platform.
     """
     return _Reader(document, file, root, problems, key, platforms).read()
 
@@ -157,21 +160,28 @@ class _Reader:
             what = "is empty" if top is None else f"must be a mapping, is {describe(top)}"
             self._problem(top, "", what, "give channels and dependencies")
             top = Mapping((), 1)
+        keys = (*KEYS, "explicit") if self.key else KEYS
         for key, _ in top.entries:
-            if key.text not in KEYS:
-                near = difflib.get_close_matches(key.text, KEYS, 1)
-                remedy = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(KEYS)}"
+            if key.text not in keys:
+                near = difflib.get_close_matches(key.text, keys, 1)
+                remedy = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(keys)}"
                 self._problem(key, key.text, "unknown key", remedy)
             elif key.text in ("prefix", "category"):
                 _log.info("%s: %s is ignored", self._place(key, key.text), key.text)
+        explicit = self._explicit(top.get("explicit")) if self.key else ()
         own = self._platforms(top.get("platforms"))
+        if own is None and explicit:
+            own = tuple(dict.fromkeys(each.platform for each in explicit))
         effective = self.platforms or own or (LINUX_AMD64,)
         name = top.get("name")
         channels = self._channels(top.get("channels"))
         dependencies = self._dependencies(top.get("dependencies"), effective)
         variables = self._variables(top.get("variables"))
         conda = None
-        if dependencies:
+        if explicit:
+            self._check_explicit(top, explicit, dependencies, effective)
+            conda = CondaSpec(channels=channels or (), dependencies=(), explicit=explicit)
+        elif dependencies:
             if channels is None:
                 channels = (DEFAULT_CHANNEL,)
                 _log.warning(
@@ -220,6 +230,46 @@ class _Reader:
                 except Refused as refused:
                     self._problem(item, key, refused.what, refused.remedy)
         return tuple(found)
+
+    def _explicit(self, node: Node | None) -> tuple[ExplicitPackage, ...]:
+        if is_null(node):
+            return ()
+        if not isinstance(node, Mapping):
+            self._problem(node, "explicit", "must be a mapping of platforms to lists of addresses")
+            return ()
+        found: dict[tuple[Platform, str], ExplicitPackage] = {}
+        for name, value in node.entries:
+            key = f"explicit.{name.text}"
+            try:
+                platform = Platform.parse(name.text)
+            except UsageError as error:
+                self._problem(name, key, error.message, error.hint)
+                continue
+            for index, item in enumerate(self._items(value, key)):
+                place = f"{key}[{index}]"
+                text = self._text(item, place)
+                try:
+                    if text is not None:
+                        package = explicit_package(text, platform)
+                        if found.setdefault((platform, package.url), package) != package:
+                            raise Refused(f"{package.url!r} is there twice, with two hashes")
+                except Refused as refused:
+                    self._problem(item, place, refused.what, refused.remedy)
+        return tuple(found[each] for each in sorted(found))
+
+    def _check_explicit(
+        self,
+        top: Mapping,
+        explicit: tuple[ExplicitPackage, ...],
+        dependencies: tuple[str, ...],
+        platforms: tuple[Platform, ...],
+    ) -> None:
+        if dependencies:
+            remedy = "exact packages are all there is: leave one of the two out"
+            self._problem(top.get("dependencies"), "dependencies", "excludes 'explicit'", remedy)
+        for platform in platforms:
+            if not any(each.platform == platform for each in explicit):
+                self._problem(top.get("explicit"), "explicit", f"names no package for {platform}")
 
     def _pip(self, node: Mapping, key: str, platforms: tuple[Platform, ...]) -> None:
         for name, value in node.entries:

@@ -153,7 +153,7 @@ class _Composer:
             )
         if isinstance(event, kind.ScalarEvent):
             plain = event.style is None and tag is None
-            node = Scalar(event.value, _kind(event.value) if plain else "str", line, plain)
+            node = Scalar(event.value, scalar_kind(event.value) if plain else "str", line, plain)
         elif isinstance(event, kind.SequenceStartEvent):
             items = []
             while not isinstance(item := next(self.events), kind.SequenceEndEvent):
@@ -223,7 +223,8 @@ def _line(event: object) -> int:
     return int(mark.line) + 1 if mark is not None else 1
 
 
-def _kind(text: str) -> str:
+def scalar_kind(text: str) -> str:
+    """What YAML 1.2 makes of unquoted text: str, int, float, bool or null."""
     if text in _NULL:
         return "null"
     if text in _BOOL:

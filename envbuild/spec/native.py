@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import difflib
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.spec import fields
+from envbuild.spec.catalogue import is_curated
 from envbuild.spec.conda import CondaFile, is_conda, read_conda
 from envbuild.spec.document import Document, Mapping, Node, Sequence, describe, parse_document
 from envbuild.spec.model import (
@@ -90,7 +92,6 @@ class _Reader:
         self._check(model, kind)
         self._check_serving(model, kind, pip)
         base = self._base(model)
-        self._notes(model)
         self.problems.raise_if_any(hint=_SCHEMA_HINT)
         variables = {**dict(conda.variables if conda else ()), **model.environment_variables}
         return Spec(
@@ -111,6 +112,7 @@ class _Reader:
             inference_config=_inference(model),
             user=model.user or ("" if kind is EnvironmentType.USER_MANAGED else _USER),
             as_of=model.as_of,
+            left_out=self._left_out(model),
         )
 
     def _model(self) -> NativeModel:
@@ -194,26 +196,35 @@ class _Reader:
 
     def _pip(self, model: NativeModel, conda: CondaFile | None) -> PipSpec:
         reader = RequirementsReader(self.file.path.parent, self.problems)
-        if isinstance(model.requirements, list):
-            node = self.root.get("requirements") if isinstance(self.root, Mapping) else None
-            items = node.items if isinstance(node, Sequence) else ()
-            for index, (text, item) in enumerate(zip(model.requirements, items, strict=True)):
-                reader.read_text(text, self.file, line=item.line, key=f"requirements[{index}]")
-        elif isinstance(model.requirements, str):
-            other = self._beside(model.requirements, "requirements")
-            if other is not None:
-                if other.path.exists():
-                    reader.read_file(other)
-                else:
-                    self._problem(("requirements",), f"{other.shown}: no such file")
-        own = reader.result()
+        self._lines(model.requirements, "requirements", reader)
+        self._lines(model.constraints, "constraints", reader)
+        own = replace(reader.result(), complete=model.requirements_complete)
         if conda is None:
             return own
         return PipSpec(
+            complete=own.complete,
             requirements=_unique(*conda.pip.requirements, *own.requirements),
             constraints=_unique(*conda.pip.constraints, *own.constraints),
             options=_unique(*_without_index(conda.pip.options, own.options), *own.options),
         )
+
+    def _lines(self, value: object, key: str, reader: RequirementsReader) -> None:
+        """Reads a list of lines, or the file of that name, as requirements or as constraints."""
+        constraint = key == "constraints"
+        if isinstance(value, list):
+            node = self.root.get(key) if isinstance(self.root, Mapping) else None
+            items = node.items if isinstance(node, Sequence) else ()
+            for index, (text, item) in enumerate(zip(value, items, strict=True)):
+                reader.read_text(
+                    text, self.file, line=item.line, key=f"{key}[{index}]", constraint=constraint
+                )
+        elif isinstance(value, str):
+            other = self._beside(value, key)
+            if other is not None:
+                if other.path.exists():
+                    reader.read_file(other, constraint=constraint)
+                else:
+                    self._problem((key,), f"{other.shown}: no such file")
 
     def _beside(self, written: str, key: str) -> SourceFile | None:
         if "://" in written or written.startswith("azureml:") or "\0" in written or not written.strip():
@@ -246,7 +257,7 @@ class _Reader:
         spark = model.runtime == "spark" or "runtime" in self.broken
         if model.spark is not None and not spark and kind is EnvironmentType.SYSTEM_MANAGED:
             self._problem(("spark",), "has no effect without 'runtime: spark'")
-        if kind is EnvironmentType.CURATED:
+        if kind is EnvironmentType.CURATED and not is_curated(self.file.path):
             remedy = "leave type out, or start from a curated one with 'envbuild curated list'"
             self._problem(("type",), "curated environments come with envbuild", remedy)
         elif kind is EnvironmentType.USER_MANAGED:
@@ -320,10 +331,10 @@ class _Reader:
                 self._problem(("build", "path"), each, error.hint)
             return found
 
-    def _notes(self, model: NativeModel) -> None:
-        for key in ("properties", "datastore"):
-            if getattr(model, key):
-                _log.info("%s: %s is Azure ML's own and is ignored", self._place((key,)), key)
+    def _left_out(self, model: NativeModel) -> tuple[str, ...]:
+        """What is Azure ML's own: it belongs to the service that holds the environment."""
+        keys = [key for key in ("properties", "datastore") if getattr(model, key)]
+        return tuple(f"{self.file.path.name}:{_line_of(self.root, (key,))}: {key}" for key in keys)
 
     def _place(self, path: tuple[int | str, ...]) -> Place:
         key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")

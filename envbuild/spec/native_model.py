@@ -242,6 +242,11 @@ _CONDA_KEYS: dict[str, Any] = {
     "platforms": {"type": "array", "items": {"type": "string"}},
     "prefix": {"type": "string", "description": "Ignored."},
     "category": {"type": "string", "description": "Ignored."},
+    "explicit": {
+        "type": "object",
+        "additionalProperties": {"type": "array", "items": {"type": "string"}},
+        "description": "In place of dependencies: exact packages for each platform, URL#sha256:HEX.",
+    },
 }
 CondaFileField = Annotated[
     object,
@@ -344,6 +349,13 @@ class NativeModel(Strict):
     conda_file: CondaFileField | None = Field(None, description="Path of a conda file, or its content.")
     requirements: RequirementsField | None = Field(
         None, description="Path of a requirements file, or its lines."
+    )
+    constraints: RequirementsField | None = Field(
+        None,
+        description="Path of a constraints file, or its lines: versions of what something else asks for.",
+    )
+    requirements_complete: Flag = Field(
+        False, description="The requirements are pins of a lock and all there is: nothing is added to them."
     )
     environment_variables: Annotated[dict[str, Text], BeforeValidator(_variables)] = Field(
         {}, json_schema_extra={"propertyNames": {"pattern": f"^{fields.VARIABLE_PATTERN}$"}}

@@ -94,13 +94,15 @@ class RequirementsReader:
             options=(*index, *self._options),
         )
 
-    def read_file(self, file: SourceFile) -> None:
-        """Reads a requirements file and every file it includes."""
-        self._read(_Context(file, False, ()), None)
+    def read_file(self, file: SourceFile, *, constraint: bool = False) -> None:
+        """Reads a requirements file and every file it includes; as constraints where that is said."""
+        self._read(_Context(file, constraint, ()), None)
 
-    def read_text(self, text: str, file: SourceFile, *, line: int, key: str) -> None:
+    def read_text(
+        self, text: str, file: SourceFile, *, line: int, key: str, constraint: bool = False
+    ) -> None:
         """Reads lines that stand inside another file, at ``line`` under the key path ``key``."""
-        context = _Context(file, False, (), key)
+        context = _Context(file, constraint, (), key)
         for _, logical in _logical_lines(text):
             self._line(logical, line, context)
 

@@ -1,0 +1,26 @@
+"""A spec in the formats people take elsewhere, by name. Each says what it can't carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from envbuild.spec.base import Exported, Exporter
+from envbuild.spec.export_native import dump_native, export_native, portable_problems
+from envbuild.spec.model import Spec
+
+__all__ = ["EXPORTS", "dump_native", "export", "portable_problems"]
+
+EXPORTS: Mapping[str, Exporter] = {
+    "native": export_native,
+}
+"""The formats, the fullest first."""
+
+
+def export(spec: Spec, format: str) -> Exported:
+    """``spec`` in a format of :data:`EXPORTS`. Raises ``UsageError`` for an unknown one."""
+    from envbuild.errors import UsageError
+
+    found = EXPORTS.get(format)
+    if found is None:
+        raise UsageError(f"unknown format {format!r}", hint=f"known: {', '.join(EXPORTS)}")
+    return found(spec)
