@@ -6,6 +6,7 @@ lock changes only where the spec, or the person who asked for an upgrade, forces
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -42,7 +43,7 @@ from envbuild.lock.model import (
     glibc_of,
 )
 from envbuild.lock.python import PythonChoice, choose_python, matches_python, with_conda_python
-from envbuild.lock.request import LockRequest
+from envbuild.lock.request import LockRequest, what_stays
 from envbuild.lock.sdist import source_pin
 from envbuild.lock.spark import spark_spec
 from envbuild.platforms import LINUX_AMD64, Platform
@@ -60,6 +61,7 @@ from envbuild.spec.model import (
 )
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +88,9 @@ def make_lock(
     offline: bool = False,
 ) -> Lock:
     """The lock of ``spec``, with the pins of ``present`` that can stay. Raises ``ResolveError``."""
+    if request.upgrade or request.upgrade_packages:
+        for note in what_stays(spec):
+            _log.warning("%s", note)
     return _Making(spec, request, present, resolvers, progress, offline).lock()
 
 

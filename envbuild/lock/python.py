@@ -105,12 +105,26 @@ def matches_python(wanted: str | None, version: str) -> bool:
 
 
 def with_conda_python(conda: CondaSpec | None, wanted: str | None) -> CondaSpec:
-    """``conda`` with a python of the ``wanted`` version among its dependencies."""
+    """``conda`` with a python of the ``wanted`` version among its dependencies. An explicit list stays as it
+    is: raises ``ResolveError`` where its python is another."""
     channels = conda.channels if conda else (DEFAULT_CHANNEL,)
     dependencies = conda.dependencies if conda else ()
+    if conda is not None and conda.explicit:
+        _check_listed_python(conda, wanted)
+        return conda
     if wanted is None and any(split_match(each).name == "python" for each in dependencies):
         return CondaSpec(channels=channels, dependencies=dependencies)
     return CondaSpec(channels=channels, dependencies=(*dependencies, conda_python_spec(wanted)))
+
+
+def _check_listed_python(conda: CondaSpec, wanted: str | None) -> None:
+    for each in conda.explicit:
+        name, version, _ = each.url.rsplit("/", 1)[-1].rsplit("-", 2)
+        if name == "python" and not matches_python(wanted, version):
+            raise ResolveError(
+                f"python {wanted} is asked for, the list of conda packages for {each.platform} has {version}",
+                hint="leave python out: the list decides",
+            )
 
 
 def conda_python_spec(wanted: str | None) -> str:

@@ -27,6 +27,18 @@ class LockRequest:
         return Upgrade(everything=self.upgrade, packages=frozenset(self.upgrade_packages))
 
 
+def what_stays(spec: Spec) -> tuple[str, ...]:
+    """What an upgrade can't move, a sentence each: pins that the spec takes from another lock."""
+    kinds = [
+        *(["conda packages"] if spec.conda is not None and spec.conda.explicit else []),
+        *(["Python distributions"] if spec.pip.complete else []),
+    ]
+    return tuple(
+        f"{spec.source.name}: its {each} are pinned there and stay; upgrade that file, then lock again"
+        for each in kinds
+    )
+
+
 def answers(lock: Lock, spec: Spec, request: LockRequest) -> bool:
     """Whether ``lock`` can stay exactly as it is."""
     return (

@@ -20,7 +20,8 @@ def located_pip(pip: PipSpec, directory: Path) -> PipSpec:
     For resolvers, which run in a directory of their own; identities and locks hold the relative form.
     """
     directory = directory.absolute()
-    return PipSpec(
+    return replace(
+        pip,
         requirements=tuple(_located(each, directory) for each in pip.requirements),
         constraints=tuple(_located(each, directory) for each in pip.constraints),
         options=tuple(_option(each, directory) for each in pip.options),

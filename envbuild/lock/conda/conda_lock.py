@@ -65,7 +65,12 @@ class CondaLockResolver:
         """Pins of every target, sorted by name.
 
         Pins that answer the spec and that no upgrade names are asked for exactly; if nothing fits them,
-        the spec alone is. Raises ``ResolveError`` with conda's own reason."""
+        the spec alone is. Raises ``ResolveError`` with conda's own reason. A list of packages isn't solved,
+        so no conda is asked."""
+        if spec.explicit:
+            return self.metadata.resolve(
+                spec, targets, preferred=preferred, upgrade=upgrade, as_of=as_of, offline=offline
+            )
         if as_of is not None:
             raise ResolveError(
                 "conda-lock can't leave out packages newer than a date",

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import difflib
 import json
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from envbuild.errors import ResolveError
+from envbuild.fetch.base import Fetcher
 from envbuild.lock.base import KEEP, CondaTarget, Upgrade
 from envbuild.lock.conda.channels import ChannelNames, hide_credentials, split_channel, without_credentials
+from envbuild.lock.conda.explicit import ExplicitList
 from envbuild.lock.conda.records import pin_of, record_of, split_depend, virtual_package
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import Platform
@@ -31,11 +34,13 @@ _SETTLE = 0.05
 @dataclass
 class RattlerResolver:
     """A :class:`envbuild.lock.base.CondaResolver`. ``cache_dir`` keeps the channels' metadata between
-    calls and is what an offline call answers from; credentials come from rattler's own auth file."""
+    calls and is what an offline call answers from; credentials come from rattler's own auth file. ``fetcher``
+    gets the archives of listed packages that a channel's metadata doesn't know."""
 
     cache_dir: Path
     channel_names: ChannelNames = field(default_factory=ChannelNames)
     retries: int = 3
+    fetcher: Fetcher | None = None
     name: str = "rattler"
 
     def version(self) -> str:
@@ -57,15 +62,19 @@ class RattlerResolver:
 
         ``as_of`` includes that whole day (UTC); a package without a time stamp isn't taken then.
         Raises ``ResolveError``: unsatisfiable (with the solver's reason), unknown channel or package,
-        a match spec that can't be read, no network.
+        a match spec that can't be read, no network. A list of packages isn't solved (``conda.explicit``).
         """
-        channels = self.channel_names.of(spec)
-        specs = self._match_specs(spec)
-        gateway = self._gateway(offline)
         before = None
         if as_of is not None:
             midnight = datetime.combine(as_of + timedelta(days=1), time.min, tzinfo=timezone.utc)
             before = midnight - timedelta(milliseconds=1)
+        if spec.explicit:
+            return ExplicitList(records=partial(self._listed, offline), fetcher=self.fetcher).resolve(
+                spec, targets, preferred=preferred, before=before, offline=offline
+            )
+        channels = self.channel_names.of(spec)
+        specs = self._match_specs(spec)
+        gateway = self._gateway(offline)
 
         async def solve_all() -> list[tuple[CondaPin, ...]]:
             return list(
@@ -119,6 +128,12 @@ class RattlerResolver:
         except (GatewayError, FetchRepoDataError) as error:
             raise _unreachable(str(error), channels) from error
         return {str(each["sha256"]): pin_of(each) for each in records if each.get("sha256")}
+
+    def _listed(
+        self, offline: bool, channel: str, platform: Platform, names: Sequence[str]
+    ) -> Iterable[CondaPin]:
+        spec = CondaSpec(channels=(channel,), dependencies=())
+        return self.records(spec, platform, names, offline=offline).values()
 
     def _gateway(self, offline: bool) -> Gateway:
         from rattler import Gateway

@@ -48,6 +48,9 @@ def unsatisfied_conda(
 
     Empty: the pins answer the spec. Needs no channel. ``channel::`` of a requirement is compared with
     the end of the pin's channel. Without ``target``, virtual packages are taken as met.
+
+    Of an explicit list the pins must be exactly the packages; what these need besides is the list's affair,
+    but for the base's glibc.
     """
     from rattler import MatchSpec
     from rattler.exceptions import InvalidChannelError, InvalidMatchSpecError
@@ -79,17 +82,19 @@ def unsatisfied_conda(
             return f"the lock has it from {pin.channel}"
         return None
 
-    problems = []
+    problems = _unlisted(spec, pins, target)
     for dependency in spec.dependencies:
         reason = missing(dependency)
         if reason:
             problems.append(f"conda requirement {dependency}: {reason}")
     for pin in sorted(pins, key=lambda pin: pin.name):
         for depend in pin.depends:
+            if spec.explicit and split_depend(depend)[0] != "__glibc":
+                continue
             reason = missing(depend)
             if reason:
                 problems.append(f"conda package {pin.name} {pin.version} needs {depend}: {reason}")
-        for constraint in pin.constrains:
+        for constraint in () if spec.explicit else pin.constrains:
             name = split_depend(constraint)[0]
             if name in records:
                 reason = missing(constraint)
@@ -97,6 +102,23 @@ def unsatisfied_conda(
                     problems.append(
                         f"conda package {pin.name} {pin.version} allows only {constraint}: {reason}"
                     )
+    return problems
+
+
+def _unlisted(spec: CondaSpec, pins: Sequence[CondaPin], target: CondaTarget | None) -> list[str]:
+    """How the pins differ from the spec's explicit list, if it has one."""
+    if not spec.explicit:
+        return []
+    listed = {each.url: each for each in spec.explicit if target is None or each.platform == target.platform}
+    locked = {pin.url: pin for pin in pins}
+    problems = [f"conda package {url}: is not in the lock" for url in sorted(set(listed) - set(locked))]
+    problems += [f"conda package {url}: is not in the list" for url in sorted(set(locked) - set(listed))]
+    for url, each in sorted(listed.items()):
+        pin = locked.get(url)
+        if pin is None:
+            continue
+        if each.sha256 not in (None, pin.sha256) or (pin.md5 and each.md5 not in (None, pin.md5)):
+            problems.append(f"conda package {url}: the lock has another hash than the list")
     return problems
 
 

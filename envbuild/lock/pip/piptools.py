@@ -63,7 +63,19 @@ class PipToolsResolver:
         as_of: date | None = None,
         offline: bool = False,
     ) -> tuple[PipPin, ...]:
-        """See ``PipResolver``. Refuses targets that aren't this interpreter, ``as_of`` and ``offline``."""
+        """See ``PipResolver``. Refuses targets that aren't this interpreter, ``as_of`` and
+        ``offline``, but for a complete list, which takes no resolving."""
+        if spec.complete:
+            # Every version is stated, so there is nothing to resolve, but which file of each.
+            return self._files.resolve(
+                spec,
+                target,
+                preferred=preferred,
+                upgrade=upgrade,
+                provided=provided,
+                as_of=as_of,
+                offline=offline,
+            )
         self._refuse(target, as_of, offline)
         if not spec.requirements:
             return ()

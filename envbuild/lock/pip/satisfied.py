@@ -38,7 +38,7 @@ def unsatisfied_pip(
     """A reason for each requirement, constraint, hash or address that no pin meets; empty if all are met.
 
     Only what was asked for itself can be checked: what a distribution (or one of its extras) needs is
-    written inside it."""
+    written inside it. Of a complete list nothing else may be pinned."""
     by_name: dict[str, PipPin] = {pin.name: pin for pin in pins}
     given: dict[str, str] = {canonicalize_name(name): version for name, version in (provided or {}).items()}
     reasons = []
@@ -46,7 +46,11 @@ def unsatisfied_pip(
         reasons.append(
             f"{name} is pinned for pip ({by_name[name].version}) though conda installs {given[name]}"
         )
-    for line, requirement in _applicable(spec.requirements, target, reasons):
+    listed = _applicable(spec.requirements, target, reasons)
+    if spec.complete:
+        names = {canonicalize_name(requirement.name) for _, requirement in listed}
+        reasons += [f"{name} is pinned, but isn't in the list" for name in sorted(set(by_name) - names)]
+    for line, requirement in listed:
         name = canonicalize_name(requirement.name)
         if name in by_name:
             reasons += _mismatches(line, requirement, by_name[name])

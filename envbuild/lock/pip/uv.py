@@ -70,7 +70,8 @@ class UvResolver:
         as_of: date | None = None,
         offline: bool = False,
     ) -> tuple[PipPin, ...]:
-        """See ``PipResolver``. Takes as long as two runs of uv, the second from its cache."""
+        """See ``PipResolver``. Takes as long as two runs of uv, the second from its cache. To a complete
+        list nothing is added."""
         if not spec.requirements:
             return ()
         kept = [] if upgrade.everything else [pin for pin in preferred if not upgrade.allows(pin.name)]
@@ -88,7 +89,9 @@ class UvResolver:
             if answer.status != 0:
                 raise job.failure(answer, offline)
             resolved = load_pylock((job.directory / "pylock.toml").read_text(encoding="utf-8"))
-            via = self._via(job, resolved, offline)
+            # In a complete list nothing asks for anything else.
+            listed = {name: (source,) for name, source in job.sources.items()}
+            via = listed if spec.complete else self._via(job, resolved, offline)
         pins = job.pins(resolved, {pin.name: pin for pin in kept}, via)
         return tuple(sorted(pins, key=lambda pin: pin.name))
 
@@ -113,6 +116,7 @@ class UvResolver:
             *("--python-version", job.target.python),
             *("--python-platform", uv_platform(job.target.platform, job.target.glibc)),
             *job.options(),
+            *(["--no-deps"] if job.spec.complete and "--no-deps" not in self._extra else []),
             *self._extra,
             *options,
             *(["--offline"] if offline else []),
@@ -180,7 +184,7 @@ class _Job:
         choice = FileChoice(self.target)
         hashes = self._hashes()
         addresses = self._addresses()
-        pins, problems = [], []
+        pins, problems = [], self._unlisted(resolved)
         for each in resolved:
             if each.name in self.provided:
                 continue
@@ -214,6 +218,15 @@ class _Job:
         if problems:
             raise ResolveError("\n".join(problems), hint="allow another version, or correct the hashes")
         return pins
+
+    def _unlisted(self, resolved: Sequence[Resolved]) -> list[str]:
+        """How the answer differs from a complete list; uv has no reason to, but a lock would lie then."""
+        if not self.spec.complete:
+            return []
+        listed, found = set(self.sources), {each.name for each in resolved}
+        return [f"{name}: is in the list, but was not found" for name in sorted(listed - found)] + [
+            f"{name}: was found, but isn't in the list" for name in sorted(found - listed)
+        ]
 
     def _why_none(self, each: Resolved, allowed: frozenset[str]) -> str:
         if allowed:

@@ -1,0 +1,243 @@
+"""A closed list of conda packages as pins: found by their addresses, without a solve.
+
+The records come from the present lock, from the channels' metadata, or, where a channel has no such record
+any more, from the archives themselves. What the list states of a package's hashes must hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any
+
+from envbuild.errors import FetchError, ResolveError
+from envbuild.fetch.base import Download, Fetcher
+from envbuild.lock.base import CondaTarget
+from envbuild.lock.conda.channels import without_credentials
+from envbuild.lock.conda.records import pin_of
+from envbuild.lock.conda.satisfied import unsatisfied_conda
+from envbuild.lock.model import CondaPin
+from envbuild.platforms import Platform
+from envbuild.spec.model import CondaSpec, ExplicitPackage
+
+ARCHIVE_LIMIT = 1 << 30
+"""Bytes of an archive that is read only to learn its SHA-256."""
+_INDEX_LIMIT = 4 << 20
+_MEMBERS_LIMIT = 100_000
+"""Members of an archive that are passed over before its metadata."""
+_SHOWN = 20
+_log = logging.getLogger(__name__)
+
+Records = Callable[[str, Platform, Sequence[str]], Iterable[CondaPin]]
+"""All packages of these names that a channel (its address) has for a platform; raises ``ResolveError``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExplicitList:
+    """Finds the packages of a list. ``records`` asks a channel; ``fetcher`` gets archives, if it is there."""
+
+    records: Records
+    fetcher: Fetcher | None
+
+    def resolve(
+        self,
+        spec: CondaSpec,
+        targets: Sequence[CondaTarget],
+        *,
+        preferred: Mapping[Platform, Sequence[CondaPin]] | None = None,
+        before: datetime | None = None,
+        offline: bool = False,
+    ) -> dict[Platform, tuple[CondaPin, ...]]:
+        """The pins of exactly the packages listed for each target, sorted by name.
+
+        Raises ``ResolveError``: a platform that the list doesn't know, packages that are nowhere, hashes
+        that don't hold, packages newer than ``before``, a base whose glibc is too old."""
+        return {
+            target.platform: self._platform(
+                spec, target, (preferred or {}).get(target.platform, ()), before, offline
+            )
+            for target in targets
+        }
+
+    def _platform(
+        self,
+        spec: CondaSpec,
+        target: CondaTarget,
+        preferred: Sequence[CondaPin],
+        before: datetime | None,
+        offline: bool,
+    ) -> tuple[CondaPin, ...]:
+        listed = [each for each in spec.explicit if each.platform == target.platform]
+        if not listed:
+            known = ", ".join(str(each) for each in sorted({each.platform for each in spec.explicit}))
+            raise ResolveError(
+                f"the list of conda packages has none for {target.platform}, only for {known}",
+                hint=f"leave {target.platform} out of platforms, or list its packages too",
+            )
+        present = {pin.url: pin for pin in preferred}
+        found: dict[str, CondaPin] = {}
+        problems: list[str] = []
+        missing = []
+        for each in listed:
+            pin = present.get(each.url)
+            if pin is not None and not _contradictions(each, pin) and _states(each, pin):
+                found[each.url] = pin
+            else:
+                missing.append(each)
+        self._from_channels(missing, found, problems)
+        nowhere = [each for each in missing if each.url not in found]
+        if nowhere and not problems:
+            self._from_archives(nowhere, found, problems, offline)
+        pins = sorted(found.values(), key=lambda pin: pin.name)
+        for pin, other in pairwise(pins):
+            if pin.name == other.name:
+                problems.append(f"{pin.name} is listed twice: {pin.file} and {other.file}")
+        if before is not None:
+            problems += [
+                f"{pin.file} is not older than as_of"
+                for pin in pins
+                if pin.timestamp is None or pin.timestamp > before.timestamp() * 1000
+            ]
+        if not problems:
+            problems = unsatisfied_conda(spec, pins, target)
+        if problems:
+            more = len(problems) - _SHOWN
+            shown = [*problems[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]
+            raise ResolveError(
+                f"the list of conda packages for {target.platform} can't be used:\n" + "\n".join(shown),
+                hint="nothing else is taken in their place: correct the list, or make it anew",
+            )
+        return tuple(pins)
+
+    def _from_channels(
+        self, missing: Sequence[ExplicitPackage], found: dict[str, CondaPin], problems: list[str]
+    ) -> None:
+        channels: dict[str, list[ExplicitPackage]] = {}
+        for each in missing:
+            channels.setdefault(each.url.rsplit("/", 2)[0], []).append(each)
+        for channel, packages in channels.items():
+            names = sorted({_name(each.url) for each in packages})
+            try:
+                records = {
+                    (pin.subdir, pin.file): pin for pin in self.records(channel, packages[0].platform, names)
+                }
+            except ResolveError as error:
+                # The archives may be there all the same.
+                _log.debug("no metadata from a channel: %s", error)
+                continue
+            for each in packages:
+                _, subdir, file = each.url.rsplit("/", 2)
+                record = records.get((subdir, file))
+                if record is None:
+                    continue
+                wrong = _contradictions(each, record)
+                if wrong:
+                    problems.append(f"{each.url}: {wrong}")
+                elif _states(each, record):
+                    found[each.url] = replace(record, url=each.url, channel=channel)
+
+    def _from_archives(
+        self,
+        packages: Sequence[ExplicitPackage],
+        found: dict[str, CondaPin],
+        problems: list[str],
+        offline: bool,
+    ) -> None:
+        if self.fetcher is None or (offline and any(each.sha256 is None for each in packages)):
+            problems += [f"{each.url}: the channel's metadata has no such package" for each in packages]
+            return
+        for each in packages:
+            try:
+                found[each.url] = _archived(each, self.fetcher)
+            except (ResolveError, FetchError) as error:
+                problems.append(error.message)
+
+
+def _states(package: ExplicitPackage, pin: CondaPin) -> bool:
+    """Whether at least one stated hash could be compared with the pin's."""
+    return package.sha256 is not None or bool(package.md5 and pin.md5)
+
+
+def _contradictions(package: ExplicitPackage, pin: CondaPin) -> str | None:
+    if package.sha256 is not None and package.sha256 != pin.sha256:
+        return f"the list says SHA-256 {package.sha256}, the channel {pin.sha256}"
+    if package.md5 is not None and pin.md5 and package.md5 != pin.md5:
+        return f"the list says MD5 {package.md5}, the channel {pin.md5}"
+    return None
+
+
+def _name(url: str) -> str:
+    """The package's name in ``…/name-version-build.conda``."""
+    return url.rsplit("/", 1)[-1].rsplit("-", 2)[0]
+
+
+def _archived(package: ExplicitPackage, fetcher: Fetcher) -> CondaPin:
+    """The pin that the archive itself tells."""
+    shown, file = without_credentials(package.url), package.url.rsplit("/", 1)[-1]
+    what = f"conda package {file}"
+    source: Path | bytes
+    if package.sha256 is not None:
+        download = Download(what=what, urls=(package.url,), sha256=package.sha256)
+        source = fetcher.files([download])[package.sha256]
+    else:
+        source = fetcher.read(package.url, limit=ARCHIVE_LIMIT)
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as archive:
+        sha256, md5, size = _hashes(archive)
+        if package.md5 is not None and package.md5 != md5:
+            raise ResolveError(f"{shown}: the list says MD5 {package.md5}, the archive has {md5}")
+        archive.seek(0)
+        index = _index(archive, file, shown)
+    stated = f"{index.get('name')}-{index.get('version')}-{index.get('build')}"
+    if stated != file.removesuffix(".conda").removesuffix(".tar.bz2"):
+        raise ResolveError(f"{shown}: the archive says that it is {stated:.200}")
+    try:
+        return pin_of(
+            {
+                **index,
+                "subdir": package.url.rsplit("/", 2)[1],
+                "url": package.url,
+                "sha256": sha256,
+                "md5": md5,
+                "size": size,
+            }
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResolveError(f"{shown}: the archive's info/index.json can't be read: {error}") from error
+
+
+def _hashes(archive: IO[bytes]) -> tuple[str, str, int]:
+    sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    while chunk := archive.read(1 << 20):
+        sha256.update(chunk)
+        md5.update(chunk)
+        size += len(chunk)
+    return sha256.hexdigest(), md5.hexdigest(), size
+
+
+def _index(archive: IO[bytes], file: str, shown: str) -> dict[str, Any]:
+    from conda_package_streaming import package_streaming  # type: ignore[import-untyped]
+    from zstandard import ZstdError
+
+    damaged = (tarfile.TarError, zipfile.BadZipFile, ZstdError, EOFError, OSError, ValueError, LookupError)
+    try:
+        with closing(package_streaming.stream_conda_info(file, archive)) as members:
+            for number, (tar, member) in enumerate(members):
+                if member.name == "info/index.json" and member.isfile() and member.size <= _INDEX_LIMIT:
+                    index = json.load(tar.extractfile(member))
+                    if isinstance(index, dict):
+                        return index
+                if number > _MEMBERS_LIMIT:
+                    break
+    except (*damaged, RuntimeError) as error:  # The last: an archive that is encrypted, or no JSON at all.
+        raise ResolveError(f"{shown}: damaged archive: {error}") from error
+    raise ResolveError(f"{shown}: the archive has no info/index.json")
