@@ -40,9 +40,8 @@ from envbuild.store.content import Store
 _BYTE_CODE = re.compile(r"(?:(.*)/)?__pycache__/([^/]+?)\.[a-z]+-?[0-9]+(?:\.opt-[0-9a-z]+)?\.pyc")
 _REQUESTS = 16
 """Small requests at once."""
-_NEEDS_ENGINE = (
-    "--engine buildx or docker runs it while the image is built; or pin a build without a script"
-)
+_NEEDS_ENGINE = "--engine buildx or docker runs it while the image is built; or pin a build without a script"
+_OUTDATED = "no engine runs a pre-link script: pin a build without one"
 _TEMPLATE = """# -*- coding: utf-8 -*-
 import re
 import sys
@@ -247,7 +246,8 @@ def _refuse(pins: Sequence[CondaPin], reasons: Sequence[str | None]) -> None:
         if reason
     ]
     if refused:
-        raise BuildError("\n".join(refused), hint=_NEEDS_ENGINE)
+        outdated = any("pre-link" in reason for reason in reasons if reason)
+        raise BuildError("\n".join(refused), hint=_OUTDATED if outdated else _NEEDS_ENGINE)
 
 
 def _refuse_unusual(pins: Sequence[CondaPin]) -> None:

@@ -254,6 +254,16 @@ def test_scripts_are_refused_before_work_begins(tmp_path: Path, extension: str) 
     )
 
 
+def test_nobody_is_sent_to_an_engine_with_a_script_that_none_runs(tmp_path: Path) -> None:
+    package = Package(name="old", files=(File(path="bin/.old-pre-link.sh", content=b"true"),))
+    artifact = artifact_of(package, tmp_path)
+    store = Store(tmp_path / "store")
+    with pytest.raises(BuildError) as caught:
+        CondaSource(store, Files(store)).fetch([artifact])
+    assert caught.value.message == "conda package old 1.0 can't be composed: it runs a pre-link script"
+    assert caught.value.hint == "no engine runs a pre-link script: pin a build without one"
+
+
 HOSTILE = {
     "above": (File(path="../evil", content=b"x"), "the path '../evil' leaves the prefix"),
     "inside": (File(path="a/../../evil", content=b"x"), "the path 'a/../../evil' leaves the prefix"),
