@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from envbuild.engines.said import clipped, safe_text
 from envbuild.errors import BuildError
-from envbuild.lock.pip.command import clean
 from envbuild.progress import Progress, Task
 
 _LOG = logging.getLogger(__name__)
@@ -35,25 +35,6 @@ _NETWORK = re.compile(
     r"(?i)no such host|dial tcp|i/o timeout|timed out|connection refused|proxyerror|name resolution"
     r"|could not resolve"
 )
-_DRIVES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]")
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
-
-
-def safe_text(text: str, hidden: Iterable[str] = ()) -> str:
-    """``text`` without what drives a terminal and without credentials: of addresses, and ``hidden`` values.
-
-    Of a line that was overwritten by carriage returns, what was last to be seen."""
-    seen = next((each for each in reversed(text.split("\r")) if each.strip()), "")
-    seen = _UNSAFE.sub(_escaped, _DRIVES.sub("", seen))
-    indent = seen[: len(seen) - len(seen.lstrip())]
-    return (indent + clean(seen, hidden)).rstrip()
-
-
-def _escaped(match: re.Match[str]) -> str:
-    number = ord(match[0])
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -77,8 +58,7 @@ class _Vertex:
 
     @property
     def title(self) -> str:
-        name = _FLAGS.sub(r"\1", self.name)
-        return name if len(name) <= 100 else name[:99] + "…"
+        return clipped(_FLAGS.sub(r"\1", self.name), 100)
 
 
 class BuildLog:

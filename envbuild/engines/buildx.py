@@ -15,7 +15,7 @@ from pathlib import Path
 
 from envbuild.digest import is_digest
 from envbuild.engines.base import cannot_build
-from envbuild.engines.buildkit_log import LONGEST, BuildLog, safe_text
+from envbuild.engines.buildkit_log import LONGEST, BuildLog
 from envbuild.engines.buildx_command import (
     ARCHIVE,
     CONTEXT,
@@ -32,6 +32,7 @@ from envbuild.engines.buildx_secrets import hidden_words, machine_secrets, user_
 from envbuild.engines.docker_proxy import loopback_proxy, proxy_secrets
 from envbuild.engines.indexed import Made, artifact_names, indexed_build
 from envbuild.engines.layout_image import store_layout_image
+from envbuild.engines.said import safe_text
 from envbuild.engines.secret import Secret
 from envbuild.errors import BuildError
 from envbuild.lock.model import ContextBase

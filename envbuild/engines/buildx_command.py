@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from envbuild.engines.buildkit_log import safe_text
 from envbuild.engines.docker_proxy import PROXIES
+from envbuild.engines.said import safe_text
 
 PROBE_SECONDS = 10
 """For one question to the docker command; a builder behind a dead network doesn't answer at all."""

@@ -17,6 +17,7 @@ from envbuild.engines.docker_log import BuildLog, ContainerBegan, ImageMade, Ste
 from envbuild.engines.docker_proxy import loopback_proxy, proxy_arguments, proxy_secrets
 from envbuild.engines.docker_stream import Conversation, engine_errors
 from envbuild.engines.indexed import Made, artifact_names, indexed_build
+from envbuild.engines.said import clipped
 from envbuild.engines.secret import Secret
 from envbuild.errors import BuildError
 from envbuild.plan.model import Plan
@@ -190,7 +191,7 @@ class _Build:
         elif isinstance(event, StepBegan) and told:
             self._began(event)
         elif isinstance(event, ContainerBegan) and told and step and step.instruction.startswith("RUN "):
-            self._engine.progress.note(f"step {step.number}/{step.total}: {_clipped(step.instruction)}")
+            self._engine.progress.note(f"step {step.number}/{step.total}: {clipped(step.instruction, 100)}")
 
     def _began(self, step: StepBegan) -> None:
         if self._all is None:
@@ -239,7 +240,3 @@ def _other_platform(client: docker.DockerClient, plan: Plan) -> list[str]:
     if engine == plan.platform:
         return []
     return [f"the Docker engine runs {engine}, and the build steps of this image need {plan.platform}"]
-
-
-def _clipped(text: str) -> str:
-    return text if len(text) <= 100 else text[:99] + "…"

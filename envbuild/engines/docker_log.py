@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from envbuild.lock.pip.command import clean
+from envbuild.engines.said import clipped, last_seen, safe_text
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ _STEP = re.compile(r"Step (\d{1,6})/(\d{1,6}) : (.*)", re.DOTALL)
 _RUNNING = re.compile(r" ---> Running in ([0-9a-f]{12,64})\n")
 _IMAGE = re.compile(r" ---> ([0-9a-f]{12,64})\n")
 _PULLED = re.compile(r"Status: Downloaded newer image for (\S{1,500})")
-_COLORS = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,20 +97,16 @@ class BuildLog:
         self._flush()
         return tuple(self._lines)
 
-    def shown(self, text: str, length: int = _LINE) -> str:
-        """``text`` in one line, without control characters, colours and credentials."""
-        # Of a line that was drawn over and over (a progress bar), people would see the last state.
-        text = _COLORS.sub("", text).rstrip("\r\n").rpartition("\r")[2].replace("\t", " ")
-        text = clean(text[: 4 * length], self._hidden)
-        text = "".join(each if each.isprintable() else "?" for each in text)
-        return text if len(text) <= length else text[: length - 1] + "…"
+    def _shown(self, text: str, length: int = _LINE) -> str:
+        # Cut twice: what is looked at has a bound, and it becomes shorter or longer by being made safe.
+        return clipped(safe_text(last_seen(text)[: 4 * length], self._hidden), length)
 
     def _builder(self, text: str) -> Event | None:
         if match := _STEP.fullmatch(text):
             self._rest = ""
             self._lines.clear()
             self._cached = False
-            instruction = self.shown(" ".join(match[3].split()), _INSTRUCTION)
+            instruction = self._shown(" ".join(match[3].split()), _INSTRUCTION)
             self.step = StepBegan(number=int(match[1]), total=int(match[2]), instruction=instruction)
             _log.debug("step %d/%d: %s", self.step.number, self.step.total, instruction)
             return self.step
@@ -138,7 +133,7 @@ class BuildLog:
 
     def _pull(self, message: Mapping[str, Any]) -> Event | None:
         if "progressDetail" not in message or not message["progressDetail"]:
-            _log.debug("%s", self.shown(f"{message.get('id', '')} {message['status']}".strip()))
+            _log.debug("%s", self._shown(f"{message.get('id', '')} {message['status']}".strip()))
         match = _PULLED.fullmatch(message["status"].strip())
         return ImageMade(image=match[1]) if match else None
 
@@ -149,7 +144,7 @@ class BuildLog:
         if isinstance(code, int) and code:
             self.status = code
         text = message.get("error") or detail.get("message") or "the engine gives no reason"
-        self.error = self.shown(" ".join(str(text).split()), 1000)
+        self.error = self._shown(" ".join(str(text).split()), 1000)
 
     def _add(self, text: str) -> None:
         *lines, self._rest = (self._rest + text).split("\n")
@@ -160,7 +155,7 @@ class BuildLog:
             self._keep(line)
 
     def _keep(self, line: str) -> None:
-        shown = self.shown(line)
+        shown = self._shown(line)
         if shown.strip():
             self._lines.append(shown)
             _log.debug("| %s", shown)

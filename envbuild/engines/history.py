@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from envbuild.engines.said import clipped
+
 _LONGEST = 60
 """Characters of a step that are shown."""
 
@@ -30,5 +32,4 @@ def step_name(created_by: str) -> str:
         text = f"RUN {text.removeprefix('/bin/sh -c ')}"
     elif text.startswith("RUN /bin/sh -c "):
         text = f"RUN {text.removeprefix('RUN /bin/sh -c ')}"
-    text = "".join(each if each.isprintable() else "?" for each in text)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return clipped("".join(each if each.isprintable() else "?" for each in text), _LONGEST)

@@ -10,7 +10,7 @@ from types import TracebackType
 
 import pytest
 
-from envbuild.engines.buildkit_log import LAST_LINES, LONGEST, BuildLog, safe_text
+from envbuild.engines.buildkit_log import LAST_LINES, LONGEST, BuildLog
 from envbuild.progress import Task
 
 GOOD = r"""
@@ -234,22 +234,6 @@ def test_secrets_are_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     shown = "\n".join([error.message, caplog.text, str(heard.tasks), *heard.notes])
     assert "token ***" in shown
     assert not [word for word in ("s3cret", "word", "sig=") if word in shown]
-
-
-@pytest.mark.parametrize(
-    ("given", "shown"),
-    [
-        ("\x1b[31mred\x1b[0m", "red"),
-        ("  10%\r  50%\r 100%\r", " 100%"),
-        ("\x1b]0;title\x07text", "text"),
-        ("bell\x07 \u202eturned", "bell\\x07 \\u202eturned"),
-        ("    indented", "    indented"),
-        ("tab\tstays", "tab\tstays"),
-        ("\r", ""),
-    ],
-)
-def test_a_line_drives_no_terminal(given: str, shown: str) -> None:
-    assert safe_text(given) == shown
 
 
 def test_a_line_without_end_is_cut() -> None:

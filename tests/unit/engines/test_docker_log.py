@@ -98,7 +98,7 @@ def test_the_last_lines_are_few_short_and_safe() -> None:
     assert lines == tuple(f"line {number}" for number in range(1000 - LAST_LINES, 1000))
     events(log, "a\x07b\u202ec\x1b]0;title\x07d\thunter2 ", "x" * 100_000)
     last = log.last_lines()[-1]
-    assert last.startswith("a?b?cd ***")
+    assert last.startswith("a\\x07b\\u202ecd\t***")
     assert len(last) == 400
 
 
@@ -119,3 +119,9 @@ def test_odd_messages_mean_nothing(message: dict[str, object]) -> None:
     log = BuildLog()
     assert log.take(message) is None
     assert (log.image, log.error, log.step) == (None, None, None)
+
+
+def test_of_a_progress_bar_the_last_state_is_kept() -> None:
+    log = BuildLog()
+    events(log, "Step 1/1 : RUN x", f" ---> Running in {BOX}\n", "  1%\r" * 1000 + "100%\r\n")
+    assert log.last_lines() == ("100%",)
