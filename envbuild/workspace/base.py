@@ -3,13 +3,15 @@
 Rules every registry holds:
 
 * One definition has one version under one name: registering it again gives that version.
-* A version that is not asked for is the largest integer version plus one. An explicit one that another definition
-  has, or a new one for a definition that already has another, is a conflict.
+* A version that is not asked for is the largest integer version plus one (of more than 18 digits it counts as
+  text). An explicit one that another definition has, or a new one for a definition that already has another,
+  is a conflict.
 * ``latest`` is the version registered last that is neither anonymous nor archived. It is computed, never set.
 * An anonymous version (of a build or run of an unregistered spec) is called by the first 12 hex digits of its
   definition and becomes a normal version when it is registered; the 12 digits still lead to it.
-* What is archived is hidden in lists and never ``latest``, but may be used by its version or label. An archived
-  environment takes no new version until it is restored; anonymous ones it does take, so that builds go on.
+* What is archived is hidden in lists and never ``latest``, but may be used by its version or label. An
+  archived environment takes no new version until it is restored; anonymous ones it does take, so that
+  builds go on. The same holds for reserved names.
 * Content never changes. Description, tags and labels do, and each change is an event of the history.
 """
 
@@ -147,15 +149,15 @@ class Event:
     at: datetime
     actor: str
     action: str
-    """``record`` (anonymous), ``register``, ``label``, ``unlabel``, ``update``, ``archive``, ``restore``, ``clone``,
-    ``lock``, ``image``."""
+    """``record`` (anonymous), ``register``, ``clone``, ``label``, ``unlabel``, ``update``, ``archive``,
+    ``restore``, ``lock``, ``image``, ``context``."""
     environment: str | None
     version: str | None
     detail: Mapping[str, object]
 
 
 class Registry(Protocol):
-    """A workspace's records. Every method raises ``WorkspaceError``; each change happens wholly or not at all."""
+    """A workspace's records. All methods raise ``WorkspaceError``; a change happens wholly or not at all."""
 
     @property
     def location(self) -> str:
@@ -177,8 +179,8 @@ class Registry(Protocol):
     ) -> Registered:
         """The version with this definition, made if it isn't there.
 
-        For one that is there, labels, description and tags that are given and differ are set, unless ``anonymous``.
-        ``context`` names a context that ``add_context`` stored.
+        For one that is there, labels, description and tags that are given and differ are set, unless
+        ``anonymous``. ``context`` names a context that ``add_context`` stored.
         """
 
     def environments(
@@ -203,7 +205,7 @@ class Registry(Protocol):
         limit: int | None = None,
         before: str | None = None,
     ) -> tuple[Version, ...]:
-        """The version registered last comes first; at most ``limit``, only those registered before ``before``."""
+        """The one registered last comes first; at most ``limit``, only those registered before ``before``."""
 
     def get(self, name: str, version: str | None = None, label: str | None = None) -> Version:
         """By version or by label, never both; by neither it is the latest."""
