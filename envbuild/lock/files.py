@@ -38,12 +38,14 @@ from envbuild.lock.model import (
 )
 from envbuild.lock.pip.requirements import dump_requirements
 from envbuild.lock.record import dump_record, expect_list, expect_object, expect_text, load_record
+from envbuild.lock.values import check_values
 from envbuild.platforms import Platform
 
 LOCK_FILE = "envbuild.lock"
 CONDA_FILE = "conda-lock.yml"
 _HAND = "take the file back from version control, or make it anew with: envbuild lock --upgrade"
 _SIZE_LIMIT = 64 << 20
+_MAX_SIZE = 1 << 50
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -182,7 +184,9 @@ def parse_lock(data: bytes, where: str = LOCK_FILE) -> tuple[Lock, Mapping[str, 
     if stated != actual:
         raise LockError(f"{where} was changed after it was made", hint=_HAND)
     try:
-        return _load_body(body), _load_files(body)
+        lock = _load_body(body)
+        check_values(lock)
+        return lock, _load_files(body)
     except LockError as error:
         raise LockError(f"{where}: {error.message}", hint=error.hint or _HAND) from error
 
@@ -302,9 +306,9 @@ def _load_platform(platform: Platform, record: dict[str, Any], where: str) -> Pl
     )
     pins: tuple[CondaPin | PipPin | Sdist, ...] = (*conda, *pip, *(pin.sdist for pin in pip if pin.sdist))
     for pin in pins:
-        _check_file(pin.file, pin.sha256, pin.size, f"{where}: {pin.file}")
+        _check_file(pin.file, pin.sha256, pin.size, f"{where}: {pin.file!r}")
     for jar in maven:
-        _check_pool_file(jar.file, jar.sha256, jar.size, f"{where}: {jar.name}")
+        _check_pool_file(jar.file, jar.sha256, jar.size, f"{where}: {jar.name!r}")
     return PlatformLock(
         platform=platform,
         base=_load_base(expect_object(record.get("base"), f"{where}.base"), f"{where}.base"),
@@ -336,7 +340,7 @@ def _load_base(record: dict[str, Any], where: str) -> Base:
         for n, each in enumerate(expect_list(record["packages"], f"{where}.packages"))
     )
     for pin in packages:
-        _check_pool_file(pin.file, pin.sha256, pin.size, f"{where}: {pin.name}")
+        _check_pool_file(pin.file, pin.sha256, pin.size, f"{where}: {pin.name!r}")
     return DebianBase(
         suite=expect_text(record["debian"], f"{where}.debian"),
         glibc=expect_text(record["glibc"], f"{where}.glibc"),
@@ -360,5 +364,5 @@ def _check_file(name: str, sha256: str, size: int, where: str) -> None:
         raise LockError(f"{where}: {name!r} isn't a file name")
     if not _HEX.fullmatch(sha256):
         raise LockError(f"{where}: {sha256!r} isn't a SHA-256 in hex")
-    if size < 0:
-        raise LockError(f"{where}: a size can't be negative")
+    if not 0 <= size <= _MAX_SIZE:
+        raise LockError(f"{where}: {size} is no size of a file")

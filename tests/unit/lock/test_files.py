@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from envbuild.errors import LockError
 from envbuild.lock.files import dump_lock, parse_lock, read_lock, write_lock
-from tests.unit.lock.sample import AMD64, ARM64, BASE, IDNA, LIBC, LOCK, SIX, TZDATA
+from envbuild.lock.model import ContextBase, ImageBase, Lock, MavenPin, RuntimeSettings, Sdist
+from tests.unit.lock.sample import AMD64, ARM64, BASE, IDNA, LIBC, LOCK, PYTHON, SIX, TZDATA, ZLIB
 
 
 def test_a_lock_that_is_written_is_read_back_equal(tmp_path: Path) -> None:
@@ -115,3 +118,122 @@ def test_a_package_path_never_leaves_the_archive(file: str) -> None:
     )
     with pytest.raises(LockError, match="leaves the archive"):
         parse_lock(dump_lock(bad)["envbuild.lock"])
+
+
+def changed(pin: Any, field: str, value: object) -> Any:
+    return replace(pin, **{field: value})
+
+
+def bad_values() -> Iterator[tuple[str, Lock, str]]:
+    line = "x\nRUN touch /owned"
+    image = ARM64.base
+    assert isinstance(image, ImageBase)
+    first, second = "platforms.linux/amd64", "platforms.linux/arm64"
+
+    def amd64(**changes: Any) -> Lock:
+        return replace(LOCK, platforms=(replace(AMD64, **changes), ARM64))
+
+    def arm64(**changes: Any) -> Lock:
+        return replace(LOCK, platforms=(AMD64, replace(ARM64, **changes)))
+
+    def runtime(**changes: Any) -> Lock:
+        return replace(LOCK, runtime=replace(LOCK.runtime, **changes))
+
+    for executable in (
+        line,
+        "/usr/bin/python3; touch x",
+        "$(id)",
+        "--root=/x",
+        "python3",
+        "/usr/../x",
+        "/a b",
+    ):
+        bad = replace(PYTHON, executable=executable)
+        yield f"executable {executable!r}", amd64(python=bad), f"{first}.python: {executable!r}"
+    yield "python version", amd64(python=replace(PYTHON, version="3.13; x")), f"{first}.python: "
+    yield "python provider", amd64(python=replace(PYTHON, provider="x")), f"{first}.python: "
+    for suite in (line, "a b", "../x", "--x"):
+        yield f"suite {suite!r}", amd64(base=replace(BASE, suite=suite)), f"{first}.base.debian: {suite!r}"
+    yield "glibc", amd64(base=replace(BASE, glibc=line)), f"{first}.base.glibc: "
+    for field in ("name", "version", "architecture", "archive", "file"):
+        deb = changed(LIBC, field, line)
+        yield f"Debian {field}", amd64(base=replace(BASE, packages=(deb,))), f"{first}.base: "
+    for reference in (line, "a b", "--platform=x y", "x AS y", "x@sha256:1", "${X}", "../x", "", "oci:a\nb"):
+        base = replace(image, reference=reference)
+        yield f"reference {reference!r}", arm64(base=base), f"{second}.base.image.reference: "
+    for field in ("name", "version", "build", "subdir", "url", "channel", "noarch", "md5", "depends"):
+        value: Any = (line,) if field == "depends" else line
+        yield f"conda {field}", arm64(conda=(changed(ZLIB, field, value),)), f"{second}.conda: "
+    yield "conda file", arm64(conda=(replace(ZLIB, url="https://h/-x"),)), f"{second}.conda: "
+    yield "pip file", amd64(pip=(replace(SIX, file=line),)), f"{first}: {line!r}: {line!r} isn't a file name"
+    for field in ("name", "version", "url", "via"):
+        value = (line,) if field == "via" else line
+        yield f"pip {field}", amd64(pip=(changed(SIX, field, value),)), f"{first}.pip: "
+    yield "pip file, an option", amd64(pip=(replace(SIX, file="--x.whl"),)), f"{first}.pip: "
+    yield "pip url, an option", amd64(pip=(replace(SIX, url="--x"),)), f"{first}.pip: "
+    sdist = Sdist(file="six-1.tar.gz", size=1, sha256="1" * 64, requires=(f"wheel==1 --hash=sha256:{line}",))
+    yield "sdist requires", amd64(pip=(replace(SIX, sdist=sdist),)), f"{first}.pip: "
+    jar = MavenPin(group="g", artifact="a", version="1", file="g/a/1/a-1.jar", size=1, sha256="1" * 64)
+    for field in ("group", "artifact", "version", "file"):
+        yield f"maven {field}", amd64(maven=(changed(jar, field, line),)), f"{first}.maven: "
+    yield "size", amd64(pip=(replace(SIX, size=10**30),)), f"{first}: 'six"
+    yield "channels", replace(LOCK, channels=(f"https://h/{line}",)), "channels[0]: "
+    yield "as_of", replace(LOCK, as_of=line), "as_of: "
+    yield "engines", replace(LOCK, engines=(("uv", line),)), "engines: "
+    for user in ("", line, "root", "1000", "-1:0", "1:2:3", "9999999999:1", "$U"):
+        yield f"user {user!r}", runtime(user=user), f"runtime.user: {user!r}"
+    for port in (0, -5, 70000):
+        yield f"port {port}", runtime(ports=(port,)), f"runtime.ports: {port}"
+    yield "type", runtime(type="../x"), "runtime.type: '../x'"
+    yield "runtime", runtime(runtime="../x"), "runtime.runtime: '../x'"
+    for name in ("", "A=B", "A B", line, "1A"):
+        variables = ((name, "v"),)
+        yield (
+            f"variable {name!r}",
+            runtime(environment_variables=variables),
+            "runtime.environment_variables: ",
+        )
+    yield (
+        "variable's value",
+        runtime(environment_variables=(("A", "\0"),)),
+        "runtime.environment_variables.A: ",
+    )
+    yield "spark package", runtime(spark_packages=(f"a:b:{line}",)), "runtime.spark_packages: "
+    for address in (f"https://h/{line}", "https://a,https://b"):
+        yield (
+            f"repository {address!r}",
+            runtime(spark_repositories=(address,)),
+            "runtime.spark_repositories: ",
+        )
+    context = ContextBase(digest="sha256:" + "1" * 64, dockerfile="Dockerfile")
+    yield "context, not user-managed", amd64(base=context, pip=(), python=None), f"{first}.base: "
+    own = replace(AMD64, base=replace(context, dockerfile=line), pip=(), python=None)
+    yield (
+        "Dockerfile",
+        replace(runtime(type="user-managed"), platforms=(own,)),
+        f"{first}.base.context.dockerfile",
+    )
+    yield "user-managed of packages", runtime(type="user-managed"), f"{first}.base: "
+    yield "toolchain of a context", replace(LOCK, toolchain=(own,)), "toolchain.linux/amd64"
+
+
+@pytest.mark.parametrize(
+    ("lock", "message"), [pytest.param(lock, message, id=name) for name, lock, message in bad_values()]
+)
+def test_a_value_that_could_be_something_else_is_refused(lock: Lock, message: str) -> None:
+    with pytest.raises(LockError) as caught:
+        parse_lock(dump_lock(lock)["envbuild.lock"])
+    assert str(caught.value).startswith(f"envbuild.lock: {message}")
+    assert caught.value.hint == (
+        "take the file back from version control, or make it anew with: envbuild lock --upgrade"
+    )
+
+
+def test_a_lock_of_an_own_dockerfile_is_read_back_equal() -> None:
+    context = ContextBase(digest="sha256:" + "1" * 64, dockerfile="sub dir/Dockerfile ä")
+    lock = Lock(
+        definition=LOCK.definition,
+        platforms=(replace(AMD64, base=context, pip=(), python=None),),
+        runtime=RuntimeSettings(type="user-managed", user=""),
+    )
+    assert parse_lock(dump_lock(lock)["envbuild.lock"])[0] == lock
