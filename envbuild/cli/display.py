@@ -268,6 +268,8 @@ class LiveScreen:
     def note(self, text: str) -> None:
         with self._lock:
             if self._live is not None:
+                # Else what is drawn again below the line is what was drawn last, up to 0.1 s ago.
+                self._live.refresh()
                 self._live.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
             else:
                 self._stream.write(printable(text) + "\n")
