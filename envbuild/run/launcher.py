@@ -359,8 +359,8 @@ def _host_file(name: str, source: str, new: str, writable: bool) -> None:
             _mount_point(_inside(new, f"/{name}"), directory=False)
     except OSError:
         return
-    if os.path.isfile(target) and not os.path.islink(target):
-        _try_bind(source, target)
+    if os.path.isfile(target) and not os.path.islink(target) and _try_bind(source, target):
+        _make_read_only(target)
 
 
 def _inside(root: str, path: str) -> str:

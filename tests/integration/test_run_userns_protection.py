@@ -128,6 +128,16 @@ for name in {sorted(before)!r}:
         assert (now.st_mode, now.st_uid, now.st_gid) == (stated.st_mode, stated.st_uid, stated.st_gid)
 
 
+def test_the_machines_name_resolution_cannot_be_changed(store: Store, user: str) -> None:
+    program = """
+for path in ("/etc/resolv.conf", "/etc/hosts"):
+    if os.path.exists(path):
+        refused(path, write, path)
+        refused(path, os.chmod, path, 0o644)
+"""
+    assert _run(store, user, program) == 0
+
+
 def test_devices_serve(store: Store, user: str) -> None:
     program = """
 assert len(os.urandom(4)) == 4
