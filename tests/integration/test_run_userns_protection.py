@@ -253,10 +253,11 @@ assert [name for _, name in socket.if_nameindex()] == ["lo"]
 def test_what_is_mounted_below_a_read_only_mount_is_read_only(store: Store, user: str) -> None:
     mount = Mount(source=Path("/dev"), target=PurePosixPath("/given"), read_only=True)
     image = shell_image(store, {"User": user})
-    script = "! touch /given/shm/envbuild-test 2>/dev/null"
+    name = f"envbuild-test-{os.getpid()}"
+    script = f"! touch /given/shm/{name} 2>/dev/null"
     command = Command(image=image, arguments=("sh", "-c", script), mounts=(mount,))
     assert UsernsRunner(store, Silent()).run(command) == 0
-    assert not Path("/dev/shm/envbuild-test").exists()
+    assert not (Path("/dev/shm") / name).exists()
 
 
 def test_where_proc_is_masked_already_it_is_shown_read_only(store: Store, user: str) -> None:
