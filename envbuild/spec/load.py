@@ -30,6 +30,8 @@ NAMES = (
     # Leads the ``requirements.txt`` that was compiled from it.
     "requirements.in",
     "requirements.txt",
+    # What a project needs to be used, where nothing says what it is used with.
+    "pyproject.toml",
     # Says how an environment is used; it names one of the above.
     "inferenceconfig.json",
 )
@@ -45,9 +47,17 @@ def importers() -> tuple[Importer, ...]:
     """The formats, in the order they are asked."""
     from envbuild.spec.conda import CondaImporter
     from envbuild.spec.native import NativeImporter
+    from envbuild.spec.pyproject import PyprojectImporter
     from envbuild.spec.requirements_file import RequirementsImporter
+    from envbuild.spec.script import ScriptImporter
 
-    return RequirementsImporter(), CondaImporter(), NativeImporter()
+    return (
+        RequirementsImporter(),
+        PyprojectImporter(),
+        ScriptImporter(),
+        CondaImporter(),
+        NativeImporter(),
+    )
 
 
 def markers(formats: Sequence[Importer]) -> tuple[str, ...]:

@@ -1,0 +1,7 @@
+# /// script
+# dependencies = ["numpy"]
+# ///
+
+# /// script
+# dependencies = ["scipy"]
+# ///
