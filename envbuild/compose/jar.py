@@ -67,7 +67,7 @@ def _pin(artifact: Artifact) -> MavenPin:
     pin = artifact.pin
     if not isinstance(pin, MavenPin):
         raise TypeError(f"{artifact.name} is no jar")
-    name = pin.file.rpartition("/")[2]
+    name = _file_name(pin)
     if not name.endswith(".jar") or "\\" in name or not name.isprintable():
         raise BuildError(f"{pin.file!r} is no jar's path", hint="lock again: envbuild lock")
     return pin

@@ -24,17 +24,7 @@ def base_plan(plan: Plan, stage: PlatformLock | None = None) -> Plan:
     else:
         assert isinstance(stage.base, DebianBase)
         base, python, bytecode = stage.base, stage.python, False
-        packages = tuple(
-            Artifact(
-                kind=ArtifactKind.DEBIAN,
-                name=pin.name,
-                version=pin.version,
-                sha256=pin.sha256,
-                size=pin.size,
-                pin=pin,
-            )
-            for pin in stage.base.packages
-        )
+        packages = map(Artifact.of, stage.base.packages)
         artifacts = (*packages, generated("system", system_files(stage.base, _ROOT)))
     return replace(
         plan,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from envbuild.digest import canonical_digest
@@ -10,14 +10,10 @@ from envbuild.lock.debian.selection import python_closure
 from envbuild.lock.files import dump_lock
 from envbuild.lock.identity import DESCRIBED_LEVEL, NATIVE_LEVEL, Composition, lock_digest
 from envbuild.lock.model import (
-    CondaPin,
     ContextBase,
     DebianBase,
-    DebianPin,
     ImageBase,
     Lock,
-    MavenPin,
-    PipPin,
     PlatformLock,
     PythonPin,
 )
@@ -28,6 +24,7 @@ from envbuild.plan.model import (
     GeneratedFile,
     ImageConfig,
     Interpreter,
+    Pin,
     Plan,
 )
 from envbuild.plan.prefix import home_files, prefix_files
@@ -153,17 +150,8 @@ def _generated_artifacts(lock: Lock, pins: PlatformLock) -> list[Artifact]:
 
 def _packages(pins: PlatformLock) -> list[Artifact]:
     debian = pins.base.packages if isinstance(pins.base, DebianBase) else ()
-    kinds: tuple[tuple[ArtifactKind, Iterable[DebianPin | CondaPin | PipPin | MavenPin]], ...] = (
-        (ArtifactKind.DEBIAN, debian),
-        (ArtifactKind.CONDA, pins.conda),
-        (ArtifactKind.WHEEL, pins.pip),
-        (ArtifactKind.JAR, pins.maven),
-    )
-    return [
-        Artifact(kind=kind, name=pin.name, version=pin.version, sha256=pin.sha256, size=pin.size, pin=pin)
-        for kind, each in kinds
-        for pin in each
-    ]
+    found: tuple[Pin, ...] = (*debian, *pins.conda, *pins.pip, *pins.maven)
+    return [Artifact.of(pin) for pin in found]
 
 
 def _self_description(lock: Lock, pins: PlatformLock) -> tuple[GeneratedFile, ...]:

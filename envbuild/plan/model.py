@@ -12,6 +12,8 @@ from enum import Enum
 from envbuild.lock.model import Base, CondaPin, DebianPin, MavenPin, PipPin, PlatformLock, PythonPin
 from envbuild.platforms import Platform
 
+Pin = DebianPin | CondaPin | PipPin | MavenPin
+
 
 class ArtifactKind(str, Enum):
     """What an artifact is; each kind has one source in ``compose``."""
@@ -50,8 +52,28 @@ class Artifact:
     version: str
     sha256: str
     size: int
-    pin: DebianPin | CondaPin | PipPin | MavenPin | None = None
+    pin: Pin | None = None
     files: tuple[GeneratedFile, ...] = ()
+
+    @classmethod
+    def of(cls, pin: Pin) -> Artifact:
+        """The artifact that ``pin`` is of."""
+        return cls(
+            kind=_KINDS[type(pin)],
+            name=pin.name,
+            version=pin.version,
+            sha256=pin.sha256,
+            size=pin.size,
+            pin=pin,
+        )
+
+
+_KINDS = {
+    DebianPin: ArtifactKind.DEBIAN,
+    CondaPin: ArtifactKind.CONDA,
+    PipPin: ArtifactKind.WHEEL,
+    MavenPin: ArtifactKind.JAR,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -107,7 +107,10 @@ class DockerfileRenderer:
             return replace(self.snapshot(plan), labels=plan.config.labels)
         reasons = self.unable(plan)
         if reasons:
-            raise BuildError("\n".join(reasons))
+            raise BuildError(
+                "no Dockerfile can make this image:\n" + "\n".join(f"  {each}" for each in reasons),
+                hint="envbuild build --engine native composes images without a Dockerfile",
+            )
         job = _Rendering(self, plan, offline)
         return BuildContext(files=job.files(), offline=offline)
 
@@ -172,7 +175,7 @@ class _Rendering:
             packages = PurePosixPath("/installer/packages") if self.offline else None
             self._add("installer/conda.txt", explicit_list(conda, directory=packages))
         if tools:
-            files = self.renderer.archives(self.plan).archives([_artifact(each) for each in tools])
+            files = self.renderer.archives(self.plan).archives([Artifact.of(each) for each in tools])
             for each in tools:
                 folder = "installer" if each.name == "pip" else "installer/wheels"
                 self._add(f"{folder}/{each.file}", files[each.sha256])
@@ -264,12 +267,6 @@ def _pip(plan: Plan) -> tuple[PipPin, ...]:
 def _is_file(pin: PipPin) -> bool:
     """Whether a direct reference names a file of the spec's directory, which no build stage sees."""
     return pin.url is not None and pin.url.startswith("file:")
-
-
-def _artifact(pin: PipPin) -> Artifact:
-    return Artifact(
-        kind=ArtifactKind.WHEEL, name=pin.name, version=pin.version, sha256=pin.sha256, size=pin.size, pin=pin
-    )
 
 
 def _base(base: object) -> dict[str, object]:

@@ -11,7 +11,7 @@ import json
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,19 +73,6 @@ class Inventory:
     """Python's; names are normalised (PEP 503)."""
     conda_packages: tuple[Package, ...] = ()
     debian_packages: tuple[Package, ...] = ()
-
-    @property
-    def python(self) -> Mapping[str, str]:
-        """Name to version; of several, that of the last path."""
-        return _by_name(self.distributions)
-
-    @property
-    def conda(self) -> Mapping[str, str]:
-        return _by_name(self.conda_packages)
-
-    @property
-    def debian(self) -> Mapping[str, str]:
-        return _by_name(self.debian_packages)
 
 
 def inventory(image: Image, store: Store) -> Inventory:
@@ -295,10 +282,6 @@ def _fields(text: str) -> dict[str, str]:
         if colon and not line[0].isspace():
             found.setdefault(key, value.strip())
     return found
-
-
-def _by_name(packages: Sequence[Package]) -> Mapping[str, str]:
-    return {each.name: each.version for each in sorted(packages, key=lambda each: each.path)}
 
 
 def _dump(found: Inventory) -> dict[str, object]:
