@@ -83,7 +83,7 @@ class EnvironmentSummary:
 
     name: str
     latest: str | None
-    """None where every version is archived or anonymous."""
+    """None where the environment or every version is archived, or all are anonymous."""
     count: int
     """Normal versions, archived ones included."""
     description: str

@@ -28,7 +28,7 @@ def is_current(connection: Connection, location: str) -> bool:
     found = revision_of(connection)
     if found is not None and found not in REVISIONS:
         raise WorkspaceError(
-            f"{location} was written by a newer envbuild: its schema is {found[:32]!r}, known is {REVISIONS[-1]}",
+            f"{location} was written by a newer envbuild: schema {found[:32]!r}, known is {REVISIONS[-1]}",
             hint="upgrade envbuild, or use another workspace",
         )
     return found == REVISIONS[-1]

@@ -1,0 +1,277 @@
+"""What is written: environments and versions, each change with its event, in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from envbuild.errors import WorkspaceError
+from envbuild.workspace.base import ANONYMOUS_DIGITS, Pairs, Registered
+from envbuild.workspace.queries import environment_row, pairs, value, version_row
+from envbuild.workspace.schema import contexts, environments, events, labels, versions
+
+_LONGEST_NUMBER = 18
+"""Digits of the largest integer that a column holds for certain."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What ``register`` was asked for, checked."""
+
+    name: str
+    definition: str
+    content: str
+    version: str | None = None
+    description: str | None = None
+    tags: Pairs = ()
+    labels: tuple[str, ...] = ()
+    anonymous: bool = False
+    context: str | None = None
+    origin: str = ""
+    action: str = "register"
+
+    def changes(self, row: RowMapping) -> dict[str, Any]:
+        """The columns of a version that is there that this request changes."""
+        if self.anonymous:
+            return {}
+        changed: dict[str, Any] = {}
+        if self.description is not None and self.description != row["description"]:
+            changed["description"] = self.description
+        if self.tags and self.tags != pairs(row["tags"]):
+            changed["tags"] = dict(self.tags)
+        return changed
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One transaction that writes: who, when, and through which connection."""
+
+    connection: Connection
+    actor: str
+    at: datetime
+
+    def event(self, action: str, environment: str | None, version: str | None, **detail: object) -> int:
+        """Adds an event and returns its number."""
+        values = {"at": self.at, "actor": self.actor, "action": action, "detail": detail}
+        done = self.connection.execute(
+            sa.insert(events).values(**values, environment=environment, version=version)
+        )
+        assert done.inserted_primary_key is not None
+        return int(done.inserted_primary_key[0])
+
+    def insert_new(self, table: sa.Table, **row: Any) -> bool:
+        """Inserts a row unless its key is there, which another process may be about to do just now."""
+        if self.connection.dialect.name == "postgresql":
+            from sqlalchemy.dialects.postgresql import insert
+
+            return self.connection.execute(insert(table).values(row).on_conflict_do_nothing()).rowcount == 1
+        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+        statement = sqlite_insert(table).values(row).on_conflict_do_nothing()
+        return self.connection.execute(statement).rowcount == 1
+
+    def environment(self, name: str, *, make: bool = False) -> RowMapping:
+        """The environment's row, locked: versions of one environment are written one after the other."""
+        if make:
+            self.insert_new(environments, name=name, archived=False, updated=self.at)
+        return environment_row(self.connection, name, locked=True)
+
+    def touch(self, environment: RowMapping) -> None:
+        self.connection.execute(
+            sa.update(environments).where(environments.c.id == environment["id"]).values(updated=self.at)
+        )
+
+    def set_version(self, row: RowMapping, **columns: Any) -> None:
+        self.connection.execute(sa.update(versions).where(versions.c.id == row["id"]).values(**columns))
+
+
+def register(change: Change, request: Request) -> Registered:
+    """Holds the rules of ``workspace.base``."""
+    connection = change.connection
+    environment = change.environment(request.name, make=True)
+    row = definition_row(connection, environment, request.definition)
+    if row is not None and (request.anonymous or not row["anonymous"]):
+        _refuse_other_version(row, request)
+        changed = _update(change, environment, row, request)
+        return Registered(
+            version=value(connection, definition_row(connection, environment, request.definition) or row)
+            if changed
+            else value(connection, row),
+            created=False,
+        )
+    _add(change, environment, row, request)
+    change.touch(environment)
+    row = definition_row(connection, environment, request.definition)
+    assert row is not None
+    if request.labels:
+        set_labels(change, environment, row, request.labels)
+    return Registered(version=value(connection, row), created=True)
+
+
+def definition_row(connection: Connection, environment: RowMapping, definition: str) -> RowMapping | None:
+    query = (
+        sa.select(versions, environments.c.name.label("environment"))
+        .join_from(versions, environments)
+        .where(versions.c.environment_id == environment["id"], versions.c.definition == definition)
+    )
+    return connection.execute(query).mappings().first()
+
+
+def set_labels(change: Change, environment: RowMapping, row: RowMapping, wanted: Sequence[str]) -> bool:
+    """Moves labels to a version; False if all were there."""
+    if row["anonymous"]:
+        raise WorkspaceError(
+            f"{environment['name']}:{row['version']} is anonymous and can't have labels",
+            hint="register it first",
+        )
+    query = (
+        sa.select(labels.c.label, versions.c.version)
+        .join_from(labels, versions, labels.c.version_id == versions.c.id)
+        .where(labels.c.environment_id == environment["id"], labels.c.label.in_(wanted))
+    )
+    before = {each[0]: each[1] for each in change.connection.execute(query)}
+    moved = [label for label in wanted if before.get(label) != row["version"]]
+    if not moved:
+        return False
+    mine = labels.c.environment_id == environment["id"]
+    change.connection.execute(sa.delete(labels).where(mine, labels.c.label.in_(moved)))
+    change.connection.execute(
+        sa.insert(labels),
+        [{"environment_id": environment["id"], "label": each, "version_id": row["id"]} for each in moved],
+    )
+    taken = {label: before[label] for label in moved if label in before}
+    change.event("label", environment["name"], row["version"], labels=moved, taken_from=taken)
+    change.touch(environment)
+    return True
+
+
+def set_columns(change: Change, environment: RowMapping, row: RowMapping, changed: Mapping[str, Any]) -> bool:
+    """Changes description and tags; the event keeps what was there."""
+    if not changed:
+        return False
+    change.set_version(row, **changed)
+    before = {key: row[key] for key in changed}
+    change.event("update", environment["name"], row["version"], before=before, after=dict(changed))
+    change.touch(environment)
+    return True
+
+
+def _update(change: Change, environment: RowMapping, row: RowMapping, request: Request) -> bool:
+    columns = set_columns(change, environment, row, request.changes(row))
+    labelled = bool(request.labels) and not request.anonymous
+    return (labelled and set_labels(change, environment, row, request.labels)) or columns
+
+
+def _add(change: Change, environment: RowMapping, row: RowMapping | None, request: Request) -> None:
+    """Adds a version, or makes an anonymous one a normal one."""
+    if request.context is not None and not change.connection.scalar(
+        sa.select(sa.exists().where(contexts.c.digest == request.context))
+    ):
+        raise WorkspaceError(f"the build context {request.context} isn't in the workspace")
+    if request.anonymous:
+        version, number = _anonymous_name(change, environment, request.definition), None
+    else:
+        if environment["archived"]:
+            raise WorkspaceError(
+                f"{request.name} is archived and takes no new version", hint=f"restore {request.name} first"
+            )
+        version = request.version or str(_largest(change, environment) + 1)
+        number = _number(version)
+        _refuse_taken(change, environment, version, request)
+    detail: dict[str, object] = {"definition": request.definition, "origin": request.origin}
+    if row is not None:
+        detail["anonymous"] = row["version"]
+    action = "record" if request.anonymous else request.action
+    event = change.event(action, request.name, version, **detail)
+    columns: dict[str, Any] = {
+        "event": event,
+        "version": version,
+        "number": number,
+        "created": change.at,
+        "creator": change.actor,
+        "anonymous": request.anonymous,
+        "archived": False,
+    }
+    if row is not None:
+        changed = {**columns, **request.changes(row)}
+        changed["context"] = request.context or row["context"]
+        changed["origin"] = request.origin or row["origin"]
+        change.set_version(row, **changed)
+        return
+    change.connection.execute(
+        sa.insert(versions).values(
+            **columns,
+            environment_id=environment["id"],
+            definition=request.definition,
+            content=request.content,
+            description=request.description or "",
+            tags=dict(request.tags),
+            origin=request.origin,
+            context=request.context,
+        )
+    )
+
+
+def _refuse_other_version(row: RowMapping, request: Request) -> None:
+    if request.version is not None and request.version != row["version"]:
+        raise WorkspaceError(
+            f"{request.name} has this definition as version {row['version']}: not {request.version}",
+            hint=f"use {request.name}:{row['version']}, or give it a label",
+        )
+
+
+def _refuse_taken(change: Change, environment: RowMapping, version: str, request: Request) -> None:
+    mine = versions.c.environment_id == environment["id"]
+    found = change.connection.scalar(
+        sa.select(versions.c.definition).where(mine, versions.c.version == version)
+    )
+    if found is not None and found != request.definition:
+        raise WorkspaceError(
+            f"{request.name}:{version} is {found}, which differs from {request.definition}",
+            hint="a version never changes: leave the version out to get the next one",
+        )
+
+
+def _anonymous_name(change: Change, environment: RowMapping, definition: str) -> str:
+    """The first 12 digits of the definition, or more of them should another definition begin so."""
+    digits = definition.removeprefix("sha256:")
+    mine = versions.c.environment_id == environment["id"]
+    for length in range(ANONYMOUS_DIGITS, len(digits)):
+        taken = sa.exists().where(mine, versions.c.version == digits[:length])
+        if not change.connection.scalar(sa.select(taken)):
+            return digits[:length]
+    return digits
+
+
+def _largest(change: Change, environment: RowMapping) -> int:
+    query = sa.select(sa.func.max(versions.c.number)).where(versions.c.environment_id == environment["id"])
+    return change.connection.scalar(query) or 0
+
+
+def _number(version: str) -> int | None:
+    fits = version.isascii() and version.isdigit() and len(version) <= _LONGEST_NUMBER
+    return int(version) if fits else None
+
+
+def archive(change: Change, name: str, version: str | None, archived: bool) -> None:
+    """Archives or restores a version or an environment; does nothing if it is so already."""
+    environment = change.environment(name)
+    action = "archive" if archived else "restore"
+    if version is None:
+        if environment["archived"] == archived:
+            return
+        query = sa.update(environments).where(environments.c.id == environment["id"])
+        change.connection.execute(query.values(archived=archived))
+    else:
+        row = version_row(change.connection, environment, version)
+        if row["archived"] == archived:
+            return
+        change.set_version(row, archived=archived)
+        version = row["version"]
+    change.event(action, name, version)
+    change.touch(environment)

@@ -1,0 +1,107 @@
+"""What a registry takes: sizes and forms of everything that comes from outside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from envbuild.digest import is_digest
+from envbuild.errors import WorkspaceError
+from envbuild.workspace.base import LATEST, RESERVED, NewImage, Pairs, check_name
+
+LARGEST_CONTENT = 4_000_000
+"""Characters of a spec."""
+LARGEST_TEXT = 65_536
+"""Characters of a description, an origin, an actor."""
+LARGEST_REFERENCE = 1_024
+MOST_PAIRS = 200
+"""Tags of a version, labels of one call, references of an image."""
+LARGEST_FILES = 256_000_000
+"""Bytes of a lock directory."""
+LARGEST_CONTEXT = 256_000_000
+"""Bytes of a context's archive: a database is no place for larger ones."""
+
+# NUL, which PostgreSQL can't keep, and lone surrogates, which are no text.
+_UNFIT = re.compile("[\x00\ud800-\udfff]")
+_LEVELS = ("L0", "L1", "L2", "L3")
+
+
+def check_new_name(name: str) -> str:
+    """``name``, which a normal version may have. Raises ``WorkspaceError``."""
+    check_name("an environment", name)
+    if name.lower().startswith(RESERVED):
+        raise WorkspaceError(
+            f"names that begin with Microsoft or AzureML are reserved: {name}", hint="choose another name"
+        )
+    return name
+
+
+def check_version(version: str) -> str:
+    check_name("a version", version)
+    if version.lower() == LATEST:
+        raise WorkspaceError("no version can be called 'latest': that is the label of the newest one")
+    return version
+
+
+def check_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """Sorted, each once; none is ``latest``, which is computed."""
+    found = tuple(sorted({check_name("a label", label) for label in labels}))
+    _bounded("labels", len(found), MOST_PAIRS)
+    if any(label.lower() == LATEST for label in found):
+        raise WorkspaceError("the label 'latest' can't be set: it is always the version registered last")
+    return found
+
+
+def check_tags(tags: Iterable[tuple[str, str]]) -> Pairs:
+    """Sorted by key. Raises ``WorkspaceError`` for a key with two values."""
+    found: dict[str, str] = {}
+    for key, value in tags:
+        if found.setdefault(check_text("a tag", key), check_text("a tag", value)) != value:
+            raise WorkspaceError(f"tag {key[:80]!r} has two values")
+    _bounded("tags", len(found), MOST_PAIRS)
+    return tuple(sorted(found.items()))
+
+
+def check_text(what: str, text: str, largest: int = LARGEST_TEXT) -> str:
+    _bounded(f"characters of {what}", len(text), largest)
+    if _UNFIT.search(text):
+        raise WorkspaceError(f"{what} holds a character that no database keeps (NUL or half a surrogate)")
+    return text
+
+
+def check_digest(what: str, text: str) -> str:
+    if not is_digest(text):
+        raise WorkspaceError(f"{text[:80]!r} is no digest of {what}: sha256: and 64 hex digits")
+    return text
+
+
+def check_files(files: Mapping[str, bytes]) -> None:
+    """Plain file names, ``envbuild.lock`` among them."""
+    for name in files:
+        check_name("a lock's file", name)
+    _bounded("bytes of a lock's files", sum(map(len, files.values())), LARGEST_FILES)
+    if "envbuild.lock" not in files:
+        raise WorkspaceError("a lock without envbuild.lock can't be kept")
+
+
+def check_image(image: NewImage) -> None:
+    check_digest("an image", image.digest)
+    check_digest("a lock", image.lock_digest)
+    check_digest("a definition", image.definition)
+    for digest in image.indexes:
+        check_digest("an index", digest)
+    if image.lock is not None:
+        check_digest("envbuild.lock", image.lock)
+    for reference in image.references:
+        check_text("a reference", reference, LARGEST_REFERENCE)
+    for what, text in (("platform", image.platform), ("engine", image.engine), ("version", image.envbuild)):
+        check_text(f"an image's {what}", text, 64)
+    _bounded("references", len(image.references) + len(image.indexes), MOST_PAIRS)
+    if image.level not in _LEVELS:
+        raise WorkspaceError(f"{image.level[:20]!r} is no level of an image")
+    _bounded("bytes of an image", image.size, 1 << 62)
+
+
+def _bounded(what: str, number: int, most: int) -> None:
+    if not 0 <= number <= most:
+        raise WorkspaceError(f"{number} {what}: at most {most} can be kept")
