@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -37,6 +38,7 @@ class Call:
     stdout: TextIO
     stderr: TextIO
     clock: Callable[[], float] = time.monotonic
+    today: Callable[[], date] = date.today
     make_pipeline: PipelineFactory = _real_pipeline
     flags: dict[str, object] = field(default_factory=dict)
     """Settings that were given as options, by the setting's name."""

@@ -1,0 +1,87 @@
+"""A spec and the lock beside it, looked at by every rule that was asked for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from envbuild.errors import LockError, UsageError
+from envbuild.lint.model import Finding, Rule
+from envbuild.lint.rules import CREDENTIAL, RULES
+from envbuild.lint.subject import Subject
+from envbuild.lock.model import Lock
+from envbuild.spec.model import Spec
+from envbuild.spec.redact import redact
+
+
+def lint(
+    spec: Spec,
+    *,
+    today: date,
+    lock: Lock | None = None,
+    lock_problem: str | None = None,
+    rules: Sequence[Rule] = RULES,
+) -> tuple[Finding, ...]:
+    """What ``rules`` find in ``spec``, by file, line and code; never raises for what a spec says.
+
+    ``lock`` is what stands beside it: what it pins isn't unpinned. ``lock_problem`` is why there is none
+    though it is there. Files are relative to the spec's directory.
+    """
+    subject = Subject(spec, lock=lock, lock_problem=lock_problem, today=today)
+    found = {
+        Finding(
+            code=rule.code,
+            severity=rule.severity,
+            # Addresses of a spec that a program made were never looked at.
+            message=_redacted(doubt.message),
+            where=doubt.where,
+            hint=doubt.hint,
+        ): None
+        for rule in rules
+        for doubt in rule.check(subject)
+    }
+    return tuple(sorted(found, key=lambda each: (each.where.file, each.where.line or 0, each.code)))
+
+
+def _redacted(text: str) -> str:
+    return redact(text) if "//" in text or "?" in text else text
+
+
+def lint_with_lock(
+    spec: Spec, directory: Path, *, today: date, rules: Sequence[Rule] = RULES
+) -> tuple[Finding, ...]:
+    """As :func:`lint`, with the lock in ``directory`` where there is one."""
+    from envbuild.lock.files import read_lock
+
+    try:
+        lock, problem = read_lock(directory), None
+    except LockError as error:
+        lock, problem = None, error.message
+    return lint(spec, today=today, lock=lock, lock_problem=problem, rules=rules)
+
+
+def chosen_rules(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> tuple[Rule, ...]:
+    """The rules whose code begins with one of ``select`` (none: all) and with none of ``ignore``.
+
+    The rule about credentials stays unless its whole code is ignored. Raises ``UsageError`` for what is the
+    beginning of no code.
+    """
+    codes = [rule.code for rule in RULES]
+    for each in (*select, *ignore):
+        if not each or not any(code.startswith(each) for code in codes):
+            near = difflib.get_close_matches(each, codes, 1, 0.6)
+            raise UsageError(
+                f"{each!r} is no code of a rule" + (f"; did you mean {near[0]}?" if near else ""),
+                hint="a code as EB101, or the beginning of several as EB1; docs/lint.md lists all",
+            )
+    ignored = tuple(each for each in ignore if each == CREDENTIAL or not CREDENTIAL.startswith(each))
+    families = tuple(each for each in ignore if each not in ignored)
+    return tuple(
+        rule
+        for rule in RULES
+        if (not select or rule.code.startswith(tuple(select)))
+        and not rule.code.startswith(ignored)
+        and (rule.code == CREDENTIAL or not rule.code.startswith(families))
+    )

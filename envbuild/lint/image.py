@@ -1,0 +1,92 @@
+"""Rules about what an environment stands on: images by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from envbuild.errors import SpecError
+from envbuild.lint.model import Doubt
+from envbuild.lint.subject import Subject
+from envbuild.lock.model import ImageBase
+from envbuild.spec.model import BuildContextSpec, ImageBaseSpec
+from envbuild.spec.problems import Place
+from envbuild.spec.source import SourceFile
+
+DOCKERFILE_LIMIT = 1 << 20
+"""Bytes."""
+
+_FROM = re.compile(r"\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?\s*", re.IGNORECASE)
+
+
+def untagged(subject: Subject) -> Iterator[Doubt]:
+    reference = _reference(subject)
+    if reference is not None and _tag(reference) is None and "@" not in reference:
+        yield Doubt(
+            message=f"the image {reference} has no tag: that means latest, whatever that is",
+            where=subject.places.key("image"),
+            hint="name a tag, or better a digest",
+        )
+
+
+def unpinned(subject: Subject) -> Iterator[Doubt]:
+    reference = _reference(subject)
+    if reference is None or "@" in reference or _tag(reference) in (None, "latest"):
+        return
+    if subject.locked and all(isinstance(pins.base, ImageBase) for pins in subject.locked):
+        return
+    yield Doubt(
+        message=f"the image {reference} has no digest, and no lock holds it: the tag may move",
+        where=subject.places.key("image"),
+        hint="'envbuild lock' records the digest for each platform; commit the lock",
+    )
+
+
+def latest(subject: Subject) -> Iterator[Doubt]:
+    reference = _reference(subject)
+    if reference is not None and _tag(reference) == "latest" and "@" not in reference:
+        yield Doubt(
+            message=f"the image {reference} says nothing of its version",
+            where=subject.places.key("image"),
+            hint="name the tag of a version, or a digest",
+        )
+
+
+def dockerfile(subject: Subject) -> Iterator[Doubt]:
+    """Images a Dockerfile starts from without a digest: no lock holds those."""
+    base = subject.spec.base
+    if not isinstance(base, BuildContextSpec):
+        return
+    path = base.path / base.dockerfile_path
+    try:
+        text = SourceFile.at(subject.spec.directory / path).read(DOCKERFILE_LIMIT)
+    except SpecError:
+        return
+    stages: set[str] = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        match = _FROM.fullmatch(line)
+        if match is None:
+            continue
+        image, stage = match[1], match[2]
+        # What a build argument stands for isn't known here.
+        known = image.lower() in {"scratch", *stages} or "$" in image
+        if not known and "@" not in image:
+            yield Doubt(
+                message=f"the Dockerfile starts from {image} without a digest, and a lock can't hold it",
+                where=Place(file=path.as_posix(), line=number),
+                hint="write FROM NAME:TAG@sha256:…",
+            )
+        if stage is not None:
+            stages.add(stage.lower())
+
+
+def _reference(subject: Subject) -> str | None:
+    """The image of a registry; a local layout has no tag that could move."""
+    base = subject.spec.base
+    if not isinstance(base, ImageBaseSpec) or base.reference.startswith("oci:"):
+        return None
+    return base.reference
+
+
+def _tag(reference: str) -> str | None:
+    return reference.partition("@")[0].rpartition("/")[2].partition(":")[2] or None

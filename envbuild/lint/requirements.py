@@ -1,0 +1,171 @@
+"""Rules about requirements of pip and dependencies of conda: unpinned, in conflict, twice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from packaging.utils import canonicalize_name
+
+from envbuild.lint.model import Doubt
+from envbuild.lint.subject import Dependency, Subject, Wanted
+from envbuild.lint.versions import ANY, Range, bounded, conda_range, pip_range
+from envbuild.spec.problems import Place
+
+PIN = "'envbuild lock' pins it by hash; commit the lock"
+
+# Conda packages that bring the distribution of another name, of those people write by hand.
+_DISTRIBUTIONS = {
+    "matplotlib-base": "matplotlib",
+    "msgpack-python": "msgpack",
+    "py-opencv": "opencv-python",
+    "py-xgboost": "xgboost",
+    "pytorch": "torch",
+    "pytorch-cpu": "torch",
+    "pytorch-gpu": "torch",
+}
+# Other rules look at python; pip is only there to be there.
+_NO_MATTER = frozenset({"python", "pip"})
+
+
+def unversioned_pip(subject: Subject) -> Iterator[Doubt]:
+    narrowed = {name for name, lines in subject.constraints.items() if any(one.specifier for one in lines)}
+    for each in _unpinned(subject):
+        if not each.specifier and each.name not in narrowed:
+            yield Doubt(
+                message=f"{each.name} has no version: a build takes the newest of its day",
+                where=subject.at(each),
+                hint=PIN,
+            )
+
+
+def open_pip(subject: Subject) -> Iterator[Doubt]:
+    closed = {
+        name for name, lines in subject.constraints.items() if any(bounded(one.specifier) for one in lines)
+    }
+    for each in _unpinned(subject):
+        if each.specifier and not bounded(each.specifier) and each.name not in closed:
+            yield Doubt(
+                message=f"{each.name}{each.specifier} has no upper bound: the next major release fits too",
+                where=subject.at(each),
+                hint=PIN,
+            )
+
+
+def unversioned_conda(subject: Subject) -> Iterator[Doubt]:
+    for each in _unpinned_conda(subject):
+        if each.match.version is None or (each.match.version == "*" and each.match.build is None):
+            yield Doubt(
+                message=f"{each.match.name} has no version: a build takes the newest of its day",
+                where=subject.places.dependency(each.text),
+                hint=PIN,
+            )
+
+
+def open_conda(subject: Subject) -> Iterator[Doubt]:
+    for each in _unpinned_conda(subject):
+        version = each.match.version
+        if version is not None and version != "*" and not bounded(version):
+            yield Doubt(
+                message=f"{each.match.name} {version} has no upper bound: the next major release fits too",
+                where=subject.places.dependency(each.text),
+                hint=PIN,
+            )
+
+
+def conflicts(subject: Subject) -> Iterator[Doubt]:
+    """Of each package the first line that leaves no version over. Lines with a marker may never meet."""
+    ranges: dict[str, Range] = {}
+    before: dict[str, list[str]] = {}
+    urls: dict[str, str] = {}
+    done: set[str] = set()
+    required: set[str] = set()
+
+    def clash(name: str, shown: str, allowed: Range) -> str | None:
+        """The lines it can't stand beside, where it can't."""
+        earlier = before.setdefault(name, [])
+        met = ranges.get(name, ANY).meet(allowed)
+        ranges[name] = met
+        earlier.append(shown)
+        if not met.empty or name in done:
+            return None
+        done.add(name)
+        if allowed.empty:
+            return f"no version fits {shown}"
+        others = ", ".join(earlier[:-1][-3:])
+        return f"no version fits {shown} as well as {others}"
+
+    for dependency in subject.conda:
+        match = dependency.match
+        name = canonicalize_name(_DISTRIBUTIONS.get(match.name, match.name))
+        if name == "python":
+            continue
+        what = clash(name, f"{match.name} {match.version or '*'} of conda", conda_range(match.version))
+        if what:
+            yield Doubt(message=what, where=subject.places.dependency(dependency.text), hint=_ONE)
+    for each in subject.pip:
+        if each.marker:
+            continue
+        if each.url is not None:
+            if urls.setdefault(each.name, each.url) != each.url:
+                what = f"{each.name} is asked for from two addresses"
+                yield Doubt(message=what, where=subject.at(each), hint=_ONE)
+            continue
+        # Constraints count once, and only for what is required.
+        lines = [each] if each.name in required else [each, *subject.constraints.get(each.name, ())]
+        required.add(each.name)
+        for line in lines:
+            what = clash(line.name, f"{line.name}{line.specifier}", pip_range(line.specifier))
+            if what:
+                yield Doubt(message=what, where=subject.at(line), hint=_ONE)
+
+
+_ONE = "write one line that says what is meant"
+
+
+def twice(subject: Subject) -> Iterator[Doubt]:
+    by_conda: dict[str, str] = {
+        canonicalize_name(_DISTRIBUTIONS.get(each.match.name, each.match.name)): each.match.name
+        for each in subject.conda
+    }
+    for each in subject.pip:
+        if each.name in by_conda:
+            yield Doubt(
+                message=f"{each.name} is asked of pip, and conda brings it as {by_conda[each.name]}",
+                where=subject.at(each),
+                hint="conda's is kept and pip's line only narrows it; keep the line of one of them",
+            )
+
+
+def _unpinned(subject: Subject) -> Iterator[Wanted]:
+    """Requirements that neither a lock nor an address nor a hash fixes."""
+    if not subject.installs or subject.spec.pip.complete:
+        return
+    for each in subject.pip:
+        fixed = each.url is not None or each.item.hashes or each.name in subject.pinned
+        # A requirement with a marker may hold for no platform of the lock.
+        if not fixed and not (each.marker and subject.locked):
+            yield each
+
+
+def _unpinned_conda(subject: Subject) -> Iterator[Dependency]:
+    if not subject.installs:
+        return
+    for each in subject.conda:
+        if each.match.name not in _NO_MATTER and canonicalize_name(each.match.name) not in subject.pinned:
+            yield each
+
+
+def pip_without_conda_pip(subject: Subject) -> Iterator[Doubt]:
+    """A ``pip:`` list in a conda file whose dependencies don't name pip."""
+    if any(each.match.name == "pip" for each in subject.conda):
+        return
+    for each in subject.pip:
+        where: Place = subject.at(each)
+        if re.search(r"dependencies\[[0-9]+\]\.pip\[", where.key):
+            yield Doubt(
+                message="a pip list without pip among the dependencies: conda warns and adds one itself",
+                where=where,
+                hint="envbuild needs none; add '- pip' where conda is to read the file too",
+            )
+            return

@@ -1,0 +1,144 @@
+"""What rules look at: a spec, its lock where there is one, the day, and the requirements taken apart once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+
+from packaging.utils import canonicalize_name
+
+from envbuild.lint.places import Places
+from envbuild.lock.model import CondaPin, Lock, PipPin, PlatformLock
+from envbuild.spec.match import Match, split_match
+from envbuild.spec.model import EnvironmentType, PipRequirement, Spec
+from envbuild.spec.problems import Place, Refused
+
+# The text is canonical already: name, extras, then a specifier or an address, then a marker.
+_REQUIREMENT = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*"
+    r"(?:@\s*(?P<url>\S+)|(?P<specifier>[^;@]*))\s*(?:;\s*(?P<marker>.*))?",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One requirement of pip, taken apart. ``specifier`` is empty where any version will do."""
+
+    name: str
+    specifier: str
+    url: str | None
+    marker: str
+    item: PipRequirement
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """One dependency of conda, taken apart, with its text."""
+
+    match: Match
+    text: str
+
+
+class Subject:
+    """One spec as rules see it. ``lock`` is what stands beside it; None: nothing is locked yet."""
+
+    def __init__(
+        self, spec: Spec, *, today: date, lock: Lock | None = None, lock_problem: str | None = None
+    ) -> None:
+        self.spec = spec
+        self.lock = lock
+        self.lock_problem = lock_problem
+        self.today = today
+        self.places = Places(spec)
+
+    @property
+    def installs(self) -> bool:
+        """Whether envbuild decides what is installed."""
+        return self.spec.type is not EnvironmentType.USER_MANAGED
+
+    @cached_property
+    def pip(self) -> tuple[Wanted, ...]:
+        return _wanted(self.spec.pip.requirements)
+
+    @cached_property
+    def constraints(self) -> dict[str, list[Wanted]]:
+        """By name, those that hold everywhere."""
+        return _by_name(each for each in _wanted(self.spec.pip.constraints) if not each.marker)
+
+    @cached_property
+    def pip_by_name(self) -> dict[str, list[Wanted]]:
+        return _by_name(self.pip)
+
+    @cached_property
+    def conda(self) -> tuple[Dependency, ...]:
+        found = []
+        for text in self.spec.conda.dependencies if self.spec.conda else ():
+            try:
+                found.append(Dependency(split_match(text), text))
+            except Refused:
+                # Only a spec made by a program can hold it; resolving says what is wrong with it.
+                continue
+        return tuple(found)
+
+    @cached_property
+    def conda_by_name(self) -> dict[str, list[Dependency]]:
+        found: dict[str, list[Dependency]] = {}
+        for each in self.conda:
+            found.setdefault(each.match.name, []).append(each)
+        return found
+
+    @cached_property
+    def locked(self) -> tuple[PlatformLock, ...]:
+        """The pins of every platform of the spec; empty where one of them isn't locked."""
+        found = [self.lock.platform(each) if self.lock else None for each in self.spec.platforms]
+        pins = tuple(each for each in found if each is not None)
+        return pins if len(pins) == len(found) else ()
+
+    @cached_property
+    def pinned(self) -> frozenset[str]:
+        """Distributions and conda packages that all platforms pin, under normalised names."""
+        names = [set(_names(each)) for each in self.locked]
+        return frozenset(set.intersection(*names)) if names else frozenset()
+
+    @cached_property
+    def versions(self) -> dict[str, frozenset[str]]:
+        """The locked versions of each package over all platforms, under normalised names."""
+        found: dict[str, set[str]] = {}
+        for each in self.locked:
+            for pin in _pins(each):
+                found.setdefault(canonicalize_name(pin.name), set()).add(pin.version)
+        return {name: frozenset(versions) for name, versions in found.items()}
+
+    def at(self, wanted: Wanted) -> Place:
+        return self.places.origin(wanted.item.origin)
+
+
+def _pins(pins: PlatformLock) -> Iterator[CondaPin | PipPin]:
+    yield from pins.conda
+    yield from pins.pip
+
+
+def _names(pins: PlatformLock) -> Iterator[str]:
+    return (canonicalize_name(pin.name) for pin in _pins(pins))
+
+
+def _wanted(items: Iterable[PipRequirement]) -> tuple[Wanted, ...]:
+    found = []
+    for item in items:
+        parts = _REQUIREMENT.fullmatch(item.text)
+        if parts is not None:
+            specifier = (parts["specifier"] or "").strip().strip("()")
+            name = canonicalize_name(parts["name"])
+            found.append(Wanted(name, specifier, parts["url"], (parts["marker"] or "").strip(), item))
+    return tuple(found)
+
+
+def _by_name(items: Iterable[Wanted]) -> dict[str, list[Wanted]]:
+    found: dict[str, list[Wanted]] = {}
+    for each in items:
+        found.setdefault(each.name, []).append(each)
+    return found
