@@ -27,6 +27,7 @@ COMMANDS = {
     "render": "Write the Dockerfile of a spec, with everything its build needs.",
     "build": "Build the image of a spec and print its pinned reference.",
     "run": "Run a command in the image of a spec.",
+    "lint": "Look for what is doubtful in specs.",
     "cache": "Show or prune the local store.",
     "doctor": "Show what envbuild finds on this machine.",
     "schema": "Print the JSON Schema of a spec.",
