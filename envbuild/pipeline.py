@@ -27,6 +27,7 @@ from envbuild.store.content import blob_name
 from envbuild.wiring import Parts
 
 if TYPE_CHECKING:
+    from envbuild.engines.base import Engine
     from envbuild.store.leases import Lease
 
 __all__ = [
@@ -307,19 +308,31 @@ class Pipeline:
             image = self._looked_up(digest, request, lease)
             if image is not None:
                 return _Built(image=image, cached=True, engine="native")
-        from envbuild.engines.choose import choose_engine
-
         plan = self.plan(spec, lock, platform)
-        engines = self._parts.engines(
-            spec, reuse=not request.no_cache, keep=request.load, secrets=request.secrets
-        )
-        engine = choose_engine(self.settings.engine, plan, engines, self.progress)
+        engine = self._engine(spec, plan, request)
         image = None
         if engine.name != "native":
             image = self._looked_up(engine.identity(plan), request, lease)
         built = image or engine.build(plan)
         lease.use(*_blobs(built))
         return _Built(image=built, cached=image is not None, engine=engine.name)
+
+    def _engine(self, spec: Spec, plan: Plan, request: BuildRequest) -> Engine:
+        from envbuild.engines.choose import choose_engine
+
+        engines = self._parts.engines(
+            spec, reuse=not request.no_cache, keep=request.load, secrets=request.secrets
+        )
+        engine = choose_engine(self.settings.engine, plan, engines, self.progress)
+        if request.secrets and engine.name == "native":
+            self.progress.note("the secrets are for nobody: the native engine runs no steps")
+        return engine
+
+    def described(self, spec: Spec, lock: Lock, platform: Platform, request: BuildRequest) -> Plan:
+        """The plan as the engine describes it that would build it; chosen, and refused, as for a build."""
+        plan = self.plan(spec, lock, platform)
+        engine = self._engine(spec, plan, request)
+        return plan if engine.name == "native" else self._parts.renderer(spec).describe(plan, engine.name)
 
     def _check_serving(self, images: Sequence[Image], lock: Lock) -> None:
         """Sees that what is to serve can, by what is inside: also of images that were there."""

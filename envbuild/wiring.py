@@ -250,8 +250,12 @@ class Parts:
     def _snapshot(self, spec: Spec, plan: Plan) -> BuildContext:
         from envbuild.render.snapshot import snapshot_context
 
-        assert isinstance(spec.base, BuildContextSpec)
         assert isinstance(plan.base, ContextBase)
+        if not isinstance(spec.base, BuildContextSpec):
+            raise BuildError(
+                f"the lock is of a build context, and {spec.source} has none",
+                hint=f"bring the lock up to date with: envbuild lock {spec.source}",
+            )
         # What was hashed is what is built: the copy stays until this call ends.
         scratch = self._stack.enter_context(self.store.scratch())
         return snapshot_context(spec.base, spec.directory, plan.base, scratch)

@@ -120,7 +120,7 @@ def command(
     if dry_run:
         from envbuild.cli.plan import show
 
-        show(call, path, request, as_json=as_json)
+        show(call, path, request, as_json=as_json, engine=True)
         return 0
     _few_arenas()
     with call.pipeline(path) as pipeline:

@@ -75,8 +75,9 @@ def command(
     return 0
 
 
-def show(call: Call, path: str, request: BuildRequest, *, as_json: bool) -> None:
-    """Prints what ``request`` would build; shared with ``build --dry-run``."""
+def show(call: Call, path: str, request: BuildRequest, *, as_json: bool, engine: bool = False) -> None:
+    """Prints what ``request`` would build; shared with ``build --dry-run``, which also has an ``engine``
+    chosen, as that decides the image's level and lock digest."""
     from envbuild.cli.report import (
         change_json,
         change_lines,
@@ -92,7 +93,12 @@ def show(call: Call, path: str, request: BuildRequest, *, as_json: bool) -> None
             pipeline.check(spec)
         result: LockResult = pipeline.lock(spec, request.lock)
         platforms = request.platforms or tuple(each.platform for each in result.lock.platforms)
-        plans: list[Plan] = [pipeline.plan(spec, result.lock, platform) for platform in platforms]
+        plans: list[Plan] = [
+            pipeline.described(spec, result.lock, platform, request)
+            if engine
+            else pipeline.plan(spec, result.lock, platform)
+            for platform in platforms
+        ]
     if as_json:
         call.out(
             json_text({"plans": [plan_json(plan) for plan in plans], "changes": change_json(result.changes)})

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from envbuild.pipeline import BuildRequest, BuildResult, Pipeline, RunRequest
-from envbuild.platforms import Platform
+from envbuild.errors import BuildError
+from envbuild.lock.files import write_lock
+from envbuild.lock.model import ContextBase, Lock, PlatformLock, RuntimeSettings
+from envbuild.pipeline import BuildRequest, BuildResult, Pipeline, RenderRequest, RunRequest
+from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.progress import Silent
 from envbuild.publish.base import Image
 from envbuild.run.base import Command
 from envbuild.settings import Settings
-from envbuild.spec.model import Spec
+from envbuild.spec.model import EnvironmentType, Spec
 from envbuild.store.content import Store
 from envbuild.store.leases import in_use
 from tests.fakes.image import Item, put_image, put_layer
+from tests.unit.lock.sample import LOCK
 
 SPEC = Spec(name="x", source=Path("envbuild.yaml"))
 
@@ -62,6 +67,55 @@ def test_what_a_command_runs_in_is_in_use_until_it_ends(
     assert [request.platforms for request in asked] == [(Platform.host(),)]
     with in_use(store) as used:
         assert used.names == frozenset()
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.mark.parametrize("engine", ["native", "docker"])
+def test_a_plan_is_described_as_the_chosen_engine_makes_it(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Locked without byte code, so that this machine needs no interpreter to compose it.
+    lock = replace(LOCK, bytecode=False)
+    monkeypatch.setattr("envbuild.engines.docker_build.DockerEngine.unable", lambda self, plan: [])
+    settings = Settings(cache_dir=tmp_path / "cache", engine=engine)
+    notes = Notes()
+    with Pipeline(settings, notes, environ={}) as pipeline:
+        plan = pipeline.plan(SPEC, lock, LINUX_AMD64)
+        shown = pipeline.described(SPEC, lock, LINUX_AMD64, BuildRequest(secrets=("id=a,src=b",)))
+    if engine == "native":
+        assert shown == plan
+        assert notes.notes == ["the secrets are for nobody: the native engine runs no steps"]
+    else:
+        assert (shown.level, notes.notes) == ("L2", [])
+        assert shown.lock_digest != plan.lock_digest
+
+
+def test_a_lock_of_a_build_context_needs_a_spec_that_has_one(tmp_path: Path) -> None:
+    context = ContextBase(digest="sha256:" + "1" * 64, dockerfile="Dockerfile")
+    lock = Lock(
+        definition=LOCK.definition,
+        platforms=(PlatformLock(platform=LINUX_AMD64, base=context, python=None),),
+        runtime=RuntimeSettings(type="user-managed", user=""),
+    )
+    spec = replace(SPEC, type=EnvironmentType.USER_MANAGED)
+    write_lock(tmp_path / "locks" / "x", lock)
+    settings = Settings(cache_dir=tmp_path / "cache", lock_dir=tmp_path / "locks")
+    request = RenderRequest(output=tmp_path / "out", build=BuildRequest(frozen=True))
+    with (
+        Pipeline(settings, Silent(), environ={}) as pipeline,
+        pytest.raises(
+            BuildError, match=r"the lock is of a build context, and envbuild\.yaml has none"
+        ) as caught,
+    ):
+        pipeline.render(spec, request)
+    assert caught.value.hint == "bring the lock up to date with: envbuild lock envbuild.yaml"
 
 
 def _result(image: Image) -> BuildResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -162,6 +162,10 @@ class FakePipeline(Pipeline):
             bytecode=True,
             interpreter=None,
         )
+
+    def described(self, spec: Spec, lock: Lock, platform: Platform, request: BuildRequest) -> Plan:
+        self._asked("described", request)
+        return replace(self.plan(spec, lock, platform), level="L2")
 
     def build(self, spec: Spec, request: BuildRequest) -> BuildResult:
         self._asked("build", request)

@@ -150,9 +150,10 @@ def test_metadata_file_that_cannot_be_written_is_said(envbuild: CommandLine) -> 
 
 def test_build_dry_run_shows_the_plan_and_builds_nothing(envbuild: CommandLine) -> None:
     shown = envbuild("build", "--dry-run")
-    assert [kind for kind, _ in envbuild.answers.asked] == ["load", "lock", "plan"]
+    assert [kind for kind, _ in envbuild.answers.asked] == ["load", "lock", "described", "plan"]
     assert envbuild.answers.of("lock") == LockRequest(dry_run=True)
     assert "numpy 2.3.5" in shown.out
+    assert "linux/amd64  L2  " in shown.out
 
 
 def test_quiet_says_nothing_but_the_reference(envbuild: CommandLine) -> None:

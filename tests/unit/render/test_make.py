@@ -139,8 +139,9 @@ def test_no_variable_becomes_an_instruction(value: str, tmp_path: Path) -> None:
     renderer = small_renderer(tmp_path)
     if "\n" in value:
         assert renderer.unable(plan) == ["A: a Dockerfile can't hold the character U+000A"]
-        with pytest.raises(BuildError, match=r"U\+000A"):
+        with pytest.raises(BuildError, match=r"U\+000A") as caught:
             renderer.context(plan, offline=False)
+        assert caught.value.hint == "envbuild build --engine native composes images without a Dockerfile"
         return
     text = content(renderer.context(plan, offline=False), "Dockerfile")
     meant = content(renderer.context(harmless, offline=False), "Dockerfile")
