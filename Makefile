@@ -4,7 +4,7 @@ PY := .venv/bin/python
 STAMP := .venv/.envbuild-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engines lint types bench installer-pins clean system
+.PHONY: help demo test test-engines lint types locks bench installer-pins clean system
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -31,6 +31,9 @@ lint: $(STAMP)  ## ruff: check and format
 
 types: $(STAMP)  ## mypy --strict over package, tests and benchmarks
 	.venv/bin/mypy envbuild tests benchmarks
+
+locks: $(STAMP)  ## lock the curated environments anew
+	@scripts/locks.sh $(ARGS)
 
 bench: $(STAMP) system  ## measure against docker build and pip-compile, write benchmarks/results.md
 	scripts/with-engine.sh $(PY) -m benchmarks.run $(ARGS)

@@ -173,15 +173,30 @@ class Pipeline:
         self._parts.close()
 
     def load(self, spec: str) -> Spec:
-        """The spec at a path: a file, or a directory that has one. Raises ``SpecError``."""
+        """The spec at a path, a file or a directory that has one; or the curated one of that name. Raises
+        ``SpecError``."""
+        from envbuild.spec.catalogue import curated_spec
         from envbuild.spec.memory import remembered_spec
 
+        path = Path(spec)
+        if not path.exists() and (curated := curated_spec(spec)):
+            path = curated
         with self.progress.stage("spec"):
-            return remembered_spec(Path(spec), self._parts.store.root / "metadata" / "specs")
+            return remembered_spec(path, self._parts.store.root / "metadata" / "specs")
 
     def lock_directory(self, spec: Spec) -> Path:
-        """Where the spec's lock stands: ``lockfiles/<name>`` beside it, or below the setting."""
+        """Where the spec's lock stands: ``lockfiles/<name>`` beside it, or below the setting; a curated
+        one's beside its spec."""
+        if spec.type is EnvironmentType.CURATED:
+            return spec.directory
         return (self.settings.lock_dir or spec.directory / LOCK_DIRECTORY) / spec.name
+
+    def present_lock(self, spec: Spec) -> Lock | None:
+        """The lock that is there, whether it answers the spec or not. Raises ``LockError`` for a damaged
+        one."""
+        from envbuild.lock.files import read_lock
+
+        return read_lock(self.lock_directory(spec))
 
     def lock(self, spec: Spec, request: LockRequest) -> LockResult:
         """The spec's lock, resolved where it is missing or stale, kept where it answers."""
@@ -194,6 +209,11 @@ class Pipeline:
                 return LockResult(lock=present, directory=directory, changes=(), written=False)
             lock = self._make_lock(spec, request, present)
             written = False
+            if lock != present and not request.dry_run and self._is_read_only(spec):
+                raise UsageError(
+                    f"{spec.name} is curated, and its lock is read-only",
+                    hint=f"clone it to change it: cp -r {spec.directory} . and take type: curated out",
+                )
             if lock != present and not request.dry_run:
                 from envbuild.lock.files import write_lock
 
@@ -201,6 +221,13 @@ class Pipeline:
         return LockResult(
             lock=lock, directory=directory, changes=lock_changes(present, lock), written=written
         )
+
+    def _is_read_only(self, spec: Spec) -> bool:
+        """A curated lock is changed by naming the catalogue's own directory, as ``make locks`` does."""
+        if spec.type is not EnvironmentType.CURATED:
+            return False
+        named = self.settings.lock_dir
+        return named is None or named.resolve() != spec.directory.parent.resolve()
 
     def _make_lock(self, spec: Spec, request: LockRequest, present: Lock | None) -> Lock:
         from envbuild.lock.make import make_lock

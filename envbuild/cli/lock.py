@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 @click.option(
     "--check", is_flag=True, help="Only check, offline, that the lock answers the spec; exit 1 if not."
 )
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Upgrade (or --check) every lock below the directory SPEC; with --dry-run: report what would move.",
+)
 @upgrade_options
 @click.option(
     "--bytecode/--no-bytecode", default=None, help="Compile byte code into the image [default: yes]."
@@ -52,6 +58,7 @@ def command(
     spec: str | None,
     spec_file: str | None,
     check: bool,
+    everything: bool,
     upgrade: bool,
     upgrade_packages: tuple[str, ...],
     as_of: date | None,
@@ -72,22 +79,25 @@ def command(
     refuse_both(upgrade=upgrade, upgrade_package=bool(upgrade_packages))
     if check and (upgrade_packages or as_of or bytecode is not None):
         raise UsageError("--check changes nothing", hint="leave out the options that change a lock")
+    request = LockRequest(
+        # --all is there to see what moves, so it lets all move, unless packages are named.
+        upgrade=upgrade or (everything and not upgrade_packages and not check),
+        upgrade_packages=upgrade_packages,
+        as_of=as_of,
+        bytecode=bytecode,
+        dry_run=dry_run,
+    )
+    if everything:
+        from envbuild.cli.lock_all import lock_all
+
+        return lock_all(call, path, request, check=check, as_json=as_json)
     with call.pipeline(path) as pipeline:
         loaded = pipeline.load(path)
         if check:
             pipeline.check(loaded)
             call.say(f"the lock of {printable(loaded.name)} answers its spec")
             return 0
-        result = pipeline.lock(
-            loaded,
-            LockRequest(
-                upgrade=upgrade,
-                upgrade_packages=upgrade_packages,
-                as_of=as_of,
-                bytecode=bytecode,
-                dry_run=dry_run,
-            ),
-        )
+        result = pipeline.lock(loaded, request)
     report(call, result, dry_run=dry_run, as_json=as_json)
     return 0
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "build": "Build the image of a spec and print its pinned reference.",
     "run": "Run a command in the image of a spec.",
     "lint": "Look for what is doubtful in specs.",
+    "curated": "List and show the environments that come with envbuild.",
     "cache": "Show or prune the local store.",
     "doctor": "Show what envbuild finds on this machine.",
     "schema": "Print the JSON Schema of a spec.",

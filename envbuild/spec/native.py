@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -67,13 +68,32 @@ class NativeImporter:
         return not (isinstance(root, Mapping) and is_conda(root))
 
     def load(self, file: SourceFile) -> Spec:
-        return _Reader(file, parse_document(file.read(YAML_LIMIT), file.shown)).spec()
+        return read_native(parse_document(file.read(YAML_LIMIT), file.shown), file, hint=_SCHEMA_HINT)
+
+
+def read_native(
+    document: Document,
+    file: SourceFile,
+    *,
+    rename: Callable[[str], str] = str,
+    hint: str | None = None,
+) -> Spec:
+    """The spec that ``document`` holds, which stands in ``file``, whole or as a part.
+
+    ``rename`` gives the key path that a top-level key has in the file, for messages: formats that say the
+    same in other words are read through here. Raises ``SpecError`` with every problem, and ``hint``.
+    """
+    return _Reader(file, document, rename, hint).spec()
 
 
 class _Reader:
-    def __init__(self, file: SourceFile, document: Document) -> None:
+    def __init__(
+        self, file: SourceFile, document: Document, rename: Callable[[str], str], hint: str | None
+    ) -> None:
         self.file = file
         self.document = document
+        self.rename = rename
+        self.hint = hint
         self.root = document.root
         self.problems = Problems()
         self.broken: set[str] = set()
@@ -83,7 +103,7 @@ class _Reader:
         if not isinstance(self.root, Mapping):
             what = "is empty" if self.root is None else f"must be a mapping, is {describe(self.root)}"
             self.problems.add(Place(file=self.file.shown), what)
-            self.problems.raise_if_any(hint=_SCHEMA_HINT)
+            self.problems.raise_if_any(hint=self.hint)
         model = self._model()
         platforms = self._platforms(model)
         conda = self._conda(model, platforms)
@@ -92,7 +112,7 @@ class _Reader:
         self._check(model, kind)
         self._check_serving(model, kind, pip)
         base = self._base(model)
-        self.problems.raise_if_any(hint=_SCHEMA_HINT)
+        self.problems.raise_if_any(hint=self.hint)
         variables = {**dict(conda.variables if conda else ()), **model.environment_variables}
         return Spec(
             name=model.name or fields.default_name(self.file.path),
@@ -179,9 +199,8 @@ class _Reader:
         if not isinstance(model.conda_file, str):
             node = self.root.get("conda_file") if isinstance(self.root, Mapping) else None
             inline = Document(node, self.document.lines)
-            return read_conda(
-                inline, self.file, directory, self.problems, key="conda_file", platforms=platforms
-            )
+            key = self.rename("conda_file")
+            return read_conda(inline, self.file, directory, self.problems, key=key, platforms=platforms)
         other = self._beside(model.conda_file, "conda_file")
         if other is None:
             return None
@@ -215,9 +234,8 @@ class _Reader:
             node = self.root.get(key) if isinstance(self.root, Mapping) else None
             items = node.items if isinstance(node, Sequence) else ()
             for index, (text, item) in enumerate(zip(value, items, strict=True)):
-                reader.read_text(
-                    text, self.file, line=item.line, key=f"{key}[{index}]", constraint=constraint
-                )
+                path = f"{self.rename(key)}[{index}]"
+                reader.read_text(text, self.file, line=item.line, key=path, constraint=constraint)
         elif isinstance(value, str):
             other = self._beside(value, key)
             if other is not None:
@@ -334,10 +352,12 @@ class _Reader:
     def _left_out(self, model: NativeModel) -> tuple[str, ...]:
         """What is Azure ML's own: it belongs to the service that holds the environment."""
         keys = [key for key in ("properties", "datastore") if getattr(model, key)]
-        return tuple(f"{self.file.path.name}:{_line_of(self.root, (key,))}: {key}" for key in keys)
+        name = self.file.path.name
+        return tuple(f"{name}:{_line_of(self.root, (key,))}: {self.rename(key)}" for key in keys)
 
     def _place(self, path: tuple[int | str, ...]) -> Place:
-        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+        top = (self.rename(str(path[0])), *path[1:]) if path else ()
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in top).lstrip(".")
         return Place(file=self.file.shown, line=_line_of(self.root, path), key=key)
 
     def _problem(self, path: tuple[int | str, ...], what: str, remedy: str | None = None) -> None:

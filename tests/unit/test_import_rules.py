@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "store": set(),
     "fetch": {"settings", "store"},
     "remote": {"settings", "store", "fetch"},
-    "spec": set(),
+    "spec": {"resources"},
     "lock": {"settings", "store", "fetch", "remote", "spec"},
     "plan": {"lock"},
     "compose": {"settings", "store", "fetch", "remote", "lock", "plan"},
