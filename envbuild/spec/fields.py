@@ -70,6 +70,15 @@ def python(text: str) -> str:
     return text.strip()
 
 
+def debian_package(text: str) -> str:
+    if re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", text) is None:
+        raise Refused(
+            f"{text!r} is no name of a Debian package",
+            "the name alone: the lock pins its version and architecture",
+        )
+    return text
+
+
 def user(text: str) -> str:
     """``uid:gid`` in plain decimal; a bare uid is its own group."""
     if re.fullmatch(USER_PATTERN, text) is None:

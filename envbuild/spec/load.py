@@ -21,12 +21,21 @@ NAMES = (
     # A directory with one of these is that format as a whole, whatever else lies in it.
     "azureml_environment.json",
     "asset.yaml",
+    "MLmodel",
+    "binder/",
+    ".binder/",
+    "postBuild",
+    "apt.txt",
+    "runtime.txt",
     # A file beside others that say less. ``environment.*`` leads ``conda.*``, because Azure ML's environment
     # files name a ``conda.yaml`` beside them.
     "environment.yaml",
     "environment.yml",
     "conda.yaml",
     "conda.yml",
+    # Names the ``requirements.txt`` beside it.
+    "python_env.yaml",
+    "python_env.yml",
     # Leads the ``requirements.txt`` that was compiled from it.
     "requirements.in",
     "requirements.txt",
@@ -34,6 +43,9 @@ NAMES = (
     "pyproject.toml",
     # Says how an environment is used; it names one of the above.
     "inferenceconfig.json",
+    # Takes all as it is: only where nothing else says what is wanted.
+    "Dockerfile",
+    "Containerfile",
 )
 """What is looked for in a directory; the first one there is the spec. Markers of importers that aren't
 listed here come last, in the order of the importers."""
@@ -46,12 +58,19 @@ _KNOWN = (
 def importers() -> tuple[Importer, ...]:
     """The formats, in the order they are asked."""
     from envbuild.spec.conda import CondaImporter
+    from envbuild.spec.dockerfile import DockerfileImporter
+    from envbuild.spec.mlflow import MlflowImporter
     from envbuild.spec.native import NativeImporter
     from envbuild.spec.pyproject import PyprojectImporter
+    from envbuild.spec.repo2docker import Repo2dockerImporter
     from envbuild.spec.requirements_file import RequirementsImporter
     from envbuild.spec.script import ScriptImporter
 
     return (
+        # They know their files by the whole name, before others look at its end.
+        MlflowImporter(),
+        Repo2dockerImporter(),
+        DockerfileImporter(),
         RequirementsImporter(),
         PyprojectImporter(),
         ScriptImporter(),

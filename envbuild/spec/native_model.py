@@ -100,15 +100,6 @@ def _image(text: str) -> str:
     return text
 
 
-def _debian_package(text: str) -> str:
-    if re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", text) is None:
-        raise Refused(
-            f"{text!r} is no name of a Debian package",
-            "the name alone: the lock pins its version and architecture",
-        )
-    return text
-
-
 def _suite(text: str) -> str:
     if re.fullmatch(r"[a-z][a-z0-9-]{1,40}", text) is None:
         raise Refused(f"{text!r} is no Debian release", "write its code name, e.g. trixie")
@@ -212,7 +203,7 @@ Image = Annotated[
     str, _checked(_image), _string(examples=["docker.io/library/debian:trixie-slim", "oci:layout"])
 ]
 Suite = Annotated[str, _checked(_suite), _string(examples=["trixie", "bookworm"])]
-DebianPackage = Annotated[str, _checked(_debian_package), _string()]
+DebianPackage = Annotated[str, _checked(fields.debian_package), _string()]
 MavenPart = Annotated[str, _checked(_maven), _string(numbers=True)]
 Repository = Annotated[str, _checked(_repository), _string(format="uri")]
 RoutePath = Annotated[str, _checked(_route_path), _string("/.*")]

@@ -1,0 +1,240 @@
+"""What a model of MLflow needs: ``MLmodel`` with its ``python_env.yaml`` or ``conda.yaml``.
+
+MLflow installs from either file; they differ where someone gave conda packages, which only ``conda.yaml`` can
+name. So ``python_env.yaml``, which is MLflow's default, counts unless ``conda.yaml`` has such packages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from envbuild.errors import SpecError
+from envbuild.platforms import LINUX_AMD64
+from envbuild.spec import fields
+from envbuild.spec.conda import KEYS, CondaFile, read_conda
+from envbuild.spec.document import (
+    Document,
+    Mapping,
+    Node,
+    Scalar,
+    Sequence,
+    describe,
+    is_null,
+    parse_document,
+)
+from envbuild.spec.match import split_match
+from envbuild.spec.model import PipSpec, Spec
+from envbuild.spec.problems import Place, Problems, Refused
+from envbuild.spec.requirements import RequirementsReader
+from envbuild.spec.source import YAML_LIMIT, SourceFile
+
+_MODEL = "MLmodel"
+_PYTHON_ENV = ("python_env.yaml", "python_env.yml")
+_PYTHON_KEYS = frozenset({"python", "build_dependencies", "dependencies"})
+_PYTHON_ITSELF = frozenset({"python", "pip", "setuptools", "wheel"})
+
+
+class MlflowImporter:
+    """Reads ``MLmodel`` and ``python_env.yaml``."""
+
+    name = "mlflow"
+    markers: tuple[str, ...] = (_MODEL, *_PYTHON_ENV)
+
+    def recognises(self, file: SourceFile) -> bool:
+        if file.path.name in self.markers:
+            return True
+        if file.path.suffix.lower() not in (".yaml", ".yml"):
+            return False
+        root = parse_document(file.read(YAML_LIMIT), file.shown).root
+        if not isinstance(root, Mapping):
+            return False
+        keys = {key.text for key, _ in root.entries}
+        return "build_dependencies" in keys and keys <= _PYTHON_KEYS
+
+    def load(self, file: SourceFile) -> Spec:
+        reader = _Reader(file)
+        return reader.model() if file.path.name == _MODEL else reader.python_env()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _PythonEnv:
+    python: str | None
+    pip: PipSpec
+
+
+@dataclass(slots=True)
+class _Reader:
+    file: SourceFile
+    problems: Problems = field(default_factory=Problems)
+    left_out: list[str] = field(default_factory=list)
+
+    def python_env(self) -> Spec:
+        found = self._python_env(self.file)
+        self.problems.raise_if_any()
+        assert found is not None
+        stem = self.file.path.stem
+        own = self.file.path.parent.name if stem == "python_env" else stem
+        return Spec(name=fields.fit_name(own), source=self.file.path, python=found.python, pip=found.pip)
+
+    def model(self) -> Spec:
+        root = parse_document(self.file.read(YAML_LIMIT), self.file.shown).root
+        function = _at(root, "flavors", "python_function")
+        conda_file, python_file = self._files(function)
+        self.problems.raise_if_any()
+        self.left_out.append(f"{_MODEL}: the model itself: only what it needs is installed")
+        if isinstance(code := _at(function, "code"), Scalar) and not is_null(code):
+            self.left_out.append(f"{_MODEL}: flavors.python_function.code: {code.text}")
+        if self.file.beside("environment_variables.txt").is_there():
+            self.left_out.append(
+                "environment_variables.txt: the variables the model reads have no values there"
+            )
+        trial = Problems()
+        conda = self._conda(conda_file, trial) if conda_file else None
+        if conda_file is not None and (python_file is None or _has_packages(conda)):
+            self._include(trial)
+            python, pip = None, conda.pip if conda else PipSpec()
+            if python_file is not None:
+                self.left_out.append(
+                    f"{python_file.path.name}: {conda_file.path.name} counts, it has packages of conda"
+                )
+        elif python_file is not None:
+            found = self._python_env(python_file)
+            python, pip = (found.python, found.pip) if found else (None, PipSpec())
+            if conda is not None and conda_file is not None:
+                known = {each.text for each in pip.requirements}
+                more = [each.text for each in conda.pip.requirements if each.text not in known]
+                self.left_out += [
+                    f"{conda_file.path.name}: {each}: {python_file.path.name} counts" for each in more
+                ]
+            conda = None
+        else:
+            python, pip = self._requirements(function)
+        self.problems.raise_if_any()
+        return Spec(
+            name=fields.fit_name(self.file.path.parent.name),
+            source=self.file.path,
+            platforms=(conda.platforms if conda else None) or (LINUX_AMD64,),
+            python=python,
+            conda=conda.conda if conda else None,
+            pip=pip,
+            environment_variables=conda.variables if conda else (),
+            left_out=tuple(self.left_out),
+        )
+
+    def _files(self, function: Node | None) -> tuple[SourceFile | None, SourceFile | None]:
+        """The conda file and the python_env file, as ``MLmodel`` names them, else under their usual names."""
+        named = _at(function, "env")
+        if isinstance(named, Mapping):
+            conda, python = named.get("conda"), named.get("virtualenv")
+        else:
+            conda, python = named, None
+        return self._named(conda, ("conda.yaml", "conda.yml")), self._named(python, _PYTHON_ENV)
+
+    def _named(self, node: Node | None, usual: tuple[str, ...]) -> SourceFile | None:
+        if not is_null(node) and node is not None:
+            if not isinstance(node, Scalar) or not _inside(node.text):
+                place = Place(file=self.file.shown, line=node.line, key="flavors.python_function.env")
+                self.problems.add(place, f"{describe(node)} is no file of the model")
+                return None
+            return self.file.beside(node.text)
+        found = (self.file.beside(each) for each in usual)
+        return next((each for each in found if each.is_there()), None)
+
+    def _conda(self, file: SourceFile, problems: Problems) -> CondaFile | None:
+        try:
+            document = parse_document(file.read(YAML_LIMIT), file.shown)
+        except SpecError as error:
+            problems.include(error)
+            return None
+        root = document.root
+        if isinstance(root, Mapping):
+            for key, _ in root.entries:
+                if key.text not in KEYS:
+                    self.left_out.append(f"{file.path.name}:{key.line}: {key.text}: no key of conda's")
+            kept = tuple((key, value) for key, value in root.entries if key.text in KEYS)
+            document = Document(Mapping(kept, root.line), document.lines)
+        return read_conda(document, file, self.file.path.parent, problems)
+
+    def _include(self, problems: Problems) -> None:
+        try:
+            problems.raise_if_any()
+        except SpecError as error:
+            self.problems.include(error)
+
+    def _python_env(self, file: SourceFile) -> _PythonEnv | None:
+        try:
+            root = parse_document(file.read(YAML_LIMIT), file.shown).root
+        except SpecError as error:
+            self.problems.include(error)
+            return None
+        if not isinstance(root, Mapping):
+            what = "is empty" if root is None else f"must be a mapping, is {describe(root)}"
+            self.problems.add(Place(file=file.shown), what)
+            return None
+        reader = RequirementsReader(self.file.path.parent, self.problems)
+        for key, value in root.entries:
+            if key.text not in _PYTHON_KEYS:
+                self._problem(
+                    file, key, key.text, "unknown key", f"known keys: {', '.join(sorted(_PYTHON_KEYS))}"
+                )
+            elif key.text != "python" and not is_null(value):
+                self._lines(file, key.text, value, reader)
+        return _PythonEnv(python=self._python(file, root.get("python"), "python"), pip=reader.result())
+
+    def _lines(self, file: SourceFile, key: str, node: Node, reader: RequirementsReader) -> None:
+        if not isinstance(node, Sequence):
+            self._problem(file, node, key, f"must be a list, is {describe(node)}")
+            return
+        for index, item in enumerate(node.items):
+            place = f"{key}[{index}]"
+            if not isinstance(item, Scalar) or is_null(item):
+                self._problem(file, item, place, f"must be text, is {describe(item)}")
+            else:
+                reader.read_text(item.text, file, line=item.line, key=place)
+
+    def _requirements(self, function: Node | None) -> tuple[str | None, PipSpec]:
+        """Of a model that has neither file."""
+        file = self.file.beside("requirements.txt")
+        if not file.is_there():
+            place = Place(file=self.file.shown)
+            self.problems.add(
+                place, "the model doesn't say what it needs", "it has no python_env.yaml or conda.yaml"
+            )
+            return None, PipSpec()
+        reader = RequirementsReader(self.file.path.parent, self.problems)
+        reader.read_file(file)
+        key = "flavors.python_function.python_version"
+        return self._python(self.file, _at(function, "python_version"), key), reader.result()
+
+    def _python(self, file: SourceFile, node: Node | None, key: str) -> str | None:
+        if node is None or is_null(node):
+            return None
+        try:
+            if not isinstance(node, Scalar):
+                raise Refused(f"must be text, is {describe(node)}")
+            return fields.python(node.text)
+        except Refused as refused:
+            self._problem(file, node, key, refused.what, refused.remedy)
+            return None
+
+    def _problem(self, file: SourceFile, node: Node, key: str, what: str, remedy: str | None = None) -> None:
+        self.problems.add(Place(file=file.shown, line=node.line, key=key), what, remedy)
+
+
+def _at(node: Node | None, *keys: str) -> Node | None:
+    for key in keys:
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node
+
+
+def _inside(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return bool(parts) and not path.startswith("/") and ".." not in parts and "\0" not in path
+
+
+def _has_packages(conda: CondaFile | None) -> bool:
+    """Whether there are conda packages besides python and its installers."""
+    if conda is None or conda.conda is None:
+        return False
+    return any(split_match(each).name not in _PYTHON_ITSELF for each in conda.conda.dependencies)
