@@ -69,9 +69,11 @@ def claims(name: str) -> list[Claim]:
     tokens = [each for each in re.split(r"[-_]+", name.lower()) if each]
     found = []
     for index, token in enumerate(tokens):
-        before = tokens[max(0, index - _LONGEST) : index]
         dotted = _DOTTED.fullmatch(token)
         attached = _ATTACHED.fullmatch(token)
+        # A version ends what came before it.
+        last = next((at for at in range(index - 1, -1, -1) if tokens[at][-1].isdigit()), -1)
+        before = tokens[max(last + 1, index - _LONGEST) : index]
         if dotted is not None:
             words = ["-".join(before[start:]) for start in range(len(before))]
             found += [Claim(word, dotted[1]) for word in words]

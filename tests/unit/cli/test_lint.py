@@ -1,0 +1,118 @@
+"""What ``envbuild lint`` prints where, and how it ends; with the real pipeline on real files."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from envbuild.cli.call import Call
+from envbuild.cli.main import main
+from tests.unit.cli.conftest import Shown, Terminal
+
+Lint = Callable[..., Shown]
+
+BAD = "name: x\npython: '3.13'\nenvironment_variables:\n  A_TOKEN: hunter2\nuser: root\n"
+GOOD = "name: x\npython: '3.13'\n"
+
+
+@pytest.fixture
+def lint(tmp_path: Path) -> Lint:
+    def run(*argv: str, terminal: bool = False) -> Shown:
+        out: io.StringIO = Terminal() if terminal else io.StringIO()
+        err: io.StringIO = Terminal() if terminal else io.StringIO()
+        call = Call(
+            environ={"HOME": str(tmp_path / "home")},
+            cwd=tmp_path,
+            stdout=out,
+            stderr=err,
+            today=lambda: date(2026, 11, 23),
+        )
+        paths = [str(tmp_path / each) if each.endswith((".yaml", "specs")) else each for each in argv]
+        status = main(["lint", "--progress", "none", *paths], call=call)
+        return Shown(status, out.getvalue(), err.getvalue())
+
+    (tmp_path / "bad.yaml").write_text(BAD)
+    (tmp_path / "good.yaml").write_text(GOOD)
+    (tmp_path / "broken.yaml").write_text("nme: x\n")
+    return run
+
+
+def test_a_good_spec_has_no_lines(lint: Lint) -> None:
+    assert lint("good.yaml") == Shown(0, "", "nothing doubtful in 1 spec\n")
+
+
+def test_each_finding_is_a_line_with_its_place(lint: Lint) -> None:
+    shown = lint("good.yaml", "-f", "bad.yaml")
+    first, second = shown.out.splitlines()
+    assert first.startswith("bad.yaml:4: EB301 error: A_TOKEN holds a value that by its name is secret")
+    assert second == (
+        "bad.yaml:5: EB701 warning: everything in the image runs as root; "
+        "leave user out: 1000:1000 is the default"
+    )
+    assert (shown.status, shown.err) == (1, "1 error, 1 warning in 2 specs\n")
+    assert "hunter2" not in shown.out
+
+
+def test_warnings_count_where_one_is_strict(lint: Lint) -> None:
+    assert lint("bad.yaml", "--ignore", "EB301").status == 0
+    assert lint("bad.yaml", "--ignore", "eb301", "--strict").status == 1
+    assert lint("bad.yaml", "--ignore", "EB301,EB7", "--strict") == Shown(
+        0, "", "nothing doubtful in 1 spec\n"
+    )
+    assert lint("bad.yaml", "--select", "EB7").out.startswith("bad.yaml:5: EB701")
+
+
+def test_json_is_one_object(lint: Lint) -> None:
+    shown = lint("bad.yaml", "--json", "--select", "EB7")
+    assert json.loads(shown.out) == {
+        "findings": [
+            {
+                "code": "EB701",
+                "severity": "warning",
+                "message": "everything in the image runs as root",
+                "hint": "leave user out: 1000:1000 is the default",
+                "file": "bad.yaml",
+                "line": 5,
+                "key": "user",
+            }
+        ],
+        "errors": 0,
+        "warnings": 1,
+        "infos": 0,
+    }
+    assert (shown.status, shown.err) == (0, "")
+
+
+def test_a_spec_that_cant_be_read_ends_with_3_after_the_others(lint: Lint) -> None:
+    shown = lint("broken.yaml", "bad.yaml")
+    assert shown.status == 3
+    assert [line.split()[1] for line in shown.out.splitlines()] == ["EB301", "EB701"]
+    assert "broken.yaml:1: nme: unknown key; did you mean 'name'?" in shown.err
+
+
+def test_an_unknown_code_ends_with_2_before_any_work(lint: Lint) -> None:
+    shown = lint("broken.yaml", "--select", "EB999")
+    assert (shown.status, shown.out) == (2, "")
+
+
+def test_a_lock_beside_the_spec_counts(lint: Lint, tmp_path: Path) -> None:
+    lock = tmp_path / "locks" / "x"
+    lock.mkdir(parents=True)
+    (lock / "envbuild.lock").write_text("{}")
+    shown = lint("good.yaml", "--lock-dir", str(tmp_path / "locks"))
+    assert shown.out.startswith("good.yaml: EB802 warning: the lock can't be read")
+
+
+def test_text_of_strangers_drives_no_terminal(lint: Lint, tmp_path: Path) -> None:
+    directory = tmp_path / "specs"
+    directory.mkdir()
+    (directory / "c\x1b[31m.yml").write_text("dependencies: [python=3.13]\n")
+    (directory / "envbuild.yaml").write_text('conda_file: "c\\x1b[31m.yml"\n')
+    shown = lint("specs", terminal=True)
+    assert "specs/c\\x1b[31m.yml:1: \x1b[33;1mEB401 warning:\x1b[0m no channels" in shown.out
+    assert "\x1b[31m.yml" not in shown.out
