@@ -67,13 +67,16 @@ class Change:
     def insert_new(self, table: sa.Table, **row: Any) -> bool:
         """Inserts a row unless its key is there, which another process may be about to do just now."""
         if self.connection.dialect.name == "postgresql":
-            from sqlalchemy.dialects.postgresql import insert
+            from sqlalchemy.dialects import postgresql
 
-            return self.connection.execute(insert(table).values(row).on_conflict_do_nothing()).rowcount == 1
-        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+            statement: sa.Executable = postgresql.insert(table).values(row).on_conflict_do_nothing()
+        else:
+            from sqlalchemy.dialects import sqlite
 
-        statement = sqlite_insert(table).values(row).on_conflict_do_nothing()
-        return self.connection.execute(statement).rowcount == 1
+            statement = sqlite.insert(table).values(row).on_conflict_do_nothing()
+        # Of an INSERT the count isn't kept unless one asks.
+        done = self.connection.execute(statement, execution_options={"preserve_rowcount": True})
+        return done.rowcount == 1
 
     def environment(self, name: str, *, make: bool = False) -> RowMapping:
         """The environment's row, locked: versions of one environment are written one after the other."""
