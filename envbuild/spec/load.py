@@ -18,6 +18,9 @@ NAMES = (
     # Written for envbuild: whoever has one means it.
     "envbuild.yaml",
     "envbuild.yml",
+    # An environment that is installed there.
+    "conda-meta/",
+    "pyvenv.cfg",
     # A directory with one of these is that format as a whole, whatever else lies in it.
     "azureml_environment.json",
     "asset.yaml",
@@ -58,6 +61,7 @@ _KNOWN = (
 def importers() -> tuple[Importer, ...]:
     """The formats, in the order they are asked."""
     from envbuild.spec.conda import CondaImporter
+    from envbuild.spec.conda_prefix import CondaPrefixImporter
     from envbuild.spec.dockerfile import DockerfileImporter
     from envbuild.spec.mlflow import MlflowImporter
     from envbuild.spec.native import NativeImporter
@@ -65,9 +69,12 @@ def importers() -> tuple[Importer, ...]:
     from envbuild.spec.repo2docker import Repo2dockerImporter
     from envbuild.spec.requirements_file import RequirementsImporter
     from envbuild.spec.script import ScriptImporter
+    from envbuild.spec.virtualenv import VirtualenvImporter
 
     return (
         # They know their files by the whole name, before others look at its end.
+        CondaPrefixImporter(),
+        VirtualenvImporter(),
         MlflowImporter(),
         Repo2dockerImporter(),
         DockerfileImporter(),
