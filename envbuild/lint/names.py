@@ -29,9 +29,9 @@ _WORDS = {
     "python": (),
     "pytorch": ("torch", "pytorch", "pytorch-cpu", "pytorch-gpu"),
     "sklearn": ("scikit-learn",),
-    "tensorflow": ("tensorflow", "tensorflow-cpu"),
+    "tensorflow": ("tensorflow", "tensorflow-base", "tensorflow-cpu", "tensorflow-gpu", "tf-nightly"),
     "torch": ("torch", "pytorch", "pytorch-cpu", "pytorch-gpu"),
-    "xgboost": ("xgboost", "py-xgboost"),
+    "xgboost": ("xgboost", "xgboost-cpu", "py-xgboost", "libxgboost"),
 }
 _CUDA = ("cuda-version", "pytorch-cuda", "cudatoolkit", "cuda-cudart", "nvidia-cuda-runtime")
 _CUDA_WHEEL = re.compile(r"nvidia-cuda-runtime-cu[0-9]+")
