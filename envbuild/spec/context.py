@@ -8,7 +8,8 @@ Left out are: what the ignore files say (``<dockerfile>.dockerignore``, else ``.
 rules, and ``.amlignore``, or the ``.gitignore`` files where there is neither, by git's); ``.git``, which
 changes with each command of git, unless a ``!`` line of the ``.dockerignore`` names it; and
 ``envbuild.lock`` files, since a lock can't hold its own digest. The Dockerfile and its ``.dockerignore`` are
-never left out.
+never left out. The ``BaseDockerfile`` of an Azure ML directory is built from its text alone: nothing
+beside it is seen.
 """
 
 from __future__ import annotations
@@ -161,6 +162,9 @@ class _Reading:
 
     def rules(self, handle: int) -> _Here:
         """The root, with the rules that hold for all of it."""
+        if self.dockerfile == "BaseDockerfile" and (self.root / "azureml_environment.json").is_file():
+            self.ignore, self.needed = docker_ignore("*", self.dockerfile), (self.dockerfile,)
+            return _Here(handle=handle, docker=self.ignore.nothing)
         own = f"{self.dockerfile}.dockerignore"
         docker = next((each for each in (own, ".dockerignore") if (self.root / each).is_file()), None)
         self.needed = (self.dockerfile, *([docker] if docker else []))

@@ -60,6 +60,10 @@ _KNOWN = (
 
 def importers() -> tuple[Importer, ...]:
     """The formats, in the order they are asked."""
+    from envbuild.spec.azure_assets import AzureAssetsImporter
+    from envbuild.spec.azure_runconfig import InferenceConfigImporter, RunConfigImporter
+    from envbuild.spec.azure_v1 import AzureDirectoryImporter
+    from envbuild.spec.azure_v2 import AzureJobImporter
     from envbuild.spec.conda import CondaImporter
     from envbuild.spec.conda_prefix import CondaPrefixImporter
     from envbuild.spec.dockerfile import DockerfileImporter
@@ -73,6 +77,9 @@ def importers() -> tuple[Importer, ...]:
 
     return (
         # They know their files by the whole name, before others look at its end.
+        AzureDirectoryImporter(),
+        AzureAssetsImporter(),
+        InferenceConfigImporter(),
         CondaPrefixImporter(),
         VirtualenvImporter(),
         MlflowImporter(),
@@ -81,6 +88,9 @@ def importers() -> tuple[Importer, ...]:
         RequirementsImporter(),
         PyprojectImporter(),
         ScriptImporter(),
+        # These look into YAML files: what holds an environment, then what is one.
+        RunConfigImporter(),
+        AzureJobImporter(),
         CondaImporter(),
         NativeImporter(),
     )

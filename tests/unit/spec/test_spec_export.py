@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from envbuild.errors import UsageError
 from envbuild.spec.definition import definition_digest
 from envbuild.spec.export import dump_native, export, portable_problems
 from envbuild.spec.load import load_spec
+from envbuild.spec.model import BuildContextSpec
 from tests.unit.spec.test_spec_cases import spec_of
 
 CASES = Path(__file__).parents[2] / "cases" / "spec"
@@ -21,12 +23,19 @@ GOOD = sorted(each.parent.name for each in CASES.glob("*/expected.json"))
 def test_every_case_loads_again_from_its_native_yaml(case: str, tmp_path: Path) -> None:
     spec = load_spec(spec_of(CASES / case))
     shutil.copytree(CASES / case, tmp_path / "copy")
-    path = tmp_path / "copy" / "exported.yaml"
-    path.write_text(dump_native(spec), encoding="utf-8")
+    place = tmp_path / "copy" / spec.source.relative_to(CASES / case)
+    place = place if place.is_dir() else place.parent
+    written = spec
+    if isinstance(spec.base, BuildContextSpec):
+        # Not into the context itself: what is added there is another context.
+        base = replace(spec.base, path=place.relative_to(tmp_path) / spec.base.path)
+        place, written = tmp_path, replace(spec, base=base)
+    path = place / "exported.yaml"
+    path.write_text(dump_native(written), encoding="utf-8")
     assert definition_digest(load_spec(path)) == definition_digest(spec)
     if not portable_problems(spec):
         alone = tmp_path / "envbuild.yaml"
-        shutil.move(path, alone)
+        path.rename(alone)
         assert definition_digest(load_spec(alone)) == definition_digest(spec)
 
 

@@ -1,0 +1,210 @@
+"""A directory of Azure ML's own curated environments: ``asset.yaml``, ``spec.yaml``, ``environment.yaml`` and
+a build context, with templates that its publisher fills.
+
+Without templates in the context it is an environment of that context. With them, what the context installs is
+read: the image of its Dockerfile and its conda file. Templates that stand for a newest version become a
+requirement without a pin, which the lock decides; the rest of the Dockerfile is left out, step by step.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from envbuild.errors import SpecError
+from envbuild.spec.conda import read_conda
+from envbuild.spec.document import Document, Mapping, Node, Scalar, Sequence, parse_document
+from envbuild.spec.model import EnvironmentType, Spec
+from envbuild.spec.native import read_native
+from envbuild.spec.problems import Place, Problems
+from envbuild.spec.section import LeftOut, Section, mapping_node, text_node
+from envbuild.spec.source import YAML_LIMIT, SourceFile
+
+_TEMPLATE = re.compile(r"\{\{\s*([a-z0-9.-]+)(?::([^{}]*))?\s*\}\}")
+_NEWEST = re.compile(r"\s*(?:===?|~=|>=)\s*\{\{\s*latest-pypi-version(?::[^{}]*)?\s*\}\}")
+_NEWEST_IMAGE = re.compile(r":\{\{\s*latest-image-tag\s*\}\}")
+_CONDA_FILES = ("conda_dependencies.yaml", "conda_dependencies.yml", "conda.yaml", "conda.yml")
+_USER = "1000:1000"
+
+
+class AzureAssetsImporter:
+    """Reads a directory by its ``asset.yaml``."""
+
+    name = "azureml-assets"
+    markers: tuple[str, ...] = ("asset.yaml",)
+
+    def recognises(self, file: SourceFile) -> bool:
+        return file.path.name == "asset.yaml"
+
+    def load(self, file: SourceFile) -> Spec:
+        return _Asset(file).spec()
+
+
+@dataclass(slots=True)
+class _Asset:
+    file: SourceFile
+    problems: Problems = field(default_factory=Problems)
+    left: LeftOut = field(default_factory=LeftOut)
+    values: dict[str, str] = field(default_factory=dict)
+    """What templates with a value of this directory stand for."""
+
+    def spec(self) -> Spec:
+        asset = self.section(self.file)
+        kind = asset.text("type")
+        if kind is not None and kind.text != "environment":
+            raise SpecError(f"{self.file.shown}: the asset is a {kind.text}, not an environment")
+        name, version = asset.text("name"), asset.text("version")
+        self.values["asset.name"] = name.text if name is not None else self.file.path.parent.name
+        if version is not None and version.text != "auto":
+            self.values["asset.version"] = version.text
+        described, image = asset.text("spec"), asset.text("extra_config")
+        asset.rest()
+        context, dockerfile = self.context(image.text if image is not None else "environment.yaml")
+        file = self.file.beside(described.text if described is not None else "spec.yaml")
+        document = parse_document(file.read(YAML_LIMIT), file.shown)
+        if not isinstance(document.root, Mapping):
+            raise SpecError(f"{file.shown}: must be a mapping")
+        root = self.filled(document.root, file)
+        self.problems.raise_if_any()
+        spec = self.read(root, document, file, context, dockerfile)
+        self.problems.raise_if_any()
+        return replace(spec, source=self.file.path, left_out=(*self.left.lines, *spec.left_out))
+
+    def section(self, file: SourceFile) -> Section:
+        root = parse_document(file.read(YAML_LIMIT), file.shown).root
+        if not isinstance(root, Mapping):
+            raise SpecError(f"{file.shown}: must be a mapping")
+        return Section(root, file, self.problems, self.left)
+
+    def context(self, written: str) -> tuple[str, str]:
+        """The build context and its Dockerfile, as ``environment.yaml`` says."""
+        file = self.file.beside(written)
+        directory, dockerfile = "context", "Dockerfile"
+        if file.is_there():
+            image = self.section(file).section("image")
+            context = image.section("context")
+            given, own = context.text("dir"), context.text("dockerfile")
+            directory = given.text if given is not None else directory
+            dockerfile = own.text if own is not None else dockerfile
+            for name in ("name", "os", "publish"):
+                image.get(name)
+            image.rest()
+        self.values["image.context.path"] = directory
+        self.values["image.dockerfile.path"] = dockerfile
+        return directory, dockerfile
+
+    def filled(self, root: Mapping, file: SourceFile) -> Mapping:
+        """``spec.yaml`` with its templates filled; a version that the publisher counts is none."""
+        counted = "asset.version" not in self.values
+        kept = Mapping(
+            tuple(
+                (key, value)
+                for key, value in root.entries
+                if not (counted and key.text == "version" and _has_template(value))
+            ),
+            root.line,
+        )
+        found = _mapped(kept, lambda node: self.fill(node, file))
+        assert isinstance(found, Mapping)
+        return found
+
+    def fill(self, node: Scalar, file: SourceFile) -> Scalar:
+        def value(match: re.Match[str]) -> str:
+            if match[1] not in self.values:
+                self.unknown(file, node.line, match[0])
+            return self.values.get(match[1], "")
+
+        text = _TEMPLATE.sub(value, node.text)
+        return node if text == node.text else text_node(text, node.line)
+
+    def unknown(self, file: SourceFile, line: int, template: str) -> None:
+        place = Place(file=file.shown, line=line)
+        remedy = "write what it stands for: nothing is looked up here"
+        self.problems.add(place, f"the template {template} can't be filled", remedy)
+
+    def read(
+        self, root: Mapping, document: Document, file: SourceFile, context: str, dockerfile: str
+    ) -> Spec:
+        own = self.file.beside(f"{context}/{dockerfile}")
+        beside = (own.beside(name) for name in _CONDA_FILES)
+        conda = next((each for each in beside if each.is_there()), None)
+        build = root.get("build") is not None and own.is_there()
+        texts = {each: each.read(YAML_LIMIT) for each in (own, conda) if each is not None} if build else {}
+        if not any(_TEMPLATE.search(text) for text in texts.values()):
+            return read_native(Document(root, document.lines), file)
+        image = self.image(own, texts[own], conda)
+        self.problems.raise_if_any()
+        others = {key.text: value for key, value in root.entries if key.text != "build"}
+        bare = mapping_node({**others, "image": text_node(image, root.key_line("build"))}, root.line)
+        spec = replace(
+            read_native(Document(bare, document.lines), file),
+            type=EnvironmentType.SYSTEM_MANAGED,
+            user=_USER,
+        )
+        if conda is None:
+            return spec
+        found = parse_document(texts[conda], conda.shown)
+        filled = _mapped(found.root, lambda node: self.newest(node, conda)) if found.root else None
+        content = read_conda(Document(filled, found.lines), conda, spec.directory, self.problems)
+        return replace(spec, conda=content.conda, pip=content.pip, environment_variables=content.variables)
+
+    def image(self, file: SourceFile, text: str, conda: SourceFile | None) -> str:
+        """The image that the Dockerfile begins with; every other step is left out."""
+        found = ""
+        name = f"{file.path.parent.name}/{file.path.name}"
+        for line, step in _steps(text):
+            word, _, rest = step.partition(" ")
+            if word.upper() != "FROM":
+                copied = conda is not None and word.upper() in ("COPY", "ADD") and conda.path.name in step
+                why = "its conda file is read" if copied else ""
+                self.left.say(f"{name}:{line}: {word.upper()}" + (f": {why}" if why else ""))
+            elif found:
+                place = Place(file=file.shown, line=line)
+                self.problems.add(place, "a second FROM", "only what one image has can be carried")
+            else:
+                found = _NEWEST_IMAGE.sub(":latest", rest.split(" ")[0])
+                if found != rest.split(" ")[0]:
+                    self.left.say(f"{name}:{line}: {{{{latest-image-tag}}}}: 'latest', as the lock pins it")
+                for match in _TEMPLATE.finditer(found):
+                    self.unknown(file, line, match[0])
+        if not found:
+            self.problems.add(Place(file=file.shown), "begins with no image")
+        return found
+
+    def newest(self, node: Scalar, file: SourceFile) -> Scalar:
+        """A requirement whose version is the newest one: the lock decides it."""
+        text = _NEWEST.sub("", node.text)
+        if text != node.text:
+            name = f"{file.path.parent.name}/{file.path.name}"
+            self.left.say(f"{name}:{node.line}: {{{{latest-pypi-version}}}}: the lock decides that of {text}")
+        for match in _TEMPLATE.finditer(text):
+            self.unknown(file, node.line, match[0])
+        return node if text == node.text else text_node(text, node.line)
+
+
+def _steps(text: str) -> list[tuple[int, str]]:
+    """The steps of a Dockerfile, each with its line; continued lines are one."""
+    found: list[tuple[int, str]] = []
+    open_ = False
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        if not open_:
+            found.append((number, " ".join(stripped.split())))
+        open_ = stripped.endswith("\\")
+    return found
+
+
+def _mapped(node: Node, change: Callable[[Scalar], Scalar]) -> Node:
+    """``node`` with every text in it changed."""
+    if isinstance(node, Scalar):
+        return change(node)
+    if isinstance(node, Sequence):
+        return Sequence(tuple(_mapped(each, change) for each in node.items), node.line)
+    return Mapping(tuple((key, _mapped(value, change)) for key, value in node.entries), node.line)
+
+
+def _has_template(node: Node) -> bool:
+    return isinstance(node, Scalar) and _TEMPLATE.search(node.text) is not None
