@@ -30,7 +30,8 @@ def main() -> None:
             print(f"{row['word']} {row['count']}")
         inside = context.parallelize(range(PARTS), PARTS).map(hits).sum()
         print(f"pi is about {4 * inside / POINTS:.4f}")
-        print(f"spark {spark.version}, jvm {context._jvm.java.lang.System.getProperty('java.specification.version')}")
+        java = context._jvm.java.lang.System.getProperty("java.specification.version")
+        print(f"spark {spark.version}, jvm {java}")
     finally:
         spark.stop()
 
