@@ -23,8 +23,7 @@ GOOD = sorted(each.parent.name for each in CASES.glob("*/expected.json"))
 def test_every_case_loads_again_from_its_native_yaml(case: str, tmp_path: Path) -> None:
     spec = load_spec(spec_of(CASES / case))
     shutil.copytree(CASES / case, tmp_path / "copy")
-    place = tmp_path / "copy" / spec.source.relative_to(CASES / case)
-    place = place if place.is_dir() else place.parent
+    place = tmp_path / "copy" / spec.source.relative_to(CASES / case).parent
     written = spec
     if isinstance(spec.base, BuildContextSpec):
         # Not into the context itself: what is added there is another context.
