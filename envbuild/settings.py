@@ -63,6 +63,10 @@ class Settings:
     """Seconds since the epoch; SOURCE_DATE_EPOCH."""
     ca_bundle: Path | None = None
     """SSL_CERT_FILE; None: the system's."""
+    workspace: str | Path | None = field(default=None, repr=False)
+    """File or SQLAlchemy URL of the workspace, which may hold a password; None: there is none."""
+    record: bool = True
+    """Whether builds are recorded in the workspace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,8 @@ def load_settings(
         raise UsageError("\n".join(problems), hint="docs/cli.md lists all settings and their values")
     if "cache_dir" not in chosen:
         chosen["cache_dir"] = _xdg(env, home, "XDG_CACHE_HOME", ".cache") / "envbuild"
+    if "workspace" not in chosen:
+        chosen["workspace"] = _xdg(env, home, "XDG_DATA_HOME", ".local/share") / "envbuild" / "workspace.db"
     return Settings(**chosen)
 
 
@@ -253,6 +259,16 @@ def _url(value: object, source: _Source) -> str:
     raise _Misfit("an http, https or file URL")
 
 
+def _database(value: object, source: _Source) -> str | Path:
+    """A URL as it is, anything else a path. What is wrong with a URL is said without it: it may hold a
+    password."""
+    if isinstance(value, str) and "://" in value:
+        if re.fullmatch(r"(?:sqlite|postgresql)(?:\+[a-z0-9_]+)?://[\x21-\x7e]*", value) is None:
+            raise _Misfit("a file or a URL that begins with sqlite:// or postgresql://")
+        return value
+    return _path(value, source)
+
+
 def _flag(value: object, source: _Source) -> bool:
     if isinstance(value, bool):
         return value
@@ -312,6 +328,8 @@ _READERS: Mapping[str, Callable[[object, _Source], object]] = {
     # A tar header of the ustar format has eleven octal digits for the time.
     "source_date_epoch": _number(0, 0o77777777777),
     "ca_bundle": _path,
+    "workspace": _database,
+    "record": _flag,
 }
 _WELL_KNOWN = {
     "SOURCE_DATE_EPOCH": "source_date_epoch",

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 def _real_pipeline(settings: Settings, progress: Progress) -> Pipeline:
-    from envbuild.pipeline import Pipeline
+    from envbuild.api.pipeline import WorkspacePipeline
 
-    return Pipeline(settings, progress)
+    return WorkspacePipeline(settings, progress)
 
 
 @dataclass(kw_only=True)

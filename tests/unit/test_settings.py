@@ -28,8 +28,27 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_defaults_need_no_file_and_write_none(home: Path, project: Path) -> None:
-    assert load_settings({}, {"HOME": str(home)}, project) == Settings(cache_dir=home / ".cache" / "envbuild")
+    assert load_settings({}, {"HOME": str(home)}, project) == Settings(
+        cache_dir=home / ".cache" / "envbuild",
+        workspace=home / ".local" / "share" / "envbuild" / "workspace.db",
+    )
     assert not (home / ".cache").exists()
+    assert not (home / ".local").exists()
+
+
+def test_workspace_is_a_file_or_a_url_that_no_message_shows(home: Path, project: Path) -> None:
+    env = {"HOME": str(home), "XDG_DATA_HOME": "/data"}
+    assert load_settings({}, env, project).workspace == Path("/data/envbuild/workspace.db")
+    assert load_settings({"workspace": "own.db"}, env, project).workspace == project / "own.db"
+    url = "postgresql://me:secret@host/db"
+    found = load_settings({}, {**env, "ENVBUILD_WORKSPACE": url}, project)
+    assert found.workspace == url
+    assert "secret" not in repr(found)
+    with pytest.raises(UsageError) as raised:
+        load_settings({}, {**env, "ENVBUILD_WORKSPACE": "mysql://me:secret@host/db"}, project)
+    assert raised.value.message == (
+        "ENVBUILD_WORKSPACE must be a file or a URL that begins with sqlite:// or postgresql://"
+    )
 
 
 def test_flag_goes_before_environment_before_project_before_config(home: Path, project: Path) -> None:

@@ -1,0 +1,130 @@
+"""The pipeline of one workspace: specs may be named by their registered version, and builds are recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from envbuild.api.workspace import Reference, Workspace
+from envbuild.digest import canonical_digest
+from envbuild.errors import EnvbuildError, SpecError
+from envbuild.lock.request import LockRequest
+from envbuild.pipeline import BuildRequest, BuildResult, LockResult, Pipeline
+from envbuild.progress import Progress
+from envbuild.settings import Settings
+from envbuild.spec.model import Spec
+
+_log = logging.getLogger(__name__)
+_MARKER_FORMAT = 1
+_SUFFIXES = (".yaml", ".yml", ".txt", ".in", ".toml", ".json", ".py", ".lock")
+
+
+class WorkspacePipeline(Pipeline):
+    """A pipeline that knows the workspace of its settings, where they name one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        progress: Progress,
+        *,
+        environ: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        workspace: Workspace | None = None,
+    ) -> None:
+        super().__init__(settings, progress, environ=environ, clock=clock)
+        self._borrowed = workspace is not None
+        self.workspace = workspace or Workspace(settings, environ=environ)
+
+    def close(self) -> None:
+        super().close()
+        if not self._borrowed:
+            self.workspace.close()
+
+    def load(self, spec: str) -> Spec:
+        """The spec at a path; else the workspace's version of that name; else the curated one. Raises
+        ``SpecError`` with the nearest names of all three."""
+        found = self._registered(spec)
+        if found is None:
+            try:
+                found = super().load(spec)
+            except SpecError as error:
+                raise self._unknown(spec) or error from None
+        for line in found.left_out:
+            self.progress.note(f"left out: {line}")
+        return found
+
+    def _registered(self, text: str) -> Spec | None:
+        if _is_there(text) or Reference.of(text) is None:
+            return None
+        version = self.workspace.find(text)
+        return self.workspace.spec(version) if version is not None else None
+
+    def _unknown(self, text: str) -> SpecError | None:
+        """What is said where ``text`` could have been a name; None where it can only be a path."""
+        named = Reference.of(text)
+        if named is None or _is_there(text) or text.endswith(_SUFFIXES):
+            return None
+        from difflib import get_close_matches
+
+        from envbuild.spec.catalogue import curated_names
+
+        known = {*self.workspace.names(), *curated_names()}
+        with contextlib.suppress(OSError):
+            known |= {each.name for each in Path().iterdir() if not each.name.startswith(".")}
+        near = get_close_matches(named.name, sorted(known), n=3)
+        return SpecError(
+            f"{text}: no such file or directory, and no environment of that name",
+            hint=f"did you mean {' or '.join(near)}?" if near else "envbuild env list shows what there is",
+        )
+
+    def lock(self, spec: Spec, request: LockRequest) -> LockResult:
+        """As of any pipeline; the lock of a registered version also goes into the workspace."""
+        result = super().lock(spec, request)
+        if result.written and self._is_registered(spec):
+            self.workspace.keep_lock(spec, result.directory)
+        return result
+
+    def _is_registered(self, spec: Spec) -> bool:
+        return spec.directory.parent == self._parts.store.root / "metadata" / "versions"
+
+    def build(self, spec: Spec, request: BuildRequest) -> BuildResult:
+        """As of any pipeline; what was built is recorded, which never makes it fail."""
+        result = super().build(spec, request)
+        if self.settings.record and self.settings.workspace is not None:
+            try:
+                self._record(spec, request, result)
+            except (EnvbuildError, OSError) as error:
+                _log.warning("the build isn't recorded in the workspace: %s", error)
+        return result
+
+    def _record(self, spec: Spec, request: BuildRequest, result: BuildResult) -> None:
+        names = (result.reference.rpartition("@")[0], *request.tags)
+        if self.workspace.is_there and self._marker(spec, names, result).exists():
+            return
+        from envbuild.api.record import record_build
+
+        record_build(self.workspace, spec, self.lock_directory(spec), names, result)
+        # Only now, as the first record makes the database.
+        marker = self._marker(spec, names, result)
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+
+    def _marker(self, spec: Spec, names: tuple[str, ...], result: BuildResult) -> Path:
+        """A file that is there once all that would be recorded was: a build with nothing to do then needs
+        no database. Another workspace, or one made anew, has another marker."""
+        file = self.workspace.file
+        made = file.stat().st_ino if file is not None and file.exists() else 0
+        what = [str(self.settings.workspace), made, spec.name, sorted(names), result.digest]
+        what.append(sorted(each.digest for each in result.images))
+        name = canonical_digest("recorded", _MARKER_FORMAT, what).removeprefix("sha256:")
+        return self._parts.store.root / "metadata" / "recorded" / name
+
+
+def _is_there(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):
+        return False
