@@ -25,7 +25,7 @@ class Problems:
     """A list that grows while files are read and is raised once, as one :class:`SpecError`."""
 
     def __init__(self) -> None:
-        self._found: list[str] = []
+        self._found: dict[str, None] = {}
 
     def __bool__(self) -> bool:
         return bool(self._found)
@@ -33,17 +33,17 @@ class Problems:
     def add(self, place: Place, what: str, remedy: str | None = None) -> None:
         """Notes one problem. Credentials inside addresses are hidden here too, whoever quotes a line."""
         text = redact(f"{place}: {what}" + (f"; {remedy}" if remedy else ""))
-        if text not in self._found:
-            self._found.append(text)
+        self._found.setdefault(text)
 
     def include(self, error: SpecError) -> None:
         """Takes over what another reader raised."""
-        self._found.extend(each for each in error.problems if each not in self._found)
+        self._found.update(dict.fromkeys(error.problems))
 
     def raise_if_any(self, *, hint: str | None = None) -> None:
         """Raises ``SpecError`` with all problems in the order they were found, or returns."""
         if self._found:
-            raise SpecError(self._found[0], hint=hint, problems=self._found)
+            found = tuple(self._found)
+            raise SpecError(found[0], hint=hint, problems=found)
 
 
 class Refused(Exception):

@@ -164,7 +164,7 @@ class _Reader:
             return None
         packages = set()
         for number, line in enumerate(text.splitlines(), 1):
-            for word in line.split("#", 1)[0].split():
+            for word in dict.fromkeys(line.split("#", 1)[0].split()):
                 try:
                     packages.add(fields.debian_package(word))
                 except Refused as refused:
