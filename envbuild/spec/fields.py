@@ -22,9 +22,11 @@ _GENERIC = frozenset(
         "conda_dependencies",
         "conda_env",
         "conda-env",
+        "conda-lock",
         "env",
         "environment",
         "envbuild",
+        "pixi",
         "requirements",
     }
 )

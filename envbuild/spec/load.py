@@ -39,6 +39,13 @@ NAMES = (
     # Names the ``requirements.txt`` beside it.
     "python_env.yaml",
     "python_env.yml",
+    # Locks of other tools, which say more than what they were made from.
+    "conda-lock.yml",
+    "conda-lock.yaml",
+    "pixi.lock",
+    "uv.lock",
+    "pylock.toml",
+    "pixi.toml",
     # Leads the ``requirements.txt`` that was compiled from it.
     "requirements.in",
     "requirements.txt",
@@ -65,14 +72,20 @@ def importers() -> tuple[Importer, ...]:
     from envbuild.spec.azure_v1 import AzureDirectoryImporter
     from envbuild.spec.azure_v2 import AzureJobImporter
     from envbuild.spec.conda import CondaImporter
+    from envbuild.spec.conda_explicit import ExplicitListImporter
+    from envbuild.spec.conda_lock_file import CondaLockImporter
     from envbuild.spec.conda_prefix import CondaPrefixImporter
     from envbuild.spec.dockerfile import DockerfileImporter
     from envbuild.spec.mlflow import MlflowImporter
     from envbuild.spec.native import NativeImporter
+    from envbuild.spec.pixi import PixiImporter
+    from envbuild.spec.pixi_lock import PixiLockImporter
+    from envbuild.spec.pylock import PylockImporter
     from envbuild.spec.pyproject import PyprojectImporter
     from envbuild.spec.repo2docker import Repo2dockerImporter
     from envbuild.spec.requirements_file import RequirementsImporter
     from envbuild.spec.script import ScriptImporter
+    from envbuild.spec.uv_lock import UvLockImporter
     from envbuild.spec.virtualenv import VirtualenvImporter
 
     return (
@@ -85,6 +98,13 @@ def importers() -> tuple[Importer, ...]:
         MlflowImporter(),
         Repo2dockerImporter(),
         DockerfileImporter(),
+        CondaLockImporter(),
+        PixiLockImporter(),
+        UvLockImporter(),
+        PylockImporter(),
+        # Before those who take every file of that kind: these look into it.
+        ExplicitListImporter(),
+        PixiImporter(),
         RequirementsImporter(),
         PyprojectImporter(),
         ScriptImporter(),

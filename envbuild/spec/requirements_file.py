@@ -1,12 +1,19 @@
-"""A requirements file as a spec of its own: pip requirements on the default base."""
+"""A requirements file as a spec of its own: pip requirements on the default base.
+
+What pip-compile, uv or poetry wrote with hashes is a lock: nothing is added to it."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 from envbuild.spec import fields
-from envbuild.spec.model import Spec
+from envbuild.spec.model import PipSpec, Spec
 from envbuild.spec.problems import Problems
 from envbuild.spec.requirements import RequirementsReader
 from envbuild.spec.source import SourceFile
+
+_EXACT = re.compile(r"[^\s;,]+===?[^\s;,*]+(?:;|\Z)")
 
 
 class RequirementsImporter:
@@ -23,4 +30,16 @@ class RequirementsImporter:
         reader = RequirementsReader(file.path.parent, problems)
         reader.read_file(file)
         problems.raise_if_any()
-        return Spec(name=fields.default_name(file.path), source=file.path, pip=reader.result())
+        pip = reader.result()
+        compiled = file.path.suffix.lower() == ".txt" and _is_locked(pip)
+        return Spec(
+            name=fields.default_name(file.path), source=file.path, pip=replace(pip, complete=compiled)
+        )
+
+
+def _is_locked(pip: PipSpec) -> bool:
+    """Whether every requirement is an exact pin with a hash. By pip's own rule (``--require-hashes``) such a
+    file is all there is: pip refuses to install what it would have to add."""
+    return bool(pip.requirements) and all(
+        each.hashes and (" @ " in each.text or _EXACT.match(each.text)) for each in pip.requirements
+    )
