@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks.docker_side import BASE, BASE_SPEC, DockerSide, drop_build_cache, find_engine, rendered_build
 from benchmarks.measure import Measurement, measure
 from benchmarks.results import Figure, Machine, results_text
+from benchmarks.workspace import workspace_figures
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "sklearn"
@@ -114,6 +115,8 @@ def run(scratch: Path, *, pip_compile: bool, engine: str | None) -> tuple[list[F
         ]
     if "load" in docker:
         figures.insert(1, Figure("build --load after it", docker["load"].seconds))
+    note("workspace")
+    figures += workspace_figures(scratch)
     return figures, _stages(cold.stderr)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -39,7 +38,6 @@ class Database:
             self.location = self._url.set(query={}).render_as_string(hide_password=True)
         self._guard = threading.Lock()
         self._engine: Engine | None = None
-        self._process = 0
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -66,15 +64,14 @@ class Database:
     def close(self) -> None:
         """Ends all connections; the next use makes new ones."""
         with self._guard:
-            if self._engine is not None and self._process == os.getpid():
+            if self._engine is not None:
                 self._engine.dispose()
             self._engine = None
 
     def _prepared(self) -> Engine:
-        """The engine of this process, over a database whose schema is this envbuild's."""
+        """The engine, over a database whose schema is this envbuild's."""
         with self._guard:
-            if self._engine is None or self._process != os.getpid():
-                # A connection must not be used on both sides of a fork, so a child opens its own.
+            if self._engine is None:
                 engine = self._create()
                 with engine.connect() as connection:
                     ready = is_current(connection, self.location)
@@ -83,16 +80,16 @@ class Database:
                         self._use_wal(engine)
                         with engine.execution_options(**{_WRITING: True}).begin() as connection:
                             upgrade(connection, self.location)
-                self._engine, self._process = engine, os.getpid()
+                self._engine = engine
             return self._engine
 
     def _create(self) -> Engine:
+        """Connections are never kept between two uses: none is stale, or shared with a fork, or left open."""
         if self._path is None:
             return sa.create_engine(
                 self._url,
                 hide_parameters=True,
-                pool_pre_ping=True,
-                pool_size=2,
+                poolclass=sa.NullPool,
                 connect_args={"connect_timeout": _CONNECT_TIMEOUT, "application_name": "envbuild"},
             )
         try:
