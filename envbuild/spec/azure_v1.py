@@ -33,7 +33,7 @@ _KEYS = {
     "environment_variables": "environmentVariables",
     "platforms": "docker.platform",
 }
-_OLD_SPARK = "com.microsoft.ml.spark:mmlspark_2.11:0.12"
+OLD_SPARK = "com.microsoft.ml.spark:mmlspark_2.11:0.12"
 """The package that the SDK's early objects carried, as the example variable above."""
 _FROM = re.compile(r"FROM\s+([^\s$]+)", re.IGNORECASE)
 _CREDENTIAL = "log in with 'docker login': no credential is kept in an environment"
@@ -270,7 +270,7 @@ class _Reader:
         coordinates = [_coordinate(each) for each in packages.items] if isinstance(packages, Sequence) else []
         if packages is None and (repositories is None or wanted is False):
             return None
-        if wanted is False or (wanted is None and coordinates == [_OLD_SPARK]):
+        if wanted is False or (wanted is None and coordinates == [OLD_SPARK]):
             for name in ("packages", "repositories"):
                 spark.leave(name, "the environment is not for Spark")
             return None

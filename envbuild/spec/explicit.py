@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from envbuild.platforms import Platform
 from envbuild.spec.credentials import refuse_credential
@@ -49,3 +49,10 @@ def explicit_text(package: ExplicitPackage) -> str:
     """The line that :func:`explicit_package` reads as ``package``."""
     hashes = (("sha256", package.sha256), ("md5", package.md5))
     return package.url + "#" + ",".join(f"{kind}:{value}" for kind, value in hashes if value is not None)
+
+
+def explicit_match(package: ExplicitPackage) -> str:
+    """The match spec of a package: ``name=version=build``, without its channel and hash."""
+    file = unquote(urlsplit(package.url).path.rsplit("/", 1)[-1])
+    name, version, build = re.sub(r"\.(?:conda|tar\.bz2)$", "", file).rsplit("-", 2)
+    return f"{name}={version}={build}"

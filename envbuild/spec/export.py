@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from envbuild.spec.base import Exported, Exporter
+from envbuild.spec.export_azure_v1 import export_azure_v1
+from envbuild.spec.export_azure_v2 import export_azure_v2
+from envbuild.spec.export_conda import export_conda
 from envbuild.spec.export_native import dump_native, export_native, portable_problems
+from envbuild.spec.export_requirements import export_requirements
 from envbuild.spec.model import Spec
 
 __all__ = ["EXPORTS", "dump_native", "export", "portable_problems"]
 
 EXPORTS: Mapping[str, Exporter] = {
     "native": export_native,
+    "conda": export_conda,
+    "requirements": export_requirements,
+    "azure-v2": export_azure_v2,
+    "azure-v1": export_azure_v1,
 }
 """The formats, the fullest first."""
 

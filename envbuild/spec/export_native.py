@@ -57,7 +57,7 @@ def dump_native(spec: Spec) -> str:
     }
     more = {
         "spark": _spark(spec.spark),
-        "inference_config": _inference(spec.inference_config),
+        "inference_config": inference_mapping(spec.inference_config),
         "user": spec.user if spec.user != _USER or kind is EnvironmentType.USER_MANAGED else None,
         "as_of": spec.as_of,
     }
@@ -142,7 +142,8 @@ def _spark(spark: SparkSpec | None) -> dict[str, object] | None:
     }
 
 
-def _inference(config: InferenceConfig | None) -> dict[str, object] | None:
+def inference_mapping(config: InferenceConfig | None) -> dict[str, object] | None:
+    """The three routes as YAML has them."""
     if config is None:
         return None
     routes = {

@@ -1,0 +1,36 @@
+"""The pip side of a spec as a requirements file."""
+
+from __future__ import annotations
+
+from envbuild.errors import SpecError
+from envbuild.spec.base import Exported
+from envbuild.spec.beyond import beyond
+from envbuild.spec.export_native import pip_line, pip_options
+from envbuild.spec.model import Spec
+
+CONSTRAINTS = "constraints.txt"
+
+
+def export_requirements(spec: Spec) -> Exported:
+    """``requirements.txt``, and ``constraints.txt`` where there are any.
+
+    Raises ``SpecError`` where there is no requirement: the file would hold nothing of the spec.
+    """
+    pip = spec.pip
+    if not pip.requirements:
+        raise SpecError(
+            f"{spec.name}: has no pip requirements", hint="a conda file or envbuild's own YAML can hold it"
+        )
+    lines = [*pip_options(pip.options), *([f"-c {CONSTRAINTS}"] if pip.constraints else [])]
+    lines += [pip_line(each) for each in pip.requirements]
+    files = {"requirements.txt": _text(lines)}
+    if pip.constraints:
+        files[CONSTRAINTS] = _text([pip_line(each) for each in pip.constraints])
+    more = spec.conda.dependencies if spec.conda is not None else ()
+    conda = tuple(f"conda_file: {each}" for each in more)
+    carried = {"requirements", "constraints", *(["conda_file"] if conda else [])}
+    return Exported(files=tuple(files.items()), left_out=(*conda, *beyond(spec, carried)))
+
+
+def _text(lines: list[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
