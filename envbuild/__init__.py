@@ -1,3 +1,26 @@
 """Compiles environment specs into reproducible images."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from envbuild.api.environment import Environment
+    from envbuild.api.workspace import Workspace
+
+__all__ = ["Environment", "Workspace", "__version__"]
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """The front door, imported when it is first used: ``import envbuild`` costs next to nothing."""
+    if name == "Environment":
+        from envbuild.api.environment import Environment
+
+        return Environment
+    if name == "Workspace":
+        from envbuild.api.workspace import Workspace
+
+        return Workspace
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
