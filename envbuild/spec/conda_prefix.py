@@ -15,12 +15,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 from envbuild.errors import SpecError, UsageError
 from envbuild.platforms import LINUX_AMD64, Platform
-from envbuild.spec import fields
 from envbuild.spec.explicit import explicit_package
 from envbuild.spec.installed import exact_requirements, inside, read_site, site_packages
 from envbuild.spec.model import CondaSpec, ExplicitPackage, PipSpec, Spec
 from envbuild.spec.problems import Place, Problems, Refused
 from envbuild.spec.source import YAML_LIMIT, SourceFile
+from envbuild.spec.variables import carried
 from envbuild.spec.virtualenv import environment_name
 
 RECORD_LIMIT = 64 << 20
@@ -168,13 +168,14 @@ def _variables(file: SourceFile, left_out: list[str]) -> tuple[tuple[str, str], 
     try:
         state = json.loads(file.read(YAML_LIMIT))
         for name, value in state.get("env_vars", {}).items():
-            fields.variable_name(name)
-            if isinstance(value, str) and "\0" not in value and value != "***unset***":
+            if isinstance(value, str) and value != "***unset***":
                 found[name] = value
-    except (SpecError, ValueError, AttributeError, RecursionError, Refused):
+    except (SpecError, ValueError, AttributeError, RecursionError):
         left_out.append("conda-meta/state: the variables in it can't be read")
         return ()
-    return tuple(sorted(found.items()))
+    kept, lines = carried(found.items())
+    left_out += lines
+    return kept
 
 
 def _text(record: Mapping[str, Any], key: str) -> str:

@@ -1,8 +1,9 @@
 """What is installed in an image, found by reading its layers: nothing is run and nothing is unpacked.
 
 Python distributions by their ``*.dist-info`` and ``*.egg-info`` right below a ``site-packages`` or
-``dist-packages``, conda packages by their ``conda-meta``, Debian packages by dpkg's status. What lies in the
-package cache of conda is not installed. The answer is kept by the image's digest.
+``dist-packages``, conda packages by their ``conda-meta``, Debian packages by dpkg's status; with each what
+its installer noted about where it came from. What lies in the package cache of conda is not installed. The
+answer is kept by the image's digest.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import json
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,20 @@ from packaging.utils import canonicalize_name
 from envbuild.errors import BuildError, FetchError
 from envbuild.publish.base import Image
 from envbuild.remote.layer import open_layer
+from envbuild.spec.conda_prefix import conda_record
 from envbuild.store.content import Store
 
-_FORMAT = 1
+_FORMAT = 2
 _DISTRIBUTION = re.compile(
     r"(?:(?P<place>.*)/)?(?P<name>[^/]+)\.(?:dist-info/METADATA|egg-info(?:/PKG-INFO)?)"
 )
 _SITE = re.compile(r"(?:.*/)?(?:site|dist)-packages")
 _CACHE = re.compile(r"(?:.*/)?pkgs/[^/]+/(?:lib/python[^/]*/)?site-packages")
 _CONDA = re.compile(r"(?:.*/)?conda-meta/(?P<name>[^/]+)-(?P<version>[^/-]+)-[^/-]+\.json")
+_NOTE = re.compile(r"(?P<place>(?:.*/)?[^/]+\.dist-info)/(?P<kind>INSTALLER|direct_url\.json)")
 _STATUS = re.compile(r"var/lib/dpkg/(?:status|status\.d/[^/]+)")
+_STATES = "var/lib/apt/extended_states"
+_RELEASES = ("etc/os-release", "usr/lib/os-release")
 _FILE_NAME = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(?:-py[0-9.]+.*)?")
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -49,6 +54,8 @@ class Limits:
     """Bytes of a METADATA: its head says name and version, a description of any length follows."""
     status: int = 64 << 20
     """Bytes of a dpkg status."""
+    conda: int = 16 << 20
+    """Bytes of a package's record in ``conda-meta``: it names every file."""
     held: int = 256 << 20
     """Bytes of what is kept of them, an upper layer's and a lower one's alike."""
     path: int = 4096
@@ -58,11 +65,21 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class Package:
-    """One installed package and the file of the image that says so (no leading slash)."""
+    """One installed package and the file of the image that says so (no leading slash).
+
+    ``details`` are what else is noted there, as sorted pairs: ``url``, ``subdir``, ``sha256``, ``md5`` and
+    ``owned`` (lines) of a conda package; ``installer`` and ``direct_url`` (PEP 610) of a distribution;
+    ``priority`` of a Debian package, and ``automatic`` of one that came with another.
+    """
 
     name: str
     version: str
     path: str
+    details: tuple[tuple[str, str], ...] = ()
+
+    def detail(self, key: str) -> str:
+        """One of ``details``; empty where it isn't known."""
+        return next((value for name, value in self.details if name == key), "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +90,8 @@ class Inventory:
     """Python's; names are normalised (PEP 503)."""
     conda_packages: tuple[Package, ...] = ()
     debian_packages: tuple[Package, ...] = ()
+    release: tuple[tuple[str, str], ...] = ()
+    """What its ``os-release`` says, as sorted pairs."""
 
 
 def inventory(image: Image, store: Store) -> Inventory:
@@ -156,12 +175,14 @@ class _View:
 
     def content(self, path: str, member: tarfile.TarInfo, archive: tarfile.TarFile) -> bytes | None:
         """What a record says; empty where only its name does. None for all other files."""
-        if _STATUS.fullmatch(path):
+        if _STATUS.fullmatch(path) or path == _STATES:
             limit = self.limits.status
-        elif _DISTRIBUTION.fullmatch(path):
+        elif _DISTRIBUTION.fullmatch(path) or _NOTE.fullmatch(path) or path in _RELEASES:
             limit = self.limits.header
+        elif _CONDA.fullmatch(path):
+            limit = self.limits.conda
         else:
-            return b"" if _CONDA.fullmatch(path) else None
+            return None
         if member.islnk():
             # An installer may link files to its cache, which the same layer may hold.
             node = self.find([part for part in member.linkname.split("/") if part not in ("", ".")])
@@ -214,17 +235,44 @@ class _View:
         distributions: list[Package] = []
         conda: list[Package] = []
         debian: list[Package] = []
+        notes: dict[str, dict[str, str]] = {}
+        automatic: frozenset[str] = frozenset()
+        release: dict[str, str] = {}
         for path, content in _records(self.root, ""):
             if _STATUS.fullmatch(path):
                 debian += _status(path, content)
+            elif path == _STATES:
+                automatic = frozenset(content.decode().split())
+            elif path in _RELEASES:
+                # Where both are files, that of /etc counts, which comes first.
+                release = release or _release(content.decode())
+            elif match := _NOTE.fullmatch(path):
+                kind = "installer" if match["kind"] == "INSTALLER" else "direct_url"
+                notes.setdefault(match["place"], {})[kind] = content.decode()
             elif match := _CONDA.fullmatch(path):
-                conda.append(Package(name=match["name"], version=match["version"], path=path))
+                details = _pairs(json.loads(content or b"{}"))
+                conda.append(
+                    Package(name=match["name"], version=match["version"], path=path, details=details)
+                )
             elif package := _distribution(path, content):
                 distributions.append(package)
         return Inventory(
-            distributions=tuple(sorted(distributions)),
+            distributions=tuple(
+                sorted(
+                    replace(each, details=_pairs(notes.get(each.path.rpartition("/")[0], {})))
+                    for each in distributions
+                )
+            ),
             conda_packages=tuple(sorted(conda)),
-            debian_packages=tuple(sorted(debian)),
+            debian_packages=tuple(
+                sorted(
+                    replace(each, details=(("automatic", "yes"), *each.details))
+                    if each.name in automatic
+                    else each
+                    for each in debian
+                )
+            ),
+            release=_pairs(release),
         )
 
 
@@ -252,6 +300,15 @@ def _distribution(path: str, content: bytes) -> Package | None:
 
 def _essence(path: str, text: str) -> bytes:
     """The few lines of a record that count."""
+    if _CONDA.fullmatch(path):
+        return _conda_essence(text)
+    if _NOTE.fullmatch(path) or path in _RELEASES:
+        return text.strip().encode()
+    if path == _STATES:
+        states = (_fields(paragraph) for paragraph in text.split("\n\n"))
+        return " ".join(
+            each.get("Package", "") for each in states if each.get("Auto-Installed") == "1"
+        ).encode()
     if not _STATUS.fullmatch(path):
         fields = _fields(text)
         kept = [f"{key}: {fields[key]}" for key in ("Name", "Version") if key in fields]
@@ -262,14 +319,35 @@ def _essence(path: str, text: str) -> bytes:
         name, version = fields.get("Package"), fields.get("Version")
         # A file of status.d has no state: it is there, so it is installed.
         if name and version and fields.get("Status", "installed").split()[-1:] == ["installed"]:
-            found.append(f"{name} {version}")
+            priority = "required" if fields.get("Essential") == "yes" else fields.get("Priority", "")
+            found.append(f"{name} {version} {priority}")
     return "\n".join(found).encode()
+
+
+def _conda_essence(text: str) -> bytes:
+    """What conda noted, as JSON; nothing where it can't be read: the file's name says enough then."""
+    try:
+        found = conda_record(text)
+    except ValueError:
+        return b""
+    details = {"url": found.url, "subdir": found.subdir, "sha256": found.sha256, "md5": found.md5}
+    return json.dumps({**details, "owned": "\n".join(found.owned)}).encode()
 
 
 def _status(path: str, content: bytes) -> Iterator[Package]:
     for line in content.decode().splitlines():
-        name, _, version = line.partition(" ")
-        yield Package(name=name, version=version, path=path)
+        name, version, priority = line.split(" ", 2)
+        yield Package(name=name, version=version, path=path, details=_pairs({"priority": priority}))
+
+
+def _release(text: str) -> dict[str, str]:
+    """The pairs of an ``os-release`` (os-release(5)), without their quotation marks."""
+    pairs = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
+    return {key.strip(): value.strip().strip("\"'") for key, equals, value in pairs if equals}
+
+
+def _pairs(found: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((key, value) for key, value in found.items() if value))
 
 
 def _fields(text: str) -> dict[str, str]:
@@ -287,8 +365,9 @@ def _fields(text: str) -> dict[str, str]:
 def _dump(found: Inventory) -> dict[str, object]:
     return {
         "format": _FORMAT,
+        "release": found.release,
         **{
-            key: [[each.name, each.version, each.path] for each in getattr(found, key)]
+            key: [[each.name, each.version, each.path, each.details] for each in getattr(found, key)]
             for key in ("distributions", "conda_packages", "debian_packages")
         },
     }
@@ -298,14 +377,19 @@ def _load(document: dict[str, Any]) -> Inventory:
     if document["format"] != _FORMAT:
         raise ValueError("another format")
 
+    def pairs(rows: list[Any]) -> tuple[tuple[str, str], ...]:
+        return tuple((str(key), str(value)) for key, value in rows)
+
     def packages(key: str) -> tuple[Package, ...]:
         rows = document[key]
         return tuple(
-            Package(name=str(name), version=str(version), path=str(path)) for name, version, path in rows
+            Package(name=str(name), version=str(version), path=str(path), details=pairs(details))
+            for name, version, path, details in rows
         )
 
     return Inventory(
         distributions=packages("distributions"),
         conda_packages=packages("conda_packages"),
         debian_packages=packages("debian_packages"),
+        release=pairs(document["release"]),
     )
