@@ -52,7 +52,7 @@ class Server:
         """Runs a statement as another program would."""
         import psycopg
 
-        with psycopg.connect(self._dsn(url.rsplit("/", 1)[-1].split("?")[0])) as connection:
+        with psycopg.connect(self._dsn(url.split("@/")[1].split("?")[0])) as connection:
             connection.execute(statement.encode())
 
     def start(self) -> None:

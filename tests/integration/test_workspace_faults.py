@@ -210,7 +210,7 @@ def test_content_never_changes(file: Path, change: str) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("mysql://u:hunter2@h/d", "the workspace's URL can't be read"),
+        ("mysql://u:hunter2@h/d", "a workspace can't be kept in mysql: SQLite and PostgreSQL can"),
         ("oracle://u:hunter2@h/d", "a workspace can't be kept in oracle: SQLite and PostgreSQL can"),
         ("nothing://u:hunter2@h/d", "the workspace's URL can't be read"),
         ("postgresql://u:hunter2@h:port/d", "the workspace's URL can't be read"),
