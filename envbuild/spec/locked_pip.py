@@ -28,9 +28,8 @@ from envbuild.spec.problems import Refused
 from envbuild.spec.redact import redact
 from envbuild.spec.requirement import BUILD_REMEDY, Directories, canonical_hash, canonical_requirement
 
-PYPI = ("https://pypi.org/simple", "https://pypi.python.org/simple")
-"""Addresses of the default index: no spec needs to name it."""
-_PYPI_FILES = ("files.pythonhosted.org", "pypi.org")
+_PUBLIC = re.compile(r"/packages/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/[^/]+")
+"""Where the default index keeps a file, and every mirror of it: by the digest of its content."""
 _NOT_A_FILE = re.compile(r"(?:git|hg|svn|bzr)\+|.*\.git(?:[@#?]|$)", re.IGNORECASE)
 
 
@@ -63,6 +62,15 @@ def direct(
     return PipRequirement(text=with_marker(text, marker), hashes=_hashes((*hashes, *more)), origin=origin)
 
 
+def is_public(address: str) -> bool:
+    """Whether a file's address is one of the default index or of a mirror: whichever index a machine is set
+    to then has it."""
+    try:
+        return _PUBLIC.search(urlsplit(address).path) is not None
+    except ValueError:
+        return False
+
+
 def by_address(
     name: str | None, address: str, hashes: Iterable[str], origin: Origin, where: Path
 ) -> PipRequirement:
@@ -78,7 +86,7 @@ def by_address(
                 BUILD_REMEDY,
             )
         name = stated[0]
-    if stated is not None and urlsplit(address).hostname in _PYPI_FILES:
+    if stated is not None and is_public(address):
         if stated[0] != canonicalize_name(name):
             raise Refused(f"{redact(address)!r} is no file of {name!r}")
         return pinned(name, stated[1], hashes, origin)
@@ -111,13 +119,16 @@ def on_platforms(found: Mapping[Platform, Sequence[PipRequirement]]) -> tuple[Pi
     return tuple(sorted(result, key=lambda each: each.canonical))
 
 
-def index_options(registries: Iterable[str]) -> tuple[str, ...]:
-    """The options that name indexes of a lock, in its order. The default index isn't named; another that
-    is the only one takes its place."""
-    named = dict.fromkeys(each.rstrip("/") for each in registries)
-    others = [each for each in named if each not in PYPI]
-    only = len(named) == 1
-    return tuple(f"{'--index-url' if only else '--extra-index-url'} {each}" for each in others)
+def index_options(registries: Mapping[str, bool]) -> tuple[str, ...]:
+    """The options that name a lock's indexes, in its order: address to whether all of its files are public.
+
+    Such an index isn't named, as its address is a setting of the machine; another that is the only one takes
+    its place."""
+    others = [each for each, public in registries.items() if not public]
+    option = "--extra-index-url" if len(others) < len(registries) else "--index-url"
+    return tuple(
+        f"{option if number == 0 else '--extra-index-url'} {each}" for number, each in enumerate(others)
+    )
 
 
 def with_marker(text: str, marker: str) -> str:

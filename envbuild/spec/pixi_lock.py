@@ -14,7 +14,7 @@ from envbuild.spec import fields
 from envbuild.spec.conda_explicit import explicit_conda
 from envbuild.spec.credentials import refuse_credential
 from envbuild.spec.explicit import explicit_package
-from envbuild.spec.locked_pip import by_address, index_options, on_platforms
+from envbuild.spec.locked_pip import by_address, on_platforms
 from envbuild.spec.model import ExplicitPackage, Origin, PipRequirement, PipSpec, Spec
 from envbuild.spec.problems import Place, Problems, Refused
 from envbuild.spec.redact import redact
@@ -96,16 +96,13 @@ class _Reader:
         for each in self.pip:
             if self.conda and not any(package.platform == each for package in self.conda):
                 self._problem(f"environments.{self.environment}", f"names no conda package for {each}")
-        channels = tuple(self._addresses(chosen.get("channels"), "channels"))
-        indexes = tuple(self._addresses(chosen.get("indexes"), "indexes")) if requirements else ()
+        channels = tuple(self._channels(chosen.get("channels")))
         return Spec(
             name=fields.default_name(self.file.path),
             source=self.file.path,
             platforms=tuple(sorted(self.pip)),
             conda=explicit_conda(self.conda, channels) if self.conda else None,
-            pip=PipSpec(
-                requirements=requirements, options=index_options(indexes), complete=bool(requirements)
-            ),
+            pip=PipSpec(requirements=requirements, complete=bool(requirements)),
             left_out=tuple(self.left_out),
         )
 
@@ -151,10 +148,10 @@ class _Reader:
             by_address(name if isinstance(name, str) else None, direct, hashes, origin, self.file.path.parent)
         )
 
-    def _addresses(self, value: Value, key: str) -> Iterator[str]:
+    def _channels(self, value: Value) -> Iterator[str]:
         for index, each in enumerate(value if isinstance(value, list) else ()):
             url = each.get("url") if isinstance(each, dict) else each
-            where = f"environments.{self.environment}.{key}[{index}]"
+            where = f"environments.{self.environment}.channels[{index}]"
             if not isinstance(url, str) or not url:
                 self._problem(where, "has no url")
                 continue

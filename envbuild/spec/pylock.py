@@ -17,7 +17,7 @@ from envbuild.errors import SpecError
 from envbuild.platforms import LINUX_AMD64
 from envbuild.spec import fields
 from envbuild.spec.credentials import refuse_credential
-from envbuild.spec.locked_pip import direct, file_name, index_options, pinned
+from envbuild.spec.locked_pip import direct, file_name, index_options, is_public, pinned
 from envbuild.spec.marker_range import Cases
 from envbuild.spec.model import Origin, PipRequirement, PipSpec, Spec
 from envbuild.spec.problems import Place, Problems, Refused
@@ -63,7 +63,8 @@ class _Reader:
     problems: Problems
     data: dict[str, Any]
     options: dict[str, None] = field(default_factory=dict)
-    registries: list[str] = field(default_factory=list)
+    registries: dict[str, bool] = field(default_factory=dict)
+    """Whether all files of an index are public."""
     projects: list[str] = field(default_factory=list)
 
     def spec(self, lock: Pylock) -> Spec:
@@ -140,7 +141,9 @@ class _Reader:
         version = str(package.version) if package.version is not None else _version(_file(files[0]))
         if package.index is not None:
             refuse_credential(package.index)
-            self.registries.append(package.index)
+            index = package.index.rstrip("/")
+            public = all(is_public(each.url or "") for each in files)
+            self.registries[index] = self.registries.get(index, True) and public
         hashes = [sha256 for each in files for sha256 in _sha256(each.hashes)]
         yield pinned(str(package.name), version, hashes, origin, marker=marker)
 

@@ -17,7 +17,7 @@ from envbuild.errors import SpecError
 from envbuild.platforms import LINUX_AMD64
 from envbuild.spec import fields
 from envbuild.spec.credentials import refuse_credential
-from envbuild.spec.locked_pip import direct, index_options, pinned
+from envbuild.spec.locked_pip import direct, index_options, is_public, pinned
 from envbuild.spec.marker_range import Case, Cases, reachable
 from envbuild.spec.model import Origin, PipRequirement, PipSpec, Spec
 from envbuild.spec.problems import Place, Problems, Refused
@@ -86,7 +86,8 @@ class _Reader:
     data: Mapping[str, Any]
     packages: list[_Entry] = field(default_factory=list)
     options: dict[str, None] = field(default_factory=dict)
-    registries: list[str] = field(default_factory=list)
+    registries: dict[str, bool] = field(default_factory=dict)
+    """Whether all files of an index are public."""
     left_out: list[str] = field(default_factory=list)
 
     def spec(self) -> Spec:
@@ -234,7 +235,9 @@ class _Reader:
                     raise Refused("has no version or no file", "lock again: the file is damaged")
                 if "://" in package.address:
                     refuse_credential(package.address)
-                    self.registries.append(package.address)
+                    index = package.address.rstrip("/")
+                    public = all(is_public(str(each.get("url"))) for each in files)
+                    self.registries[index] = self.registries.get(index, True) and public
                 else:
                     if "\0" in package.address or not (where / package.address).is_dir():
                         raise Refused(f"its index {package.address!r} is no directory")

@@ -156,6 +156,9 @@ class _Job:
 
     def options(self) -> list[str]:
         found = ["-c", "constraints.in"]
+        if self.spec.complete and all(each.hashes for each in self.spec.requirements):
+            # Another tool found each on its own index; hashes say which file it is, so any index may have it.
+            found += ["--index-strategy", "unsafe-best-match"]
         if (self.directory / "excludes.in").exists():
             # Newer than other options of uv, so it is given only where it is needed.
             found += ["--excludes", "excludes.in"]
