@@ -303,7 +303,9 @@ class Pipeline:
         platforms = request.platforms or tuple(each.platform for each in lock.platforms)
         # Held until all is published, so that no prune takes a blob in between.
         with Lease(self._parts.store) as lease:
-            built = [self._image(spec, lock, platform, request, lease) for platform in platforms]
+            # All engines are chosen before the first image is made: what can't be is said at once.
+            jobs = [self._job(spec, lock, platform, request, lease) for platform in platforms]
+            built = [job() for job in jobs]
             images = tuple(each.image for each in built)
             self._check_serving(images, lock)
             identity = _tag(spec.name, [image.lock_digest for image in images])
@@ -323,26 +325,31 @@ class Pipeline:
             published=published,
         )
 
-    def _image(
+    def _job(
         self, spec: Spec, lock: Lock, platform: Platform, request: BuildRequest, lease: Lease
-    ) -> _Built:
-        """The image of one platform. A composed one is looked up by its lock digest first, because that
-        needs neither a plan nor an engine."""
+    ) -> Callable[[], _Built]:
+        """What makes the image of one platform, or has it. A composed one is looked up by its lock digest
+        first, because that needs neither a plan nor an engine."""
         from envbuild.plan.make import plan_identity
 
         if self.settings.engine in ("auto", "native"):
             digest = plan_identity(lock, _pins(spec, lock, platform), self._composition)
             image = self._looked_up(digest, request, lease)
             if image is not None:
-                return _Built(image=image, cached=True, engine="native")
+                found = _Built(image=image, cached=True, engine="native")
+                return lambda: found
         plan = self.plan(spec, lock, platform)
         engine = self._engine(spec, plan, request)
-        image = None
-        if engine.name != "native":
-            image = self._looked_up(engine.identity(plan), request, lease)
-        built = image or engine.build(plan)
-        lease.use(*_blobs(built))
-        return _Built(image=built, cached=image is not None, engine=engine.name)
+
+        def work() -> _Built:
+            image = None
+            if engine.name != "native":
+                image = self._looked_up(engine.identity(plan), request, lease)
+            built = image or engine.build(plan)
+            lease.use(*_blobs(built))
+            return _Built(image=built, cached=image is not None, engine=engine.name)
+
+        return work
 
     def _engine(self, spec: Spec, plan: Plan, request: BuildRequest) -> Engine:
         from envbuild.engines.choose import choose_engine

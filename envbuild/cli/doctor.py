@@ -60,6 +60,7 @@ def look(call: Call) -> tuple[Finding, ...]:
         lambda: Finding("envbuild", "ok", f"{envbuild.__version__}, python {sys.version.split()[0]}"),
         _uv,
         lambda: _engine(call.environ),
+        lambda: _buildkit(call.environ),
         _user_namespaces,
         lambda: _debian_mirror(settings.debian_mirror),
         lambda: _cache(settings.cache_dir),
@@ -83,7 +84,9 @@ def _engine(environ: Mapping[str, str]) -> Finding:
 
     client = connect(environ)
     if isinstance(client, NoEngine):
-        return Finding("engine", "absent", f"{client.reason}; --load and run --backend docker need one")
+        return Finding(
+            "engine", "absent", f"{client.reason}; --engine docker, --load and run --backend docker need one"
+        )
     try:
         version = client.version()
     except Exception as error:  # noqa: BLE001 - the SDK lets errors of requests and of sockets through
@@ -91,6 +94,18 @@ def _engine(environ: Mapping[str, str]) -> Finding:
     finally:
         client.close()
     return Finding("engine", "ok", f"Docker {version.get('Version', '?')}")
+
+
+def _buildkit(environ: Mapping[str, str]) -> Finding:
+    """What ``--engine buildx`` would build with."""
+    from envbuild.engines.buildx_command import NoBuilder, find_builder
+
+    builder = find_builder(environ)
+    if isinstance(builder, NoBuilder):
+        return Finding("buildkit", "absent", f"{'; '.join(builder.reasons)}; --engine buildx needs it")
+    with_what = f"buildx, driver {builder.driver}" if builder.buildx else "BuildKit of the Docker engine"
+    platforms = f", for {', '.join(builder.platforms)}" if builder.platforms else ""
+    return Finding("buildkit", "ok", f"{builder.executable}: {with_what}{platforms}")
 
 
 def _user_namespaces() -> Finding:

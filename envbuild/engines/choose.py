@@ -35,10 +35,12 @@ def choose_engine(
                 progress.note(f"engine: {each}, because {refused[0][0]} can't build this: {refused[0][1][0]}")
             return engine
         refused.append((each, reasons))
+    hint = "start a Docker engine, or point DOCKER_HOST at one that runs; envbuild doctor shows what is here"
+    if all(reason.startswith("byte code ") for reason in refused[0][1]):
+        hint += "; without byte code the native engine can: envbuild lock --no-bytecode"
     raise BuildError(
         "no engine can build this:\n" + "\n".join(cannot_build(each, reasons) for each, reasons in refused),
-        hint="start a Docker engine for what runs its own code; where only byte code is in the way: "
-        "envbuild lock --no-bytecode",
+        hint=hint,
     )
 
 

@@ -67,6 +67,7 @@ ALLOWED: dict[str, set[str]] = {
         "spec.schema",
         "pipeline",
         "engines.docker_client",
+        "engines.buildx_command",
     },
 }
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.engines.docker_build import DockerEngine
 from envbuild.errors import BuildError
 from envbuild.lock.files import write_lock
 from envbuild.lock.model import ContextBase, Lock, PlatformLock, RuntimeSettings
 from envbuild.pipeline import BuildRequest, BuildResult, Pipeline, RenderRequest, RunRequest
+from envbuild.plan.model import Plan
 from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.progress import Silent
 from envbuild.publish.base import Image
@@ -95,6 +97,27 @@ def test_a_plan_is_described_as_the_chosen_engine_makes_it(
     else:
         assert (shown.level, notes.notes) == ("L2", [])
         assert shown.lock_digest != plan.lock_digest
+
+
+def test_no_platform_is_built_where_another_can_not_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unable(self: DockerEngine, plan: Plan) -> list[str]:
+        return [] if plan.platform == LINUX_AMD64 else ["the Docker engine runs linux/amd64"]
+
+    def build(self: DockerEngine, plan: Plan) -> Image:
+        raise AssertionError(f"{plan.platform} is built")
+
+    monkeypatch.setattr(DockerEngine, "unable", unable)
+    monkeypatch.setattr(DockerEngine, "build", build)
+    lock = replace(LOCK, bytecode=False)
+    write_lock(tmp_path / "locks" / "x", lock)
+    settings = Settings(cache_dir=tmp_path / "cache", lock_dir=tmp_path / "locks", engine="docker")
+    with (
+        Pipeline(settings, Silent(), environ={}) as pipeline,
+        pytest.raises(BuildError, match="the Docker engine runs linux/amd64"),
+    ):
+        pipeline.build(SPEC, BuildRequest(frozen=True))
 
 
 def test_a_lock_of_a_build_context_needs_a_spec_that_has_one(tmp_path: Path) -> None:

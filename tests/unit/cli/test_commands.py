@@ -360,9 +360,13 @@ def test_doctor_tells_of_a_store_that_cannot_be_written(envbuild: CommandLine, t
     envbuild.environ["DOCKER_HOST"] = f"unix://{tmp_path}/absent.sock"
     shown = envbuild("doctor", "--json", "--cache-dir", "file/store")
     found = json.loads(shown.out)
-    assert list(found) == ["envbuild", "uv", "engine", "user namespaces", "debian mirror", "store"]
+    assert list(found) == [
+        "envbuild", "uv", "engine", "buildkit", "user namespaces", "debian mirror", "store",
+    ]  # fmt: skip
     assert found["uv"]["state"] == "ok"
     assert found["engine"]["state"] == "absent"
+    assert found["buildkit"]["state"] == "absent"
+    assert found["buildkit"]["detail"].endswith("; --engine buildx needs it")
     assert found["store"]["state"] == "bad"
     assert shown.status == 1
 
