@@ -419,17 +419,14 @@ class Pipeline:
         return tuple(results)
 
     def _lock_for(self, spec: Spec, request: BuildRequest) -> Lock:
-        from envbuild.lock.files import read_lock
-
         if request.locked:
             return self._checked_lock(spec)
         if not request.frozen:
             return self.lock(spec, request.lock).lock
-        directory = self.lock_directory(spec)
-        lock = read_lock(directory)
+        lock = self.present_lock(spec)
         if lock is None:
             raise LockError(
-                f"{spec.source} has no lock in {directory}",
+                f"{spec.source} has no lock in {self.lock_directory(spec)}",
                 hint=f"make it with: envbuild lock {spec.source}",
             )
         return lock
