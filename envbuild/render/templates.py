@@ -69,6 +69,9 @@ class Templates:
             raise BuildError(f"template {error.name}:{error.lineno}: {error.message}") from error
         except jinja2.TemplateError as error:
             raise BuildError(f"template {name}: {error.message}") from error
+        except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+            # What a template computes is its author's: 1/0, a range without end, an include of itself.
+            raise BuildError(f"template {name}: {type(error).__name__}: {error}") from error
         # Blocks that are left out leave their blank lines behind.
         return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
 

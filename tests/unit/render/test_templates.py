@@ -134,3 +134,20 @@ def test_a_path_can_not_leave_the_directory(tmp_path: Path) -> None:
 def test_a_template_directory_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not there"):
         Templates(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{{ 1 / 0 }}", "ZeroDivisionError: division by zero"),
+        ("{% for each in range(10 ** 9) %}{% endfor %}", "OverflowError: "),
+        ("{{ 1 + 'a' }}", "TypeError: "),
+        ("{% include 'system-managed-python.Dockerfile.j2' %}", "RecursionError: "),
+    ],
+)
+def test_what_a_template_computes_wrongly_is_its_own_fault(text: str, message: str, tmp_path: Path) -> None:
+    name = "system-managed-python.Dockerfile.j2"
+    (tmp_path / name).write_text(text)
+    with pytest.raises(BuildError) as caught:
+        Templates(tmp_path).render(name, {})
+    assert str(caught.value).startswith(f"template {name}: {message}")
