@@ -28,6 +28,8 @@ from envbuild.spec.uv_tool import UvTool
 _COUNT_LIMIT = 20_000
 """Requirements of a project, with every extra and group that includes others written out."""
 _DEPTH_LIMIT = 50
+_WAYS_LIMIT = 1000
+"""Extras, counted once for each marker they are included under."""
 _VERSION = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}")
 _POETRY_HINT = (
     "move them to [project], which Poetry 2 reads, or write a requirements file: "
@@ -206,7 +208,7 @@ class _Reader:
             return
         self.seen.add(mark)
         self.chosen.add(("extra", name))
-        if depth > _DEPTH_LIMIT or len(self.seen) > _COUNT_LIMIT:
+        if depth > _DEPTH_LIMIT or len(self.seen) > _WAYS_LIMIT:
             raise SpecError(
                 f"{self.file.shown}: project.optional-dependencies: include each other too deeply"
             )
