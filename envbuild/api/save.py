@@ -6,9 +6,13 @@ import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envbuild.errors import PublishError, UsageError
 from envbuild.spec.model import BuildContextSpec, Spec
+
+if TYPE_CHECKING:
+    from envbuild.spec.base import Exported
 
 
 def save(spec: Spec, directory: Path, *, format: str = "native", overwrite: bool = False) -> tuple[str, ...]:
@@ -16,16 +20,14 @@ def save(spec: Spec, directory: Path, *, format: str = "native", overwrite: bool
 
     Raises ``UsageError`` where a file is there already, unless ``overwrite``; ``PublishError`` where nothing
     can be written."""
-    from envbuild.spec.export import export
-
     context = None
     if isinstance(spec.base, BuildContextSpec) and format == "native":
         from envbuild.api.context import DIRECTORY, pack_context
 
         context = pack_context(spec)
         spec = replace(spec, base=replace(spec.base, path=Path(DIRECTORY)))
-    exported = export(spec, format)
-    names = [name for name, _ in exported.files] + (["context"] if context is not None else [])
+    found = exported(spec, format)
+    names = [name for name, _ in found.files] + (["context"] if context is not None else [])
     there = [name for name in names if os.path.lexists(directory / name)]
     if there and not overwrite:
         raise UsageError(
@@ -35,11 +37,18 @@ def save(spec: Spec, directory: Path, *, format: str = "native", overwrite: bool
         directory.mkdir(parents=True, exist_ok=True)
         if context is not None:
             _replace_context(context, directory)
-        for name, data in exported.files:
+        for name, data in found.files:
             write_file(directory / name, data)
     except OSError as error:
         raise PublishError(f"can't write {directory}: {error.strerror}") from error
-    return exported.left_out
+    return found.left_out
+
+
+def exported(spec: Spec, format: str) -> Exported:
+    """The files of ``spec`` in a format. Raises ``UsageError`` for an unknown one."""
+    from envbuild.spec.export import export
+
+    return export(spec, format)
 
 
 def _replace_context(archive: bytes, directory: Path) -> None:

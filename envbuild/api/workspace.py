@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbuild.digest import digest_bytes
-from envbuild.errors import EnvbuildError, SpecError, UsageError, WorkspaceError
+from envbuild.errors import EnvbuildError, LockError, SpecError, UsageError, WorkspaceError
 from envbuild.settings import Settings
 from envbuild.spec.definition import definition_digest
 from envbuild.spec.model import BuildContextSpec, EnvironmentType, Spec
@@ -252,6 +253,16 @@ class Workspace:
         except OSError as error:
             raise WorkspaceError(f"the lock of {spec.name} can't be read: {error.strerror}") from error
         return self.registry.add_lock(lock.definition, [str(each.platform) for each in lock.platforms], files)
+
+    def keep_answering_lock(self, spec: Spec, directory: Path) -> None:
+        """Keeps the lock in ``directory`` if it is one of ``spec`` as it is; a damaged or older one stays
+        where it is."""
+        from envbuild.lock.files import read_lock
+
+        with contextlib.suppress(LockError):
+            lock = read_lock(directory)
+            if lock is not None and lock.definition == definition_digest(spec):
+                self.keep_lock(spec, directory)
 
     def lock_of(self, version: Version) -> Lock | None:
         """The newest lock of a version; None where it was never locked."""

@@ -22,12 +22,14 @@ from envbuild.errors import EnvbuildError
 
 # Each command with the one line that the group's help shows of it: help must not import them all.
 COMMANDS = {
+    "import": "Read an environment from any known source and write it as a spec.",
     "lock": "Resolve a spec into lockfiles, or check that they answer it.",
     "plan": "Show the layers and artifacts of the image that a build would make.",
     "render": "Write the Dockerfile of a spec, with everything its build needs.",
     "build": "Build the image of a spec and print its pinned reference.",
     "run": "Run a command in the image of a spec.",
     "lint": "Look for what is doubtful in specs.",
+    "env": "Keep environments as named, numbered versions.",
     "curated": "List and show the environments that come with envbuild.",
     "cache": "Show or prune the local store.",
     "doctor": "Show what envbuild finds on this machine.",
@@ -45,7 +47,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = import_module(f"envbuild.cli.{cmd_name}").command
+        # A module can't be called as Python's own statement.
+        module = "import_" if cmd_name == "import" else cmd_name
+        command = import_module(f"envbuild.cli.{module}").command
         assert isinstance(command, click.Command)
         return command
 
