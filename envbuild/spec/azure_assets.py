@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 
 from envbuild.errors import SpecError
 from envbuild.spec.conda import read_conda
-from envbuild.spec.document import Document, Mapping, Node, Scalar, Sequence, parse_document
-from envbuild.spec.model import EnvironmentType, Spec
+from envbuild.spec.document import Document, Mapping, Node, Scalar, Sequence, parse_document, yaml_document
+from envbuild.spec.model import EnvironmentType, PipSpec, Spec
 from envbuild.spec.native import read_native
 from envbuild.spec.problems import Place, Problems
+from envbuild.spec.requirements import RequirementsReader
 from envbuild.spec.section import LeftOut, Section, mapping_node, text_node
 from envbuild.spec.source import YAML_LIMIT, SourceFile
 
@@ -48,6 +49,8 @@ class _Asset:
     left: LeftOut = field(default_factory=LeftOut)
     values: dict[str, str] = field(default_factory=dict)
     """What templates with a value of this directory stand for."""
+    templates: tuple[SourceFile, ...] = ()
+    """Files of the context that the publisher fills."""
 
     def spec(self) -> Spec:
         asset = self.section(self.file)
@@ -62,7 +65,7 @@ class _Asset:
         asset.rest()
         context, dockerfile = self.context(image.text if image is not None else "environment.yaml")
         file = self.file.beside(described.text if described is not None else "spec.yaml")
-        document = parse_document(file.read(YAML_LIMIT), file.shown)
+        document = yaml_document(file)
         if not isinstance(document.root, Mapping):
             raise SpecError(f"{file.shown}: must be a mapping")
         root = self.filled(document.root, file)
@@ -72,7 +75,7 @@ class _Asset:
         return replace(spec, source=self.file.path, left_out=(*self.left.lines, *spec.left_out))
 
     def section(self, file: SourceFile) -> Section:
-        root = parse_document(file.read(YAML_LIMIT), file.shown).root
+        root = yaml_document(file).root
         if not isinstance(root, Mapping):
             raise SpecError(f"{file.shown}: must be a mapping")
         return Section(root, file, self.problems, self.left)
@@ -89,6 +92,12 @@ class _Asset:
             dockerfile = own.text if own is not None else dockerfile
             for name in ("name", "os", "publish"):
                 image.get(name)
+            for name in ("pin_version_files", "pin_source_files"):
+                context.get(name)
+            templates = context.get("template_files")
+            if isinstance(templates, Sequence):
+                texts = [each.text for each in templates.items if isinstance(each, Scalar)]
+                self.templates = tuple(self.file.beside(f"{directory}/{each}") for each in texts)
             image.rest()
         self.values["image.context.path"] = directory
         self.values["image.dockerfile.path"] = dockerfile
@@ -130,10 +139,18 @@ class _Asset:
         beside = (own.beside(name) for name in _CONDA_FILES)
         conda = next((each for each in beside if each.is_there()), None)
         build = root.get("build") is not None and own.is_there()
-        texts = {each: each.read(YAML_LIMIT) for each in (own, conda) if each is not None} if build else {}
-        if not any(_TEMPLATE.search(text) for text in texts.values()):
+        listed = own.beside("requirements.txt")
+        pip = listed if listed.is_there() else None
+        files = dict.fromkeys(each for each in (own, conda, pip, *self.templates) if each is not None)
+        texts = {each: each.read(YAML_LIMIT) for each in files if each.is_there()} if build else {}
+        filled_in = [each for each, text in texts.items() if _TEMPLATE.search(text)]
+        if not filled_in:
             return read_native(Document(root, document.lines), file)
-        image = self.image(own, texts[own], conda)
+        for each in filled_in:
+            if each not in (own, conda, pip):
+                place, remedy = Place(file=each.shown), "write what they stand for"
+                self.problems.add(place, "has templates, and isn't read here", remedy)
+        image = self.image(own, texts[own], [each.path.name for each in (conda, pip) if each is not None])
         self.problems.raise_if_any()
         others = {key.text: value for key, value in root.entries if key.text != "build"}
         bare = mapping_node({**others, "image": text_node(image, root.key_line("build"))}, root.line)
@@ -142,22 +159,33 @@ class _Asset:
             type=EnvironmentType.SYSTEM_MANAGED,
             user=_USER,
         )
+        reader = RequirementsReader(spec.directory, self.problems)
+        for number, line in enumerate(texts[pip].splitlines() if pip is not None else (), 1):
+            assert pip is not None
+            filled = self.newest(text_node(line, number), pip)
+            reader.read_text(filled.text, pip, line=number, key="")
+        own_pip = reader.result()
         if conda is None:
-            return spec
+            return replace(spec, pip=own_pip)
         found = parse_document(texts[conda], conda.shown)
-        filled = _mapped(found.root, lambda node: self.newest(node, conda)) if found.root else None
-        content = read_conda(Document(filled, found.lines), conda, spec.directory, self.problems)
-        return replace(spec, conda=content.conda, pip=content.pip, environment_variables=content.variables)
+        plain = _mapped(found.root, lambda node: self.newest(node, conda)) if found.root else None
+        content = read_conda(Document(plain, found.lines), conda, spec.directory, self.problems)
+        both = PipSpec(
+            requirements=tuple(dict.fromkeys((*content.pip.requirements, *own_pip.requirements))),
+            constraints=tuple(dict.fromkeys((*content.pip.constraints, *own_pip.constraints))),
+            options=tuple(dict.fromkeys((*content.pip.options, *own_pip.options))),
+        )
+        return replace(spec, conda=content.conda, pip=both, environment_variables=content.variables)
 
-    def image(self, file: SourceFile, text: str, conda: SourceFile | None) -> str:
+    def image(self, file: SourceFile, text: str, read: list[str]) -> str:
         """The image that the Dockerfile begins with; every other step is left out."""
         found = ""
         name = f"{file.path.parent.name}/{file.path.name}"
         for line, step in _steps(text):
             word, _, rest = step.partition(" ")
             if word.upper() != "FROM":
-                copied = conda is not None and word.upper() in ("COPY", "ADD") and conda.path.name in step
-                why = "its conda file is read" if copied else ""
+                copied = [each for each in read if word.upper() in ("COPY", "ADD") and each in step]
+                why = f"{' and '.join(copied)} is read" if copied else ""
                 self.left.say(f"{name}:{line}: {word.upper()}" + (f": {why}" if why else ""))
             elif found:
                 place = Place(file=file.shown, line=line)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from envbuild.errors import SpecError
 from envbuild.spec.azure_v1 import is_azure_v1, read_azure_v1
-from envbuild.spec.document import Document, Mapping, Node, Scalar, parse_document
+from envbuild.spec.document import Document, Mapping, Node, Scalar, parse_document, yaml_document
 from envbuild.spec.json_text import parse_json
 from envbuild.spec.model import InferenceConfig, Route, Spec
 from envbuild.spec.problems import Problems
@@ -39,12 +39,12 @@ class RunConfigImporter:
             return True
         if suffix not in (".yaml", ".yml"):
             return False
-        root = parse_document(file.read(YAML_LIMIT), file.shown).root
+        root = yaml_document(file).root
         return isinstance(root, Mapping) and is_azure_v1(root.get("environment"))
 
     def load(self, file: SourceFile) -> Spec:
         left, problems = LeftOut(), Problems()
-        document = parse_document(file.read(YAML_LIMIT), file.shown)
+        document = yaml_document(file)
         if not isinstance(document.root, Mapping):
             raise SpecError(f"{file.shown}: a run configuration is a mapping with an 'environment'")
         top = Section(document.root, file, problems, left)

@@ -129,7 +129,7 @@ class _Reader:
         root = mapping_node(
             {
                 "name": text_node(name, given.line) if name is not None and given is not None else None,
-                "version": top.text("version"),
+                "version": self._version(top),
                 "type": text_node("system-managed" if managed else "user-managed", line),
                 "runtime": text_node("spark", line) if of_spark and managed else None,
                 "platforms": platforms,
@@ -163,6 +163,14 @@ class _Reader:
             raise
         self.problems.raise_if_any()
         return replace(spec, left_out=(*self.left.lines, *spec.left_out))
+
+    def _version(self, top: Section) -> Node | None:
+        version = top.text("version")
+        if version is not None and re.fullmatch(fields.VERSION_PATTERN, version.text) is None:
+            # What the service calls ``Autosave_<time>_<hash>`` was never registered.
+            top.leave("version")
+            return None
+        return version
 
     def _conda(self, python: Section, file: SourceFile | None, *, managed: bool) -> Node | None:
         """What is installed: a mapping, or the path of a file. Of a user-managed one it is left out."""
@@ -219,7 +227,9 @@ class _Reader:
         if only is not None:
             return text_node(only[1], line), None
         if file is None:
-            remedy = f"save its text beside this file as {DOCKERFILE}"
+            whole = self.file.path.name == DIRECTORY
+            other = "in a directory, and name that in a spec as 'build: {path: DIRECTORY}'"
+            remedy = f"save its text {f'beside this file as {DOCKERFILE}' if whole else other}"
             docker.problem("baseDockerfile", "a Dockerfile's text can't be carried inside a spec", remedy)
             return None, None
         path, name = text_node(".", line), text_node(file.path.name, line)

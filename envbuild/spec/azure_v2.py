@@ -11,12 +11,12 @@ from pathlib import Path
 
 from envbuild.errors import SpecError
 from envbuild.spec.definition import definition_digest
-from envbuild.spec.document import Document, Mapping, Node, Scalar, describe, parse_document
+from envbuild.spec.document import Document, Mapping, Node, Scalar, describe, yaml_document
 from envbuild.spec.model import Spec
 from envbuild.spec.native import NativeImporter, read_native
 from envbuild.spec.problems import Place, Problems
 from envbuild.spec.section import LeftOut, Section
-from envbuild.spec.source import YAML_LIMIT, SourceFile
+from envbuild.spec.source import SourceFile
 
 _USERS = frozenset(
     {
@@ -40,7 +40,7 @@ class AzureJobImporter:
     def recognises(self, file: SourceFile) -> bool:
         if file.path.suffix.lower() not in (".yaml", ".yml"):
             return False
-        root = parse_document(file.read(YAML_LIMIT), file.shown).root
+        root = yaml_document(file).root
         return isinstance(root, Mapping) and _is_user(root)
 
     def load(self, file: SourceFile) -> Spec:
@@ -88,7 +88,7 @@ class _Search:
         if len(self.files) > _FILES:
             raise SpecError(f"{file.shown}: leads to more than {_FILES} files")
         try:
-            document = parse_document(file.read(YAML_LIMIT), file.shown)
+            document = yaml_document(file)
         except SpecError as error:
             self.problems.include(error)
             return

@@ -43,7 +43,7 @@ def _lines(spec: Spec) -> Iterator[tuple[str, str]]:
         yield "conda_file", "conda_file: the packages of conda"
         if spec.conda.explicit:
             yield "explicit", "conda_file.explicit: the hashes and platforms of exact packages"
-    if spec.pip.requirements:
+    if spec.pip.requirements or spec.pip.options:
         yield "requirements", "requirements"
     if spec.pip.constraints:
         yield "constraints", "constraints"

@@ -27,7 +27,7 @@ from envbuild.spec.document import (
     Sequence,
     describe,
     is_null,
-    parse_document,
+    yaml_document,
 )
 from envbuild.spec.explicit import explicit_package
 from envbuild.spec.match import canonical_match, split_match
@@ -35,7 +35,7 @@ from envbuild.spec.model import CondaSpec, ExplicitPackage, PipSpec, Spec
 from envbuild.spec.problems import Place, Problems, Refused
 from envbuild.spec.redact import redact
 from envbuild.spec.requirements import RequirementsReader
-from envbuild.spec.source import YAML_LIMIT, SourceFile
+from envbuild.spec.source import SourceFile
 
 _log = logging.getLogger(__name__)
 
@@ -76,12 +76,12 @@ class CondaImporter:
     def recognises(self, file: SourceFile) -> bool:
         if file.path.suffix.lower() not in (".yaml", ".yml"):
             return False
-        root = parse_document(file.read(YAML_LIMIT), file.shown).root
+        root = yaml_document(file).root
         return isinstance(root, Mapping) and is_conda(root)
 
     def load(self, file: SourceFile) -> Spec:
         problems = Problems()
-        document = parse_document(file.read(YAML_LIMIT), file.shown)
+        document = yaml_document(file)
         found = read_conda(document, file, file.path.parent, problems)
         problems.raise_if_any()
         given = found.name

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from envbuild.errors import SpecError
 from envbuild.spec.problems import Place, Problems
+from envbuild.spec.source import YAML_LIMIT, SourceFile
 
 DEPTH_LIMIT = 32
 NODE_LIMIT = 50_000
@@ -103,6 +104,15 @@ def parse_document(text: str, file: str) -> Document:
         raise SpecError(f"{file}: bad YAML: {_first_line(error)}", hint=_YAML_HINT) from error
     problems.raise_if_any()
     return Document(root, tuple(text.splitlines()))
+
+
+def yaml_document(file: SourceFile) -> Document:
+    """The YAML document in ``file``, parsed once. Raises ``SpecError`` as :func:`parse_document` does."""
+    if not file.parsed:
+        file.parsed.append(parse_document(file.read(YAML_LIMIT), file.shown))
+    (found,) = file.parsed
+    assert isinstance(found, Document)
+    return found
 
 
 _YAML_HINT = "check the indentation, the quotes and the colons around that line"

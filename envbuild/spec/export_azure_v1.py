@@ -32,7 +32,8 @@ def export_azure_v1(spec: Spec) -> Exported:
     carried = {"name", "version", "type", "base"}
     lines: list[str] = []
     conda: dict[str, object] | None = None
-    if managed and (spec.conda is not None or spec.pip.requirements or spec.python is not None):
+    pip = spec.pip.requirements or spec.pip.options
+    if managed and (spec.conda is not None or pip or spec.python is not None):
         conda, lines = conda_mapping(spec, variables=False)
         carried |= {"python", "conda_file", "requirements"}
     elif managed:

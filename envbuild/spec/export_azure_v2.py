@@ -26,7 +26,7 @@ def export_azure_v2(spec: Spec) -> Exported:
         "tags": dict(spec.tags),
     }
     base = spec.base
-    software = spec.conda is not None or bool(spec.pip.requirements or spec.python)
+    software = spec.conda is not None or bool(spec.pip.requirements or spec.pip.options or spec.python)
     managed = spec.type is not EnvironmentType.USER_MANAGED
     if isinstance(base, BuildContextSpec):
         carried |= {"base", "type"}

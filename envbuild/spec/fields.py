@@ -11,6 +11,7 @@ from envbuild.platforms import PLATFORMS, Platform
 from envbuild.spec.problems import Refused
 
 NAME_PATTERN = "[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}"
+VERSION_PATTERN = "[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}"
 VARIABLE_PATTERN = "[A-Za-z_][A-Za-z0-9_]*"
 PYTHON_PATTERN = r"(===?|!=|<=|>=|~=|=|<|>)?\s*[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.?\*)?"
 USER_PATTERN = r"[0-9]{1,10}(:[0-9]{1,10})?|root(:root)?"

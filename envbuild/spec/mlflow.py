@@ -22,6 +22,7 @@ from envbuild.spec.document import (
     describe,
     is_null,
     parse_document,
+    yaml_document,
 )
 from envbuild.spec.match import split_match
 from envbuild.spec.model import PipSpec, Spec
@@ -46,7 +47,7 @@ class MlflowImporter:
             return True
         if file.path.suffix.lower() not in (".yaml", ".yml"):
             return False
-        root = parse_document(file.read(YAML_LIMIT), file.shown).root
+        root = yaml_document(file).root
         if not isinstance(root, Mapping):
             return False
         keys = {key.text for key, _ in root.entries}
@@ -143,7 +144,7 @@ class _Reader:
 
     def _conda(self, file: SourceFile, problems: Problems) -> CondaFile | None:
         try:
-            document = parse_document(file.read(YAML_LIMIT), file.shown)
+            document = yaml_document(file)
         except SpecError as error:
             problems.include(error)
             return None
@@ -164,7 +165,7 @@ class _Reader:
 
     def _python_env(self, file: SourceFile) -> _PythonEnv | None:
         try:
-            root = parse_document(file.read(YAML_LIMIT), file.shown).root
+            root = yaml_document(file).root
         except SpecError as error:
             self.problems.include(error)
             return None

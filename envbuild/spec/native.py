@@ -16,7 +16,7 @@ from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.spec import fields
 from envbuild.spec.catalogue import is_curated
 from envbuild.spec.conda import CondaFile, is_conda, read_conda
-from envbuild.spec.document import Document, Mapping, Node, Sequence, describe, parse_document
+from envbuild.spec.document import Document, Mapping, Node, Sequence, describe, parse_document, yaml_document
 from envbuild.spec.model import (
     BaseSpec,
     BuildContextSpec,
@@ -64,11 +64,11 @@ class NativeImporter:
     def recognises(self, file: SourceFile) -> bool:
         if file.path.suffix.lower() not in (".yaml", ".yml"):
             return False
-        root = parse_document(file.read(YAML_LIMIT), file.shown).root
+        root = yaml_document(file).root
         return not (isinstance(root, Mapping) and is_conda(root))
 
     def load(self, file: SourceFile) -> Spec:
-        return read_native(parse_document(file.read(YAML_LIMIT), file.shown), file, hint=_SCHEMA_HINT)
+        return read_native(yaml_document(file), file, hint=_SCHEMA_HINT)
 
 
 def read_native(

@@ -142,7 +142,7 @@ def _context(text: str) -> str:
 
 
 def _version(text: str) -> str:
-    if re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}", text) is None:
+    if re.fullmatch(fields.VERSION_PATTERN, text) is None:
         raise Refused(f"{text!r} is no version", "letters, digits, '.', '_' or '-'")
     return text
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from envbuild.digest import digest_bytes
 from envbuild.errors import SpecError
 
-YAML_LIMIT = 1 << 20
-"""Bytes. A hand-written YAML file is a few thousand."""
+YAML_LIMIT = 4 << 20
+"""Bytes. A hand-written YAML file is a few thousand; one with a thousand pins and all their hashes fits."""
 REQUIREMENTS_LIMIT = 16 << 20
 """Bytes. A compiled requirements file with all hashes of some thousand packages fits."""
 NAMES_LIMIT = 100_000
@@ -40,6 +40,8 @@ class SourceFile:
     looked for and wasn't there."""
     fragment: str = ""
     """What was written behind ``#``: which parts of the file are asked for."""
+    parsed: list[object] = field(default_factory=list, compare=False, repr=False)
+    """The file as a document, once it was read as one: every importer that is asked looks at the same."""
 
     @classmethod
     def at(cls, path: Path, reads: dict[Path, str] | None = None, fragment: str = "") -> SourceFile:

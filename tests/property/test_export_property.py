@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from envbuild.errors import SpecError
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.spec.definition import canonical_definition
-from envbuild.spec.export import dump_native, portable_problems
+from envbuild.spec.export import EXPORTS, dump_native, export, portable_problems
 from envbuild.spec.load import load_spec
 from envbuild.spec.model import (
     CondaSpec,
@@ -177,3 +180,23 @@ def test_the_native_yaml_loads_as_an_equal_spec(spec: Spec) -> None:
     assert found.description == spec.description
     assert dump_native(found) == text
     assert portable_problems(found) == portable_problems(spec)
+
+
+@pytest.mark.parametrize("form", [each for each in EXPORTS if each != "native"])
+@QUICK
+@given(specs())
+def test_what_a_format_does_not_name_it_carries(form: str, spec: Spec) -> None:
+    """Files that leave nothing out load as the same definition; all others load, or are refused by name."""
+    spec = replace(spec, python=None)
+    if form == "requirements" and not spec.pip.requirements:
+        with pytest.raises(SpecError, match="has no pip requirements"):
+            export(spec, form)
+        return
+    found = export(spec, form)
+    with tempfile.TemporaryDirectory() as directory:
+        for name, data in found.files:
+            (Path(directory) / name).write_bytes(data)
+        read = load_spec(Path(directory) / found.files[0][0])
+    assert read.left_out == ()
+    if not found.left_out:
+        assert canonical_definition(read) == canonical_definition(spec)

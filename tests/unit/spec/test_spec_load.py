@@ -110,8 +110,8 @@ def test_special_file_is_not_read(tmp_path: Path) -> None:
 
 
 def test_oversized_yaml_is_refused_unread(tmp_path: Path) -> None:
-    path = write(tmp_path / "envbuild.yaml", "#" * ((1 << 20) + 1))
-    assert refused(path).message == f"{path}: is larger than 1 MiB"
+    path = write(tmp_path / "envbuild.yaml", "#" * ((4 << 20) + 1))
+    assert refused(path).message == f"{path}: is larger than 4 MiB"
 
 
 def test_text_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:
