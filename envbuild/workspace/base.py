@@ -179,8 +179,8 @@ class Registry(Protocol):
     ) -> Registered:
         """The version with this definition, made if it isn't there.
 
-        For one that is there, labels, description and tags that are given and differ are set, unless
-        ``anonymous``. ``context`` names a context that ``add_context`` stored.
+        For one that is there, the content stays as it is; labels, description and tags that are given and
+        differ are set, unless ``anonymous``. ``context`` names a context that ``add_context`` stored.
         """
 
     def environments(

@@ -100,13 +100,9 @@ def register(change: Change, request: Request) -> Registered:
     row = definition_row(connection, environment, request.definition)
     if row is not None and (request.anonymous or not row["anonymous"]):
         _refuse_other_version(row, request)
-        changed = _update(change, environment, row, request)
-        return Registered(
-            version=value(connection, definition_row(connection, environment, request.definition) or row)
-            if changed
-            else value(connection, row),
-            created=False,
-        )
+        if _update(change, environment, row, request):
+            row = definition_row(connection, environment, request.definition) or row
+        return Registered(version=value(connection, row), created=False)
     _add(change, environment, row, request)
     change.touch(environment)
     row = definition_row(connection, environment, request.definition)

@@ -46,9 +46,9 @@ class Utc(sa.TypeDecorator[datetime]):
         return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
 
 
-def name_type(length: int = 255) -> sa.types.TypeEngine[str]:
+def name_type() -> sa.types.TypeEngine[str]:
     """Text that sorts by code points in every database, so that pages are the same everywhere."""
-    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
+    return sa.String(255).with_variant(sa.String(255, collation="C"), "postgresql")
 
 
 def event_number() -> sa.types.TypeEngine[int]:

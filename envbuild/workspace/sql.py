@@ -38,6 +38,8 @@ from envbuild.workspace.checks import (
 from envbuild.workspace.database import Database
 from envbuild.workspace.schema import labels as labels_table
 
+_LARGEST_NUMBER = (1 << 63) - 1
+
 
 class SqlRegistry:
     """``Registry`` over SQLite or PostgreSQL. Nothing is opened before the first use."""
@@ -310,8 +312,10 @@ class SqlRegistry:
     def history(
         self, name: str | None = None, *, limit: int | None = None, before: int | None = None
     ) -> tuple[Event, ...]:
+        # A number that no column holds is behind all others.
+        bound = None if before is None else max(0, min(before, _LARGEST_NUMBER))
         with self._database.read() as connection:
-            return queries.history(connection, name, _limit(limit), before)
+            return queries.history(connection, name, _limit(limit), bound)
 
     @contextmanager
     def _change(self) -> Iterator[Change]:

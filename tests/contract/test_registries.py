@@ -471,3 +471,14 @@ def test_another_session_sees_what_the_first_one_did(ws: Registry, location: str
     add(other, "train", 2)
     assert ws.get("train").creator == "grace"
     other.close()
+
+
+def test_numbers_beyond_all_columns_are_no_fault(ws: Registry) -> None:
+    add(ws, "train", 1)
+    assert len(ws.history(before=10**30)) == 1
+    assert ws.history(before=-(10**30)) == ()
+    for limit in (-1, 10**30):
+        with pytest.raises(WorkspaceError, match="is no number of lines"):
+            ws.history(limit=limit)
+    with pytest.raises(WorkspaceError, match="at most"):
+        ws.add_image(image(70, size=10**30))

@@ -34,6 +34,8 @@ def test_wheel_carries_code_templates_lockfiles_and_the_typing_marker(wheel: Pat
         "envbuild/cli/main.py",
         "envbuild/_data/templates/README.md",
         "envbuild/_data/lockfiles/README.md",
+        "envbuild/workspace/migrations/env.py",
+        "envbuild/workspace/migrations/versions/v0001_first.py",
     } <= names
     outside = {name.split("/")[0] for name in names} - {"envbuild"}
     assert all(name.endswith(".dist-info") for name in outside)
