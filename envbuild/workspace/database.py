@@ -18,8 +18,8 @@ from envbuild.workspace.migrate import is_current, upgrade
 
 BUSY_TIMEOUT = 60.0
 """Seconds that a writer waits for others."""
-_CONNECT_TIMEOUT = 10
-"""Seconds until a server that doesn't answer counts as away."""
+_OPTIONS = {"connect_timeout": 10, "application_name": "envbuild"}
+"""Of a connection to PostgreSQL, where the URL says nothing else. Seconds until a server counts as away."""
 _WRITING = "envbuild_writing"
 _RETRY = "run the command again: registering the same definition twice makes one version"
 
@@ -32,10 +32,11 @@ class Database:
         self._url = _url(location)
         self._path = _path(self._url)
         self._busy_timeout = busy_timeout
-        self.location = str(self._path) if self._path else self._url.render_as_string(hide_password=True)
+        self.location = str(self._path)
         if self._path is None:
             # Options may hold credentials too (sslpassword, passfile), so people see none of them.
-            self.location = self._url.set(query={}).render_as_string(hide_password=True)
+            shown = self._url.set(drivername="postgresql", query={})
+            self.location = shown.render_as_string(hide_password=True)
         self._guard = threading.Lock()
         self._engine: Engine | None = None
 
@@ -90,13 +91,14 @@ class Database:
                 self._url,
                 hide_parameters=True,
                 poolclass=sa.NullPool,
-                connect_args={"connect_timeout": _CONNECT_TIMEOUT, "application_name": "envbuild"},
+                connect_args={key: value for key, value in _OPTIONS.items() if key not in self._url.query},
             )
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            directory = self._path.is_dir()
         except OSError as error:
-            raise WorkspaceError(f"{self._path.parent} can't be made: {error.strerror}") from error
-        if self._path.is_dir():
+            raise WorkspaceError(f"{self._path.parent} can't be made or used: {error.strerror}") from error
+        if directory:
             raise WorkspaceError(f"{self._path} is a directory, not a database")
         engine = sa.create_engine(
             self._url,
@@ -151,8 +153,9 @@ class Database:
     def _detail(self, text: str) -> str:
         """The first line of the driver's message without the password."""
         line = _line(text)
-        if self._url.password:
-            line = line.replace(str(self._url.password), "***")
+        for secret in (self._url.password, *map(self._url.query.get, ("password", "sslpassword"))):
+            if secret:
+                line = line.replace(str(secret), "***")
         return f": {line}" if line else ""
 
 
@@ -192,7 +195,7 @@ def _url(location: str | Path) -> URL:
     try:
         url = sa.make_url(location)
         backend = url.get_backend_name()
-        # The driver that is an extra of ours, unless the URL names another.
+        # The driver that is an extra of ours.
         if url.drivername in ("postgresql", "postgres"):
             url = url.set(drivername="postgresql+psycopg")
             backend = "postgresql"
@@ -211,6 +214,10 @@ def _url(location: str | Path) -> URL:
                 "a workspace needs a file, without options", hint="sqlite:////absolute/path/workspace.db"
             )
         return URL.create("sqlite", database=str(Path(url.database).absolute()))
+    if url.get_driver_name() != "psycopg":
+        raise WorkspaceError(
+            f"PostgreSQL isn't reached through {url.get_driver_name()}", hint="write postgresql://…"
+        )
     try:
         url.get_dialect().import_dbapi()
     except ImportError as error:
@@ -255,7 +262,7 @@ def _creating(path: Path | None) -> Iterator[None]:
     import fcntl
 
     try:
-        with path.with_name(f".{path.name}.lock").open("wb") as file:
+        with path.with_name(f".{path.name}.lock").open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
     except OSError as error:

@@ -71,7 +71,10 @@ def test_directory_in_place_of_the_file(tmp_path: Path) -> None:
 
 def test_file_in_place_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
-    assert fails(tmp_path / "data" / "workspace.db").message == f"{tmp_path}/data can't be made: File exists"
+    assert (
+        fails(tmp_path / "data" / "workspace.db").message
+        == f"{tmp_path}/data can't be made or used: File exists"
+    )
 
 
 def test_database_of_another_program(tmp_path: Path) -> None:
@@ -214,6 +217,7 @@ def test_content_never_changes(file: Path, change: str) -> None:
         ("oracle://u:hunter2@h/d", "a workspace can't be kept in oracle: SQLite and PostgreSQL can"),
         ("nothing://u:hunter2@h/d", "the workspace's URL can't be read"),
         ("postgresql://u:hunter2@h:port/d", "the workspace's URL can't be read"),
+        ("postgresql+psycopg2://u:hunter2@h/d", "PostgreSQL isn't reached through psycopg2"),
         ("sqlite://", "a workspace needs a file, without options"),
         ("sqlite:///:memory:", "a workspace needs a file, without options"),
     ],
@@ -296,7 +300,7 @@ def test_wrong_password_and_missing_database(server: postgres.Server) -> None:
 
 def test_location_tells_no_password(server: postgres.Server) -> None:
     ws = registry(server.url("postgres") + "&sslpassword=also-secret")
-    assert ws.location == "postgresql+psycopg://keeper:***@/postgres"
+    assert ws.location == "postgresql://keeper:***@/postgres"
 
 
 @pytest.mark.parametrize(
@@ -319,3 +323,11 @@ def test_server_refuses_to_change_what_never_changes(server: postgres.Server, ch
         server.execute(url, change)
     assert ws.get("train").content == "1"
     ws.close()
+
+
+def test_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(WorkspaceError) as error:
+        registry("postgresql://u:hunter2@h/d")
+    assert error.value.message == "the driver of PostgreSQL isn't installed"
+    assert error.value.hint == "pip install 'envbuild[postgres]'"
