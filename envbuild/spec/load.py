@@ -149,7 +149,8 @@ def spec_file(
     """The file that is the spec at ``path``. Raises ``SpecError`` where there is none."""
     path, fragment = _split(path)
     if path.is_dir():
-        path = _file_in(path, markers(importers() if formats is None else formats))
+        # Our own are all among the names: to find the file of a spec that is remembered, none is imported.
+        path = _file_in(path, NAMES if formats is None else markers(formats))
     file = SourceFile.at(path, reads, fragment)
     if not file.is_there():
         raise SpecError(f"{file.shown}: no such file or directory", hint=_KNOWN)
