@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from envbuild.errors import SpecError, UsageError
 from envbuild.platforms import LINUX_AMD64, PLATFORMS, Platform
 from envbuild.spec import fields
+from envbuild.spec.credentials import refuse_credential
 from envbuild.spec.explicit import explicit_package
 from envbuild.spec.locked_pip import by_address
 from envbuild.spec.model import CondaSpec, ExplicitPackage, Origin, PipRequirement, PipSpec, Spec
@@ -24,6 +25,7 @@ from envbuild.spec.source import REQUIREMENTS_LIMIT, SourceFile
 _MARK = re.compile(r"^@EXPLICIT\s*$", re.MULTILINE)
 _PLATFORM = re.compile(r"#\s*platform:\s*(\S+)")
 _PIP = re.compile(r"#\s*pip\s+(?P<name>\S+)\s+@\s+(?P<address>\S+)(?:\s+--hash=(?P<hash>\S+))?\s*")
+_CHANNEL = re.compile(r"(?:https?|file|oci|s3)://\S+|[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*/?")
 _NO_HASH = "write the list with: conda list --explicit --sha256"
 
 
@@ -121,6 +123,14 @@ class _Reader:
             conda=explicit_conda(packages.values()),
             pip=PipSpec(requirements=tuple(self.pip), complete=bool(self.pip)),
         )
+
+
+def listed_channel(text: str) -> str:
+    """A channel's name or address as a lock gives it, without a slash at its end. Raises :class:`Refused`."""
+    refuse_credential(text)
+    if not _CHANNEL.fullmatch(text) or not text.isprintable():
+        raise Refused(f"{redact(text)!r} is no channel")
+    return text.rstrip("/")
 
 
 def explicit_conda(packages: Iterable[ExplicitPackage], channels: Iterable[str] = ()) -> CondaSpec:

@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from envbuild.errors import SpecError, UsageError
 from envbuild.platforms import Platform
 from envbuild.spec import fields
-from envbuild.spec.conda_explicit import explicit_conda
-from envbuild.spec.credentials import refuse_credential
+from envbuild.spec.conda_explicit import explicit_conda, listed_channel
 from envbuild.spec.explicit import explicit_package
 from envbuild.spec.locked_pip import by_address, on_platforms
 from envbuild.spec.model import ExplicitPackage, Origin, PipRequirement, PipSpec, Spec
 from envbuild.spec.problems import Place, Problems, Refused
-from envbuild.spec.redact import redact
 from envbuild.spec.requirements import RequirementsReader
 from envbuild.spec.source import SourceFile
 from envbuild.spec.yaml_values import LOCK_LIMIT, Value, parse_values
@@ -102,6 +100,7 @@ class _Reader:
         if ours:
             requirements = (*requirements, *self._beside(platforms))
         explicit = tuple(self.conda)
+        channels = self._channels(metadata.get("channels"))
         for each in platforms:
             if explicit and not any(package.platform == each for package in explicit):
                 self._problem("package", f"names no conda package for {each}")
@@ -110,7 +109,7 @@ class _Reader:
             name=fields.default_name(self.file.path),
             source=self.file.path,
             platforms=tuple(sorted(platforms)),
-            conda=explicit_conda(explicit, self._channels(metadata.get("channels"))) if explicit else None,
+            conda=explicit_conda(explicit, channels) if explicit else None,
             pip=PipSpec(requirements=requirements, complete=bool(requirements)),
             left_out=tuple(f"{place}: {what} ({count})" for what, count in sorted(self.others.items())),
         )
@@ -131,12 +130,12 @@ class _Reader:
         match entry.get("manager"):
             case "conda":
                 fragment = ",".join(f"{kind}:{value}" for kind, value in sorted(stated.items()))
-                package = explicit_package(f"{url.partition('#')[0]}#{fragment}", platform)
+                package = explicit_package(url + (f"#{fragment}" if fragment else ""), platform)
                 if package.url.split("/")[-2] not in (platform.subdir, "noarch"):
                     raise Refused(f"{package.url!r} is no package for {platform}")
                 self.conda.append(package)
             case "pip":
-                origin = Origin(file=self.file.path.name, where=f"{key}: {name}")
+                origin = Origin(file=self.file.path.name, where=key)
                 sha256 = [f"sha256:{stated['sha256']}"] if "sha256" in stated else []
                 where = self.file.path.parent
                 self.pip[platform].append(by_address(name, url, sha256, origin, where))
@@ -161,10 +160,9 @@ class _Reader:
                 self._problem(f"metadata.channels[{index}]", "has no url")
                 continue
             try:
-                refuse_credential(url)
+                found.append(listed_channel(url))
             except Refused as refused:
                 self._problem(f"metadata.channels[{index}]", refused.what, refused.remedy)
-            found.append(url.rstrip("/"))
         return tuple(found)
 
     def _beside(self, platforms: tuple[Platform, ...]) -> tuple[PipRequirement, ...]:
@@ -187,4 +185,4 @@ def _text(entry: Mapping[str, Value], key: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value:
         raise Refused(f"{key} must be text", "lock again: the file is damaged")
-    return redact(value) if key == "name" else value
+    return value

@@ -23,10 +23,17 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 
 from envbuild.platforms import Platform
+from envbuild.spec.credentials import refuse_credential
 from envbuild.spec.model import Origin, PipRequirement
 from envbuild.spec.problems import Refused
 from envbuild.spec.redact import redact
-from envbuild.spec.requirement import BUILD_REMEDY, Directories, canonical_hash, canonical_requirement
+from envbuild.spec.requirement import (
+    BUILD_REMEDY,
+    Directories,
+    canonical_hash,
+    canonical_requirement,
+    local_path,
+)
 
 _PUBLIC = re.compile(r"/packages/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/[^/]+")
 """Where the default index keeps a file, and every mirror of it: by the digest of its content."""
@@ -117,6 +124,24 @@ def on_platforms(found: Mapping[Platform, Sequence[PipRequirement]]) -> tuple[Pi
             text = with_marker(each.text, f'platform_machine == "{platform.machine}"')
             result.append(PipRequirement(text=text, hashes=each.hashes, origin=each.origin))
     return tuple(sorted(result, key=lambda each: each.canonical))
+
+
+def index_address(text: str) -> str:
+    """The address of a lock's index, without a slash at its end. Raises :class:`Refused`: none, or one with a
+    credential."""
+    refuse_credential(text)
+    if not re.fullmatch(r"(?:https?|file)://[^\s'\"\\#]+", text) or not text.isprintable():
+        raise Refused(f"{redact(text)!r} is no address of an index")
+    return text.rstrip("/")
+
+
+def links_option(directory: str, where: Path) -> str:
+    """The option that names a directory of distributions; a path from ``where``. Raises :class:`Refused`."""
+    if not re.fullmatch(r"[^\s'\"\\#${}]+", directory) or not directory.isprintable():
+        raise Refused(f"the directory {directory!r} can't be named in an option", "rename it")
+    if not (where / directory).is_dir():
+        raise Refused(f"{directory!r}: no such directory")
+    return f"--find-links {local_path(directory, Directories(where, where))}"
 
 
 def index_options(registries: Mapping[str, bool]) -> tuple[str, ...]:

@@ -248,7 +248,7 @@ class _Reader:
         root = self.file.path.parent
         canonical, hashes = canonical_requirement(text, Directories(root, root))
         return PipRequirement(
-            text=canonical, hashes=hashes, origin=Origin(file=self.file.path.name, where=self.prefix + key)
+            text=canonical, hashes=hashes, origin=Origin(file=self.file.path.name, where=self._path(key))
         )
 
     def _channels(self, value: object, key: str) -> Iterator[str]:
@@ -312,11 +312,15 @@ class _Reader:
             return []
         return value
 
+    def _path(self, key: str) -> str:
+        own = key.startswith(("project.dependencies", "project.requires-python", "project.optional"))
+        return key if own else self.prefix + key
+
     def _leave(self, key: str) -> None:
         self.left_out.append(f"{self.file.path.name}: {self.prefix}{key}")
 
     def _problem(self, key: str, what: str, remedy: str | None = None) -> None:
-        self.problems.add(Place(file=self.file.shown, key=self.prefix + key), what, remedy)
+        self.problems.add(Place(file=self.file.shown, key=self._path(key)), what, remedy)
 
 
 def _plain(value: object, what: str) -> str:

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from envbuild.errors import SpecError, UsageError
 from envbuild.platforms import Platform
 from envbuild.spec import fields
-from envbuild.spec.conda_explicit import explicit_conda
-from envbuild.spec.credentials import refuse_credential
+from envbuild.spec.conda_explicit import explicit_conda, listed_channel
 from envbuild.spec.explicit import explicit_package
 from envbuild.spec.locked_pip import by_address, on_platforms
 from envbuild.spec.model import ExplicitPackage, Origin, PipRequirement, PipSpec, Spec
@@ -135,7 +134,7 @@ class _Reader:
             if "://" not in address:
                 raise Refused(f"{redact(address)!r} is a source tree: pixi would build it", BUILD_REMEDY)
             fragment = ",".join(f"{name}:{value}" for name, value in sorted(stated.items()))
-            package = explicit_package(f"{address}#{fragment}", platform)
+            package = explicit_package(address + (f"#{fragment}" if fragment else ""), platform)
             if package.url.split("/")[-2] not in (platform.subdir, "noarch"):
                 raise Refused(f"{package.url!r} is no package for {platform}")
             self.conda.append(package)
@@ -156,10 +155,9 @@ class _Reader:
                 self._problem(where, "has no url")
                 continue
             try:
-                refuse_credential(url)
+                yield listed_channel(url)
             except Refused as refused:
                 self._problem(where, refused.what, refused.remedy)
-            yield url.rstrip("/")
 
     def _problem(self, key: str, what: str, remedy: str | None = None) -> None:
         self.problems.add(Place(file=self.file.shown, key=key), what, remedy)

@@ -16,12 +16,19 @@ from packaging.utils import canonicalize_name
 from envbuild.errors import SpecError
 from envbuild.platforms import LINUX_AMD64
 from envbuild.spec import fields
-from envbuild.spec.credentials import refuse_credential
-from envbuild.spec.locked_pip import direct, file_name, index_options, is_public, pinned
+from envbuild.spec.locked_pip import (
+    direct,
+    file_name,
+    index_address,
+    index_options,
+    is_public,
+    links_option,
+    pinned,
+)
 from envbuild.spec.marker_range import Cases
 from envbuild.spec.model import Origin, PipRequirement, PipSpec, Spec
 from envbuild.spec.problems import Place, Problems, Refused
-from envbuild.spec.requirement import BUILD_REMEDY, Directories, local_path
+from envbuild.spec.requirement import BUILD_REMEDY
 from envbuild.spec.source import SourceFile
 from envbuild.spec.toml_text import parse_toml
 from envbuild.spec.yaml_values import LOCK_LIMIT
@@ -140,8 +147,7 @@ class _Reader:
                 self._links(each.path)
         version = str(package.version) if package.version is not None else _version(_file(files[0]))
         if package.index is not None:
-            refuse_credential(package.index)
-            index = package.index.rstrip("/")
+            index = index_address(package.index)
             public = all(is_public(each.url or "") for each in files)
             self.registries[index] = self.registries.get(index, True) and public
         hashes = [sha256 for each in files for sha256 in _sha256(each.hashes)]
@@ -149,11 +155,7 @@ class _Reader:
 
     def _links(self, path: str) -> None:
         """Files that lie beside the lock are found through their directory."""
-        root = self.file.path.parent
-        written = PurePosixPath(path)
-        if "\0" in path or not (root / written).is_file():
-            raise Refused(f"{path!r}: no such file")
-        self.options.setdefault(f"--find-links {local_path(str(written.parent), Directories(root, root))}")
+        self.options.setdefault(links_option(str(PurePosixPath(path).parent), self.file.path.parent))
 
     def _known(self, asked: Iterable[str], known: Collection[str], what: str) -> None:
         names = {str(canonicalize_name(each)) for each in known}

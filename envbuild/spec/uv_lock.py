@@ -16,14 +16,13 @@ from packaging.utils import canonicalize_name
 from envbuild.errors import SpecError
 from envbuild.platforms import LINUX_AMD64
 from envbuild.spec import fields
-from envbuild.spec.credentials import refuse_credential
-from envbuild.spec.locked_pip import direct, index_options, is_public, pinned
+from envbuild.spec.locked_pip import direct, index_address, index_options, is_public, links_option, pinned
 from envbuild.spec.marker_range import Case, Cases, reachable
 from envbuild.spec.model import Origin, PipRequirement, PipSpec, Spec
 from envbuild.spec.problems import Place, Problems, Refused
 from envbuild.spec.pylock import python_wanted, selected
 from envbuild.spec.redact import redact
-from envbuild.spec.requirement import BUILD_REMEDY, Directories, local_path
+from envbuild.spec.requirement import BUILD_REMEDY
 from envbuild.spec.source import SourceFile
 from envbuild.spec.toml_text import parse_toml
 from envbuild.spec.yaml_values import LOCK_LIMIT
@@ -234,24 +233,21 @@ class _Reader:
                 if package.version is None or not files:
                     raise Refused("has no version or no file", "lock again: the file is damaged")
                 if "://" in package.address:
-                    refuse_credential(package.address)
-                    index = package.address.rstrip("/")
+                    index = index_address(package.address)
                     public = all(is_public(str(each.get("url"))) for each in files)
                     self.registries[index] = self.registries.get(index, True) and public
                 else:
-                    if "\0" in package.address or not (where / package.address).is_dir():
-                        raise Refused(f"its index {package.address!r} is no directory")
-                    links = local_path(package.address, Directories(where, where))
-                    self.options.setdefault(f"--find-links {links}")
+                    self.options.setdefault(links_option(package.address, where))
                 yield pinned(package.name, package.version, hashes, origin, marker=marker)
             case "url" | "path":
                 yield direct(package.name, package.address, hashes, origin, where, marker=marker)
             case "editable" | "virtual":
-                self.left_out.append(f"{self.file.path.name}: {package.name}: the project itself")
+                what = "the project itself" if package.address == "." else "a member of the workspace"
+                self.left_out.append(f"{self.file.path.name}: {package.name}: {what}")
             case kind:
                 remedy = BUILD_REMEDY
                 raise Refused(
-                    f"comes from a {kind} ({redact(package.address)}): it would have to be built", remedy
+                    f"its source is {kind} {redact(package.address)!r}: it would have to be built", remedy
                 )
 
 

@@ -70,7 +70,7 @@ def _compose(events: Any, shown: str) -> Value:
             continue
         value: Value
         if isinstance(event, yaml.ScalarEvent):
-            value = None if event.style is None and event.value in _NULL else str(event.value)
+            value = None if not event.style and event.value in _NULL else str(event.value)
             if event.anchor:
                 anchors[event.anchor] = value
         elif isinstance(event, yaml.AliasEvent):
