@@ -7,6 +7,7 @@ from envbuild.spec.base import Exported
 from envbuild.spec.beyond import beyond
 from envbuild.spec.export_native import pip_line, pip_options
 from envbuild.spec.model import Spec
+from envbuild.spec.requirements_file import is_locked
 
 CONSTRAINTS = "constraints.txt"
 
@@ -29,7 +30,12 @@ def export_requirements(spec: Spec) -> Exported:
     more = spec.conda.dependencies if spec.conda is not None else ()
     conda = tuple(f"conda_file: {each}" for each in more)
     carried = {"requirements", "constraints", *(["conda_file"] if conda else [])}
-    return Exported(files=tuple(files.items()), left_out=(*conda, *beyond(spec, carried)))
+    told: tuple[str, ...] = ()
+    if is_locked(pip):
+        carried.add("requirements_complete")
+        if not pip.complete:
+            told = ("requirements: pip adds nothing to a list where each pin has its hash",)
+    return Exported(files=tuple(files.items()), left_out=(*conda, *told, *beyond(spec, carried)))
 
 
 def _text(lines: list[str]) -> bytes:

@@ -31,13 +31,13 @@ class RequirementsImporter:
         reader.read_file(file)
         problems.raise_if_any()
         pip = reader.result()
-        compiled = file.path.suffix.lower() == ".txt" and _is_locked(pip)
+        compiled = file.path.suffix.lower() == ".txt" and is_locked(pip)
         return Spec(
             name=fields.default_name(file.path), source=file.path, pip=replace(pip, complete=compiled)
         )
 
 
-def _is_locked(pip: PipSpec) -> bool:
+def is_locked(pip: PipSpec) -> bool:
     """Whether every requirement is an exact pin with a hash. By pip's own rule (``--require-hashes``) such a
     file is all there is: pip refuses to install what it would have to add."""
     return bool(pip.requirements) and all(
