@@ -61,7 +61,9 @@ NAMES = (
 listed here come last, in the order of the importers."""
 
 _KNOWN = (
-    "known are envbuild's and Azure ML's environment YAML, conda's environment.yml, requirements.txt and .in"
+    "known are envbuild's and Azure ML's YAML, environment.yml, requirements.txt, pyproject.toml, scripts "
+    "with their requirements (PEP 723), locks of pip, uv, conda-lock and pixi, models of MLflow, directories "
+    "with a Dockerfile or repo2docker's files, and the directories of conda and virtual environments"
 )
 
 
