@@ -156,7 +156,7 @@ class _Reader:
             self._problem("tool.poetry", "its dependencies are written in Poetry's own form", _POETRY_HINT)
         else:
             first = next(iter(self.groups), None)
-            choice = f"name a group: {self.file.shown}#group:{first}" if first else None
+            choice = f"name a group: {self.file.shown}#group:{first}" if first else "name the file that does"
             self._problem("", "has no [project], so it doesn't say what it depends on", choice)
 
     def _dependencies(self, value: object, key: str, marker: str | None, depth: int = 0) -> None:

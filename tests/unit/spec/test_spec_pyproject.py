@@ -151,6 +151,9 @@ def test_without_a_project_a_group_is_asked_for(tmp_path: Path) -> None:
         "pyproject.toml: has no [project], so it doesn't say what it depends on; "
         "name a group: pyproject.toml#group:lint"
     )
+    assert refusal(tmp_path, "[tool.ruff]\nline-length = 100\n") == (
+        "pyproject.toml: has no [project], so it doesn't say what it depends on; name the file that does"
+    )
 
 
 @pytest.mark.parametrize(
