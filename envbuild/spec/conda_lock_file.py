@@ -83,10 +83,10 @@ class _Reader:
             if not isinstance(entry, dict):
                 self._problem(key, "must be a mapping")
                 continue
-            category = entry.get("category") or "main"
-            found.add(str(category))
+            category = str(entry.get("category") or "main")
+            found.add(category)
             if category not in categories:
-                what = f"packages of the category {category!s:.80}"
+                what = f"packages of the category {category:.80}"
                 self.others[what] = self.others.get(what, 0) + 1
                 continue
             try:

@@ -139,8 +139,12 @@ def links_option(directory: str, where: Path) -> str:
     """The option that names a directory of distributions; a path from ``where``. Raises :class:`Refused`."""
     if not re.fullmatch(r"[^\s'\"\\#${}]+", directory) or not directory.isprintable():
         raise Refused(f"the directory {directory!r} can't be named in an option", "rename it")
-    if not (where / directory).is_dir():
-        raise Refused(f"{directory!r}: no such directory")
+    try:
+        there = (where / directory).is_dir()
+    except OSError:  # A name that is too long.
+        there = False
+    if not there:
+        raise Refused(f"{directory[:200]!r}: no such directory")
     return f"--find-links {local_path(directory, Directories(where, where))}"
 
 
