@@ -15,8 +15,8 @@ from envbuild.spec.source import SourceFile
 class Importer(Protocol):
     """One format people's environments are written in.
 
-    One that has ``selective = True`` reads what is written behind ``#`` (``SourceFile.fragment``) as the parts
-    of the file that are asked for; for all others that is an error.
+    One that has ``selective = True`` reads what is written behind ``#`` (``SourceFile.fragment``) as the
+    parts of the file that are asked for; for all others that is an error.
     """
 
     name: str

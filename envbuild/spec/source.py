@@ -69,8 +69,10 @@ class SourceFile:
         try:
             with os.scandir(self.path) as entries:
                 found = sorted(each.name for each in itertools.islice(entries, NAMES_LIMIT + 1))
-        except (FileNotFoundError, NotADirectoryError):
-            found = []
+        except FileNotFoundError:
+            if self.reads is not None:
+                self.reads[self.path] = ""
+            return ()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise SpecError(f"{self.shown}: can't be read: {reason}") from error

@@ -21,6 +21,7 @@ from envbuild.spec.installed import Distribution, exact_requirements
 from envbuild.spec.load import load_spec
 from envbuild.spec.memory import remembered_spec
 from envbuild.spec.model import Spec
+from envbuild.spec.source import state_of
 from envbuild.spec.variables import carried
 from envbuild.spec.virtualenv import current_environment
 from tests.fakes.channel import File, Package, index_channel, make_package
@@ -117,6 +118,16 @@ def test_an_environment_of_conda(tmp_path: Path) -> None:
     assert all(each.sha256 and each.md5 for each in spec.conda.explicit)
     assert pins(spec) == ["mlflow==2.16.2"]
     assert spec.left_out == ()
+
+
+def test_what_is_looked_for_in_vain_is_remembered_too(tmp_path: Path) -> None:
+    record = {"name": "xz", "version": "5", "subdir": "linux-64", "url": "https://c.example/xz-5-0.conda"}
+    (tmp_path / "env" / "conda-meta").mkdir(parents=True)
+    (tmp_path / "env" / "conda-meta" / "xz-5-0.json").write_text(json.dumps({**record, "md5": "a" * 32}))
+    reads: dict[Path, str] = {}
+    load_spec(tmp_path / "env", reads=reads)
+    assert {path.name for path, state in reads.items() if not state} == {"lib", "pinned", "state"}
+    assert reads == {path: state_of(path) for path in reads}
 
 
 def test_what_is_installed_later_is_seen(tmp_path: Path) -> None:
