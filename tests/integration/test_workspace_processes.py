@@ -19,7 +19,7 @@ from tests.unit.workspace.registry import digest, registry
 PROCESSES = 50
 ROOT = Path(__file__).resolve().parents[2]
 
-# Forks, since fifty interpreters that each import everything would take minutes; nothing is opened before.
+# Forks, since fifty interpreters that each import everything would take minutes.
 MANY = """
 import json, multiprocessing, sys
 from envbuild.errors import WorkspaceError
@@ -28,6 +28,8 @@ from tests.unit.workspace.registry import digest, registry
 location, mode, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 fork = multiprocessing.get_context("fork")
 barrier, results = fork.Barrier(count), fork.SimpleQueue()
+# Imports the driver once, before the forks; nothing is opened.
+registry(location)
 
 def one(number):
     ws = registry(location)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -142,3 +143,37 @@ TestRegistrations.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+TEXT = st.text(st.characters(exclude_categories=()), max_size=30)
+
+
+@given(text=TEXT)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_is_kept_exactly_or_refused(tmp_path: Path, text: str) -> None:
+    ws = registry(tmp_path / "workspace.db")
+    ws.register("train", definition=digest(1), content="")
+    try:
+        found = ws.update("train", "1", description=text, tags=[(text, text)])
+    except WorkspaceError:
+        assert any(each == "\0" or "\ud800" <= each <= "\udfff" for each in text)
+        return
+    assert (found.description, found.tags) == (text, ((text, text),))
+
+
+@given(name=TEXT, version=TEXT, label=TEXT)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_name_raises_nothing_else(tmp_path: Path, name: str, version: str, label: str) -> None:
+    ws = registry(tmp_path / "workspace.db")
+    for what in (
+        lambda: ws.register(name, definition=digest(1), content="", version=version, labels=[label]),
+        lambda: ws.get(name, version),
+        lambda: ws.get(name, label=label),
+        lambda: ws.register("train", definition=name, content=""),
+        lambda: ws.lock_by_digest(name),
+        lambda: ws.context(name),
+        lambda: ws.environments(prefix=name, after=name),
+        lambda: ws.add_lock(digest(1), [name], {name: b"", "envbuild.lock": b""}),
+    ):
+        with contextlib.suppress(WorkspaceError):
+            what()
