@@ -283,8 +283,7 @@ class Environment:
             # Without a workspace nothing is recorded anywhere: whoever wants it passes one.
             settings = load_settings({"record": False}, os.environ, Path.cwd(), start=self._spec.directory)
         progress: Progress = Silent()
-        pipeline = WorkspacePipeline(settings, progress, workspace=workspace)
-        with pipeline:
+        with WorkspacePipeline(settings, progress, workspace=workspace) as pipeline:
             yield pipeline
 
 

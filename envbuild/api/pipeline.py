@@ -38,6 +38,9 @@ class WorkspacePipeline(Pipeline):
         self._borrowed = workspace is not None
         self.workspace = workspace or Workspace(settings, environ=environ)
 
+    def __enter__(self) -> WorkspacePipeline:
+        return self
+
     def close(self) -> None:
         super().close()
         if not self._borrowed:

@@ -204,7 +204,7 @@ class Workspace:
             archive = self.registry.context(version.context) if version.context is not None else None
             with self._store.scratch() as scratch:
                 try:
-                    _written(scratch / "version", version.content, archive)
+                    _check_same(version, _written(scratch / "version", version.content, archive))
                 except SpecError as error:
                     raise _unreadable(version, error) from error
                 # Whoever comes second has written the same.
@@ -229,12 +229,7 @@ class Workspace:
             spec = remembered_spec(place / _SPEC_FILE, self._store.directory("metadata/specs"))
         except EnvbuildError as error:
             raise _unreadable(version, error) from error
-        found = definition_digest(spec)
-        if found != version.definition:
-            raise WorkspaceError(
-                f"{version.reference} is {version.definition}, but its content is {found}",
-                hint="it was changed, or written by another envbuild; register its spec again",
-            )
+        _check_same(version, spec)
         return spec
 
     # --- locks ----------------------------------------------------------------------------------------
@@ -282,6 +277,15 @@ def kept_content(spec: Spec) -> str:
 
         spec = replace(spec, base=replace(spec.base, path=Path(DIRECTORY)))
     return dump_native(replace(spec, version=None))
+
+
+def _check_same(version: Version, spec: Spec) -> None:
+    found = definition_digest(spec)
+    if found != version.definition:
+        raise WorkspaceError(
+            f"{version.reference} is {version.definition}, but its content is {found}",
+            hint="it was changed, or written by another envbuild; register its spec again",
+        )
 
 
 def _unreadable(version: Version, error: EnvbuildError) -> WorkspaceError:
