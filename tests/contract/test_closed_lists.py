@@ -280,3 +280,11 @@ def test_what_conda_installs_is_left_out_of_a_list(pip: PipResolver) -> None:
     assert [pin.name for pin in pip.resolve(spec, TARGET, provided={"lib": "1.0"})] == ["app"]
     with pytest.raises(ResolveError, match="lib"):
         pip.resolve(spec, TARGET, provided={"lib": "2.0"})
+
+
+def test_another_index_that_has_other_versions_is_no_hindrance(pip: PipResolver, tmp_path: Path) -> None:
+    """uv asks only the first index that knows a name, where no hash says which file it must be."""
+    other = Wheelhouse(tmp_path / "other")
+    other.add(Wheel(name="lib", version="0.5"))
+    spec = replace(closed(("app==1.0", APP), ("lib==1.0", LIB)), options=(f"--extra-index-url {other.url}",))
+    assert [pin.sha256 for pin in pip.resolve(spec, TARGET)] == [APP, LIB]

@@ -10,7 +10,8 @@ import pytest
 from envbuild.errors import ResolveError
 from envbuild.lock.model import Base, DebianBase, ImageBase
 from envbuild.lock.python import PythonChoice, choose_python, matches_python, with_conda_python
-from envbuild.spec.model import CondaSpec, DebianBaseSpec, ImageBaseSpec, Spec
+from envbuild.platforms import LINUX_AMD64
+from envbuild.spec.model import CondaSpec, DebianBaseSpec, ExplicitPackage, ImageBaseSpec, Spec
 
 SOURCE = Path("envbuild.yaml")
 
@@ -119,3 +120,21 @@ def test_python_joins_the_conda_dependencies(wanted: str | None, dependency: str
 def test_a_python_that_is_there_is_not_asked_for_twice() -> None:
     conda = CondaSpec(channels=("c",), dependencies=("numpy", "c::python >=3.9"))
     assert with_conda_python(conda, None) == conda
+
+
+def test_a_list_of_conda_packages_stays_and_decides_the_python() -> None:
+    listed = CondaSpec(
+        channels=("c",),
+        dependencies=(),
+        explicit=tuple(
+            ExplicitPackage(platform=LINUX_AMD64, url=f"https://c.example/linux-64/{file}", sha256="0" * 64)
+            for file in ("libzlib-1.3-0.conda", "python-3.12.7-h1_0_cpython.conda")
+        ),
+    )
+    assert with_conda_python(listed, None) is listed
+    assert with_conda_python(listed, "3.12") is listed
+    with pytest.raises(ResolveError) as caught:
+        with_conda_python(listed, "3.11")
+    assert caught.value.message == (
+        "python 3.11 is asked for, the list of conda packages for linux/amd64 has 3.12.7"
+    )
