@@ -131,6 +131,7 @@ def _caches(root: Path) -> dict[str, str]:
         "UV_CACHE_DIR": str(root / "uv"),
         "PIP_CACHE_DIR": str(root / "pip"),
         "XDG_CACHE_HOME": str(root / "xdg"),
+        "XDG_DATA_HOME": str(root / "data"),
     }
 
 

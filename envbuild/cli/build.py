@@ -21,12 +21,14 @@ from envbuild.cli.options import (
     offline_option,
     one_spec,
     platform_option,
+    record_option,
     refuse_both,
     render_options,
     spec_argument,
     stale_options,
     store_options,
     upgrade_options,
+    workspace_option,
 )
 from envbuild.errors import PublishError
 
@@ -73,6 +75,8 @@ if TYPE_CHECKING:
 @lock_dir_option
 @offline_option
 @store_options
+@workspace_option
+@record_option
 @json_option
 @display_options
 @click.pass_context

@@ -13,9 +13,9 @@ from envbuild.cli.options import (
     display_options,
     json_option,
     one_spec,
-    setting,
     spec_argument,
     store_options,
+    workspace_option,
 )
 from envbuild.cli.report import json_text
 from envbuild.cli.text import printable
@@ -28,16 +28,13 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_workspace_option = setting(
-    "--workspace", metavar="FILE|URL", help="The workspace [default: ENVBUILD_WORKSPACE]."
-)
 _tag_option = click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, help="May be repeated.")
 
 
 def _shared(function: F) -> F:
     """What every command takes besides its own: the workspace, the store, how it tells."""
     function = click.pass_context(function)  # type: ignore[assignment]
-    return _workspace_option(store_options(json_option(display_options(function))))
+    return workspace_option(store_options(json_option(display_options(function))))
 
 
 @contextmanager

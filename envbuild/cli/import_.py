@@ -11,6 +11,7 @@ from envbuild.cli.options import (
     json_option,
     offline_option,
     store_options,
+    workspace_option,
 )
 from envbuild.platforms import Platform
 
@@ -31,6 +32,7 @@ from envbuild.platforms import Platform
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
 @offline_option
 @store_options
+@workspace_option
 @json_option
 @display_options
 @click.pass_context

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from envbuild.cli.options import call_of, display_options, json_option, lock_dir_option, store_options
+from envbuild.cli.options import (
+    call_of,
+    display_options,
+    json_option,
+    lock_dir_option,
+    store_options,
+    workspace_option,
+)
 from envbuild.cli.text import count_text, paint, printable
 from envbuild.errors import SpecError
 
@@ -29,6 +36,7 @@ _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 @click.option("--strict", is_flag=True, help="Exit 1 for warnings too.")
 @lock_dir_option
 @store_options
+@workspace_option
 @json_option
 @display_options
 @click.pass_context

@@ -21,6 +21,7 @@ from envbuild.cli.options import (
     spec_argument,
     store_options,
     upgrade_options,
+    workspace_option,
 )
 from envbuild.cli.text import count_text, printable
 from envbuild.errors import UsageError
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 @lock_dir_option
 @offline_option
 @store_options
+@workspace_option
 @json_option
 @display_options
 @click.pass_context

@@ -64,6 +64,12 @@ display_options = _stack(
 )
 store_options = setting("--cache-dir", metavar="DIR", help="Where the store stands.")
 offline_option = setting("--offline", is_flag=True, default=None, help="Use no network, only the caches.")
+workspace_option = setting(
+    "--workspace", metavar="FILE|URL", help="The workspace of registered environments."
+)
+record_option = setting(
+    "--record/--no-record", default=None, help="Record the build in the workspace [default: yes]."
+)
 lock_dir_option = setting(
     "--lock-dir", metavar="DIR", help="Where lock directories stand [default: lockfiles/ beside the spec]."
 )

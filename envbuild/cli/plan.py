@@ -21,6 +21,7 @@ from envbuild.cli.options import (
     stale_options,
     store_options,
     upgrade_options,
+    workspace_option,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @lock_dir_option
 @offline_option
 @store_options
+@workspace_option
 @json_option
 @display_options
 @click.pass_context

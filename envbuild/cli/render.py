@@ -22,6 +22,7 @@ from envbuild.cli.options import (
     stale_options,
     store_options,
     upgrade_options,
+    workspace_option,
 )
 
 
@@ -46,6 +47,7 @@ from envbuild.cli.options import (
 @lock_dir_option
 @offline_option
 @store_options
+@workspace_option
 @json_option
 @display_options
 @click.pass_context

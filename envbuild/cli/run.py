@@ -17,10 +17,12 @@ from envbuild.cli.options import (
     lock_dir_option,
     offline_option,
     one_spec,
+    record_option,
     render_options,
     spec_argument,
     stale_options,
     store_options,
+    workspace_option,
 )
 from envbuild.errors import UsageError
 from envbuild.platforms import Platform
@@ -71,6 +73,8 @@ _KEY = "envbuild.command"
 @lock_dir_option
 @offline_option
 @store_options
+@workspace_option
+@record_option
 @display_options
 @click.pass_context
 def command(
