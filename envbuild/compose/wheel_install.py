@@ -36,6 +36,8 @@ def install_options(python: PythonPin, platform: Platform, glibc: str, *, offlin
         *("--python-version", python.version),
         *("--python-platform", uv_platform(platform, glibc)),
         *("--no-deps", "--require-hashes", "--no-build", "--link-mode", "hardlink"),
+        # A hash says which file it must be, so it may come from any index, not only the first with that name.
+        *("--index-strategy", "unsafe-best-match"),
         *(["--offline"] if offline else []),
     )
 

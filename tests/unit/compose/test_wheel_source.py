@@ -51,6 +51,7 @@ class Site:
         self.root = root
         self.house = Wheelhouse(root / "house")
         self.index = self.house.url
+        self.index_before = ""
 
     @contextmanager
     def source(
@@ -62,6 +63,8 @@ class Site:
             "UV_DEFAULT_INDEX": self.index,
             "UV_HTTP_RETRIES": "0",
         }
+        if self.index_before:
+            env["UV_INDEX"] = self.index_before
         with WheelSource(
             Store(self.root / "store"),
             python=PYTHON,
@@ -232,6 +235,14 @@ def test_what_is_not_there_says_where_to_look(site: Site) -> None:
     with site.source(offline=True) as source, pytest.raises(BuildError, match="full_demo") as caught:
         source.fetch([artifact(FULL.pin())])
     assert caught.value.hint == "it isn't in uv's cache: run once without --offline"
+
+
+def test_a_wheel_may_come_from_any_index_that_has_it(site: Site, tmp_path: Path) -> None:
+    first = Wheelhouse(tmp_path / "first")
+    first.add(Wheel(name=FULL.name, version="0.1"))
+    expected = site.tree(FULL, cache="one")
+    site.index_before = first.url
+    assert site.tree(FULL, cache="two") == expected
 
 
 def test_offline_takes_what_an_earlier_build_brought(site: Site) -> None:
