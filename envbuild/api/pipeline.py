@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from envbuild.spec.model import Spec
 
 _log = logging.getLogger(__name__)
 _MARKER_FORMAT = 1
+_PATIENCE = 300.0
+"""Seconds that a server which failed isn't asked to record another build."""
 _SUFFIXES = (".yaml", ".yml", ".txt", ".in", ".toml", ".json", ".py", ".lock")
 
 
@@ -97,11 +100,41 @@ class WorkspacePipeline(Pipeline):
         """As of any pipeline; what was built is recorded, which never makes it fail."""
         result = super().build(spec, request)
         if self.settings.record and self.settings.workspace is not None:
+            away = self._recorded / f"away-{self._place}"
             try:
-                self._record(spec, request, result)
+                if not self._is_away(away):
+                    self._record(spec, request, result)
             except (EnvbuildError, OSError) as error:
                 _log.warning("the build isn't recorded in the workspace: %s", error)
+                if self.workspace.file is None:
+                    with contextlib.suppress(OSError):
+                        away.parent.mkdir(parents=True, exist_ok=True)
+                        away.touch()
         return result
+
+    def _is_away(self, away: Path) -> bool:
+        """Whether a server isn't to be asked: offline, or it failed a moment ago. Waiting for it each time
+        would slow down every build; what isn't recorded now is with the next build of the same."""
+        if self.workspace.file is not None:
+            return False
+        if self.settings.offline:
+            _log.info("offline: the build isn't recorded in the workspace")
+            return True
+        with contextlib.suppress(OSError):
+            if 0 <= time.time() - away.stat().st_mtime < _PATIENCE:
+                _log.warning("the build isn't recorded: the workspace's server failed a moment ago")
+                return True
+        return False
+
+    @property
+    def _recorded(self) -> Path:
+        return self._parts.store.root / "metadata" / "recorded"
+
+    @property
+    def _place(self) -> str:
+        """The workspace as part of a file's name; a password of its URL has no part in it."""
+        where = re.sub(r"(://[^:@/]*):[^@]*@", r"\1@", str(self.settings.workspace))
+        return canonical_digest("workspace", _MARKER_FORMAT, where).removeprefix("sha256:")
 
     def _record(self, spec: Spec, request: BuildRequest, result: BuildResult) -> None:
         names = (result.reference.rpartition("@")[0], *request.tags)
@@ -120,10 +153,10 @@ class WorkspacePipeline(Pipeline):
         no database. Another workspace, or one made anew, has another marker."""
         file = self.workspace.file
         made = file.stat().st_ino if file is not None and file.exists() else 0
-        what = [str(self.settings.workspace), made, spec.name, sorted(names), result.digest]
+        what = [self._place, made, spec.name, sorted(names), result.digest]
         what.append(sorted(each.digest for each in result.images))
         name = canonical_digest("recorded", _MARKER_FORMAT, what).removeprefix("sha256:")
-        return self._parts.store.root / "metadata" / "recorded" / name
+        return self._recorded / name
 
 
 def _is_there(text: str) -> bool:

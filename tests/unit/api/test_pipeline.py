@@ -182,6 +182,25 @@ def test_a_workspace_that_fails_is_a_warning(
     assert record.getMessage().startswith("the build isn't recorded in the workspace: ")
 
 
+def test_a_server_that_is_away_slows_down_one_build(
+    pipeline: WorkspacePipeline, tmp_path: Path, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = load_spec(write(tmp_path / "spec"))
+    # Nothing listens there; the error names no password.
+    away = replace(settings, workspace="postgresql://me:secret@127.0.0.1:1/none")
+    for said in ("the build isn't recorded in the workspace: ", "the build isn't recorded: the workspace's"):
+        caplog.clear()
+        with WorkspacePipeline(away, Notes(), environ={}) as failing:
+            failing.build(spec, BuildRequest())
+        (record,) = [each for each in caplog.records if each.name == "envbuild.api.pipeline"]
+        assert record.getMessage().startswith(said)
+        assert "secret" not in record.getMessage()
+    caplog.clear()
+    with WorkspacePipeline(replace(away, offline=True), Notes(), environ={}) as offline:
+        offline.build(spec, BuildRequest())
+    assert caplog.records == []
+
+
 def test_a_build_of_a_registered_version_is_its_image(pipeline: WorkspacePipeline, tmp_path: Path) -> None:
     pipeline.workspace.register(load_spec(write(tmp_path / "spec")))
     pipeline.build(pipeline.load("train:1"), BuildRequest())
