@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sysconfig
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,9 @@ class UvResolver:
         self._env = env
         self._extra = tuple(extra)
         self._runner = runner or SubprocessRunner()
+        # Several platforms are resolved at once, and until Python 3.12 threads that are the first to ask for
+        # these see them half made: uv then isn't found, or worse.
+        sysconfig.get_config_vars()
         self._executable = executable
 
     def version(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -206,3 +208,29 @@ def test_nothing_asked_needs_no_uv(tmp_path: Path) -> None:
 def test_a_conda_version_that_pip_cannot_read_is_left_out_all_the_same(resolver: UvResolver) -> None:
     pins = resolver.resolve(PipSpec(requirements=asked("app")), TARGET, provided={"tool": "2023c_1"})
     assert [pin.name for pin in pins] == ["app", "fast"]
+
+
+_TWO_PLATFORMS = """
+import sys, threading
+from envbuild.lock.pip.command import find_uv
+from envbuild.lock.pip.uv import UvResolver
+import uv
+UvResolver(env={})
+sys.setswitchinterval(1e-6)
+found, start = [], threading.Barrier(4)
+def ask():
+    start.wait()
+    found.append(find_uv())
+threads = [threading.Thread(target=ask) for _ in range(4)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+print(len(found), len(set(found)))
+"""
+
+
+def test_uv_is_found_by_several_threads_at_once() -> None:
+    """Python's own settings were seen half made by the second thread that asked for them."""
+    done = subprocess.run([sys.executable, "-c", _TWO_PLATFORMS], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("4 1\n", "")
