@@ -33,7 +33,7 @@ _INSTALLERS = ("pip",)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Distribution:
-    """One installed distribution. ``place`` is its directory of metadata; ``direct_url`` is that file's text."""
+    """One installed distribution. ``place`` is its directory of metadata, ``direct_url`` that file's text."""
 
     name: str
     version: str
