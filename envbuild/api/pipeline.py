@@ -146,7 +146,8 @@ class WorkspacePipeline(Pipeline):
         # Only now, as the first record makes the database.
         marker = self._marker(spec, names, result)
         marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
+        # For whoever looks into the store; that it is there is all that counts.
+        marker.write_text(f"{result.reference}\n", encoding="utf-8")
 
     def _marker(self, spec: Spec, names: tuple[str, ...], result: BuildResult) -> Path:
         """A file that is there once all that would be recorded was: a build with nothing to do then needs
