@@ -38,10 +38,11 @@ def _shared(function: F) -> F:
 
 
 @contextmanager
-def _workspace(call: Call) -> Iterator[Workspace]:
+def _workspace(call: Call, spec: str | None = None) -> Iterator[Workspace]:
+    """The workspace of the settings that hold here, or where ``spec`` stands."""
     from envbuild.api.workspace import Workspace
 
-    with Workspace(call.settings(), environ=call.environ) as workspace:
+    with Workspace(call.settings(spec), environ=call.environ) as workspace:
         yield workspace
 
 
@@ -78,7 +79,7 @@ def register(
     call = call_of(context)
     path = one_spec(spec, spec_file)
     pairs = _pairs(tags)
-    with _workspace(call) as workspace, call.pipeline(path) as pipeline:
+    with _workspace(call, path) as workspace, call.pipeline(path) as pipeline:
         loaded = pipeline.load(path)
         found = workspace.register(
             loaded, name=name, version=version, description=description, tags=pairs, labels=labels

@@ -82,6 +82,15 @@ def test_register_of_another_definition_under_a_taken_version_is_refused(envbuil
     assert envbuild("env", "register").out == "train:2\n"
 
 
+def test_the_workspace_is_that_of_the_settings_beside_the_spec(envbuild: Machine) -> None:
+    write(envbuild.directory / "team", SPEC.replace("train", "theirs"))
+    write(envbuild.directory / "team", 'workspace = "team.db"\n', "envbuild.toml")
+    envbuild("env", "register", "team")
+    assert envbuild.json("env", "list") == {"environments": []}
+    found = envbuild.json("env", "list", "--workspace", "team/team.db")["environments"]
+    assert [each["name"] for each in found] == ["theirs"]
+
+
 def test_list_shows_environments_and_versions(envbuild: Machine) -> None:
     shown = envbuild("env", "list")
     assert (shown.out, shown.err) == ("", "no environments are registered\n")
