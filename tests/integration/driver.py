@@ -109,6 +109,8 @@ class Machine:
         values: dict[str, str | None] = {
             **kept,
             "HOME": str(self.home),
+            # Named too, for commands that are run without a HOME: records are never the user's own.
+            "XDG_DATA_HOME": str(self.home / ".local" / "share"),
             "LANG": "C.UTF-8",
             "ENVBUILD_CACHE_DIR": str(self.cache),
             **self.env,
