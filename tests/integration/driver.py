@@ -166,13 +166,15 @@ def kill_group(process: subprocess.Popen[str]) -> None:
 
 
 def group(pid: int) -> list[str]:
-    """The command lines of the processes alive in the process group ``pid``. Linux only."""
+    """The command lines of the processes alive in the process group ``pid``. Linux only. One that has given
+    its memory back has none any more: it is on its way out."""
     alive = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             state, _, number = (path / "stat").read_text().rpartition(")")[2].split()[:3]
-            if int(number) == pid and state != "Z":
-                alive.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            line = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if int(number) == pid and state != "Z" and line:
+                alive.append(line)
         except OSError:
             continue
     return alive
