@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 def deliver(
     call: Call, spec: Spec, *, format: str, output: str | None, overwrite: bool, as_json: bool
 ) -> None:
-    """Writes ``spec`` to stdout, or to ``output``: a file, or a directory that is there or ends in a slash.
+    """Writes ``spec`` to stdout (``-`` too), or to ``output``: a file, or a directory that is there or ends
+    in a slash.
 
     With ``as_json`` stdout gets one object with all files."""
     from envbuild.api.save import exported, save, write_file
 
     found = exported(spec, format)
     left_out = (*spec.left_out, *found.left_out)
-    if output is None:
+    if output is None or output == "-":
         if len(found.files) > 1 and not as_json:
             names = ", ".join(name for name, _ in found.files)
             raise UsageError(f"{format} is several files: {names}", hint="name a directory with -o DIR/")

@@ -151,6 +151,7 @@ def test_clone_is_the_same_definition_under_another_name(envbuild: Machine) -> N
 def test_export_writes_formats_and_says_what_they_cannot_carry(envbuild: Machine) -> None:
     envbuild("env", "register")
     native = envbuild("env", "export", "train")
+    assert envbuild("env", "export", "train", "-o", "-").out == native.out
     assert native.out.splitlines()[:2] == ["name: train", 'version: "1"']
     assert native.err == ""
     envbuild("env", "export", "train", "-o", "out/")
