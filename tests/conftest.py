@@ -1,4 +1,4 @@
-"""What holds for all tests: none writes into the records of whoever runs them, and signals do what they do."""
+"""What holds for all tests: none writes into the records of whoever runs them; signals do what they do."""
 
 from __future__ import annotations
 
