@@ -6,14 +6,14 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbuild.digest import canonical_digest
 from envbuild.errors import LockError, StaleLockError, UsageError
-from envbuild.lock.diff import PinChange, lock_changes
+from envbuild.lock.diff import lock_changes
 from envbuild.lock.identity import Composition
 from envbuild.lock.model import Lock, PlatformLock
 from envbuild.lock.request import LockRequest, answers
@@ -21,6 +21,14 @@ from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
 from envbuild.publish.base import Image, Publication
+from envbuild.request import (
+    BuildRequest,
+    BuildResult,
+    LockResult,
+    RenderRequest,
+    RenderResult,
+    RunRequest,
+)
 from envbuild.settings import Settings
 from envbuild.spec.model import EnvironmentType, Spec
 from envbuild.store.content import blob_name
@@ -30,109 +38,8 @@ if TYPE_CHECKING:
     from envbuild.engines.base import Engine
     from envbuild.store.leases import Lease
 
-__all__ = [
-    "BuildRequest",
-    "BuildResult",
-    "LockRequest",
-    "LockResult",
-    "PinChange",
-    "Pipeline",
-    "RenderRequest",
-    "RenderResult",
-    "RunRequest",
-]
-
 LOCK_DIRECTORY = "lockfiles"
 _TAG_DIGITS = 12
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LockResult:
-    """A lock, where it is, and how it differs from the one that was there."""
-
-    lock: Lock
-    directory: Path
-    changes: tuple[PinChange, ...]
-    written: bool
-    """False where the files already said so, or on a dry run."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BuildRequest:
-    """What ``envbuild build`` was asked. ``platforms`` narrows the spec's; empty: all of them."""
-
-    platforms: tuple[Platform, ...] = ()
-    tags: tuple[str, ...] = ()
-    """Extra ``repository:tag`` names; the identity tag is always there."""
-    outputs: tuple[str, ...] = ()
-    """``oci:DIR``, ``oci-archive:FILE``, ``docker-archive:FILE``."""
-    load: bool = False
-    locked: bool = False
-    """Fail where the lock doesn't answer the spec."""
-    frozen: bool = False
-    """Use the lock without looking whether it answers."""
-    no_cache: bool = False
-    secrets: tuple[str, ...] = ()
-    """``id=NAME,src=FILE`` or ``id=NAME,env=VARIABLE``: what steps of a Dockerfile may mount."""
-    lock: LockRequest = field(default_factory=LockRequest)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RenderRequest:
-    """What ``envbuild render`` was asked."""
-
-    output: Path
-    """The directory of the context; with several platforms, of one directory for each."""
-    offline_context: bool = False
-    """Puts every pinned artifact in, so that the build needs no network."""
-    build: BuildRequest = field(default_factory=BuildRequest)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RenderResult:
-    """A build context that was written."""
-
-    platform: Platform
-    directory: Path
-    files: int
-    size: int
-    """Of all files, in bytes."""
-    digest: str
-    """Over their paths, modes and contents."""
-    lock_digest: str
-    level: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BuildResult:
-    """An image in the store, and where it was brought."""
-
-    reference: str
-    """``name:tag@sha256:…``: what stdout shows."""
-    digest: str
-    images: tuple[Image, ...]
-    cached: bool
-    """True where no layer had to be composed."""
-    engine: str
-    """What built it: ``native``, ``docker``, ``buildx``."""
-    seconds: float
-    published: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunRequest:
-    """What ``envbuild run`` was asked."""
-
-    command: tuple[str, ...]
-    platform: Platform | None = None
-    env: tuple[tuple[str, str], ...] = ()
-    backend: str = "auto"
-    """``auto``, ``docker`` or ``userns``."""
-    workdir: Path | None = None
-    """Mounted and made the working directory; None: nothing is mounted."""
-    mounts: tuple[str, ...] = ()
-    """``SOURCE:TARGET[:ro]``."""
-    build: BuildRequest = field(default_factory=BuildRequest)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,9 +24,9 @@ from envbuild.workspace.base import EnvironmentSummary, ImageRecord, Version
 if TYPE_CHECKING:
     from envbuild.api.pipeline import WorkspacePipeline
     from envbuild.api.workspace import Workspace
-    from envbuild.pipeline import BuildResult, LockResult
     from envbuild.plan.model import Plan
     from envbuild.progress import Progress
+    from envbuild.request import BuildResult, LockResult
     from envbuild.spec.base import Exported
 
 PathLike = str | os.PathLike[str]
@@ -230,7 +230,7 @@ class Environment:
     def lock(self, workspace: Workspace | None = None, **options: Any) -> LockResult:
         """The lock, resolved where it is missing or stale; it stands in ``lockfiles/`` beside the source,
         and goes into ``workspace``. ``options`` are those of ``LockRequest``: ``upgrade``, ``as_of``…"""
-        from envbuild.pipeline import LockRequest
+        from envbuild.request import LockRequest
 
         request = _request(LockRequest, options)
         with self._pipeline(workspace) as pipeline:
@@ -242,7 +242,7 @@ class Environment:
 
     def plan(self, platform: str | None = None, workspace: Workspace | None = None) -> Plan:
         """The layers and artifacts of the image that a build would make, by default of the first platform."""
-        from envbuild.pipeline import LockRequest
+        from envbuild.request import LockRequest
 
         with self._pipeline(workspace) as pipeline:
             lock = pipeline.lock(self.spec, LockRequest()).lock
@@ -254,7 +254,7 @@ class Environment:
 
         ``options`` are those of ``BuildRequest``: ``tags``, ``outputs``, ``load``, ``locked``… Raises an
         ``EnvbuildError`` where it can't be built."""
-        from envbuild.pipeline import BuildRequest
+        from envbuild.request import BuildRequest
 
         request = _request(BuildRequest, options)
         with self._pipeline(workspace) as pipeline:
@@ -263,7 +263,7 @@ class Environment:
     def run(self, *command: str, workspace: Workspace | None = None, **options: Any) -> int:
         """Runs a command in the image, built where need be, and returns its exit status. ``options`` are
         those of ``RunRequest``: ``env``, ``mounts``, ``workdir``, ``backend``…"""
-        from envbuild.pipeline import RunRequest
+        from envbuild.request import RunRequest
 
         if not command:
             raise UsageError("no command to run", hint='write it as words: run("python", "train.py")')

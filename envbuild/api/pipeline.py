@@ -13,8 +13,9 @@ from envbuild.api.workspace import Reference, Workspace
 from envbuild.digest import canonical_digest
 from envbuild.errors import EnvbuildError, SpecError
 from envbuild.lock.request import LockRequest
-from envbuild.pipeline import BuildRequest, BuildResult, LockResult, Pipeline
+from envbuild.pipeline import Pipeline
 from envbuild.progress import Progress
+from envbuild.request import BuildRequest, BuildResult, LockResult
 from envbuild.settings import Settings
 from envbuild.spec.model import Spec
 

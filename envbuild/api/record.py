@@ -7,7 +7,7 @@ from pathlib import Path
 
 import envbuild
 from envbuild.api.workspace import Workspace, kept_content
-from envbuild.pipeline import BuildResult
+from envbuild.request import BuildResult
 from envbuild.spec.definition import definition_digest
 from envbuild.spec.model import Spec
 from envbuild.workspace.base import NewImage

@@ -33,7 +33,7 @@ from envbuild.cli.options import (
 from envbuild.errors import PublishError
 
 if TYPE_CHECKING:
-    from envbuild.pipeline import BuildRequest
+    from envbuild.request import BuildRequest
 
 
 @click.command(short_help="Build the image of a spec and print its pinned reference.")
@@ -160,8 +160,8 @@ def build_request(
     **others: Any,
 ) -> BuildRequest:
     """The request that options say; raises ``UsageError`` where they exclude each other."""
-    from envbuild.pipeline import BuildRequest, LockRequest
     from envbuild.platforms import Platform
+    from envbuild.request import BuildRequest, LockRequest
 
     moves = {"upgrade": upgrade, "upgrade_package": bool(upgrade_packages), "as_of": as_of is not None}
     refuse_both(locked=locked, frozen=frozen)

@@ -16,6 +16,7 @@ from envbuild.cli.text import paint, printable
 
 if TYPE_CHECKING:
     from envbuild.cli.display import Display
+    from envbuild.images import Images
     from envbuild.pipeline import Pipeline
     from envbuild.progress import Progress
     from envbuild.settings import Settings
@@ -89,9 +90,26 @@ class Call:
         """The pipeline for a spec, with progress shown while the context is open, and the ``-v`` table
         after it."""
         settings = self.settings(spec)
-        display = self._display()
-        with display, self.make_pipeline(settings, display) as pipeline:
+        with self._shown() as display, self.make_pipeline(settings, display) as pipeline:
             yield pipeline
+
+    @contextmanager
+    def images(self) -> Iterator[Images]:
+        """What works on images that exist, with progress shown as for a pipeline."""
+        from envbuild.images import Images
+
+        settings = self.settings()
+        with (
+            self._shown() as display,
+            Images(settings, display, environ=self.environ, directory=self.cwd) as images,
+        ):
+            yield images
+
+    @contextmanager
+    def _shown(self) -> Iterator[Display]:
+        display = self._display()
+        with display:
+            yield display
         if self.verbose and not self.quiet:
             from envbuild.cli.report import stage_lines
 

@@ -28,7 +28,7 @@ from envbuild.errors import UsageError
 
 if TYPE_CHECKING:
     from envbuild.lock.model import Lock
-    from envbuild.pipeline import LockResult
+    from envbuild.request import LockResult
 
 
 @click.command(short_help="Resolve a spec into lockfiles, or check that they answer it.")
@@ -72,7 +72,7 @@ def command(
 
     A lock that is there is kept: without --upgrade only what the spec forces changes.
     """
-    from envbuild.pipeline import LockRequest
+    from envbuild.request import LockRequest
 
     call = call_of(context)
     path = one_spec(spec, spec_file)

@@ -10,7 +10,7 @@ from envbuild.cli.call import Call
 from envbuild.cli.report import change_json, change_lines, change_summary, json_text
 from envbuild.cli.text import count_text, printable, size_text
 from envbuild.errors import EnvbuildError, ResolveError, StaleLockError, UsageError
-from envbuild.pipeline import LockRequest
+from envbuild.request import LockRequest
 
 
 def lock_all(call: Call, directory: str, request: LockRequest, *, check: bool, as_json: bool) -> int:

@@ -26,8 +26,8 @@ from envbuild.cli.options import (
 
 if TYPE_CHECKING:
     from envbuild.cli.call import Call
-    from envbuild.pipeline import BuildRequest, LockResult
     from envbuild.plan.model import Plan
+    from envbuild.request import BuildRequest, LockResult
 
 
 @click.command(short_help="Show the layers and artifacts of the image that a build would make.")

@@ -70,7 +70,7 @@ def command(
     The same lock gives the same bytes. Prints the directory: docker build $(envbuild render . -o out)
     """
     from envbuild.cli.report import json_text, render_json, render_lines
-    from envbuild.pipeline import RenderRequest
+    from envbuild.request import RenderRequest
 
     call = call_of(context)
     path = one_spec(spec, spec_file)

@@ -11,9 +11,9 @@ from envbuild.cli.stages import Tally
 from envbuild.cli.text import count_text, paint, printable, seconds_text, size_text, table
 
 if TYPE_CHECKING:
-    from envbuild.pipeline import BuildResult, PinChange, RenderResult
     from envbuild.plan.model import Artifact, Plan
     from envbuild.publish.base import Image
+    from envbuild.request import BuildResult, PinChange, RenderResult
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 _COLORS = {"added": "green", "removed": "red", "changed": "yellow"}

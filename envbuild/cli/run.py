@@ -94,7 +94,7 @@ def command(
     The working directory is mounted and stays the working directory; the exit status is the command's.
     """
     from envbuild.cli.build import build_request
-    from envbuild.pipeline import RunRequest
+    from envbuild.request import RunRequest
 
     call = call_of(context)
     words: tuple[str, ...] = context.meta.get(_KEY, ())

@@ -12,12 +12,12 @@ from envbuild.lock.model import ImageBase
 from envbuild.plan.make import DEFAULT_PATH
 from envbuild.plan.model import Plan
 from envbuild.publish.base import Image, LayerRecord
+from envbuild.remote.describe import CREATED_BY
 from envbuild.store.content import Store
 
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
-CREATED_BY = "envbuild"
 
 
 def image_json(value: object) -> bytes:

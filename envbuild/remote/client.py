@@ -9,7 +9,6 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from envbuild.digest import digest_bytes
 from envbuild.errors import FetchError
 from envbuild.progress import Progress
 from envbuild.remote.auth import Credential, Credentials
+from envbuild.remote.base import Manifest
 from envbuild.remote.media import INDEXES, MANIFESTS
 from envbuild.remote.reference import Reference
 from envbuild.store.content import Store, commit_file
@@ -33,15 +33,6 @@ _TRIES = 3
 _RETRIED = (408, 429, 500, 502, 503, 504)
 _REDIRECTS = 5
 _PARAMETER = re.compile(r'([a-zA-Z]+)="([^"]*)"')
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Manifest:
-    """A manifest or index, byte for byte as the registry has it."""
-
-    content: bytes
-    media_type: str
-    digest: str
 
 
 class RegistryClient:

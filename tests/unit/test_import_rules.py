@@ -33,7 +33,7 @@ FOUNDATION = {"errors", "digest", "platforms", "progress"}
 VALUES = {"spec.model", "lock.model", "plan.model", "publish.base"}
 STAGES = {
     *("settings", "store", "fetch", "remote", "spec", "lock"),
-    *("plan", "compose", "render", "engines", "publish", "run"),
+    *("plan", "compose", "render", "engines", "publish", "run", "attest", "examine"),
 }
 # What each part may import besides, whole parts or single modules, in the order of the data flow: a part only
 # names parts above it.
@@ -54,9 +54,13 @@ ALLOWED: dict[str, set[str]] = {
     "run": {"store", "remote", "compose.unpack", "engines", "publish"},
     "workspace": {"settings", "spec", "lock"},
     "lint": {"settings", "spec", "lock"},
+    "attest": {"store", "remote", "lock", "plan", "publish"},
+    "examine": {"settings", "store", "remote", "lock", "plan", "compose", "engines", "publish", "attest"},
+    "request": {"lock"},
     "wiring": STAGES,
-    "pipeline": STAGES | {"wiring"},
-    "api": STAGES | {"wiring", "pipeline", "workspace", "lint", "resources"},
+    "pipeline": STAGES | {"wiring", "request"},
+    "images": STAGES | {"wiring", "request"},
+    "api": STAGES | {"wiring", "request", "pipeline", "images", "workspace", "lint", "resources"},
     "cli": {
         "api",
         "workspace.base",
@@ -65,7 +69,9 @@ ALLOWED: dict[str, set[str]] = {
         "resources",
         "store",
         "spec.schema",
+        "request",
         "pipeline",
+        "images",
         "engines.docker_client",
         "engines.buildx_command",
     },

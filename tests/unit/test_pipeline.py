@@ -11,11 +11,12 @@ from envbuild.engines.docker_build import DockerEngine
 from envbuild.errors import BuildError
 from envbuild.lock.files import write_lock
 from envbuild.lock.model import ContextBase, Lock, PlatformLock, RuntimeSettings
-from envbuild.pipeline import BuildRequest, BuildResult, Pipeline, RenderRequest, RunRequest
+from envbuild.pipeline import Pipeline
 from envbuild.plan.model import Plan
 from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.progress import Silent
 from envbuild.publish.base import Image
+from envbuild.request import BuildRequest, BuildResult, RenderRequest, RunRequest
 from envbuild.run.base import Command
 from envbuild.settings import Settings
 from envbuild.spec.model import EnvironmentType, Spec

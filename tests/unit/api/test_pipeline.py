@@ -17,8 +17,9 @@ from envbuild.errors import SpecError, UsageError, WorkspaceError
 from envbuild.lock.files import write_lock
 from envbuild.lock.model import Lock
 from envbuild.lock.request import LockRequest
-from envbuild.pipeline import BuildRequest, BuildResult, Pipeline
+from envbuild.pipeline import Pipeline
 from envbuild.progress import Silent
+from envbuild.request import BuildRequest, BuildResult
 from envbuild.settings import Settings
 from envbuild.spec.catalogue import curated_names
 from envbuild.spec.definition import definition_digest

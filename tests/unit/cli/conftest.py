@@ -12,21 +12,21 @@ import pytest
 from envbuild.cli.call import Call
 from envbuild.cli.main import main
 from envbuild.lock.model import DebianBase, DebianPin, Lock, PipPin, PlatformLock, PythonPin
-from envbuild.pipeline import (
+from envbuild.pipeline import Pipeline
+from envbuild.plan.model import Artifact, ArtifactKind, ImageConfig, Plan, PlannedLayer
+from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
+from envbuild.progress import Progress
+from envbuild.publish.base import Image, LayerRecord
+from envbuild.request import (
     BuildRequest,
     BuildResult,
     LockRequest,
     LockResult,
     PinChange,
-    Pipeline,
     RenderRequest,
     RenderResult,
     RunRequest,
 )
-from envbuild.plan.model import Artifact, ArtifactKind, ImageConfig, Plan, PlannedLayer
-from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
-from envbuild.progress import Progress
-from envbuild.publish.base import Image, LayerRecord
 from envbuild.settings import Settings
 from envbuild.spec.model import Spec
 

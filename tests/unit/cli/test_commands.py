@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import StaleLockError
-from envbuild.pipeline import BuildRequest, LockRequest, PinChange, RenderRequest, RunRequest
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
+from envbuild.request import BuildRequest, LockRequest, PinChange, RenderRequest, RunRequest
 from tests.unit.cli.conftest import (
     BOTH,
     DEFINITION,

@@ -1,0 +1,1 @@
+"""What is said about an image, attached to it: bill of materials, provenance, signature."""

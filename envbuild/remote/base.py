@@ -1,0 +1,74 @@
+"""What is asked of a container registry (OCI distribution-spec 1.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from envbuild.remote.manifest import Descriptor
+from envbuild.remote.reference import Reference
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """A manifest or index, byte for byte as the registry has it."""
+
+    content: bytes
+    media_type: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pushed:
+    """What a push of blobs came to, in bytes."""
+
+    sent: int = 0
+    mounted: int = 0
+    """Taken over from another repository of the same registry."""
+    present: int = 0
+    """The repository had them."""
+
+    def __add__(self, other: Pushed) -> Pushed:
+        return Pushed(
+            sent=self.sent + other.sent,
+            mounted=self.mounted + other.mounted,
+            present=self.present + other.present,
+        )
+
+
+class Remote(Protocol):
+    """One process's way to registries. Thread safe. Raises ``FetchError``: what, where, why."""
+
+    def manifest(self, reference: Reference, target: str | None = None) -> Manifest:
+        """The manifest or index that ``reference`` names, or ``target``, another tag or digest there. It is
+        in the store afterwards."""
+
+    def find_manifest(self, reference: Reference, target: str | None = None) -> Manifest | None:
+        """As ``manifest``; None where the registry has no such repository, tag or digest."""
+
+    def blob(self, reference: Reference, digest: str, size: int) -> Path:
+        """A blob of ``size`` bytes, streamed into the store and checked; at once where the store has it."""
+
+    def pull_blobs(self, reference: Reference, blobs: Sequence[Descriptor]) -> None:
+        """All of ``blobs`` in the store and checked, several at once."""
+
+    def push_blobs(
+        self, reference: Reference, blobs: Sequence[Descriptor], *, mount_from: Sequence[Reference] = ()
+    ) -> Pushed:
+        """Makes the repository have ``blobs``, which are in the store: what it has is not sent, what a
+        repository of ``mount_from`` on the same registry has is mounted, the rest is uploaded, several at
+        once, and each checked on the way."""
+
+    def push_manifest(
+        self, reference: Reference, content: bytes, media_type: str, target: str | None = None
+    ) -> str:
+        """Puts a manifest or index under ``target``, or what ``reference`` names, and returns its digest,
+        which the registry has confirmed. Does nothing where the registry has these bytes under it."""
+
+    def tags(self, reference: Reference) -> tuple[str, ...]:
+        """All tags of the repository, sorted; empty where the registry doesn't know the repository."""
+
+    def delete(self, reference: Reference, target: str) -> None:
+        """Removes a manifest by digest, and with it all its tags."""
