@@ -14,10 +14,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from benchmarks.docker_side import BASE, BASE_SPEC, DockerSide, drop_build_cache, find_engine, rendered_build
 from benchmarks.measure import Measurement, measure
+from benchmarks.registry import registry_figures
 from benchmarks.results import Figure, Machine, results_text
 from benchmarks.workspace import workspace_figures
 
@@ -115,6 +117,9 @@ def run(scratch: Path, *, pip_compile: bool, engine: str | None) -> tuple[list[F
         ]
     if "load" in docker:
         figures.insert(1, Figure("build --load after it", docker["load"].seconds))
+    note("push")
+    change = partial(_change_one, bench)
+    figures += registry_figures(scratch, bench.envbuild, bench.spec, change, engine=bool(engine))
     note("workspace")
     figures += workspace_figures(scratch)
     return figures, _stages(cold.stderr)

@@ -33,7 +33,7 @@ FOUNDATION = {"errors", "digest", "platforms", "progress"}
 VALUES = {"spec.model", "lock.model", "plan.model", "publish.base"}
 STAGES = {
     *("settings", "store", "fetch", "remote", "spec", "lock"),
-    *("plan", "compose", "render", "engines", "publish", "run", "attest", "examine"),
+    *("plan", "compose", "render", "engines", "publish", "run", "attest", "examine", "target"),
 }
 # What each part may import besides, whole parts or single modules, in the order of the data flow: a part only
 # names parts above it.
@@ -56,6 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "lint": {"settings", "spec", "lock"},
     "attest": {"store", "remote", "lock", "plan", "publish"},
     "examine": {"settings", "store", "remote", "lock", "plan", "compose", "engines", "publish", "attest"},
+    "target": {"settings", "store", "remote", "lock", "plan", "compose", "engines", "publish", "run"},
     "request": {"lock"},
     "wiring": STAGES,
     "pipeline": STAGES | {"wiring", "request"},

@@ -1,0 +1,1 @@
+"""Where images run: targets, their limits, jobs and services on them."""

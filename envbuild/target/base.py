@@ -1,0 +1,182 @@
+"""What a target is, and what is done on one: a job that trains, a service that answers.
+
+A target is kept in the workspace as a name, a kind and options; a kind is one module here, or an entry
+point ``envbuild.targets`` of another package. Credentials stand in no option: an option names where they are
+kept (a context of kubeconfig, a host of ``ssh_config``, a secret of the cluster).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from envbuild.platforms import Platform
+from envbuild.publish.base import Image
+
+CODE_DIRECTORY = PurePosixPath("/workspace")
+"""Where a job's code lies in its image, and where its command starts."""
+MODEL_DIRECTORY = PurePosixPath("/var/azureml-app/azureml-models")
+"""Where a service finds its model, as on Azure ML; also in ``AZUREML_MODEL_DIR``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What a target can take. None: nothing is known, so nothing is checked."""
+
+    platform: Platform | None = None
+    glibc: str | None = None
+    """The oldest glibc an image may have, as libraries of the target (GPU drivers) are mounted into it."""
+    cuda: str | None = None
+    """The newest CUDA that the target's driver runs: ``12.4``."""
+    layers: int | None = None
+    size: int | None = None
+    """Of an image, compressed, in bytes."""
+    layer_size: int | None = None
+    """Of one layer, compressed, in bytes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Option:
+    """One option that a kind of target takes: ``envbuild target add NAME KIND key=value``."""
+
+    name: str
+    help: str
+    required: bool = False
+    default: str | None = None
+    check: Callable[[str], object] | None = None
+    """Raises ``ValueError`` with what is wrong with a value."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetRecord:
+    """A target as the workspace keeps it. ``options`` are checked by its kind, and hold no secret."""
+
+    name: str
+    kind: str
+    options: tuple[tuple[str, str], ...] = ()
+    """Sorted pairs."""
+
+    def option(self, name: str) -> str | None:
+        return next((value for key, value in self.options if key == name), None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """Something a look before the start found. Only an error keeps a job from starting."""
+
+    text: str
+    error: bool = True
+    hint: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetFile:
+    """A file that a target takes: a manifest, a script. Deterministic."""
+
+    name: str
+    """A file name, no path."""
+    content: str
+    executable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A command to be run once on a target."""
+
+    name: str
+    """Of the run: lower-case letters, digits and ``-``, at most 63, so that every target takes it."""
+    reference: str
+    """The image by digest, as the target pulls it; a local name where nothing is pulled."""
+    image: Image
+    """With the code's layer on top, in the store."""
+    command: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    """Over the image's own."""
+    environment: str = ""
+    """``name:version`` of the workspace, for people."""
+    code_digest: str | None = None
+    """Of the directory whose files are the layer on top; None: there is none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Service:
+    """An image that answers HTTP, made from an environment with an ``inference_config``."""
+
+    name: str
+    """As a job's."""
+    reference: str
+    image: Image
+    port: int
+    liveness: str
+    """Path, like ``/``; so are the next two."""
+    readiness: str
+    scoring: str
+    env: tuple[tuple[str, str], ...] = ()
+    environment: str = ""
+    replicas: int = 1
+
+
+class Execution(Protocol):
+    """A job that was started. All methods raise ``RunError`` where the target has gone."""
+
+    @property
+    def identity(self) -> str:
+        """What the target calls the job (a container's id, a pod's or a Slurm job's); for people."""
+
+    def logs(self) -> Iterator[bytes]:
+        """What the job prints, as it comes, until it has ended."""
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended (128 + n where signal n ended it)."""
+
+    def stop(self) -> None:
+        """Ends it, and returns when it has ended; nothing where it had."""
+
+
+class Target(Protocol):
+    """One place where images run. Made without a connection; only ``findings`` and ``submit`` make one."""
+
+    record: TargetRecord
+    limits: Limits
+    registry: str | None
+    """The repository prefix that it pulls from; None: images are not pulled but brought by ``submit``."""
+
+    def findings(self, image: Image) -> Sequence[Finding]:
+        """What is in the way besides the limits: can it be reached, are its credentials here…"""
+
+    def bytes_to_pull(self, image: Image) -> int | None:
+        """What the target lacks of ``image``, compressed, in bytes; None where it can't say."""
+
+    def job_files(self, job: Job) -> tuple[TargetFile, ...]:
+        """What ``submit`` would hand in: shown by ``--dry-run``. Makes no connection."""
+
+    def service_files(self, service: Service) -> tuple[TargetFile, ...]:
+        """What starts the service there. Raises ``UsageError`` where the kind serves nothing."""
+
+    def submit(self, job: Job) -> Execution:
+        """Starts the job. Raises ``RunError``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """What a kind of target may use of this process. ``state`` is a directory for files of runs."""
+
+    environ: Mapping[str, str] = field(repr=False)
+    state: Path
+    bring: Callable[[Image, Path], None]
+    """Unpacks an image as a root file system into a directory, as the caller's own."""
+    load: Callable[[Image, str, Mapping[str, str]], str]
+    """Makes the Docker engine of an environment (``DOCKER_HOST``…) have an image under a name, and returns
+    its id there."""
+
+
+class TargetKind(Protocol):
+    """What an entry point ``envbuild.targets`` names: how targets of one kind are made."""
+
+    name: str
+    options: Sequence[Option]
+
+    def open(self, record: TargetRecord, surroundings: Surroundings) -> Target:
+        """The target. Raises ``UsageError`` with all options that don't fit."""
