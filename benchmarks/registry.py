@@ -29,8 +29,8 @@ Envbuild = Callable[..., Measurement]
 def registry_figures(
     scratch: Path, envbuild: Envbuild, spec: Path, change: Callable[[], None], *, engine: bool
 ) -> list[Figure]:
-    """The figures; none without a ``docker-registry``. ``change`` moves one small package of ``spec`` to another
-    version and locks that."""
+    """The figures; none without a ``docker-registry``. ``change`` moves one small package of ``spec`` to
+    another version and locks that."""
     if shutil.which("docker-registry") is None:
         return []
     build = ("build", str(spec), "--locked", "--progress", "none")
