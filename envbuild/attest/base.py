@@ -1,0 +1,76 @@
+"""What is said about an image: documents to be attached to it, and the bill of materials they are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CYCLONEDX = "application/vnd.cyclonedx+json"
+SPDX = "application/spdx+json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Document:
+    """Something that can be attached to an image, complete."""
+
+    name: str
+    """Of the file, where it is written to one: ``sbom.cdx.json``."""
+    media_type: str
+    artifact_type: str
+    content: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Licence:
+    """What a package says of its licence, in words everybody reads alike where that is certain."""
+
+    expression: str = ""
+    """An SPDX licence expression."""
+    text: str = ""
+    """The package's own words, where they are no certain expression."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """One package that is inside. What isn't known is empty, and 0 of a size."""
+
+    kind: str
+    """``conda``, ``python``, ``debian`` or ``maven``."""
+    name: str
+    version: str
+    reference: str
+    """Names it within its bill; its package URL, where no other item has the same."""
+    purl: str
+    file: str = ""
+    """Name of the pinned artifact."""
+    size: int = 0
+    """Bytes of the pinned artifact."""
+    sha256: str = ""
+    """Of the pinned artifact, bare hex."""
+    md5: str = ""
+    """Of the pinned artifact, bare hex; conda's packages have one."""
+    licence: Licence = Licence()
+    path: str = ""
+    """The file of the image that says the package is there, without a leading slash."""
+    layer: str = ""
+    """Digest of the layer that file lies in."""
+    depends: tuple[str, ...] = ()
+    """References of the items it needs, sorted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bill:
+    """All that is inside one image of one platform, as its layers and its lock say."""
+
+    digest: str
+    """Of the manifest."""
+    platform: str
+    """``linux/amd64``."""
+    created: int
+    """When the image says it was made, in seconds since the epoch."""
+    level: str
+    lock_digest: str
+    definition_digest: str
+    items: tuple[Item, ...]
+    """Sorted by kind, name, version and reference."""
+    release: tuple[tuple[str, str], ...] = ()
+    """What the image's ``os-release`` says, as sorted pairs."""
