@@ -24,6 +24,7 @@ from datetime import datetime
 from typing import Protocol
 
 from envbuild.errors import WorkspaceError
+from envbuild.target.base import TargetRecord
 
 Pairs = tuple[tuple[str, str], ...]
 """A mapping as sorted pairs."""
@@ -140,6 +141,49 @@ class ImageRecord(NewImage):
     """``(environment, version)`` of every version with its definition, sorted."""
 
 
+RUN_STATES = ("created", "running", "succeeded", "failed", "stopped", "lost")
+"""``created`` before the target has it; ``lost`` where the target went away. The last four are final."""
+ENDED = RUN_STATES[2:]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewRun:
+    """A command on a target, as it is about to start."""
+
+    name: str
+    """Unique in the workspace."""
+    target: str
+    kind: str
+    environment: str
+    version: str
+    definition: str
+    image: str
+    """Digest of the manifest that runs, with the code's layer."""
+    base_image: str
+    """Digest of the environment's own image: an ``ImageRecord`` where it was recorded."""
+    reference: str
+    """As the target names the image."""
+    code: str | None
+    """Digest of the code directory."""
+    command: tuple[str, ...]
+    variables: tuple[str, ...] = ()
+    """Names only: values may be secret."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run(NewRun):
+    """A run, and what became of it."""
+
+    actor: str
+    created: datetime
+    identity: str
+    """What the target calls it; empty before it has it."""
+    status: str
+    """One of ``RUN_STATES``."""
+    exit_status: int | None
+    ended: datetime | None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
     """Something somebody did. Events are only ever added."""
@@ -150,7 +194,7 @@ class Event:
     actor: str
     action: str
     """``record`` (anonymous), ``register``, ``clone``, ``label``, ``unlabel``, ``update``, ``archive``,
-    ``restore``, ``lock``, ``image``, ``context``."""
+    ``restore``, ``lock``, ``image``, ``context``, ``target``, ``untarget``, ``run``, ``ended``."""
     environment: str | None
     version: str | None
     detail: Mapping[str, object]
@@ -269,6 +313,40 @@ class Registry(Protocol):
 
     def context(self, digest: str) -> bytes:
         """The archive that ``add_context`` got."""
+
+    def add_target(self, target: TargetRecord, *, replace: bool = False) -> None:
+        """Keeps a target. Another one of that name is an error unless ``replace``."""
+
+    def target(self, name: str) -> TargetRecord:
+        """The target of that name; an unknown one is an error with the nearest names."""
+
+    def targets(self) -> tuple[TargetRecord, ...]:
+        """Sorted by name."""
+
+    def remove_target(self, name: str) -> None:
+        """Forgets a target; its runs stay."""
+
+    def add_run(self, run: NewRun) -> Run:
+        """Keeps a run as ``created``. Its name must be new."""
+
+    def update_run(
+        self, name: str, status: str, *, identity: str | None = None, exit_status: int | None = None
+    ) -> Run:
+        """Changes what became of a run. One that has ended stays as it is."""
+
+    def run(self, name: str) -> Run:
+        """By its name, or the beginning of it where that is unique."""
+
+    def runs(
+        self,
+        *,
+        environment: str | None = None,
+        version: str | None = None,
+        image: str | None = None,
+        target: str | None = None,
+        limit: int | None = None,
+    ) -> tuple[Run, ...]:
+        """Newest first, those that fit all that is given."""
 
     def history(
         self, name: str | None = None, *, limit: int | None = None, before: int | None = None

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from envbuild.digest import is_digest
 from envbuild.errors import WorkspaceError
-from envbuild.workspace.base import LATEST, RESERVED, NewImage, Pairs, check_name
+from envbuild.target.base import TargetRecord
+from envbuild.workspace.base import LATEST, RESERVED, NewImage, NewRun, Pairs, check_name
 
 LARGEST_CONTENT = 4_000_000
 """Characters of a spec."""
@@ -100,6 +101,28 @@ def check_image(image: NewImage) -> None:
     if image.level not in _LEVELS:
         raise WorkspaceError(f"{image.level[:20]!r} is no level of an image")
     _bounded("bytes of an image", image.size, 1 << 62)
+
+
+def check_target(target: TargetRecord) -> None:
+    check_name("a target", target.name)
+    check_text("a target's kind", target.kind, 64)
+    check_tags(target.options)
+
+
+def check_run(run: NewRun) -> None:
+    for what, name in (("a run", run.name), ("a target", run.target), ("an environment", run.environment)):
+        check_name(what, name)
+    check_name("a version", run.version)
+    check_text("a target's kind", run.kind, 64)
+    for what, digest in (("an image", run.image), ("an image", run.base_image), ("a spec", run.definition)):
+        check_digest(what, digest)
+    if run.code is not None:
+        check_digest("a directory", run.code)
+    check_text("a reference", run.reference, LARGEST_REFERENCE)
+    _bounded("words of a command", len(run.command), 10_000)
+    check_text("a command", " ".join(run.command), LARGEST_CONTENT)
+    _bounded("variables", len(run.variables), 10_000)
+    check_text("variables", " ".join(run.variables), LARGEST_CONTENT)
 
 
 def _bounded(what: str, number: int, most: int) -> None:

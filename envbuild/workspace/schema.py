@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """All revisions of the schema, oldest first; the files in ``migrations/versions`` are the same."""
 VERSION_TABLE = "envbuild_schema"
 
@@ -182,4 +182,39 @@ image_indexes = sa.Table(
     metadata,
     sa.Column("image", sa.ForeignKey(images.c.digest), primary_key=True),
     sa.Column("index_digest", DIGEST, primary_key=True, index=True),
+)
+
+targets = sa.Table(
+    "envbuild_targets",
+    metadata,
+    sa.Column("name", name_type(), primary_key=True),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("options", sa.JSON, nullable=False),
+)
+
+# A target may be removed, and a version's environment be renamed by nobody: a run keeps their names.
+runs = sa.Table(
+    "envbuild_runs",
+    metadata,
+    sa.Column("name", name_type(), primary_key=True),
+    sa.Column("event", sa.ForeignKey(events.c.number), nullable=False, unique=True),
+    sa.Column("target", name_type(), nullable=False),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("environment", name_type(), nullable=False),
+    sa.Column("version", name_type(), nullable=False),
+    sa.Column("definition", DIGEST, nullable=False),
+    sa.Column("image", DIGEST, nullable=False),
+    sa.Column("reference", sa.Text, nullable=False),
+    sa.Column("base_image", DIGEST, nullable=False),
+    sa.Column("code", DIGEST, nullable=True),
+    sa.Column("command", sa.JSON, nullable=False),
+    sa.Column("variables", sa.JSON, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("created", Utc, nullable=False),
+    sa.Column("identity", sa.Text, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("exit_status", sa.Integer, nullable=True),
+    sa.Column("ended", Utc, nullable=True),
+    sa.Index(None, "environment", "event"),
+    sa.Index(None, "image"),
 )

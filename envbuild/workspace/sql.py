@@ -11,14 +11,17 @@ import sqlalchemy as sa
 
 from envbuild.digest import digest_bytes
 from envbuild.errors import WorkspaceError
-from envbuild.workspace import artifacts, changes, queries
+from envbuild.target.base import TargetRecord
+from envbuild.workspace import artifacts, changes, queries, runs
 from envbuild.workspace.base import (
     EnvironmentSummary,
     Event,
     ImageRecord,
     LockRecord,
     NewImage,
+    NewRun,
     Registered,
+    Run,
     Version,
     check_name,
 )
@@ -31,7 +34,9 @@ from envbuild.workspace.checks import (
     check_image,
     check_labels,
     check_new_name,
+    check_run,
     check_tags,
+    check_target,
     check_text,
     check_version,
 )
@@ -308,6 +313,62 @@ class SqlRegistry:
         check_digest("a context", digest)
         with self._database.read() as connection:
             return artifacts.context(connection, digest)
+
+    def add_target(self, target: TargetRecord, *, replace: bool = False) -> None:
+        check_target(target)
+        with self._change() as change:
+            runs.add_target(change, target, replace=replace)
+
+    def target(self, name: str) -> TargetRecord:
+        with self._database.read() as connection:
+            return runs.find_target(connection, name)
+
+    def targets(self) -> tuple[TargetRecord, ...]:
+        with self._database.read() as connection:
+            return runs.all_targets(connection)
+
+    def remove_target(self, name: str) -> None:
+        with self._change() as change:
+            runs.remove_target(change, name)
+
+    def add_run(self, run: NewRun) -> Run:
+        check_run(run)
+        with self._change() as change:
+            runs.add_run(change, run)
+            return runs.one(change.connection, run.name, exactly=True)
+
+    def update_run(
+        self, name: str, status: str, *, identity: str | None = None, exit_status: int | None = None
+    ) -> Run:
+        if identity is not None:
+            check_text("a run's name on its target", identity)
+        with self._change() as change:
+            runs.update_run(change, name, status, identity, exit_status)
+            return runs.one(change.connection, name, exactly=True)
+
+    def run(self, name: str) -> Run:
+        with self._database.read() as connection:
+            return runs.one(connection, check_name("a run", name))
+
+    def runs(
+        self,
+        *,
+        environment: str | None = None,
+        version: str | None = None,
+        image: str | None = None,
+        target: str | None = None,
+        limit: int | None = None,
+    ) -> tuple[Run, ...]:
+        with self._database.read() as connection:
+            found = runs.some(
+                connection,
+                environment=environment,
+                version=version,
+                image=None if image is None else check_digest("an image", image),
+                target=target,
+                limit=_limit(limit),
+            )
+        return tuple(found)
 
     def history(
         self, name: str | None = None, *, limit: int | None = None, before: int | None = None

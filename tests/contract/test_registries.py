@@ -10,7 +10,8 @@ import pytest
 
 from envbuild.digest import digest_bytes
 from envbuild.errors import WorkspaceError
-from envbuild.workspace.base import Registry
+from envbuild.target.base import TargetRecord
+from envbuild.workspace.base import NewRun, Registry
 from tests.fakes import postgres
 from tests.unit.workspace.registry import START, digest, image, registry
 
@@ -482,3 +483,126 @@ def test_numbers_beyond_all_columns_are_no_fault(ws: Registry) -> None:
             ws.history(limit=limit)
     with pytest.raises(WorkspaceError, match="at most"):
         ws.add_image(image(70, size=10**30))
+
+
+CLUSTER = TargetRecord(
+    name="cluster", kind="kubernetes", options=(("namespace", "train"), ("registry", "r:5000"))
+)
+
+
+def new_run(name: str, **changed: object) -> NewRun:
+    values: dict[str, object] = {
+        "name": name,
+        "target": "cluster",
+        "kind": "kubernetes",
+        "environment": "train",
+        "version": "3",
+        "definition": digest(1),
+        "image": digest(11),
+        "base_image": digest(10),
+        "reference": f"r:5000/train@{digest(11)}",
+        "code": digest(5),
+        "command": ("python", "train.py"),
+        "variables": ("TOKEN",),
+        **changed,
+    }
+    return NewRun(**values)  # type: ignore[arg-type]
+
+
+def test_targets_are_kept_by_name(ws: Registry) -> None:
+    laptop = TargetRecord(name="a-laptop", kind="local")
+    ws.add_target(CLUSTER)
+    ws.add_target(laptop)
+    ws.add_target(CLUSTER)
+    assert ws.targets() == (laptop, CLUSTER)
+    assert ws.target("cluster") == CLUSTER
+    with pytest.raises(WorkspaceError, match="there is a target cluster already, of the kind kubernetes"):
+        ws.add_target(TargetRecord(name="cluster", kind="slurm"))
+    ws.add_target(TargetRecord(name="cluster", kind="slurm"), replace=True)
+    assert ws.target("cluster").kind == "slurm"
+    with pytest.raises(WorkspaceError) as error:
+        ws.target("clutser")
+    assert said(error) == ("there is no target 'clutser'", "did you mean cluster?")
+    ws.remove_target("cluster")
+    assert ws.targets() == (laptop,)
+    with pytest.raises(WorkspaceError, match="there is no target 'cluster'"):
+        ws.remove_target("cluster")
+    actions = [(event.action, event.detail["target"]) for event in ws.history()]
+    assert actions == [
+        ("untarget", "cluster"),
+        ("target", "cluster"),
+        ("target", "a-laptop"),
+        ("target", "cluster"),
+    ]
+
+
+def test_run_is_kept_with_what_became_of_it(ws: Registry) -> None:
+    created = ws.add_run(new_run("train-1"))
+    assert (created.status, created.identity, created.exit_status, created.ended) == (
+        "created",
+        "",
+        None,
+        None,
+    )
+    assert (created.actor, created.command, created.variables) == ("ada", ("python", "train.py"), ("TOKEN",))
+    running = ws.update_run("train-1", "running", identity="pod/train-1")
+    assert (running.status, running.identity, running.ended) == ("running", "pod/train-1", None)
+    failed = ws.update_run("train-1", "failed", exit_status=3)
+    assert (failed.status, failed.exit_status, failed.identity) == ("failed", 3, "pod/train-1")
+    assert failed.ended is not None
+    # Whoever comes later with another end doesn't change it.
+    assert ws.update_run("train-1", "stopped") == failed
+    assert ws.run("train-1") == failed
+    assert [(event.action, event.environment, event.detail["run"]) for event in ws.history()] == [
+        ("ended", "train", "train-1"),
+        ("run", "train", "train-1"),
+    ]
+
+
+def test_runs_are_found_by_the_beginning_of_their_name(ws: Registry) -> None:
+    ws.add_run(new_run("train-1"))
+    ws.add_run(new_run("train-12"))
+    ws.add_run(new_run("other_2"))
+    assert ws.run("train-1").name == "train-1"
+    assert ws.run("oth").name == "other_2"
+    with pytest.raises(WorkspaceError) as error:
+        ws.run("train")
+    assert said(error) == ("several runs begin with 'train'", "name one of them: train-12, train-1")
+    with pytest.raises(WorkspaceError, match="there is no run 'x'"):
+        ws.run("x")
+    with pytest.raises(WorkspaceError, match="there is no run 'oth'"):
+        ws.update_run("oth", "running")
+    with pytest.raises(WorkspaceError, match="there is a run train-1 already"):
+        ws.add_run(new_run("train-1"))
+
+
+def test_runs_are_listed_newest_first(ws: Registry) -> None:
+    ws.add_run(new_run("a"))
+    ws.add_run(new_run("b", version="4", image=digest(12)))
+    ws.add_run(new_run("c", environment="other", target="laptop"))
+
+    def names(**wanted: str | int) -> list[str]:
+        return [each.name for each in ws.runs(**wanted)]  # type: ignore[arg-type]
+
+    assert names() == ["c", "b", "a"]
+    assert names(limit=2) == ["c", "b"]
+    assert names(environment="train") == ["b", "a"]
+    assert names(environment="train", version="4") == ["b"]
+    assert names(target="laptop") == ["c"]
+    assert names(image=digest(12)) == ["b"]
+    # An environment's image leads to all that ran on it, whatever code was on top.
+    assert names(image=digest(10)) == ["c", "b", "a"]
+
+
+def test_facts_of_a_run_never_change(ws: Registry, location: str) -> None:
+    import sqlalchemy as sa
+
+    ws.add_run(new_run("a"))
+    url = location.replace("://", "+psycopg://") if "://" in location else f"sqlite:///{location}"
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    for statement in ("UPDATE envbuild_runs SET image = 'x'", "DELETE FROM envbuild_runs"):
+        with (
+            pytest.raises(sa.exc.DBAPIError, match="what was run stays recorded"),
+            engine.begin() as connection,
+        ):
+            connection.execute(sa.text(statement))

@@ -30,7 +30,7 @@ ONLY = {
 # Everything may import these: they are about no stage.
 FOUNDATION = {"errors", "digest", "platforms", "progress"}
 # Frozen values and constants of the formats: they read nothing but each other, and any stage may read them.
-VALUES = {"spec.model", "lock.model", "plan.model", "publish.base"}
+VALUES = {"spec.model", "lock.model", "plan.model", "publish.base", "target.base"}
 STAGES = {
     *("settings", "store", "fetch", "remote", "spec", "lock"),
     *("plan", "compose", "render", "engines", "publish", "run", "attest", "examine", "target"),
