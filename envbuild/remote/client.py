@@ -1,24 +1,26 @@
-"""Reads images from registries (OCI distribution-spec, pull side)."""
+"""Reads images from registries and writes them there (OCI distribution-spec)."""
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
+import json
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from envbuild.digest import digest_bytes
+from envbuild.digest import CHUNK, digest_bytes
 from envbuild.errors import FetchError
 from envbuild.progress import Progress
 from envbuild.remote.auth import Credential, Credentials
-from envbuild.remote.base import Manifest
+from envbuild.remote.base import Manifest, Pushed
+from envbuild.remote.manifest import MANIFEST_LIMIT, Descriptor, media_type_of
 from envbuild.remote.media import INDEXES, MANIFESTS
 from envbuild.remote.reference import Reference
 from envbuild.store.content import Store, commit_file
@@ -26,8 +28,6 @@ from envbuild.store.content import Store, commit_file
 if TYPE_CHECKING:
     import httpx
 
-MANIFEST_LIMIT = 4 << 20
-"""Bytes; the distribution specification asks registries for this much."""
 _TOKEN_LIMIT = 1 << 20
 _TRIES = 3
 _RETRIED = (408, 429, 500, 502, 503, 504)
@@ -100,6 +100,108 @@ class RegistryClient:
         self._store.add_blob(content)
         return Manifest(content=content, media_type=media_type, digest=digest)
 
+    def find_manifest(self, reference: Reference, target: str | None = None) -> Manifest | None:
+        """As ``manifest``; None where the registry has no such repository, tag or digest."""
+        try:
+            return self.manifest(reference, target)
+        except _AbsentError:
+            return None
+
+    def pull_blobs(self, reference: Reference, blobs: Sequence[Descriptor]) -> None:
+        """All of ``blobs`` in the store and checked, several at once."""
+        for blob in blobs:
+            self.blob(reference, blob.digest, blob.size)
+
+    def push_blobs(
+        self, reference: Reference, blobs: Sequence[Descriptor], *, mount_from: Sequence[Reference] = ()
+    ) -> Pushed:
+        """Makes the repository have ``blobs``, which are in the store."""
+        pushed = Pushed()
+        for blob in blobs:
+            pushed += self._push_blob(reference, blob)
+        return pushed
+
+    def _push_blob(self, reference: Reference, blob: Descriptor) -> Pushed:
+        what = f"{reference.name}@{blob.digest}"
+        root = f"/v2/{reference.repository}/blobs"
+        try:
+            with self._open(reference, f"{root}/{blob.digest}", {}, what, method="HEAD"):
+                return Pushed(present=blob.size)
+        except _AbsentError:
+            pass
+        with self._open(reference, f"{root}/uploads/", {}, what, method="POST") as response:
+            location = urljoin(str(response.url), response.headers.get("location", ""))
+        location += ("&" if "?" in location else "?") + f"digest={blob.digest.replace(':', '%3A')}"
+        path = self._store.blob(blob.digest)
+        with self._progress.task(
+            "push", f"{reference.familiar} {blob.digest[7:19]}", total=blob.size
+        ) as task:
+
+            def pieces() -> Iterator[bytes]:
+                with path.open("rb", buffering=0) as file:
+                    while piece := file.read(CHUNK):
+                        yield piece
+                        task.advance(len(piece))
+
+            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
+            with self._open(reference, location, headers, what, method="PUT", body=pieces):
+                return Pushed(sent=blob.size)
+
+    def push_manifest(
+        self, reference: Reference, content: bytes, media_type: str, target: str | None = None
+    ) -> str:
+        """Puts a manifest or index under ``target``, or what ``reference`` names, and returns its digest."""
+        wanted = target or reference.target
+        digest = digest_bytes(content)
+        what = f"{reference.name}{'@' if wanted.startswith('sha256:') else ':'}{wanted}"
+        path = f"/v2/{reference.repository}/manifests/{wanted}"
+        try:
+            accept = {"Accept": media_type}
+            with self._open(reference, path, accept, what, method="HEAD") as response:
+                if response.headers.get("docker-content-digest") == digest:
+                    return digest
+        except _AbsentError:
+            pass
+        headers = {"Content-Type": media_type, "Content-Length": str(len(content))}
+        with self._open(
+            reference, path, headers, what, method="PUT", body=lambda: iter([content])
+        ) as response:
+            claimed = response.headers.get("docker-content-digest")
+        if claimed and claimed != digest:
+            raise FetchError(f"{what}: the registry took the manifest as {claimed}, but it is {digest}")
+        return digest
+
+    def tags(self, reference: Reference) -> tuple[str, ...]:
+        """All tags of the repository, sorted; empty where the registry doesn't know the repository."""
+        found: set[str] = set()
+        path = f"/v2/{reference.repository}/tags/list?n=1000"
+        seen: set[str] = set()
+        while path not in seen:
+            seen.add(path)
+            try:
+                with self._open(reference, path, {}, reference.name) as response:
+                    content = _bounded(response, MANIFEST_LIMIT, reference.name)
+                    link = re.match(r'<([^>]+)>\s*;\s*rel="?next"?', response.headers.get("link", ""))
+            except _AbsentError:
+                return ()
+            try:
+                found.update(str(each) for each in json.loads(content)["tags"] or ())
+            except (ValueError, KeyError, TypeError) as error:
+                raise FetchError(f"{reference.name}: the registry sent no list of tags") from error
+            if link is None:
+                break
+            parts = urlsplit(urljoin(path, link[1]))
+            path = f"{parts.path}?{parts.query}"
+        return tuple(sorted(found))
+
+    def delete(self, reference: Reference, target: str) -> None:
+        """Removes a manifest by digest, and with it all its tags."""
+        what = f"{reference.name}@{target}"
+        with self._open(
+            reference, f"/v2/{reference.repository}/manifests/{target}", {}, what, method="DELETE"
+        ):
+            pass
+
     def blob(self, reference: Reference, digest: str, size: int) -> Path:
         """A blob of ``size`` bytes, streamed into the store and checked; at once where the store has it."""
         path = self._store.blob(digest)
@@ -165,15 +267,22 @@ class RegistryClient:
 
     @contextmanager
     def _open(
-        self, reference: Reference, path: str, headers: Mapping[str, str], what: str
+        self,
+        reference: Reference,
+        path: str,
+        headers: Mapping[str, str],
+        what: str,
+        *,
+        method: str = "GET",
+        body: Callable[[], Iterator[bytes]] | None = None,
     ) -> Iterator[httpx.Response]:
         """A successful response, not yet read, after authentication, redirects and retries."""
         registry = reference.registry
-        url = f"{_scheme(registry)}://{_host(registry)}{path}"
+        url = urljoin(f"{_scheme(registry)}://{_host(registry)}", path)
         challenged = False
         tries = redirects = 0
         while True:
-            response = self._send(url, {**headers, **self._authorization(reference, url)}, what)
+            response = self._send(method, url, {**headers, **self._authorization(reference, url)}, what, body)
             status = response.status_code
             if status in (301, 302, 303, 307, 308) and response.headers.get("location"):
                 response.close()
@@ -196,13 +305,24 @@ class RegistryClient:
                 continue
             break
         try:
-            if status != 200:
+            if status == 404:
+                raise _AbsentError(
+                    f"{what}: {registry} has no such image (HTTP 404)", hint="check the name and the tag"
+                )
+            if status not in (200, 201, 202, 204):
                 raise _refusal(status, what, registry, self._credentials.find(registry, reference.repository))
             yield response
         finally:
             response.close()
 
-    def _send(self, url: str, headers: Mapping[str, str], what: str) -> httpx.Response:
+    def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        what: str,
+        body: Callable[[], Iterator[bytes]] | None,
+    ) -> httpx.Response:
         import httpx
 
         if self._offline:
@@ -214,7 +334,12 @@ class RegistryClient:
                 self._sleep(float(2**attempt) / 2)
             try:
                 # Without it a proxy or server may compress; digests are of the bytes as they are.
-                request = client.build_request("GET", url, headers={"Accept-Encoding": "identity", **headers})
+                request = client.build_request(
+                    method,
+                    url,
+                    headers={"Accept-Encoding": "identity", **headers},
+                    content=body() if body else None,
+                )
                 return client.send(request, stream=True)
             except httpx.TransportError as error:
                 last = error
@@ -317,29 +442,12 @@ class RegistryClient:
         return token
 
 
+class _AbsentError(FetchError):
+    """The registry knows no such repository, tag or digest."""
+
+
 class _BrokenStreamError(FetchError):
     """A transfer that may succeed when tried again."""
-
-
-def media_type_of(content: bytes) -> str:
-    """The media type that a manifest or index states, or that its shape shows. Raises ``FetchError``."""
-    import json
-
-    try:
-        document = json.loads(content)
-        stated = document.get("mediaType")
-    except (ValueError, AttributeError) as error:
-        raise FetchError("the registry sent a manifest that is no JSON object") from error
-    if stated in (*INDEXES, *MANIFESTS):
-        return str(stated)
-    if stated is None and isinstance(document.get("manifests"), list):
-        return INDEXES[0]
-    if stated is None and isinstance(document.get("layers"), list):
-        return MANIFESTS[0]
-    raise FetchError(
-        f"the registry sent a manifest of the unknown type {stated!r}",
-        hint="images of Docker's schema 1 must be pushed again with a newer tool",
-    )
 
 
 def is_loopback(host: str) -> bool:
@@ -384,9 +492,5 @@ def _refusal(status: int, what: str, registry: str, credential: Credential | Non
         return FetchError(
             f"{what}: {registry} refuses {who} (HTTP {status})",
             hint=f"check the name; log in with: docker login {registry}",
-        )
-    if status == 404:
-        return FetchError(
-            f"{what}: {registry} has no such image (HTTP 404)", hint="check the name and the tag"
         )
     return FetchError(f"{what}: {registry} answered HTTP {status}", hint="try again later")

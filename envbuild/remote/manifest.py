@@ -10,8 +10,10 @@ from typing import Any
 from envbuild.digest import is_digest
 from envbuild.errors import FetchError
 from envbuild.platforms import Platform
-from envbuild.remote.media import LAYERS
+from envbuild.remote.media import INDEXES, LAYERS, MANIFESTS
 
+MANIFEST_LIMIT = 4 << 20
+"""Bytes; the distribution specification asks registries for this much."""
 CONFIG_LIMIT = 8 << 20
 """Bytes of a config that is believed to be one."""
 _LAYERS = 127
@@ -42,6 +44,25 @@ class ImageManifest:
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
+
+
+def media_type_of(content: bytes) -> str:
+    """The media type that a manifest or index states, or that its shape shows. Raises ``FetchError``."""
+    try:
+        document = json.loads(content)
+        stated = document.get("mediaType")
+    except (ValueError, AttributeError) as error:
+        raise FetchError("the registry sent a manifest that is no JSON object") from error
+    if stated in (*INDEXES, *MANIFESTS):
+        return str(stated)
+    if stated is None and isinstance(document.get("manifests"), list):
+        return INDEXES[0]
+    if stated is None and isinstance(document.get("layers"), list):
+        return MANIFESTS[0]
+    raise FetchError(
+        f"the registry sent a manifest of the unknown type {stated!r}",
+        hint="images of Docker's schema 1 must be pushed again with a newer tool",
+    )
 
 
 def parse_index(content: bytes, what: str) -> tuple[IndexEntry, ...]:

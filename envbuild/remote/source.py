@@ -11,8 +11,8 @@ from envbuild.digest import digest_bytes, digest_file
 from envbuild.errors import FetchError
 from envbuild.platforms import Platform
 from envbuild.remote.base import Manifest
-from envbuild.remote.client import MANIFEST_LIMIT, RegistryClient, media_type_of
-from envbuild.remote.manifest import IndexEntry, matches, parse_index
+from envbuild.remote.client import RegistryClient
+from envbuild.remote.manifest import MANIFEST_LIMIT, IndexEntry, matches, media_type_of, parse_index
 from envbuild.remote.media import INDEXES
 from envbuild.remote.reference import Reference
 from envbuild.store.content import Store, commit_file
