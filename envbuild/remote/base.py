@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -55,11 +55,17 @@ class Remote(Protocol):
         """All of ``blobs`` in the store and checked, several at once."""
 
     def push_blobs(
-        self, reference: Reference, blobs: Sequence[Descriptor], *, mount_from: Sequence[Reference] = ()
+        self,
+        reference: Reference,
+        blobs: Sequence[Descriptor],
+        *,
+        mount_from: Sequence[Reference] = (),
+        fetch: Callable[[Descriptor], object] | None = None,
     ) -> Pushed:
         """Makes the repository have ``blobs``, which are in the store: what it has is not sent, what a
         repository of ``mount_from`` on the same registry has is mounted, the rest is uploaded, several at
-        once, and each checked on the way."""
+        once, and each checked on the way. ``fetch`` brings a blob into the store that has to be uploaded, and
+        is called for no other, from several threads; without it all of ``blobs`` are there."""
 
     def push_manifest(
         self, reference: Reference, content: bytes, media_type: str, target: str | None = None
