@@ -2,7 +2,8 @@
 # Installs the Debian packages that some tests use as judges, where that is possible: as root, on Debian or Ubuntu.
 # Elsewhere it says what is missing; the tests that need it are skipped and say so too.
 set -euo pipefail
-declare -A package=([skopeo]=skopeo [umoci]=umoci [dockerd]=docker.io [unshare]=util-linux)
+declare -A package=([skopeo]=skopeo [umoci]=umoci [dockerd]=docker.io [unshare]=util-linux
+    [docker-registry]=docker-registry)
 missing=()
 for command in "${!package[@]}"; do
     PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("${package[$command]}")
