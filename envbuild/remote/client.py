@@ -113,15 +113,22 @@ class RegistryClient:
             self.blob(reference, blob.digest, blob.size)
 
     def push_blobs(
-        self, reference: Reference, blobs: Sequence[Descriptor], *, mount_from: Sequence[Reference] = ()
+        self,
+        reference: Reference,
+        blobs: Sequence[Descriptor],
+        *,
+        mount_from: Sequence[Reference] = (),
+        fetch: Callable[[Descriptor], object] | None = None,
     ) -> Pushed:
-        """Makes the repository have ``blobs``, which are in the store."""
+        """Makes the repository have ``blobs``, which are in the store or which ``fetch`` brings there."""
         pushed = Pushed()
         for blob in blobs:
-            pushed += self._push_blob(reference, blob)
+            pushed += self._push_blob(reference, blob, fetch)
         return pushed
 
-    def _push_blob(self, reference: Reference, blob: Descriptor) -> Pushed:
+    def _push_blob(
+        self, reference: Reference, blob: Descriptor, fetch: Callable[[Descriptor], object] | None
+    ) -> Pushed:
         what = f"{reference.name}@{blob.digest}"
         root = f"/v2/{reference.repository}/blobs"
         try:
@@ -129,6 +136,8 @@ class RegistryClient:
                 return Pushed(present=blob.size)
         except _AbsentError:
             pass
+        if fetch is not None:
+            fetch(blob)
         with self._open(reference, f"{root}/uploads/", {}, what, method="POST") as response:
             location = urljoin(str(response.url), response.headers.get("location", ""))
         location += ("&" if "?" in location else "?") + f"digest={blob.digest.replace(':', '%3A')}"
