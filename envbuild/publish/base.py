@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from envbuild.platforms import Platform
@@ -52,6 +52,39 @@ class Publication:
     def digest(self) -> str:
         """What a pinned reference ends with: the index's digest where there is one."""
         return self.index_digest or self.images[0].digest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PushResult:
+    """What a push to one repository came to. Blobs are counted in bytes."""
+
+    repository: str
+    """Registry and repository: ``registry.example.org/team/train``."""
+    digest: str
+    """Of the manifest or index."""
+    tags: tuple[str, ...]
+    """All that name it now, as they were asked for; empty: it was pushed by digest alone."""
+    sent: int = 0
+    mounted: int = 0
+    """Taken over from another repository of the registry."""
+    present: int = 0
+    """The repository had them."""
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Pinned: ``repository:tag@sha256:…`` for each tag, or ``repository@sha256:…``."""
+        return tuple(f"{self.repository}:{tag}@{self.digest}" for tag in self.tags) or (
+            f"{self.repository}@{self.digest}",
+        )
+
+    def plus(self, sent: int = 0, mounted: int = 0, present: int = 0) -> PushResult:
+        """With more bytes."""
+        return replace(
+            self,
+            sent=self.sent + sent,
+            mounted=self.mounted + mounted,
+            present=self.present + present,
+        )
 
 
 class Publisher(Protocol):

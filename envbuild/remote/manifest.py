@@ -36,6 +36,8 @@ class IndexEntry:
     platform: str
     name: str | None = None
     """The annotation ``org.opencontainers.image.ref.name``."""
+    full_name: str | None = None
+    """The annotation ``io.containerd.image.name``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +46,15 @@ class ImageManifest:
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """All that a manifest or index names directly, of any type, in its order."""
+
+    manifests: tuple[Descriptor, ...] = ()
+    configs: tuple[Descriptor, ...] = ()
+    layers: tuple[Descriptor, ...] = ()
 
 
 def media_type_of(content: bytes) -> str:
@@ -82,9 +93,13 @@ def parse_index(content: bytes, what: str) -> tuple[IndexEntry, ...]:
             parts = [str(platform.get(key) or "") for key in ("os", "architecture", "variant")]
             text = "/".join(part for part in parts if part)
         name = annotations.get("org.opencontainers.image.ref.name")
+        full = annotations.get("io.containerd.image.name")
         found.append(
             IndexEntry(
-                digest=str(item["digest"]), platform=text, name=name if isinstance(name, str) else None
+                digest=str(item["digest"]),
+                platform=text,
+                name=name if isinstance(name, str) else None,
+                full_name=full if isinstance(full, str) else None,
             )
         )
     return tuple(found)
@@ -108,6 +123,18 @@ def parse_manifest(content: bytes, what: str) -> ImageManifest:
                 hint="layers that may not be distributed (Windows) and encrypted ones don't work",
             )
     return ImageManifest(config=_descriptor(document.get("config"), what), layers=layers)
+
+
+def parts_of(content: bytes, what: str) -> Parts:
+    """What must be pushed before this manifest or index can be: attestations and other artifacts too.
+    Raises ``FetchError`` for what isn't one."""
+    document = _object(content, what)
+    if isinstance(document.get("manifests"), list):
+        return Parts(manifests=tuple(_descriptor(item, what) for item in document["manifests"]))
+    return Parts(
+        configs=(_descriptor(document.get("config"), what),),
+        layers=tuple(_descriptor(item, what) for item in _list(document.get("layers"), what)),
+    )
 
 
 def parse_config(content: bytes, what: str, layers: int) -> tuple[Mapping[str, Any], tuple[str, ...]]:
