@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -33,6 +33,7 @@ class RemotePublisher:
         progress: Progress,
         *,
         mount_from: Sequence[Reference] = (),
+        fetch: Callable[[Descriptor], object] | None = None,
     ) -> None:
         self._repository = repository
         self._tags = tuple(tags)
@@ -40,6 +41,7 @@ class RemotePublisher:
         self._store = store
         self._progress = progress
         self._mount_from = tuple(mount_from)
+        self._fetch = fetch
 
     def publish(self, publication: Publication) -> str:
         pushed = self.push(publication)
@@ -55,6 +57,7 @@ class RemotePublisher:
             self._store,
             self._progress,
             mount_from=self._mount_from,
+            fetch=self._fetch,
         )
 
 
@@ -67,6 +70,7 @@ def push_publication(
     progress: Progress,
     *,
     mount_from: Sequence[Reference] = (),
+    fetch: Callable[[Descriptor], object] | None = None,
 ) -> PushResult:
     """Makes ``repository`` (its own tag and digest don't count) have all images of ``publication``, byte for
     byte, and then each of ``tags``, in this order, name what the publication's digest names.
@@ -75,7 +79,7 @@ def push_publication(
     """
     check_images(publication)
     return push_top(
-        publication.digest, repository, tags, remote, store, progress, mount_from=tuple(mount_from)
+        publication.digest, repository, tags, remote, store, progress, mount_from=mount_from, fetch=fetch
     )
 
 
@@ -88,13 +92,14 @@ def push_top(
     progress: Progress,
     *,
     mount_from: Sequence[Reference] = (),
+    fetch: Callable[[Descriptor], object] | None = None,
 ) -> PushResult:
     """Pushes the manifest or index ``digest`` of the store, with all below it, and lets ``tags`` name it.
 
     Layers go first, each once however many platforms share it, then configs, manifests, and the index with
     the tags: whatever fails, no tag names what isn't whole. Where the registry has ``digest`` under a tag,
-    nothing below is asked for. A layer that is not in the store is pushed if the registry has it already.
-    Raises ``PublishError``.
+    nothing below is asked for. Manifests are in the store; other blobs are, too, unless ``fetch`` brings those
+    that must be sent. Raises ``PublishError``.
     """
     target = replace(repository, tag=None, digest=digest)
     with _refusals(target, store):
@@ -104,7 +109,7 @@ def push_top(
         if not there:
             for blobs in (tree.layers, tree.configs):
                 # Configs come after the layers: some registries look below a config when it arrives.
-                moved = remote.push_blobs(target, blobs, mount_from=mount_from)
+                moved = remote.push_blobs(target, blobs, mount_from=mount_from, fetch=fetch)
                 done = done.plus(moved.sent, moved.mounted, moved.present)
             for content in tree.manifests[:-1]:
                 remote.push_manifest(target, content, media_type_of(content), digest_bytes(content))

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _TOKEN_LIMIT = 1 << 20
 _TRIES = 3
+_SECONDS = (15.0, 60.0)
+"""For a connection, and for an answer or its next piece."""
+_HURRIED_SECONDS = (3.0, 10.0)
 _RETRIED = (408, 429, 500, 502, 503, 504)
 _REDIRECTS = 5
 _PARAMETER = re.compile(r'([a-zA-Z]+)="([^"]*)"')
@@ -51,8 +54,12 @@ class RegistryClient:
         *,
         ca_bundle: Path | None = None,
         offline: bool = False,
+        hurried: bool = False,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        """``hurried``: asks once, and waits for seconds rather than a minute: for what is nice to know."""
+        self._tries = 1 if hurried else _TRIES
+        self._seconds = _HURRIED_SECONDS if hurried else _SECONDS
         self._store = store
         self._progress = progress
         self._credentials = credentials
@@ -219,7 +226,7 @@ class RegistryClient:
         what = f"{reference.name}@{digest}"
         address = f"/v2/{reference.repository}/blobs/{digest}"
         last: FetchError | None = None
-        for attempt in range(_TRIES):
+        for attempt in range(self._tries):
             if attempt:
                 self._sleep(float(2**attempt) / 2)
             try:
@@ -227,7 +234,7 @@ class RegistryClient:
                 return path
             except _BrokenStreamError as error:
                 last = error
-        raise FetchError(f"{last}; tried {_TRIES} times") from last
+        raise FetchError(f"{last}; tried {self._tries} times") from last
 
     def _stream_blob(self, reference: Reference, address: str, what: str, digest: str, size: int) -> None:
         import httpx
@@ -264,7 +271,7 @@ class RegistryClient:
         import httpx
 
         last = ""
-        for attempt in range(_TRIES):
+        for attempt in range(self._tries):
             if attempt:
                 self._sleep(float(2**attempt) / 2)
             try:
@@ -272,7 +279,7 @@ class RegistryClient:
                     return _bounded(response, limit, what), dict(response.headers)
             except httpx.TransportError as error:
                 last = str(error) or type(error).__name__
-        raise FetchError(f"{what}: the transfer broke off: {last}; tried {_TRIES} times")
+        raise FetchError(f"{what}: the transfer broke off: {last}; tried {self._tries} times")
 
     @contextmanager
     def _open(
@@ -306,7 +313,7 @@ class RegistryClient:
                 challenged = True
                 self._authenticate(reference, challenge, what)
                 continue
-            if status in _RETRIED and tries < _TRIES - 1:
+            if status in _RETRIED and tries < self._tries - 1:
                 wait = _retry_after(response.headers.get("retry-after"), float(2**tries))
                 response.close()
                 tries += 1
@@ -338,7 +345,7 @@ class RegistryClient:
             raise FetchError(f"{what} is not in the store, and this is an offline run")
         client = self._http()
         last: Exception | None = None
-        for attempt in range(_TRIES):
+        for attempt in range(self._tries):
             if attempt:
                 self._sleep(float(2**attempt) / 2)
             try:
@@ -367,8 +374,9 @@ class RegistryClient:
             verify: ssl.SSLContext | bool = True
             if self._ca_bundle is not None:
                 verify = ssl.create_default_context(cafile=str(self._ca_bundle))
+            connect, answer = self._seconds
             self._client = httpx.Client(
-                timeout=httpx.Timeout(60, connect=15), verify=verify, follow_redirects=False
+                timeout=httpx.Timeout(answer, connect=connect), verify=verify, follow_redirects=False
             )
         return self._client
 
