@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from envbuild.errors import FetchError
 from envbuild.remote.manifest import Descriptor
 from envbuild.remote.reference import Reference
 
@@ -36,6 +37,14 @@ class Pushed:
             mounted=self.mounted + other.mounted,
             present=self.present + other.present,
         )
+
+
+class RefusedError(FetchError):
+    """A registry's answer is no. ``status`` is that of HTTP."""
+
+    def __init__(self, message: str, *, hint: str | None = None, status: int) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class Remote(Protocol):
@@ -78,3 +87,9 @@ class Remote(Protocol):
 
     def delete(self, reference: Reference, target: str) -> None:
         """Removes a manifest by digest, and with it all its tags."""
+
+    def referrers(
+        self, reference: Reference, digest: str, artifact_type: str | None = None
+    ) -> tuple[bytes, ...] | None:
+        """The registry's own list of what refers to ``digest``, indexes as they were sent, one a page; it may
+        have left out other artifact types. None where it has no such list (before distribution-spec 1.1)."""

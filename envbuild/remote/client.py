@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from envbuild.digest import CHUNK, digest_bytes
 from envbuild.errors import FetchError
 from envbuild.progress import Progress
 from envbuild.remote.auth import Credential, Credentials
-from envbuild.remote.base import Manifest, Pushed
+from envbuild.remote.base import Manifest, Pushed, RefusedError
 from envbuild.remote.manifest import MANIFEST_LIMIT, Descriptor, media_type_of
-from envbuild.remote.media import INDEXES, MANIFESTS
+from envbuild.remote.media import INDEXES, MANIFESTS, OCI_INDEX
 from envbuild.remote.reference import Reference
 from envbuild.store.content import Store, commit_file
 
@@ -35,6 +35,10 @@ _SECONDS = (15.0, 60.0)
 _HURRIED_SECONDS = (3.0, 10.0)
 _RETRIED = (408, 429, 500, 502, 503, 504)
 _REDIRECTS = 5
+_PAGES = 100
+"""Of a list of tags or referrers."""
+_NO_REFERRERS = (400, 404, 405, 406)
+"""What registries without the referrers API answer to it."""
 _PARAMETER = re.compile(r'([a-zA-Z]+)="([^"]*)"')
 
 
@@ -190,25 +194,52 @@ class RegistryClient:
     def tags(self, reference: Reference) -> tuple[str, ...]:
         """All tags of the repository, sorted; empty where the registry doesn't know the repository."""
         found: set[str] = set()
-        path = f"/v2/{reference.repository}/tags/list?n=1000"
+        try:
+            pages = self._pages(reference, f"/v2/{reference.repository}/tags/list?n=1000", {}, reference.name)
+            for _, content in pages:
+                found.update(str(each) for each in json.loads(content)["tags"] or ())
+        except _AbsentError:
+            return ()
+        except (ValueError, KeyError, TypeError) as error:
+            raise FetchError(f"{reference.name}: the registry sent no list of tags") from error
+        return tuple(sorted(found))
+
+    def referrers(
+        self, reference: Reference, digest: str, artifact_type: str | None = None
+    ) -> tuple[bytes, ...] | None:
+        """The registry's own list of what refers to ``digest``, page by page; None where it has no such
+        list."""
+        what = f"{reference.name}@{digest}"
+        path = f"/v2/{reference.repository}/referrers/{digest}"
+        if artifact_type is not None:
+            path += f"?artifactType={quote(artifact_type, safe='')}"
+        try:
+            pages = list(self._pages(reference, path, {"Accept": OCI_INDEX}, what))
+        except RefusedError as error:
+            if error.status in _NO_REFERRERS:
+                return None
+            raise
+        # Some registries answer what they don't know with a page for people.
+        return tuple(content for _, content in pages) if pages[0][0] == OCI_INDEX else None
+
+    def _pages(
+        self, reference: Reference, path: str, headers: Mapping[str, str], what: str
+    ) -> Iterator[tuple[str, bytes]]:
+        """Media type and content of each page of a list, as ``Link`` headers lead from one to the next."""
         seen: set[str] = set()
         while path not in seen:
+            if len(seen) == _PAGES:
+                raise FetchError(f"{what}: the registry's list has more than {_PAGES} pages")
             seen.add(path)
-            try:
-                with self._open(reference, path, {}, reference.name) as response:
-                    content = _bounded(response, MANIFEST_LIMIT, reference.name)
-                    link = re.match(r'<([^>]+)>\s*;\s*rel="?next"?', response.headers.get("link", ""))
-            except _AbsentError:
-                return ()
-            try:
-                found.update(str(each) for each in json.loads(content)["tags"] or ())
-            except (ValueError, KeyError, TypeError) as error:
-                raise FetchError(f"{reference.name}: the registry sent no list of tags") from error
+            with self._open(reference, path, headers, what) as response:
+                content = _bounded(response, MANIFEST_LIMIT, what)
+                media_type = response.headers.get("content-type", "").partition(";")[0].strip()
+                link = re.match(r'<([^>]+)>\s*;\s*rel="?next"?', response.headers.get("link", ""))
+            yield media_type, content
             if link is None:
-                break
+                return
             parts = urlsplit(urljoin(path, link[1]))
             path = f"{parts.path}?{parts.query}"
-        return tuple(sorted(found))
 
     def delete(self, reference: Reference, target: str) -> None:
         """Removes a manifest by digest, and with it all its tags."""
@@ -323,7 +354,9 @@ class RegistryClient:
         try:
             if status == 404:
                 raise _AbsentError(
-                    f"{what}: {registry} has no such image (HTTP 404)", hint="check the name and the tag"
+                    f"{what}: {registry} has no such image (HTTP 404)",
+                    hint="check the name and the tag",
+                    status=404,
                 )
             if status not in (200, 201, 202, 204):
                 raise _refusal(status, what, registry, self._credentials.find(registry, reference.repository))
@@ -459,7 +492,7 @@ class RegistryClient:
         return token
 
 
-class _AbsentError(FetchError):
+class _AbsentError(RefusedError):
     """The registry knows no such repository, tag or digest."""
 
 
@@ -503,11 +536,12 @@ def _bounded(response: httpx.Response, limit: int, what: str) -> bytes:
     return bytes(content)
 
 
-def _refusal(status: int, what: str, registry: str, credential: Credential | None) -> FetchError:
+def _refusal(status: int, what: str, registry: str, credential: Credential | None) -> RefusedError:
     if status in (401, 403):
         who = "these credentials" if credential else "anonymous access"
-        return FetchError(
+        return RefusedError(
             f"{what}: {registry} refuses {who} (HTTP {status})",
             hint=f"check the name; log in with: docker login {registry}",
+            status=status,
         )
-    return FetchError(f"{what}: {registry} answered HTTP {status}", hint="try again later")
+    return RefusedError(f"{what}: {registry} answered HTTP {status}", hint="try again later", status=status)
