@@ -10,6 +10,9 @@ changes with each command of git, unless a ``!`` line of the ``.dockerignore`` n
 ``envbuild.lock`` files, since a lock can't hold its own digest. The Dockerfile and its ``.dockerignore`` are
 never left out. The ``BaseDockerfile`` of an Azure ML directory is built from its text alone: nothing
 beside it is seen.
+
+The code of a job is read by the same rules but for two: it has no Dockerfile, and ``__pycache__`` is left
+out, since what Python writes there differs with each machine.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ _OWN = re.compile(r"envbuild\.lock|\.envbuild\.lock\.[0-9a-f]+\.part")
 """What envbuild writes beside a spec: it must not change what it is the lock of."""
 _TOLD = 20
 """Problems of one context that are named."""
+_CACHE = "__pycache__"
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -106,6 +110,11 @@ def read_context(
     return _Reading(root=root, dockerfile=dockerfile, copies=copies, limits=limits or Limits()).contents()
 
 
+def read_code(root: Path, *, copies: Path, limits: Limits | None = None) -> ContextContents:
+    """The files of a job's code, each copied into ``copies``, as ``read_context`` does."""
+    return _Reading(root=root, dockerfile=None, copies=copies, limits=limits or Limits()).contents()
+
+
 def with_digest(base: BuildContextSpec, directory: Path) -> BuildContextSpec:
     """``base`` with the digest of what its context holds now; ``directory`` is its spec's."""
     return replace(base, digest=read_context(directory / base.path, base.dockerfile_path).digest)
@@ -132,7 +141,8 @@ class _Here:
 @dataclass(kw_only=True)
 class _Reading:
     root: Path
-    dockerfile: str
+    dockerfile: str | None
+    """None: the directory is the code of a job."""
     copies: Path | None
     limits: Limits
     entries: list[ContextEntry] = field(default_factory=list)
@@ -149,25 +159,33 @@ class _Reading:
             with _directory(self.root) as handle:
                 self.walk(self.rules(handle))
         except OSError as error:
-            raise SpecError(f"the build context can't be read: {error.strerror}") from error
-        if not self.problems:
-            self.check_dockerfile()
+            raise SpecError(f"{self.what} can't be read: {error.strerror}") from error
+        if self.dockerfile is not None and not self.problems:
+            self.check_dockerfile(self.dockerfile)
         if self.problems:
             more = len(self.problems) - _TOLD
             told = [*self.problems[:_TOLD], *([f"and {more} more"] if more > 0 else [])]
-            raise SpecError(
-                told[0], hint="leave out with a .dockerignore what the build doesn't need", problems=told
-            )
+            raise SpecError(told[0], hint=self.remedy, problems=told)
         return ContextContents(entries=tuple(sorted(self.entries, key=lambda each: each.path)))
+
+    @property
+    def what(self) -> str:
+        return "the build context" if self.dockerfile is not None else f"the code in {self.root}"
+
+    @property
+    def remedy(self) -> str:
+        if self.dockerfile is None:
+            return "leave out with an .amlignore or .gitignore what the job doesn't need"
+        return "leave out with a .dockerignore what the build doesn't need"
 
     def rules(self, handle: int) -> _Here:
         """The root, with the rules that hold for all of it."""
         if self.dockerfile == "BaseDockerfile" and (self.root / "azureml_environment.json").is_file():
             self.ignore, self.needed = docker_ignore("*", self.dockerfile), (self.dockerfile,)
             return _Here(handle=handle, docker=self.ignore.nothing)
-        own = f"{self.dockerfile}.dockerignore"
-        docker = next((each for each in (own, ".dockerignore") if (self.root / each).is_file()), None)
-        self.needed = (self.dockerfile, *([docker] if docker else []))
+        own = [f"{self.dockerfile}.dockerignore", ".dockerignore"] if self.dockerfile is not None else []
+        docker = next((each for each in own if (self.root / each).is_file()), None)
+        self.needed = tuple(each for each in (self.dockerfile, docker) if each is not None)
         if docker:
             self.ignore = docker_ignore(self.text(self.root / docker, docker), docker)
         git: dict[str, GitIgnoreSpec] = {}
@@ -179,7 +197,7 @@ class _Reading:
 
     def text(self, path: Path, shown: str) -> str:
         if not path.resolve().is_relative_to(self.root.resolve()):
-            raise SpecError(f"{shown}: links to a file outside of the build context")
+            raise SpecError(f"{shown}: links to a file outside of {self.what}")
         try:
             with _regular(path) as file:
                 data = file.read(_IGNORE_LIMIT + 1)
@@ -230,6 +248,8 @@ class _Reading:
         path = here.join(name)
         if name == ".git" and not self.ignore.keeps_name(".git"):
             return True
+        if name == _CACHE and self.dockerfile is None:
+            return False
         try:
             state = os.stat(name, dir_fd=here.handle, follow_symlinks=False)
         except FileNotFoundError:
@@ -293,8 +313,7 @@ class _Reading:
                 self.size += len(piece)
                 if self.size > self.limits.size:
                     raise SpecError(
-                        f"{path}: the build context is larger than {self.limits.size} bytes",
-                        hint="leave out with a .dockerignore what the build doesn't need",
+                        f"{path}: {self.what} is larger than {self.limits.size} bytes", hint=self.remedy
                     )
                 copy.write(piece)
             copy.keep(digest.hexdigest())
@@ -305,11 +324,10 @@ class _Reading:
             self.problem(entry.path, "its name isn't UTF-8")
             return
         if len(self.entries) >= self.limits.entries:
-            raise SpecError(
-                f"{entry.path}: the build context has more than {self.limits.entries} files",
-                hint="leave out with a .dockerignore what the build doesn't need, or give the Dockerfile a "
-                "directory of its own",
-            )
+            hint = self.remedy
+            if self.dockerfile is not None:
+                hint += ", or give the Dockerfile a directory of its own"
+            raise SpecError(f"{entry.path}: {self.what} has more than {self.limits.entries} files", hint=hint)
         self.entries.append(entry)
 
     def problem(self, path: str, what: str) -> None:
@@ -318,16 +336,16 @@ class _Reading:
             f"{path.encode(errors='surrogateescape').decode(errors='backslashreplace')}: {what}"
         )
 
-    def check_dockerfile(self) -> None:
+    def check_dockerfile(self, dockerfile: str) -> None:
         """Sees that the Dockerfile is in the context, itself or as a link to a file of the context."""
         found = {each.path: each for each in self.entries}
-        path, links = self.dockerfile, 0
+        path, links = dockerfile, 0
         while (entry := found.get(path)) is not None and entry.target is not None and links < 40:
             links += 1
             path = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.target))
         if entry is None or entry.directory or entry.target is not None:
-            by = f": it links to {found[self.dockerfile].target}" if self.dockerfile in found else ""
-            self.problem(self.dockerfile, f"is no file of the build context{by}")
+            by = f": it links to {found[dockerfile].target}" if dockerfile in found else ""
+            self.problem(dockerfile, f"is no file of the build context{by}")
 
 
 class _Copy:

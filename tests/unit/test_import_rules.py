@@ -56,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "lint": {"settings", "spec", "lock"},
     "attest": {"store", "remote", "lock", "plan", "publish"},
     "examine": {"settings", "store", "remote", "lock", "plan", "compose", "engines", "publish", "attest"},
-    "target": {"settings", "store", "remote", "lock", "plan", "compose", "engines", "publish", "run"},
+    "target": {"settings", "store", "remote", "spec", "lock", "plan", "compose", "engines", "publish", "run"},
     "request": {"lock"},
     "wiring": STAGES,
     "pipeline": STAGES | {"wiring", "request"},
