@@ -39,6 +39,10 @@ class Pushed:
         )
 
 
+class UnreachableError(FetchError):
+    """Nobody answers at a registry's address, or it isn't who it should be."""
+
+
 class RefusedError(FetchError):
     """A registry's answer is no. ``status`` is that of HTTP."""
 

@@ -19,7 +19,7 @@ from envbuild.digest import CHUNK, digest_bytes
 from envbuild.errors import FetchError
 from envbuild.progress import Progress
 from envbuild.remote.auth import Credential, Credentials
-from envbuild.remote.base import Manifest, Pushed, RefusedError
+from envbuild.remote.base import Manifest, Pushed, RefusedError, UnreachableError
 from envbuild.remote.manifest import MANIFEST_LIMIT, Descriptor, media_type_of
 from envbuild.remote.media import INDEXES, MANIFESTS, OCI_INDEX
 from envbuild.remote.reference import Reference
@@ -395,7 +395,7 @@ class RegistryClient:
                 if isinstance(error.__cause__, ssl.SSLError) or "CERTIFICATE" in str(error):
                     break
         host = urlsplit(url).netloc.rpartition("@")[2]
-        raise FetchError(
+        raise UnreachableError(
             f"{what}: {host} can't be reached: {last}",
             hint="check the network, the proxy settings and, for a private registry, SSL_CERT_FILE",
         ) from last
