@@ -9,7 +9,7 @@ from typing import Any
 
 from envbuild.errors import FetchError
 from envbuild.platforms import Platform
-from envbuild.remote.client import RegistryClient
+from envbuild.remote.base import Remote
 from envbuild.remote.layer import check_diff_id
 from envbuild.remote.manifest import CONFIG_LIMIT, Descriptor, parse_config, parse_manifest
 from envbuild.remote.media import MANIFESTS
@@ -34,10 +34,10 @@ class ImageContents:
         return inner if isinstance(inner, dict) else {}
 
 
-def image_source(reference: str, store: Store, client: RegistryClient, directory: Path) -> ImageSource:
+def image_source(reference: str, store: Store, client: Remote, directory: Path) -> ImageSource:
     """The source that a base's reference means. Raises ``FetchError`` or ``UsageError``."""
     if reference.startswith(LAYOUT_PREFIX):
-        return LayoutSource(reference, store, directory)
+        return LayoutSource.in_directory(reference, store, directory)
     return RegistrySource(Reference.parse(reference), client)
 
 

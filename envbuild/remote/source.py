@@ -1,27 +1,36 @@
-"""Where the image of a base is read from: a registry, or an OCI layout on this machine."""
+"""Where an image is read from: a registry, or an OCI layout on this machine, in a directory or an archive."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
-from envbuild.digest import digest_bytes, digest_file
-from envbuild.errors import FetchError
+from envbuild.digest import CHUNK, digest_bytes
+from envbuild.errors import FetchError, UsageError
 from envbuild.platforms import Platform
-from envbuild.remote.base import Manifest
-from envbuild.remote.client import RegistryClient
-from envbuild.remote.manifest import MANIFEST_LIMIT, IndexEntry, matches, media_type_of, parse_index
+from envbuild.remote.base import Manifest, Remote
+from envbuild.remote.manifest import (
+    MANIFEST_LIMIT,
+    Descriptor,
+    IndexEntry,
+    matches,
+    media_type_of,
+    parse_index,
+)
 from envbuild.remote.media import INDEXES
 from envbuild.remote.reference import Reference
 from envbuild.store.content import Store, commit_file
 
 LAYOUT_PREFIX = "oci:"
+_WORKERS = 2
 
 
 class ImageSource(Protocol):
-    """One repository or layout, whose blobs come into the store, checked. Raises ``FetchError``."""
+    """One repository, layout or archive, whose blobs come into the store, checked. Raises ``FetchError``."""
 
     what: str
     """For messages."""
@@ -32,77 +41,175 @@ class ImageSource(Protocol):
     def blob(self, digest: str, size: int) -> Path:
         """The blob's file in the store."""
 
+    def pull(self, blobs: Sequence[Descriptor]) -> None:
+        """All of ``blobs`` in the store, several at once."""
+
+
+class Files(Protocol):
+    """The files of a layout by their path in it. Raises ``FetchError``."""
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def size(self, name: str) -> int:
+        """In bytes."""
+
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """The file's bytes, to be read once from front to end."""
+
 
 class RegistrySource:
-    def __init__(self, reference: Reference, client: RegistryClient) -> None:
+    def __init__(self, reference: Reference, client: Remote) -> None:
         self.what = str(reference)
-        self._reference = reference
+        self.reference = reference
         self._client = client
 
     def manifest(self, digest: str | None = None) -> Manifest:
-        return self._client.manifest(self._reference, digest)
+        return self._client.manifest(self.reference, digest)
 
     def blob(self, digest: str, size: int) -> Path:
-        return self._client.blob(self._reference, digest, size)
+        return self._client.blob(self.reference, digest, size)
+
+    def pull(self, blobs: Sequence[Descriptor]) -> None:
+        self._client.pull_blobs(self.reference, blobs)
+
+
+class DirectoryFiles:
+    """The plain files below a directory."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __contains__(self, name: object) -> bool:
+        return (self._root / str(name)).is_file()
+
+    def size(self, name: str) -> int:
+        return (self._root / name).stat().st_size
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        try:
+            with (self._root / name).open("rb") as file:
+                yield file
+        except OSError as error:
+            raise FetchError(f"can't read {self._root / name}: {error.strerror or error}") from error
 
 
 class LayoutSource:
-    """An OCI image layout in a directory, ``oci:DIR[:NAME]``; relative to ``directory``."""
+    """An OCI image layout. ``name`` chooses among several images, by what ``index.json`` calls them."""
 
-    def __init__(self, reference: str, store: Store, directory: Path) -> None:
-        self.what = reference
+    def __init__(self, what: str, files: Files, store: Store, name: str | None = None) -> None:
+        self.what = what
+        self._files = files
         self._store = store
+        self._name = name
+
+    @classmethod
+    def in_directory(cls, reference: str, store: Store, directory: Path) -> LayoutSource:
+        """The layout ``oci:DIR[:NAME]``; relative to ``directory``."""
         text = reference.removeprefix(LAYOUT_PREFIX)
-        self._root, self._name = directory / text, None
-        if not (self._root / "index.json").is_file():
+        root, chosen = directory / text, None
+        if not (root / "index.json").is_file():
             head, colon, name = text.partition(":")
             if colon:
-                self._root, self._name = directory / head, name
-        if not (self._root / "index.json").is_file():
-            raise FetchError(f"{reference}: {self._root} is no OCI layout (it has no index.json)")
+                root, chosen = directory / head, name
+        if not (root / "index.json").is_file():
+            raise FetchError(f"{reference}: {root} is no OCI layout (it has no index.json)")
+        return cls(reference, DirectoryFiles(root), store, chosen)
 
     def manifest(self, digest: str | None = None) -> Manifest:
         if digest is None:
             digest = self._named()
-        path = self._file(digest)
-        if path.stat().st_size > MANIFEST_LIMIT:
-            raise FetchError(f"{self.what}: the manifest {digest} is larger than {MANIFEST_LIMIT} bytes")
-        content = path.read_bytes()
+        content = read_file(self._files, self._path(digest), MANIFEST_LIMIT, self.what)
         if digest_bytes(content) != digest:
             raise FetchError(f"{self.what}: the blob {digest} is damaged")
         self._store.add_blob(content)
         return Manifest(content=content, media_type=media_type_of(content), digest=digest)
 
     def blob(self, digest: str, size: int) -> Path:
-        target = self._store.blob(digest)
-        if target.is_file() and target.stat().st_size == size:
-            return target
-        with self._store.scratch() as scratch:
-            shutil.copyfile(self._file(digest), scratch / "blob")
-            if (scratch / "blob").stat().st_size != size or digest_file(scratch / "blob") != digest:
-                raise FetchError(f"{self.what}: the blob {digest} is damaged")
-            commit_file(scratch / "blob", target)
-        return target
+        return store_file(self._store, self._files, self._path(digest), digest, size, self.what)
 
-    def _file(self, digest: str) -> Path:
-        path = self._root / "blobs" / "sha256" / digest.removeprefix("sha256:")
-        if not path.is_file():
+    def pull(self, blobs: Sequence[Descriptor]) -> None:
+        several(lambda each: self.blob(each.digest, each.size), blobs)
+
+    def _path(self, digest: str) -> str:
+        path = f"blobs/sha256/{digest.removeprefix('sha256:')}"
+        if path not in self._files:
             raise FetchError(f"{self.what}: the layout lacks the blob {digest}")
         return path
 
     def _named(self) -> str:
-        entries: Sequence[IndexEntry] = parse_index((self._root / "index.json").read_bytes(), self.what)
-        if self._name is not None:
-            entries = [each for each in entries if each.name == self._name]
-        digests = sorted({each.digest for each in entries})
-        if len(digests) != 1:
-            known = sorted({each.name for each in entries if each.name})
-            count = f"{len(digests)} images" if digests else "no image"
-            raise FetchError(
-                f"{self.what}: the layout has {count} of that name",
-                hint=f"choose one: oci:DIR:NAME with NAME of {', '.join(known)}" if known else None,
-            )
+        content = read_file(self._files, "index.json", MANIFEST_LIMIT, self.what)
+        return chosen_entry(parse_index(content, self.what), self._name, self.what)
+
+
+def chosen_entry(entries: Sequence[IndexEntry], name: str | None, what: str) -> str:
+    """The digest of the one image of ``entries`` with that name, or of the only one where ``name`` is None.
+    Raises ``FetchError`` that says which there are."""
+    if name is not None:
+        # Docker writes the tag alone as the name, and beside it the name with its registry.
+        entries = [each for each in entries if each.name == name] or [
+            each for each in entries if each.full_name is not None and _same_name(each.full_name, name)
+        ]
+    digests = sorted({each.digest for each in entries})
+    if len(digests) == 1:
         return digests[0]
+    known = sorted({each.name for each in entries if each.name})
+    count = f"{len(digests)} images" if digests else "no image"
+    raise FetchError(
+        f"{what}: the layout has {count} of that name",
+        hint=f"choose one: oci:DIR:NAME with NAME of {', '.join(known)}" if known else None,
+    )
+
+
+def _same_name(full: str, name: str) -> bool:
+    try:
+        return Reference.parse(full).tagged == Reference.parse(name).tagged
+    except UsageError:
+        return False
+
+
+def read_file(files: Files, name: str, limit: int, what: str) -> bytes:
+    """A document's bytes. Raises ``FetchError`` where it is not there, or larger than ``limit`` bytes."""
+    if name not in files:
+        raise FetchError(f"{what} lacks {name}")
+    size = files.size(name)
+    if size > limit:
+        raise FetchError(f"{what}: {name} is larger than {limit} bytes")
+    with files.open(name) as file:
+        return file.read(size)
+
+
+def store_file(store: Store, files: Files, name: str, digest: str, size: int, what: str) -> Path:
+    """The store's file of a blob, copied from ``files`` where the store hasn't got it. Raises ``FetchError``
+    unless it has that digest and size."""
+    target = store.blob(digest)
+    if target.is_file() and target.stat().st_size == size:
+        return target
+    if files.size(name) != size:
+        raise FetchError(f"{what}: the blob {digest} has not the {size} bytes it is said to have")
+    with store.scratch() as scratch, files.open(name) as source:
+        part, sha = scratch / "blob", hashlib.sha256()
+        with part.open("wb") as sink:
+            while piece := source.read(CHUNK):
+                sha.update(piece)
+                sink.write(piece)
+        if part.stat().st_size != size or f"sha256:{sha.hexdigest()}" != digest:
+            raise FetchError(f"{what}: the blob {digest} is damaged")
+        commit_file(part, target)
+    return target
+
+
+def several(work: Callable[[Descriptor], object], blobs: Sequence[Descriptor]) -> None:
+    """Does ``work`` for every blob once, a few at once; raises what it raised first."""
+    unique = tuple({each.digest: each for each in blobs}.values())
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="blobs") as pool:
+        futures = [pool.submit(work, each) for each in unique]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def for_platform(source: ImageSource, platform: Platform, top: Manifest) -> Manifest | tuple[str, ...]:

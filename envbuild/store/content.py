@@ -7,6 +7,7 @@ Layout below the root (``$XDG_CACHE_HOME/envbuild``)::
     segments/…              compressed tar segments, one an artifact   (envbuild.store.segments)
     layers/…                segments → digest and diff_id of a layer   (envbuild.store.layers)
     images/…                plan → image                               (envbuild.store.images)
+    names/…                 repository:tag → manifest or index         (envbuild.store.names)
     leases/…, locks/…       who uses what, who makes what              (envbuild.store.leases)
     metadata/<area>/        package indexes, by area; may be lost at any time
     rootfs/<key>/           unpacked root file systems

@@ -19,8 +19,9 @@ from envbuild.store.content import Store, blob_name
 from envbuild.store.images import ImageIndex, StoredImage
 from envbuild.store.layers import LayerCache
 from envbuild.store.leases import InUse, in_use
+from envbuild.store.names import NamedImage, Names
 
-_AREAS = ("blobs", "images", "segments", "artifacts", "rootfs", "layers", "metadata", "scratch")
+_AREAS = ("blobs", "images", "segments", "artifacts", "rootfs", "layers", "names", "metadata", "scratch")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +93,7 @@ class _Pruning:
         self.now = clock()
         self.dry_run = dry_run
         self.index = ImageIndex(store, clock)
+        self.names = Names(store, clock)
         self.removed: list[str] = []
         self.images: list[str] = []
         self.files = 0
@@ -107,8 +109,7 @@ class _Pruning:
             kept.append(stored)
         blobs = {item.name: item for item in self._blobs()}
         caches = {item.name: item for item in self._caches()}
-        needed = {blob_name(digest) for stored in kept for digest in stored.digests}
-        for name in sorted(blobs.keys() - needed):
+        for name in sorted(blobs.keys() - self._needed(kept)):
             if self._remove(blobs[name]):
                 del blobs[name]
         self._forget_layers(frozenset(blobs))
@@ -119,6 +120,7 @@ class _Pruning:
                 del caches[name]
         if max_size is not None:
             self._shrink(max_size, kept, blobs, caches)
+        self._forget_names(kept)
         left = sum(item.size for item in (*blobs.values(), *caches.values()))
         return PruneReport(
             removed=tuple(sorted(self.removed)),
@@ -142,11 +144,24 @@ class _Pruning:
             stored = kept.pop()
             if not self._forget(stored):
                 continue
-            needed = {blob_name(digest) for each in kept for digest in each.digests}
-            for name in sorted({blob_name(digest) for digest in stored.digests} - needed):
-                if name in blobs and self._remove(blobs[name]):
+            for name in sorted(set(blobs) - self._needed(kept)):
+                if self._remove(blobs[name]):
                     left -= blobs[name].size
                     del blobs[name]
+
+    def _needed(self, kept: list[StoredImage]) -> set[str]:
+        """The blobs of the images that are kept, and of what is named and consists of such images."""
+        images = {blob_name(digest) for stored in kept for digest in stored.digests}
+        named = (each for each in self.names.entries() if _is_whole(each, kept))
+        return images | {blob_name(digest) for each in named for digest in (each.digest, *each.others)}
+
+    def _forget_names(self, kept: list[StoredImage]) -> None:
+        """Removes the names of images that went; they are too small to be counted. A name that a running
+        build gave may be of an image that wasn't there when this began."""
+        for named in self.names.entries():
+            new = self.busy.since is not None and _changed(self.names.path(named.name)) >= self.busy.since
+            if not _is_whole(named, kept) and not new and not self.dry_run:
+                self.names.drop(named.name)
 
     def _forget(self, stored: StoredImage) -> bool:
         path = self.index.path(stored.key)
@@ -200,6 +215,11 @@ class _Pruning:
         rootfs = root / "rootfs"
         for path in sorted(rootfs.iterdir()) if rootfs.is_dir() else ():
             yield _item(f"rootfs/{path.name}", path)
+
+
+def _is_whole(named: NamedImage, kept: list[StoredImage]) -> bool:
+    there = {stored.image.digest for stored in kept}
+    return there.issuperset(named.images)
 
 
 def _item(name: str, *paths: Path) -> _Item:

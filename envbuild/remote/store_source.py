@@ -1,0 +1,48 @@
+"""Images of the store as a source like any other: nothing is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from envbuild.digest import digest_bytes
+from envbuild.errors import FetchError
+from envbuild.remote.base import Manifest
+from envbuild.remote.manifest import MANIFEST_LIMIT, Descriptor, media_type_of
+from envbuild.store.content import Store
+
+
+class StoreSource:
+    """The manifest or index ``digest`` of the store. Manifests are checked by digest each time, other blobs
+    by size: they were checked on their way in."""
+
+    def __init__(self, digest: str, store: Store, what: str) -> None:
+        self.what = what
+        self._digest = digest
+        self._store = store
+
+    def manifest(self, digest: str | None = None) -> Manifest:
+        wanted = digest or self._digest
+        path = self._store.blob(wanted)
+        if not path.is_file():
+            raise self._missing(wanted)
+        if path.stat().st_size > MANIFEST_LIMIT:
+            raise FetchError(f"{self.what}: {wanted} is a blob of the store, but no manifest")
+        content = path.read_bytes()
+        if digest_bytes(content) != wanted:
+            path.unlink(missing_ok=True)
+            raise FetchError(f"{self.what}: the store's {wanted} was damaged and is removed")
+        return Manifest(content=content, media_type=media_type_of(content), digest=wanted)
+
+    def blob(self, digest: str, size: int) -> Path:
+        path = self._store.blob(digest)
+        if not path.is_file() or path.stat().st_size != size:
+            raise self._missing(digest)
+        return path
+
+    def pull(self, blobs: Sequence[Descriptor]) -> None:
+        for each in blobs:
+            self.blob(each.digest, each.size)
+
+    def _missing(self, digest: str) -> FetchError:
+        return FetchError(f"{self.what}: the store lacks {digest}", hint="build the image again, or pull it")
