@@ -26,6 +26,11 @@ else:
 
 _log = logging.getLogger(__name__)
 
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?"
+_REGISTRY = re.compile(
+    rf"(?:localhost|(?=[^/]*[.:]){_HOST}|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?(?:/{_PART})*"
+)
 _PINNED = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]{0,400}@sha256:[0-9a-f]{64}")
 
 
@@ -67,6 +72,13 @@ class Settings:
     """File or SQLAlchemy URL of the workspace, which may hold a password; None: there is none."""
     record: bool = True
     """Whether builds are recorded in the workspace."""
+    registry: str | None = None
+    """``HOST[:PORT][/PATH]``: below it images are looked for before they are built, and pushed where a name
+    has no host."""
+    cache_from: tuple[str, ...] = ()
+    """Registry repositories whose segments are taken instead of packages, in this order."""
+    cache_to: str | None = None
+    """The registry repository that composed segments are written to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +320,27 @@ def _pinned_image(value: object, source: _Source) -> str:
     raise _Misfit("an image by digest, NAME@sha256:…")
 
 
+def _repository(value: object, source: _Source) -> str:
+    # What stands before an @ may be a login, and no message may show it.
+    if isinstance(value, str) and re.fullmatch(r"[][A-Za-z0-9._:/-]+", value):
+        return value
+    raise _Misfit("a repository, [HOST/]NAME, without a tag")
+
+
+def _repositories(value: object, source: _Source) -> tuple[str, ...]:
+    if source.strings and isinstance(value, str):
+        value = value.replace(",", " ").split()
+    if not isinstance(value, (list, tuple)):
+        raise _Misfit("a list of repositories")
+    return tuple(_repository(each, source) for each in value)
+
+
+def _registry(value: object, source: _Source) -> str:
+    if isinstance(value, str) and len(value) <= 200 and _REGISTRY.fullmatch(value.rstrip("/")):
+        return value.rstrip("/")
+    raise _Misfit("a registry with its host, HOST[:PORT][/PATH], without https://")
+
+
 _READERS: Mapping[str, Callable[[object, _Source], object]] = {
     "cache_dir": _path,
     "debian_mirror": _url,
@@ -330,6 +363,9 @@ _READERS: Mapping[str, Callable[[object, _Source], object]] = {
     "ca_bundle": _path,
     "workspace": _database,
     "record": _flag,
+    "registry": _registry,
+    "cache_from": _repositories,
+    "cache_to": _repository,
 }
 _WELL_KNOWN = {
     "SOURCE_DATE_EPOCH": "source_date_epoch",

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from envbuild.fetch.http import HttpFetcher
     from envbuild.lock.base import BaseResolver, CondaResolver, MavenResolver, PipResolver, SdistBuilder
     from envbuild.lock.make import Resolvers
+    from envbuild.publish.repository import PushTarget
     from envbuild.remote.client import RegistryClient
+    from envbuild.remote.lookup import Lookup
+    from envbuild.remote.segment_cache import SharedSegments
     from envbuild.render.base import BuildContext
     from envbuild.render.make import DockerfileRenderer
     from envbuild.render.pip_access import PipAccess
@@ -53,7 +56,7 @@ class Parts:
     def close(self) -> None:
         """Closes connections and removes scratch space, where there are any."""
         self._stack.close()
-        for name in ("fetcher", "registry"):
+        for name in ("fetcher", "registry", "_hurried_registry"):
             if name in self.__dict__:
                 getattr(self, name).close()
 
@@ -80,6 +83,20 @@ class Parts:
             Credentials(self.environ),
             ca_bundle=self.settings.ca_bundle,
             offline=self.settings.offline,
+        )
+
+    @cached_property
+    def _hurried_registry(self) -> RegistryClient:
+        from envbuild.remote.auth import Credentials
+        from envbuild.remote.client import RegistryClient
+
+        return RegistryClient(
+            self.store,
+            self.progress,
+            Credentials(self.environ),
+            ca_bundle=self.settings.ca_bundle,
+            offline=self.settings.offline,
+            hurried=True,
         )
 
     # --- resolvers ------------------------------------------------------------------------------------
@@ -306,6 +323,29 @@ class Parts:
             progress=self.progress,
             workers=self.settings.workers,
             reuse=reuse,
+            shared=self._shared_segments,
+        )
+
+    @cached_property
+    def _shared_segments(self) -> SharedSegments | None:
+        """The caches of segments that the settings name; made once: one that is away is not asked again."""
+        settings = self.settings
+        if settings.offline or not (settings.cache_from or settings.cache_to):
+            return None
+        from envbuild.remote.auth import Credentials
+        from envbuild.remote.client import RegistryClient
+        from envbuild.remote.segment_cache import SharedSegments, cache_repository
+
+        def client(store: Store, progress: Progress, *, hurried: bool) -> RegistryClient:
+            credentials = Credentials(self.environ)
+            return RegistryClient(store, progress, credentials, ca_bundle=settings.ca_bundle, hurried=hurried)
+
+        return SharedSegments(
+            readers=tuple(dict.fromkeys(map(cache_repository, settings.cache_from))),
+            writer=cache_repository(settings.cache_to) if settings.cache_to else None,
+            reading=partial(client, hurried=True),
+            writing=partial(client, hurried=False),
+            progress=self.progress,
         )
 
     def _debian(self, plan: Plan) -> AbstractContextManager[ArtifactSource]:
@@ -378,6 +418,40 @@ class Parts:
 
             found["docker"] = DaemonPublisher(self.store, self.progress, self.environ).publish
         return found
+
+    def push_targets(self, push: Sequence[str]) -> tuple[PushTarget, ...]:
+        """What each ``REPO[:TAG]`` of ``--push`` means. Raises ``UsageError``, also for any in an offline
+        run."""
+        if not push:
+            return ()
+        from envbuild.publish.repository import push_target
+
+        if self.settings.offline:
+            raise UsageError("an offline run can't push", hint="leave out --push or --offline")
+        return tuple(dict.fromkeys(push_target(each, self.settings.registry) for each in push))
+
+    def lookup(self, name: str, targets: Sequence[PushTarget]) -> Lookup | None:
+        """What looks for the images of ``name`` in ``targets`` and in the setting's registry; None where
+        there are none, or in an offline run."""
+        setting = self.settings.registry
+        if self.settings.offline or not (targets or setting):
+            return None
+        from envbuild.publish.repository import repository_of
+        from envbuild.remote.lookup import Lookup, Place
+
+        places = [
+            Place(repository=each.repository, remote=lambda: self.registry, required=True) for each in targets
+        ]
+        if setting is not None:
+            repository = repository_of(name, setting)
+            pushed = {each.repository.registry for each in targets}
+            # Who is only asked whether an image is there may not hold up a build that can do without.
+            places.append(
+                Place(repository=repository, remote=lambda: self.registry)
+                if repository.registry in pushed
+                else Place(repository=repository, remote=lambda: self._hurried_registry)
+            )
+        return Lookup(places=places, progress=self.progress)
 
     def runner(self, backend: str) -> Runner:
         """What starts commands: ``auto``, ``docker`` or ``userns``."""

@@ -24,6 +24,7 @@ from envbuild.cli.options import (
     record_option,
     refuse_both,
     render_options,
+    shared_cache_options,
     spec_argument,
     stale_options,
     store_options,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 @render_options
 @engine_options
 @compose_options
+@shared_cache_options
 @lock_dir_option
 @offline_option
 @store_options

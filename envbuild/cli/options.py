@@ -23,7 +23,8 @@ def call_of(context: click.Context) -> Call:
 
 
 def _setting(context: click.Context, parameter: click.Parameter, value: object) -> None:
-    if value is not None and parameter.name is not None:
+    # An option that may be repeated is an empty tuple where it isn't given.
+    if value not in (None, ()) and parameter.name is not None:
         call_of(context).flags[parameter.name] = value
 
 
@@ -76,6 +77,15 @@ lock_dir_option = setting(
 compose_options = _stack(
     setting("--compression", type=click.Choice(["gzip", "zstd"]), help="Of the layers [default: gzip]."),
     setting("-j", "--workers", type=click.IntRange(1), help="Work in parallel [default: one a core]."),
+)
+shared_cache_options = _stack(
+    setting(
+        "--cache-from",
+        metavar="REPO",
+        multiple=True,
+        help="Take composed packages from this registry repository where it has them; may be repeated.",
+    ),
+    setting("--cache-to", metavar="REPO", help="Write composed packages to this registry repository."),
 )
 engine_options = _stack(
     setting(

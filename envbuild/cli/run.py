@@ -19,6 +19,7 @@ from envbuild.cli.options import (
     one_spec,
     record_option,
     render_options,
+    shared_cache_options,
     spec_argument,
     stale_options,
     store_options,
@@ -70,6 +71,7 @@ _KEY = "envbuild.command"
 @render_options
 @engine_options
 @compose_options
+@shared_cache_options
 @lock_dir_option
 @offline_option
 @store_options

@@ -24,6 +24,9 @@ Part of the format."""
 ZSTD_LEVEL = 3
 """Part of the format."""
 
+_GZIP_HEAD = 10
+"""Bytes of a gzip header without optional fields (RFC 1952 §2.3)."""
+
 
 class Codec(Protocol):
     """One compression. Thread safe; both calls leave the GIL while they work."""
@@ -40,6 +43,10 @@ class Codec(Protocol):
     def expand(self, member: bytes, size: int) -> bytes:
         """The block of ``size`` bytes back. Raises ``BuildError`` where checksum or size don't fit."""
 
+    def expand_alone(self, member: bytes, size: int) -> bytes:
+        """As ``expand``, for bytes of unknown origin: refuses anything behind the member, which other readers
+        would take for more of the archive."""
+
 
 class Gzip:
     """gzip members by libdeflate: mtime 0, no name, constant XFL and OS fields."""
@@ -54,6 +61,7 @@ class Gzip:
         self._compress = deflate.gzip_compress
         self._expand = deflate.gzip_decompress
         self._error = deflate.DeflateError
+        self._head = self.compress(b"")[:_GZIP_HEAD]
 
     def compress(self, block: bytes) -> bytes:
         return bytes(self._compress(block, GZIP_LEVEL))
@@ -65,6 +73,20 @@ class Gzip:
             raise BuildError("a gzip member is damaged") from error
         if len(block) != size:
             raise BuildError("a gzip member is damaged")
+        return block
+
+    def expand_alone(self, member: bytes, size: int) -> bytes:
+        # libdeflate passes over what follows a member without a word.
+        from isal import isal_zlib
+
+        inflater = isal_zlib.decompressobj(wbits=31)
+        try:
+            block = inflater.decompress(member, size + 1)
+        except isal_zlib.error as error:  # type: ignore[misc]  # the stub calls it an instance
+            raise BuildError("a gzip member is damaged") from error
+        whole = inflater.eof and not inflater.unused_data and not inflater.unconsumed_tail
+        if len(block) != size or not whole or not member.startswith(self._head):
+            raise BuildError("a gzip member is not the one that was named")
         return block
 
 
@@ -86,8 +108,23 @@ class Zstd:
         return self._zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compress(block)
 
     def expand(self, member: bytes, size: int) -> bytes:
+        return self._expanded(member, size, alone=False)
+
+    def expand_alone(self, member: bytes, size: int) -> bytes:
+        # A frame that states its size is given that much memory, whatever the bound is.
         try:
-            block = self._zstandard.ZstdDecompressor().decompress(member, max_output_size=size)
+            stated = self._zstandard.get_frame_parameters(member).content_size
+        except self._zstandard.ZstdError as error:
+            raise BuildError("a zstd frame is damaged") from error
+        if stated != size:
+            raise BuildError("a zstd frame is not the one that was named")
+        return self._expanded(member, size, alone=True)
+
+    def _expanded(self, member: bytes, size: int, *, alone: bool) -> bytes:
+        try:
+            block = self._zstandard.ZstdDecompressor().decompress(
+                member, max_output_size=size, allow_extra_data=not alone
+            )
         except self._zstandard.ZstdError as error:
             raise BuildError("a zstd frame is damaged") from error
         if len(block) != size:

@@ -20,6 +20,7 @@ from envbuild.compose.image import store_image
 from envbuild.compose.interpreter import interpreter_artifacts, interpreter_rootfs, rootfs_key
 from envbuild.compose.layer import LayerMaker
 from envbuild.compose.segment import Crew, Recipe, SegmentMaker, Stopped
+from envbuild.compose.segment_scan import scan_segment
 from envbuild.compose.tree import USRMERGE, Ground, Owner, Survey, layer_directories, survey
 from envbuild.engines.indexed import artifact_names
 from envbuild.engines.intake import AwaitedCompiler, Intake
@@ -27,6 +28,7 @@ from envbuild.errors import BuildError
 from envbuild.lock.model import ImageBase
 from envbuild.plan.model import Artifact, ArtifactKind, Interpreter, Plan
 from envbuild.publish.base import Image, LayerRecord
+from envbuild.remote.segment_cache import Found, Wanted
 from envbuild.store.content import blob_name
 from envbuild.store.layers import LayerCache, LayerFile
 from envbuild.store.leases import Lease
@@ -69,6 +71,9 @@ class Composition:
         self.sources: dict[ArtifactKind, ArtifactSource] = {ArtifactKind.GENERATED: GeneratedSource()}
         self.fresh: set[str] = set()
         """Keys of segments that this build made itself: never older than it, even without the caches."""
+        self.shareable: dict[str, Segment] = {}
+        """Segments of packages by key, also those that were only a step on the way: another machine that is
+        to fetch no package needs the same steps."""
         identity = None
         if plan.bytecode and plan.python and engine.compiler_factory:
             identity = engine.compiler_factory.identity(plan.python)
@@ -196,7 +201,8 @@ class Composition:
         return bytes(found)
 
     def _segments(self, crew: Crew) -> None:
-        """Fills in every missing segment: from the cache, else fetched and made, the largest first."""
+        """Fills in every missing segment: from the store, else from a shared cache, else fetched and made,
+        the largest first."""
         missing: list[_Work] = []
         for work in self.work:
             if work.segment is None:
@@ -208,8 +214,43 @@ class Composition:
                     missing.append(work)
                 else:
                     self.segments.touch(key)
-        if not missing:
-            return
+        missing = self._bring(missing)
+        if missing:
+            self._compose(crew, missing)
+        for work in self.work:
+            if work.artifact.kind is not ArtifactKind.GENERATED:
+                segment = _made(work)
+                self.shareable[segment.key] = segment
+
+    def _bring(self, missing: list[_Work]) -> list[_Work]:
+        """What of ``missing`` no shared cache had. Generated files are never there: made, they cost less."""
+        shared = self.engine.shared
+        wanted = {
+            work.recipe.key(self.codec): work.artifact.size
+            for work in missing
+            if work.artifact.kind is not ArtifactKind.GENERATED
+        }
+        if not wanted or shared is None or not shared.reads or not self.engine.reuse:
+            return missing
+        brought: dict[str, Segment] = {}
+
+        def take(found: Found) -> None:
+            segment = scan_segment(
+                found.key, found.part, found.members, found.directories, self.codec, beat=found.beat
+            )
+            self.segments.put(segment, found.part)
+            brought[found.key] = segment
+
+        with self.progress.stage("shared cache"):
+            sized = [Wanted(key=key, size=size) for key, size in wanted.items()]
+            sized.sort(key=lambda each: -each.size)
+            shared.bring(sized, self.scratch, take)
+        for work in missing:
+            work.segment = brought.get(work.recipe.key(self.codec))
+        return [work for work in missing if work.segment is None]
+
+    def _compose(self, crew: Crew, missing: list[_Work]) -> None:
+        """Fetches the packages of ``missing`` and makes their segments."""
         self._foresee([work.artifact for work in missing])
         missing.sort(key=lambda work: (-work.artifact.size, work.artifact.kind.value, work.artifact.name))
         with (

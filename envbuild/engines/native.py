@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from envbuild.compose.base import ArtifactSource, ByteCompiler
 from envbuild.compose.codec import codec
@@ -23,6 +23,10 @@ from envbuild.progress import Progress, Silent
 from envbuild.publish.base import Image, LayerRecord
 from envbuild.store.content import Store
 from envbuild.store.leases import Lease
+from envbuild.store.segments import Segment, SegmentCache
+
+if TYPE_CHECKING:
+    from envbuild.remote.segment_cache import SharedSegments
 
 SourceFactory = Callable[[Plan], AbstractContextManager[ArtifactSource]]
 
@@ -72,6 +76,8 @@ class NativeEngine:
     reuse: bool = True
     clock: Callable[[], float] = time.time
     host: Platform = field(default_factory=Platform.host)
+    shared: SharedSegments | None = None
+    """The repositories in which machines share segments; ``reuse=False`` only writes there."""
     name: str = "native"
 
     def unable(self, plan: Plan) -> list[str]:
@@ -112,11 +118,18 @@ class NativeEngine:
                 "the way: envbuild lock --no-bytecode",
             )
         packing = codec(plan.compression)
+        composed: dict[str, Segment] = {}
 
         def compose(lease: Lease) -> Made:
             with self.store.scratch() as scratch, ExitStack() as stack:
                 composition = Composition(self, plan, packing, lease, scratch, stack)
                 image = composition.run()
+            composed.update(composition.shareable)
             return image, composition.uses()
 
-        return indexed_build(self.store, self.identity(plan), compose, reuse=self.reuse, clock=self.clock)
+        image = indexed_build(self.store, self.identity(plan), compose, reuse=self.reuse, clock=self.clock)
+        # The image is recorded by now: nothing that happens to a cache can take it away again.
+        if composed and self.shared is not None and self.shared.writes:
+            with self.progress.stage("share"), self.store.scratch() as scratch:
+                self.shared.share(composed, SegmentCache(self.store), scratch)
+        return image
