@@ -7,9 +7,9 @@ kept (a context of kubeconfig, a host of ``ssh_config``, a secret of the cluster
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Protocol
 
 from envbuild.platforms import Platform
@@ -157,26 +157,3 @@ class Target(Protocol):
 
     def submit(self, job: Job) -> Execution:
         """Starts the job. Raises ``RunError``."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Surroundings:
-    """What a kind of target may use of this process. ``state`` is a directory for files of runs."""
-
-    environ: Mapping[str, str] = field(repr=False)
-    state: Path
-    bring: Callable[[Image, Path], None]
-    """Unpacks an image as a root file system into a directory, as the caller's own."""
-    load: Callable[[Image, str, Mapping[str, str]], str]
-    """Makes the Docker engine of an environment (``DOCKER_HOST``…) have an image under a name, and returns
-    its id there."""
-
-
-class TargetKind(Protocol):
-    """What an entry point ``envbuild.targets`` names: how targets of one kind are made."""
-
-    name: str
-    options: Sequence[Option]
-
-    def open(self, record: TargetRecord, surroundings: Surroundings) -> Target:
-        """The target. Raises ``UsageError`` with all options that don't fit."""
