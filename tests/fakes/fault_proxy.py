@@ -38,6 +38,8 @@ class Fault:
     """
     number: int | None = None
     """Of the request, from 0."""
+    since: int = 0
+    """The first request it may befall."""
     method: str = ""
     path: str = ""
     """A regular expression that is searched in path and query."""
@@ -250,6 +252,7 @@ class FaultProxy:
                 if (
                     left != 0
                     and fault.number in (None, seen.number)
+                    and fault.since <= seen.number
                     and fault.method in ("", method)
                     and re.search(fault.path, path)
                 ):

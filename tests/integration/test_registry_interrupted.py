@@ -1,0 +1,179 @@
+"""Pushes and pulls that break at every single request: they end right, and no tag is ever wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from envbuild.errors import EnvbuildError, PublishError
+from envbuild.platforms import Platform
+from envbuild.progress import Silent
+from envbuild.publish.base import Publication
+from envbuild.publish.remote import push_publication
+from envbuild.remote.reference import Reference
+from envbuild.store.content import Store
+from tests.fakes import registry_server
+from tests.fakes.fault_proxy import CUTS, Fault, FaultProxy, proxy
+from tests.fakes.image import Item, put_image, put_index, put_layer
+from tests.fakes.registry_server import RegistryServer, needs_registry
+from tests.integration.registry import make_client, pull, same_blobs, small_image
+
+pytestmark = [needs_registry()]
+
+MOST = 80
+"""Requests that pushing the image of these tests may take."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    with registry_server.serve(tmp_path_factory.mktemp("registry")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def way(server: RegistryServer) -> Iterator[FaultProxy]:
+    with proxy(server.host) as running:
+        yield running
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def both(store: Store) -> Publication:
+    """An index of two platforms that share a layer."""
+    shared = put_layer(store, [Item(name="shared", content=b"shared" * 100)])
+    images = [
+        put_image(store, [shared, put_layer(store, [Item(name=name)])], platform=Platform("linux", name))
+        for name in ("amd64", "arm64")
+    ]
+    return put_index(store, images, ())
+
+
+def push(root: Path, store: Store, publication: Publication, host: str, repository: str, *tags: str) -> str:
+    with make_client(root, store) as client:
+        reference = Reference.parse(f"{host}/{repository}")
+        return push_publication(publication, reference, tags or ("1",), client, store, Silent()).digest
+
+
+@pytest.mark.parametrize("kind", CUTS)
+def test_one_cut_is_made_good_by_the_very_same_push(
+    server: RegistryServer, way: FaultProxy, store: Store, tmp_path: Path, kind: str
+) -> None:
+    image = small_image(store)
+    publication = Publication(images=(image,), names=())
+    for number in count():
+        repository = f"once/{kind.replace(' ', '-')}/{number}"
+        way.break_next(Fault(kind=kind, number=number))
+        assert push(tmp_path, store, publication, way.host, repository) == image.digest
+        assert server.manifest(repository, "1") == store.blob(image.digest).read_bytes()
+        assert server.complete(repository, "1")
+        if not any(seen.fault for seen in way.requests):
+            assert 9 <= number <= MOST
+            return
+
+
+def test_a_registry_that_is_gone_from_some_request_on(
+    server: RegistryServer, way: FaultProxy, store: Store, tmp_path: Path
+) -> None:
+    """What the tag named before, it names until all of the new is there; the next push goes on."""
+    old = Publication(images=(small_image(store, 1, (500, 90)),), names=())
+    new = both(store)
+    contents = {each.digest: store.blob(each.digest).read_bytes() for each in (old, new)}
+    for number in count():
+        repository = f"gone/{number}"
+        push(tmp_path, store, old, server.host, repository)
+        # Of each kind every third; the tests above have all of them at every request.
+        kind = ("cut before", "cut in request", "cut after")[number % 3]
+        way.break_next(Fault(kind=kind, since=number, times=None))
+        failed = ""
+        try:
+            push(tmp_path, store, new, way.host, repository)
+        except PublishError as error:
+            failed = error.message
+        assert server.complete(repository, "1")
+        if not any(seen.fault for seen in way.requests):
+            assert failed == ""
+            assert 12 <= number <= MOST
+            assert server.manifest(repository, "1") == contents[new.digest]
+            return
+        assert f"the push to {way.host}/{repository} failed" in failed
+        # Where only the last answer was lost, the tag may have moved.
+        assert server.manifest(repository, "1") in contents.values()
+        way.break_next()
+        assert push(tmp_path, store, new, way.host, repository) == new.digest
+        assert server.manifest(repository, "1") == contents[new.digest]
+        assert server.complete(repository, "1")
+
+
+@pytest.mark.parametrize("kind", CUTS)
+def test_one_cut_is_made_good_by_the_very_same_pull(
+    server: RegistryServer, way: FaultProxy, store: Store, tmp_path: Path, kind: str
+) -> None:
+    image = small_image(store, 2)
+    push(tmp_path, store, Publication(images=(image,), names=()), server.host, "pulled")
+    for number in count():
+        target = Store(tmp_path / f"pulled-{number}")
+        way.break_next(Fault(kind=kind, number=number))
+        with make_client(tmp_path, target) as client:
+            pull(client, image, f"{way.host}/pulled:1", store)
+        assert same_blobs(store, target, image)
+        assert list(target.directory("scratch").iterdir()) == []
+        if not any(seen.fault for seen in way.requests):
+            assert number == 5
+            return
+
+
+@pytest.mark.parametrize("kind", CUTS)
+def test_a_pull_that_fails_leaves_only_what_is_right(
+    server: RegistryServer, way: FaultProxy, store: Store, tmp_path: Path, kind: str
+) -> None:
+    image = small_image(store, 3)
+    push(tmp_path, store, Publication(images=(image,), names=()), server.host, "failed")
+    for number in range(5):
+        target = Store(tmp_path / f"target-{number}")
+        way.break_next(Fault(kind=kind, since=number, times=None))
+        with make_client(tmp_path, target) as client, pytest.raises(EnvbuildError):
+            pull(client, image, f"{way.host}/failed:1", store)
+        for path in target.directory("blobs/sha256").iterdir():
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
+        assert list(target.directory("scratch").iterdir()) == []
+        way.break_next()
+        with make_client(tmp_path, target) as client:
+            pull(client, image, f"{way.host}/failed:1", store)
+        assert same_blobs(store, target, image)
+
+
+def test_what_an_interrupted_push_sent_is_not_sent_again(
+    way: FaultProxy, store: Store, tmp_path: Path
+) -> None:
+    image = small_image(store, 4)
+    publication = Publication(images=(image,), names=())
+    way.break_next(Fault(kind="cut before", method="PUT", path="/manifests/", times=None))
+    with pytest.raises(PublishError):
+        push(tmp_path, store, publication, way.host, "again")
+    way.break_next()
+    push(tmp_path, store, publication, way.host, "again")
+    assert [seen for seen in way.requests if seen.method in ("POST", "PATCH")] == []
+    assert sum(seen.body for seen in way.requests) == image.size
+
+
+def test_a_registry_that_is_killed_and_comes_back(store: Store, tmp_path: Path) -> None:
+    image = small_image(store, 5, sizes=(2_000_000, 1_000_000, 500))
+    publication = Publication(images=(image,), names=())
+    with registry_server.serve(tmp_path / "registry") as server, proxy(server.host) as way:
+        way.faults = [Fault(kind="none", method="PUT", path="uploads", first=server.kill)]
+        with pytest.raises(PublishError) as error:
+            push(tmp_path, store, publication, way.host, "app")
+        assert way.host in error.value.message
+        with pytest.raises(PublishError, match="can't be reached"):
+            push(tmp_path, store, publication, server.host, "app")
+        server.start()
+        assert server.manifest("app", "1") is None
+        assert push(tmp_path, store, publication, way.host, "app") == image.digest
+        assert server.complete("app", "1")
