@@ -17,6 +17,7 @@ from envbuild.settings import Settings
 from envbuild.spec.definition import definition_digest
 from envbuild.spec.model import BuildContextSpec, EnvironmentType, Spec
 from envbuild.store.content import Store
+from envbuild.target.base import LOCAL, TargetRecord
 from envbuild.workspace.base import LockRecord, Registered, Registry, Version, check_name
 
 if TYPE_CHECKING:
@@ -110,6 +111,29 @@ class Workspace:
         """Whether anything can be found: asking makes no database, and imports no library."""
         file = self.file
         return self.settings.workspace is not None and (file is None or file.exists())
+
+    @property
+    def data_directory(self) -> Path:
+        """Where files of the user's own are, that belong to no database."""
+        home = Path(self._environ.get("HOME") or "/")
+        return Path(self._environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "envbuild"
+
+    def target(self, name: str) -> TargetRecord:
+        """The target of that name; ``local``, this machine, is always there. Raises ``WorkspaceError``."""
+        if name == LOCAL.name and not self.is_there:
+            return LOCAL
+        try:
+            return self.registry.target(name)
+        except WorkspaceError:
+            if name == LOCAL.name:
+                return LOCAL
+            raise
+
+    def targets(self) -> tuple[TargetRecord, ...]:
+        """All targets, sorted by name, ``local`` among them."""
+        found = self.registry.targets() if self.is_there else ()
+        own = () if any(each.name == LOCAL.name for each in found) else (LOCAL,)
+        return tuple(sorted((*found, *own), key=lambda each: each.name))
 
     # --- versions -------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ def _shared(function: F) -> F:
 
 
 @contextmanager
-def _workspace(call: Call, spec: str | None = None) -> Iterator[Workspace]:
+def opened_workspace(call: Call, spec: str | None = None) -> Iterator[Workspace]:
     """The workspace of the settings that hold here, or where ``spec`` stands."""
     from envbuild.api.workspace import Workspace
 
@@ -79,7 +79,7 @@ def register(
     call = call_of(context)
     path = one_spec(spec, spec_file)
     pairs = _pairs(tags)
-    with _workspace(call, path) as workspace, call.pipeline(path) as pipeline:
+    with opened_workspace(call, path) as workspace, call.pipeline(path) as pipeline:
         loaded = pipeline.load(path)
         found = workspace.register(
             loaded, name=name, version=version, description=description, tags=pairs, labels=labels
@@ -115,7 +115,7 @@ def list_(
     from envbuild.cli.env_report import summary_json, summary_lines, version_json, version_rows
 
     call = call_of(context)
-    with _workspace(call) as workspace:
+    with opened_workspace(call) as workspace:
         if name is not None:
             versions = workspace.registry.versions(
                 name, include_archived=archived, include_anonymous=anonymous, limit=limit
@@ -145,7 +145,7 @@ def show(context: click.Context, version: str, as_json: bool) -> int:
     from envbuild.cli.env_report import found_json, found_lines
 
     call = call_of(context)
-    with _workspace(call) as workspace:
+    with opened_workspace(call) as workspace:
         found = look_up(workspace, version)
     _show(call, found_lines(found), found_json(found), as_json=as_json)
     return 0
@@ -158,7 +158,7 @@ def show(context: click.Context, version: str, as_json: bool) -> int:
 def label(context: click.Context, version: str, labels: tuple[str, ...], as_json: bool) -> int:
     """Move LABELs to VERSION, from whichever had them."""
     call = call_of(context)
-    with _workspace(call) as workspace:
+    with opened_workspace(call) as workspace:
         chosen = workspace.get(version)
         found = workspace.registry.label(chosen.environment, chosen.version, labels)
     return _told(call, found, as_json=as_json)
@@ -171,7 +171,7 @@ def label(context: click.Context, version: str, labels: tuple[str, ...], as_json
 def unlabel(context: click.Context, name: str, labels: tuple[str, ...], as_json: bool) -> int:
     """Take LABELs away from the environment NAME."""
     call = call_of(context)
-    with _workspace(call) as workspace:
+    with opened_workspace(call) as workspace:
         workspace.registry.unlabel(name, labels)
         summaries = workspace.registry.environments(prefix=name, include_archived=True, limit=1)
     left = dict(summaries[0].labels) if summaries else {}
@@ -199,7 +199,7 @@ def update(
     call = call_of(context)
     if description is None and not tags and not removed:
         raise UsageError("nothing to update", hint="give --description, --tag or --remove-tag")
-    with _workspace(call) as workspace:
+    with opened_workspace(call) as workspace:
         chosen = workspace.get(version)
         unknown = sorted(set(removed) - dict(chosen.tags).keys())
         if unknown:
@@ -234,7 +234,7 @@ def _archive(call: Call, text: str, *, archived: bool, as_json: bool) -> int:
     from envbuild.api.workspace import Reference
 
     named = Reference.parse(text)
-    with _workspace(call) as workspace:
+    with opened_workspace(call) as workspace:
         number = named.version
         if named.label is not None:
             number = workspace.get(text).version
@@ -257,7 +257,7 @@ def clone(context: click.Context, version: str, new_name: str, new_version: str 
     from envbuild.cli.env_report import registered_text, version_json
 
     call = call_of(context)
-    with _workspace(call) as workspace:
+    with opened_workspace(call) as workspace:
         chosen = workspace.get(version)
         found = workspace.registry.clone(
             chosen.environment, chosen.version, new_name, new_version=new_version
@@ -284,7 +284,7 @@ def export(
     from envbuild.cli.exported import deliver
 
     call = call_of(context)
-    with _workspace(call) as workspace:
+    with opened_workspace(call) as workspace:
         spec = workspace.spec(workspace.get(version))
         deliver(call, spec, format=format, output=output, overwrite=overwrite, as_json=as_json)
     return 0
@@ -300,7 +300,7 @@ def diff(context: click.Context, before: str, after: str, as_json: bool) -> int:
     from envbuild.cli.env_report import comparison_json, comparison_lines
 
     call = call_of(context)
-    with _workspace(call) as workspace:
+    with opened_workspace(call) as workspace:
         found = compare(workspace, workspace.get(before), workspace.get(after))
     lines = comparison_lines(found, color=call.color and call.stdout.isatty())
     _show(call, lines, comparison_json(found), as_json=as_json)
@@ -320,7 +320,7 @@ def history(
     from envbuild.cli.env_report import event_json, event_lines, package_json, package_lines
 
     call = call_of(context)
-    with _workspace(call) as workspace:
+    with opened_workspace(call) as workspace:
         if package is not None:
             if name is None:
                 raise UsageError("--package needs the name of an environment")

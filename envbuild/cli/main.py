@@ -28,6 +28,8 @@ COMMANDS = {
     "render": "Write the Dockerfile of a spec, with everything its build needs.",
     "build": "Build the image of a spec and print its pinned reference.",
     "run": "Run a command in the image of a spec.",
+    "target": "Keep the places where images run.",
+    "runs": "Show what was run on targets.",
     "lint": "Look for what is doubtful in specs.",
     "env": "Keep environments as named, numbered versions.",
     "curated": "List and show the environments that come with envbuild.",

@@ -62,6 +62,10 @@ class TargetRecord:
         return next((value for key, value in self.options if key == name), None)
 
 
+LOCAL = TargetRecord(name="local", kind="local")
+"""This machine: the target that is there without being added."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
     """Something a look before the start found. Only an error keeps a job from starting."""

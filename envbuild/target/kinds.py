@@ -18,14 +18,12 @@ from envbuild.target.base import Option, Target, TargetRecord
 GROUP = "envbuild.targets"
 """Entry points of this group name a ``TargetKind`` each, by the kind's name."""
 _OURS = ("local", "docker", "kubernetes", "slurm", "spark", "ray", "azureml")
-LOCAL = TargetRecord(name="local", kind="local")
-"""The target that is there without being added."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Surroundings:
-    """What a target may use of this process. ``state`` is a directory for files that outlive a run; it is made
-    by whoever writes there."""
+    """What a target may use of this process. ``state`` is a directory for files that outlive a run; whoever
+    writes there makes it."""
 
     store: Store
     progress: Progress

@@ -59,7 +59,8 @@ ALLOWED: dict[str, set[str]] = {
     "target": {"settings", "store", "remote", "spec", "lock", "plan", "compose", "engines", "publish", "run"},
     "request": {"lock"},
     "wiring": STAGES,
-    "pipeline": STAGES | {"wiring", "request"},
+    "existing": STAGES | {"wiring"},
+    "pipeline": STAGES | {"wiring", "request", "existing"},
     "images": STAGES | {"wiring", "request"},
     "api": STAGES | {"wiring", "request", "pipeline", "images", "workspace", "lint", "resources"},
     "cli": {
@@ -73,6 +74,8 @@ ALLOWED: dict[str, set[str]] = {
         "request",
         "pipeline",
         "images",
+        "target.kinds",
+        "target.options",
         "engines.docker_client",
         "engines.buildx_command",
     },
