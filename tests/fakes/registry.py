@@ -13,9 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from envbuild.digest import digest_bytes
+from envbuild.remote.media import OCI_INDEX
 
 _MANIFEST = re.compile(r"/v2/(.+)/manifests/([^/]+)")
 _BLOB = re.compile(r"/v2/(.+)/blobs/(sha256:[0-9a-f]{64})")
+_REFERRERS = re.compile(r"/v2/(.+)/referrers/(sha256:[0-9a-f]{64})")
+_TAGS = re.compile(r"/v2/(.+)/tags/list")
 _UPLOAD = re.compile(r"/v2/(.+)/blobs/uploads/([^/]*)")
 
 
@@ -38,6 +41,12 @@ class Registry:
     """How many of the next blob answers break off half-way."""
     redirect: str = ""
     """Base address that blobs are redirected to."""
+    referrers: bool = False
+    """Whether it keeps a list of referrers (distribution-spec 1.1), in pages of one."""
+    refused_types: tuple[str, ...] = ()
+    """Artifact types that it takes no manifest of."""
+    deletes: bool = True
+    """Whether manifests may be deleted."""
     requests: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
     """Method, path and headers (lower-case) of all requests."""
 
@@ -75,6 +84,9 @@ def serve(registry: Registry | None = None) -> Iterator[Registry]:
 
         def do_POST(self) -> None:
             _push(self, state)
+
+        def do_DELETE(self) -> None:
+            _delete(self, state)
 
         def do_PUT(self) -> None:
             _push(self, state)
@@ -147,8 +159,54 @@ def _get(handler: BaseHTTPRequestHandler, state: Registry) -> None:
             _answer(handler, 200, found[1], {"Content-Type": found[0]})
     elif match := _BLOB.fullmatch(handler.path):
         _blob(handler, state, match[2])
+    elif match := _TAGS.fullmatch(urlsplit(handler.path).path):
+        tags = [name for repository, name in state.manifests if repository == match[1] and ":" not in name]
+        _answer(handler, 200, json.dumps({"name": match[1], "tags": sorted(tags)}).encode())
+    elif state.referrers and (match := _REFERRERS.fullmatch(urlsplit(handler.path).path)):
+        _referrers(handler, state, match[1], match[2])
     else:
         _answer(handler, 404)
+
+
+def _referrers(handler: BaseHTTPRequestHandler, state: Registry, repository: str, subject: str) -> None:
+    """The page that the query asks for."""
+    found = []
+    for (name, target), (media_type, content) in state.manifests.items():
+        document = json.loads(content)
+        if name != repository or ":" not in target or document.get("subject", {}).get("digest") != subject:
+            continue
+        found.append(
+            {
+                "mediaType": media_type,
+                "digest": target,
+                "size": len(content),
+                "artifactType": document["artifactType"],
+                "annotations": document.get("annotations", {}),
+            }
+        )
+    page = int(parse_qs(urlsplit(handler.path).query).get("page", ["0"])[0])
+    headers = {"Content-Type": OCI_INDEX}
+    if page + 1 < len(found):
+        headers["Link"] = f'</v2/{repository}/referrers/{subject}?page={page + 1}>; rel="next"'
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found[page : page + 1]}
+    _answer(handler, 200, json.dumps(index).encode(), headers)
+
+
+def _delete(handler: BaseHTTPRequestHandler, state: Registry) -> None:
+    if not _admitted(handler, state):
+        return
+    match = _MANIFEST.fullmatch(handler.path)
+    if not state.deletes:
+        _answer(handler, 405)
+    elif match is None or (match[1], match[2]) not in state.manifests:
+        _answer(handler, 404)
+    else:
+        content = state.manifests[match[1], match[2]][1]
+        for key in [
+            key for key, each in state.manifests.items() if key[0] == match[1] and each[1] == content
+        ]:
+            del state.manifests[key]
+        _answer(handler, 202)
 
 
 def _blob(handler: BaseHTTPRequestHandler, state: Registry, digest: str) -> None:
@@ -190,8 +248,14 @@ def _push(handler: BaseHTTPRequestHandler, state: Registry) -> None:
             return
         state.put_blob(body)
         _answer(handler, 201)
+    elif (match := _MANIFEST.fullmatch(path)) and _artifact_type(body) in state.refused_types:
+        _answer(handler, 400)
     elif match := _MANIFEST.fullmatch(path):
         state.put_manifest(match[1], match[2], handler.headers.get("Content-Type", ""), body)
         _answer(handler, 201, headers={"Docker-Content-Digest": digest_bytes(body)})
     else:
         _answer(handler, 404)
+
+
+def _artifact_type(content: bytes) -> str:
+    return str(json.loads(content).get("artifactType", ""))
