@@ -81,6 +81,11 @@ class CondaRecord:
     sha256: str = ""
     md5: str = ""
     owned: tuple[str, ...] = ()
+    build: str = ""
+    size: str = ""
+    """In bytes, as digits; empty where it isn't known."""
+    license: str = ""
+    depends: tuple[str, ...] = ()
 
 
 def conda_record(text: str) -> CondaRecord:
@@ -94,6 +99,7 @@ def conda_record(text: str) -> CondaRecord:
     files = found.get("files")
     paths = [each for each in files if isinstance(each, str)] if isinstance(files, list) else []
     owned = [_RECORD.fullmatch(each) for each in paths if "-info" in each]
+    depends, size = found.get("depends"), found.get("size")
     return CondaRecord(
         title=f"{_text(found, 'name')} {_text(found, 'version')}"[:200],
         url=_text(found, "url"),
@@ -101,6 +107,10 @@ def conda_record(text: str) -> CondaRecord:
         sha256=_text(found, "sha256").lower(),
         md5=_text(found, "md5").lower(),
         owned=tuple(sorted({each["place"] for each in owned if each})),
+        build=_text(found, "build"),
+        size=str(size) if type(size) is int and 0 < size < 1 << 60 else "",
+        license=_text(found, "license"),
+        depends=tuple(each for each in depends if isinstance(each, str)) if isinstance(depends, list) else (),
     )
 
 

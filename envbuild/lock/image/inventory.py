@@ -9,73 +9,54 @@ answer is kept by the image's digest.
 from __future__ import annotations
 
 import json
+import posixpath
 import re
-import tarfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from envbuild.errors import BuildError, FetchError
+from envbuild.lock.image.layer_records import (
+    LayerRecords,
+    Limits,
+    ancestors,
+    check_held,
+    check_totals,
+    layer_records,
+    read_layer,
+)
+from envbuild.lock.image.records import CONDA, DISTRIBUTION, DOCUMENTATION, NOTE, kind_of
 from envbuild.publish.base import Image
-from envbuild.remote.layer import open_layer
-from envbuild.spec.conda_prefix import conda_record
 from envbuild.store.content import Store
 
-_FORMAT = 2
-_DISTRIBUTION = re.compile(
-    r"(?:(?P<place>.*)/)?(?P<name>[^/]+)\.(?:dist-info/METADATA|egg-info(?:/PKG-INFO)?)"
-)
+_FORMAT = 3
+_KINDS = ("distributions", "conda_packages", "debian_packages", "jars")
 _SITE = re.compile(r"(?:.*/)?(?:site|dist)-packages")
 _CACHE = re.compile(r"(?:.*/)?pkgs/[^/]+/(?:lib/python[^/]*/)?site-packages")
-_CONDA = re.compile(r"(?:.*/)?conda-meta/(?P<name>[^/]+)-(?P<version>[^/-]+)-[^/-]+\.json")
-_NOTE = re.compile(r"(?P<place>(?:.*/)?[^/]+\.dist-info)/(?P<kind>INSTALLER|direct_url\.json)")
-_STATUS = re.compile(r"var/lib/dpkg/(?:status|status\.d/[^/]+)")
-_STATES = "var/lib/apt/extended_states"
-_RELEASES = ("etc/os-release", "usr/lib/os-release")
 _FILE_NAME = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(?:-py[0-9.]+.*)?")
-_WHITEOUT = ".wh."
-_OPAQUE = ".wh..wh..opq"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """What is read of an image; more is taken for an attack."""
-
-    entries: int = 3_000_000
-    size: int = 256 << 30
-    """Bytes of all files together."""
-    records: int = 200_000
-    """Packages of all kinds."""
-    header: int = 64 << 10
-    """Bytes of a METADATA: its head says name and version, a description of any length follows."""
-    status: int = 64 << 20
-    """Bytes of a dpkg status."""
-    conda: int = 16 << 20
-    """Bytes of a package's record in ``conda-meta``: it names every file."""
-    held: int = 256 << 20
-    """Bytes of what is kept of them, an upper layer's and a lower one's alike."""
-    path: int = 4096
-    """Characters of a path, as the kernel has it."""
-    depth: int = 200
+_WORKERS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class Package:
     """One installed package and the file of the image that says so (no leading slash).
 
-    ``details`` are what else is noted there, as sorted pairs: ``url``, ``subdir``, ``sha256``, ``md5`` and
-    ``owned`` (lines) of a conda package; ``installer`` and ``direct_url`` (PEP 610) of a distribution;
-    ``priority`` of a Debian package, and ``automatic`` of one that came with another.
-    """
+    ``details`` are what else is noted there, as sorted pairs. Of a conda package: ``url``, ``subdir``,
+    ``sha256``, ``md5``, ``build``, ``size``, ``license``, ``depends`` and ``owned`` (lines). Of a
+    distribution: ``installer``, ``direct_url`` (PEP 610), ``license``, ``license_expression``,
+    ``classifiers`` (lines, of licences) and ``requires`` (lines). Of a Debian package: ``priority``,
+    ``architecture``, ``depends``, ``provides``, ``licenses`` (lines), and ``automatic`` where it came with
+    another."""
 
     name: str
     version: str
     path: str
     details: tuple[tuple[str, str], ...] = ()
+    layer: int = field(default=0, compare=False)
+    """Which layer has the file, counted from the lowest, which is 0."""
 
     def detail(self, key: str) -> str:
         """One of ``details``; empty where it isn't known."""
@@ -90,6 +71,8 @@ class Inventory:
     """Python's; names are normalised (PEP 503)."""
     conda_packages: tuple[Package, ...] = ()
     debian_packages: tuple[Package, ...] = ()
+    jars: tuple[Package, ...] = ()
+    """Named by their file; a version isn't known without opening them."""
     release: tuple[tuple[str, str], ...] = ()
     """What its ``os-release`` says, as sorted pairs."""
 
@@ -101,7 +84,9 @@ def inventory(image: Image, store: Store) -> Inventory:
         return _load(json.loads(file.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # Not there or damaged: it is made again from the layers.
-    found = read_inventory([(store.blob(each.digest), each.media_type) for each in image.layers])
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        layers = pool.map(lambda each: layer_records(each.digest, each.media_type, store), image.layers)
+        found = _merged(layers, Limits())
     with store.scratch() as scratch:
         (scratch / "inventory").write_text(json.dumps(_dump(found)))
         (scratch / "inventory").replace(file)
@@ -110,234 +95,151 @@ def inventory(image: Image, store: Store) -> Inventory:
 
 def read_inventory(layers: Sequence[tuple[Path, str]], *, limits: Limits | None = None) -> Inventory:
     """What layers (blob and media type, lowest first) hold, whiteouts obeyed. Raises ``BuildError``."""
-    view = _View(limits=limits or Limits())
-    for blob, media_type in layers:
-        try:
-            with open_layer(blob, media_type) as archive:
-                view.layer += 1
-                for member in archive:
-                    # The archive would remember every member for its whole life.
-                    archive.members = []  # type: ignore[attr-defined]
-                    view.add(member, archive)
-        except FetchError as error:
-            raise BuildError(error.message, hint=error.hint) from error
-        except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error, RecursionError) as error:
-            raise BuildError(f"the layer {blob.name} can't be read: {error}") from error
-    return view.result()
-
-
-@dataclass(slots=True)
-class _Node:
-    """A path of the image that leads to a record, or is one."""
-
-    layer: int
-    content: bytes | None = None
-    """Of a record; None for a directory."""
-    below: dict[str, _Node] = field(default_factory=dict)
+    bounds = limits or Limits()
+    return _merged((read_layer(blob, media_type, bounds) for blob, media_type in layers), bounds)
 
 
 @dataclass(kw_only=True, slots=True)
 class _View:
-    """The few paths of interest as a tree, as the layers read so far leave them."""
+    """The records of the image as the layers read so far leave them, each with its layer."""
 
     limits: Limits
-    root: _Node = field(default_factory=lambda: _Node(0))
+    records: dict[str, tuple[str, int]] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
+    """The paths of all records there ever were, and of all directories above them."""
     layer: int = 0
     entries: int = 0
     size: int = 0
-    records: int = 0
+    put: int = 0
     held: int = 0
 
-    def add(self, member: tarfile.TarInfo, archive: tarfile.TarFile) -> None:
-        self.entries += 1
-        self.size += member.size
-        if self.entries > self.limits.entries or self.size > self.limits.size:
-            raise BuildError(
-                f"the image has more than {self.limits.entries} entries or {self.limits.size} bytes"
-            )
-        if len(member.name) > self.limits.path:
-            raise BuildError(f"a path of the image is longer than any system's: {member.name[:60]}…")
-        parts = [part for part in member.name.split("/") if part not in ("", ".")]
-        if ".." in parts:
-            raise BuildError(f"an entry of the image leaves it: {member.name!r}")
-        if not parts:
+    def add(self, layer: LayerRecords) -> None:
+        self.entries += layer.entries
+        self.size += layer.size
+        check_totals(self.entries, self.size, self.limits)
+        linked = {path: self.records.get(target, ("", 0))[0] for path, target in layer.links.items()}
+        self.remove(layer)
+        for path, content in {**layer.contents, **linked}.items():
+            self.put += 1
+            self.held += len(content)
+            self.records[path] = (content, self.layer)
+            self.known.add(path)
+            self.known.update(ancestors(path))
+        check_held(self.put, self.held, self.limits)
+        self.layer += 1
+
+    def remove(self, layer: LayerRecords) -> None:
+        """Takes out what lower layers have where this one has something, or says that nothing is."""
+        gone = (self.known & layer.others) | (self.known & layer.removed)
+        emptied = layer.emptied & (self.known | {""})
+        if not gone and not emptied:
             return
-        if parts[-1] == _OPAQUE:
-            self.remove(parts[:-1], itself=False)
-        elif parts[-1].startswith(_WHITEOUT):
-            self.remove([*parts[:-1], parts[-1].removeprefix(_WHITEOUT)], itself=True)
-        elif not member.isdir():
-            # Whatever it is, it takes the place of what lower layers had there.
-            self.remove(parts, itself=True, also_own=True)
-            content = self.content("/".join(parts), member, archive)
-            if content is not None:
-                self.put(parts, content)
+        for path in gone & self.records.keys():
+            del self.records[path]
+        within = gone | emptied
+        for path in list(self.records):
+            if "" in emptied or not within.isdisjoint(ancestors(path)):
+                del self.records[path]
 
-    def content(self, path: str, member: tarfile.TarInfo, archive: tarfile.TarFile) -> bytes | None:
-        """What a record says; empty where only its name does. None for all other files."""
-        if _STATUS.fullmatch(path) or path == _STATES:
-            limit = self.limits.status
-        elif _DISTRIBUTION.fullmatch(path) or _NOTE.fullmatch(path) or path in _RELEASES:
-            limit = self.limits.header
-        elif _CONDA.fullmatch(path):
-            limit = self.limits.conda
-        else:
-            return None
-        if member.islnk():
-            # An installer may link files to its cache, which the same layer may hold.
-            node = self.find([part for part in member.linkname.split("/") if part not in ("", ".")])
-            return (node.content if node else None) or b""
-        if not member.isreg():
-            return None
-        source = archive.extractfile(member)
-        return _essence(path, source.read(limit).decode(errors="replace")) if source else b""
 
-    def find(self, parts: Sequence[str]) -> _Node | None:
-        node: _Node | None = self.root
-        for part in parts:
-            node = node.below.get(part) if node else None
-        return node
+def _merged(layers: Iterable[LayerRecords], limits: Limits) -> Inventory:
+    view = _View(limits=limits)
+    for each in layers:
+        view.add(each)
+    return _inventory(view.records)
 
-    def put(self, parts: Sequence[str], content: bytes) -> None:
-        self.records += 1
-        self.held += len(content)
-        if self.records > self.limits.records or self.held > self.limits.held:
-            raise BuildError(f"the image's layers have more than {self.limits.records} packages")
-        if len(parts) > self.limits.depth:
-            raise BuildError(f"the image has directories deeper than {self.limits.depth}")
-        node = self.root
-        for part in parts:
-            node = node.below.setdefault(part, _Node(self.layer))
-            node.layer = self.layer
-        node.content = content
 
-    def remove(self, parts: Sequence[str], *, itself: bool, also_own: bool = False) -> None:
-        """Takes out what lower layers have at or below a path, with ``also_own`` this layer's, too."""
-        parent, node = None, self.root
-        for part in parts:
-            below = node.below.get(part)
-            if below is None:
-                return
-            parent, node = node, below
-        if parent is not None and itself and (also_own or node.layer < self.layer):
-            del parent.below[parts[-1]]
-        else:
-            self._remove_lower(node)
-
-    def _remove_lower(self, node: _Node) -> None:
-        for name, each in list(node.below.items()):
-            if each.layer < self.layer:
-                del node.below[name]
-            else:
-                self._remove_lower(each)
-
-    def result(self) -> Inventory:
-        distributions: list[Package] = []
-        conda: list[Package] = []
-        debian: list[Package] = []
-        notes: dict[str, dict[str, str]] = {}
-        automatic: frozenset[str] = frozenset()
-        release: dict[str, str] = {}
-        for path, content in _records(self.root, ""):
-            if _STATUS.fullmatch(path):
-                debian += _status(path, content)
-            elif path == _STATES:
-                automatic = frozenset(content.decode().split())
-            elif path in _RELEASES:
-                # Where both are files, that of /etc counts, which comes first.
-                release = release or _release(content.decode())
-            elif match := _NOTE.fullmatch(path):
-                kind = "installer" if match["kind"] == "INSTALLER" else "direct_url"
-                notes.setdefault(match["place"], {})[kind] = content.decode()
-            elif match := _CONDA.fullmatch(path):
-                details = _pairs(json.loads(content or b"{}"))
-                conda.append(
-                    Package(name=match["name"], version=match["version"], path=path, details=details)
-                )
-            elif package := _distribution(path, content):
-                distributions.append(package)
-        return Inventory(
-            distributions=tuple(
-                sorted(
-                    replace(each, details=_pairs(notes.get(each.path.rpartition("/")[0], {})))
-                    for each in distributions
-                )
-            ),
-            conda_packages=tuple(sorted(conda)),
-            debian_packages=tuple(
-                sorted(
-                    replace(each, details=(("automatic", "yes"), *each.details))
-                    if each.name in automatic
-                    else each
-                    for each in debian
-                )
-            ),
-            release=_pairs(release),
+def _inventory(records: Mapping[str, tuple[str, int]]) -> Inventory:
+    packages: dict[str, list[Package]] = {kind: [] for kind in _KINDS}
+    notes: dict[str, dict[str, str]] = {}
+    automatic: frozenset[str] = frozenset()
+    release: dict[str, str] = {}
+    for path, (content, layer) in sorted(records.items()):
+        kind = kind_of(path)
+        if kind == "status":
+            packages["debian_packages"] += _status(path, content, layer)
+        elif kind == "states":
+            automatic = frozenset(content.split())
+        elif kind == "release":
+            # Where both are files, that of /etc counts, which comes first.
+            release = release or _release(content)
+        elif kind == "note" and (match := NOTE.fullmatch(path)):
+            name = "installer" if match["kind"] == "INSTALLER" else "direct_url"
+            notes.setdefault(match["place"], {})[name] = content
+        elif kind == "conda" and (match := CONDA.fullmatch(path)):
+            details = _pairs(json.loads(content or "{}"))
+            packages["conda_packages"].append(
+                Package(name=match["name"], version=match["version"], path=path, details=details, layer=layer)
+            )
+        elif kind == "jar":
+            name = path.rpartition("/")[2]
+            packages["jars"].append(Package(name=name, version="", path=path, layer=layer))
+        elif kind == "distribution" and (package := _distribution(path, content, layer)):
+            packages["distributions"].append(package)
+    distributions = [
+        _with(each, notes.get(each.path.rpartition("/")[0], {})) for each in packages.pop("distributions")
+    ]
+    debian = [
+        _with(
+            each,
+            {
+                "automatic": "yes" if each.name in automatic else "",
+                "licenses": _copyright(each.name, records),
+            },
         )
+        for each in packages.pop("debian_packages")
+    ]
+    return Inventory(
+        distributions=tuple(sorted(distributions)),
+        debian_packages=tuple(sorted(debian)),
+        conda_packages=tuple(sorted(packages["conda_packages"])),
+        jars=tuple(sorted(packages["jars"])),
+        release=_pairs(release),
+    )
 
 
-def _records(node: _Node, path: str) -> Iterator[tuple[str, bytes]]:
-    if node.content is not None:
-        yield path, node.content
-    for name, each in node.below.items():
-        yield from _records(each, f"{path}/{name}" if path else name)
+def _with(package: Package, details: Mapping[str, str]) -> Package:
+    return replace(package, details=_pairs({**dict(package.details), **details}))
 
 
-def _distribution(path: str, content: bytes) -> Package | None:
-    match = _DISTRIBUTION.fullmatch(path)
+def _distribution(path: str, content: str, layer: int) -> Package | None:
+    match = DISTRIBUTION.fullmatch(path)
     place = match["place"] or "" if match else ""
     if match is None or not _SITE.fullmatch(place) or _CACHE.fullmatch(place):
         return None
-    fields = _fields(content.decode())
-    name, version = fields.get("Name"), fields.get("Version")
+    details = json.loads(content or "{}")
+    name, version = details.pop("name", ""), details.pop("version", "")
     if not name or not version:
         stated = _FILE_NAME.fullmatch(match["name"])
         if stated is None:
             return None
         name, version = stated["name"], stated["version"]
-    return Package(name=canonicalize_name(name), version=version, path=path)
+    return Package(
+        name=canonicalize_name(name), version=version, path=path, details=_pairs(details), layer=layer
+    )
 
 
-def _essence(path: str, text: str) -> bytes:
-    """The few lines of a record that count."""
-    if _CONDA.fullmatch(path):
-        return _conda_essence(text)
-    if _NOTE.fullmatch(path) or path in _RELEASES:
-        return text.strip().encode()
-    if path == _STATES:
-        states = (_fields(paragraph) for paragraph in text.split("\n\n"))
-        return " ".join(
-            each.get("Package", "") for each in states if each.get("Auto-Installed") == "1"
-        ).encode()
-    if not _STATUS.fullmatch(path):
-        fields = _fields(text)
-        kept = [f"{key}: {fields[key]}" for key in ("Name", "Version") if key in fields]
-        return "\n".join(kept).encode()
+def _status(path: str, content: str, layer: int) -> list[Package]:
     found = []
-    for paragraph in text.split("\n\n"):
-        fields = _fields(paragraph)
-        name, version = fields.get("Package"), fields.get("Version")
-        # A file of status.d has no state: it is there, so it is installed.
-        if name and version and fields.get("Status", "installed").split()[-1:] == ["installed"]:
-            priority = "required" if fields.get("Essential") == "yes" else fields.get("Priority", "")
-            found.append(f"{name} {version} {priority}")
-    return "\n".join(found).encode()
+    for each in json.loads(content or "[]"):
+        name, version = each.pop("name"), each.pop("version")
+        found.append(Package(name=name, version=version, path=path, details=_pairs(each), layer=layer))
+    return found
 
 
-def _conda_essence(text: str) -> bytes:
-    """What conda noted, as JSON; nothing where it can't be read: the file's name says enough then."""
-    try:
-        found = conda_record(text)
-    except ValueError:
-        return b""
-    details = {"url": found.url, "subdir": found.subdir, "sha256": found.sha256, "md5": found.md5}
-    return json.dumps({**details, "owned": "\n".join(found.owned)}).encode()
-
-
-def _status(path: str, content: bytes) -> Iterator[Package]:
-    for line in content.decode().splitlines():
-        name, version, priority = line.split(" ", 2)
-        yield Package(name=name, version=version, path=path, details=_pairs({"priority": priority}))
+def _copyright(name: str, records: Mapping[str, tuple[str, int]]) -> str:
+    """The licences of a Debian package's copyright file, which may be another package's."""
+    for _ in range(3):
+        content, _layer = records.get(f"usr/share/doc/{name}/copyright", ("", 0))
+        link, _layer = records.get(f"usr/share/doc/{name}", ("", 0))
+        if content or not link:
+            return content
+        target = posixpath.normpath(posixpath.join("/usr/share/doc", link)).lstrip("/")
+        match = DOCUMENTATION.fullmatch(target)
+        if match is None:
+            return ""
+        name = match["name"]
+    return ""
 
 
 def _release(text: str) -> dict[str, str]:
@@ -350,25 +252,15 @@ def _pairs(found: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted((key, value) for key, value in found.items() if value))
 
 
-def _fields(text: str) -> dict[str, str]:
-    """The first paragraph's one-line fields."""
-    found: dict[str, str] = {}
-    for line in text.splitlines():
-        if not line.strip():
-            break
-        key, colon, value = line.partition(":")
-        if colon and not line[0].isspace():
-            found.setdefault(key, value.strip())
-    return found
-
-
 def _dump(found: Inventory) -> dict[str, object]:
     return {
         "format": _FORMAT,
         "release": found.release,
         **{
-            key: [[each.name, each.version, each.path, each.details] for each in getattr(found, key)]
-            for key in ("distributions", "conda_packages", "debian_packages")
+            key: [
+                [each.name, each.version, each.path, each.layer, each.details] for each in getattr(found, key)
+            ]
+            for key in _KINDS
         },
     }
 
@@ -383,13 +275,10 @@ def _load(document: dict[str, Any]) -> Inventory:
     def packages(key: str) -> tuple[Package, ...]:
         rows = document[key]
         return tuple(
-            Package(name=str(name), version=str(version), path=str(path), details=pairs(details))
-            for name, version, path, details in rows
+            Package(
+                name=str(name), version=str(version), path=str(path), layer=int(layer), details=pairs(details)
+            )
+            for name, version, path, layer, details in rows
         )
 
-    return Inventory(
-        distributions=packages("distributions"),
-        conda_packages=packages("conda_packages"),
-        debian_packages=packages("debian_packages"),
-        release=pairs(document["release"]),
-    )
+    return Inventory(**{key: packages(key) for key in _KINDS}, release=pairs(document["release"]))

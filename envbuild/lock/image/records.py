@@ -1,0 +1,148 @@
+"""The files of an image that say what is installed, and the few lines of each that count.
+
+Python's metadata, conda's records, dpkg's status, the copyright of Debian packages, jars by their name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+from envbuild.spec.conda_prefix import conda_record
+
+DISTRIBUTION = re.compile(
+    r"(?:(?P<place>.*)/)?(?P<name>[^/]+)\.(?:dist-info/METADATA|egg-info(?:/PKG-INFO)?)"
+)
+CONDA = re.compile(r"(?:.*/)?conda-meta/(?P<name>[^/]+)-(?P<version>[^/-]+)-(?P<build>[^/-]+)\.json")
+NOTE = re.compile(r"(?P<place>(?:.*/)?[^/]+\.dist-info)/(?P<kind>INSTALLER|direct_url\.json)")
+STATUS = re.compile(r"var/lib/dpkg/(?:status|status\.d/[^/]+)")
+STATES = "var/lib/apt/extended_states"
+RELEASES = ("etc/os-release", "usr/lib/os-release")
+COPYRIGHT = re.compile(r"usr/share/doc/(?P<name>[^/]+)/copyright")
+DOCUMENTATION = re.compile(r"usr/share/doc/(?P<name>[^/]+)")
+_NAMES = frozenset({"METADATA", "PKG-INFO", "INSTALLER", "direct_url.json", "os-release"})
+_LINES = 64
+"""Licences that are kept of one copyright file, and classifiers of a distribution."""
+_LONGEST = 500
+"""Characters of a licence in a package's own words."""
+
+
+def kind_of(path: str) -> str | None:
+    """What a file of this path says; None where it says nothing of packages. Called for every file."""
+    name = path.rpartition("/")[2]
+    if name in _NAMES or name.endswith(".egg-info"):
+        if DISTRIBUTION.fullmatch(path):
+            return "distribution"
+        if NOTE.fullmatch(path):
+            return "note"
+        return "release" if path in RELEASES else None
+    if name.endswith(".json"):
+        return "conda" if CONDA.fullmatch(path) else None
+    if name.endswith(".jar"):
+        return "jar"
+    if path.startswith("var/lib/"):
+        return "status" if STATUS.fullmatch(path) else "states" if path == STATES else None
+    return "copyright" if name == "copyright" and COPYRIGHT.fullmatch(path) else None
+
+
+def essence(kind: str, text: str) -> str:
+    """What counts of a file of this kind, which begins with ``text``. Never raises."""
+    if kind == "conda":
+        return _conda(text)
+    if kind in ("note", "release"):
+        return text.strip()
+    if kind == "states":
+        states = (dict(fields(paragraph)) for paragraph in text.split("\n\n"))
+        return " ".join(each.get("Package", "") for each in states if each.get("Auto-Installed") == "1")
+    if kind == "status":
+        return json.dumps(list(_status(text)))
+    if kind == "copyright":
+        return "\n".join(_copyright(text))
+    return json.dumps(_distribution(text))
+
+
+def fields(text: str) -> Iterator[tuple[str, str]]:
+    """The pairs of the first paragraph, in order; a value of several lines keeps them."""
+    key, value = "", ""
+    for line in text.splitlines():
+        if not line.strip():
+            break
+        if line[0].isspace():
+            value += "\n" + line.strip()
+            continue
+        if key:
+            yield key, value
+        key, colon, value = line.partition(":")
+        key, value = (key, value.strip()) if colon else ("", "")
+    if key:
+        yield key, value
+
+
+def _distribution(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    requires: list[str] = []
+    classifiers: list[str] = []
+    for key, value in fields(text):
+        if key == "Requires-Dist":
+            requires.append(value)
+        elif key == "Classifier" and value.startswith("License :: "):
+            classifiers.append(value)
+        elif key in ("Name", "Version", "License", "License-Expression"):
+            found.setdefault(key, value)
+    words = found.get("License", "").strip()
+    stated = {
+        "name": found.get("Name", ""),
+        "version": found.get("Version", ""),
+        "requires": "\n".join(requires),
+        "classifiers": "\n".join(classifiers[:_LINES]),
+        "license": words.partition("\n")[0][:_LONGEST],
+        "license_expression": found.get("License-Expression", "")[:_LONGEST],
+    }
+    return {key: value for key, value in stated.items() if value}
+
+
+def _status(text: str) -> Iterator[dict[str, str]]:
+    for paragraph in text.split("\n\n"):
+        found: dict[str, str] = {}
+        for key, value in fields(paragraph):
+            found.setdefault(key, value)
+        name, version = found.get("Package"), found.get("Version")
+        # A file of status.d has no state: it is there, so it is installed.
+        if name and version and found.get("Status", "installed").split()[-1:] == ["installed"]:
+            needed = [found[key] for key in ("Pre-Depends", "Depends") if found.get(key)]
+            yield {
+                "name": name,
+                "version": version,
+                "priority": "required" if found.get("Essential") == "yes" else found.get("Priority", ""),
+                "architecture": found.get("Architecture", ""),
+                "depends": ", ".join(needed).replace("\n", " "),
+                "provides": found.get("Provides", "").replace("\n", " "),
+            }
+
+
+def _conda(text: str) -> str:
+    """What conda noted, as JSON; nothing where it can't be read: the file's name says enough then."""
+    try:
+        found = conda_record(text)
+    except ValueError:
+        return "{}"
+    details = {
+        "url": found.url,
+        "subdir": found.subdir,
+        "sha256": found.sha256,
+        "md5": found.md5,
+        "build": found.build,
+        "license": found.license[:_LONGEST],
+        "size": found.size,
+    }
+    lists = {"owned": "\n".join(found.owned), "depends": "\n".join(found.depends)}
+    return json.dumps({**details, **lists})
+
+
+def _copyright(text: str) -> list[str]:
+    """The short names of all licences in a copyright file of Debian's copyright-format; none of others."""
+    if not text.startswith("Format:"):
+        return []
+    names = {line[len("License:") :].strip() for line in text.splitlines() if line.startswith("License:")}
+    return sorted(each for each in names if each and len(each) <= _LONGEST)[:_LINES]
