@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,16 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbuild.digest import canonical_digest
 from envbuild.errors import LockError, StaleLockError, UsageError
+from envbuild.existing import Existing, base_references, blob_names
 from envbuild.lock.diff import lock_changes
-from envbuild.lock.identity import Composition
-from envbuild.lock.model import Lock, PlatformLock
+from envbuild.lock.identity import NATIVE_LEVEL, Composition
+from envbuild.lock.model import ContextBase, Lock, PlatformLock
 from envbuild.lock.request import LockRequest, answers
 from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
-from envbuild.publish.base import Image, Publication
+from envbuild.publish.base import Image, Publication, PushResult
+from envbuild.publish.repository import PushTarget, identity_tag, repository_name
 from envbuild.request import (
     BuildRequest,
     BuildResult,
@@ -31,15 +31,12 @@ from envbuild.request import (
 )
 from envbuild.settings import Settings
 from envbuild.spec.model import EnvironmentType, Spec
-from envbuild.store.content import blob_name
 from envbuild.wiring import Parts
 
 if TYPE_CHECKING:
     from envbuild.engines.base import Engine
-    from envbuild.store.leases import Lease
 
 LOCK_DIRECTORY = "lockfiles"
-_TAG_DIGITS = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,42 +203,64 @@ class Pipeline:
 
         started = self._clock()
         publishers = self._parts.publishers(request.outputs, load=request.load)
+        targets = self._parts.push_targets(request.push)
         lock = self._lock_for(spec, request)
         platforms = request.platforms or tuple(each.platform for each in lock.platforms)
         # Held until all is published, so that no prune takes a blob in between.
         with Lease(self._parts.store) as lease:
+            existing = Existing(
+                self._parts,
+                lease,
+                reuse=not request.no_cache,
+                lookup=self._parts.lookup(repository_name(spec.name), targets),
+                layers=bool(publishers) or not targets or _serves(lock),
+            )
             # All engines are chosen before the first image is made: what can't be is said at once.
-            jobs = [self._job(spec, lock, platform, request, lease) for platform in platforms]
+            jobs = [self._job(spec, lock, platform, platforms, request, existing) for platform in platforms]
             built = [job() for job in jobs]
             images = tuple(each.image for each in built)
             self._check_serving(images, lock)
-            identity = _tag(spec.name, [image.lock_digest for image in images])
+            tag = identity_tag([image.lock_digest for image in images])
+            identity = f"{repository_name(spec.name)}:{tag}"
             publication = Publication(
                 images=images,
                 names=(identity, *request.tags),
                 index_digest=self._index(images) if len(images) > 1 else None,
             )
             published = tuple(self._publish(publishers, publication))
+            moving = self.moving_tags(spec, lock, images) if targets else ()
+            pushed = tuple(self._push(publication, targets, (tag, *moving), lock, existing))
         return BuildResult(
-            reference=f"{request.tags[0] if request.tags else identity}@{publication.digest}",
+            reference=pushed[0].references[0]
+            if pushed
+            else f"{(*request.tags, identity)[0]}@{publication.digest}",
             digest=publication.digest,
             images=images,
             cached=all(each.cached for each in built),
             engine=", ".join(sorted({each.engine for each in built})),
             seconds=self._clock() - started,
             published=published,
+            pushed=pushed,
+            names=(
+                *(request.tags or (identity,)),
+                *(f"{each.repository}:{name}" for each in pushed for name in each.tags),
+            ),
+            found=tuple(map(str, existing.references)),
         )
 
     def _job(
-        self, spec: Spec, lock: Lock, platform: Platform, request: BuildRequest, lease: Lease
+        self,
+        spec: Spec,
+        lock: Lock,
+        platform: Platform,
+        platforms: Sequence[Platform],
+        request: BuildRequest,
+        existing: Existing,
     ) -> Callable[[], _Built]:
-        """What makes the image of one platform, or has it. A composed one is looked up by its lock digest
-        first, because that needs neither a plan nor an engine."""
-        from envbuild.plan.make import plan_identity
-
+        """What makes the image of one of ``platforms``, or has it. A composed one is looked up by its lock
+        digest first, because that needs neither a plan nor an engine."""
         if self.settings.engine in ("auto", "native"):
-            digest = plan_identity(lock, _pins(spec, lock, platform), self._composition)
-            image = self._looked_up(digest, request, lease)
+            image = self._composed(spec, lock, platform, platforms, existing)
             if image is not None:
                 found = _Built(image=image, cached=True, engine="native")
                 return lambda: found
@@ -251,12 +270,62 @@ class Pipeline:
         def work() -> _Built:
             image = None
             if engine.name != "native":
-                image = self._looked_up(engine.identity(plan), request, lease)
+                image = self._rendered(spec, plan, engine, existing)
             built = image or engine.build(plan)
-            lease.use(*_blobs(built))
+            existing.keep(built)
             return _Built(image=built, cached=image is not None, engine=engine.name)
 
         return work
+
+    def _composed(
+        self,
+        spec: Spec,
+        lock: Lock,
+        platform: Platform,
+        platforms: Sequence[Platform],
+        existing: Existing,
+    ) -> Image | None:
+        """The image that the native engine would make, where it is there."""
+        from envbuild.plan.make import plan_identity
+
+        pins = _pins(spec, lock, platform)
+        digest = plan_identity(lock, pins, self._composition)
+        image = existing.local(digest)
+        if image is not None or not existing.asks or isinstance(pins.base, ContextBase):
+            return image
+        from envbuild.remote.lookup import Wanted
+
+        digests = {each.platform: plan_identity(lock, each, self._composition) for each in lock.platforms}
+        # As it would be pushed now; with the other platforms of the lock; and alone.
+        tags = (
+            identity_tag([digests[each] for each in platforms]),
+            identity_tag(list(digests.values())),
+            identity_tag([digest]),
+        )
+        wanted = Wanted(
+            platform=platform,
+            lock_digest=digest,
+            definition_digest=lock.definition,
+            level=NATIVE_LEVEL,
+        )
+        return existing.elsewhere(wanted, tuple(dict.fromkeys(tags)), lambda: self.plan(spec, lock, platform))
+
+    def _rendered(self, spec: Spec, plan: Plan, engine: Engine, existing: Existing) -> Image | None:
+        """The image that an engine which runs a Dockerfile would make, where it is there."""
+        digest = engine.identity(plan)
+        image = existing.local(digest)
+        if image is not None or not existing.asks:
+            return image
+        from envbuild.remote.lookup import Wanted
+
+        described = self._parts.renderer(spec).describe(plan, engine.name)
+        wanted = Wanted(
+            platform=plan.platform,
+            lock_digest=digest,
+            definition_digest=plan.definition_digest,
+            level=described.level,
+        )
+        return existing.elsewhere(wanted, (identity_tag([digest]),), lambda: described)
 
     def _engine(self, spec: Spec, plan: Plan, request: BuildRequest) -> Engine:
         from envbuild.engines.choose import choose_engine
@@ -277,26 +346,13 @@ class Pipeline:
 
     def _check_serving(self, images: Sequence[Image], lock: Lock) -> None:
         """Sees that what is to serve can, by what is inside: also of images that were there."""
-        if lock.runtime.type != EnvironmentType.USER_MANAGED.value or not lock.runtime.ports:
+        if not _serves(lock):
             return
         from envbuild.lock.image.serving import check_serving
 
         with self.progress.stage("check serving"):
             for image in images:
                 check_serving(image, self._parts.store, lock.runtime)
-
-    def _looked_up(self, lock_digest: str, request: BuildRequest, lease: Lease) -> Image | None:
-        from envbuild.store.images import ImageIndex
-
-        if request.no_cache:
-            return None
-        with self.progress.stage("look up"):
-            key = lock_digest.removeprefix("sha256:")
-            lease.use(f"images/{key}")
-            image = ImageIndex(self._parts.store, time.time).get(key)
-            if image is not None:
-                lease.use(*_blobs(image))
-            return image
 
     def render(self, spec: Spec, request: RenderRequest) -> tuple[RenderResult, ...]:
         """Dockerfiles and everything their builds need, written below ``request.output``."""
@@ -350,6 +406,37 @@ class Pipeline:
             with self.progress.stage(f"publish {where.partition(':')[0]}"):
                 yield publish(publication)
 
+    def moving_tags(self, spec: Spec, lock: Lock, images: Sequence[Image]) -> tuple[str, ...]:
+        """Tags besides its own that a push of ``images`` moves: none, as nothing knows of versions here."""
+        return ()
+
+    def _push(
+        self,
+        publication: Publication,
+        targets: Sequence[PushTarget],
+        tags: Sequence[str],
+        lock: Lock,
+        existing: Existing,
+    ) -> Iterator[PushResult]:
+        """Pushes to each of ``targets``, under ``tags`` and its own."""
+        if not targets:
+            return
+        from envbuild.publish.remote import push_everywhere
+
+        pushes = push_everywhere(
+            publication,
+            targets,
+            tags,
+            self._parts.registry,
+            self._parts.store,
+            self.progress,
+            # What a registry has in another repository needn't be sent again.
+            near=(*existing.references, *base_references(lock)),
+            fetch=existing.fetch,
+        )
+        with self.progress.stage("push"):
+            yield from pushes
+
     def run(self, spec: Spec, request: RunRequest) -> int:
         """The command's exit status (128 + n where signal n ended it). Builds the image where need be."""
         from envbuild.run.base import Command, Mount
@@ -364,7 +451,7 @@ class Pipeline:
         # What the command runs in must outlast it, whoever prunes.
         with Lease(self._parts.store) as lease:
             image = self.build(spec, request.build).images[0]
-            lease.use(*_blobs(image), f"rootfs/{image.digest.removeprefix('sha256:')}")
+            lease.use(*blob_names(image), f"rootfs/{image.digest.removeprefix('sha256:')}")
             return runner.run(
                 Command(
                     image=image,
@@ -374,11 +461,6 @@ class Pipeline:
                     mounts=mounts,
                 )
             )
-
-
-def _blobs(image: Image) -> list[str]:
-    digests = [image.digest, image.config_digest, *(layer.digest for layer in image.layers)]
-    return [blob_name(digest) for digest in digests]
 
 
 def _pins(spec: Spec, lock: Lock, platform: Platform) -> PlatformLock:
@@ -392,14 +474,6 @@ def _pins(spec: Spec, lock: Lock, platform: Platform) -> PlatformLock:
     return pins
 
 
-def _tag(name: str, lock_digests: Sequence[str]) -> str:
-    """``<name>:<first 12 hex digits of the lock digest>``, or of all of several platforms' lock digests."""
-    digest = lock_digests[0]
-    if len(lock_digests) > 1:
-        digest = canonical_digest("lock-index", 1, sorted(lock_digests))
-    return f"{_repository(name)}:{digest.removeprefix('sha256:')[:_TAG_DIGITS]}"
-
-
-def _repository(name: str) -> str:
-    """``name`` as a repository's: in lower case, and single separators only (distribution spec)."""
-    return re.sub(r"[^a-z0-9]+$", "", re.sub(r"([._-])[._-]+", r"\1", name.lower()))
+def _serves(lock: Lock) -> bool:
+    """Whether what is inside an image that was taken as it is decides if it may serve."""
+    return lock.runtime.type == EnvironmentType.USER_MANAGED.value and bool(lock.runtime.ports)

@@ -9,7 +9,7 @@ from envbuild.lock.diff import PinChange
 from envbuild.lock.model import Lock
 from envbuild.lock.request import LockRequest
 from envbuild.platforms import Platform
-from envbuild.publish.base import Image
+from envbuild.publish.base import Image, PushResult
 
 __all__ = [
     "BuildRequest",
@@ -43,6 +43,8 @@ class BuildRequest:
     """Extra ``repository:tag`` names; the identity tag is always there."""
     outputs: tuple[str, ...] = ()
     """``oci:DIR``, ``oci-archive:FILE``, ``docker-archive:FILE``."""
+    push: tuple[str, ...] = ()
+    """``REPO`` or ``REPO:TAG``: repositories that get the image under its identity tag, and ``TAG``."""
     load: bool = False
     locked: bool = False
     """Fail where the lock doesn't answer the spec."""
@@ -85,7 +87,7 @@ class BuildResult:
     """An image in the store, and where it was brought."""
 
     reference: str
-    """``name:tag@sha256:…``: what stdout shows."""
+    """``name:tag@sha256:…``: what stdout shows. Of the first push, where there was one."""
     digest: str
     images: tuple[Image, ...]
     cached: bool
@@ -94,6 +96,12 @@ class BuildResult:
     """What built it: ``native``, ``docker``, ``buildx``."""
     seconds: float
     published: tuple[str, ...]
+    pushed: tuple[PushResult, ...] = ()
+    """In the order that was asked for."""
+    names: tuple[str, ...] = ()
+    """All ``repository:tag`` that the image now has."""
+    found: tuple[str, ...] = ()
+    """Where registries had what was not in the store: ``repository:tag@sha256:…``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,6 +11,7 @@ from envbuild.errors import EnvbuildError, FetchError, PublishError
 from envbuild.progress import Progress
 from envbuild.publish.base import Publication, PushResult
 from envbuild.publish.contents import check_images
+from envbuild.publish.repository import PushTarget, known_repositories, remember_repository
 from envbuild.remote.base import Remote
 from envbuild.remote.manifest import Descriptor, media_type_of, parts_of
 from envbuild.remote.media import INDEXES
@@ -61,6 +62,41 @@ class RemotePublisher:
         )
 
 
+def push_everywhere(
+    publication: Publication,
+    targets: Sequence[PushTarget],
+    tags: Sequence[str],
+    remote: Remote,
+    store: Store,
+    progress: Progress,
+    *,
+    near: Sequence[Reference] = (),
+    fetch: Callable[[Descriptor], object] | None = None,
+) -> Iterator[PushResult]:
+    """Pushes to each of ``targets`` in turn, under the first of ``tags``, the target's own and the others.
+
+    Blobs that a repository of ``near``, or one of earlier pushes, has on the same registry aren't sent again.
+    Raises ``PublishError``."""
+    for target in targets:
+        repository = target.repository
+        others = {each.name: each for each in (*near, *known_repositories(store, repository.registry))}
+        publisher = RemotePublisher(
+            repository,
+            tuple(dict.fromkeys((*tags[:1], *([target.tag] if target.tag else ()), *tags[1:]))),
+            remote,
+            store,
+            progress,
+            mount_from=[
+                each
+                for each in others.values()
+                if each.registry == repository.registry and each.name != repository.name
+            ],
+            fetch=fetch,
+        )
+        yield publisher.push(publication)
+        remember_repository(store, repository)
+
+
 def push_publication(
     publication: Publication,
     repository: Reference,
@@ -98,8 +134,8 @@ def push_top(
 
     Layers go first, each once however many platforms share it, then configs, manifests, and the index with
     the tags: whatever fails, no tag names what isn't whole. Where the registry has ``digest`` under a tag,
-    nothing below is asked for. Manifests are in the store; other blobs are, too, unless ``fetch`` brings those
-    that must be sent. Raises ``PublishError``.
+    nothing below is asked for. Manifests are in the store; other blobs are, too, unless ``fetch`` brings
+    those that must be sent. Raises ``PublishError``.
     """
     target = replace(repository, tag=None, digest=digest)
     with _refusals(target, store):

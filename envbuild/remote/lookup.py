@@ -1,0 +1,148 @@
+"""Images that a registry has already: found by their tag, and believed only if they say in full that they
+are what was asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from envbuild.errors import FetchError, PublishError
+from envbuild.platforms import Platform
+from envbuild.progress import Progress
+from envbuild.publish.base import Image
+from envbuild.remote.base import Manifest, Remote, UnreachableError
+from envbuild.remote.describe import image_of
+from envbuild.remote.layer import check_diff_id
+from envbuild.remote.manifest import Descriptor
+from envbuild.remote.reference import Reference
+from envbuild.remote.source import RegistrySource, for_platform
+from envbuild.store.content import Store
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What an image must say of itself to be the one."""
+
+    platform: Platform
+    lock_digest: str
+    definition_digest: str
+    level: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """An image whose manifest and config are in the store; layers needn't be."""
+
+    image: Image
+    reference: Reference
+    """Where it was found."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """A repository that may have images."""
+
+    repository: Reference
+    remote: Callable[[], Remote]
+    required: bool = False
+    """Whether there is no going on without it, because it is pushed to: then it had better be reached before
+    a long build than after it."""
+
+
+@dataclass(kw_only=True)
+class Lookup:
+    """Looks into ``places``, in their order, for one call: no tag is asked for twice, and a registry that
+    doesn't answer isn't asked again."""
+
+    places: Sequence[Place]
+    progress: Progress
+    _tops: dict[tuple[str, str], Manifest | None] = field(default_factory=dict)
+    _away: set[str] = field(default_factory=set)
+
+    def find(self, wanted: Wanted, tags: Sequence[str]) -> Found | None:
+        """The image under one of ``tags``, itself or in an index. What can't be believed is a warning.
+
+        Raises ``PublishError`` for a required registry that can't be reached."""
+        for place in self.places:
+            for tag in tags:
+                top = self._top(place, tag)
+                found = self._checked(place, tag, top, wanted) if top is not None else None
+                if found is not None:
+                    return found
+        return None
+
+    def _top(self, place: Place, tag: str) -> Manifest | None:
+        registry, key = place.repository.registry, (place.repository.name, tag)
+        if key not in self._tops:
+            self._tops[key] = None
+            if registry in self._away:
+                return None
+            try:
+                self._tops[key] = place.remote().find_manifest(place.repository, tag)
+            except UnreachableError as error:
+                if place.required:
+                    raise PublishError(error.message, hint=error.hint) from error
+                self._give_up(registry, error)
+            except FetchError as error:
+                self._give_up(registry, error)
+        return self._tops[key]
+
+    def _give_up(self, registry: str, error: FetchError) -> None:
+        self._away.add(registry)
+        self.progress.note(f"no image is looked for in {registry}: {error.message}")
+
+    def _checked(self, place: Place, tag: str, top: Manifest, wanted: Wanted) -> Found | None:
+        repository = place.repository
+        where = f"{repository.name}:{tag}"
+        source = RegistrySource(repository, place.remote())
+        try:
+            manifest = for_platform(source, wanted.platform, top)
+            if isinstance(manifest, tuple):
+                return None
+            image = image_of(source, manifest)
+        except FetchError as error:
+            _log.warning("%s isn't used: %s", where, error.message)
+            return None
+        differs = [
+            f"its {what} is {found or 'not stated'}, not {asked}"
+            for what, found, asked in (
+                ("platform", str(image.platform), str(wanted.platform)),
+                ("lock", image.lock_digest, wanted.lock_digest),
+                ("definition", image.definition_digest, wanted.definition_digest),
+                ("level", image.level, wanted.level),
+            )
+            if found != asked
+        ]
+        if differs:
+            _log.warning("%s isn't used: %s", where, "; ".join(differs))
+            return None
+        return Found(image=image, reference=Reference.parse(f"{where}@{top.digest}"))
+
+
+def pull_layers(found: Found, remote: Remote, store: Store) -> None:
+    """All layers of ``found`` in the store, each with its manifest's digest and its config's diff_id.
+
+    Raises ``FetchError``; a layer that isn't what its config says is gone then."""
+    image = found.image
+    missing = {
+        layer.digest: layer
+        for layer in image.layers
+        if not store.has_blob(layer.digest) or store.blob(layer.digest).stat().st_size != layer.size
+    }
+    remote.pull_blobs(
+        found.reference,
+        [
+            Descriptor(digest=each.digest, size=each.size, media_type=each.media_type)
+            for each in missing.values()
+        ],
+    )
+    for layer in missing.values():
+        blob = store.blob(layer.digest)
+        try:
+            check_diff_id(blob, layer.media_type, layer.diff_id, found.reference.name)
+        except FetchError:
+            blob.unlink(missing_ok=True)
+            raise
