@@ -53,6 +53,10 @@ class DockerArchivePublisher(OciArchivePublisher):
     scheme = "docker-archive"
 
     def members(self, publication: Publication) -> tuple[Member, ...]:
+        if not publication.images:
+            raise PublishError(
+                "a docker-archive holds images, and this is something else", hint="write oci-archive:FILE"
+            )
         if len(publication.images) > 1:
             platforms = ", ".join(str(image.platform) for image in publication.images)
             raise PublishError(

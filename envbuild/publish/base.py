@@ -39,18 +39,34 @@ class Image:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Whole:
+    """A manifest or index as others made it, to be published byte for byte with all it leads to."""
+
+    digest: str
+    media_type: str
+    size: int
+    """Of the manifest or index itself, in bytes."""
+    blobs: tuple[str, ...]
+    """Digests of everything, itself included."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Publication:
     """One or more images (one a platform) to be published under ``names`` (``repository:tag``).
 
-    With several images, ``index_digest`` names the index that lists them, in the store too."""
+    With several images, ``index_digest`` names the index that lists them, in the store too. ``whole`` stands
+    for both where others made the image; ``images`` are then those of it that engines run, if any."""
 
     images: tuple[Image, ...]
     names: tuple[str, ...]
     index_digest: str | None = None
+    whole: Whole | None = None
 
     @property
     def digest(self) -> str:
         """What a pinned reference ends with: the index's digest where there is one."""
+        if self.whole is not None:
+            return self.whole.digest
         return self.index_digest or self.images[0].digest
 
 

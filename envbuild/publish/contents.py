@@ -57,6 +57,8 @@ def blobs(publication: Publication, store: Store) -> tuple[str, ...]:
         wanted |= {image.digest, image.config_digest, *(layer.digest for layer in image.layers)}
     if publication.index_digest:
         wanted.add(publication.index_digest)
+    if publication.whole is not None:
+        wanted = set(publication.whole.blobs)
     missing = sorted(digest for digest in wanted if not store.has_blob(digest))
     if missing:
         raise PublishError(
@@ -68,8 +70,12 @@ def blobs(publication: Publication, store: Store) -> tuple[str, ...]:
 
 def descriptors(publication: Publication, store: Store) -> tuple[dict[str, object], ...]:
     """The entries of index.json for this publication: one a name, or one unnamed where it has none."""
-    if publication.index_digest:
-        top: dict[str, object] = {
+    top: dict[str, object]
+    if publication.whole is not None:
+        whole = publication.whole
+        top = {"mediaType": whole.media_type, "digest": whole.digest, "size": whole.size}
+    elif publication.index_digest:
+        top = {
             "mediaType": OCI_INDEX,
             "digest": publication.index_digest,
             "size": store.blob(publication.index_digest).stat().st_size,
@@ -112,6 +118,8 @@ def blob_path(digest: str) -> str:
 
 def check_images(publication: Publication) -> None:
     """Raises ``PublishError`` for a publication that holds no image, or several and no index."""
+    if publication.whole is not None:
+        return
     if not publication.images:
         raise PublishError("there is no image to publish")
     if len(publication.images) > 1 and publication.index_digest is None:

@@ -10,7 +10,7 @@ from typing import Any
 from envbuild.errors import FetchError
 from envbuild.platforms import Platform
 from envbuild.remote.base import Remote
-from envbuild.remote.layer import check_diff_id
+from envbuild.remote.diff_ids import check_diff_ids
 from envbuild.remote.manifest import CONFIG_LIMIT, Descriptor, parse_config, parse_manifest
 from envbuild.remote.media import MANIFESTS
 from envbuild.remote.reference import Reference
@@ -50,8 +50,8 @@ def read_image(
     expected: tuple[str, ...] = (),
     layers: bool = True,
 ) -> ImageContents:
-    """The single-platform image with this digest. Layers that were not in the store are uncompressed
-    once, to see that they hold what the config says. Raises ``FetchError``."""
+    """The single-platform image with this digest. Each layer is uncompressed once, to see that it holds what
+    the config says. Raises ``FetchError``."""
     what = f"{source.what} ({digest})"
     top = source.manifest(digest)
     if top.media_type not in MANIFESTS:
@@ -67,12 +67,7 @@ def read_image(
             raise FetchError(f"{what}: it is for {found}, not {platform}")
     if expected and diff_ids != expected:
         raise FetchError(f"{what}: its layers are not those in the lock", hint="lock it again with --upgrade")
-    for descriptor, diff_id in zip(manifest.layers, diff_ids, strict=True):
-        if layers and not store.has_blob(descriptor.digest):
-            blob = source.blob(descriptor.digest, descriptor.size)
-            try:
-                check_diff_id(blob, descriptor.media_type, diff_id, what)
-            except FetchError:
-                blob.unlink(missing_ok=True)
-                raise
+    if layers:
+        source.pull(manifest.layers)
+        check_diff_ids(store, zip(manifest.layers, diff_ids, strict=True), what)
     return ImageContents(layers=manifest.layers, diff_ids=diff_ids, config=document)

@@ -12,14 +12,14 @@ from envbuild.publish.base import Image, LayerRecord
 from envbuild.remote.base import Manifest
 from envbuild.remote.manifest import CONFIG_LIMIT, parse_config, parse_index, parse_manifest
 from envbuild.remote.media import INDEXES
-from envbuild.remote.source import ImageSource
+from envbuild.remote.source import ImageSource, for_platform
 
 CREATED_BY = "envbuild"
 """What the history of a layer that envbuild composed says; its comment is the layer's name."""
 
 
 def images_of(source: ImageSource, top: Manifest) -> tuple[Image, ...]:
-    """All images below ``top``: itself, or those of an index, which may be one level deep.
+    """All images for Linux below ``top``: itself, or those of an index, which may be one level deep.
 
     Manifests and configs are in the store afterwards; layers needn't be. Raises ``FetchError``.
     """
@@ -27,6 +27,8 @@ def images_of(source: ImageSource, top: Manifest) -> tuple[Image, ...]:
         return (image_of(source, top),)
     found = []
     for entry in parse_index(top.content, source.what):
+        if entry.platform and not entry.platform.startswith("linux/"):
+            continue
         manifest = source.manifest(entry.digest)
         if manifest.media_type in INDEXES:
             raise FetchError(f"{source.what}: indexes within indexes")
@@ -34,6 +36,22 @@ def images_of(source: ImageSource, top: Manifest) -> tuple[Image, ...]:
     if not found:
         raise FetchError(f"{source.what}: an index without an image")
     return tuple(found)
+
+
+def top_for(source: ImageSource, top: Manifest, platform: Platform | None) -> Manifest:
+    """The manifest of ``platform`` below ``top``; ``top`` itself where ``platform`` is None. Raises
+    ``FetchError`` that says which platforms there are."""
+    if platform is None:
+        return top
+    found = for_platform(source, platform, top)
+    if isinstance(found, Manifest):
+        there = image_of(source, found).platform if found is top else platform
+        if there == platform:
+            return found
+        found = (str(there),)
+    raise FetchError(
+        f"{source.what} has no image for {platform}, only for {', '.join(found) or 'none that it names'}"
+    )
 
 
 def image_of(source: ImageSource, top: Manifest) -> Image:

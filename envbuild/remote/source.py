@@ -58,12 +58,17 @@ class Files(Protocol):
 
 
 class RegistrySource:
-    def __init__(self, reference: Reference, client: Remote) -> None:
+    """An image of a registry; ``top`` where it is known already what the reference names."""
+
+    def __init__(self, reference: Reference, client: Remote, top: Manifest | None = None) -> None:
         self.what = str(reference)
         self.reference = reference
         self._client = client
+        self._top = top
 
     def manifest(self, digest: str | None = None) -> Manifest:
+        if digest is None and self._top is not None:
+            return self._top
         return self._client.manifest(self.reference, digest)
 
     def blob(self, digest: str, size: int) -> Path:

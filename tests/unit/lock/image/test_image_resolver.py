@@ -271,11 +271,12 @@ def test_layers_that_are_not_the_locks_or_the_configs_are_refused(
         platform=LINUX_AMD64,
     )
     _push(registry, source, lying)
-    with pytest.raises(BuildError, match="but its config says sha256:0000"):
-        load_base(
-            ImageBase(reference=base.reference, digest=lying.digest),
-            LINUX_AMD64,
-            store,
-            client,
-        )
-    assert not store.has_blob(good.digest)
+    # The layer itself is sound, so it may stay; that its config lies is found each time.
+    for _ in range(2):
+        with pytest.raises(BuildError, match="but its config says sha256:0000"):
+            load_base(
+                ImageBase(reference=base.reference, digest=lying.digest),
+                LINUX_AMD64,
+                store,
+                client,
+            )
