@@ -6,21 +6,26 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from envbuild.api.workspace import Reference, Workspace
 from envbuild.digest import canonical_digest
 from envbuild.errors import EnvbuildError, SpecError
+from envbuild.lock.model import Lock
 from envbuild.lock.request import LockRequest
 from envbuild.pipeline import Pipeline
 from envbuild.progress import Progress
+from envbuild.publish.base import Image
 from envbuild.request import BuildRequest, BuildResult, LockResult
 from envbuild.settings import Settings
+from envbuild.spec.definition import definition_digest
 from envbuild.spec.model import Spec
 
 _log = logging.getLogger(__name__)
 _MARKER_FORMAT = 1
+_LONGEST_TAG = 128
+"""Characters (distribution-spec)."""
 _PATIENCE = 300.0
 """Seconds that a server which failed isn't asked to record another build."""
 _SUFFIXES = (".yaml", ".yml", ".txt", ".in", ".toml", ".json", ".py", ".lock")
@@ -112,6 +117,27 @@ class WorkspacePipeline(Pipeline):
                         away.parent.mkdir(parents=True, exist_ok=True)
                         away.touch()
         return result
+
+    def moving_tags(self, spec: Spec, lock: Lock, images: Sequence[Image]) -> tuple[str, ...]:
+        """``v<version>`` of a registered version, and ``latest`` where it is the newest: of images for all
+        its platforms, since nobody who asks for a version should miss one."""
+        platforms = {each.platform for each in lock.platforms}
+        if (
+            spec.version is None
+            or not self._is_registered(spec)
+            or {each.platform for each in images} != platforms
+        ):
+            return ()
+        if any(image.definition_digest != definition_digest(spec) for image in images):
+            # The lock was used without a look at the spec, and answers another one.
+            return ()
+        tag = f"v{spec.version}"
+        newest = self.workspace.registry.get(spec.name)
+        found = (tag, *(("latest",) if newest.version == spec.version else ()))
+        if len(tag) > _LONGEST_TAG:
+            self.progress.note(f"the version {spec.version} is too long for a tag")
+            found = found[1:]
+        return found
 
     def _is_away(self, away: Path) -> bool:
         """Whether a server isn't to be asked: offline, or it failed a moment ago. Waiting for it each time

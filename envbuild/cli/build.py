@@ -51,6 +51,13 @@ if TYPE_CHECKING:
     multiple=True,
     help="Write it to oci:DIR, oci-archive:FILE or docker-archive:FILE; may be repeated.",
 )
+@click.option(
+    "--push",
+    "push",
+    metavar="REPO[:TAG]",
+    multiple=True,
+    help="Push it under its own tag, and TAG; may be repeated. Without a host: below the setting registry.",
+)
 @click.option("--load", is_flag=True, help="Load it into the Docker engine.")
 @stale_options
 @upgrade_options
@@ -89,6 +96,7 @@ def command(
     platforms: tuple[object, ...],
     tags: tuple[str, ...],
     outputs: tuple[str, ...],
+    push: tuple[str, ...],
     load: bool,
     locked: bool,
     frozen: bool,
@@ -113,6 +121,7 @@ def command(
         platforms=platforms,
         tags=tags,
         outputs=outputs,
+        push=push,
         load=load,
         locked=locked,
         frozen=frozen,

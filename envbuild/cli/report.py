@@ -12,7 +12,7 @@ from envbuild.cli.text import count_text, paint, printable, seconds_text, size_t
 
 if TYPE_CHECKING:
     from envbuild.plan.model import Artifact, Plan
-    from envbuild.publish.base import Image
+    from envbuild.publish.base import Image, PushResult
     from envbuild.request import BuildResult, PinChange, RenderResult
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
@@ -162,7 +162,30 @@ def build_lines(result: BuildResult) -> list[str]:
         )
     lines.append(f"{how} in {seconds_text(result.seconds)}")
     lines += [printable(place) for place in result.published]
+    lines += [push_line(pushed) for pushed in result.pushed]
     return lines
+
+
+def push_line(pushed: PushResult) -> str:
+    """Where an image was pushed, under which tags, and what had to be moved for that."""
+    moved = [
+        f"{size_text(amount)} {what}"
+        for amount, what in ((pushed.sent, "sent"), (pushed.mounted, "mounted"), (pushed.present, "there"))
+        if amount
+    ]
+    tags = f":{', '.join(pushed.tags)}" if pushed.tags else f"@{pushed.digest}"
+    return printable(f"pushed to {pushed.repository}{tags}: {', '.join(moved) or 'nothing to send'}")
+
+
+def push_json(pushed: PushResult) -> dict[str, object]:
+    """One push in ``--json``; amounts are in bytes."""
+    return {
+        "references": list(pushed.references),
+        "digest": pushed.digest,
+        "sent": pushed.sent,
+        "mounted": pushed.mounted,
+        "present": pushed.present,
+    }
 
 
 def build_json(result: BuildResult) -> dict[str, object]:
@@ -177,6 +200,8 @@ def build_json(result: BuildResult) -> dict[str, object]:
         "cached": result.cached,
         "seconds": round(result.seconds, 3),
         "published": list(result.published),
+        "pushed": [push_json(each) for each in result.pushed],
+        "found": list(result.found),
     }
     if len(result.images) > 1:
         value["images"] = [_image_json(image) for image in result.images]
