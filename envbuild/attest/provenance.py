@@ -1,0 +1,183 @@
+"""Where an image comes from: an in-toto statement with SLSA's provenance (both v1), made of the image alone.
+
+It holds no time, no host and no number of a run, so the same image gives the same bytes wherever it is pushed
+from, and whoever composes the image anew can compare. ``https://slsa.dev/spec/v1.0/provenance``.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from envbuild.attest.base import Document
+from envbuild.digest import canonical_json, digest_bytes
+from envbuild.errors import BuildError, FetchError, LockError
+from envbuild.lock.files import LOCK_FILE, parse_lock
+from envbuild.lock.model import CondaPin, DebianBase, DebianPin, ImageBase, Lock, MavenPin, PipPin
+from envbuild.plan.make import SELF_DESCRIPTION
+from envbuild.plan.model import Pin
+from envbuild.publish.base import Image, LayerRecord
+from envbuild.remote.describe import labels_of
+from envbuild.remote.layer import open_layer
+from envbuild.remote.media import OCI_LAYER_ZSTD
+from envbuild.store.content import Store
+
+IN_TOTO = "application/vnd.in-toto+json"
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+BUILD_TYPE = "https://envbuild.dev/image/v1"
+"""What the parameters mean: those of ``_parameters``. It changes when they do."""
+BUILDER = "https://envbuild.dev/builder/v1"
+
+_LAYERS = 8
+_LAYER_LIMIT = 64 << 20
+"""How many layers, from the top, of at most how many bytes are looked into for a lock."""
+_LOCK_LIMIT = 64 << 20
+
+
+def provenance(image: Image, store: Store) -> Document:
+    """The provenance of ``image``, whose config, and whose layer with the lock, are in the store.
+
+    Without a lock inside (an image that is taken as it is), it names what the labels say. Raises
+    ``BuildError`` where the store lacks the config."""
+    lock_file = embedded_lock(image, store)
+    config = _config(image, store)
+    dependencies = [_resource("lock", image.lock_digest)] if image.lock_digest else []
+    if lock_file is not None:
+        dependencies += _of_lock(lock_file)
+    elif base := labels_of(config).get("org.opencontainers.image.base.digest"):
+        dependencies.append(_image(labels_of(config).get("org.opencontainers.image.base.name", ""), base))
+    statement = {
+        "_type": STATEMENT,
+        "subject": [{"digest": _hex(image.digest)}],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": _parameters(image, config),
+                "resolvedDependencies": dependencies,
+            },
+            "runDetails": {"builder": {"id": BUILDER}},
+        },
+    }
+    return Document(
+        name="provenance.json",
+        media_type=IN_TOTO,
+        artifact_type=IN_TOTO,
+        content=canonical_json(statement),
+    )
+
+
+def embedded_lock(image: Image, store: Store) -> bytes | None:
+    """``envbuild.lock`` as the image keeps it; None where it keeps none near the top. Not parsed."""
+    for layer in tuple(reversed(image.layers))[:_LAYERS]:
+        if layer.size <= _LAYER_LIMIT and store.has_blob(layer.digest):
+            found = _in_layer(layer, store)
+            if found is not None:
+                return found
+    return None
+
+
+def _in_layer(layer: LayerRecord, store: Store) -> bytes | None:
+    try:
+        with open_layer(store.blob(layer.digest), layer.media_type) as archive:
+            for member in archive:
+                if member.name.removeprefix("./") == f"{SELF_DESCRIPTION}/{LOCK_FILE}" and member.isreg():
+                    stream = archive.extractfile(member)
+                    assert stream is not None
+                    content = stream.read(_LOCK_LIMIT + 1)
+                    return content if len(content) <= _LOCK_LIMIT else None
+    except (FetchError, tarfile.TarError, zlib.error, EOFError, OSError, ValueError):
+        # Somebody else's layer; what is wrong with it is said where its content counts.
+        return None
+    return None
+
+
+def _parameters(image: Image, config: Mapping[str, Any]) -> dict[str, object]:
+    zstd = any(layer.media_type == OCI_LAYER_ZSTD for layer in image.layers)
+    created = config.get("created")
+    return {
+        "definition": image.definition_digest,
+        "lock": image.lock_digest,
+        "level": image.level,
+        "platform": str(image.platform),
+        "compression": "zstd" if zstd else "gzip",
+        "layers": len(image.layers),
+        "created": created if isinstance(created, str) else "",
+    }
+
+
+def _of_lock(content: bytes) -> list[dict[str, object]]:
+    """The lock's files, its base, and every artifact it pins, in this order; each part sorted."""
+    try:
+        lock, files = parse_lock(content)
+    except LockError:
+        # An image of a newer envbuild: its file can still be named.
+        return [_resource(LOCK_FILE, digest_bytes(content))]
+    found = [_resource(LOCK_FILE, digest_bytes(content))]
+    found += [_resource(name, digest) for name, digest in sorted(files.items())]
+    for pins in lock.platforms:
+        if isinstance(pins.base, ImageBase):
+            found.append(_image(pins.base.reference, pins.base.digest))
+    found += [{"uri": uri, "digest": {"sha256": sha256}} for uri, sha256 in sorted(set(_artifacts(lock)))]
+    return found
+
+
+def _artifacts(lock: Lock) -> Iterator[tuple[str, str]]:
+    for pins in lock.platforms:
+        debian = pins.base.packages if isinstance(pins.base, DebianBase) else ()
+        artifacts: tuple[Pin, ...] = (*debian, *pins.conda, *pins.pip, *pins.maven)
+        for pin in artifacts:
+            yield _purl(pin), pin.sha256
+            if isinstance(pin, PipPin) and pin.sdist is not None:
+                yield _purl(pin, file=pin.sdist.file), pin.sdist.sha256
+
+
+def _purl(pin: Pin, *, file: str | None = None) -> str:
+    """The package URL of exactly this file (``https://github.com/package-url/purl-spec``)."""
+    version = _quoted(pin.version)
+    if isinstance(pin, DebianPin):
+        return f"pkg:deb/debian/{_quoted(pin.name)}@{version}?arch={_quoted(pin.architecture)}"
+    if isinstance(pin, CondaPin):
+        return (
+            f"pkg:conda/{_quoted(pin.name)}@{version}?build={_quoted(pin.build)}&subdir={_quoted(pin.subdir)}"
+        )
+    if isinstance(pin, MavenPin):
+        return f"pkg:maven/{_quoted(pin.group)}/{_quoted(pin.artifact)}@{version}"
+    return f"pkg:pypi/{_quoted(pin.name)}@{version}?file_name={_quoted(file or pin.file)}"
+
+
+def _image(reference: str, digest: str) -> dict[str, object]:
+    """The base. A layout's name would be a path of the machine that locked it."""
+    if reference.startswith("oci:") or not reference:
+        return _resource("base", digest)
+    name = reference.rpartition("/")[2].partition(":")[0]
+    address = reference[: len(reference) - len(reference.rpartition("/")[2])] + name
+    return {
+        "uri": f"pkg:oci/{_quoted(name)}@{_quoted(digest)}?repository_url={_quoted(address)}",
+        "digest": _hex(digest),
+    }
+
+
+def _config(image: Image, store: Store) -> Mapping[str, Any]:
+    try:
+        document = json.loads(store.blob(image.config_digest).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise BuildError(f"the store lacks the config of {image.digest}") from error
+    return document if isinstance(document, dict) else {}
+
+
+def _resource(name: str, digest: str) -> dict[str, object]:
+    return {"name": name, "digest": _hex(digest)}
+
+
+def _hex(digest: str) -> dict[str, str]:
+    return {"sha256": digest.removeprefix("sha256:")}
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
