@@ -66,6 +66,19 @@ def load(
         ) from error
 
 
+def bytes_to_load(client: docker.DockerClient, image: Image) -> int | None:
+    """What ``load`` would send for ``image``, compressed; None where the engine doesn't say what it has."""
+    import docker
+    import requests
+
+    try:
+        if _find(client, image) is not None:
+            return 0
+        return sum(layer.size for layer in image.layers[_held_layers(client, image) :])
+    except (docker.errors.DockerException, requests.RequestException):
+        return None
+
+
 def _load(
     client: docker.DockerClient, image: Image, tags: tuple[str, ...], store: Store, progress: Progress
 ) -> str:

@@ -59,6 +59,19 @@ class UsernsRunner:
         return None
 
     def run(self, command: Command) -> int:
+        request = self._request(command)
+        with self._store.scratch() as scratch:
+            launched = _launch({**request, "stage": str(scratch.resolve())})
+            with forwarding(launched.process.send_signal, shared_terminal=True):
+                return launched.wait()
+
+    def launch(self, command: Command, stage: Path, output: int) -> Launched:
+        """Starts the command and doesn't wait: it has no input, and what it prints goes to the descriptor
+        ``output``. ``stage`` is an empty directory that outlasts it. It is in a session of its own, so that
+        what is typed on a terminal reaches only us; it ends when the calling thread does."""
+        return _launch({**self._request(command), "stage": str(stage.resolve())}, output)
+
+    def _request(self, command: Command) -> dict[str, Any]:
         reason = self.available()
         if reason is not None:
             raise RunError(reason, hint=_REMEDY)
@@ -80,7 +93,7 @@ class UsernsRunner:
         if command.workdir is not None:
             mounts.insert(0, Mount(source=command.workdir, target=WORKDIR))
             directory = str(WORKDIR)
-        request = {
+        return {
             "rootfs": str(rootfs.resolve()),
             "uid": uid,
             "gid": gid,
@@ -97,18 +110,39 @@ class UsernsRunner:
                 for mount in mounts
             ],
         }
-        with self._store.scratch() as scratch:
-            return _start({**request, "stage": str(scratch.resolve())})
 
 
-def _start(request: Mapping[str, Any]) -> int:
-    """Runs the launcher and gives its status; raises ``RunError`` with its report where it couldn't."""
+class Launched:
+    """A command under way. ``process`` is its launcher, which passes signals on."""
+
+    def __init__(self, process: subprocess.Popen[bytes], report: IO[bytes], feeder: threading.Thread) -> None:
+        self.process = process
+        self._report = report
+        self._feeder = feeder
+
+    def wait(self) -> int:
+        """The command's exit status (128 + n where signal n ended it). Raises ``RunError`` where it couldn't
+        be started."""
+        status = self.process.wait()
+        self._feeder.join()
+        with self._report:
+            message = self._report.read().decode(errors="replace") if status == launcher.NOT_STARTED else ""
+        if message:
+            raise RunError(f"the command can't be started in a user namespace: {message}", hint=_REMEDY)
+        return status if status >= 0 else 128 - status
+
+
+def _launch(request: Mapping[str, Any], output: int | None = None) -> Launched:
     request_read, request_write = os.pipe()
     report_read, report_write = os.pipe()
     try:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", launcher.__file__, str(request_read), str(report_write)],
             pass_fds=(request_read, report_write),
+            stdin=None if output is None else subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=output is not None,
         )
     except OSError as error:
         for descriptor in (request_read, request_write, report_read, report_write):
@@ -116,17 +150,11 @@ def _start(request: Mapping[str, Any]) -> int:
         raise RunError(f"can't start {sys.executable}: {error.strerror}") from error
     os.close(request_read)
     os.close(report_write)
-    with os.fdopen(report_read, "rb") as report, forwarding(process.send_signal, shared_terminal=True):
-        feeder = threading.Thread(
-            target=_feed, args=(os.fdopen(request_write, "wb"), json.dumps(request)), daemon=True
-        )
-        feeder.start()
-        status = process.wait()
-        feeder.join()
-        message = report.read().decode(errors="replace") if status == launcher.NOT_STARTED else ""
-    if message:
-        raise RunError(f"the command can't be started in a user namespace: {message}", hint=_REMEDY)
-    return status if status >= 0 else 128 - status
+    feeder = threading.Thread(
+        target=_feed, args=(os.fdopen(request_write, "wb"), json.dumps(request)), daemon=True
+    )
+    feeder.start()
+    return Launched(process, os.fdopen(report_read, "rb"), feeder)
 
 
 def _feed(pipe: IO[bytes], text: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from envbuild.platforms import Platform
@@ -17,6 +17,8 @@ from envbuild.publish.base import Image
 
 CODE_DIRECTORY = PurePosixPath("/workspace")
 """Where a job's code lies in its image, and where its command starts."""
+OUTPUTS = CODE_DIRECTORY / "outputs"
+"""What a job writes here is brought back, where the target can."""
 MODEL_DIRECTORY = PurePosixPath("/var/azureml-app/azureml-models")
 """Where a service finds its model, as on Azure ML; also in ``AZUREML_MODEL_DIR``."""
 
@@ -137,6 +139,13 @@ class Execution(Protocol):
 
     def stop(self) -> None:
         """Ends it, and returns when it has ended; nothing where it had."""
+
+    def bring_outputs(self, directory: Path) -> bool:
+        """Once it has ended: puts what it wrote below ``OUTPUTS`` into ``directory``, which is there and
+        empty. False where there is nothing, or where the target can't."""
+
+    def close(self) -> None:
+        """Takes away what the job left on the target; it must have ended. Never raises."""
 
 
 class Target(Protocol):

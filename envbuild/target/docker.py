@@ -1,0 +1,159 @@
+"""A Docker engine: this machine's, or another's over TCP or SSH (``host=ssh://user@machine``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envbuild.engines.docker_client import NoEngine, connect
+from envbuild.errors import EnvbuildError, RunError
+from envbuild.publish.base import Image
+from envbuild.target.base import OUTPUTS, Finding, Job, Option, Service, TargetFile, TargetRecord
+from envbuild.target.compose_file import job_file, service_file
+from envbuild.target.kinds import Surroundings
+from envbuild.target.options import check_options, limits_of
+
+if TYPE_CHECKING:
+    from envbuild.engines.docker_job import ContainerExecution
+
+
+def _switch(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
+
+
+def _address(text: str) -> str:
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in ("unix", "tcp", "ssh") or not rest:
+        raise ValueError("must be unix://PATH, tcp://HOST:PORT or ssh://USER@HOST")
+    if ":" in rest.rpartition("@")[0]:
+        raise ValueError("must hold no password: log in by a key")
+    return text
+
+
+class DockerTarget:
+    """Images are loaded straight into the engine, only the layers it lacks; with ``registry`` they are pushed
+    there too, for others."""
+
+    def __init__(self, record: TargetRecord, surroundings: Surroundings) -> None:
+        options = check_options(record, KIND.options)
+        self.record = record
+        self.limits = limits_of(options)
+        self.registry = options.get("registry")
+        self._options = options
+        self._surroundings = surroundings
+
+    @property
+    def _environ(self) -> Mapping[str, str]:
+        """This process's environment, at the engine of the target."""
+        environ = dict(self._surroundings.environ)
+        for option, variable in (("host", "DOCKER_HOST"), ("context", "DOCKER_CONTEXT")):
+            if option in self._options:
+                for other in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+                    environ.pop(other, None)
+                environ[variable] = self._options[option]
+        return environ
+
+    def findings(self, image: Image) -> Sequence[Finding]:
+        client = connect(self._environ)
+        if isinstance(client, NoEngine):
+            return [Finding(text=client.reason, hint=client.hint)]
+        try:
+            about = client.api.version()
+            found = f"{about.get('Os')}/{about.get('Arch')}"
+        finally:
+            client.close()
+        if found != str(image.platform):
+            return [
+                Finding(
+                    text=f"the engine of {self.record.name} runs {found}, the image is for {image.platform}",
+                    hint=f"set the target's platform: envbuild target add {self.record.name} docker "
+                    f"platform={found} --replace",
+                )
+            ]
+        return []
+
+    def bytes_to_pull(self, image: Image) -> int | None:
+        from envbuild.publish.daemon import bytes_to_load
+
+        client = connect(self._environ)
+        if isinstance(client, NoEngine):
+            return None
+        try:
+            return bytes_to_load(client, image)
+        finally:
+            client.close()
+
+    def job_files(self, job: Job) -> tuple[TargetFile, ...]:
+        return (job_file(job, gpus=_switch(self._options["gpus"])),)
+
+    def service_files(self, service: Service) -> tuple[TargetFile, ...]:
+        return (service_file(service, gpus=_switch(self._options["gpus"])),)
+
+    def submit(self, job: Job) -> DockerExecution:
+        from envbuild.engines.docker_job import ContainerJob, start_container
+        from envbuild.publish.daemon import load
+
+        client = connect(self._environ)
+        if isinstance(client, NoEngine):
+            raise RunError(client.reason, hint=client.hint)
+        try:
+            name = job.reference.partition("@")[0]
+            identity = load(client, job.image, (name,), self._surroundings.store, self._surroundings.progress)
+            started = start_container(
+                client,
+                ContainerJob(
+                    name=job.name,
+                    image=identity,
+                    command=job.command,
+                    environment=dict(job.env),
+                    gpus=_switch(self._options["gpus"]),
+                ),
+            )
+        except EnvbuildError as error:
+            client.close()
+            raise RunError(error.message, hint=error.hint) from error
+        return DockerExecution(started)
+
+
+class DockerExecution:
+    """A job's container."""
+
+    def __init__(self, container: ContainerExecution) -> None:
+        self._container = container
+
+    @property
+    def identity(self) -> str:
+        return self._container.identity
+
+    def logs(self) -> Iterator[bytes]:
+        return self._container.logs()
+
+    def wait(self) -> int:
+        return self._container.wait()
+
+    def stop(self) -> None:
+        self._container.stop()
+
+    def bring_outputs(self, directory: Path) -> bool:
+        return self._container.bring_outputs(str(OUTPUTS), directory)
+
+    def close(self) -> None:
+        self._container.close()
+
+
+class DockerKind:
+    name = "docker"
+    options: Sequence[Option] = (
+        Option(name="host", help="the engine: unix://, tcp:// or ssh:// [DOCKER_HOST]", check=_address),
+        Option(name="context", help="a context of docker's own configuration"),
+        Option(name="gpus", help="give the job all GPUs", default="false", check=_switch),
+    )
+
+    def open(self, record: TargetRecord, surroundings: Surroundings) -> DockerTarget:
+        return DockerTarget(record, surroundings)
+
+
+KIND = DockerKind()
