@@ -18,6 +18,7 @@ from envbuild.fetch.address import shown
 from envbuild.fetch.base import Download
 from envbuild.fetch.document import Document, DocumentCache
 from envbuild.fetch.failure import Attempt, Failure, FilesError, Refused
+from envbuild.fetch.retry import Retry
 from envbuild.fetch.transport import Answer, Transport
 from envbuild.progress import Progress, Task
 from envbuild.settings import Settings
@@ -25,9 +26,6 @@ from envbuild.store.content import Store, commit_file
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-_FIRST_WAIT = 0.5
-"""Seconds before the second try; doubled for each one after."""
 
 
 class HttpFetcher:
@@ -53,7 +51,7 @@ class HttpFetcher:
         self._offline = offline
         self._progress = progress
         self._parallel = parallel
-        self._tries = tries
+        self._retries = Retry(tries=tries)
         self._sleep = sleep
         self._documents = DocumentCache(store)
         self._transport = Transport(ca_bundle=settings.ca_bundle, parallel=parallel, environ=environ)
@@ -218,12 +216,13 @@ class HttpFetcher:
 
     def _retry(self, url: str, once: Callable[[], _T]) -> _T:
         """What ``once`` returns, tried again where that can help; raises ``_GivenUp``."""
-        delay, number = _FIRST_WAIT, 1
+        number = 1
         while True:
             try:
                 return once()
             except Refused as refused:
-                if not refused.retry or number >= self._tries:
+                pause = self._retries.wait(number, refused.after) if refused.retry else None
+                if pause is None:
                     raise _GivenUp(
                         Attempt(
                             address=shown(url),
@@ -235,8 +234,8 @@ class HttpFetcher:
                         )
                     ) from refused
                 _LOG.info("%s: %s; trying again", shown(url), refused.reason)
-                self._sleep(delay if refused.after is None else refused.after)
-                delay, number = delay * 2, number + 1
+                self._sleep(pause)
+                number += 1
 
     def _results(self, jobs: Mapping[str, Future[Path | Failure | None]]) -> dict[str, Path]:
         paths: dict[str, Path] = {}

@@ -21,6 +21,8 @@ from envbuild.errors import FetchError
 from envbuild.fetch.address import Credentials, Netrc, local_path, same_host, shown, split_credentials
 from envbuild.fetch.auth_file import AuthFile, Bearer, PathToken
 from envbuild.fetch.failure import Refused
+from envbuild.fetch.retry import is_busy, retry_after
+from envbuild.fetch.tls import tls_context
 
 if TYPE_CHECKING:
     import httpx
@@ -31,9 +33,6 @@ REDIRECTS = 10
 CONNECT_SECONDS = 15.0
 READ_SECONDS = 60.0
 """Silence after which a connection counts as dead; not a limit for a whole download."""
-
-_LONGEST_WAIT = 30.0
-"""Seconds; a server's Retry-After beyond this is not waited for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,7 +136,7 @@ class Transport:
                 )
                 try:
                     self._client = httpx.Client(
-                        verify=self._tls(),
+                        verify=tls_context(self._ca_bundle, self._environ),
                         timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=None),
                         limits=limits,
                         headers={"user-agent": "envbuild", "accept-encoding": "identity"},
@@ -148,31 +147,6 @@ class Transport:
                         hint="look at HTTP_PROXY, HTTPS_PROXY and ALL_PROXY; http(s):// proxies work",
                     ) from error
             return self._client
-
-    def _tls(self) -> ssl.SSLContext:
-        """TLS that trusts the given CA bundle, else SSL_CERT_FILE, REQUESTS_CA_BUNDLE, the system."""
-        bundle = self._ca_bundle
-        for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
-            if bundle is None and self._environ.get(name):
-                bundle = Path(self._environ[name])
-        try:
-            if bundle is not None:
-                folder = bundle.is_dir()
-                return ssl.create_default_context(
-                    cafile=None if folder else str(bundle), capath=str(bundle) if folder else None
-                )
-            paths = ssl.get_default_verify_paths()
-            if paths.cafile is None and paths.capath is None:
-                # A Python that knows no system store (python.org's on macOS): httpx's own bundle.
-                import certifi
-
-                return ssl.create_default_context(cafile=certifi.where())
-            return ssl.create_default_context()
-        except OSError as error:
-            raise FetchError(
-                f"the CA bundle {bundle} can't be used: {error.strerror or error}",
-                hint="set SSL_CERT_FILE to a file of PEM certificates",
-            ) from error
 
 
 @contextmanager
@@ -201,20 +175,14 @@ def _check(response: httpx.Response, *, authenticated: bool, part: bool) -> None
             else "the proxy wants a login"
         )
         raise Refused(reason, hint=hint)
-    busy = status in (408, 429) or status >= 500
+    busy = is_busy(status)
     raise Refused(
         reason,
         retry=busy,
         gone=status in (404, 410),
         unreachable=busy,
-        after=_retry_after(response.headers.get("retry-after")),
+        after=retry_after(response.headers.get("retry-after")),
     )
-
-
-def _retry_after(text: str | None) -> float | None:
-    if text is None or not text.isascii() or not text.isdigit():
-        return None
-    return min(float(text), _LONGEST_WAIT)
 
 
 def _refusal(error: Exception) -> Refused:
