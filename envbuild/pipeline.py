@@ -66,6 +66,11 @@ class Pipeline:
         self._parts = Parts(settings, progress, environ)
         self._clock = clock
 
+    @property
+    def parts(self) -> Parts:
+        """What this call is wired of."""
+        return self._parts
+
     def __enter__(self) -> Pipeline:
         return self
 

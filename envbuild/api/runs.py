@@ -1,0 +1,358 @@
+"""Jobs on targets: builds, puts the code on top, looks whether it fits, brings it there, and keeps what
+became of it.
+
+A run leads back to all it was made of: its record names the target, the environment's version, the image by
+digest and the code by digest; its log is a file on the machine that started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envbuild.api.workspace import Workspace, kept_content
+from envbuild.errors import EnvbuildError, RunError, UsageError, WorkspaceError
+from envbuild.lock.model import PlatformLock
+from envbuild.platforms import Platform
+from envbuild.publish.base import Image
+from envbuild.request import BuildRequest
+from envbuild.spec.definition import definition_digest
+from envbuild.spec.model import Spec
+from envbuild.target.base import Execution, Finding, Job, Target, TargetFile
+from envbuild.workspace.base import NewRun, Run
+
+if TYPE_CHECKING:
+    from envbuild.api.pipeline import WorkspacePipeline
+    from envbuild.store.leases import Lease
+
+_log = logging.getLogger(__name__)
+
+_SLUG = 40
+"""Characters of an environment's name in the name of its run: all targets take 63."""
+LOG_DIRECTORY = "runs"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobRequest:
+    """What a job was asked to be."""
+
+    target: str
+    command: tuple[str, ...]
+    code: Path | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    build: BuildRequest = field(default_factory=BuildRequest)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A job that could start, but for what ``findings`` says."""
+
+    job: Job
+    target: Target
+    base: Image
+    """The environment's own image, without the code."""
+    definition: str
+    findings: tuple[Finding, ...]
+    code_size: int
+    """Bytes of the code's layer, compressed."""
+    to_pull: int | None
+    """Bytes of the image that the target lacks; None where it can't say."""
+
+    @property
+    def files(self) -> tuple[TargetFile, ...]:
+        """What the target would be given."""
+        return self.target.job_files(self.job)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """A run that has ended. ``record`` is None where nothing is recorded."""
+
+    exit_status: int
+    name: str
+    record: Run | None
+    log: Path
+    outputs: Path | None
+    """The directory with what the job wrote below ``outputs/``; None where there is nothing."""
+
+
+def log_file(workspace: Workspace, name: str) -> Path:
+    """Where the log of the run ``name`` is, if this machine started it."""
+    return state_directory(workspace) / f"{name}.log"
+
+
+def state_directory(workspace: Workspace) -> Path:
+    """Where files of runs are kept: beside the workspace's file, else below the user's data."""
+    file = workspace.file
+    if file is not None:
+        return file.parent / LOG_DIRECTORY
+    return workspace.data_directory / LOG_DIRECTORY
+
+
+class Jobs:
+    """Starts jobs through a pipeline and its workspace. ``now`` is the wall clock, aware."""
+
+    def __init__(
+        self,
+        pipeline: WorkspacePipeline,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        token: Callable[[], str] = lambda: secrets.token_hex(2),
+    ) -> None:
+        self._pipeline = pipeline
+        self._workspace = pipeline.workspace
+        self._parts = pipeline.parts
+        self._now = now
+        self._token = token
+
+    def target(self, name: str) -> Target:
+        """The target of that name in the workspace; ``local`` is always there. Raises ``WorkspaceError``."""
+        from envbuild.target.kinds import Surroundings, open_target
+
+        surroundings = Surroundings(
+            store=self._parts.store,
+            progress=self._pipeline.progress,
+            state=state_directory(self._workspace),
+            environ=self._parts.environ,
+        )
+        return open_target(self._workspace.target(name), surroundings)
+
+    @contextlib.contextmanager
+    def prepared(self, spec: Spec, request: JobRequest) -> Iterator[Prepared]:
+        """The job, built and looked at; the image stays in the store while the context is open."""
+        from envbuild.store.leases import Lease
+        from envbuild.target.preflight import preflight
+
+        if not request.command:
+            raise UsageError("no command to run is given", hint="put it after two dashes: -- python train.py")
+        target = self.target(request.target)
+        platform = target.limits.platform or Platform.host()
+        if request.build.platforms and request.build.platforms != (platform,):
+            raise UsageError(
+                f"{request.target} runs {platform}, not {', '.join(map(str, request.build.platforms))}",
+                hint="leave --platform out, or choose another target",
+            )
+        with Lease(self._parts.store) as lease:
+            built = self._pipeline.build(spec, replace(request.build, platforms=(platform,)))
+            base = built.images[0]
+            image, code_digest, code_size = self._with_code(base, request.code, lease)
+            version = self._version(spec, base)
+            job = Job(
+                name=self._name(spec.name),
+                reference=_reference(target, spec.name, image),
+                image=image,
+                command=request.command,
+                env=request.env,
+                environment=version,
+                code_digest=code_digest,
+            )
+            with self._pipeline.progress.stage("pre-flight"):
+                findings = preflight(target, image, self._pins(spec, platform))
+                to_pull = None if any(each.error for each in findings) else target.bytes_to_pull(image)
+            yield Prepared(
+                job=job,
+                target=target,
+                base=base,
+                definition=base.definition_digest,
+                findings=findings,
+                code_size=code_size,
+                to_pull=to_pull,
+            )
+
+    def run(
+        self, prepared: Prepared, out: Callable[[bytes], None], *, outputs: Path | None = None
+    ) -> Outcome:
+        """Brings the image to the target, starts the job and waits for it; ``out`` gets what it prints.
+        What it wrote below ``outputs/`` comes into the directory ``outputs``, by default beside the run's log.
+
+        Whatever ends it is recorded: Ctrl-C stops the job first. Raises ``RunError`` where it can't be
+        started or the target goes away, and for the findings that are errors.
+        """
+        refuse(prepared.findings, prepared.target.record.name)
+        place = outputs or state_directory(self._workspace) / prepared.job.name
+        if outputs is not None and outputs.exists() and any(outputs.iterdir()):
+            raise UsageError(f"{outputs} is not empty", hint="name another directory for the outputs")
+        self._bring(prepared)
+        record = self._begin(prepared)
+        log = log_file(self._workspace, prepared.job.name)
+        try:
+            execution = prepared.target.submit(prepared.job)
+        except BaseException as error:
+            self._end(record, "stopped" if isinstance(error, KeyboardInterrupt) else "failed", None)
+            raise
+        try:
+            self._update(record, "running", identity=execution.identity)
+            try:
+                status = _followed(execution, log, out)
+                brought = _outputs(execution, place)
+            except RunError:
+                self._end(record, "lost", None)
+                raise
+            except BaseException:
+                self._stop(execution, record)
+                raise
+        finally:
+            execution.close()
+        ended = self._end(record, "succeeded" if status == 0 else "failed", status)
+        return Outcome(exit_status=status, name=prepared.job.name, record=ended, log=log, outputs=brought)
+
+    # --- parts ----------------------------------------------------------------------------------------
+
+    def _with_code(self, base: Image, code: Path | None, lease: Lease) -> tuple[Image, str | None, int]:
+        from envbuild.store.content import blob_name
+
+        lease.use(*(blob_name(each) for each in _digests(base)))
+        if code is None:
+            return base, None, 0
+        from envbuild.target.code import code_image
+
+        with self._pipeline.progress.stage("code"):
+            made = code_image(base, code, self._parts.store)
+        lease.use(*(blob_name(each) for each in _digests(made.image)))
+        return made.image, made.digest, made.size
+
+    def _pins(self, spec: Spec, platform: Platform) -> PlatformLock | None:
+        lock = self._pipeline.present_lock(spec)
+        return lock.platform(platform) if lock is not None else None
+
+    def _name(self, environment: str) -> str:
+        slug = re.sub(r"[^a-z0-9]+", "-", environment.lower()).strip("-")[:_SLUG].strip("-") or "run"
+        if not slug[0].isalpha():
+            slug = f"run-{slug}"
+        return f"{slug}-{self._now():%Y%m%d-%H%M%S}-{self._token()}"
+
+    def _version(self, spec: Spec, image: Image) -> str:
+        """``name:version`` that this is a run of: the registered one, else an anonymous one, made now."""
+        if not self._records:
+            return spec.name
+        definition = definition_digest(spec)
+        registry = self._workspace.registry
+        found = registry.register(
+            spec.name,
+            definition=definition,
+            content=kept_content(spec),
+            description=spec.description,
+            tags=spec.tags,
+            anonymous=True,
+            origin=str(spec.source),
+        )
+        return found.version.reference
+
+    @property
+    def _records(self) -> bool:
+        settings = self._pipeline.settings
+        return settings.record and settings.workspace is not None
+
+    def _bring(self, prepared: Prepared) -> None:
+        """Pushes the image where the target pulls it from."""
+        prefix = prepared.target.registry
+        if prefix is None:
+            return
+        from envbuild.publish.base import Publication
+        from envbuild.publish.remote import push_publication
+        from envbuild.remote.reference import Reference
+
+        repository, _, tag = prepared.job.reference.partition("@")[0].rpartition(":")
+        with self._pipeline.progress.stage("push"):
+            push_publication(
+                Publication(images=(prepared.job.image,), names=()),
+                Reference.parse(f"{repository}:{tag}"),
+                (tag,),
+                self._parts.registry,
+                self._parts.store,
+                self._pipeline.progress,
+            )
+
+    def _begin(self, prepared: Prepared) -> Run | None:
+        if not self._records:
+            return None
+        job, record = prepared.job, prepared.target.record
+        environment, _, version = job.environment.rpartition(":")
+        return self._workspace.registry.add_run(
+            NewRun(
+                name=job.name,
+                target=record.name,
+                kind=record.kind,
+                environment=environment,
+                version=version,
+                definition=prepared.definition,
+                image=job.image.digest,
+                base_image=prepared.base.digest,
+                reference=job.reference,
+                code=job.code_digest,
+                command=job.command,
+                variables=tuple(sorted({name for name, _ in job.env})),
+            )
+        )
+
+    def _update(self, record: Run | None, status: str, *, identity: str) -> None:
+        if record is not None:
+            self._workspace.registry.update_run(record.name, status, identity=identity)
+
+    def _end(self, record: Run | None, status: str, exit_status: int | None) -> Run | None:
+        """Keeps the end. The job has ended by then: a workspace that is away must not change its status."""
+        if record is None:
+            return None
+        try:
+            return self._workspace.registry.update_run(record.name, status, exit_status=exit_status)
+        except WorkspaceError as error:
+            _log.warning("the end of the run %s (%s) isn't recorded: %s", record.name, status, error)
+            return record
+
+    def _stop(self, execution: Execution, record: Run | None) -> None:
+        try:
+            execution.stop()
+        except EnvbuildError as error:
+            _log.warning("the job may still run as %s: %s", execution.identity, error)
+            self._end(record, "lost", None)
+        else:
+            self._end(record, "stopped", None)
+
+
+def refuse(findings: Sequence[Finding], target: str) -> None:
+    """Raises ``RunError`` with every finding that is an error."""
+    errors = [each for each in findings if each.error]
+    if errors:
+        raise RunError(
+            "\n".join([f"this can't run on {target}:", *(each.text for each in errors)]),
+            hint=next((each.hint for each in errors if each.hint), None),
+        )
+
+
+def _followed(execution: Execution, log: Path, out: Callable[[bytes], None]) -> int:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab", buffering=0) as file:
+        for piece in execution.logs():
+            file.write(piece)
+            out(piece)
+    return execution.wait()
+
+
+def _outputs(execution: Execution, place: Path) -> Path | None:
+    place.mkdir(parents=True, exist_ok=True)
+    if execution.bring_outputs(place):
+        return place
+    with contextlib.suppress(OSError):
+        place.rmdir()
+    return None
+
+
+def _reference(target: Target, name: str, image: Image) -> str:
+    """The image as the target names it: known before it is pushed."""
+    from envbuild.publish.repository import identity_tag, repository_name
+
+    tag = identity_tag([image.lock_digest])
+    local = repository_name(name)
+    where = f"{target.registry}/{local}" if target.registry is not None else local
+    return f"{where}:{tag}-{image.digest.removeprefix('sha256:')[:12]}@{image.digest}"
+
+
+def _digests(image: Image) -> tuple[str, ...]:
+    return (image.digest, image.config_digest, *(layer.digest for layer in image.layers))
