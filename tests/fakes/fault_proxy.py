@@ -31,6 +31,7 @@ class Fault:
     * ``length``: the answer's ``Content-Length`` is ``amount`` more than what comes, then it ends;
     * ``corrupt answer``, ``corrupt request``: one bit of the body is another;
     * ``header``: ``headers`` replace those of the answer; an empty value removes one;
+    * ``move``: the ``Location`` of the answer is at ``elsewhere``, ``host:port``;
     * ``strip``: passed on without ``Authorization``;
     * ``stall request``, ``stall answer``: half of the body, then nothing until ``go_on``;
     * ``slow``: the answer's body comes in sixteen pieces with ``amount`` milliseconds between them;
@@ -49,6 +50,7 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     amount: int = 0
     early: bool = False
+    elsewhere: str = ""
     first: Callable[[], None] | None = None
     """Called before anything else happens."""
 
@@ -215,6 +217,8 @@ class FaultProxy:
             dropped.add("content-length")
             added = f"Content-Length: {max(length, 0) + fault.amount}"
         head = _without(head, dropped, added)
+        if fault is not None and kind == "move":
+            head = head.replace(f"://{self.host}/".encode(), f"://{fault.elsewhere}/".encode())
         if kind == "cut in answer" and length <= 0:
             client.sendall(head[: len(head) // 2])
             _reset(client)
