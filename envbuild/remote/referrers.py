@@ -91,13 +91,19 @@ def attach(
             new.append(there)
         digests.append(there.digest)
     if new and listed:
-        again, _ = _listed(remote, reference, subject.digest, None)
-        known = {each.digest for each in again}
-        # A registry may keep a list, but not look at the subject of what is pushed.
-        new = [each for each in new if each.digest not in known]
-    if new:
+        enlist(remote, reference, subject.digest, new)
+    elif new:
         _list_by_tag(remote, reference, subject.digest, new)
     return tuple(digests)
+
+
+def enlist(remote: Remote, reference: Reference, digest: str, new: Sequence[Referrer]) -> None:
+    """Makes the list of what refers to ``digest`` have ``new``, whose manifests the repository has."""
+    known = {each.digest for each in referrers(remote, reference, digest)}
+    # A registry may keep a list, but not look at the subject of what is pushed.
+    missing = [each for each in new if each.digest not in known]
+    if missing:
+        _list_by_tag(remote, reference, digest, missing)
 
 
 def artifact_manifest(subject: Descriptor, artifact: Artifact, config: str, layer: str) -> bytes:
