@@ -170,7 +170,7 @@ class Jobs:
         self, prepared: Prepared, out: Callable[[bytes], None], *, outputs: Path | None = None
     ) -> Outcome:
         """Brings the image to the target, starts the job and waits for it; ``out`` gets what it prints.
-        What it wrote below ``outputs/`` comes into the directory ``outputs``, by default beside the run's log.
+        What it wrote below ``outputs/`` comes into the directory ``outputs``, by default beside the log.
 
         Whatever ends it is recorded: Ctrl-C stops the job first. Raises ``RunError`` where it can't be
         started or the target goes away, and for the findings that are errors.

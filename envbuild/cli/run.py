@@ -18,6 +18,7 @@ from envbuild.cli.options import (
     offline_option,
     one_spec,
     record_option,
+    refuse_both,
     render_options,
     shared_cache_options,
     spec_argument,
@@ -65,6 +66,20 @@ _KEY = "envbuild.command"
     default="auto",
     help="auto: Docker where an engine answers, else a user namespace.",
 )
+@click.option("--target", metavar="NAME", help="Run it there: envbuild target list shows where.")
+@click.option(
+    "--code",
+    metavar="DIR",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="With --target: the code, as a small layer on top of the image.",
+)
+@click.option(
+    "--outputs",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="With --target: where what the job writes to outputs/ is brought.",
+)
+@click.option("--dry-run", is_flag=True, help="With --target: print what the target would be given.")
 @click.option("-p", "--platform", type=PLATFORM, help="The platform to run [default: this machine's].")
 @stale_options
 @build_engine_option
@@ -87,6 +102,10 @@ def command(
     mounts: tuple[str, ...],
     workdir: Path | None,
     backend: str,
+    target: str | None,
+    code: Path | None,
+    outputs: Path | None,
+    dry_run: bool,
     platform: Platform | None,
     locked: bool,
     frozen: bool,
@@ -94,6 +113,7 @@ def command(
     """Run COMMAND in the image of SPEC, building it first where need be.
 
     The working directory is mounted and stays the working directory; the exit status is the command's.
+    On a target nothing is mounted: --code is in the image, below /workspace, where the command starts.
     """
     from envbuild.cli.build import build_request
     from envbuild.request import RunRequest
@@ -105,16 +125,35 @@ def command(
             "no command to run is given", hint="put it after two dashes: envbuild run SPEC -- python train.py"
         )
     path = one_spec(spec, spec_file)
+    build = build_request(
+        platforms=(platform,) if platform else (), locked=locked, frozen=frozen, upgrade=False
+    )
+    variables = _variables(env, call.environ)
+    if target is not None:
+        from envbuild.api.runs import JobRequest
+        from envbuild.cli.job import run_job
+
+        refuse_both(target=True, mount=bool(mounts))
+        refuse_both(target=True, workdir=workdir is not None)
+        refuse_both(target=True, backend=backend != "auto")
+        job = JobRequest(
+            target=target,
+            command=words,
+            code=call.cwd / code if code else None,
+            env=variables,
+            build=build,
+        )
+        return run_job(call, path, job, outputs=call.cwd / outputs if outputs else None, dry_run=dry_run)
+    if code is not None or outputs is not None or dry_run:
+        raise UsageError("--code, --outputs and --dry-run are for targets", hint="add --target local")
     request = RunRequest(
         command=words,
         platform=platform,
-        env=_variables(env, call.environ),
+        env=variables,
         backend=backend,
         workdir=call.cwd / workdir if workdir else call.cwd,
         mounts=mounts,
-        build=build_request(
-            platforms=(platform,) if platform else (), locked=locked, frozen=frozen, upgrade=False
-        ),
+        build=build,
     )
     with call.pipeline(path) as pipeline:
         return pipeline.run(pipeline.load(path), request)
