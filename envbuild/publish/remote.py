@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
-from envbuild.digest import digest_bytes
-from envbuild.errors import EnvbuildError, FetchError, PublishError
+from envbuild.errors import FetchError, PublishError
 from envbuild.progress import Progress
 from envbuild.publish.base import Publication, PushResult
 from envbuild.publish.contents import check_images
 from envbuild.publish.repository import PushTarget, known_repositories, remember_repository
 from envbuild.remote.base import Remote
-from envbuild.remote.manifest import Descriptor, media_type_of, parts_of
-from envbuild.remote.media import INDEXES
+from envbuild.remote.manifest import Descriptor, parts_of
 from envbuild.remote.reference import Reference
+from envbuild.remote.store_source import StoreSource
+from envbuild.remote.tree import Tree, tree_of
 from envbuild.store.content import Store
 
-_DEPTH = 3
-"""How deep indexes may lie within indexes."""
+Attach = Callable[[Reference, Publication, Callable[[Descriptor], object] | None], None]
+"""Adds to what was pushed, before a tag names it; given the push's own ``fetch``."""
 
 
 class RemotePublisher:
@@ -35,6 +36,7 @@ class RemotePublisher:
         *,
         mount_from: Sequence[Reference] = (),
         fetch: Callable[[Descriptor], object] | None = None,
+        attach: Attach | None = None,
     ) -> None:
         self._repository = repository
         self._tags = tuple(tags)
@@ -43,6 +45,7 @@ class RemotePublisher:
         self._progress = progress
         self._mount_from = tuple(mount_from)
         self._fetch = fetch
+        self._attach = attach
 
     def publish(self, publication: Publication) -> str:
         pushed = self.push(publication)
@@ -59,6 +62,7 @@ class RemotePublisher:
             self._progress,
             mount_from=self._mount_from,
             fetch=self._fetch,
+            attach=self._attach,
         )
 
 
@@ -72,6 +76,7 @@ def push_everywhere(
     *,
     near: Sequence[Reference] = (),
     fetch: Callable[[Descriptor], object] | None = None,
+    attach: Attach | None = None,
 ) -> Iterator[PushResult]:
     """Pushes to each of ``targets`` in turn, under the first of ``tags``, the target's own and the others.
 
@@ -92,6 +97,7 @@ def push_everywhere(
                 if each.registry == repository.registry and each.name != repository.name
             ],
             fetch=fetch,
+            attach=attach,
         )
         yield publisher.push(publication)
         remember_repository(store, repository)
@@ -107,6 +113,7 @@ def push_publication(
     *,
     mount_from: Sequence[Reference] = (),
     fetch: Callable[[Descriptor], object] | None = None,
+    attach: Attach | None = None,
 ) -> PushResult:
     """Makes ``repository`` (its own tag and digest don't count) have all images of ``publication``, byte for
     byte, and then each of ``tags``, in this order, name what the publication's digest names.
@@ -115,8 +122,25 @@ def push_publication(
     """
     check_images(publication)
     return push_top(
-        publication.digest, repository, tags, remote, store, progress, mount_from=mount_from, fetch=fetch
+        publication.digest,
+        repository,
+        tags,
+        remote,
+        store,
+        progress,
+        mount_from=mount_from,
+        fetch=fetch,
+        attach=partial(_attached, attach, publication, fetch) if attach else None,
     )
+
+
+def _attached(
+    attach: Attach,
+    publication: Publication,
+    fetch: Callable[[Descriptor], object] | None,
+    repository: Reference,
+) -> None:
+    attach(repository, publication, fetch)
 
 
 def push_top(
@@ -129,33 +153,46 @@ def push_top(
     *,
     mount_from: Sequence[Reference] = (),
     fetch: Callable[[Descriptor], object] | None = None,
+    attach: Callable[[Reference], None] | None = None,
 ) -> PushResult:
     """Pushes the manifest or index ``digest`` of the store, with all below it, and lets ``tags`` name it.
 
     Layers go first, each once however many platforms share it, then configs, manifests, and the index with
     the tags: whatever fails, no tag names what isn't whole. Where the registry has ``digest`` under a tag,
     nothing below is asked for. Manifests are in the store; other blobs are, too, unless ``fetch`` brings
-    those that must be sent. Raises ``PublishError``.
+    those that must be sent. ``attach`` is called when all but the tags is there: so an interrupted push is
+    one that left no tag, and the next attaches what is missing. Raises ``PublishError``.
     """
     target = replace(repository, tag=None, digest=digest)
-    with _refusals(target, store):
-        tree = _tree(digest, store)
+    with _refusals(target):
+        source = StoreSource(digest, store, "the image")
+        tree = tree_of(source, source.manifest())
         there = _named(digest, target, tags, remote)
         done = PushResult(repository=target.name, digest=digest, tags=tuple(dict.fromkeys(tags)))
-        if not there:
-            for blobs in (tree.layers, tree.configs):
-                # Configs come after the layers: some registries look below a config when it arrives.
+        if there:
+            done = done.plus(present=sum(each.size for each in tree.blobs))
+        else:
+            for blobs in _layers_then_configs(tree):
                 moved = remote.push_blobs(target, blobs, mount_from=mount_from, fetch=fetch)
                 done = done.plus(moved.sent, moved.mounted, moved.present)
-            for content in tree.manifests[:-1]:
-                remote.push_manifest(target, content, media_type_of(content), digest_bytes(content))
-        top = tree.manifests[-1]
+            for each in tree.manifests[:-1]:
+                remote.push_manifest(target, each.content, each.media_type, each.digest)
+            if attach is not None:
+                remote.push_manifest(target, tree.top.content, tree.top.media_type, digest)
+                attach(target)
         for name in done.tags or (digest,):
             if name not in there:
-                remote.push_manifest(target, top, media_type_of(top), name)
-        if there:
-            done = done.plus(present=sum(each.size for each in (*tree.layers, *tree.configs)))
+                remote.push_manifest(target, tree.top.content, tree.top.media_type, name)
         return done
+
+
+def _layers_then_configs(tree: Tree) -> tuple[list[Descriptor], list[Descriptor]]:
+    """All blobs, each once. Configs come after the layers: some registries look below one when it arrives."""
+    configs = {each.digest for top in tree.manifests for each in parts_of(top.content, top.digest).configs}
+    return (
+        [each for each in tree.blobs if each.digest not in configs],
+        [each for each in tree.blobs if each.digest in configs],
+    )
 
 
 def _named(digest: str, target: Reference, tags: Sequence[str], remote: Remote) -> frozenset[str]:
@@ -168,55 +205,15 @@ def _named(digest: str, target: Reference, tags: Sequence[str], remote: Remote) 
     return frozenset(found)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Tree:
-    """All that a manifest or index names: each blob once, manifests with what they name before them."""
-
-    layers: tuple[Descriptor, ...]
-    configs: tuple[Descriptor, ...]
-    manifests: tuple[bytes, ...]
-
-
-def _tree(digest: str, store: Store) -> _Tree:
-    layers: dict[str, Descriptor] = {}
-    configs: dict[str, Descriptor] = {}
-    manifests: dict[str, bytes] = {}
-
-    def visit(digest: str, depth: int) -> None:
-        content = store.blob(digest).read_bytes()
-        if digest_bytes(content) != digest:
-            raise PublishError(
-                f"the manifest {digest} in the store is damaged", hint="build the image again with --no-cache"
-            )
-        parts = parts_of(content, digest)
-        if media_type_of(content) in INDEXES:
-            if depth == _DEPTH:
-                raise PublishError(f"{digest}: indexes within indexes")
-            for each in parts.manifests:
-                visit(each.digest, depth + 1)
-        layers.update((each.digest, each) for each in parts.layers)
-        configs.update((each.digest, each) for each in parts.configs)
-        manifests[digest] = content
-
-    visit(digest, 0)
-    return _Tree(
-        layers=tuple(layers.values()),
-        configs=tuple(each for each in configs.values() if each.digest not in layers),
-        manifests=tuple(manifests.values()),
-    )
-
-
 @contextmanager
-def _refusals(target: Reference, store: Store) -> Iterator[None]:
+def _refusals(target: Reference) -> Iterator[None]:
     """Says what a registry, or the store, refused as a push that failed."""
     try:
         yield
     except FetchError as error:
         raise PublishError(f"the push to {target.name} failed: {error.message}", hint=error.hint) from error
-    except EnvbuildError:
-        raise
     except OSError as error:
         raise PublishError(
-            f"the push to {target.name} failed: the store lacks parts of the image: {error}",
-            hint="build it again with --no-cache",
+            f"the push to {target.name} failed: the store can't be read: {error}",
+            hint="build the image again with --no-cache",
         ) from error

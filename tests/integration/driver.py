@@ -189,9 +189,15 @@ class World:
     index: Wheelhouse
 
 
-def a_world(root: Path, wheels: Sequence[Wheel] = (), debs: Sequence[Deb] = ()) -> World:
+def a_world(
+    root: Path,
+    wheels: Sequence[Wheel] = (),
+    debs: Sequence[Deb] = (),
+    *,
+    architectures: Sequence[str] = ("amd64",),
+) -> World:
     """A machine below ``root`` that knows an archive with a base and ``debs``, and an index of ``wheels``."""
-    archive = Archive(root / "mirror")
+    archive = Archive(root / "mirror", architectures=architectures)
     archive.release = {"Date": PAST}
     archive.add_base()
     archive.add(*debs)
