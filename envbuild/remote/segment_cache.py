@@ -84,6 +84,8 @@ class _Standing:
     taken: int = 0
     has: set[str] = field(default_factory=set)
     """Keys of segments that are there and sound."""
+    unsound: set[str] = field(default_factory=set)
+    """Keys of those that are there and not sound."""
     empty: bool = False
     """Whether the empty blob is there."""
 
@@ -176,6 +178,8 @@ class SharedSegments:
                     )
                 )
             except EnvbuildError as error:
+                with self._lock:
+                    standing.unsound.add(wanted.key)
                 self._note(reader, error)
                 continue
             with self._lock:
@@ -185,6 +189,8 @@ class SharedSegments:
 
     def _blob(self, remote: Remote, reader: Reference, store: Store, shared: SharedSegment) -> Path:
         part = store.directory("parts") / shared.key
+        # That of another repository, which was refused.
+        part.unlink(missing_ok=True)
         if shared.blob is None:
             part.touch()
             return part
@@ -243,17 +249,18 @@ class SharedSegments:
         pulse: Pulse,
     ) -> bool:
         """Whether it had to be written. One under the same tag that says something else is replaced."""
-        present = remote.find_manifest(writer, tag_of(segment.key))
-        pulse.beat()
-        if present is not None and _says(present.content, segment):
-            return False
+        standing = self._standings[writer.name]
+        if segment.key not in standing.unsound:
+            present = remote.find_manifest(writer, tag_of(segment.key))
+            pulse.beat()
+            if present is not None and _says(present.content, segment):
+                return False
         sha = hashlib.sha256()
         for member, _ in cache.members(segment):
             sha.update(member)
             pulse.beat()
         digest = f"sha256:{sha.hexdigest()}"
         manifest = dump_manifest(segment, digest)
-        standing = self._standings[writer.name]
         if not standing.empty:
             store.add_blob(EMPTY)
             remote.push_blobs(writer, [empty_descriptor()])
