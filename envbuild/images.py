@@ -14,25 +14,33 @@ What names an image (REF) is one of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from envbuild.errors import FetchError
+from envbuild.errors import FetchError, UsageError
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
-from envbuild.publish.base import Image
+from envbuild.publish.base import Image, Publication
+from envbuild.publish.copy import Copier, whole_of
+from envbuild.publish.repository import PushTarget, identity_tag
 from envbuild.remote.base import Manifest
 from envbuild.remote.describe import images_of, top_for
 from envbuild.remote.manifest import Descriptor
-from envbuild.remote.place import Place
+from envbuild.remote.place import Kind, Place
+from envbuild.remote.reference import Reference
 from envbuild.remote.source import ImageSource
 from envbuild.remote.sources import Sources
+from envbuild.remote.tree import Tree, tree_of
+from envbuild.request import CopyResult, PullRequest, PullResult
 from envbuild.settings import Settings
 from envbuild.store.content import Store, blob_name
+from envbuild.store.images import ImageIndex
 from envbuild.store.leases import Lease
+from envbuild.store.names import Names
 from envbuild.wiring import Parts
 
 
@@ -80,7 +88,8 @@ class OpenedImage:
 
 
 class Images:
-    """``environ`` is the process's environment; ``directory`` is what relative paths are relative to."""
+    """``environ`` is the process's environment; ``directory`` is what relative paths are relative to;
+    ``clock`` counts seconds, for durations only."""
 
     def __init__(
         self,
@@ -89,11 +98,13 @@ class Images:
         *,
         environ: Mapping[str, str] | None = None,
         directory: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
         self.progress = progress
         self._parts = Parts(settings, progress, environ)
         self._directory = directory or Path()
+        self._clock = clock
         self._stack = ExitStack()
         self._held: Lease | None = None
 
@@ -132,9 +143,11 @@ class Images:
         Raises ``FetchError``, and ``UsageError`` for what is no reference."""
         place = Place.parse(reference, self._directory)
         with self.progress.stage("look up"):
-            source = self._sources.open(place)
-            top = top_for(source, source.manifest(), platform)
-            images = images_of(source, top)
+            return self._opened(reference, self._sources.open(place), platform)
+
+    def _opened(self, reference: str, source: ImageSource, platform: Platform | None) -> OpenedImage:
+        top = top_for(source, source.manifest(), platform)
+        images = images_of(source, top)
         blobs = [each for image in images for each in (image.digest, image.config_digest)]
         self._lease.use(*(blob_name(digest) for digest in (top.digest, *blobs)))
         return OpenedImage(
@@ -145,3 +158,155 @@ class Images:
             store=self._parts.store,
             lease=self._lease,
         )
+
+    def pull(self, request: PullRequest) -> PullResult:
+        """What ``request`` names, whole in the store under its name, and brought to the outputs.
+
+        A registry is asked, whatever the store has under that name, except offline. Raises ``FetchError``
+        and ``PublishError``."""
+        started = self._clock()
+        publishers = self._parts.publishers(request.outputs, load=request.load)
+        platform = request.platform
+        if platform is None and request.load and not request.outputs:
+            platform = self._parts.engine_platform()
+        place = Place.parse(request.reference, self._directory)
+        with self.progress.stage("look up"):
+            source = self._sources.open(place if self.settings.offline else place.fresh())
+            opened = self._opened(request.reference, source, platform)
+            tree = tree_of(opened.source, opened.top)
+        with self.progress.stage("pull"):
+            self._lease.use(*map(blob_name, tree.digests))
+            missing = self._missing(tree)
+            opened.source.pull(tree.blobs)
+            opened.pull()
+        name = place.given_name
+        self._keep(opened, tree, name)
+        publication = Publication(
+            images=opened.images,
+            names=(name.tagged,) if name else (),
+            whole=whole_of(tree),
+        )
+        published = []
+        for where, publish in publishers.items():
+            with self.progress.stage(f"publish {where.partition(':')[0]}"):
+                published.append(publish(publication))
+        fetched = sum(each.size for each in missing)
+        return PullResult(
+            reference=f"{_familiar(name)}@{opened.top.digest}" if name else opened.top.digest,
+            digest=opened.top.digest,
+            images=opened.images,
+            fetched=fetched,
+            present=sum(each.size for each in tree.blobs) - fetched,
+            seconds=self._clock() - started,
+            published=tuple(published),
+        )
+
+    def _missing(self, tree: Tree) -> list[Descriptor]:
+        return [each for each in tree.blobs if not self._parts.store.has_blob(each.digest)]
+
+    def _keep(self, opened: OpenedImage, tree: Tree, name: Reference | None) -> None:
+        """Records images that are whole in the store, for a prune to treat them as those that were built."""
+        index = ImageIndex(self._parts.store, time.time)
+        for image in opened.images:
+            index.put(f"manifest-{image.digest.removeprefix('sha256:')}", image)
+        if name is not None:
+            images = [each.digest for each in opened.images]
+            Names(self._parts.store, time.time).put(name.tagged, tree.top.digest, images, tree.digests)
+
+    def push(self, reference: str, repository: str) -> CopyResult:
+        """The image ``reference``, of the store before any registry, in ``repository`` (``REPO[:TAG]``) byte
+        for byte; without ``TAG`` under its own. Raises ``PublishError``, ``FetchError``, ``UsageError``."""
+        (target,) = self._parts.push_targets([repository])
+        place = Place.parse(reference, self._directory)
+        with self.progress.stage("look up"):
+            source = self._sources.open(place, own_first=True)
+        return self._copied(place, source, source.manifest(), target, referrers=False)
+
+    def copy(
+        self, source: str, destination: str, *, platform: Platform | None = None, referrers: bool = True
+    ) -> CopyResult:
+        """``source`` at ``destination``, byte for byte: an image, an index with all it lists, or any other
+        artifact; of an index the image of ``platform`` alone, where one is given.
+
+        From registry to registry, what refers to it is copied too, unless ``referrers`` is False. Raises
+        ``PublishError``, ``FetchError`` and ``UsageError``."""
+        started = self._clock()
+        place = Place.parse(source, self._directory)
+        there = Place.parse(destination, self._directory)
+        if there.kind in (Kind.DAEMON, Kind.DIGEST):
+            raise UsageError(
+                f"nothing is copied to {destination!r}",
+                hint="an engine gets images by envbuild pull --load, the store by envbuild pull",
+            )
+        target = None
+        if there.path is None:
+            (target,) = self._parts.push_targets([destination.removeprefix("docker://")])
+        with self.progress.stage("look up"):
+            opened = self._sources.open(place)
+            top = top_for(opened, opened.manifest(), platform)
+        if target is not None:
+            return self._copied(place, opened, top, target, referrers=referrers)
+        assert there.path is not None
+        tree = tree_of(opened, top)
+        with self.progress.stage("pull"):
+            self._lease.use(*map(blob_name, tree.digests))
+            opened.pull(tree.blobs)
+        images: tuple[Image, ...] = ()
+        if there.kind is Kind.DOCKER_ARCHIVE:
+            images = images_of(opened, top)
+        name = there.name or (place.given_name.tagged if place.given_name else None)
+        publisher = self._parts.publishers([f"{there.kind.value}:{there.path}"], load=False)
+        publication = Publication(images=images, names=(name,) if name else (), whole=whole_of(tree))
+        with self.progress.stage(f"publish {there.kind.value}"):
+            (where,) = (publish(publication) for publish in publisher.values())
+        return _copy_result(source, where, tree, self._clock() - started)
+
+    def _copied(
+        self, place: Place, source: ImageSource, top: Manifest, target: PushTarget, *, referrers: bool
+    ) -> CopyResult:
+        started = self._clock()
+        tree = tree_of(source, top)
+        tag = target.tag or self._own_tag(place, source, top)
+        copier = Copier(
+            source=source,
+            remote=self._parts.registry,
+            store=self._parts.store,
+            progress=self.progress,
+            lease=self._lease,
+        )
+        count = 0
+        with self.progress.stage("push"):
+            pushed = copier.push(tree, target.repository, (tag,))
+            if referrers:
+                count, more = copier.push_referrers(tree, target.repository)
+                if more is not None:
+                    pushed = pushed.plus(more.sent, more.mounted, more.present)
+        result = _copy_result(place.text, pushed.references[0], tree, self._clock() - started)
+        return replace(result, pushed=pushed, referrers=count)
+
+    def _own_tag(self, place: Place, source: ImageSource, top: Manifest) -> str:
+        """The tag that the image has where it is, or that a build gave it."""
+        name = place.given_name
+        if name is not None and name.tag is not None:
+            return name.tag
+        with suppress(FetchError):
+            locks = [each.lock_digest for each in images_of(source, top)]
+            if all(locks):
+                return identity_tag(locks)
+        raise UsageError(f"{place.text} has no tag of its own", hint="name one: REPO:TAG")
+
+
+def _copy_result(source: str, where: str, tree: Tree, seconds: float) -> CopyResult:
+    return CopyResult(
+        source=source,
+        reference=where,
+        digest=tree.top.digest,
+        media_type=tree.top.media_type,
+        manifests=len(tree.manifests),
+        size=sum(each.size for each in tree.blobs),
+        seconds=seconds,
+    )
+
+
+def _familiar(name: Reference) -> str:
+    return f"{name.familiar}:{name.tag}" if name.tag else name.familiar

@@ -453,6 +453,12 @@ class Parts:
             )
         return Lookup(places=places, progress=self.progress)
 
+    def engine_platform(self) -> Platform:
+        """What the Docker engine runs. Raises ``PublishError`` where there is no engine."""
+        from envbuild.publish.daemon import engine_platform
+
+        return engine_platform(self.environ)
+
     def runner(self, backend: str) -> Runner:
         """What starts commands: ``auto``, ``docker`` or ``userns``."""
         from envbuild.run.choose import runner

@@ -79,6 +79,27 @@ def bytes_to_load(client: docker.DockerClient, image: Image) -> int | None:
         return None
 
 
+def engine_platform(environ: Mapping[str, str]) -> Platform:
+    """What the engine runs. Raises ``PublishError`` where there is none."""
+    import docker
+    import requests
+
+    client = connect(environ)
+    if isinstance(client, NoEngine):
+        raise PublishError(client.reason, hint=client.hint)
+    try:
+        return _platform(client)
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise PublishError(f"the Docker engine failed: {error}") from error
+    finally:
+        client.close()
+
+
+def _platform(client: docker.DockerClient) -> Platform:
+    version = client.api.version()
+    return Platform.parse(f"{version['Os']}/{version['Arch']}")
+
+
 def _load(
     client: docker.DockerClient, image: Image, tags: tuple[str, ...], store: Store, progress: Progress
 ) -> str:
@@ -191,10 +212,11 @@ def _held_layers(client: docker.DockerClient, image: Image) -> int:
 
 def _image_for(client: docker.DockerClient, publication: Publication) -> Image:
     """The image of the engine's platform; the only one there is, whatever its platform."""
+    if not publication.images:
+        raise PublishError("an engine loads images, and this is something else")
     if len(publication.images) == 1:
         return publication.images[0]
-    version = client.api.version()
-    engine = Platform.parse(f"{version['Os']}/{version['Arch']}")
+    engine = _platform(client)
     for image in publication.images:
         if image.platform == engine:
             return image

@@ -17,7 +17,7 @@ before the first colon.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -62,6 +62,22 @@ class Place:
         """Whether the name says which registry it is of; without, it may be one of the store's own."""
         first, slash, _ = self.text.partition("/")
         return bool(slash) and ("." in first or ":" in first or first == "localhost")
+
+    @property
+    def given_name(self) -> Reference | None:
+        """The repository and tag that the image has there; None where there is no such name."""
+        if self.reference is not None:
+            return None if self.reference.tag is None else replace(self.reference, digest=None)
+        if self.name is None:
+            return None
+        try:
+            return replace(Reference.parse(self.name), digest=None)
+        except UsageError:
+            return None
+
+    def fresh(self) -> Place:
+        """The same place; what names a registry or the store names the registry alone."""
+        return replace(self, kind=Kind.REGISTRY) if self.kind is Kind.NAME else self
 
     @classmethod
     def parse(cls, text: str, directory: Path) -> Place:

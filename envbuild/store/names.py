@@ -49,12 +49,21 @@ class Names:
 
     def put(self, name: str, digest: str, images: Sequence[str], others: Sequence[str] = ()) -> None:
         """Lets ``name`` stand for ``digest``, whatever it stood for before."""
+        present = self.get(name)
+        new = NamedImage(
+            name=name,
+            digest=digest,
+            images=tuple(sorted(set(images))),
+            others=tuple(sorted(set(others))),
+        )
+        if present == new:
+            return
         value = {
             "format": _FORMAT,
             "name": name,
             "digest": digest,
-            "images": sorted(set(images)),
-            "others": sorted(set(others)),
+            "images": new.images,
+            "others": new.others,
         }
         body = json.dumps(value, sort_keys=True).encode()
         try:

@@ -1,0 +1,92 @@
+"""Copies: what a source has, byte for byte, in a repository, with all that refers to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from envbuild.errors import FetchError
+from envbuild.progress import Progress
+from envbuild.publish.base import PushResult, Whole
+from envbuild.publish.remote import push_top
+from envbuild.publish.repository import known_repositories, remember_repository
+from envbuild.remote.base import Remote
+from envbuild.remote.reference import Reference
+from envbuild.remote.referrers import Referrer, enlist, referrers
+from envbuild.remote.source import ImageSource, RegistrySource
+from envbuild.remote.tree import Tree, tree_of
+from envbuild.store.content import Store, blob_name
+from envbuild.store.leases import Lease
+
+_REFERRERS = 1000
+
+
+def whole_of(tree: Tree) -> Whole:
+    """What ``tree`` is as a publication."""
+    top = tree.top
+    return Whole(digest=top.digest, media_type=top.media_type, size=len(top.content), blobs=tree.digests)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copier:
+    """Copies from ``source`` to registries. What a registry has isn't fetched at all; where the source is a
+    repository of the same registry, its blobs are mounted."""
+
+    source: ImageSource
+    remote: Remote
+    store: Store
+    progress: Progress
+    lease: Lease
+
+    def push(self, tree: Tree, repository: Reference, tags: Sequence[str]) -> PushResult:
+        """Makes each of ``tags`` of ``repository`` name ``tree``. Raises ``PublishError``."""
+        self.lease.use(*map(blob_name, tree.digests))
+        done = push_top(
+            tree.top.digest,
+            repository,
+            tags,
+            self.remote,
+            self.store,
+            self.progress,
+            mount_from=self._near(repository),
+            fetch=lambda blob: self.source.blob(blob.digest, blob.size),
+        )
+        remember_repository(self.store, repository)
+        return done
+
+    def push_referrers(self, tree: Tree, repository: Reference) -> tuple[int, PushResult | None]:
+        """Copies all that refers to a manifest of ``tree`` in its registry, and what refers to that; how many
+        there were, and what it came to."""
+        if not isinstance(self.source, RegistrySource):
+            return 0, None
+        origin, count, moved = self.source.reference, 0, None
+        todo = [each.digest for each in tree.manifests]
+        seen = set(todo)
+        while todo:
+            subject = todo.pop()
+            found = [each for each in referrers(self.remote, origin, subject) if each.digest not in seen]
+            for each in found:
+                done = self._push_one(each, repository)
+                moved = done if moved is None else moved.plus(done.sent, done.mounted, done.present)
+            if found:
+                enlist(self.remote, repository, subject, found)
+            seen.update(each.digest for each in found)
+            todo += [each.digest for each in found]
+            count += len(found)
+            if count > _REFERRERS:
+                raise FetchError(f"{origin.name}: more than {_REFERRERS} artifacts refer to the image")
+        return count, moved
+
+    def _push_one(self, referrer: Referrer, repository: Reference) -> PushResult:
+        tree = tree_of(self.source, self.source.manifest(referrer.digest))
+        return self.push(tree, repository, ())
+
+    def _near(self, repository: Reference) -> tuple[Reference, ...]:
+        near = (self.source.reference,) if isinstance(self.source, RegistrySource) else ()
+        known = known_repositories(self.store, repository.registry)
+        named = (replace(each, tag=None, digest=None) for each in (*near, *known))
+        return tuple(
+            each
+            for each in dict.fromkeys(named)
+            if each.registry == repository.registry and each.repository != repository.repository
+        )
