@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from envbuild.attest import purl
 from envbuild.attest.base import Document
 from envbuild.digest import canonical_json, digest_bytes
 from envbuild.errors import BuildError, FetchError, LockError
 from envbuild.lock.files import LOCK_FILE, parse_lock
-from envbuild.lock.model import CondaPin, DebianBase, DebianPin, ImageBase, Lock, MavenPin, PipPin
+from envbuild.lock.model import CondaPin, DebianBase, ImageBase, PlatformLock
 from envbuild.plan.make import SELF_DESCRIPTION
-from envbuild.plan.model import Pin
 from envbuild.publish.base import Image, LayerRecord
 from envbuild.remote.describe import labels_of
 from envbuild.remote.layer import open_layer
@@ -123,32 +123,39 @@ def _of_lock(content: bytes) -> list[dict[str, object]]:
     for pins in lock.platforms:
         if isinstance(pins.base, ImageBase):
             found.append(_image(pins.base.reference, pins.base.digest))
-    found += [{"uri": uri, "digest": {"sha256": sha256}} for uri, sha256 in sorted(set(_artifacts(lock)))]
+    artifacts = {artifact for pins in lock.platforms for artifact in _artifacts(pins)}
+    found += [
+        {"name": name, "uri": uri, "digest": {"sha256": sha256}} for uri, name, sha256 in sorted(artifacts)
+    ]
     return found
 
 
-def _artifacts(lock: Lock) -> Iterator[tuple[str, str]]:
-    for pins in lock.platforms:
-        debian = pins.base.packages if isinstance(pins.base, DebianBase) else ()
-        artifacts: tuple[Pin, ...] = (*debian, *pins.conda, *pins.pip, *pins.maven)
-        for pin in artifacts:
-            yield _purl(pin), pin.sha256
-            if isinstance(pin, PipPin) and pin.sdist is not None:
-                yield _purl(pin, file=pin.sdist.file), pin.sdist.sha256
+def _artifacts(pins: PlatformLock) -> Iterator[tuple[str, str, str]]:
+    """Package URL, file and SHA-256 (bare hex) of each; of an sdist, too, that a wheel was built from."""
+    if isinstance(pins.base, DebianBase):
+        for deb in pins.base.packages:
+            uri = purl.debian(deb.name, deb.version, architecture=deb.architecture, release={})
+            yield uri, deb.file.rpartition("/")[2], deb.sha256
+    for package in pins.conda:
+        yield _conda(package), package.file, package.sha256
+    for wheel in pins.pip:
+        uri = purl.pypi(wheel.name, wheel.version)
+        yield uri, wheel.file, wheel.sha256
+        if wheel.sdist is not None:
+            yield uri, wheel.sdist.file, wheel.sdist.sha256
+    for jar in pins.maven:
+        yield purl.maven(jar.group, jar.artifact, jar.version), jar.file.rpartition("/")[2], jar.sha256
 
 
-def _purl(pin: Pin, *, file: str | None = None) -> str:
-    """The package URL of exactly this file (``https://github.com/package-url/purl-spec``)."""
-    version = _quoted(pin.version)
-    if isinstance(pin, DebianPin):
-        return f"pkg:deb/debian/{_quoted(pin.name)}@{version}?arch={_quoted(pin.architecture)}"
-    if isinstance(pin, CondaPin):
-        return (
-            f"pkg:conda/{_quoted(pin.name)}@{version}?build={_quoted(pin.build)}&subdir={_quoted(pin.subdir)}"
-        )
-    if isinstance(pin, MavenPin):
-        return f"pkg:maven/{_quoted(pin.group)}/{_quoted(pin.artifact)}@{version}"
-    return f"pkg:pypi/{_quoted(pin.name)}@{version}?file_name={_quoted(file or pin.file)}"
+def _conda(pin: CondaPin) -> str:
+    return purl.conda(
+        pin.name,
+        pin.version,
+        build=pin.build,
+        channel=purl.channel_of(pin.url),
+        subdir=pin.subdir,
+        file=pin.file,
+    )
 
 
 def _image(reference: str, digest: str) -> dict[str, object]:

@@ -66,8 +66,20 @@ def referrers(
 ) -> tuple[Referrer, ...]:
     """Everything that refers to ``digest``, or what is of ``artifact_type``, each once, in the registry's
     order. Raises ``FetchError``, also for a list that is longer than any honest one."""
-    found, _ = _listed(remote, reference, digest, artifact_type)
-    return found
+    pages = remote.referrers(reference, digest, artifact_type)
+    what = f"{reference.name}@{digest}"
+    if pages is not None:
+        entries = [entry for page in pages for entry in _entries(page, what)]
+    else:
+        entries = _entries_by_tag(remote, reference, digest)
+    if len(entries) > _MOST:
+        raise FetchError(f"{what}: more than {_MOST} artifacts refer to it")
+    found: dict[str, Referrer] = {}
+    for entry in entries:
+        referrer = _referrer(entry, what)
+        if artifact_type is None or referrer.artifact_type == artifact_type:
+            found.setdefault(referrer.digest, referrer)
+    return tuple(found.values())
 
 
 def attach(
@@ -82,7 +94,7 @@ def attach(
     One whose content is attached already, under the same artifact type, stays as it is, whatever its
     annotations say. Raises ``FetchError``.
     """
-    present, listed = _listed(remote, reference, subject.digest, None)
+    present = referrers(remote, reference, subject.digest)
     digests, new = [], []
     for artifact in artifacts:
         there = _same(remote, reference, present, artifact)
@@ -90,10 +102,8 @@ def attach(
             there = _pushed(remote, store, reference, subject, artifact)
             new.append(there)
         digests.append(there.digest)
-    if new and listed:
+    if new:
         enlist(remote, reference, subject.digest, new)
-    elif new:
-        _list_by_tag(remote, reference, subject.digest, new)
     return tuple(digests)
 
 
@@ -162,26 +172,6 @@ def _same(
         if [layer.digest for layer in parts_of(manifest.content, each.digest).layers] == [wanted]:
             return each
     return None
-
-
-def _listed(
-    remote: Remote, reference: Reference, digest: str, artifact_type: str | None
-) -> tuple[tuple[Referrer, ...], bool]:
-    """The referrers, and whether the registry itself keeps the list of them."""
-    pages = remote.referrers(reference, digest, artifact_type)
-    what = f"{reference.name}@{digest}"
-    if pages is not None:
-        entries = [entry for page in pages for entry in _entries(page, what)]
-    else:
-        entries = _entries_by_tag(remote, reference, digest)
-    if len(entries) > _MOST:
-        raise FetchError(f"{what}: more than {_MOST} artifacts refer to it")
-    found: dict[str, Referrer] = {}
-    for entry in entries:
-        referrer = _referrer(entry, what)
-        if artifact_type is None or referrer.artifact_type == artifact_type:
-            found.setdefault(referrer.digest, referrer)
-    return tuple(found.values()), pages is not None
 
 
 def _entries_by_tag(remote: Remote, reference: Reference, digest: str) -> list[Any]:

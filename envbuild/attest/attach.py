@@ -1,0 +1,129 @@
+"""What a push attaches to images, before a tag names them: bills of materials, provenance, signatures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+
+from envbuild.attest.base import CYCLONEDX, SPDX, Document
+from envbuild.attest.provenance import IN_TOTO, PREDICATE
+from envbuild.attest.sign import Signer, sign_image
+from envbuild.errors import BuildError, FetchError
+from envbuild.progress import Progress
+from envbuild.publish.base import Image, Publication
+from envbuild.remote.base import RefusedError, Remote
+from envbuild.remote.manifest import Descriptor
+from envbuild.remote.reference import Reference
+from envbuild.remote.referrers import Artifact, attach, referrers
+from envbuild.store.content import Store
+
+_log = logging.getLogger(__name__)
+
+DOCUMENT = "dev.envbuild.document"
+"""Annotation of what envbuild attached; its value is the document's file name."""
+CREATED = "org.opencontainers.image.created"
+"""Annotation of the provenance's manifest, not of its content: when the image was first pushed there."""
+
+Fetch = Callable[[Descriptor], object]
+"""Brings a layer into the store that isn't there."""
+
+_TYPES = frozenset({CYCLONEDX, SPDX, IN_TOTO})
+_REFUSALS = (400, 404, 405, 406, 413, 415, 422, 501)
+"""How registries say that they take no such manifest, as opposed to: not from you, or not now."""
+
+
+def image_documents(image: Image, store: Store) -> tuple[Document, ...]:
+    """All that is said about ``image``, whose blobs are in the store. Raises ``BuildError``."""
+    from envbuild.attest.bill import bill_of
+    from envbuild.attest.cyclonedx import cyclonedx
+    from envbuild.attest.provenance import provenance
+    from envbuild.attest.spdx import spdx
+
+    bill = bill_of(image, store)
+    return cyclonedx(bill), spdx(bill), provenance(image, store)
+
+
+class Attachments:
+    """Called by a push once all manifests are there and no tag is.
+
+    ``documents`` says what is attached to each image that envbuild made; None: nothing. With a ``signer``,
+    what was pushed is signed: each image, and the index above them. ``clock`` gives the time in seconds since
+    the epoch.
+    """
+
+    def __init__(
+        self,
+        remote: Remote,
+        store: Store,
+        progress: Progress,
+        *,
+        clock: Callable[[], float],
+        documents: Callable[[Image, Store], Sequence[Document]] | None = image_documents,
+        signer: Signer | None = None,
+    ) -> None:
+        self._remote = remote
+        self._store = store
+        self._progress = progress
+        self._clock = clock
+        self._documents = documents
+        self._signer = signer
+
+    def __call__(self, repository: Reference, publication: Publication, fetch: Fetch | None = None) -> None:
+        """Attaches what isn't attached yet; asks little where all of it is.
+
+        Of a registry that takes no documents people are warned; the image is as good without. One that fails,
+        or takes no signature, raises ``FetchError``."""
+        if self._documents is not None:
+            for image in publication.images:
+                self._describe(repository, image, fetch)
+        if self._signer is not None:
+            with self._progress.stage("sign"):
+                digests = [*(image.digest for image in publication.images), publication.digest]
+                for digest in dict.fromkeys(digests):
+                    sign_image(self._remote, self._store, repository, digest, self._signer)
+
+    def _describe(self, repository: Reference, image: Image, fetch: Fetch | None) -> None:
+        if not image.lock_digest:
+            return  # Somebody else's image: what is said about it is theirs.
+        try:
+            present = referrers(self._remote, repository, image.digest)
+            if {each.artifact_type for each in present if each.annotation(DOCUMENT)} >= _TYPES:
+                return
+            documents = self._made(image, fetch)
+            with self._progress.stage("attach"):
+                subject = Descriptor(digest=image.digest, size=image.size, media_type=image.media_type)
+                artifacts = [self._artifact(each) for each in documents]
+                attach(self._remote, self._store, repository, subject, artifacts)
+        except RefusedError as error:
+            if error.status not in _REFUSALS:
+                raise
+            _log.warning("the registry takes no bill of materials and no provenance: %s", error.message)
+
+    def _made(self, image: Image, fetch: Fetch | None) -> Sequence[Document]:
+        assert self._documents is not None
+        with self._progress.stage("describe"):
+            for layer in image.layers:
+                if fetch is not None and not self._store.has_blob(layer.digest):
+                    fetch(Descriptor(digest=layer.digest, size=layer.size, media_type=layer.media_type))
+            try:
+                return self._documents(image, self._store)
+            except FetchError:
+                raise
+            except BuildError as error:
+                _log.warning("nothing is attached to %s: %s", image.digest, error.message)
+                return ()
+
+    def _artifact(self, document: Document) -> Artifact:
+        annotations = {DOCUMENT: document.name}
+        if document.artifact_type == IN_TOTO:
+            now = datetime.fromtimestamp(int(self._clock()), timezone.utc)
+            annotations[CREATED] = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+            annotations["in-toto.io/predicate-type"] = PREDICATE
+        return Artifact(
+            name=document.name,
+            artifact_type=document.artifact_type,
+            media_type=document.media_type,
+            content=document.content,
+            annotations=tuple(sorted(annotations.items())),
+        )
