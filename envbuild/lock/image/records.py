@@ -90,13 +90,15 @@ def _distribution(text: str) -> dict[str, str]:
             classifiers.append(value)
         elif key in ("Name", "Version", "License", "License-Expression"):
             found.setdefault(key, value)
-    words = found.get("License", "").strip()
+    lines = [each for each in found.get("License", "").splitlines() if any(map(str.isalpha, each))]
+    # A whole licence's text says in its first line which one it is, or whose; a classifier says more.
+    words = lines[0] if len(lines) == 1 or (lines and not classifiers) else ""
     stated = {
         "name": found.get("Name", ""),
         "version": found.get("Version", ""),
         "requires": "\n".join(requires),
         "classifiers": "\n".join(classifiers[:_LINES]),
-        "license": words.partition("\n")[0][:_LONGEST],
+        "license": words.strip()[:_LONGEST],
         "license_expression": found.get("License-Expression", "")[:_LONGEST],
     }
     return {key: value for key, value in stated.items() if value}

@@ -1,0 +1,69 @@
+"""Package URLs (package-url specification): the names under which scanners know packages.
+
+None of them says where a package was fetched: an index or a channel may be a company's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import quote, urlsplit
+
+
+def pypi(name: str, version: str) -> str:
+    """Of a Python distribution, whose name is normalised."""
+    return _purl("pypi", "", name, version)
+
+
+def conda(name: str, version: str, *, build: str, channel: str, subdir: str, file: str) -> str:
+    """Of a conda package; ``channel`` is a name, ``file`` its archive's."""
+    kind = "conda" if file.endswith(".conda") else "tar.bz2" if file.endswith(".tar.bz2") else ""
+    return _purl(
+        "conda", "", name, version, {"build": build, "channel": channel, "subdir": subdir, "type": kind}
+    )
+
+
+def debian(name: str, version: str, *, architecture: str, release: Mapping[str, str]) -> str:
+    """Of a Debian package, or of a distribution's that is made of such; ``release`` is its os-release."""
+    namespace = release.get("ID", "debian").lower()
+    number = release.get("VERSION_ID", "")
+    return _purl(
+        "deb",
+        namespace,
+        name,
+        version,
+        {"arch": architecture, "distro": f"{namespace}-{number}" if number else ""},
+    )
+
+
+def maven(group: str, artifact: str, version: str) -> str:
+    """Of a jar."""
+    return _purl("maven", group, artifact, version)
+
+
+def channel_of(url: str) -> str:
+    """The name of the channel that a conda package's ``url`` is of: the path's last part, or with its label,
+    without token or host. Empty where it isn't known."""
+    try:
+        parts = [part for part in urlsplit(url).path.split("/") if part]
+    except ValueError:
+        return ""
+    # The package's own file and its subdir come last; a token leads, as conda writes it.
+    parts = parts[:-2]
+    if parts[:1] == ["t"]:
+        parts = parts[2:]
+    if len(parts) > 2 and parts[-2] == "label":
+        return "/".join(parts[-3:])
+    return parts[-1] if parts else ""
+
+
+def _purl(
+    kind: str, namespace: str, name: str, version: str, qualifiers: Mapping[str, str] | None = None
+) -> str:
+    place = f"{_quoted(namespace)}/" if namespace else ""
+    pairs = [f"{key}={_quoted(value)}" for key, value in sorted((qualifiers or {}).items()) if value]
+    ending = "?" + "&".join(pairs) if pairs else ""
+    return f"pkg:{kind}/{place}{_quoted(name)}@{_quoted(version)}{ending}"
+
+
+def _quoted(text: str) -> str:
+    """Colons stay as they are, as the specification says; bytes that are no text become a mark."""
+    return quote(text, safe=":", errors="replace")
