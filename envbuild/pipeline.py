@@ -20,7 +20,7 @@ from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
 from envbuild.publish.base import Image, Publication, PushResult
-from envbuild.publish.repository import PushTarget, identity_tag, repository_name
+from envbuild.publish.repository import PushTarget, identity_tag, remember_names, repository_name
 from envbuild.request import (
     BuildRequest,
     BuildResult,
@@ -232,9 +232,11 @@ class Pipeline:
                 names=(identity, *request.tags),
                 index_digest=self._index(images) if len(images) > 1 else None,
             )
+            remember_names(self._parts.store, publication, publication.names)
             published = tuple(self._publish(publishers, publication))
             moving = self.moving_tags(spec, lock, images) if targets else ()
             pushed = tuple(self._push(publication, targets, (tag, *moving), lock, existing))
+            remember_names(self._parts.store, publication, [name for each in pushed for name in each.names])
         return BuildResult(
             reference=pushed[0].references[0]
             if pushed
@@ -248,7 +250,7 @@ class Pipeline:
             pushed=pushed,
             names=(
                 *(request.tags or (identity,)),
-                *(f"{each.repository}:{name}" for each in pushed for name in each.tags),
+                *(name for each in pushed for name in each.names),
             ),
             found=tuple(map(str, existing.references)),
         )

@@ -87,6 +87,11 @@ class PushResult:
     """The repository had them."""
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """``repository:tag`` for each tag."""
+        return tuple(f"{self.repository}:{tag}" for tag in self.tags)
+
+    @property
     def references(self) -> tuple[str, ...]:
         """Pinned: ``repository:tag@sha256:…`` for each tag, or ``repository@sha256:…``."""
         return tuple(f"{self.repository}:{tag}@{self.digest}" for tag in self.tags) or (

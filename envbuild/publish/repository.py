@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from envbuild.digest import canonical_digest
 from envbuild.errors import EnvbuildError, UsageError
+from envbuild.publish.base import Publication
 from envbuild.remote.reference import Reference
 from envbuild.store.content import Store
+from envbuild.store.names import Names
 
 _TAG_DIGITS = 12
 _KNOWN = 4
@@ -67,6 +70,16 @@ def identity_tag(lock_digests: Sequence[str]) -> str:
 def repository_name(name: str) -> str:
     """``name`` as a repository's: in lower case, and single separators only (distribution spec)."""
     return re.sub(r"[^a-z0-9]+$", "", re.sub(r"([._-])[._-]+", r"\1", name.lower()))
+
+
+def remember_names(store: Store, publication: Publication, names: Sequence[str]) -> None:
+    """Lets the store know the publication by ``names``; what can't be a name is for publishers to refuse."""
+    known = Names(store, time.time)
+    images = [each.digest for each in publication.images]
+    others = [publication.index_digest] if publication.index_digest else []
+    for name in names:
+        with contextlib.suppress(UsageError):
+            known.put(Reference.parse(name).tagged, publication.digest, images, others)
 
 
 def known_repositories(store: Store, registry: str) -> tuple[Reference, ...]:
