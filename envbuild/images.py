@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from envbuild.attest.base import Document
 from envbuild.errors import FetchError, UsageError
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
@@ -158,6 +159,27 @@ class Images:
             store=self._parts.store,
             lease=self._lease,
         )
+
+    def sbom(self, reference: str, *, platform: Platform | None = None, form: str = "cyclonedx") -> Document:
+        """The bill of materials (``cyclonedx`` or ``spdx``) of the image that ``reference`` names, of
+        ``platform`` or this machine's where there are several. Raises ``FetchError`` and ``BuildError``."""
+        from envbuild.attest.bill import bill_of
+        from envbuild.attest.cyclonedx import cyclonedx
+        from envbuild.attest.spdx import spdx
+
+        opened = self.open(reference, platform)
+        image = opened.image(platform)
+        with self.progress.stage("pull"):
+            self._lease.use(*(blob_name(each.digest) for each in image.layers))
+            opened.source.pull(
+                [
+                    Descriptor(digest=each.digest, size=each.size, media_type=each.media_type)
+                    for each in image.layers
+                ]
+            )
+        with self.progress.stage("look inside"):
+            bill = bill_of(image, self._parts.store)
+        return spdx(bill) if form == "spdx" else cyclonedx(bill)
 
     def pull(self, request: PullRequest) -> PullResult:
         """What ``request`` names, whole in the store under its name, and brought to the outputs.

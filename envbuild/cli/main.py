@@ -30,6 +30,7 @@ COMMANDS = {
     "run": "Run a command in the image of a spec.",
     "target": "Keep the places where images run.",
     "runs": "Show what was run on targets.",
+    "sbom": "Print the bill of materials of an image.",
     "lint": "Look for what is doubtful in specs.",
     "env": "Keep environments as named, numbered versions.",
     "curated": "List and show the environments that come with envbuild.",
