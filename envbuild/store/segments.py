@@ -59,8 +59,9 @@ class Segment:
     @cached_property
     def offsets(self) -> dict[str, tuple[int, int]]:
         """Path to the range of its tar blocks in the uncompressed segment."""
-        ends = [offset for _, offset in self.paths[1:]] + [self.unpacked]
-        return {path: (start, end) for (path, start), end in zip(self.paths, ends, strict=True)}
+        ends = [*(offset for _, offset in self.paths[1:]), self.unpacked]
+        # A segment without paths has an end all the same.
+        return {path: (start, end) for (path, start), end in zip(self.paths, ends, strict=False)}
 
 
 class DamagedSegment(BuildError):
