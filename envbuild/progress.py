@@ -40,6 +40,20 @@ class Progress(Protocol):
         """Tells people one line that isn't a log message (a choice made, a cache used)."""
 
 
+class Counter:
+    """Tells a task of bytes once only, however often a transfer is begun again."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._told = 0
+
+    def reached(self, size: int) -> None:
+        """The first ``size`` bytes are there."""
+        if size > self._told:
+            self._task.advance(size - self._told)
+            self._told = size
+
+
 class _SilentTask:
     def advance(self, amount: int) -> None:
         pass

@@ -20,7 +20,7 @@ from envbuild.fetch.document import Document, DocumentCache
 from envbuild.fetch.failure import Attempt, Failure, FilesError, Refused
 from envbuild.fetch.retry import Retry
 from envbuild.fetch.transport import Answer, Transport
-from envbuild.progress import Progress, Task
+from envbuild.progress import Counter, Progress
 from envbuild.settings import Settings
 from envbuild.store.content import Store, commit_file
 
@@ -162,7 +162,7 @@ class HttpFetcher:
         attempts = []
         part = scratch / download.sha256
         with self._progress.task(stage, download.what, total=download.size) as task:
-            counter = _Counter(task)
+            counter = Counter(task)
             for url in download.urls:
                 try:
                     self._retry(url, partial(self._save, url, download, part, counter, stop))
@@ -187,7 +187,7 @@ class HttpFetcher:
         return failure
 
     def _save(
-        self, url: str, download: Download, part: Path, counter: _Counter, stop: threading.Event
+        self, url: str, download: Download, part: Path, counter: Counter, stop: threading.Event
     ) -> None:
         """Streams one address to ``part``; raises ``Refused`` unless it is the file that was pinned."""
         sha, size = hashlib.sha256(), 0
@@ -270,19 +270,6 @@ class _GivenUp(Exception):
 
 class _Stopped(Exception):
     """Another file's failure ended the whole."""
-
-
-class _Counter:
-    """Tells a task of bytes once only, however often a file is begun again."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._told = 0
-
-    def reached(self, size: int) -> None:
-        if size > self._told:
-            self._task.advance(size - self._told)
-            self._told = size
 
 
 def _ok(answer: Answer) -> None:

@@ -49,6 +49,8 @@ class RefusedError(FetchError):
     def __init__(self, message: str, *, hint: str | None = None, status: int) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.after: float | None = None
+        """Seconds the registry asked to wait."""
 
 
 class Remote(Protocol):

@@ -86,5 +86,10 @@ class Reference:
         )
 
 
+def is_tag(name: object) -> bool:
+    """Whether ``name`` is one that a tag may have."""
+    return isinstance(name, str) and _TAG.fullmatch(name) is not None
+
+
 def _wrong(text: str, why: str, form: str) -> UsageError:
     return UsageError(f"not an image reference: {text!r}: {why}", hint=f"expected there: {form}")
