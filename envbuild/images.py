@@ -15,7 +15,7 @@ What names an image (REF) is one of
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -235,14 +235,16 @@ class Images:
             images = [each.digest for each in opened.images]
             Names(self._parts.store, time.time).put(name.tagged, tree.top.digest, images, tree.digests)
 
-    def push(self, reference: str, repository: str) -> CopyResult:
-        """The image ``reference``, of the store before any registry, in ``repository`` (``REPO[:TAG]``) byte
-        for byte; without ``TAG`` under its own. Raises ``PublishError``, ``FetchError``, ``UsageError``."""
-        (target,) = self._parts.push_targets([repository])
+    def push(self, reference: str, repositories: Sequence[str]) -> tuple[CopyResult, ...]:
+        """The image ``reference``, of the store before any registry, in each of ``repositories``
+        (``REPO[:TAG]``) byte for byte; without ``TAG`` under its own. Raises ``PublishError``,
+        ``FetchError`` and ``UsageError``."""
+        targets = self._parts.push_targets(repositories)
         place = Place.parse(reference, self._directory)
         with self.progress.stage("look up"):
             source = self._sources.open(place, own_first=True)
-        return self._copied(place, source, source.manifest(), target, referrers=False)
+            top = source.manifest()
+        return tuple(self._copied(place, source, top, target, referrers=False) for target in targets)
 
     def copy(
         self, source: str, destination: str, *, platform: Platform | None = None, referrers: bool = True
