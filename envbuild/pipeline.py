@@ -34,6 +34,7 @@ from envbuild.spec.model import EnvironmentType, Spec
 from envbuild.wiring import Parts
 
 if TYPE_CHECKING:
+    from envbuild.attest.attach import Attachments
     from envbuild.engines.base import Engine
 
 LOCK_DIRECTORY = "lockfiles"
@@ -209,6 +210,7 @@ class Pipeline:
         started = self._clock()
         publishers = self._parts.publishers(request.outputs, load=request.load)
         targets = self._parts.push_targets(request.push)
+        attach = self._parts.attachments() if targets else None
         lock = self._lock_for(spec, request)
         platforms = request.platforms or tuple(each.platform for each in lock.platforms)
         # Held until all is published, so that no prune takes a blob in between.
@@ -235,7 +237,7 @@ class Pipeline:
             remember_names(self._parts.store, publication, publication.names)
             published = tuple(self._publish(publishers, publication))
             moving = self.moving_tags(spec, lock, images) if targets else ()
-            pushed = tuple(self._push(publication, targets, (tag, *moving), lock, existing))
+            pushed = tuple(self._push(publication, targets, (tag, *moving), lock, existing, attach))
             remember_names(self._parts.store, publication, [name for each in pushed for name in each.names])
         return BuildResult(
             reference=pushed[0].references[0]
@@ -424,6 +426,7 @@ class Pipeline:
         tags: Sequence[str],
         lock: Lock,
         existing: Existing,
+        attach: Attachments | None,
     ) -> Iterator[PushResult]:
         """Pushes to each of ``targets``, under ``tags`` and its own."""
         if not targets:
@@ -440,6 +443,7 @@ class Pipeline:
             # What a registry has in another repository needn't be sent again.
             near=(*existing.references, *base_references(lock)),
             fetch=existing.fetch,
+            attach=attach,
         )
         with self.progress.stage("push"):
             yield from pushes

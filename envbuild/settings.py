@@ -72,6 +72,10 @@ class Settings:
     """File or SQLAlchemy URL of the workspace, which may hold a password; None: there is none."""
     record: bool = True
     """Whether builds are recorded in the workspace."""
+    attest: bool = True
+    """Whether a push attaches bills of materials and provenance."""
+    sign_key: Path | None = None
+    """File of the private key that signs what is pushed; None: nothing is signed."""
     registry: str | None = None
     """``HOST[:PORT][/PATH]``: below it images are looked for before they are built, and pushed where a name
     has no host."""
@@ -154,7 +158,7 @@ def _environment(env: Mapping[str, str], cwd: Path, home: Path | None) -> _Layer
         key = variable.removeprefix("ENVBUILD_").lower()
         if key in _READERS:
             values[key] = env[variable]
-        else:
+        elif variable not in _OTHERS:
             # Not an error: a script may keep a variable of its own under this prefix.
             _log.warning("%s is not a setting of envbuild%s", variable, _nearest(variable, _variables()))
     return _Layer(source, values)
@@ -363,10 +367,14 @@ _READERS: Mapping[str, Callable[[object, _Source], object]] = {
     "ca_bundle": _path,
     "workspace": _database,
     "record": _flag,
+    "attest": _flag,
+    "sign_key": _path,
     "registry": _registry,
     "cache_from": _repositories,
     "cache_to": _repository,
 }
+_OTHERS = ("ENVBUILD_SIGN_PASSWORD",)
+"""Variables of ours that are read where they are needed, and nowhere else."""
 _WELL_KNOWN = {
     "SOURCE_DATE_EPOCH": "source_date_epoch",
     "SSL_CERT_FILE": "ca_bundle",

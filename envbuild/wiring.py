@@ -7,6 +7,7 @@ needs no resolver and no HTTP client.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import cache, cached_property, partial
@@ -24,6 +25,7 @@ from envbuild.spec.model import BuildContextSpec, Spec
 from envbuild.store.content import Store
 
 if TYPE_CHECKING:
+    from envbuild.attest.attach import Attachments
     from envbuild.compose.base import Archives, ArtifactSource
     from envbuild.compose.sdist import SdistBuilds
     from envbuild.engines.base import Engine
@@ -429,6 +431,20 @@ class Parts:
         if self.settings.offline:
             raise UsageError("an offline run can't push", hint="leave out --push or --offline")
         return tuple(dict.fromkeys(push_target(each, self.settings.registry) for each in push))
+
+    def attachments(self) -> Attachments | None:
+        """What a push attaches and signs; None: nothing. Raises ``UsageError`` for a key that is no use."""
+        from envbuild.attest.attach import attachments
+
+        return attachments(
+            self.registry,
+            self.store,
+            self.progress,
+            attest=self.settings.attest,
+            sign_key=self.settings.sign_key,
+            environ=self.environ,
+            clock=time.time,
+        )
 
     def lookup(self, name: str, targets: Sequence[PushTarget]) -> Lookup | None:
         """What looks for the images of ``name`` in ``targets`` and in the setting's registry; None where

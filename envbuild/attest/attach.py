@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 
 from envbuild.attest.base import CYCLONEDX, SPDX, Document
 from envbuild.attest.provenance import IN_TOTO, PREDICATE
@@ -127,3 +128,26 @@ class Attachments:
             content=document.content,
             annotations=tuple(sorted(annotations.items())),
         )
+
+
+def attachments(
+    remote: Remote,
+    store: Store,
+    progress: Progress,
+    *,
+    attest: bool,
+    sign_key: Path | None,
+    environ: Mapping[str, str],
+    clock: Callable[[], float],
+) -> Attachments | None:
+    """What the settings mean; None: nothing is attached. Raises ``UsageError`` for a key that is no use."""
+    if not attest and sign_key is None:
+        return None
+    return Attachments(
+        remote,
+        store,
+        progress,
+        clock=clock,
+        documents=image_documents if attest else None,
+        signer=None if sign_key is None else Signer.load(sign_key, environ),
+    )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envbuild.cli.options import (
+    attest_options,
     build_engine_option,
     call_of,
     compose_options,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     multiple=True,
     help="Push it under its own tag, and TAG; may be repeated. Without a host: below the setting registry.",
 )
+@attest_options
 @click.option("--load", is_flag=True, help="Load it into the Docker engine.")
 @stale_options
 @upgrade_options

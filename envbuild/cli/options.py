@@ -110,6 +110,18 @@ render_options = _stack(
         help="Install conda packages by this image's micromamba [default: by py-rattler].",
     ),
 )
+attest_options = _stack(
+    setting(
+        "--attest/--no-attest",
+        default=None,
+        help="Attach bills of materials and provenance to what is pushed [default: yes].",
+    ),
+    setting(
+        "--sign-key",
+        metavar="FILE",
+        help="Sign what is pushed, as cosign does, with a PEM key; its password: ENVBUILD_SIGN_PASSWORD.",
+    ),
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 
