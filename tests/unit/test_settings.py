@@ -172,3 +172,22 @@ def test_any_text_is_a_setting_or_a_usage_error(text: str) -> None:
     flags = dict.fromkeys(("cache_dir", "workers", "offline", "debian_mirror", "compression"), text)
     with pytest.raises(UsageError):
         load_settings(flags, {"HOME": "/nowhere"}, Path("/nowhere"))
+
+
+def test_several_repositories_are_a_list_in_a_file_and_words_in_a_variable(home: Path, project: Path) -> None:
+    (project / "envbuild.toml").write_text('cache-from = ["a.test/x", "b.test/y"]\ncache-to = "c.test/z"\n')
+    env = {"HOME": str(home)}
+    found = load_settings({}, env, project)
+    assert (found.cache_from, found.cache_to) == (("a.test/x", "b.test/y"), "c.test/z")
+    env["ENVBUILD_CACHE_FROM"] = "d.test:5000/x,e.test/y  f.test/z"
+    assert load_settings({}, env, project).cache_from == ("d.test:5000/x", "e.test/y", "f.test/z")
+    assert load_settings({"cache_from": ("g.test/x",)}, env, project).cache_from == ("g.test/x",)
+
+
+@pytest.mark.parametrize("value", ["user:word@host.test/x", "host.test/x y", "", "host.test/\x1b[2J"])
+def test_a_repository_that_may_hold_a_login_is_refused_without_showing_it(
+    home: Path, project: Path, value: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_settings({"cache_to": value}, {"HOME": str(home)}, project)
+    assert caught.value.message == "--cache-to must be a repository, [HOST/]NAME, without a tag"
