@@ -7,6 +7,7 @@ copied, programs compiled in place, jars and libraries inside other packages.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,12 +25,14 @@ from envbuild.attest.edges import (
     python_edges,
     python_of,
 )
+from envbuild.errors import LockError
 from envbuild.lock.image.inventory import Inventory, Package, inventory
 from envbuild.lock.model import CondaPin, DebianBase, Lock, MavenPin, PipPin, PlatformLock
 from envbuild.platforms import Platform
 from envbuild.publish.base import Image
 from envbuild.store.content import Store
 
+_LOGGER = logging.getLogger(__name__)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)")
 _UPSTREAM = re.compile(r"(?:\d+:)?(3\.\d+\.\d+)")
 
@@ -37,7 +40,7 @@ _UPSTREAM = re.compile(r"(?:\d+:)?(3\.\d+\.\d+)")
 def bill_of(image: Image, store: Store) -> Bill:
     """All packages inside ``image``, whose layers are in the store. Raises ``BuildError``."""
     found = inventory(image, store)
-    lock: Lock | None = None
+    lock = _lock(image, store)
     config = _config(image, store)
     return Bill(
         digest=image.digest,
@@ -55,6 +58,20 @@ def bill_of(image: Image, store: Store) -> Bill:
         ),
         release=found.release,
     )
+
+
+def _lock(image: Image, store: Store) -> Lock | None:
+    """The lock inside an image that says it has one. What an unsound one says is left out: the packages are
+    there, whatever it says."""
+    from envbuild.lock.image.embedded import embedded_lock
+
+    if not image.lock_digest:
+        return None
+    try:
+        return embedded_lock(image, store)
+    except LockError as error:
+        _LOGGER.warning("the bill of %s is made without its lock: %s", image.digest, error.message)
+        return None
 
 
 def items_of(
