@@ -43,6 +43,8 @@ from envbuild.platforms import Platform
 
 LOCK_FILE = "envbuild.lock"
 CONDA_FILE = "conda-lock.yml"
+SELF_DESCRIPTION = "usr/share/envbuild"
+"""Where an image keeps the lock it was made from."""
 _HAND = "take the file back from version control, or make it anew with: envbuild lock --upgrade"
 _SIZE_LIMIT = 64 << 20
 _MAX_SIZE = 1 << 50

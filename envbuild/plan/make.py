@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from envbuild.digest import canonical_digest
 from envbuild.lock.debian.selection import python_closure
+from envbuild.lock.files import SELF_DESCRIPTION as SELF_DESCRIPTION
 from envbuild.lock.files import dump_lock
 from envbuild.lock.identity import DESCRIBED_LEVEL, NATIVE_LEVEL, Composition, lock_digest
 from envbuild.lock.model import (
@@ -33,8 +34,6 @@ from envbuild.plan.system import home_directory, system_files
 from envbuild.platforms import Platform
 from envbuild.spec.model import PREFIX, EnvironmentType
 
-SELF_DESCRIPTION = "usr/share/envbuild"
-"""Where an image keeps the lock it was made from."""
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
