@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envbuild.attest.base import Document
 from envbuild.errors import FetchError, UsageError
@@ -43,6 +44,9 @@ from envbuild.store.images import ImageIndex
 from envbuild.store.leases import Lease
 from envbuild.store.names import Names
 from envbuild.wiring import Parts
+
+if TYPE_CHECKING:
+    from envbuild.attest.attach import Attachments
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -240,11 +244,15 @@ class Images:
         (``REPO[:TAG]``) byte for byte; without ``TAG`` under its own. Raises ``PublishError``,
         ``FetchError`` and ``UsageError``."""
         targets = self._parts.push_targets(repositories)
+        attachments = self._parts.attachments()
         place = Place.parse(reference, self._directory)
         with self.progress.stage("look up"):
             source = self._sources.open(place, own_first=True)
             top = source.manifest()
-        return tuple(self._copied(place, source, top, target, referrers=False) for target in targets)
+        return tuple(
+            self._copied(place, source, top, target, referrers=False, attachments=attachments)
+            for target in targets
+        )
 
     def copy(
         self, source: str, destination: str, *, platform: Platform | None = None, referrers: bool = True
@@ -286,7 +294,14 @@ class Images:
         return _copy_result(source, where, tree, self._clock() - started)
 
     def _copied(
-        self, place: Place, source: ImageSource, top: Manifest, target: PushTarget, *, referrers: bool
+        self,
+        place: Place,
+        source: ImageSource,
+        top: Manifest,
+        target: PushTarget,
+        *,
+        referrers: bool,
+        attachments: Attachments | None = None,
     ) -> CopyResult:
         started = self._clock()
         tree = tree_of(source, top)
@@ -300,7 +315,10 @@ class Images:
         )
         count = 0
         with self.progress.stage("push"):
-            pushed = copier.push(tree, target.repository, (tag,))
+            attach = None
+            if attachments is not None:
+                attach = partial(attachments, publication=_publication(source, tree), fetch=copier.fetch)
+            pushed = copier.push(tree, target.repository, (tag,), attach=attach)
             if referrers:
                 count, more = copier.push_referrers(tree, target.repository)
                 if more is not None:
@@ -318,6 +336,14 @@ class Images:
             if all(locks):
                 return identity_tag(locks)
         raise UsageError(f"{place.text} has no tag of its own", hint="name one: REPO:TAG")
+
+
+def _publication(source: ImageSource, tree: Tree) -> Publication:
+    """``tree`` with the images that it has, of which there are none in an artifact."""
+    images: tuple[Image, ...] = ()
+    with suppress(FetchError):
+        images = images_of(source, tree.top)
+    return Publication(images=images, names=(), whole=whole_of(tree))
 
 
 def _copy_result(source: str, where: str, tree: Tree, seconds: float) -> CopyResult:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import click
 
-from envbuild.cli.options import call_of, display_options, json_option, offline_option, store_options
+from envbuild.cli.options import (
+    attest_options,
+    call_of,
+    display_options,
+    json_option,
+    offline_option,
+    store_options,
+)
 
 
 @click.command(short_help="Push an image that is here to a registry.")
 @click.argument("reference", metavar="REF")
 @click.argument("repositories", metavar="REPO[:TAG]...", nargs=-1, required=True)
+@attest_options
 @offline_option
 @store_options
 @json_option

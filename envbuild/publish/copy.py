@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from envbuild.errors import FetchError
@@ -11,6 +11,7 @@ from envbuild.publish.base import PushResult, Whole
 from envbuild.publish.remote import push_top
 from envbuild.publish.repository import known_repositories, remember_repository
 from envbuild.remote.base import Remote
+from envbuild.remote.manifest import Descriptor
 from envbuild.remote.reference import Reference
 from envbuild.remote.referrers import Referrer, enlist, referrers
 from envbuild.remote.source import ImageSource, RegistrySource
@@ -38,8 +39,20 @@ class Copier:
     progress: Progress
     lease: Lease
 
-    def push(self, tree: Tree, repository: Reference, tags: Sequence[str]) -> PushResult:
-        """Makes each of ``tags`` of ``repository`` name ``tree``. Raises ``PublishError``."""
+    def fetch(self, blob: Descriptor) -> None:
+        """Brings a blob of the source into the store."""
+        self.source.blob(blob.digest, blob.size)
+
+    def push(
+        self,
+        tree: Tree,
+        repository: Reference,
+        tags: Sequence[str],
+        *,
+        attach: Callable[[Reference], None] | None = None,
+    ) -> PushResult:
+        """Makes each of ``tags`` of ``repository`` name ``tree``; before, calls ``attach``. Raises
+        ``PublishError``."""
         self.lease.use(*map(blob_name, tree.digests))
         done = push_top(
             tree.top.digest,
@@ -49,7 +62,8 @@ class Copier:
             self.store,
             self.progress,
             mount_from=self._near(repository),
-            fetch=lambda blob: self.source.blob(blob.digest, blob.size),
+            fetch=self.fetch,
+            attach=attach,
         )
         remember_repository(self.store, repository)
         return done
