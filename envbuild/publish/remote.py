@@ -160,8 +160,8 @@ def push_top(
     Layers go first, each once however many platforms share it, then configs, manifests, and the index with
     the tags: whatever fails, no tag names what isn't whole. Where the registry has ``digest`` under a tag,
     nothing below is asked for. Manifests are in the store; other blobs are, too, unless ``fetch`` brings
-    those that must be sent. ``attach`` is called when all but the tags is there, and again
-    where a tag is there already: the push before may have been one without. Raises ``PublishError``.
+    those that must be sent. ``attach`` is called when all but the tags is there, and again where a tag is
+    there already: the push before may have been one without. Raises ``PublishError``.
     """
     target = replace(repository, tag=None, digest=digest)
     with _refusals(target):

@@ -86,7 +86,7 @@ def known_repositories(store: Store, registry: str) -> tuple[Reference, ...]:
     """Where this store has pushed to in ``registry``, the latest first: what they have can be mounted."""
     try:
         names = json.loads((store.root / "metadata" / "pushed" / registry).read_bytes())
-        return tuple(Reference.parse(f"{registry}/{name}") for name in names[:_KNOWN])
+        return tuple(repository_of(name, registry) for name in names[:_KNOWN] if isinstance(name, str))
     except (OSError, ValueError, TypeError, EnvbuildError):
         return ()
 
