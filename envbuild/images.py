@@ -26,6 +26,7 @@ from envbuild.attest.base import Document
 from envbuild.errors import FetchError, UsageError
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
+from envbuild.publish.archive import one_platform
 from envbuild.publish.base import Image, Publication
 from envbuild.publish.copy import Copier, whole_of
 from envbuild.publish.repository import PushTarget, identity_tag
@@ -279,13 +280,15 @@ class Images:
         if target is not None:
             return self._copied(place, opened, top, target, referrers=referrers)
         assert there.path is not None
+        images: tuple[Image, ...] = ()
+        if there.kind is Kind.DOCKER_ARCHIVE:
+            images = images_of(opened, top)
+            one_platform(images)
+            top = opened.manifest(images[0].digest)
         tree = tree_of(opened, top)
         with self.progress.stage("pull"):
             self._lease.use(*map(blob_name, tree.digests))
             opened.pull(tree.blobs)
-        images: tuple[Image, ...] = ()
-        if there.kind is Kind.DOCKER_ARCHIVE:
-            images = images_of(opened, top)
         name = there.name or (place.given_name.tagged if place.given_name else None)
         publisher = self._parts.publishers([f"{there.kind.value}:{there.path}"], load=False)
         publication = Publication(images=images, names=(name,) if name else (), whole=whole_of(tree))

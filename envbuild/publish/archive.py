@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from envbuild.errors import PublishError
 from envbuild.progress import Progress
-from envbuild.publish.base import Publication
+from envbuild.publish.base import Image, Publication
 from envbuild.publish.contents import (
     LAYOUT_FILE,
     blob_path,
@@ -53,17 +53,18 @@ class DockerArchivePublisher(OciArchivePublisher):
     scheme = "docker-archive"
 
     def members(self, publication: Publication) -> tuple[Member, ...]:
-        if not publication.images:
-            raise PublishError(
-                "a docker-archive holds images, and this is something else", hint="write oci-archive:FILE"
-            )
-        if len(publication.images) > 1:
-            platforms = ", ".join(str(image.platform) for image in publication.images)
-            raise PublishError(
-                f"a docker-archive holds one platform, not {platforms}",
-                hint="choose one with --platform, or write oci-archive:FILE",
-            )
+        one_platform(publication.images)
         return hybrid_members(publication, self._store)
+
+
+def one_platform(images: Sequence[Image]) -> None:
+    """Raises ``PublishError`` unless there is exactly one image."""
+    if len(images) != 1:
+        platforms = ", ".join(str(image.platform) for image in images)
+        raise PublishError(
+            f"a docker-archive holds one platform, not {platforms or 'what is no image'}",
+            hint="choose one with --platform, or write oci-archive:FILE",
+        )
 
 
 def layout_members(publication: Publication, store: Store) -> tuple[Member, ...]:
