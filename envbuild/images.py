@@ -29,7 +29,7 @@ from envbuild.progress import Progress
 from envbuild.publish.archive import one_platform
 from envbuild.publish.base import Image, Publication
 from envbuild.publish.copy import Copier, whole_of
-from envbuild.publish.repository import PushTarget, identity_tag
+from envbuild.publish.repository import PushTarget, identity_tag, push_target
 from envbuild.remote.base import Manifest
 from envbuild.remote.describe import images_of, top_for
 from envbuild.remote.manifest import Descriptor
@@ -48,6 +48,7 @@ from envbuild.wiring import Parts
 
 if TYPE_CHECKING:
     from envbuild.attest.attach import Attachments
+    from envbuild.publish.prune import RepositoryPruner
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -254,6 +255,15 @@ class Images:
             self._copied(place, source, top, target, referrers=False, attachments=attachments)
             for target in targets
         )
+
+    def pruner(self, repository: str) -> RepositoryPruner:
+        """What plans and removes old images of ``repository`` (``REPO``). Raises ``UsageError``."""
+        from envbuild.publish.prune import RepositoryPruner
+
+        target = push_target(repository, self.settings.registry)
+        if target.tag is not None:
+            raise UsageError(f"{repository!r} is an image, not a repository", hint="leave out the tag")
+        return RepositoryPruner(self._parts.registry, target.repository)
 
     def copy(
         self, source: str, destination: str, *, platform: Platform | None = None, referrers: bool = True

@@ -8,23 +8,22 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from envbuild.attest.base import CYCLONEDX, SPDX, Document
-from envbuild.attest.provenance import IN_TOTO, PREDICATE
+from envbuild.attest.provenance import PREDICATE
 from envbuild.attest.sign import Signer, sign_image
 from envbuild.errors import BuildError, FetchError
 from envbuild.progress import Progress
 from envbuild.publish.base import Image, Publication
 from envbuild.remote.base import RefusedError, Remote
 from envbuild.remote.manifest import Descriptor
+from envbuild.remote.media import IN_TOTO
 from envbuild.remote.reference import Reference
-from envbuild.remote.referrers import Artifact, attach, referrers
+from envbuild.remote.referrers import CREATED, Artifact, attach, referrers
 from envbuild.store.content import Store
 
 _log = logging.getLogger(__name__)
 
 DOCUMENT = "dev.envbuild.document"
 """Annotation of what envbuild attached; its value is the document's file name."""
-CREATED = "org.opencontainers.image.created"
-"""Annotation of the provenance's manifest, not of its content: when the image was first pushed there."""
 
 Fetch = Callable[[Descriptor], object]
 """Brings a layer into the store that isn't there."""
@@ -118,6 +117,7 @@ class Attachments:
     def _artifact(self, document: Document) -> Artifact:
         annotations = {DOCUMENT: document.name}
         if document.artifact_type == IN_TOTO:
+            # When the image was pushed, which the document itself doesn't say: it is the same everywhere.
             now = datetime.fromtimestamp(int(self._clock()), timezone.utc)
             annotations[CREATED] = now.strftime("%Y-%m-%dT%H:%M:%SZ")
             annotations["in-toto.io/predicate-type"] = PREDICATE

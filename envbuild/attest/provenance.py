@@ -23,10 +23,9 @@ from envbuild.plan.make import SELF_DESCRIPTION
 from envbuild.publish.base import Image, LayerRecord
 from envbuild.remote.describe import labels_of
 from envbuild.remote.layer import open_layer
-from envbuild.remote.media import OCI_LAYER_ZSTD
+from envbuild.remote.media import IN_TOTO, OCI_LAYER_ZSTD
 from envbuild.store.content import Store
 
-IN_TOTO = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "https://envbuild.dev/image/v1"

@@ -31,6 +31,7 @@ COMMANDS = {
     "push": "Push an image that is here to a registry.",
     "pull": "Bring an image into the store and to other places.",
     "copy": "Copy an image between registries, layouts and archives.",
+    "prune": "Remove old images of a repository that envbuild made.",
     "target": "Keep the places where images run.",
     "runs": "Show what was run on targets.",
     "sbom": "Print the bill of materials of an image.",

@@ -20,6 +20,8 @@ from envbuild.remote.media import OCI_INDEX, OCI_MANIFEST
 from envbuild.remote.reference import Reference
 from envbuild.store.content import Store
 
+CREATED = "org.opencontainers.image.created"
+"""The annotation of a manifest that says when it was made; RFC 3339."""
 EMPTY_CONFIG = "application/vnd.oci.empty.v1+json"
 _MOST = 1000
 """Referrers of one image; more are no use to anybody."""
