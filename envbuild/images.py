@@ -211,7 +211,7 @@ class Images:
         self._keep(opened, tree, name)
         publication = Publication(
             images=opened.images,
-            names=(name.tagged,) if name else (),
+            names=(_familiar(name),) if name else (),
             whole=whole_of(tree),
         )
         published = []
@@ -299,7 +299,7 @@ class Images:
         with self.progress.stage("pull"):
             self._lease.use(*map(blob_name, tree.digests))
             opened.pull(tree.blobs)
-        name = there.name or (place.given_name.tagged if place.given_name else None)
+        name = there.name or (_familiar(place.given_name) if place.given_name else None)
         publisher = self._parts.publishers([f"{there.kind.value}:{there.path}"], load=False)
         publication = Publication(images=images, names=(name,) if name else (), whole=whole_of(tree))
         with self.progress.stage(f"publish {there.kind.value}"):

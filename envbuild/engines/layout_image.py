@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from envbuild.compose.image import MANIFEST_TYPE, manifest_json
-from envbuild.digest import CHUNK, digest_bytes
+from envbuild.digest import digest_bytes
 from envbuild.engines.history import layer_names
 from envbuild.errors import BuildError, FetchError
 from envbuild.plan.model import Plan
@@ -27,13 +25,14 @@ from envbuild.remote.manifest import (
     parse_manifest,
 )
 from envbuild.remote.media import DOCKER_CONFIG, LAYERS, OCI_CONFIG
-from envbuild.store.content import Store, blob_name, commit_file
+from envbuild.remote.source import copy_file, read_file
+from envbuild.remote.tarfiles import TarFiles
+from envbuild.store.content import Store, blob_name
 from envbuild.store.leases import Lease
 
 _WHAT = "the image that the builder made"
 _DOCUMENT_LIMIT = 4 << 20
 """Bytes of an index or a manifest that is believed to be one."""
-_MEMBERS = 4096
 _DEPTH = 3
 
 
@@ -44,23 +43,22 @@ def store_layout_image(archive: Path, plan: Plan, store: Store, *, lease: Lease 
     ``BuildError`` for an archive that isn't the layout of one such image. ``lease`` is told what is used.
     """
     try:
-        with tarfile.open(archive, "r:") as opened:
-            layout = _Layout(archive=opened, members=_members(opened), store=store)
-            manifest = layout.manifest(plan)
-            content = layout.blob(manifest.config, CONFIG_LIMIT)
-            document, diff_ids = parse_config(content, _WHAT, len(manifest.layers))
-            _check(document, manifest.config, plan)
-            names = layer_names(document, len(diff_ids))
-            if lease is not None:
-                digests = [each.digest for each in (manifest.config, *manifest.layers)]
-                lease.use(*map(blob_name, digests))
-            layers = tuple(
-                layout.store_layer(descriptor, diff_id, name)
-                for descriptor, diff_id, name in zip(manifest.layers, diff_ids, names, strict=True)
-            )
+        layout = _Layout(files=TarFiles(archive, _WHAT), store=store)
+        manifest = layout.manifest(plan)
+        content = layout.blob(manifest.config, CONFIG_LIMIT)
+        document, diff_ids = parse_config(content, _WHAT, len(manifest.layers))
+        _check(document, manifest.config, plan)
+        names = layer_names(document, len(diff_ids))
+        if lease is not None:
+            digests = [each.digest for each in (manifest.config, *manifest.layers)]
+            lease.use(*map(blob_name, digests))
+        layers = tuple(
+            layout.store_layer(descriptor, diff_id, name)
+            for descriptor, diff_id, name in zip(manifest.layers, diff_ids, names, strict=True)
+        )
     except FetchError as error:
         raise BuildError(error.message, hint=error.hint) from error
-    except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError) as error:
+    except (OSError, EOFError, ValueError, RecursionError) as error:
         raise BuildError(f"{_WHAT} can't be read: {error}") from error
     own = manifest_json(plan, manifest.config.digest, len(content), layers)
     if lease is not None:
@@ -78,30 +76,14 @@ def store_layout_image(archive: Path, plan: Plan, store: Store, *, lease: Lease 
     )
 
 
-def _members(archive: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
-    """The plain files by path; a name that is there twice could mean two things, so it is refused."""
-    found: dict[str, tarfile.TarInfo] = {}
-    for count, member in enumerate(archive):
-        if count >= _MEMBERS:
-            raise BuildError(f"{_WHAT} has more than {_MEMBERS} files")
-        if member.isdir():
-            continue
-        name = member.name.removeprefix("./")
-        if not member.isreg() or member.issparse() or name in found:
-            raise BuildError(f"{_WHAT} holds {name!r}, which is no file of an OCI layout")
-        found[name] = member
-    return found
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Layout:
-    archive: tarfile.TarFile
-    members: Mapping[str, tarfile.TarInfo]
+    files: TarFiles
     store: Store
 
     def manifest(self, plan: Plan) -> ImageManifest:
         """The one manifest for the plan's platform, through indexes where need be."""
-        content = self._read("index.json", _DOCUMENT_LIMIT)
+        content = read_file(self.files, "index.json", _DOCUMENT_LIMIT, _WHAT)
         for _ in range(_DEPTH):
             entries = parse_index(content, _WHAT)
             fitting = {
@@ -113,7 +95,7 @@ class _Layout:
                     f"{_WHAT}: {len(fitting)} images of it are for {plan.platform} (there are: {there})"
                 )
             digest = fitting.pop()
-            content = self._read(_path(digest), _DOCUMENT_LIMIT)
+            content = read_file(self.files, _path(digest), _DOCUMENT_LIMIT, _WHAT)
             if digest_bytes(content) != digest:
                 raise BuildError(f"{_WHAT}: the manifest {digest} is damaged")
             document = json.loads(content)
@@ -122,7 +104,7 @@ class _Layout:
         raise BuildError(f"{_WHAT}: indexes within indexes")
 
     def blob(self, descriptor: Descriptor, limit: int) -> bytes:
-        content = self._read(_path(descriptor.digest), limit)
+        content = read_file(self.files, _path(descriptor.digest), limit, _WHAT)
         if len(content) != descriptor.size or digest_bytes(content) != descriptor.digest:
             raise BuildError(f"{_WHAT}: the blob {descriptor.digest} is damaged")
         return content
@@ -131,40 +113,18 @@ class _Layout:
         """The layer, in the store and checked. It is written even where the store has it: a new file's age
         protects it from a prune that runs meanwhile."""
         media_type = LAYERS[descriptor.media_type]
-        member = self._member(_path(descriptor.digest))
-        if member.size != descriptor.size:
-            raise BuildError(f"{_WHAT}: the layer {descriptor.digest} has not the size it is said to have")
-        source = self.archive.extractfile(member)
-        assert source is not None, "only plain files are members"
-        with self.store.scratch() as scratch, source:
-            part = scratch / "layer"
-            sha = hashlib.sha256()
-            with part.open("wb") as sink:
-                while piece := source.read(CHUNK):
-                    sha.update(piece)
-                    sink.write(piece)
-            if f"sha256:{sha.hexdigest()}" != descriptor.digest:
-                raise BuildError(f"{_WHAT}: the layer {descriptor.digest} is damaged")
-            check_diff_id(part, media_type, diff_id, _WHAT)
-            commit_file(part, self.store.blob(descriptor.digest))
+        copy_file(
+            self.store,
+            self.files,
+            _path(descriptor.digest),
+            descriptor.digest,
+            descriptor.size,
+            _WHAT,
+            lambda part: check_diff_id(part, media_type, diff_id, _WHAT),
+        )
         return LayerRecord(
             digest=descriptor.digest, diff_id=diff_id, size=descriptor.size, media_type=media_type, name=name
         )
-
-    def _member(self, name: str) -> tarfile.TarInfo:
-        member = self.members.get(name)
-        if member is None:
-            raise BuildError(f"{_WHAT} lacks {name}")
-        return member
-
-    def _read(self, name: str, limit: int) -> bytes:
-        member = self._member(name)
-        if member.size > limit:
-            raise BuildError(f"{_WHAT}: {name} is larger than {limit} bytes")
-        file = self.archive.extractfile(member)
-        assert file is not None, "only plain files are members"
-        with file:
-            return file.read()
 
 
 def _path(digest: str) -> str:

@@ -31,7 +31,7 @@ def archive_source(file: Path, name: str | None, what: str, store: Store, scratc
     if not file.is_file():
         raise FetchError(f"{what}: there is no file {file}")
     expanded = scratch / "archive"
-    files = TarFiles(expanded if expand(file, expanded, what) else file, what, most=_MEMBERS)
+    files = TarFiles(expanded if expand(file, expanded, what) else file, what, most=_MEMBERS, links=True)
     # Docker writes both since version 25, and so do we: the layout has the manifest as it was.
     if "index.json" in files:
         return LayoutSource(what, files, store, name)

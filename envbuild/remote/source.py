@@ -190,8 +190,21 @@ def store_file(store: Store, files: Files, name: str, digest: str, size: int, wh
     target = store.blob(digest)
     if target.is_file() and target.stat().st_size == size:
         return target
+    return copy_file(store, files, name, digest, size, what)
+
+
+def copy_file(
+    store: Store,
+    files: Files,
+    name: str,
+    digest: str,
+    size: int,
+    what: str,
+    check: Callable[[Path], None] = lambda _: None,
+) -> Path:
+    """As ``store_file``, also where the store has it; ``check`` looks at the bytes before they are its."""
     if files.size(name) != size:
-        raise FetchError(f"{what}: the blob {digest} has not the {size} bytes it is said to have")
+        raise FetchError(f"{what}: the blob {digest} has not the size it is said to have")
     with store.scratch() as scratch, files.open(name) as source:
         part, sha = scratch / "blob", hashlib.sha256()
         with part.open("wb") as sink:
@@ -200,8 +213,9 @@ def store_file(store: Store, files: Files, name: str, digest: str, size: int, wh
                 sink.write(piece)
         if part.stat().st_size != size or f"sha256:{sha.hexdigest()}" != digest:
             raise FetchError(f"{what}: the blob {digest} is damaged")
-        commit_file(part, target)
-    return target
+        check(part)
+        commit_file(part, store.blob(digest))
+    return store.blob(digest)
 
 
 def several(work: Callable[[Descriptor], object], blobs: Sequence[Descriptor]) -> None:

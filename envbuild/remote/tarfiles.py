@@ -23,15 +23,16 @@ class TarFiles:
     """The plain files of an uncompressed tar by name. Threads may share it: each read opens the file anew.
 
     A name that is there twice could mean two things, so it is refused; so are hard links, devices and sparse
-    files, and more than ``most`` entries. A symlink is only ever a second name of a file of the same archive.
-    Raises ``FetchError``.
+    files, and more than ``most`` entries. With ``links``, a symlink is a second name of a file of the same
+    archive; without, it is refused too. Raises ``FetchError``.
     """
 
-    def __init__(self, path: Path, what: str, *, most: int = 4096) -> None:
+    def __init__(self, path: Path, what: str, *, most: int = 4096, links: bool = False) -> None:
         self.what = what
         self._path = path
         self._files: dict[str, tuple[int, int]] = {}
         self._links: dict[str, str] = {}
+        self._with_links = links
         try:
             with tarfile.open(path, "r:", encoding="utf-8") as archive:
                 for count, member in enumerate(archive):
@@ -49,12 +50,12 @@ class TarFiles:
         name = member.name.removeprefix("./")
         if name in self._files or name in self._links:
             raise FetchError(f"{self.what} holds {name!r} twice")
-        if member.issym():
+        if member.issym() and self._with_links:
             self._links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
         elif member.isreg() and not member.issparse():
             self._files[name] = (member.offset_data, member.size)
         else:
-            raise FetchError(f"{self.what} holds {name!r}, which is no plain file")
+            raise FetchError(f"{self.what} holds {name!r}, which is no plain file of an image")
 
     def __contains__(self, name: object) -> bool:
         return name in self._files or self._links.get(str(name)) in self._files

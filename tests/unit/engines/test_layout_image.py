@@ -195,21 +195,21 @@ def test_a_spoilt_export_is_refused(
 
 
 @pytest.mark.parametrize(
-    "member",
+    ("member", "words"),
     [
-        Item(name="index.json", type=tarfile.SYMTYPE, link="/etc/passwd"),
-        Item(name="x", type=tarfile.LNKTYPE, link="index.json"),
-        Item(name="x", type=tarfile.CHRTYPE),
-        Item(name="./oci-layout", content=b"twice"),
+        (Item(name="x", type=tarfile.SYMTYPE, link="/etc/passwd"), "'x', which is no plain file of an image"),
+        (Item(name="x", type=tarfile.LNKTYPE, link="index.json"), "'x', which is no plain file of an image"),
+        (Item(name="x", type=tarfile.CHRTYPE), "'x', which is no plain file of an image"),
+        (Item(name="./oci-layout", content=b"twice"), "'oci-layout' twice"),
     ],
 )
-def test_what_is_no_plain_file_is_refused(member: Item, store: Store, tmp_path: Path) -> None:
+def test_what_is_no_plain_file_is_refused(member: Item, words: str, store: Store, tmp_path: Path) -> None:
     path = Export().write(tmp_path / "image.tar")
     with tarfile.open(path, "a") as archive:
         info = tarfile.TarInfo(member.name)
         info.type, info.linkname, info.size = member.type, member.link, len(member.content)
         archive.addfile(info, io.BytesIO(member.content))
-    with pytest.raises(BuildError, match="no file of an OCI layout"):
+    with pytest.raises(BuildError, match=words):
         store_layout_image(path, PLAN, store)
 
 
