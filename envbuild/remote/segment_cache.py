@@ -9,31 +9,21 @@ Nothing here fails a build: a repository that is away, refuses or sends rubbish 
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import logging
-import os
-import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from envbuild.errors import EnvbuildError, FetchError, UsageError
 from envbuild.progress import Progress
 from envbuild.remote.base import Remote
-from envbuild.remote.media import OCI_MANIFEST
 from envbuild.remote.patience import Pulse, work_through
 from envbuild.remote.reference import Reference
-from envbuild.remote.segment_manifest import (
-    EMPTY,
-    SharedSegment,
-    dump_manifest,
-    empty_descriptor,
-    parse_manifest,
-    tag_of,
-)
+from envbuild.remote.segment_manifest import SharedSegment, parse_manifest, tag_of
+from envbuild.remote.segment_push import STRIKES, WORKERS, SegmentPush, Standing, link_file
 from envbuild.store.content import Store
 from envbuild.store.segments import DirectoryRow, Segment, SegmentCache
 
@@ -42,9 +32,6 @@ _log = logging.getLogger(__name__)
 RemoteFactory = Callable[[Store, Progress], AbstractContextManager[Remote]]
 """Opens a client whose blobs are in the given store. Its progress is how we know that it lives."""
 
-_STRIKES = 3
-"""Requests that fail before a repository is asked nothing more."""
-_WORKERS = 8
 _FACTOR = 64
 _SLACK = 256 << 20
 """A segment has at the most ``_SLACK`` and ``_FACTOR`` times its package's bytes, compressed. What is larger
@@ -75,21 +62,6 @@ class Found:
     """To be called while it is being checked, as a sign of life."""
 
 
-@dataclass
-class _Standing:
-    """What this process has seen of a repository."""
-
-    strikes: int = 0
-    noted: bool = False
-    taken: int = 0
-    has: set[str] = field(default_factory=set)
-    """Keys of segments that are there and sound."""
-    unsound: set[str] = field(default_factory=set)
-    """Keys of those that are there and not sound."""
-    empty: bool = False
-    """Whether the empty blob is there."""
-
-
 class SharedSegments:
     """The repositories of one call: those that are read, in their order, and the one that is written."""
 
@@ -111,7 +83,7 @@ class SharedSegments:
         self._progress = progress
         self._patience = patience
         self._lock = threading.Lock()
-        self._standings = {each.name: _Standing() for each in (*readers, *([writer] if writer else []))}
+        self._standings = {each.name: Standing() for each in (*readers, *([writer] if writer else []))}
 
     @property
     def reads(self) -> bool:
@@ -140,9 +112,9 @@ class SharedSegments:
                 self._bring(remote, store, pulse, each, take)
                 task.advance(1)
 
-            if not work_through(wanted, one, workers=_WORKERS, pulse=pulse, patience=self._patience):
+            if not work_through(wanted, one, workers=WORKERS, pulse=pulse, patience=self._patience):
                 for reader in self._readers:
-                    self._standings[reader.name].strikes = _STRIKES
+                    self._standings[reader.name].strikes = STRIKES
                 names = ", ".join(reader.name for reader in self._readers)
                 self._progress.note(f"segment cache {names}: no answer for {self._patience:g} seconds")
         came = sum(standing.taken for standing in self._standings.values()) - before
@@ -154,7 +126,7 @@ class SharedSegments:
     ) -> None:
         for reader in self._readers:
             standing = self._standings[reader.name]
-            if standing.strikes >= _STRIKES:
+            if standing.strikes >= STRIKES:
                 continue
             try:
                 manifest = remote.find_manifest(reader, tag_of(wanted.key))
@@ -195,7 +167,7 @@ class SharedSegments:
             part.touch()
             return part
         # A link, as two segments may be the same blob, and each is taken away.
-        _link(remote.blob(reader, shared.blob.digest, shared.blob.size), part)
+        link_file(remote.blob(reader, shared.blob.digest, shared.blob.size), part)
         return part
 
     # --- writing --------------------------------------------------------------------------------------
@@ -211,76 +183,34 @@ class SharedSegments:
             return
         pulse = Pulse()
         store = Store(scratch / "shared")
-        sent: list[int] = []
-        failed: list[EnvbuildError | OSError] = []
         with (
             self._progress.task("push", "segments", total=len(todo), unit="segments") as task,
             self._writing(store, pulse) as remote,
         ):
-
-            def one(segment: Segment) -> None:
-                if len(failed) < _STRIKES:
-                    try:
-                        if self._share(remote, writer, store, cache, segment, pulse):
-                            sent.append(segment.size)
-                        with self._lock:
-                            standing.has.add(segment.key)
-                    except (EnvbuildError, OSError) as error:
-                        failed.append(error)
-                task.advance(1)
-
-            largest = sorted(todo, key=lambda segment: -segment.size)
-            patience = _LONGER * self._patience
-            patient = work_through(largest, one, workers=_WORKERS, pulse=pulse, patience=patience)
-        if sent:
-            self._progress.note(f"{len(sent)} segments, {sum(sent) / 1e6:.1f} MB, went to {writer.name}")
-        if failed:
-            _log.warning("not all segments went to the cache %s: %s", writer.name, failed[0])
-        elif not patient:
-            _log.warning("not all segments went to the cache %s: it fell silent", writer.name)
-
-    def _share(
-        self,
-        remote: Remote,
-        writer: Reference,
-        store: Store,
-        cache: SegmentCache,
-        segment: Segment,
-        pulse: Pulse,
-    ) -> bool:
-        """Whether it had to be written. One under the same tag that says something else is replaced."""
-        standing = self._standings[writer.name]
-        if segment.key not in standing.unsound:
-            present = remote.find_manifest(writer, tag_of(segment.key))
-            pulse.beat()
-            if present is not None and _says(present.content, segment):
-                return False
-        sha = hashlib.sha256()
-        for member, _ in cache.members(segment):
-            sha.update(member)
-            pulse.beat()
-        digest = f"sha256:{sha.hexdigest()}"
-        manifest = dump_manifest(segment, digest)
-        if not standing.empty:
-            store.add_blob(EMPTY)
-            remote.push_blobs(writer, [empty_descriptor()])
-            standing.empty = True
-        shared = parse_manifest(manifest, segment.key)
-        if shared.blob is not None:
-            path = store.blob(digest)
-            readers = [
-                each
-                for each in self._readers
-                if each.registry == writer.registry and segment.key in self._standings[each.name].has
-            ]
-            remote.push_blobs(
-                writer,
-                [shared.blob],
-                mount_from=readers,
-                fetch=lambda _: _link(cache.data(segment.key), path),
+            push = SegmentPush(
+                remote=remote,
+                writer=writer,
+                standing=standing,
+                mounts=partial(self._mounts, writer),
+                store=store,
+                cache=cache,
+                pulse=pulse,
+                patience=_LONGER * self._patience,
             )
-        remote.push_manifest(writer, manifest, OCI_MANIFEST, tag_of(segment.key))
-        return True
+            whole = push.run(todo, lambda: task.advance(1))
+        if push.sent:
+            size = sum(push.sent) / 1e6
+            self._progress.note(f"{len(push.sent)} segments, {size:.1f} MB, went to {writer.name}")
+        if not whole:
+            why = push.errors[0] if push.errors else "it fell silent"
+            _log.warning("not all segments went to the cache %s: %s", writer.name, why)
+
+    def _mounts(self, writer: Reference, key: str) -> list[Reference]:
+        return [
+            each
+            for each in self._readers
+            if each.registry == writer.registry and key in self._standings[each.name].has
+        ]
 
     # --- what went wrong ------------------------------------------------------------------------------
 
@@ -295,16 +225,6 @@ class SharedSegments:
             noted, standing.noted = standing.noted, True
         if not noted:
             self._progress.note(f"segment cache {reader.name}: {error}")
-
-
-def _link(source: Path, target: Path) -> None:
-    """Makes ``target`` the same file as ``source``, or a copy where the file system has no links."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        try:
-            os.link(source, target)
-        except PermissionError:
-            shutil.copyfile(source, target)
 
 
 def cache_repository(text: str) -> Reference:
@@ -324,12 +244,3 @@ def _check_size(shared: SharedSegment, wanted: Wanted) -> None:
     compressed = sum(member[0] for member in shared.members)
     if compressed > limit or sum(member[1] for member in shared.members) > _RATIO * limit:
         raise FetchError(f"{tag_of(shared.key)[:20]} is larger than its package could become")
-
-
-def _says(content: bytes, segment: Segment) -> bool:
-    """Whether a manifest says what ours would, without our having to hash the bytes."""
-    try:
-        shared = parse_manifest(content, segment.key)
-    except FetchError:
-        return False
-    return (shared.members, shared.directories) == (segment.members, segment.directories)
