@@ -104,11 +104,13 @@ def deb_bytes(
     files: Sequence[tarfile.TarInfo | tuple[str, bytes]] = (),
     suffix: str = ".xz",
     md5sums: bytes | None = None,
+    fields: Mapping[str, str] | None = None,
 ) -> bytes:
-    """A .deb with these entries."""
+    """A .deb with these entries, and further control fields."""
     control = (
         f"Package: {name}\nVersion: {version}\nArchitecture: {architecture}\nDescription: made by a test\n"
     )
+    control += "".join(f"{key}: {value}\n" for key, value in (fields or {}).items())
     inside: list[tuple[str, bytes]] = [("./control", control.encode())]
     if md5sums is not None:
         inside.append(("./md5sums", md5sums))
@@ -262,4 +264,11 @@ class Archive:
         return f"pool/main/{deb.name[0]}/{deb.name}/{deb.name}_{version}_{deb.architecture}.deb"
 
     def _bytes(self, deb: Deb) -> bytes:
-        return deb_bytes(deb.name, deb.version, architecture=deb.architecture, files=deb.files, suffix=".gz")
+        return deb_bytes(
+            deb.name,
+            deb.version,
+            architecture=deb.architecture,
+            files=deb.files,
+            suffix=".gz",
+            fields=deb.fields,
+        )
