@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from envbuild.spec.base import Exported
 
 PathLike = str | os.PathLike[str]
+_SEVERAL = {"platforms", "push", "tags", "outputs"}
+"""Options of which there may be several."""
 
 
 class Environment:
@@ -252,8 +254,8 @@ class Environment:
     def build(self, workspace: Workspace | None = None, **options: Any) -> BuildResult:
         """The image: locks where need be, builds what isn't in the store, records it in ``workspace``.
 
-        ``options`` are those of ``BuildRequest``: ``tags``, ``outputs``, ``load``, ``locked``… Raises an
-        ``EnvbuildError`` where it can't be built."""
+        ``options`` are those of ``BuildRequest``: ``push``, ``tags``, ``outputs``, ``load``, ``locked``…
+        Raises an ``EnvbuildError`` where it can't be built."""
         from envbuild.request import BuildRequest
 
         request = _request(BuildRequest, options)
@@ -288,11 +290,13 @@ class Environment:
 
 
 def _request(kind: Callable[..., Any], options: Mapping[str, Any]) -> Any:
-    """A request with ``options``; lists do for tuples, words for platforms."""
+    """A request with ``options``; lists do for tuples, words for platforms, and one name for several."""
     given = {
         key: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
         for key, value in options.items()
     }
+    for key in _SEVERAL & given.keys():
+        given[key] = (given[key],) if isinstance(given[key], (str, Platform)) else given[key]
     if "platforms" in given:
         given["platforms"] = tuple(
             Platform.parse(each) if isinstance(each, str) else each for each in given["platforms"]

@@ -13,7 +13,7 @@ from envbuild.progress import Progress
 from envbuild.publish.base import Image
 from envbuild.remote.base import Manifest, Remote, UnreachableError
 from envbuild.remote.describe import image_of
-from envbuild.remote.layer import check_diff_id
+from envbuild.remote.diff_ids import check_diff_ids
 from envbuild.remote.manifest import Descriptor
 from envbuild.remote.reference import Reference
 from envbuild.remote.source import RegistrySource, for_platform
@@ -125,24 +125,10 @@ class Lookup:
 def pull_layers(found: Found, remote: Remote, store: Store) -> None:
     """All layers of ``found`` in the store, each with its manifest's digest and its config's diff_id.
 
-    Raises ``FetchError``; a layer that isn't what its config says is gone then."""
-    image = found.image
-    missing = {
-        layer.digest: layer
-        for layer in image.layers
-        if not store.has_blob(layer.digest) or store.blob(layer.digest).stat().st_size != layer.size
-    }
-    remote.pull_blobs(
-        found.reference,
-        [
-            Descriptor(digest=each.digest, size=each.size, media_type=each.media_type)
-            for each in missing.values()
-        ],
-    )
-    for layer in missing.values():
-        blob = store.blob(layer.digest)
-        try:
-            check_diff_id(blob, layer.media_type, layer.diff_id, found.reference.name)
-        except FetchError:
-            blob.unlink(missing_ok=True)
-            raise
+    Raises ``FetchError``."""
+    layers = [
+        (Descriptor(digest=each.digest, size=each.size, media_type=each.media_type), each.diff_id)
+        for each in found.image.layers
+    ]
+    remote.pull_blobs(found.reference, list(dict.fromkeys(layer for layer, _ in layers)))
+    check_diff_ids(store, layers, found.reference.name)

@@ -191,3 +191,28 @@ def test_a_repository_that_may_hold_a_login_is_refused_without_showing_it(
     with pytest.raises(UsageError) as caught:
         load_settings({"cache_to": value}, {"HOME": str(home)}, project)
     assert caught.value.message == "--cache-to must be a repository, [HOST/]NAME, without a tag"
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        ("registry.example.org", "registry.example.org"),
+        ("registry.example.org/team/", "registry.example.org/team"),
+        ("localhost/team", "localhost/team"),
+        ("build:5000/a/b-c", "build:5000/a/b-c"),
+        ("[::1]:5000", "[::1]:5000"),
+    ],
+)
+def test_a_registry_is_a_host_and_perhaps_a_path(home: Path, project: Path, value: str, meant: str) -> None:
+    assert load_settings({}, {"HOME": str(home), "ENVBUILD_REGISTRY": value}, project).registry == meant
+
+
+@pytest.mark.parametrize(
+    "value", ["team", "team/x", "https://r.example", "me:word@r.example", "r.example/Team", "r.example/x:1"]
+)
+def test_what_is_no_registry_is_refused_without_showing_it(home: Path, project: Path, value: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_settings({}, {"HOME": str(home), "ENVBUILD_REGISTRY": value}, project)
+    assert caught.value.message == (
+        "ENVBUILD_REGISTRY must be a registry with its host, HOST[:PORT][/PATH], without https://"
+    )

@@ -51,6 +51,10 @@ def test_build_passes_every_option_on(envbuild: CommandLine) -> None:
             "oci:x",
             "-o",
             "oci-archive:y.tar",
+            "--push",
+            "r.example/a",
+            "--push",
+            "r.example/b:1",
         ],
         *["--load", "--no-cache", "-P", "numpy", "-P", "scipy", "--as-of", "2026-11-01"],
     )
@@ -62,6 +66,7 @@ def test_build_passes_every_option_on(envbuild: CommandLine) -> None:
                 platforms=(LINUX_AMD64, LINUX_ARM64),
                 tags=("a:1", "b:2"),
                 outputs=("oci:x", "oci-archive:y.tar"),
+                push=("r.example/a", "r.example/b:1"),
                 load=True,
                 no_cache=True,
                 lock=LockRequest(upgrade_packages=("numpy", "scipy"), as_of=date(2026, 11, 1)),
@@ -85,6 +90,8 @@ def test_build_json_has_the_keys_of_the_design(envbuild: CommandLine) -> None:
         "cached": False,
         "seconds": 4.25,
         "published": ["oci layout at out"],
+        "pushed": [],
+        "found": [],
     }
 
 
