@@ -8,7 +8,7 @@ notices the loss unless the other writes later still. Whoever attaches the same 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,16 +97,13 @@ def attach(
     annotations say. Raises ``FetchError``.
     """
     present = referrers(remote, reference, subject.digest)
-    digests, new = [], []
-    for artifact in artifacts:
-        there = _same(remote, reference, present, artifact)
-        if there is None:
-            there = _pushed(remote, store, reference, subject, artifact)
-            new.append(there)
-        digests.append(there.digest)
-    if new:
-        enlist(remote, reference, subject.digest, new)
-    return tuple(digests)
+    there = {each: _same(remote, reference, present, each) for each in artifacts}
+    missing = [artifact for artifact, referrer in there.items() if referrer is None]
+    if missing:
+        new = dict(zip(missing, _pushed(remote, store, reference, subject, missing), strict=True))
+        enlist(remote, reference, subject.digest, list(new.values()))
+        there |= new
+    return tuple(found.digest for each in artifacts if (found := there[each]) is not None)
 
 
 def enlist(remote: Remote, reference: Reference, digest: str, new: Sequence[Referrer]) -> None:
@@ -141,24 +138,25 @@ def artifact_manifest(subject: Descriptor, artifact: Artifact, config: str, laye
 
 
 def _pushed(
-    remote: Remote, store: Store, reference: Reference, subject: Descriptor, artifact: Artifact
-) -> Referrer:
-    config, layer = store.add_blob(b"{}"), store.add_blob(artifact.content)
-    blobs = [
-        Descriptor(digest=layer, size=len(artifact.content), media_type=artifact.media_type),
-        Descriptor(digest=config, size=2, media_type=EMPTY_CONFIG),
-    ]
-    remote.push_blobs(reference, blobs)
-    content = artifact_manifest(subject, artifact, config, layer)
-    digest = store.add_blob(content)
-    remote.push_manifest(reference, content, OCI_MANIFEST, digest)
-    return Referrer(
-        digest=digest,
-        size=len(content),
-        media_type=OCI_MANIFEST,
-        artifact_type=artifact.artifact_type,
-        annotations=tuple(sorted(artifact.annotations)),
-    )
+    remote: Remote, store: Store, reference: Reference, subject: Descriptor, artifacts: Sequence[Artifact]
+) -> Iterator[Referrer]:
+    config = store.add_blob(b"{}")
+    layers = [store.add_blob(each.content) for each in artifacts]
+    blobs = {config: Descriptor(digest=config, size=2, media_type=EMPTY_CONFIG)}
+    for artifact, layer in zip(artifacts, layers, strict=True):
+        blobs[layer] = Descriptor(digest=layer, size=len(artifact.content), media_type=artifact.media_type)
+    remote.push_blobs(reference, list(blobs.values()))
+    for artifact, layer in zip(artifacts, layers, strict=True):
+        content = artifact_manifest(subject, artifact, config, layer)
+        digest = store.add_blob(content)
+        remote.push_manifest(reference, content, OCI_MANIFEST, digest)
+        yield Referrer(
+            digest=digest,
+            size=len(content),
+            media_type=OCI_MANIFEST,
+            artifact_type=artifact.artifact_type,
+            annotations=tuple(sorted(artifact.annotations)),
+        )
 
 
 def _same(
