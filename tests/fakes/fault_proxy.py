@@ -282,8 +282,10 @@ class _Stream:
         self._ahead = b""
 
     def head(self) -> bytes | None:
-        """Up to and with the empty line; None where the connection ended before."""
+        """Up to and with the empty line; None where the connection ended before, or isn't one of HTTP."""
         while b"\r\n\r\n" not in self._ahead:
+            if self._ahead and not self._ahead[:1].isalpha():
+                return None
             piece = self._connection.recv(1 << 16)
             if not piece:
                 return None

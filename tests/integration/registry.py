@@ -90,12 +90,15 @@ def make_client(
 ) -> RegistryClient:
     """A client with these logins and no others. It doesn't sleep; ``slept`` is told for how long."""
     docker_config(root, users or {})
+    environ = {"HOME": str(root), **(environ or {})}
     return RegistryClient(
         store,
         Silent(),
-        Credentials({"HOME": str(root), **(environ or {})}),
+        Credentials(environ),
         ca_bundle=ca_bundle,
         sleep=(slept if slept is not None else []).append,
+        environ=environ,
+        certificates=(),
     )
 
 

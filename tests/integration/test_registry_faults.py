@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -270,14 +271,11 @@ def test_a_circle_of_redirects_ends(way: FaultProxy, pushed: Store, store: Store
     assert len(way.requests) < 10
 
 
-def test_http_is_spoken_to_this_machine_alone(
-    server: RegistryServer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_http_is_spoken_to_this_machine_alone(server: RegistryServer, store: Store, tmp_path: Path) -> None:
     """A name that leads here is asked over TLS, and who doesn't understand it is named."""
-    with tunnel(server.host) as led, make_client(tmp_path, store) as client:
-        monkeypatch.setenv("HTTPS_PROXY", f"http://{led.host}")
-        monkeypatch.setenv("HTTP_PROXY", f"http://{led.host}")
-        with pytest.raises(FetchError) as error:
+    with tunnel(server.host) as led:
+        proxies = dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"), f"http://{led.host}")
+        with make_client(tmp_path, store, environ=proxies) as client, pytest.raises(FetchError) as error:
             push(client, store, small_image(store, sizes=(10,)), "registry.example:5000/app:1")
         assert {place for place, _ in led.asked} == {"registry.example:5000"}
     assert "registry.example:5000" in error.value.message
@@ -315,6 +313,8 @@ def test_a_registry_whose_disk_is_full(store: Store, tmp_path: Path) -> None:
         with pytest.raises(EnvbuildError, match="HTTP 5"):
             push(client, store, image, f"{server.host}/full:1")
         assert server.manifest("full", "1") is None
+        # What came of the blob is still there.
+        shutil.rmtree(server.storage / "docker/registry/v2/repositories/full/_uploads")
         small = small_image(store, 8, sizes=(100,))
         push(client, store, small, f"{server.host}/full:1")
         assert server.complete("full", "1")

@@ -85,13 +85,17 @@ class Secure:
     ca: Path
     proxy: str
 
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"HTTPS_PROXY": self.proxy}
+
 
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     root = tmp_path_factory.mktemp("secure")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(root / "ca.crt"))
-    issued = authority.issue_cert(TLS_NAME)
+    issued = authority.issue_cert(TLS_NAME, "127.0.0.1")
     (root / "cert.pem").write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
     issued.private_key_pem.write_to_path(str(root / "key.pem"))
     tls = (root / "cert.pem", root / "key.pem")
@@ -102,28 +106,24 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
         yield Secure(server=server, ca=root / "ca.crt", proxy=f"http://{way.host}")
 
 
-def there_and_back(client: RegistryClient, store: Store, name: str, root: Path) -> RegistryClient:
-    """Pushes a new image as ``name`` and pulls it into an empty store, with a client that is returned."""
+def there_and_back(client: RegistryClient, store: Store, name: str) -> None:
+    """Pushes an image as ``name``, and pulls it when the store of the client has been emptied."""
     image = small_image(store)
     total = sum(each.size for each in blobs(store, image))
     pushed = push(client, store, image, name)
     assert (pushed.sent, pushed.mounted, pushed.present) == (total, 0, 0)
     again = push(client, store, image, name)
     assert (again.sent, again.mounted, again.present) == (0, 0, total)
-    target = Store(root / "pulled")
-    with_same_logins = RegistryClient(
-        target, client._progress, client._credentials, ca_bundle=client._ca_bundle, sleep=client._sleep
-    )
-    with with_same_logins as other:
-        pull(other, image, name, store)
-    assert same_blobs(store, target, image)
-    return other
+    before = Store(store.root.with_name("before"))
+    store.root.rename(before.root)
+    pull(client, image, name, before)
+    assert same_blobs(before, store, image)
 
 
 def test_plain(plain: RegistryServer, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     with make_client(tmp_path, store) as client:
-        there_and_back(client, store, f"{plain.host}/team/app:1", tmp_path)
+        there_and_back(client, store, f"{plain.host}/team/app:1")
         image = small_image(store)
         assert plain.manifest("team/app", "1") == store.blob(image.digest).read_bytes()
         assert plain.complete("team/app", "1")
@@ -150,7 +150,7 @@ def test_a_deleted_manifest_is_gone_with_its_tags(plain: RegistryServer, tmp_pat
 def test_basic_authentication(guarded: RegistryServer, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     with make_client(tmp_path, store, {guarded.host: WRITER}) as client:
-        there_and_back(client, store, f"{guarded.host}/app:1", tmp_path)
+        there_and_back(client, store, f"{guarded.host}/app:1")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_tokens(tokened: RegistryServer, tokens: TokenServer, tmp_path: Path) ->
     store = Store(tmp_path / "store")
     tokens.asked.clear()
     with make_client(tmp_path, store, {tokened.host: WRITER}) as client:
-        there_and_back(client, store, f"{tokened.host}/team/app:1", tmp_path)
+        there_and_back(client, store, f"{tokened.host}/team/app:1")
     assert {who for who, _ in tokens.asked} == {WRITER[0]}
     # Never more than the one repository, and few round trips: one for pulling, one for pushing, at the most.
     assert {scope.rpartition(":")[0] for _, scopes in tokens.asked for scope in scopes} == {
@@ -193,7 +193,7 @@ def test_tokens_of_azure(tokened: RegistryServer, tokens: TokenServer, tmp_path:
             (tmp_path / ".docker/config.json").write_text(
                 json.dumps({"auths": {tokened.host: {"identitytoken": "identity-of-writer"}}})
             )
-            there_and_back(client, store, f"{tokened.host}/azure:1", tmp_path)
+            there_and_back(client, store, f"{tokened.host}/azure:1")
     finally:
         tokens.field_name = "token"
 
@@ -242,27 +242,38 @@ def test_a_token_that_expires_in_the_middle(
         pull(client, image, f"{tokened.host}/expiring:1", store)
 
 
-def test_tls(secure: Secure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", secure.proxy)
-    monkeypatch.delenv("NO_PROXY", raising=False)
+def test_tls(secure: Secure, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    with make_client(tmp_path, store, {TLS_NAME: WRITER}, ca_bundle=secure.ca) as client:
-        there_and_back(client, store, f"{TLS_NAME}/app:1", tmp_path)
+    with make_client(
+        tmp_path, store, {TLS_NAME: WRITER}, ca_bundle=secure.ca, environ=secure.environ
+    ) as client:
+        there_and_back(client, store, f"{TLS_NAME}/app:1")
 
 
-def test_tls_of_an_unknown_authority(secure: Secure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", secure.proxy)
+def test_tls_of_an_unknown_authority(secure: Secure, tmp_path: Path) -> None:
     slept: list[float] = []
     store = Store(tmp_path / "store")
-    with make_client(tmp_path, store, {TLS_NAME: WRITER}, slept=slept) as client:
+    with make_client(tmp_path, store, {TLS_NAME: WRITER}, slept=slept, environ=secure.environ) as client:
         with pytest.raises(FetchError) as error:
             push(client, store, small_image(store), f"{TLS_NAME}/app:1")
         assert TLS_NAME in error.value.message
-        assert "CERTIFICATE_VERIFY_FAILED" in error.value.message
+        assert "its TLS certificate is not trusted" in error.value.message
         assert error.value.hint is not None
         assert "SSL_CERT_FILE" in error.value.hint
     # Another try would not change it.
     assert slept == []
+
+
+def test_tls_on_this_machine(secure: Secure, tmp_path: Path) -> None:
+    """A registry on loopback that says it wants TLS gets it, and the password only then."""
+    store = Store(tmp_path / "store")
+    host = secure.server.host
+    with proxy(host) as way, make_client(tmp_path, store, {way.host: WRITER}, ca_bundle=secure.ca) as client:
+        with pytest.raises(FetchError):
+            push(client, store, small_image(store), f"{way.host}/plain:1")
+        assert {"authorization" in seen.headers for seen in way.requests} <= {False}
+    with make_client(tmp_path, store, {host: WRITER}, ca_bundle=secure.ca) as client:
+        there_and_back(client, store, f"{host}/loopback:1")
 
 
 @needs_skopeo
@@ -369,17 +380,16 @@ def test_an_index_before_its_images_is_refused(plain: RegistryServer, tmp_path: 
 
 
 @needs_skopeo
-def test_skopeo_reads_with_a_password_and_tls(
-    secure: Secure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", secure.proxy)
+def test_skopeo_reads_with_a_password_and_tls(secure: Secure, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     image = small_image(store, 9)
-    with make_client(tmp_path, store, {TLS_NAME: WRITER}, ca_bundle=secure.ca) as client:
+    with make_client(
+        tmp_path, store, {TLS_NAME: WRITER}, ca_bundle=secure.ca, environ=secure.environ
+    ) as client:
         push(client, store, image, f"{TLS_NAME}/judged:1")
     raw = skopeo(
         "inspect", "--raw", "--cert-dir", str(secure.ca.parent), "--creds", ":".join(WRITER),
-        f"docker://{TLS_NAME}/judged:1", env={"HTTPS_PROXY": secure.proxy},
+        f"docker://{TLS_NAME}/judged:1", env=secure.environ,
     )  # fmt: skip
     assert raw.encode() == store.blob(image.digest).read_bytes()
 
@@ -394,7 +404,7 @@ def test_credentials_of_a_helper(guarded: RegistryServer, tmp_path: Path) -> Non
     path = f"{helper.parent}:{os.environ['PATH']}"
     with make_client(tmp_path, store, environ={"PATH": path}) as client:
         docker_config(tmp_path, {}, credHelpers={guarded.host: "tests"})
-        there_and_back(client, store, f"{guarded.host}/helped:1", tmp_path)
+        there_and_back(client, store, f"{guarded.host}/helped:1")
 
 
 @needs_skopeo
@@ -410,4 +420,4 @@ def test_a_login_of_skopeo_is_used(guarded: RegistryServer, tmp_path: Path) -> N
     assert base64.b64encode(":".join(WRITER).encode()).decode() in auth.read_text()
     store = Store(tmp_path / "store")
     with make_client(tmp_path, store, environ={"REGISTRY_AUTH_FILE": str(auth)}) as client:
-        there_and_back(client, store, f"{guarded.host}/login:1", tmp_path)
+        there_and_back(client, store, f"{guarded.host}/login:1")
