@@ -199,7 +199,10 @@ class RegistryClient:
             path = self._store.blob(blob.digest)
             return Upload(transport, self._progress, reference, blob, path, lenders, fetch).run()
 
-        return sum(each(self._transport, _largest_first(blobs), push), Pushed())
+        ordered = _largest_first(blobs)
+        # One goes ahead, and is the only one that the registry asks to log in.
+        done = each(self._transport, ordered[-1:], push)
+        return sum(each(self._transport, ordered[:-1], push), sum(done, Pushed()))
 
     def push_manifest(
         self, reference: Reference, content: bytes, media_type: str, target: str | None = None

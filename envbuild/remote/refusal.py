@@ -56,7 +56,7 @@ def refusal(
 ) -> RefusedError:
     """The error for an answer of ``status``."""
     words = "; ".join(filter(None, map(str, said)))
-    reason = f"(HTTP {status}{f', {words}' if words else ''})"
+    reason = f"(HTTP {status}){f': {words}' if words else ''}"
     codes = {each.code.upper() for each in said}
     if status == 404:
         hint = "check the name and the tag"
@@ -84,7 +84,7 @@ def refusal(
             status=status,
         )
     return RefusedError(
-        f"{what}: {registry} answered {reason[1:-1]}",
+        f"{what}: {registry} answered HTTP {status}{f': {words}' if words else ''}",
         hint="try again later" if is_busy(status) else None,
         status=status,
     )

@@ -162,7 +162,7 @@ class Transport:
                 status, location = response.status, response.headers.get("location")
                 moved = status in (307, 308) or (status in (301, 302, 303) and call.method in ("GET", "HEAD"))
                 if moved and location and status not in call.good:
-                    url = self._checked(call, urljoin(url, location))
+                    url = self._checked(call, joined(url, location, call.what))
                     continue
                 if status == 400 and self._speaks_tls(call, response):
                     url = self.url(call.reference, call.address)
@@ -236,7 +236,12 @@ class Transport:
             return False
         if not self._own(call, response.url):
             return False
-        content = response.read(ERROR_LIMIT) or b""
+        if call.method == "HEAD":
+            # Why is only said in a body.
+            with self._connections.exchange("GET", self.url(call.reference, "/v2/"), {}) as asked:
+                content = asked.read(ERROR_LIMIT) or b""
+        else:
+            content = response.read(ERROR_LIMIT) or b""
         if b"HTTPS" not in content and b"SSL" not in content:
             return False
         self._schemes[registry] = "https"
@@ -291,6 +296,14 @@ class Transport:
             f"{call.what}: {host} can't be reached: {error}{again}",
             hint="check the network, the proxy settings and, for a private registry, SSL_CERT_FILE",
         )
+
+
+def joined(url: str, location: str, what: str) -> str:
+    """The address that a ``Location`` means, which may be relative. Raises ``FetchError``."""
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise FetchError(f"{what}: the registry points to what is no address") from error
 
 
 def _host(registry: str) -> str:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 from envbuild.errors import FetchError
 from envbuild.fetch.retry import is_busy
@@ -25,7 +25,7 @@ from envbuild.remote.manifest import Descriptor
 from envbuild.remote.reference import Reference
 from envbuild.remote.refusal import AbsentError
 from envbuild.remote.token import scopes
-from envbuild.remote.transport import Body, Call, Transport
+from envbuild.remote.transport import Body, Call, Transport, joined
 
 PIECE = 256 << 10
 """Bytes read and sent at a time."""
@@ -71,6 +71,7 @@ class Upload:
         self._root = f"/v2/{reference.repository}/blobs"
         self._scopes = scopes(reference.repository, "pull,push")
         self._reached: Callable[[int], None] = lambda size: None
+        self._current: _Session | None = None
         self._chunk = 0
         """Bytes of a part; 0 for all that is missing at once."""
 
@@ -78,15 +79,22 @@ class Upload:
         """Returns what it came to. Raises ``FetchError``."""
         if self._present():
             return Pushed(present=self._blob.size)
-        session = self._mounted()
-        if session is True:
+        if self._mounted():
             return Pushed(mounted=self._blob.size)
         if self._fetch is not None:
             self._fetch(self._blob)
         name = f"{self._reference.familiar} {self._blob.digest[7:19]}"
         with self._progress.task("push", name, total=self._blob.size) as task:
             self._reached = Counter(task).reached
-            self._send(session)
+            try:
+                self._send()
+            except UnreachableError:
+                raise
+            except FetchError:
+                # What the registry keeps of it would lie there for days.
+                if self._current is not None:
+                    self._cancel(self._current)
+                raise
         return Pushed(sent=self._blob.size)
 
     def _present(self) -> bool:
@@ -96,12 +104,12 @@ class Upload:
         except AbsentError:
             return False
 
-    def _mounted(self) -> _Session | bool:
-        """Whether another repository of the registry lent the blob; a session where one was opened for it."""
-        session: _Session | bool = False
+    def _mounted(self) -> bool:
+        """Whether another repository of the registry lent the blob. If not, an upload may have been begun."""
         for name in self._mount_from:
-            if isinstance(session, _Session):
-                self._cancel(session)
+            if self._current is not None:
+                self._cancel(self._current)
+                self._current = None
             query = f"?mount={quote(self._blob.digest, safe='')}&from={quote(name, safe='')}"
             call = Call(
                 reference=self._reference,
@@ -110,33 +118,29 @@ class Upload:
                 what=self._what,
                 scopes=scopes(self._reference.repository, "pull,push", (name,)),
                 good=(201, 202),
+                once=True,
             )
-            session = False
-            try:
-                with self._transport.open(call) as response:
-                    if response.status == 201:
-                        return True
-                    session = self._session(response)
-            except RefusedError:
-                # Some registries refuse outright what they can't mount; it can still be sent.
-                continue
-        return session
+            # Some registries refuse outright what they can't mount; it can still be sent.
+            with suppress(RefusedError, UnreachableError), self._transport.open(call) as response:
+                if response.status == 201:
+                    return True
+                self._current = self._session(response)
+        return False
 
-    def _send(self, session: _Session | bool) -> None:
+    def _send(self) -> None:
         """Uploads until the registry has the blob, or has failed too often."""
-        current = session if isinstance(session, _Session) else None
         failed = reached = 0
         while True:
             try:
-                if current is None:
-                    current = self._begin()
-                self._complete(current)
+                if self._current is None:
+                    self._current = self._begin()
+                self._complete(self._current)
                 return
             except (RefusedError, UnreachableError, BrokenError) as error:
                 self._transport.check()
                 status = error.status if isinstance(error, RefusedError) else 0
                 if status == _TOO_LARGE and self._smaller():
-                    current = self._status(current)
+                    self._current = self._status(self._current)
                     continue
                 if status and not is_busy(status) and status not in (404, _WRONG_RANGE):
                     raise
@@ -150,12 +154,13 @@ class Upload:
             if self._present():
                 self._reached(self._blob.size)
                 return
-            current = None if status == 404 else self._status(current)
-            if current is not None and current.offset - reached >= PROGRESS:
-                failed, reached = 0, current.offset
+            self._current = None if status == 404 else self._status(self._current)
+            there = self._current.offset if self._current else 0
+            if there - reached >= PROGRESS:
+                failed, reached = 0, there
 
     def _begin(self) -> _Session:
-        call = self._call("POST", f"{self._root}/uploads/", good=(202,))
+        call = self._call("POST", f"{self._root}/uploads/", good=(202,), once=True)
         with self._transport.open(call) as response:
             return self._session(response)
 
@@ -199,12 +204,12 @@ class Upload:
             end = taken
         session.offset = end
 
-    def _status(self, session: _Session | None) -> _Session | None:
+    def _status(self, session: _Session | None, *, once: bool = False) -> _Session | None:
         """The upload as the registry has it, None where it is gone or of no use."""
         if session is None:
             return None
         try:
-            call = self._call("GET", session.address, good=(204, 200, 202))
+            call = self._call("GET", session.address, good=(204, 200, 202), once=once)
             with self._transport.open(call) as response:
                 taken = _taken(response)
                 found = self._session(response, session.address)
@@ -216,10 +221,10 @@ class Upload:
         return found if found.offset <= self._blob.size else None
 
     def _cancel(self, session: _Session) -> None:
-        with (
-            suppress(FetchError, BrokenError),
-            self._transport.open(self._call("DELETE", session.address, good=(200, 202, 204), once=True)),
-        ):
+        # Its address may hold how far it was, and count for nothing where it went on since.
+        current = self._status(session, once=True) or session
+        call = self._call("DELETE", current.address, good=(200, 202, 204), once=True)
+        with suppress(FetchError, BrokenError), self._transport.open(call):
             pass
 
     def _smaller(self) -> bool:
@@ -236,7 +241,7 @@ class Upload:
             raise FetchError(f"{self._what}: the registry doesn't say where to upload to")
         least = response.headers.get("oci-chunk-min-length", "")
         return _Session(
-            address=urljoin(response.url, location),
+            address=joined(response.url, location, self._what),
             least=min(int(least), 1 << 30) if least.isascii() and least.isdigit() else 0,
         )
 
