@@ -94,7 +94,7 @@ class DockerArchiveSource:
         several(lambda each: self.blob(each.digest, each.size), blobs)
 
     def _layer(self, member: str, diff_id: str) -> Descriptor:
-        """The layer as it lies there: an uncompressed one is named by its diff_id, checked when it is read."""
+        """The layer as it lies there: an uncompressed one is named by its diff_id, checked on reading."""
         if member not in self._files:
             raise FetchError(f"{self.what} lacks the layer {member!r}")
         size = self._files.size(member)
@@ -145,7 +145,7 @@ def _chosen(entries: Sequence[_Entry], name: str | None, what: str) -> _Entry:
         return entries[0]
     raise FetchError(
         f"{what} has {len(entries) or 'no'} {'images' if entries else 'image of that name'}",
-        hint=f"choose one: docker-archive:FILE:NAME with NAME of {', '.join(known)}" if known else None,
+        hint=f"choose one, by :NAME with NAME of {', '.join(known)}" if known else None,
     )
 
 

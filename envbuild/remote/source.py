@@ -150,6 +150,7 @@ class LayoutSource:
 def chosen_entry(entries: Sequence[IndexEntry], name: str | None, what: str) -> str:
     """The digest of the one image of ``entries`` with that name, or of the only one where ``name`` is None.
     Raises ``FetchError`` that says which there are."""
+    known = sorted({each.name for each in entries if each.name})
     if name is not None:
         # Docker writes the tag alone as the name, and beside it the name with its registry.
         entries = [each for each in entries if each.name == name] or [
@@ -158,11 +159,10 @@ def chosen_entry(entries: Sequence[IndexEntry], name: str | None, what: str) -> 
     digests = sorted({each.digest for each in entries})
     if len(digests) == 1:
         return digests[0]
-    known = sorted({each.name for each in entries if each.name})
     count = f"{len(digests)} images" if digests else "no image"
     raise FetchError(
-        f"{what}: the layout has {count} of that name",
-        hint=f"choose one: oci:DIR:NAME with NAME of {', '.join(known)}" if known else None,
+        f"{what}: the layout has {count}{' of that name' if name is not None else ''}",
+        hint=f"choose one, by :NAME with NAME of {', '.join(known)}" if known else None,
     )
 
 
