@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from envbuild.api.environment import Environment
+from envbuild.api.workspace import Workspace
 from envbuild.digest import digest_bytes
 from envbuild.remote.media import OCI_MANIFEST
 from envbuild.remote.reference import Reference
+from envbuild.settings import Settings
 from envbuild.store.content import Store
 from tests.fakes import fault_proxy, registry_server
 from tests.fakes.archive import Deb
@@ -237,26 +240,6 @@ def test_damage_on_the_way_is_never_an_image(scene: Scene, what: str) -> None:
     assert (second.cache / "segments").is_dir()
 
 
-def test_a_layer_that_is_not_what_its_config_says_is_not_used(scene: Scene, tmp_path: Path) -> None:
-    """All digests of blobs are right, and all labels; only what a layer holds is another's."""
-    second = scene.another()
-    stranger = Store(tmp_path / "store")
-    layers = scene.document["layers"]
-    lie = stranger.add_blob(Store(scene.first.cache).blob(layers[0]["digest"]).read_bytes())
-    document = {**scene.document, "layers": [*layers[:-1], {**layers[-1], "digest": lie}]}
-    document["layers"][-1]["size"] = layers[0]["size"]
-    repository = scene.repository("lie/demo")
-    assert scene.first.run("build", "--push", repository).status == 0
-    with make_client(tmp_path, stranger) as client:
-        client.push_manifest(
-            Reference.parse(repository), json.dumps(document).encode(), OCI_MANIFEST, scene.tag
-        )
-    done = second.run("build", env={"ENVBUILD_REGISTRY": f"{scene.proxy.host}/lie"})
-    assert done.digest == scene.digest
-    assert f"{repository}:{scene.tag} isn't used: " in done.stderr
-    assert "but its config says" in done.stderr
-
-
 def test_a_registry_that_is_away_costs_a_note(scene: Scene) -> None:
     second = scene.another()
     done = second.run("build", env={"ENVBUILD_REGISTRY": "127.0.0.1:9/team"})
@@ -334,3 +317,17 @@ def test_versions_move_their_tags_and_only_the_newest_moves_latest(scene: Scene)
     shown = json.loads(machine.run("env", "show", "demo:2", "--json").stdout)
     references = shown["images"][0]["references"]
     assert {f"{repository}:v2", f"{repository}:latest"} <= set(references)
+
+
+def test_a_program_pushes_and_the_workspace_keeps_the_reference(scene: Scene, tmp_path: Path) -> None:
+    settings = Settings(cache_dir=scene.first.cache, workspace=tmp_path / "workspace.db", attest=False)
+    repository = scene.repository("program")
+    with Workspace(settings, environ={}) as workspace:
+        env = Environment.from_file(scene.first.project / "envbuild.yaml")
+        result = env.build(workspace, push=f"{repository}:prod")
+        names = (f"{repository}:{scene.tag}", f"{repository}:prod")
+        assert result.reference == f"{names[0]}@{scene.digest}"
+        assert [each.references for each in result.pushed] == [tuple(f"{n}@{scene.digest}" for n in names)]
+        (image,) = env.get_image_details(workspace)
+        assert {*names, f"demo:{scene.tag}"} == set(image.references)
+    assert scene.server.complete("program", "prod")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.engines.docker_build import DockerEngine
+from envbuild.engines.native import NativeEngine
 from envbuild.errors import BuildError
 from envbuild.lock.files import write_lock
 from envbuild.lock.model import ContextBase, Lock, PlatformLock, RuntimeSettings
@@ -15,7 +16,12 @@ from envbuild.pipeline import Pipeline
 from envbuild.plan.model import Plan
 from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.progress import Silent
-from envbuild.publish.base import Image
+from envbuild.publish.base import Image, Publication
+from envbuild.publish.remote import push_publication
+from envbuild.publish.repository import identity_tag
+from envbuild.remote.auth import Credentials
+from envbuild.remote.client import RegistryClient
+from envbuild.remote.reference import Reference
 from envbuild.request import BuildRequest, BuildResult, RenderRequest, RunRequest
 from envbuild.run.base import Command
 from envbuild.settings import Settings
@@ -23,6 +29,7 @@ from envbuild.spec.model import EnvironmentType, Spec
 from envbuild.store.content import Store
 from envbuild.store.leases import in_use
 from tests.fakes.image import Item, put_image, put_layer
+from tests.fakes.registry import serve
 from tests.unit.lock.sample import LOCK
 
 SPEC = Spec(name="x", source=Path("envbuild.yaml"))
@@ -140,6 +147,47 @@ def test_a_lock_of_a_build_context_needs_a_spec_that_has_one(tmp_path: Path) -> 
     ):
         pipeline.render(spec, request)
     assert caught.value.hint == "bring the lock up to date with: envbuild lock envbuild.yaml"
+
+
+def test_an_image_that_a_registry_has_is_run_without_being_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(self: NativeEngine, plan: Plan) -> Image:
+        raise AssertionError(f"{plan.platform} is built")
+
+    monkeypatch.setattr(NativeEngine, "build", build)
+    lock = replace(LOCK, bytecode=False)
+    write_lock(tmp_path / "locks" / "x", lock)
+    there, store = Store(tmp_path / "there"), Store(tmp_path / "cache")
+    runner = Recorder(store)
+    monkeypatch.setattr("envbuild.wiring.Parts.runner", lambda self, backend: runner)
+    with serve() as registry:
+        settings = Settings(
+            cache_dir=store.root, lock_dir=tmp_path / "locks", registry=f"{registry.host}/team"
+        )
+        environ = {"HOME": str(tmp_path)}
+        with Pipeline(settings, Silent(), environ=environ) as pipeline:
+            plan = pipeline.plan(SPEC, lock, LINUX_AMD64)
+        layers = [put_layer(there, [Item(name=each)]) for each in "ab"]
+        made = put_image(there, layers, {"Labels": dict(plan.config.labels)}, LINUX_AMD64)
+        with RegistryClient(there, Silent(), Credentials(environ)) as client:
+            push_publication(
+                Publication(images=(made,), names=()),
+                Reference.parse(f"{registry.host}/team/x"),
+                (identity_tag([plan.lock_digest]),),
+                client,
+                there,
+                Silent(),
+            )
+        request = RunRequest(command=("true",), platform=LINUX_AMD64, build=BuildRequest(frozen=True))
+        for _ in range(2):
+            with Pipeline(settings, Silent(), environ=environ) as pipeline:
+                assert pipeline.run(SPEC, request) == 7
+            assert runner.command is not None
+            assert (runner.command.image.digest, runner.command.image.level) == (made.digest, "L3")
+            assert all(store.has_blob(each.digest) for each in layers)
+            registry.manifests.clear()
+        # The second time it was here.
 
 
 def _result(image: Image) -> BuildResult:
