@@ -27,7 +27,7 @@ from envbuild.errors import FetchError, UsageError
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
 from envbuild.publish.archive import one_platform
-from envbuild.publish.base import Image, Publication
+from envbuild.publish.base import Image, LayerRecord, Publication
 from envbuild.publish.copy import Copier, whole_of
 from envbuild.publish.repository import PushTarget, identity_tag, push_target
 from envbuild.remote.base import Manifest
@@ -80,18 +80,21 @@ class OpenedImage:
     def pull(self, platform: Platform | None = None) -> tuple[Image, ...]:
         """All images, or that of ``platform``, with all their layers in the store: each has its digest, and
         the diff_id that its config says. Raises ``FetchError``."""
+        chosen = self.images if platform is None else (self.image(platform),)
+        self.bring([layer for image in chosen for layer in image.layers])
+        return chosen
+
+    def bring(self, wanted: Sequence[LayerRecord]) -> None:
+        """These layers in the store, checked as ``pull`` does. Raises ``FetchError``."""
         from envbuild.remote.diff_ids import check_diff_ids
 
-        chosen = self.images if platform is None else (self.image(platform),)
         layers = [
             (Descriptor(digest=each.digest, size=each.size, media_type=each.media_type), each.diff_id)
-            for image in chosen
-            for each in image.layers
+            for each in wanted
         ]
         self.lease.use(*(blob_name(layer.digest) for layer, _ in layers))
         self.source.pull([layer for layer, _ in layers])
         check_diff_ids(self.store, layers, self.source.what)
-        return chosen
 
 
 class Images:
@@ -124,6 +127,21 @@ class Images:
         self._parts.close()
 
     @property
+    def parts(self) -> Parts:
+        """The parts that the images are opened with."""
+        return self._parts
+
+    @property
+    def directory(self) -> Path:
+        """What relative paths are relative to."""
+        return self._directory
+
+    @property
+    def lease(self) -> Lease:
+        """See ``_lease``."""
+        return self._lease
+
+    @property
     def _lease(self) -> Lease:
         """Held until the end, so that no prune takes what an opened image has brought here."""
         if self._held is None:
@@ -150,10 +168,10 @@ class Images:
         Raises ``FetchError``, and ``UsageError`` for what is no reference."""
         place = Place.parse(reference, self._directory)
         with self.progress.stage("look up"):
-            return self._opened(reference, self._sources.open(place), platform)
+            source = self._sources.open(place)
+            return self._opened(reference, source, top_for(source, source.manifest(), platform))
 
-    def _opened(self, reference: str, source: ImageSource, platform: Platform | None) -> OpenedImage:
-        top = top_for(source, source.manifest(), platform)
+    def _opened(self, reference: str, source: ImageSource, top: Manifest) -> OpenedImage:
         images = images_of(source, top)
         blobs = [each for image in images for each in (image.digest, image.config_digest)]
         self._lease.use(*(blob_name(digest) for digest in (top.digest, *blobs)))
@@ -200,11 +218,11 @@ class Images:
         place = Place.parse(request.reference, self._directory)
         with self.progress.stage("look up"):
             source = self._sources.open(place if self.settings.offline else place.fresh())
-            opened = self._opened(request.reference, source, platform)
-            tree = tree_of(opened.source, opened.top)
-        with self.progress.stage("pull"):
+            tree = tree_of(source, top_for(source, source.manifest(), platform))
             self._lease.use(*map(blob_name, tree.digests))
             missing = self._missing(tree)
+            opened = self._opened(request.reference, source, tree.top)
+        with self.progress.stage("pull"):
             opened.source.pull(tree.blobs)
             opened.pull()
         name = place.given_name
