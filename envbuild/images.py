@@ -22,7 +22,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbuild.attest.base import Document
+from envbuild.attest.base import CYCLONEDX, SPDX, Document
 from envbuild.errors import FetchError, UsageError
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
@@ -138,7 +138,7 @@ class Images:
 
     @property
     def lease(self) -> Lease:
-        """See ``_lease``."""
+        """Held until the end; what is opened is named in it."""
         return self._lease
 
     @property
@@ -184,15 +184,25 @@ class Images:
             lease=self._lease,
         )
 
-    def sbom(self, reference: str, *, platform: Platform | None = None, form: str = "cyclonedx") -> Document:
+    def sbom(
+        self,
+        reference: str,
+        *,
+        platform: Platform | None = None,
+        form: str = "cyclonedx",
+        attached: bool = False,
+    ) -> Document:
         """The bill of materials (``cyclonedx`` or ``spdx``) of the image that ``reference`` names, of
-        ``platform`` or this machine's where there are several. Raises ``FetchError`` and ``BuildError``."""
+        ``platform`` or this machine's where there are several: made from its layers, or with ``attached`` the
+        one that its registry has. Raises ``FetchError``, ``BuildError`` and ``UsageError``."""
         from envbuild.attest.bill import bill_of
         from envbuild.attest.cyclonedx import cyclonedx
         from envbuild.attest.spdx import spdx
 
         opened = self.open(reference, platform)
         image = opened.image(platform)
+        if attached:
+            return self._attached(reference, image, CYCLONEDX if form == "cyclonedx" else SPDX)
         with self.progress.stage("pull"):
             self._lease.use(*(blob_name(each.digest) for each in image.layers))
             opened.source.pull(
@@ -204,6 +214,23 @@ class Images:
         with self.progress.stage("look inside"):
             bill = bill_of(image, self._parts.store)
         return spdx(bill) if form == "spdx" else cyclonedx(bill)
+
+    def _attached(self, reference: str, image: Image, artifact_type: str) -> Document:
+        from envbuild.attest.attached import attached_document
+
+        repository = Place.parse(reference, self._directory).reference
+        if repository is None:
+            raise UsageError(f"{reference} is of no registry, so nothing is attached to it")
+        if self.settings.offline:
+            raise UsageError("what is attached is in the registry, which --offline doesn't ask")
+        with self.progress.stage("pull"):
+            found = attached_document(self._parts.registry, repository, image.digest, artifact_type)
+        if found is None:
+            raise FetchError(
+                f"{reference}: no {artifact_type} is attached to {image.digest}",
+                hint="without --attached it is made from the image's layers",
+            )
+        return found
 
     def pull(self, request: PullRequest) -> PullResult:
         """What ``request`` names, whole in the store under its name, and brought to the outputs.

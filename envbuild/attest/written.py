@@ -21,8 +21,9 @@ def uuid_of(kind: str, digest: str) -> str:
 
 
 def json_document(document: object) -> bytes:
-    """For people's eyes as well. Bytes of a path that are no text were made marks."""
-    return (json.dumps(_clean(document), indent=2, ensure_ascii=False) + "\n").encode()
+    """For people's eyes as well, so in ASCII: nothing of it does anything to a terminal. Bytes of a path that are
+    no text become marks."""
+    return (json.dumps(_clean(document), indent=2) + "\n").encode()
 
 
 def _clean(value: object) -> object:

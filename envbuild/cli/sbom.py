@@ -22,28 +22,36 @@ from envbuild.platforms import Platform
     show_default=True,
     help="CycloneDX 1.6 or SPDX 2.3, both as JSON.",
 )
+@click.option("--attached", is_flag=True, help="Fetch the one that is attached in the registry, no layer.")
 @click.option("-o", "--output", metavar="FILE", help="Write it here instead of on stdout.")
 @offline_option
 @store_options
 @display_options
 @click.pass_context
 def command(
-    context: click.Context, ref: str, platform: Platform | None, form: str, output: str | None
+    context: click.Context,
+    ref: str,
+    platform: Platform | None,
+    form: str,
+    attached: bool,
+    output: str | None,
 ) -> None:
     """Print the bill of materials of the image REF: its conda, Python, Debian and Maven packages.
 
-    REF is a registry's or the store's image, or oci:DIR. It is found by reading the layers; nothing is run.
-    The same image gives the same bytes anywhere.
+    REF is an image of a registry, of the store (as build printed it) or of the engine (docker-daemon:NAME),
+    or a file: oci:DIR, oci-archive:FILE, docker-archive:FILE. Its layers are read; nothing is run. The same
+    image gives the same bytes anywhere.
     """
     call = call_of(context)
     with call.images() as images:
-        document = images.sbom(ref, platform=platform, form=form)
+        document = images.sbom(ref, platform=platform, form=form, attached=attached)
     _deliver(call, document.content, output)
 
 
 def _deliver(call: Call, content: bytes, output: str | None) -> None:
     if output is None or output == "-":
-        call.stdout.write(content.decode())
+        # Somebody else's document, where one is attached, may have bytes that are no text.
+        call.stdout.write(content.decode(errors="replace"))
         return
     path = call.cwd / output
     try:
