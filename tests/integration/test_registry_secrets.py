@@ -140,7 +140,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def test_planted_secrets_appear_nowhere(site: Site) -> None:
     repositories = (f"{NAME}/app", f"{site.helped.host}/app", f"{site.identified.host}/other")
     for repository in repositories:
-        done = site.run(0, "build", "-vv", "--debug", "--push", repository, "-o", "oci:image")
+        done = site.run(0, "build", "-vv", "--debug", "--push", repository)
         assert done.reference.startswith(repository)
         tag = done.reference.partition("@")[0]
         site.run(0, "pull", "-vv", "--debug", tag, "--cache-dir", str(site.machine.project / "pulled"))
@@ -162,11 +162,11 @@ def test_planted_secrets_appear_in_no_failure(site: Site) -> None:
     loud = ("-vv", "--debug")
     copy = ("copy", *loud, tag, f"{site.identified.host}/copied:1")
     pulled = ("pull", *loud, tag, "--cache-dir", str(site.machine.project / "pulled"))
-    for kind, method in (("status", "PUT"), ("cut in request", "PUT"), ("corrupt request", "PUT")):
-        site.identified.break_next(Fault(kind=kind, method=method, status=403, times=None))
-        site.run(7, *copy)
-        site.run(7, "build", *loud, "--push", f"{site.identified.host}/failed")
-    for kind in ("status", "cut in answer", "corrupt answer"):
+    build = ("build", *loud, "--push", f"{site.identified.host}/failed")
+    for kind, command in (("status", copy), ("status", build), ("cut in request", copy)):
+        site.identified.break_next(Fault(kind=kind, method="PUT", status=403, times=None))
+        site.run(7, *command)
+    for kind in ("status", "corrupt answer"):
         site.helped.break_next(Fault(kind=kind, method="GET", path="/blobs/", status=400, times=None))
         site.run(6, *pulled)
     site.helped.break_next()
