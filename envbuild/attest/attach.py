@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from envbuild.attest.base import CYCLONEDX, SPDX, Document
-from envbuild.attest.provenance import PREDICATE
 from envbuild.attest.sign import Signer, sign_image
 from envbuild.errors import BuildError, FetchError
 from envbuild.progress import Progress
@@ -117,6 +116,8 @@ class Attachments:
     def _artifact(self, document: Document) -> Artifact:
         annotations = {DOCUMENT: document.name}
         if document.artifact_type == IN_TOTO:
+            from envbuild.attest.provenance import PREDICATE
+
             # When the image was pushed, which the document itself doesn't say: it is the same everywhere.
             now = datetime.fromtimestamp(int(self._clock()), timezone.utc)
             annotations[CREATED] = now.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -7,8 +7,6 @@ from, and whoever composes the image anew can compare. ``https://slsa.dev/spec/v
 from __future__ import annotations
 
 import json
-import tarfile
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -16,13 +14,12 @@ from urllib.parse import quote
 from envbuild.attest import purl
 from envbuild.attest.base import Document
 from envbuild.digest import canonical_json, digest_bytes
-from envbuild.errors import BuildError, FetchError, LockError
+from envbuild.errors import BuildError, LockError
 from envbuild.lock.files import LOCK_FILE, parse_lock
+from envbuild.lock.image.embedded import embedded_files
 from envbuild.lock.model import CondaPin, DebianBase, ImageBase, PlatformLock
-from envbuild.plan.make import SELF_DESCRIPTION
-from envbuild.publish.base import Image, LayerRecord
+from envbuild.publish.base import Image
 from envbuild.remote.describe import labels_of
-from envbuild.remote.layer import open_layer
 from envbuild.remote.media import IN_TOTO, OCI_LAYER_ZSTD
 from envbuild.store.content import Store
 
@@ -32,22 +29,16 @@ BUILD_TYPE = "https://envbuild.dev/image/v1"
 """What the parameters mean: those of ``_parameters``. It changes when they do."""
 BUILDER = "https://envbuild.dev/builder/v1"
 
-_LAYERS = 8
-_LAYER_LIMIT = 64 << 20
-"""How many layers, from the top, of at most how many bytes are looked into for a lock."""
-_LOCK_LIMIT = 64 << 20
-
 
 def provenance(image: Image, store: Store) -> Document:
-    """The provenance of ``image``, whose config, and whose layer with the lock, are in the store.
+    """The provenance of ``image``, whose blobs are in the store.
 
     Without a lock inside (an image that is taken as it is), it names what the labels say. Raises
-    ``BuildError`` where the store lacks the config."""
-    lock_file = embedded_lock(image, store)
+    ``BuildError``."""
     config = _config(image, store)
     dependencies = [_resource("lock", image.lock_digest)] if image.lock_digest else []
-    if lock_file is not None:
-        dependencies += _of_lock(lock_file)
+    if files := _lock_files(image, store):
+        dependencies += _of_lock(files)
     elif base := labels_of(config).get("org.opencontainers.image.base.digest"):
         dependencies.append(_image(labels_of(config).get("org.opencontainers.image.base.name", ""), base))
     statement = {
@@ -71,31 +62,6 @@ def provenance(image: Image, store: Store) -> Document:
     )
 
 
-def embedded_lock(image: Image, store: Store) -> bytes | None:
-    """``envbuild.lock`` as the image keeps it; None where it keeps none near the top. Not parsed."""
-    for layer in tuple(reversed(image.layers))[:_LAYERS]:
-        if layer.size <= _LAYER_LIMIT and store.has_blob(layer.digest):
-            found = _in_layer(layer, store)
-            if found is not None:
-                return found
-    return None
-
-
-def _in_layer(layer: LayerRecord, store: Store) -> bytes | None:
-    try:
-        with open_layer(store.blob(layer.digest), layer.media_type) as archive:
-            for member in archive:
-                if member.name.removeprefix("./") == f"{SELF_DESCRIPTION}/{LOCK_FILE}" and member.isreg():
-                    stream = archive.extractfile(member)
-                    assert stream is not None
-                    content = stream.read(_LOCK_LIMIT + 1)
-                    return content if len(content) <= _LOCK_LIMIT else None
-    except (FetchError, tarfile.TarError, zlib.error, EOFError, OSError, ValueError):
-        # Somebody else's layer; what is wrong with it is said where its content counts.
-        return None
-    return None
-
-
 def _parameters(image: Image, config: Mapping[str, Any]) -> dict[str, object]:
     zstd = any(layer.media_type == OCI_LAYER_ZSTD for layer in image.layers)
     created = config.get("created")
@@ -110,15 +76,21 @@ def _parameters(image: Image, config: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def _of_lock(content: bytes) -> list[dict[str, object]]:
-    """The lock's files, its base, and every artifact it pins, in this order; each part sorted."""
+def _lock_files(image: Image, store: Store) -> Mapping[str, bytes]:
     try:
-        lock, files = parse_lock(content)
+        return embedded_files(image, store)
+    except LockError as error:
+        raise BuildError(error.message, hint=error.hint) from error
+
+
+def _of_lock(files: Mapping[str, bytes]) -> list[dict[str, object]]:
+    """The lock's files, its base, and every artifact it pins, in this order; each part sorted."""
+    found = [_resource(name, digest_bytes(content)) for name, content in sorted(files.items())]
+    try:
+        lock, _ = parse_lock(files[LOCK_FILE])
     except LockError:
-        # An image of a newer envbuild: its file can still be named.
-        return [_resource(LOCK_FILE, digest_bytes(content))]
-    found = [_resource(LOCK_FILE, digest_bytes(content))]
-    found += [_resource(name, digest) for name, digest in sorted(files.items())]
+        # Of a newer envbuild, say: its files are named all the same.
+        return found
     for pins in lock.platforms:
         if isinstance(pins.base, ImageBase):
             found.append(_image(pins.base.reference, pins.base.digest))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from envbuild.digest import digest_bytes
@@ -31,16 +31,25 @@ def embedded_lock(
 
     Layers are read from the uppermost down to the first that has it, and are in the store; ``bring`` is
     called with each before it is read. Raises ``LockError``."""
+    files = embedded_files(image, store, bring=bring)
+    return _lock(files, image) if files else None
+
+
+def embedded_files(
+    image: Image, store: Store, *, bring: Callable[[LayerRecord], object] | None = None
+) -> Mapping[str, bytes]:
+    """The files of the lock inside ``image`` by name, not looked into; empty where there is none. As
+    ``embedded_lock``."""
     view = _View()
     for layer in reversed(image.layers):
         if bring is not None:
             bring(layer)
         view.add(_read(layer, store))
         if LOCK_FILE in view.files:
-            return _lock(view.files, image)
+            return view.files
         if view.closed:
             break
-    return None
+    return {}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -104,7 +113,7 @@ def _note(found: _Layer, entry: ScannedEntry, read: Callable[[int], bytes]) -> N
         found.files[name] = read(entry.size)
 
 
-def _lock(files: dict[str, bytes], image: Image) -> Lock:
+def _lock(files: Mapping[str, bytes], image: Image) -> Lock:
     where = f"/{SELF_DESCRIPTION}/{LOCK_FILE} of the image"
     lock, named = parse_lock(files[LOCK_FILE], where)
     for name, digest in named.items():
