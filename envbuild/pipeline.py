@@ -192,12 +192,11 @@ class Pipeline:
 
     @cached_property
     def _composition(self) -> Composition:
-        from envbuild.compose.bytecode import BYTECODE_FORMAT
-        from envbuild.compose.codec import FORMAT, codec
+        from envbuild.compose.composer import composer_identity
 
         compression = self.settings.compression
         return Composition(
-            composer=f"{FORMAT} {codec(compression).identity} {BYTECODE_FORMAT}",
+            composer=composer_identity(compression),
             compression=compression,
             layer_budget=self.settings.layer_budget,
             created=self.settings.source_date_epoch,
@@ -213,6 +212,8 @@ class Pipeline:
         attach = self._parts.attachments() if targets else None
         lock = self._lock_for(spec, request)
         platforms = request.platforms or tuple(each.platform for each in lock.platforms)
+        for platform in platforms:
+            _pins(spec, lock, platform)
         # Held until all is published, so that no prune takes a blob in between.
         with Lease(self._parts.store) as lease:
             existing = Existing(

@@ -9,7 +9,7 @@ import pytest
 
 from envbuild.engines.docker_build import DockerEngine
 from envbuild.engines.native import NativeEngine
-from envbuild.errors import BuildError
+from envbuild.errors import BuildError, UsageError
 from envbuild.lock.files import write_lock
 from envbuild.lock.model import ContextBase, Lock, PlatformLock, RuntimeSettings
 from envbuild.pipeline import Pipeline
@@ -188,6 +188,19 @@ def test_an_image_that_a_registry_has_is_run_without_being_built(
             assert all(store.has_blob(each.digest) for each in layers)
             registry.manifests.clear()
         # The second time it was here.
+
+
+def test_a_platform_that_is_not_locked_is_told_before_a_registry_is_asked(tmp_path: Path) -> None:
+    write_lock(tmp_path / "locks" / "x", LOCK)
+    settings = Settings(cache_dir=tmp_path, lock_dir=tmp_path / "locks", registry="127.0.0.1:9/team")
+    request = BuildRequest(frozen=True, platforms=(LINUX_AMD64, Platform("linux", "riscv64")))
+    notes = Notes()
+    with (
+        Pipeline(settings, notes, environ={}) as pipeline,
+        pytest.raises(UsageError, match="x is not locked for linux/riscv64"),
+    ):
+        pipeline.build(SPEC, request)
+    assert notes.notes == []
 
 
 def _result(image: Image) -> BuildResult:
