@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from envbuild.attest.attach import Attachments
     from envbuild.publish.prune import RepositoryPruner
 
+_FEW = 2
+"""Platforms that nobody is surprised to get: as many as envbuild builds for."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenedImage:
@@ -249,6 +252,8 @@ class Images:
             self._lease.use(*map(blob_name, tree.digests))
             missing = self._missing(tree)
             opened = self._opened(request.reference, source, tree.top)
+        if len(opened.images) > _FEW:
+            self.progress.note(f"all {len(opened.images)} platforms are pulled; --platform takes one")
         with self.progress.stage("pull"):
             opened.source.pull(tree.blobs)
             opened.pull()

@@ -10,7 +10,7 @@ from typing import Any
 from envbuild.digest import is_digest
 from envbuild.errors import FetchError
 from envbuild.platforms import Platform
-from envbuild.remote.media import INDEXES, LAYERS, MANIFESTS
+from envbuild.remote.media import ELSEWHERE, INDEXES, LAYERS, MANIFESTS
 
 MANIFEST_LIMIT = 4 << 20
 """Bytes; the distribution specification asks registries for this much."""
@@ -126,14 +126,15 @@ def parse_manifest(content: bytes, what: str) -> ImageManifest:
 
 
 def parts_of(content: bytes, what: str) -> Parts:
-    """What must be pushed before this manifest or index can be: attestations and other artifacts too.
-    Raises ``FetchError`` for what isn't one."""
+    """What must be pushed before this manifest or index can be: attestations and other artifacts too, but not
+    what no registry holds. Raises ``FetchError`` for what isn't one."""
     document = _object(content, what)
     if isinstance(document.get("manifests"), list):
         return Parts(manifests=tuple(_descriptor(item, what) for item in document["manifests"]))
+    layers = [_descriptor(item, what) for item in _list(document.get("layers"), what)]
     return Parts(
         configs=(_descriptor(document.get("config"), what),),
-        layers=tuple(_descriptor(item, what) for item in _list(document.get("layers"), what)),
+        layers=tuple(layer for layer in layers if not layer.media_type.startswith(ELSEWHERE)),
     )
 
 

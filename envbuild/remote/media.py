@@ -30,3 +30,9 @@ LAYERS = {
     "application/vnd.docker.image.rootfs.diff.tar.zstd": OCI_LAYER_ZSTD,
 }
 """Every layer type envbuild reads, and the OCI name of the same bytes."""
+
+ELSEWHERE = (
+    "application/vnd.docker.image.rootfs.foreign.",
+    "application/vnd.oci.image.layer.nondistributable.",
+)
+"""How the types of layers begin that registries needn't hold: Windows' own, which its maker serves."""

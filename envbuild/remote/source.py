@@ -127,8 +127,9 @@ class LayoutSource:
         content = read_file(self._files, self._path(digest), MANIFEST_LIMIT, self.what)
         if digest_bytes(content) != digest:
             raise FetchError(f"{self.what}: the blob {digest} is damaged")
+        top = stated_manifest(content, digest, self.what)
         self._store.add_blob(content)
-        return Manifest(content=content, media_type=media_type_of(content), digest=digest)
+        return top
 
     def blob(self, digest: str, size: int) -> Path:
         return store_file(self._store, self._files, self._path(digest), digest, size, self.what)
@@ -145,6 +146,17 @@ class LayoutSource:
     def _named(self) -> str:
         content = read_file(self._files, "index.json", MANIFEST_LIMIT, self.what)
         return chosen_entry(parse_index(content, self.what), self._name, self.what)
+
+
+def stated_manifest(content: bytes, digest: str, what: str) -> Manifest:
+    """The manifest or index that ``content`` is, by what it says of itself. Raises ``FetchError``."""
+    try:
+        media_type = media_type_of(content)
+    except FetchError as error:
+        raise FetchError(
+            f"{what}: {digest} is no manifest or index of a known type", hint=error.hint
+        ) from error
+    return Manifest(content=content, media_type=media_type, digest=digest)
 
 
 def chosen_entry(entries: Sequence[IndexEntry], name: str | None, what: str) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from envbuild.digest import digest_bytes
 from envbuild.errors import FetchError
 from envbuild.remote.base import Manifest
-from envbuild.remote.manifest import MANIFEST_LIMIT, Descriptor, media_type_of
+from envbuild.remote.manifest import MANIFEST_LIMIT, Descriptor
+from envbuild.remote.source import stated_manifest
 from envbuild.store.content import Store
 
 
@@ -27,12 +28,12 @@ class StoreSource:
         if not path.is_file():
             raise self._missing(wanted)
         if path.stat().st_size > MANIFEST_LIMIT:
-            raise FetchError(f"{self.what}: {wanted} is a blob of the store, but no manifest")
+            raise FetchError(f"{self.what}: {wanted} is no manifest or index of a known type")
         content = path.read_bytes()
         if digest_bytes(content) != wanted:
             path.unlink(missing_ok=True)
             raise FetchError(f"{self.what}: the store's {wanted} was damaged and is removed")
-        return Manifest(content=content, media_type=media_type_of(content), digest=wanted)
+        return stated_manifest(content, wanted, self.what)
 
     def blob(self, digest: str, size: int) -> Path:
         path = self._store.blob(digest)

@@ -253,3 +253,29 @@ def test_layouts_of_names_are_added_to(images: Images, store: Store, tmp_path: P
 
     assert images.open("oci:out:app:1").top.digest == one.digest
     assert images.open("oci:out:app:2").top.digest == two.digest
+
+
+def test_what_is_no_manifest_is_refused(images: Images, store: Store) -> None:
+    made = image(store, b"1")
+    for digest in (made.config_digest, made.layers[0].digest):
+        with pytest.raises(FetchError, match=f"{digest} is no manifest or index of a known type"):
+            images.open(digest)
+
+
+def test_a_layer_that_no_registry_holds_is_neither_pulled_nor_pushed(
+    images: Images, registry: Registry, store: Store
+) -> None:
+    config = store.add_blob(b"{}")
+    foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+    content = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": "application/x", "digest": config, "size": 2},
+        "layers": [{"mediaType": foreign, "digest": digest_bytes(b"windows"), "size": 7}],
+    }
+    digest = store.add_blob(json.dumps(content).encode())
+
+    (done,) = images.push(digest, [f"{registry.host}/app:1"])
+
+    assert done.digest == digest
+    assert list(registry.blobs) == [config]
