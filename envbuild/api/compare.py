@@ -11,6 +11,7 @@ from datetime import datetime
 
 from envbuild.api.catalogue import moved_bytes, pins_size
 from envbuild.api.workspace import Workspace
+from envbuild.examine.bytes import pulled_bytes
 from envbuild.lock.diff import PinChange, lock_changes
 from envbuild.lock.model import DebianBase, Lock, PlatformLock
 from envbuild.spec.model import BuildContextSpec
@@ -91,12 +92,11 @@ def _moves(
     for platform in sorted(images[0].keys() | images[1].keys() | pins[0].keys() | pins[1].keys()):
         layers = images[0].get(platform), images[1].get(platform)
         if layers[0] is not None and layers[1] is not None:
-            known = set(layers[0])
             yield Move(
                 platform=platform,
                 before=sum(layers[0].values()),
                 after=sum(layers[1].values()),
-                pulled=sum(size for digest, size in layers[1].items() if digest not in known),
+                pulled=pulled_bytes(layers[0], layers[1]),
                 by="layers",
             )
             continue

@@ -62,6 +62,7 @@ ALLOWED: dict[str, set[str]] = {
     "existing": STAGES | {"wiring"},
     "pipeline": STAGES | {"wiring", "request", "existing"},
     "images": STAGES | {"wiring", "request"},
+    "examination": STAGES | {"wiring", "request", "images"},
     "api": STAGES | {"wiring", "request", "pipeline", "images", "workspace", "lint", "resources"},
     "cli": {
         "api",
@@ -74,6 +75,8 @@ ALLOWED: dict[str, set[str]] = {
         "request",
         "pipeline",
         "images",
+        "examination",
+        "examine.model",
         "target.kinds",
         "target.options",
         "engines.docker_client",
