@@ -7,7 +7,6 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,17 +19,13 @@ from envbuild.digest import digest_bytes
 from envbuild.engines.native import NativeEngine
 from envbuild.errors import BuildError
 from envbuild.plan.model import Artifact, ArtifactKind, GeneratedFile, Plan, PlannedLayer
-from envbuild.progress import Progress, Silent
 from envbuild.publish.base import Image
-from envbuild.remote.auth import Credentials
-from envbuild.remote.base import Remote
-from envbuild.remote.client import RegistryClient
 from envbuild.remote.media import OCI_MANIFEST
-from envbuild.remote.segment_cache import SharedSegments, cache_repository
 from envbuild.remote.segment_manifest import dump_manifest, tag_of
 from envbuild.store.content import Store
 from envbuild.store.segments import Segment, SegmentCache
 from tests.fakes.registry import Registry, serve
+from tests.fakes.segments import Notes, shared_segments
 from tests.fakes.source import (
     SITE,
     FakeCompiler,
@@ -78,14 +73,6 @@ def registry() -> Iterator[Registry]:
 
 
 @dataclass
-class Notes(Silent):
-    said: list[str] = field(default_factory=list)
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
-
-
-@dataclass
 class Machine:
     """A store and an engine. ``cut``: no package can be fetched."""
 
@@ -102,20 +89,10 @@ class Machine:
     def store(self) -> Store:
         return Store(self.root)
 
-    def client(self, store: Store, progress: Progress) -> AbstractContextManager[Remote]:
-        environ = {"HOME": str(self.root), "PATH": str(self.root / "bin")}
-        return RegistryClient(store, progress, Credentials(environ), hurried=True)
-
     def build(
         self, what: Plan, *readers: str, writer: str | None = None, reuse: bool = True, shared: bool = True
     ) -> Image:
-        caches = SharedSegments(
-            readers=[cache_repository(each) for each in readers],
-            writer=cache_repository(writer) if writer else None,
-            reading=self.client,
-            writing=self.client,
-            progress=self.progress,
-        )
+        caches = shared_segments(self.root, self.progress, *readers, writer=writer)
         engine = NativeEngine(
             store=self.store,
             sources={kind: lambda plan: self.source for kind in (ArtifactKind.WHEEL, ArtifactKind.DEBIAN)},

@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,6 @@ import pytest
 
 from envbuild.digest import digest_bytes
 from envbuild.errors import BuildError, FetchError, UsageError
-from envbuild.progress import Progress, Silent
-from envbuild.remote.auth import Credentials
-from envbuild.remote.base import Remote
-from envbuild.remote.client import RegistryClient
 from envbuild.remote.media import OCI_MANIFEST
 from envbuild.remote.reference import Reference
 from envbuild.remote.segment_cache import Found, SharedSegments, Wanted, cache_repository
@@ -27,6 +23,7 @@ from envbuild.remote.segment_manifest import dump_manifest, parse_manifest
 from envbuild.store.content import Store
 from envbuild.store.segments import Segment, SegmentCache
 from tests.fakes.registry import Registry, serve
+from tests.fakes.segments import Notes, shared_segments
 
 KEY, OTHER = "a" * 64, "b" * 64
 BYTES = b"compressed members"
@@ -45,14 +42,6 @@ def registry() -> Iterator[Registry]:
         yield found
 
 
-@dataclass
-class Notes(Silent):
-    said: list[str] = field(default_factory=list)
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
-
-
 @dataclass(kw_only=True)
 class Machine:
     """A store, and what it was brought."""
@@ -61,19 +50,8 @@ class Machine:
     progress: Notes = field(default_factory=Notes)
     found: dict[str, tuple[Found, bytes]] = field(default_factory=dict)
 
-    def client(self, store: Store, progress: Progress) -> AbstractContextManager[Remote]:
-        environ = {"HOME": str(self.root), "PATH": str(self.root / "bin")}
-        return RegistryClient(store, progress, Credentials(environ), hurried=True)
-
     def shared(self, *readers: str, writer: str | None = None, patience: float = 20.0) -> SharedSegments:
-        return SharedSegments(
-            readers=[cache_repository(each) for each in readers],
-            writer=cache_repository(writer) if writer else None,
-            reading=self.client,
-            writing=self.client,
-            progress=self.progress,
-            patience=patience,
-        )
+        return shared_segments(self.root, self.progress, *readers, writer=writer, patience=patience)
 
     def cache(self, *segments: Segment) -> SegmentCache:
         """The store's segments, which are these."""

@@ -1,0 +1,43 @@
+"""Caches of segments as a call has them, with a listener that remembers."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from envbuild.progress import Progress, Silent
+from envbuild.remote.auth import Credentials
+from envbuild.remote.base import Remote
+from envbuild.remote.client import RegistryClient
+from envbuild.remote.segment_cache import SharedSegments, cache_repository
+from envbuild.store.content import Store
+
+
+@dataclass
+class Notes(Silent):
+    """What people were told."""
+
+    said: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def shared_segments(
+    home: Path, progress: Progress, *readers: str, writer: str | None = None, patience: float = 20.0
+) -> SharedSegments:
+    """The caches, over clients that know the logins of ``home`` and ask once."""
+
+    def client(store: Store, progress: Progress) -> AbstractContextManager[Remote]:
+        environ = {"HOME": str(home), "PATH": str(home / "bin")}
+        return RegistryClient(store, progress, Credentials(environ), hurried=True, environ=environ)
+
+    return SharedSegments(
+        readers=[cache_repository(each) for each in readers],
+        writer=cache_repository(writer) if writer else None,
+        reading=client,
+        writing=client,
+        progress=progress,
+        patience=patience,
+    )
