@@ -21,8 +21,8 @@ def uuid_of(kind: str, digest: str) -> str:
 
 
 def json_document(document: object) -> bytes:
-    """For people's eyes as well, so in ASCII: nothing of it does anything to a terminal. Bytes of a path that are
-    no text become marks."""
+    """Readable by people as well, in ASCII: nothing in it does anything to a terminal. Bytes of a path that
+    are no text become marks."""
     return (json.dumps(_clean(document), indent=2) + "\n").encode()
 
 

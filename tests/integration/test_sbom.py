@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from envbuild.platforms import runs_linux
+from tests.fakes import registry_server
 from tests.fakes.archive import Deb
 from tests.fakes.channel import File, Package, make_channel
+from tests.fakes.registry_server import needs_registry
 from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Machine, World, a_world, conda, demo
 
@@ -176,14 +178,15 @@ def test_debian_packages_and_wheels(world: World) -> None:
     assert needs(document, "ours") == {"six", "part", "python3.13"}
     assert needs(document, "part") == {"speed", "python3.13"}
     assert "idle" not in components
-    layers = json.loads(next((layout / "blobs/sha256").glob(_hex(document))).read_text())["layers"]
-    assert properties(components["ours"])["layer"] in {each["digest"] for each in layers}
+    assert properties(components["ours"])["layer"].removeprefix("sha256:") in layers_of(layout, document)
     assert sbom(world.machine, reference) == sbom(world.machine, reference, "-p", "linux/amd64")
 
 
-def _hex(document: dict[str, Any]) -> str:
+def layers_of(layout: Path, document: dict[str, Any]) -> set[str]:
+    """The layers of the image that a bill is of, as bare hex."""
     name: str = document["metadata"]["component"]["name"]
-    return name.removeprefix("sha256:")
+    manifest = json.loads((layout / "blobs" / "sha256" / name.removeprefix("sha256:")).read_text())
+    return {each["digest"].removeprefix("sha256:") for each in manifest["layers"]}
 
 
 def test_the_same_image_gives_the_same_bytes_on_another_machine(world: World, tmp_path: Path) -> None:
@@ -244,6 +247,28 @@ def test_conda_packages(world: World, tmp_path: Path) -> None:
     assert needs(document, "python") == {"libtool"}
     assert needs(document, "sums") == {"python"}
     assert needs(document, "uses-sums") == {"sums", "python"}
+
+
+@needs_registry()
+def test_the_one_that_is_attached_is_fetched_without_the_layers(world: World, tmp_path: Path) -> None:
+    reference, layout = built(world, OURS, "ours")
+    other = Machine(root=tmp_path / "other")
+    with registry_server.serve(tmp_path / "registry") as server:
+        pushed = world.machine.run("build", "--no-record", "--push", f"{server.host}/team/ours:1")
+        assert pushed.status == 0, pushed.stderr
+        for form in ("cyclonedx", "spdx"):
+            fetched = sbom(other, f"{server.host}/team/ours:1", "--attached", "--format", form)
+            assert fetched == sbom(world.machine, reference, "--format", form)
+        here = {each.name for each in (other.cache / "blobs" / "sha256").iterdir()}
+        assert here.isdisjoint(layers_of(layout, json.loads(sbom(world.machine, reference))))
+        plain = world.machine.run(
+            "build", "--no-record", "--no-attest", "--push", f"{server.host}/team/plain:1"
+        )
+        assert plain.status == 0, plain.stderr
+        name = f"{server.host}/team/plain:1"
+        other.run("sbom", name, "--attached").failed(6, "is attached to sha256:", "without --attached")
+        assert sbom(other, name) == sbom(world.machine, reference)
+    other.run("sbom", reference, "--attached").failed(2, "is of no registry")
 
 
 def test_what_is_no_image_has_no_bill(world: World, tmp_path: Path) -> None:
