@@ -169,7 +169,11 @@ def _same(
         manifest = remote.find_manifest(reference, each.digest)
         if manifest is None or manifest.media_type != OCI_MANIFEST:
             continue
-        if [layer.digest for layer in parts_of(manifest.content, each.digest).layers] == [wanted]:
+        try:
+            layers = parts_of(manifest.content, each.digest).layers
+        except FetchError:
+            continue  # Whatever somebody attached there, it isn't ours.
+        if [layer.digest for layer in layers] == [wanted]:
             return each
     return None
 
