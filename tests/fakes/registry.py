@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,6 +48,19 @@ class Registry:
     """Artifact types that it takes no manifest of."""
     deletes: bool = True
     """Whether manifests may be deleted."""
+    ranges: bool = True
+    """Whether a part of a blob can be asked for."""
+    uploads: dict[str, bytearray] = field(default_factory=dict)
+    """What has come of each upload, by its number."""
+    upload_base: str = ""
+    upload_query: str = ""
+    """What stands before and after the path of an upload's address."""
+    cut_after: list[int] = field(default_factory=list)
+    """Of the next bodies of uploads: bytes that are read before the connection breaks."""
+    largest: int | None = None
+    """Bytes of a body; a larger one is refused with 413."""
+    lent: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    """What can be mounted: repository and digest to bytes."""
     requests: list[tuple[str, str, Mapping[str, str]]] = field(default_factory=list)
     """Method, path and headers (lower-case) of all requests."""
 
@@ -89,6 +103,9 @@ def serve(registry: Registry | None = None) -> Iterator[Registry]:
             _delete(self, state)
 
         def do_PUT(self) -> None:
+            _push(self, state)
+
+        def do_PATCH(self) -> None:
             _push(self, state)
 
     class Server(ThreadingHTTPServer):
@@ -159,6 +176,8 @@ def _get(handler: BaseHTTPRequestHandler, state: Registry) -> None:
             _answer(handler, 200, found[1], {"Content-Type": found[0]})
     elif match := _BLOB.fullmatch(handler.path):
         _blob(handler, state, match[2])
+    elif (match := _UPLOAD.fullmatch(urlsplit(handler.path).path)) and match[2] in state.uploads:
+        _upload_status(handler, state, match[1], match[2])
     elif match := _TAGS.fullmatch(urlsplit(handler.path).path):
         tags = [name for repository, name in state.manifests if repository == match[1] and ":" not in name]
         _answer(handler, 200, json.dumps({"name": match[1], "tags": sorted(tags)}).encode())
@@ -213,17 +232,27 @@ def _blob(handler: BaseHTTPRequestHandler, state: Registry, digest: str) -> None
     content = state.blobs.get(digest)
     if content is None:
         _answer(handler, 404)
-    elif state.redirect:
+        return
+    if state.redirect:
         _answer(handler, 307, headers={"Location": f"{state.redirect}{handler.path}"})
-    elif state.truncate:
+        return
+    span = re.fullmatch(r"bytes=([0-9]+)-", handler.headers.get("Range", ""))
+    start = int(span[1]) if span and state.ranges else 0
+    headers = {"Content-Type": "application/octet-stream"}
+    if start:
+        headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+    content = content[start:]
+    if state.truncate:
         state.truncate -= 1
-        handler.send_response(200)
+        handler.send_response(206 if start else 200)
         handler.send_header("Content-Length", str(len(content)))
+        for name, value in headers.items():
+            handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(content[: len(content) // 2])
         handler.close_connection = True
     else:
-        _answer(handler, 200, content, {"Content-Type": "application/octet-stream"})
+        _answer(handler, 206 if start else 200, content, headers)
 
 
 def _token(handler: BaseHTTPRequestHandler, state: Registry) -> None:
@@ -235,19 +264,23 @@ def _token(handler: BaseHTTPRequestHandler, state: Registry) -> None:
 
 
 def _push(handler: BaseHTTPRequestHandler, state: Registry) -> None:
-    body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+    length = int(handler.headers.get("Content-Length") or 0)
+    path = urlsplit(handler.path).path
+    upload = handler.command in ("PUT", "PATCH") and _UPLOAD.fullmatch(path)
+    if upload and length and state.cut_after:
+        # What came stays; the connection breaks.
+        state.uploads[upload[2]] += handler.rfile.read(state.cut_after.pop(0))
+        _admitted(handler, state)
+        handler.close_connection = True
+        handler.connection.shutdown(socket.SHUT_RDWR)
+        return
+    body = handler.rfile.read(length)
     if not _admitted(handler, state):
         return
-    path = urlsplit(handler.path).path
     if handler.command == "POST" and (match := _UPLOAD.fullmatch(path)):
-        _answer(handler, 202, headers={"Location": f"/v2/{match[1]}/blobs/uploads/1"})
-    elif match := _UPLOAD.fullmatch(path):
-        digest = parse_qs(urlsplit(handler.path).query).get("digest", [""])[0]
-        if digest_bytes(body) != digest:
-            _answer(handler, 400)
-            return
-        state.put_blob(body)
-        _answer(handler, 201)
+        _begin_upload(handler, state, match[1])
+    elif upload:
+        _go_on(handler, state, upload[1], upload[2], body)
     elif (match := _MANIFEST.fullmatch(path)) and _artifact_type(body) in state.refused_types:
         _answer(handler, 400)
     elif match := _MANIFEST.fullmatch(path):
@@ -255,6 +288,53 @@ def _push(handler: BaseHTTPRequestHandler, state: Registry) -> None:
         _answer(handler, 201, headers={"Docker-Content-Digest": digest_bytes(body)})
     else:
         _answer(handler, 404)
+
+
+def _begin_upload(handler: BaseHTTPRequestHandler, state: Registry, repository: str) -> None:
+    query = parse_qs(urlsplit(handler.path).query)
+    lent = (query.get("from", [""])[0], query.get("mount", [""])[0])
+    if lent in state.lent:
+        state.put_blob(state.lent[lent])
+        _answer(handler, 201, headers={"Docker-Content-Digest": lent[1]})
+        return
+    number = str(len(state.uploads) + 1)
+    state.uploads[number] = bytearray()
+    _answer(handler, 202, headers={"Location": _upload_address(state, repository, number)})
+
+
+def _upload_address(state: Registry, repository: str, number: str) -> str:
+    return f"{state.upload_base}/v2/{repository}/blobs/uploads/{number}{state.upload_query}"
+
+
+def _upload_status(handler: BaseHTTPRequestHandler, state: Registry, repository: str, number: str) -> None:
+    last = max(len(state.uploads[number]) - 1, 0)
+    location = _upload_address(state, repository, number)
+    _answer(handler, 204, headers={"Range": f"0-{last}", "Location": location})
+
+
+def _go_on(
+    handler: BaseHTTPRequestHandler, state: Registry, repository: str, number: str, body: bytes
+) -> None:
+    """A PATCH, or the PUT that closes an upload, which may bring the rest."""
+    query = parse_qs(urlsplit(handler.path).query)
+    there = state.uploads[number]
+    if state.largest is not None and len(body) > state.largest:
+        _answer(handler, 413)
+        return
+    span = handler.headers.get("Content-Range", "")
+    if handler.command == "PATCH" and span != f"{len(there)}-{len(there) + len(body) - 1}":
+        _answer(handler, 416)
+        return
+    there += body
+    if handler.command == "PATCH":
+        last = max(len(there) - 1, 0)
+        location = _upload_address(state, repository, number)
+        _answer(handler, 202, headers={"Range": f"0-{last}", "Location": location})
+    elif digest_bytes(bytes(there)) != query.get("digest", [""])[0]:
+        _answer(handler, 400)
+    else:
+        state.put_blob(bytes(there))
+        _answer(handler, 201)
 
 
 def _artifact_type(content: bytes) -> str:
