@@ -339,8 +339,14 @@ class Parts:
         from envbuild.remote.segment_cache import SharedSegments, cache_repository
 
         def client(store: Store, progress: Progress, *, hurried: bool) -> RegistryClient:
-            credentials = Credentials(self.environ)
-            return RegistryClient(store, progress, credentials, ca_bundle=settings.ca_bundle, hurried=hurried)
+            return RegistryClient(
+                store,
+                progress,
+                Credentials(self.environ),
+                ca_bundle=settings.ca_bundle,
+                hurried=hurried,
+                environ=self.environ,
+            )
 
         return SharedSegments(
             readers=tuple(dict.fromkeys(map(cache_repository, settings.cache_from))),

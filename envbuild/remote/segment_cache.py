@@ -92,6 +92,7 @@ class SharedSegments:
 
     @property
     def writes(self) -> bool:
+        """Whether there is anywhere to write."""
         return self._writer is not None
 
     # --- reading --------------------------------------------------------------------------------------
