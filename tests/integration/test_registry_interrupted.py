@@ -20,7 +20,7 @@ from tests.fakes import registry_server
 from tests.fakes.fault_proxy import CUTS, Fault, FaultProxy, proxy
 from tests.fakes.image import Item, put_image, put_index, put_layer
 from tests.fakes.registry_server import RegistryServer, needs_registry
-from tests.integration.registry import make_client, pull, same_blobs, small_image
+from tests.integration.registry import blobs, make_client, pull, same_blobs, small_image
 
 pytestmark = [needs_registry()]
 
@@ -161,6 +161,56 @@ def test_what_an_interrupted_push_sent_is_not_sent_again(
     push(tmp_path, store, publication, way.host, "again")
     assert [seen for seen in way.requests if seen.method in ("POST", "PATCH")] == []
     assert sum(seen.body for seen in way.requests) == image.size
+
+
+def test_a_download_goes_on_where_it_broke(
+    server: RegistryServer, way: FaultProxy, store: Store, tmp_path: Path
+) -> None:
+    """docker-registry can't do that with uploads: it forgets what came of one that broke off."""
+    image = small_image(store, 6, sizes=(4_000_000,))
+    (layer,) = image.layers
+    push(tmp_path, store, Publication(images=(image,), names=()), server.host, "large")
+    target = Store(tmp_path / "target")
+    way.break_next(*[Fault(kind="cut in answer", path=layer.digest)] * 2)
+    with make_client(tmp_path, target) as client:
+        pull(client, image, f"{way.host}/large:1", store)
+    assert same_blobs(store, target, image)
+    ranges = [seen.headers.get("range", "bytes=0-") for seen in way.requests if layer.digest in seen.path]
+    starts = [int(each.removeprefix("bytes=").removesuffix("-")) for each in ranges]
+    assert starts[0] == 0
+    # What came last may be lost, up to a buffer's size.
+    assert layer.size // 2 - (1 << 20) <= starts[1] <= layer.size // 2 < starts[2] < layer.size
+
+
+@pytest.mark.parametrize("kind", CUTS)
+def test_one_cut_of_a_push_that_mounts(
+    server: RegistryServer, way: FaultProxy, store: Store, tmp_path: Path, kind: str
+) -> None:
+    """What another repository of the registry has is never sent, but where the answer to that was lost."""
+    image = small_image(store, 7, sizes=(3_000, 400))
+    publication = Publication(images=(image,), names=())
+    lender = Reference.parse(f"{way.host}/lender")
+    push(tmp_path, store, publication, server.host, "lender")
+    for number in count():
+        way.break_next(Fault(kind=kind, number=number))
+        name = f"mounted/{kind.replace(' ', '-')}/{number}"
+        with make_client(tmp_path, store) as client:
+            done = push_publication(
+                publication,
+                Reference.parse(f"{way.host}/{name}"),
+                ("1",),
+                client,
+                store,
+                Silent(),
+                mount_from=(lender,),
+            )
+        assert server.complete(name, "1")
+        assert done.sent + done.mounted + done.present == sum(each.size for each in blobs(store, image))
+        if not any(seen.fault for seen in way.requests):
+            assert (done.sent, done.present) == (0, 0)
+            assert sum(seen.body for seen in way.requests) == image.size
+            assert number >= 7
+            return
 
 
 def test_a_registry_that_is_killed_and_comes_back(store: Store, tmp_path: Path) -> None:
