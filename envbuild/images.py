@@ -26,8 +26,7 @@ from envbuild.attest.base import CYCLONEDX, SPDX, Document
 from envbuild.errors import FetchError, UsageError
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
-from envbuild.publish.archive import one_platform
-from envbuild.publish.base import Image, LayerRecord, Publication
+from envbuild.publish.base import CopyResult, Image, LayerRecord, Publication, PullResult
 from envbuild.publish.copy import Copier, whole_of
 from envbuild.publish.repository import PushTarget, identity_tag, push_target
 from envbuild.remote.base import Manifest
@@ -38,7 +37,6 @@ from envbuild.remote.reference import Reference
 from envbuild.remote.source import ImageSource
 from envbuild.remote.sources import Sources
 from envbuild.remote.tree import Tree, tree_of
-from envbuild.request import CopyResult, PullRequest, PullResult
 from envbuild.settings import Settings
 from envbuild.store.content import Store, blob_name
 from envbuild.store.images import ImageIndex
@@ -235,23 +233,31 @@ class Images:
             )
         return found
 
-    def pull(self, request: PullRequest) -> PullResult:
-        """What ``request`` names, whole in the store under its name, and brought to the outputs.
+    def pull(
+        self,
+        reference: str,
+        *,
+        platform: Platform | None = None,
+        outputs: Sequence[str] = (),
+        load: bool = False,
+    ) -> PullResult:
+        """What ``reference`` names, whole in the store under its name, and brought to ``outputs``, as of a
+        build, and with ``load`` into the Docker engine. Of an index all images, or that of ``platform``; with
+        ``load`` and no outputs, of the engine's.
 
         A registry is asked, whatever the store has under that name, except offline. Raises ``FetchError``
         and ``PublishError``."""
         started = self._clock()
-        publishers = self._parts.publishers(request.outputs, load=request.load)
-        platform = request.platform
-        if platform is None and request.load and not request.outputs:
+        publishers = self._parts.publishers(outputs, load=load)
+        if platform is None and load and not outputs:
             platform = self._parts.engine_platform()
-        place = Place.parse(request.reference, self._directory)
+        place = Place.parse(reference, self._directory)
         with self.progress.stage("look up"):
             source = self._sources.open(place if self.settings.offline else place.fresh())
             tree = tree_of(source, top_for(source, source.manifest(), platform))
             self._lease.use(*map(blob_name, tree.digests))
             missing = self._missing(tree)
-            opened = self._opened(request.reference, source, tree.top)
+            opened = self._opened(reference, source, tree.top)
         if len(opened.images) > _FEW:
             self.progress.note(f"all {len(opened.images)} platforms are pulled; --platform takes one")
         with self.progress.stage("pull"):
@@ -342,6 +348,8 @@ class Images:
         assert there.path is not None
         images: tuple[Image, ...] = ()
         if there.kind is Kind.DOCKER_ARCHIVE:
+            from envbuild.publish.archive import one_platform
+
             images = images_of(opened, top)
             one_platform(images)
             top = opened.manifest(images[0].digest)

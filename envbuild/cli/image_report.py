@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from envbuild.cli.text import count_text, printable, seconds_text, size_text
 
 if TYPE_CHECKING:
-    from envbuild.request import CopyResult, PullResult
+    from envbuild.publish.base import CopyResult, PullResult
 
 
 def copy_lines(result: CopyResult) -> list[str]:

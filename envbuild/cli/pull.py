@@ -41,12 +41,10 @@ def command(
     """
     from envbuild.cli.image_report import pull_json, pull_lines
     from envbuild.cli.report import json_text
-    from envbuild.request import PullRequest
 
     call = call_of(context)
-    request = PullRequest(reference=reference, platform=platform, outputs=outputs, load=load)
     with call.images() as images:
-        result = images.pull(request)
+        result = images.pull(reference, platform=platform, outputs=outputs, load=load)
     for line in pull_lines(result):
         call.say(line)
     call.out(json_text(pull_json(result)) if as_json else result.reference)

@@ -108,6 +108,43 @@ class PushResult:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PullResult:
+    """An image that is in the store now, and where it was brought."""
+
+    reference: str
+    """``name:tag@sha256:…``, or the digest alone of what has no name."""
+    digest: str
+    images: tuple[Image, ...]
+    fetched: int
+    """Bytes of blobs that came."""
+    present: int
+    """Bytes of blobs that were in the store."""
+    seconds: float
+    published: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CopyResult:
+    """Something that is somewhere else now, byte for byte."""
+
+    source: str
+    """As it was asked for."""
+    reference: str
+    """``repository:tag@sha256:…`` of a registry, or the layout or archive."""
+    digest: str
+    media_type: str
+    manifests: int
+    """How many manifests and indexes it consists of."""
+    size: int
+    """Of all its blobs, in bytes."""
+    seconds: float
+    pushed: PushResult | None = None
+    """What a registry was sent, with the referrers; None for another destination."""
+    referrers: int = 0
+    """How many artifacts that refer to it were copied too."""
+
+
 class Publisher(Protocol):
     """Brings a publication to one place."""
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from envbuild.errors import FetchError
-from envbuild.remote.archive_source import archive_source
 from envbuild.remote.base import Remote
 from envbuild.remote.place import Kind, Place
 from envbuild.remote.reference import Reference
@@ -49,9 +48,13 @@ class Sources:
                 raise FetchError(f"{what}: {place.path} is no OCI layout (it has no index.json)")
             return LayoutSource(what, files, self._store, place.name)
         if place.kind in (Kind.OCI_ARCHIVE, Kind.DOCKER_ARCHIVE):
+            from envbuild.remote.archive_source import archive_source
+
             assert place.path is not None
             return archive_source(place.path, place.name, what, self._store, self._scratch())
         if place.kind is Kind.DAEMON:
+            from envbuild.remote.archive_source import archive_source
+
             assert place.name is not None
             file = self._scratch() / "saved"
             self._save(place.name, file)

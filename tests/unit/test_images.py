@@ -16,7 +16,6 @@ from envbuild.progress import Silent
 from envbuild.publish.base import Image
 from envbuild.publish.layout import LayoutPublisher
 from envbuild.remote.media import OCI_INDEX, OCI_MANIFEST
-from envbuild.request import PullRequest
 from envbuild.settings import Settings
 from envbuild.store.content import Store
 from envbuild.store.images import ImageIndex
@@ -170,10 +169,8 @@ def test_what_is_pulled_is_kept_under_its_name(
     upload(registry, elsewhere, made, "app", "1")
     size = sum(len(each) for each in registry.blobs.values())
 
-    first = images.pull(
-        PullRequest(reference=f"{registry.host}/app:1", outputs=("oci:" + str(tmp_path / "out"),))
-    )
-    again = images.pull(PullRequest(reference=f"{registry.host}/app:1"))
+    first = images.pull(f"{registry.host}/app:1", outputs=("oci:" + str(tmp_path / "out"),))
+    again = images.pull(f"{registry.host}/app:1")
 
     assert first.reference == f"{registry.host}/app:1@{made.digest}"
     assert (first.fetched, first.present, again.fetched, again.present) == (size, 0, 0, size)
@@ -204,7 +201,7 @@ def test_a_layer_that_its_config_denies_is_refused(images: Images, store: Store)
     )
 
     with pytest.raises(FetchError, match="but its config says"):
-        images.pull(PullRequest(reference=lying.digest))
+        images.pull(lying.digest)
     assert ImageIndex(store, lambda: 0.0).entries() == ()
 
 
