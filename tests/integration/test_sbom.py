@@ -44,7 +44,7 @@ WHEELS = (
     Wheel(name="idle", version="9"),
 )
 COPYRIGHT = (
-    b"Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n"
+    b"Format: https://example.org/copyright-format/1.0/\n\n"
     b"Files: *\nCopyright: 2020 Somebody\nLicense: GPL-2+\n\n"
     b"Files: a\nLicense: Expat\n\nLicense: GPL-2+\n text\n"
 )
