@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from envbuild.digest import CHUNK
 from envbuild.errors import FetchError
 from envbuild.fetch.tls import tls_context
 from envbuild.remote.proxy import proxy_of
@@ -165,7 +164,7 @@ class Connections:
                     status=raw.status,
                     headers=_headers(raw.headers),
                     url=url,
-                    body=_pieces(raw),
+                    body=_pieces(raw, self._seconds),
                 )
         except (
             httpcore.TimeoutException,
@@ -251,20 +250,14 @@ def broken(error: Exception, seconds: tuple[float, float]) -> BrokenError:
     return BrokenError(f"the connection broke: {error or type(error).__name__}")
 
 
-def _pieces(response: httpcore.Response) -> Iterator[bytes]:
+def _pieces(response: httpcore.Response, seconds: tuple[float, float]) -> Iterator[bytes]:
+    import httpcore
+
     assert isinstance(response.stream, Iterable)
-    buffer = bytearray()
-    # httpcore hands out what one read of the socket gave, 64 KiB at the most.
-    for piece in response.stream:
-        if not buffer and len(piece) >= CHUNK:
-            yield piece
-            continue
-        buffer += piece
-        if len(buffer) >= CHUNK:
-            yield bytes(buffer)
-            buffer.clear()
-    if buffer:
-        yield bytes(buffer)
+    try:
+        yield from response.stream
+    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+        raise broken(error, seconds) from error
 
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

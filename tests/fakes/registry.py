@@ -50,6 +50,8 @@ class Registry:
     """Whether manifests may be deleted."""
     ranges: bool = True
     """Whether a part of a blob can be asked for."""
+    states_digests: bool = False
+    """Whether ``Docker-Content-Digest`` comes with a manifest."""
     uploads: dict[str, bytearray] = field(default_factory=dict)
     """What has come of each upload, by its number."""
     upload_base: str = ""
@@ -173,7 +175,8 @@ def _get(handler: BaseHTTPRequestHandler, state: Registry) -> None:
         if found is None:
             _answer(handler, 404)
         else:
-            _answer(handler, 200, found[1], {"Content-Type": found[0]})
+            stated = {"Docker-Content-Digest": digest_bytes(found[1])} if state.states_digests else {}
+            _answer(handler, 200, found[1], {"Content-Type": found[0], **stated})
     elif match := _BLOB.fullmatch(handler.path):
         _blob(handler, state, match[2])
     elif (match := _UPLOAD.fullmatch(urlsplit(handler.path).path)) and match[2] in state.uploads:
