@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.digest import digest_file
 from envbuild.store.content import Store
 from tests.fakes import registry_server
 from tests.fakes.archive import Deb
@@ -136,6 +137,61 @@ def test_two_pushes_of_one_image_at_once(site: Site) -> None:
     processes = [site.machine.start("build", "--push", site.repository) for _ in range(3)]
     (reference,) = {ended(process).reference for process in processes}
     site.right(reference.partition("@")[2])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_pull_that_is_ended_in_the_middle_of_a_blob(
+    site: Site, tmp_path: Path, number: signal.Signals
+) -> None:
+    reference = site.machine.run("build", "--push", site.repository).reference
+    tag, _, digest = reference.partition("@")
+    fresh = {"ENVBUILD_CACHE_DIR": str(tmp_path / "pulled")}
+    site.way.break_next(Fault(kind="stall answer", path="/blobs/"))
+    process = site.machine.start("pull", tag, env=fresh)
+    assert site.way.reached.wait(30)
+    began = time.monotonic()
+    if number == signal.SIGKILL:
+        kill_group(process)
+    else:
+        os.killpg(process.pid, number)
+    done = ended(process, began)
+    assert done.seconds < SOON
+    assert (done.status, done.stdout) == (-9 if number == signal.SIGKILL else 128 + number, "")
+    assert "Traceback" not in done.stderr
+    site.way.break_next()
+    # Two at once, of which neither is in the other's way.
+    processes = [site.machine.start("pull", tag, env=fresh) for _ in range(2)]
+    assert {ended(process).reference for process in processes} == {reference}
+    store = Store(tmp_path / "pulled")
+    assert digest_file(store.blob(digest)) == digest
+    for path in store.directory("blobs/sha256").iterdir():
+        assert digest_file(path) == f"sha256:{path.name}"
+    assert list((tmp_path / "pulled" / "scratch").glob("*")) == []
+
+
+def test_a_copy_that_is_ended_at_any_moment(site: Site, tmp_path: Path) -> None:
+    """From one repository of a registry to another, by way of a store that is empty."""
+    done = site.machine.run("build", "--push", f"{site.server.host}/source")
+    content = site.server.manifest("source", done.digest)
+    source = done.reference.partition("@")[0].replace(site.server.host, site.way.host)
+    fresh = {"ENVBUILD_CACHE_DIR": str(tmp_path / "copied")}
+    processes: list[subprocess.Popen[str]] = []
+
+    def end() -> None:
+        kill_group(processes[-1])
+
+    for number in range(0, 60, 5):
+        site.way.break_next(Fault(kind="cut before", number=number, first=end))
+        processes.append(site.machine.start("copy", source, f"{site.way.host}/target:1", env=fresh))
+        done = ended(processes[-1])
+        if site.server.manifest("target", "1") is not None:
+            assert site.server.complete("target", "1")
+        if done.status == 0:
+            break
+        assert done.status == -9
+    assert len(processes) >= 3
+    assert site.server.manifest("target", "1") == content
+    assert list((tmp_path / "copied" / "scratch").glob("*")) == []
 
 
 def test_a_registry_that_refuses_is_named(site: Site) -> None:
