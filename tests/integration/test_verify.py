@@ -29,7 +29,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     wheels = [
         Wheel(name="alpha", version="1.0", files={"alpha/__init__.py": b"value = 1\n"}),
         Wheel(name="alpha", version="2.0", files={"alpha/__init__.py": b"value = 2\n"}),
-        Wheel(name="beta", files={"beta/__init__.py": b"", "beta/data": random.Random(0).randbytes(2_000_000)}),
+        Wheel(name="beta", files={"beta/data": random.Random(0).randbytes(2_000_000)}),
     ]
     found = a_world(
         tmp_path_factory.mktemp("world"), wheels, [Deb(name="tool", files=[("./usr/bin/tool", b"#!")])]
