@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from envbuild.api.environment import Environment
+    from envbuild.api.script_run import ScriptRun
     from envbuild.api.workspace import Workspace
 
-__all__ = ["Environment", "Workspace", "__version__"]
+__all__ = ["Environment", "ScriptRun", "Workspace", "__version__"]
 
 __version__ = "0.1.0"
 
@@ -19,6 +20,10 @@ def __getattr__(name: str) -> object:
         from envbuild.api.environment import Environment
 
         return Environment
+    if name == "ScriptRun":
+        from envbuild.api.script_run import ScriptRun
+
+        return ScriptRun
     if name == "Workspace":
         from envbuild.api.workspace import Workspace
 

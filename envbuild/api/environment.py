@@ -234,8 +234,8 @@ class Environment:
         and goes into ``workspace``. ``options`` are those of ``LockRequest``: ``upgrade``, ``as_of``…"""
         from envbuild.request import LockRequest
 
-        request = _request(LockRequest, options)
-        with self._pipeline(workspace) as pipeline:
+        request = request_of(LockRequest, options)
+        with self.pipeline(workspace) as pipeline:
             spec = self.spec
             result = pipeline.lock(spec, request)
             if workspace is not None and not request.dry_run:
@@ -246,7 +246,7 @@ class Environment:
         """The layers and artifacts of the image that a build would make, by default of the first platform."""
         from envbuild.request import LockRequest
 
-        with self._pipeline(workspace) as pipeline:
+        with self.pipeline(workspace) as pipeline:
             lock = pipeline.lock(self.spec, LockRequest()).lock
             chosen = Platform.parse(platform) if platform else lock.platforms[0].platform
             return pipeline.plan(self.spec, lock, chosen)
@@ -258,8 +258,8 @@ class Environment:
         Raises an ``EnvbuildError`` where it can't be built."""
         from envbuild.request import BuildRequest
 
-        request = _request(BuildRequest, options)
-        with self._pipeline(workspace) as pipeline:
+        request = request_of(BuildRequest, options)
+        with self.pipeline(workspace) as pipeline:
             return pipeline.build(self.spec, request)
 
     def run(self, *command: str, workspace: Workspace | None = None, **options: Any) -> int:
@@ -269,12 +269,13 @@ class Environment:
 
         if not command:
             raise UsageError("no command to run", hint='write it as words: run("python", "train.py")')
-        request = _request(RunRequest, {**options, "command": tuple(map(str, command))})
-        with self._pipeline(workspace) as pipeline:
+        request = request_of(RunRequest, {**options, "command": tuple(map(str, command))})
+        with self.pipeline(workspace) as pipeline:
             return pipeline.run(self.spec, request)
 
     @contextmanager
-    def _pipeline(self, workspace: Workspace | None) -> Iterator[WorkspacePipeline]:
+    def pipeline(self, workspace: Workspace | None) -> Iterator[WorkspacePipeline]:
+        """What locks, builds and runs it, wired for one call; closed when the context ends."""
         from envbuild.api.pipeline import WorkspacePipeline
         from envbuild.progress import Silent
         from envbuild.settings import load_settings
@@ -289,7 +290,7 @@ class Environment:
             yield pipeline
 
 
-def _request(kind: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+def request_of(kind: Callable[..., Any], options: Mapping[str, Any]) -> Any:
     """A request with ``options``; lists do for tuples, words for platforms, and one name for several."""
     given = {
         key: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
