@@ -41,7 +41,8 @@ class Credentials:
 
     In this order: Docker's ``config.json`` in ``DOCKER_CONFIG`` or ``~/.docker`` (a helper of
     ``credHelpers``, ``credsStore``, then ``auths``), and the ``auth.json`` of Podman and skopeo
-    (``REGISTRY_AUTH_FILE``, ``$XDG_RUNTIME_DIR/containers``, ``~/.config/containers``).
+    (``REGISTRY_AUTH_FILE``, ``$XDG_RUNTIME_DIR/containers``, ``~/.config/containers``). A file that a
+    variable names goes before Docker's default one.
     """
 
     def __init__(self, environ: Mapping[str, str], *, home: Path | None = None) -> None:
@@ -50,7 +51,8 @@ class Credentials:
         docker = Path(environ["DOCKER_CONFIG"]) if environ.get("DOCKER_CONFIG") else home / ".docker"
         self._files = [docker / "config.json"]
         if environ.get("REGISTRY_AUTH_FILE"):
-            self._files.append(Path(environ["REGISTRY_AUTH_FILE"]))
+            place = 1 if environ.get("DOCKER_CONFIG") else 0
+            self._files.insert(place, Path(environ["REGISTRY_AUTH_FILE"]))
         if environ.get("XDG_RUNTIME_DIR"):
             self._files.append(Path(environ["XDG_RUNTIME_DIR"]) / "containers" / "auth.json")
         config = Path(environ["XDG_CONFIG_HOME"]) if environ.get("XDG_CONFIG_HOME") else home / ".config"

@@ -220,6 +220,23 @@ def test_podmans_auth_file_is_read(tmp_path: Path) -> None:
     assert credentials.find("quay.io", "other/app") is None
 
 
+@pytest.mark.parametrize(("named", "user"), [(False, "file"), (True, "docker")])
+def test_a_file_that_a_variable_names_goes_before_dockers_default(
+    tmp_path: Path, named: bool, user: str
+) -> None:
+    for name in ("docker", "file"):
+        entry = {"quay.io": {"username": name, "password": "word"}}
+        path = tmp_path / (".docker/config.json" if name == "docker" else "auth.json")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"auths": entry}))
+    environ = {"HOME": str(tmp_path), "REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}
+    if named:
+        environ["DOCKER_CONFIG"] = str(tmp_path / ".docker")
+    found = Credentials(environ).find("quay.io")
+    assert found is not None
+    assert found.username == user
+
+
 def test_a_damaged_config_is_named_without_its_text(tmp_path: Path) -> None:
     (tmp_path / ".docker").mkdir()
     (tmp_path / ".docker/config.json").write_text(f'{{"auths": "{SECRET}')
