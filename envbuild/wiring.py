@@ -76,29 +76,24 @@ class Parts:
 
     @cached_property
     def registry(self) -> RegistryClient:
-        from envbuild.remote.auth import Credentials
-        from envbuild.remote.client import RegistryClient
-
-        return RegistryClient(
-            self.store,
-            self.progress,
-            Credentials(self.environ),
-            ca_bundle=self.settings.ca_bundle,
-            offline=self.settings.offline,
-        )
+        return self._registry_client(self.store, self.progress)
 
     @cached_property
     def _hurried_registry(self) -> RegistryClient:
+        return self._registry_client(self.store, self.progress, hurried=True)
+
+    def _registry_client(self, store: Store, progress: Progress, *, hurried: bool = False) -> RegistryClient:
         from envbuild.remote.auth import Credentials
         from envbuild.remote.client import RegistryClient
 
         return RegistryClient(
-            self.store,
-            self.progress,
+            store,
+            progress,
             Credentials(self.environ),
             ca_bundle=self.settings.ca_bundle,
             offline=self.settings.offline,
-            hurried=True,
+            hurried=hurried,
+            environ=self.environ,
         )
 
     # --- resolvers ------------------------------------------------------------------------------------
@@ -334,25 +329,13 @@ class Parts:
         settings = self.settings
         if settings.offline or not (settings.cache_from or settings.cache_to):
             return None
-        from envbuild.remote.auth import Credentials
-        from envbuild.remote.client import RegistryClient
         from envbuild.remote.segment_cache import SharedSegments, cache_repository
-
-        def client(store: Store, progress: Progress, *, hurried: bool) -> RegistryClient:
-            return RegistryClient(
-                store,
-                progress,
-                Credentials(self.environ),
-                ca_bundle=settings.ca_bundle,
-                hurried=hurried,
-                environ=self.environ,
-            )
 
         return SharedSegments(
             readers=tuple(dict.fromkeys(map(cache_repository, settings.cache_from))),
             writer=cache_repository(settings.cache_to) if settings.cache_to else None,
-            reading=partial(client, hurried=True),
-            writing=partial(client, hurried=False),
+            reading=partial(self._registry_client, hurried=True),
+            writing=self._registry_client,
             progress=self.progress,
         )
 
