@@ -18,7 +18,7 @@ from envbuild.remote.media import OCI_INDEX, OCI_MANIFEST
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_image, put_index, put_layer
 from tests.fakes.registry_server import RegistryServer, needs_registry, serve
-from tests.integration.driver import Ended, Machine
+from tests.integration.driver import Ended, Machine, a_world, demo
 from tests.integration.registry import skopeo, small_image
 
 pytestmark = [needs_registry()]
@@ -342,3 +342,23 @@ def test_a_pulled_image_outlives_a_prune_and_goes_with_its_limit(
     machine.run("copy", f"{one.host}/kept:1", "oci:gone", "--offline").failed(6, "offline")
     assert list(machine.cache.glob("blobs/sha256/*")) == []
     assert list(machine.cache.glob("names/*")) == []
+
+
+def test_a_build_is_known_by_the_names_that_it_got(one: RegistryServer, tmp_path: Path) -> None:
+    machine = a_world(tmp_path).machine
+    machine.write("environment.yaml", demo())
+    built = machine.run("build", "-t", "team/demo:1", "environment.yaml")
+    identity = answer(machine.run("build", "environment.yaml", "--json"))["reference"]
+
+    for name in ("team/demo:1", identity, identity.partition("@")[0], built.digest):
+        copied = machine.run("copy", name, "oci:out", "--offline")
+        assert copied.status == 0, copied.stderr
+    pushed = machine.run("push", identity, f"{one.host}/team/demo", f"{one.host}/team/demo:latest")
+
+    tag = identity.partition("@")[0].partition(":")[2]
+    assert pushed.stdout.splitlines() == [
+        f"{one.host}/team/demo:{tag}@{built.digest}",
+        f"{one.host}/team/demo:latest@{built.digest}",
+    ]
+    assert one.complete("team/demo", tag)
+    assert one.complete("team/demo", "latest")
