@@ -11,7 +11,7 @@ from envbuild.cli.options import call_of, display_options, json_option, store_op
 from envbuild.cli.text import count_text, printable, table
 
 if TYPE_CHECKING:
-    from envbuild.publish.prune import OwnImage, PrunePlan
+    from envbuild.publish.base import OwnImage, PrunePlan
 
 
 @click.command(short_help="Remove old images of a repository that envbuild made.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Protocol
 
 from envbuild.platforms import Platform
@@ -143,6 +144,40 @@ class CopyResult:
     """What a registry was sent, with the referrers; None for another destination."""
     referrers: int = 0
     """How many artifacts that refer to it were copied too."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnImage:
+    """An image that envbuild made, under its own tag."""
+
+    tag: str
+    digest: str
+    children: tuple[str, ...]
+    """Digests of the manifests that an index lists."""
+    pushed: datetime | None
+    """When its provenance was attached, in UTC; None where it has none that says so."""
+    kept: str = ""
+    """Why it stays; empty: it goes."""
+
+    @property
+    def manifests(self) -> tuple[str, ...]:
+        return (self.digest, *self.children)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrunePlan:
+    """What is to happen to a repository."""
+
+    images: tuple[OwnImage, ...]
+    """The newest first; those whose time isn't known come last."""
+    others: tuple[str, ...]
+    """Tags that aren't envbuild's; what they name stays."""
+    live: frozenset[str]
+    """Digests of all manifests that stay."""
+
+    @property
+    def remove(self) -> tuple[OwnImage, ...]:
+        return tuple(each for each in self.images if not each.kept)
 
 
 class Publisher(Protocol):

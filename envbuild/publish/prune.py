@@ -12,12 +12,13 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 from envbuild.digest import is_digest
 from envbuild.errors import FetchError, PublishError
+from envbuild.publish.base import OwnImage, PrunePlan
 from envbuild.publish.repository import identity_tag
 from envbuild.remote.base import Manifest, RefusedError, Remote
 from envbuild.remote.describe import labels_of
@@ -41,40 +42,6 @@ _DEPTH = 3
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OwnImage:
-    """An image that envbuild made, under its own tag."""
-
-    tag: str
-    digest: str
-    children: tuple[str, ...]
-    """Digests of the manifests that an index lists."""
-    pushed: datetime | None
-    """When its provenance was attached, in UTC; None where it has none that says so."""
-    kept: str = ""
-    """Why it stays; empty: it goes."""
-
-    @property
-    def manifests(self) -> tuple[str, ...]:
-        return (self.digest, *self.children)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PrunePlan:
-    """What is to happen to a repository."""
-
-    images: tuple[OwnImage, ...]
-    """The newest first; those whose time isn't known come last."""
-    others: tuple[str, ...]
-    """Tags that aren't envbuild's; what they name stays."""
-    live: frozenset[str]
-    """Digests of all manifests that stay."""
-
-    @property
-    def remove(self) -> tuple[OwnImage, ...]:
-        return tuple(each for each in self.images if not each.kept)
 
 
 class RepositoryPruner:

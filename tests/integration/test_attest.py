@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ from tests.integration.driver import Ended, Machine, a_world, demo
 
 PASSWORD = "pw-of-key-3e"
 TYPES = ["application/vnd.cyclonedx+json", "application/spdx+json", "application/vnd.in-toto+json"]
-pytestmark = needs_registry()
+pytestmark = [
+    needs_registry(),
+    pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed"),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
