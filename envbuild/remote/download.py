@@ -102,15 +102,16 @@ class _Transfer:
         self._got = 0
 
     def run(self) -> None:
-        failed = 0
+        failed = most = 0
         while True:
-            before = self._got
             try:
                 self._once()
                 break
             except BrokenError as error:
                 self._transport.check()
-                failed = 1 if self._got - before >= PROGRESS else failed + 1
+                # More than ever came, so that this ends even where a registry always starts anew.
+                failed = 1 if self._got - most >= PROGRESS else failed + 1
+                most = max(most, self._got)
                 wait = self._transport.retry.wait(failed)
                 if wait is None:
                     raise UnreachableError(
