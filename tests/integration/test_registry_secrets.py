@@ -29,6 +29,7 @@ NAME = "registry.example"
 HELPED = ("helped", "pw-of-helper-5a")
 IDENTITY = "identity-token-3e"
 PROXY = ("mole", "pw-of-proxy-8b")
+SIGNING = "pw-of-signing-4c"
 
 
 @dataclass(kw_only=True)
@@ -51,7 +52,7 @@ class Site:
 
     def secrets(self) -> list[str]:
         passwords = [WRITER, HELPED, PROXY]
-        found = [password for _, password in passwords] + [IDENTITY, *self.tokens.issued]
+        found = [password for _, password in passwords] + [IDENTITY, SIGNING, *self.tokens.issued]
         found += [base64.b64encode(":".join(each).encode()).decode() for each in passwords]
         return found + [urllib.parse.quote(each, safe="") for each in found]
 
@@ -137,10 +138,28 @@ def site(tmp_path: Path) -> Iterator[Site]:
         )
 
 
+def signing_key(path: Path) -> str:
+    """A new key in a file, under the password ``SIGNING``."""
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+    from cryptography.hazmat.primitives.serialization import (
+        BestAvailableEncryption,
+        Encoding,
+        PrivateFormat,
+    )
+
+    encryption = BestAvailableEncryption(SIGNING.encode())
+    path.write_bytes(
+        generate_private_key(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+    )
+    return str(path)
+
+
 def test_planted_secrets_appear_nowhere(site: Site) -> None:
+    site.machine.env["ENVBUILD_SIGN_PASSWORD"] = SIGNING
+    key = signing_key(site.machine.root / "key.pem.signing")
     repositories = (f"{NAME}/app", f"{site.helped.host}/app", f"{site.identified.host}/other")
     for repository in repositories:
-        done = site.run(0, "build", "-vv", "--debug", "--push", repository)
+        done = site.run(0, "build", "-vv", "--debug", "--push", repository, "--sign-key", key)
         assert done.reference.startswith(repository)
         tag = done.reference.partition("@")[0]
         site.run(0, "pull", "-vv", "--debug", tag, "--cache-dir", str(site.machine.project / "pulled"))
