@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import select
 import socket
-import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -76,14 +75,13 @@ class FaultProxy:
 
     The ``Host`` header stays, so a server that makes addresses of it names the proxy."""
 
-    def __init__(self, upstream: str, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, upstream: str) -> None:
         self.upstream = upstream
         self.faults: list[Fault] = []
         self.requests: list[Seen] = []
         self.reached = threading.Event()
         """Set when a request stalls."""
         self._go_on = threading.Event()
-        self._tls = tls
         self._lock = threading.Lock()
         self._left: dict[int, int | None] = {}
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -128,9 +126,7 @@ class FaultProxy:
 
     def _converse(self, connection: socket.socket) -> None:
         connection.settimeout(_LIMIT)
-        with suppress(OSError, ssl.SSLError, _Cut):
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_side=True)
+        with suppress(OSError, _Cut):
             with self._lock:
                 self._connections.add(connection)
             stream = _Stream(connection)
@@ -342,9 +338,9 @@ def _reset(client: socket.socket) -> None:
 
 
 @contextmanager
-def proxy(upstream: str, *, tls: ssl.SSLContext | None = None) -> Iterator[FaultProxy]:
+def proxy(upstream: str) -> Iterator[FaultProxy]:
     """Runs a proxy before ``upstream`` on a free port until the end of the context."""
-    made = FaultProxy(upstream, tls=tls)
+    made = FaultProxy(upstream)
     thread = threading.Thread(target=made.serve, daemon=True)
     thread.start()
     try:

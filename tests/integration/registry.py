@@ -20,8 +20,6 @@ from envbuild.remote.reference import Reference
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_image, put_layer
 
-PLATFORM = ("--override-os", "linux", "--override-arch", "amd64")
-
 
 def small_image(store: Store, seed: int = 0, sizes: tuple[int, ...] = (300_000, 40_000, 100)) -> Image:
     """An image of this machine's platform with a layer of each size, which gzip can't make smaller."""
