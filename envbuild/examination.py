@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbuild.errors import UsageError
-from envbuild.examine.model import Document, ImageDifference, Inspection, Verdict
+from envbuild.errors import BuildError, UsageError
+from envbuild.examine.model import Document, ImageDifference, Inspection, PinChange, Rebased, Verdict
 from envbuild.images import Images, OpenedImage
 from envbuild.platforms import Platform
-from envbuild.store.content import Store
+from envbuild.publish.contents import blobs as publication_blobs
+from envbuild.store.content import Store, blob_name
 from envbuild.wiring import Parts
 
 if TYPE_CHECKING:
     from envbuild.engines.native import NativeEngine
+    from envbuild.lock.base import ResolvedBase
+    from envbuild.lock.identity import Composition
+    from envbuild.lock.model import Lock
+    from envbuild.publish.base import Image
+    from envbuild.spec.model import Spec
 
 
 class Examination:
@@ -145,8 +152,6 @@ class Examination:
     def _apart(self, blobs: Sequence[str]) -> Iterator[NativeEngine]:
         """A composer with an empty store, which shares only downloads, named by their hashes, and
         ``blobs``, whose digests were checked."""
-        from envbuild.spec.model import Spec
-
         with self._images.parts.store.scratch() as scratch:
             store = Store(scratch / "store")
             store.directory("blobs/sha256")
@@ -156,7 +161,161 @@ class Examination:
             settings = replace(self._images.settings, cache_dir=store.root, cache_from=(), cache_to=None)
             parts = Parts(settings, self._images.progress, self._images.parts.environ)
             try:
-                spec = Spec(name="image", source=self._images.directory.absolute() / "envbuild.yaml")
-                yield parts.native_engine(spec, reuse=False)
+                yield parts.native_engine(self._spec, reuse=False)
             finally:
                 parts.close()
+
+    @property
+    def _spec(self) -> Spec:
+        """What says where relative paths start; nothing else of it is read."""
+        from envbuild.spec.model import Spec
+
+        return Spec(name="image", source=self._images.directory.absolute() / "envbuild.yaml")
+
+    # --- rebase ---------------------------------------------------------------------------------------
+
+    def rebase(
+        self,
+        reference: str,
+        onto: str,
+        platform: Platform | None = None,
+        *,
+        tags: Sequence[str] = (),
+        outputs: Sequence[str] = (),
+    ) -> Rebased:
+        """The image ``reference`` on the base ``onto``: an image, or ``debian[:SUITE]`` for the newest
+        packages. Its layers of software stay byte for byte what they are.
+
+        The result is what composing its new lock gives. Where base and software are tied together, so that
+        the layers would be others, everything is composed from packages, and the result says so. Raises
+        ``BuildError`` for a base that the software doesn't fit, and as opening and building do."""
+        from envbuild.lock.diff import lock_changes
+        from envbuild.publish.base import Publication
+        from envbuild.publish.repository import remember_names
+        from envbuild.store.images import ImageIndex
+
+        publishers = self._images.parts.publishers(outputs, load=False)
+        opened = self._images.open(reference, platform)
+        with self._images.progress.stage("pull"):
+            opened.pull()
+        works = [self._work(image, opened) for image in opened.images]
+        with self._images.progress.stage("resolve"):
+            locks = [self._on(onto, lock) for _, lock, _ in works]
+        toolchain = tuple(pins for lock in locks for pins in lock.platforms)
+        images: list[Image] = []
+        changes: list[PinChange] = []
+        reasons: list[str] = []
+        taken = 0
+        for (image, lock, composition), new in zip(works, locks, strict=True):
+            changes += lock_changes(lock, new)
+            built, count, reason = self._put(image, lock, replace(new, toolchain=toolchain), composition)
+            taken += count
+            reasons += [f"{image.platform}: {reason}"] if reason else []
+            images.append(built)
+        store = self._images.parts.store
+        for image in images:
+            ImageIndex(store, time.time).put(f"manifest-{image.digest.removeprefix('sha256:')}", image)
+        index = None
+        if len(images) > 1:
+            from envbuild.compose.image import store_index
+
+            index = store_index(store, images, created=max(each.created for _, _, each in works))
+        publication = Publication(images=tuple(images), names=tuple(tags), index_digest=index)
+        self._images.lease.use(*(blob_name(digest) for digest in publication_blobs(publication, store)))
+        remember_names(store, publication, publication.names)
+        published = tuple(publish(publication) for publish in publishers.values())
+        return Rebased(
+            reference=f"{tags[0]}@{publication.digest}" if tags else publication.digest,
+            digest=publication.digest,
+            images=tuple(images),
+            changes=tuple(changes),
+            taken=taken,
+            made=sum(1 for image in images for layer in image.layers if layer.artifacts) - taken,
+            reasons=tuple(reasons),
+            published=published,
+        )
+
+    def _work(self, image: Image, opened: OpenedImage) -> tuple[Image, Lock, Composition]:
+        """``image`` with the lock inside and how it was composed. Raises ``BuildError`` where it wasn't."""
+        from envbuild.examine.documents import manifest_of
+        from envbuild.examine.parameters import composition_of
+        from envbuild.lock.identity import NATIVE_LEVEL
+        from envbuild.lock.image.embedded import embedded_lock
+
+        lock = embedded_lock(image, opened.store) if image.level == NATIVE_LEVEL else None
+        if lock is None:
+            raise BuildError(
+                f"{opened.reference} ({image.platform}) wasn't composed by envbuild: it has no lock inside",
+                hint="build it from its spec on the other base",
+            )
+        composition, follows = composition_of(
+            image,
+            manifest_of(image, opened.store),
+            lock,
+            lock.platforms[0],
+            budget=self._images.settings.layer_budget,
+        )
+        if not follows:
+            raise BuildError(
+                f"{opened.reference} ({image.platform}): its lock digest doesn't follow from the lock inside",
+                hint="another version of envbuild made it, or it was changed: envbuild verify says more",
+            )
+        return image, lock, composition
+
+    def _on(self, onto: str, lock: Lock) -> Lock:
+        """``lock`` on the base that ``onto`` names."""
+        from envbuild.examine.rebase import rebased_lock
+
+        return rebased_lock(lock, self._resolved(onto, lock))
+
+    def _resolved(self, onto: str, lock: Lock) -> ResolvedBase:
+        from envbuild.lock.base import Upgrade
+        from envbuild.lock.model import DebianBase
+        from envbuild.spec.model import BaseSpec, DebianBaseSpec, ImageBaseSpec
+
+        (pins,) = lock.platforms
+        spec: BaseSpec = ImageBaseSpec(reference=onto)
+        name, colon, suite = onto.partition(":")
+        if name == "debian" and (not colon or suite.isalpha()):
+            if not isinstance(pins.base, DebianBase):
+                raise BuildError(
+                    f"the base of {pins.platform} is an image, whose Debian packages no lock names",
+                    hint="name an image: docker.io/library/debian:trixie-slim",
+                )
+            # All that the software may have been asked to find there; what those need comes with them.
+            packages = tuple(each.name for each in pins.base.packages)
+            spec = DebianBaseSpec(suite=suite or pins.base.suite, packages=packages)
+        python = pins.python is not None and pins.python.provider != "conda"
+        for make in self._images.parts.resolvers(self._spec).bases:
+            resolver = make()
+            if resolver.accepts(spec):
+                return resolver.resolve(
+                    spec,
+                    pins.platform,
+                    with_python=python,
+                    upgrade=Upgrade(everything=True),
+                    offline=self._images.settings.offline,
+                )
+        raise UsageError(f"{onto} is no base")
+
+    def _put(
+        self, image: Image, lock: Lock, new: Lock, composition: Composition
+    ) -> tuple[Image, int, str | None]:
+        """The image of ``new``, how many layers were taken over, and why none was."""
+        from envbuild.engines.base import cannot_build
+        from envbuild.engines.taken import Entangled
+        from envbuild.examine.rebase import taken_layers
+        from envbuild.plan.make import make_plan
+
+        host = Platform.host()
+        before = make_plan(lock, lock.platforms[0], composition, host=host)
+        after = make_plan(new, new.platforms[0], composition, host=host)
+        engine = self._images.parts.native_engine(self._spec, reuse=True)
+        if unable := engine.unable(after):
+            raise BuildError(cannot_build(engine.name, unable))
+        try:
+            with self._images.progress.stage("layers"):
+                taken = taken_layers(image, before, after, self._images.parts.store)
+            return engine.build_over(after, taken, self._images.lease), len(taken.layers), None
+        except Entangled as error:
+            return engine.build(after), 0, error.message

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Inspection,
         LayerDifference,
         PathDifference,
+        Rebased,
         Value,
         Verdict,
     )
@@ -267,4 +268,30 @@ def verdict_json(reference: str, found: Sequence[Verdict]) -> dict[str, object]:
             }
             for each in found
         ],
+    }
+
+
+def rebased_lines(found: Rebased, *, color: bool) -> list[str]:
+    """For people: how the base differs, and what was made."""
+    lines = change_lines(found.changes, color=color)
+    lines += [f"composed from packages, {printable(reason)}" for reason in found.reasons]
+    lines.append(f"{count_text(found.taken, 'layer')} taken over, {count_text(found.made, 'layer')} composed")
+    return [*lines, *map(printable, found.published)]
+
+
+def rebased_json(found: Rebased, pushed: Sequence[str]) -> dict[str, object]:
+    """For programs."""
+    return {
+        "reference": found.reference,
+        "digest": found.digest,
+        "images": [
+            {"platform": str(each.platform), "digest": each.digest, "lock": each.lock_digest}
+            for each in found.images
+        ],
+        "changes": change_json(found.changes),
+        "taken": found.taken,
+        "composed": found.made,
+        "reasons": list(found.reasons),
+        "published": list(found.published),
+        "pushed": list(pushed),
     }

@@ -38,6 +38,7 @@ COMMANDS = {
     "inspect": "Show what an image is and what is in it.",
     "diff": "Show what differs between two images.",
     "verify": "Compose an image again from its own lock, and compare.",
+    "rebase": "Put an image on another base, its software as it is.",
     "lint": "Look for what is doubtful in specs.",
     "env": "Keep environments as named, numbered versions.",
     "curated": "List and show the environments that come with envbuild.",

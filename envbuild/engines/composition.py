@@ -24,6 +24,7 @@ from envbuild.compose.segment_scan import scan_segment
 from envbuild.compose.tree import USRMERGE, Ground, Owner, Survey, layer_directories, survey
 from envbuild.engines.indexed import artifact_names
 from envbuild.engines.intake import AwaitedCompiler, Intake
+from envbuild.engines.taken import Taken
 from envbuild.errors import BuildError
 from envbuild.lock.model import ImageBase
 from envbuild.plan.model import Artifact, ArtifactKind, Interpreter, Plan
@@ -56,10 +57,18 @@ class Composition:
     """One build under way: its threads, its scratch space, its sources."""
 
     def __init__(
-        self, engine: NativeEngine, plan: Plan, packing: Codec, lease: Lease, scratch: Path, stack: ExitStack
+        self,
+        engine: NativeEngine,
+        plan: Plan,
+        packing: Codec,
+        lease: Lease,
+        scratch: Path,
+        stack: ExitStack,
+        taken: Taken | None = None,
     ) -> None:
         self.engine = engine
         self.plan = plan
+        self.taken = taken or Taken()
         self.codec = packing
         self.lease = lease
         self.scratch = scratch
@@ -91,7 +100,9 @@ class Composition:
                     else None,
                 ),
             )
-            for artifact in plan.artifacts
+            for index, layer in enumerate(plan.layers)
+            if index not in self.taken.layers
+            for artifact in layer.artifacts
         ]
 
     def uses(self) -> tuple[str, ...]:
@@ -113,6 +124,7 @@ class Composition:
             self.lease.use(*(blob_name(layer.digest) for layer in below))
             return store_image(self.store, plan, (), below=below, inherited=base.config)
         ground = Ground(directories=base.directories, links=base.links) if base else Ground()
+        ground = self.taken.over(ground)
         self.lease.use(*artifact_names(plan))
         self.lease.use(*(blob_name(layer.digest) for layer in below))
         with Crew(self.workers) as crew:
@@ -120,6 +132,7 @@ class Composition:
                 try:
                     with self.progress.stage("compose"):
                         found = self._settle(crew, ground)
+                        self.taken.check([_made(work) for work in self.work], ground, found)
                     with self.progress.stage("layers"):
                         layers = self._layers(crew, found)
                     break
@@ -350,8 +363,8 @@ class Composition:
         segments = iter([_made(work) for work in self.work])
         grouped = [
             (layer, [next(segments) for _ in layer.artifacts])
-            for layer in self.plan.layers
-            if layer.artifacts
+            for index, layer in enumerate(self.plan.layers)
+            if layer.artifacts and index not in self.taken.layers
         ]
         with (
             self.progress.task("layers", "layers", total=len(grouped), unit="layers") as task,
@@ -381,7 +394,7 @@ class Composition:
                 for future in futures.values():
                     future.cancel()
                 raise
-        return tuple(
+        made = (
             LayerRecord(
                 digest=file.digest,
                 diff_id=file.diff_id,
@@ -392,6 +405,8 @@ class Composition:
             )
             for (layer, _), file in zip(grouped, files, strict=True)
         )
+        layers = ((index, layer) for index, layer in enumerate(self.plan.layers) if layer.artifacts)
+        return tuple(self.taken.layers.get(index) or next(made) for index, _ in layers)
 
 
 def _made(work: _Work) -> Segment:

@@ -15,6 +15,7 @@ from envbuild.compose.interpreter import UnpackBase
 from envbuild.engines.base import cannot_build
 from envbuild.engines.composition import Composition
 from envbuild.engines.indexed import Made, indexed_build
+from envbuild.engines.taken import Taken
 from envbuild.errors import BuildError
 from envbuild.lock.model import ContextBase, ImageBase, PipPin, PythonPin
 from envbuild.plan.model import ArtifactKind, Plan
@@ -107,6 +108,15 @@ class NativeEngine:
     def identity(self, plan: Plan) -> str:
         """The plan's own lock digest, which covers all that decides these bytes."""
         return plan.lock_digest
+
+    def build_over(self, plan: Plan, taken: Taken, lease: Lease) -> Image:
+        """The image with the layers of ``taken`` as they are, for which nothing is fetched; what it uses is
+        named in ``lease``. It isn't looked up by its lock again, since nobody composed those layers here.
+
+        Raises ``BuildError``, which is ``Entangled`` where composing them would give others."""
+        packing = codec(plan.compression)
+        with self.store.scratch() as scratch, ExitStack() as stack:
+            return Composition(self, plan, packing, lease, scratch, stack, taken).run()
 
     def build(self, plan: Plan) -> Image:
         """The image. Two builds of one plan at once compose it once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from envbuild.lock.diff import PinChange
+from envbuild.publish.base import Image
 
 __all__ = [
     "Contained",
@@ -16,6 +17,7 @@ __all__ = [
     "LayerDifference",
     "PathDifference",
     "PinChange",
+    "Rebased",
     "Value",
     "Verdict",
 ]
@@ -174,3 +176,22 @@ class Verdict:
     """What differs in the manifest beside config and layers."""
     signed: bool | None = None
     """Whether it has a signature by the key; None where none was given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rebased:
+    """An image on another base, in the store, and where it was brought."""
+
+    reference: str
+    """``name:tag@sha256:…``, or the digest alone."""
+    digest: str
+    images: tuple[Image, ...]
+    changes: tuple[PinChange, ...]
+    """Of the base."""
+    taken: int
+    """Layers that were taken over."""
+    made: int
+    """Layers that were composed."""
+    reasons: tuple[str, ...] = ()
+    """Why all layers of a platform were composed from packages, where they were."""
+    published: tuple[str, ...] = ()

@@ -39,6 +39,11 @@ class Node:
     def is_directory(self) -> bool:
         return self.kind == tarfile.DIRTYPE
 
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a symbolic one."""
+        return self.kind == tarfile.SYMTYPE
+
 
 def layer_entries(layer: LayerRecord, store: Store) -> dict[str, Node]:
     """All entries of a layer by their path, whiteouts as they are. Raises ``BuildError``."""
