@@ -386,10 +386,12 @@ class Images:
         )
         count = 0
         with self.progress.stage("push"):
-            attach = None
+            attach = prepare = None
             if attachments is not None:
-                attach = partial(attachments, publication=_publication(source, tree), fetch=copier.fetch)
-            pushed = copier.push(tree, target.repository, (tag,), attach=attach)
+                publication = _publication(source, tree)
+                attach = partial(attachments, publication=publication, fetch=copier.fetch)
+                prepare = partial(attachments.prepare, publication)
+            pushed = copier.push(tree, target.repository, (tag,), attach=attach, prepare=prepare)
             if referrers:
                 count, more = copier.push_referrers(tree, target.repository)
                 if more is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -67,6 +68,19 @@ class Attachments:
         self._clock = clock
         self._documents = documents
         self._signer = signer
+        self._begun: dict[str, Future[Sequence[Document]]] = {}
+
+    def prepare(self, publication: Publication) -> None:
+        """Begins to describe the images whose layers are all here, in a thread of its own: a push waits for
+        its registry most of the time."""
+        if self._documents is None:
+            return
+        worker = ThreadPoolExecutor(1)
+        for image in publication.images:
+            whole = all(self._store.has_blob(layer.digest) for layer in image.layers)
+            if image.lock_digest and whole and image.digest not in self._begun:
+                self._begun[image.digest] = worker.submit(self._documents, image, self._store)
+        worker.shutdown(wait=False)
 
     def __call__(self, repository: Reference, publication: Publication, fetch: Fetch | None = None) -> None:
         """Attaches what isn't attached yet; asks little where all of it is.
@@ -106,6 +120,8 @@ class Attachments:
                 if fetch is not None and not self._store.has_blob(layer.digest):
                     fetch(Descriptor(digest=layer.digest, size=layer.size, media_type=layer.media_type))
             try:
+                if image.digest in self._begun:
+                    return self._begun[image.digest].result()
                 return self._documents(image, self._store)
             except FetchError:
                 raise

@@ -50,9 +50,10 @@ class Copier:
         tags: Sequence[str],
         *,
         attach: Callable[[Reference], None] | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> PushResult:
-        """Makes each of ``tags`` of ``repository`` name ``tree``; before, calls ``attach``. Raises
-        ``PublishError``."""
+        """Makes each of ``tags`` of ``repository`` name ``tree``; before, calls ``attach``, and
+        ``prepare`` before that. Raises ``PublishError``."""
         self.lease.use(*map(blob_name, tree.digests))
         done = push_top(
             tree.top.digest,
@@ -64,6 +65,7 @@ class Copier:
             mount_from=self._near(repository),
             fetch=self.fetch,
             attach=attach,
+            prepare=prepare,
         )
         remember_repository(self.store, repository)
         return done

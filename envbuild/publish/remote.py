@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import Protocol
 
 from envbuild.errors import FetchError, PublishError
 from envbuild.progress import Progress
@@ -19,8 +20,20 @@ from envbuild.remote.store_source import StoreSource
 from envbuild.remote.tree import Tree, tree_of
 from envbuild.store.content import Store
 
-Attach = Callable[[Reference, Publication, Callable[[Descriptor], object] | None], None]
-"""Adds to what was pushed, before a tag names it; given the push's own ``fetch``."""
+
+class Attach(Protocol):
+    """Adds to what was pushed, before a tag names it."""
+
+    def prepare(self, publication: Publication) -> None:
+        """Begins what needs no registry, while layers are on their way."""
+
+    def __call__(
+        self,
+        repository: Reference,
+        publication: Publication,
+        fetch: Callable[[Descriptor], object] | None = None,
+    ) -> None:
+        """Attaches what isn't attached yet; ``fetch`` is the push's own."""
 
 
 class RemotePublisher:
@@ -130,17 +143,9 @@ def push_publication(
         progress,
         mount_from=mount_from,
         fetch=fetch,
-        attach=partial(_attached, attach, publication, fetch) if attach else None,
+        attach=partial(attach, publication=publication, fetch=fetch) if attach else None,
+        prepare=partial(attach.prepare, publication) if attach else None,
     )
-
-
-def _attached(
-    attach: Attach,
-    publication: Publication,
-    fetch: Callable[[Descriptor], object] | None,
-    repository: Reference,
-) -> None:
-    attach(repository, publication, fetch)
 
 
 def push_top(
@@ -154,6 +159,7 @@ def push_top(
     mount_from: Sequence[Reference] = (),
     fetch: Callable[[Descriptor], object] | None = None,
     attach: Callable[[Reference], None] | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> PushResult:
     """Pushes the manifest or index ``digest`` of the store, with all below it, and lets ``tags`` name it.
 
@@ -161,7 +167,8 @@ def push_top(
     the tags: whatever fails, no tag names what isn't whole. Where the registry has ``digest`` under a tag,
     nothing below is asked for. Manifests are in the store; other blobs are, too, unless ``fetch`` brings
     those that must be sent. ``attach`` is called when all but the tags is there, and again where a tag is
-    there already: the push before may have been one without. Raises ``PublishError``.
+    there already: the push before may have been one without. ``prepare`` is called before
+    anything is sent, if anything is. Raises ``PublishError``.
     """
     target = replace(repository, tag=None, digest=digest)
     with _refusals(target):
@@ -172,6 +179,8 @@ def push_top(
         if there:
             done = done.plus(present=sum(each.size for each in tree.blobs))
         else:
+            if prepare is not None:
+                prepare()
             for blobs in _layers_then_configs(tree):
                 moved = remote.push_blobs(target, blobs, mount_from=mount_from, fetch=fetch)
                 done = done.plus(moved.sent, moved.mounted, moved.present)

@@ -236,6 +236,39 @@ def test_layers_that_are_not_here_are_fetched_to_be_described(
     assert types(registry, client, image.digest) == list(TYPES)
 
 
+def test_documents_are_begun_before_the_push_and_made_once(
+    registry: Registry, client: RegistryClient, store: Store, image: Image
+) -> None:
+    made: list[str] = []
+
+    def counted(image: Image, store: Store) -> Sequence[Document]:
+        made.append(image.digest)
+        return some_documents(image, store)
+
+    attach = attacher(client, store, counted)
+    elsewhere = Reference.parse(f"{registry.host}/elsewhere")
+    attach.prepare(one(image))
+    push(registry, client, store, one(image), attach)
+    push_publication(one(image), elsewhere, ["1"], client, store, Silent(), attach=attach)
+    assert made == [image.digest]
+    assert [each.artifact_type for each in referrers(client, elsewhere, image.digest)] == list(TYPES)
+
+
+def test_an_image_that_has_been_described_in_vain_is_pushed(
+    registry: Registry, client: RegistryClient, store: Store, image: Image
+) -> None:
+    """The error comes from the thread that began before the push."""
+
+    def puzzled(image: Image, store: Store) -> Sequence[Document]:
+        raise BuildError("a layer is damaged")
+
+    attach = attacher(client, store, puzzled)
+    attach.prepare(one(image))
+    push(registry, client, store, one(image), attach)
+    assert ("app", "1") in registry.manifests
+    assert types(registry, client, image.digest) == []
+
+
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
     path = tmp_path / "key.pem"

@@ -173,16 +173,20 @@ def test_what_is_attached_comes_before_the_tag(
     publication = one(store)
     seen: list[tuple[str, list[str]]] = []
 
-    def attach(repository: Reference, what: Publication, fetch: object) -> None:
-        assert what == publication
-        seen.append((str(repository), writes(registry)[-1:]))
+    class Attach:
+        def prepare(self, publication: Publication) -> None:
+            seen.append(("prepare", writes(registry)))
+
+        def __call__(self, repository: Reference, publication: Publication, fetch: object = None) -> None:
+            assert publication == one(store)
+            seen.append((str(repository), writes(registry)[-1:]))
 
     target = Reference.parse(f"{registry.host}/team/app:ignored")
     for _ in range(2):
-        push_publication(publication, target, ("1",), client, store, Silent(), attach=attach)
-    # The second time too: what has its tag may have been pushed without.
+        push_publication(publication, target, ("1",), client, store, Silent(), attach=Attach())
+    # The second time too: what has its tag may have been pushed without. But then there is no time to win.
     where = f"{registry.host}/team/app@{publication.digest}"
-    assert seen == [(where, [publication.digest]), (where, ["1"])]
+    assert seen == [("prepare", []), (where, [publication.digest]), (where, ["1"])]
 
 
 def test_only_what_must_be_sent_is_fetched(registry: Registry, client: RegistryClient, store: Store) -> None:
