@@ -23,14 +23,20 @@ from envbuild.store.content import Store
 _BASE = "org.opencontainers.image.base."
 
 
+def taken_from(image: Image, store: Store) -> ImageBase | None:
+    """Which image ``image`` was made of, as its labels say; None where they don't."""
+    labels = labels_of(config_of(image, store))
+    reference, digest = labels.get(f"{_BASE}name", ""), labels.get(f"{_BASE}digest", "")
+    return ImageBase(reference=reference, digest=digest) if reference and is_digest(digest) else None
+
+
 def taken_lock(image: Image, store: Store, engine: NativeEngine) -> Plan | str:
     """The plan of ``image``, or why there is none. Raises ``BuildError`` where its base can't be had."""
     config = config_of(image, store)
-    labels = labels_of(config)
-    reference, digest = labels.get(f"{_BASE}name", ""), labels.get(f"{_BASE}digest", "")
-    if not reference or not is_digest(digest) or engine.base_loader is None:
+    base = taken_from(image, store)
+    if base is None or engine.base_loader is None:
         return "it has no lock inside, and doesn't say which image it was made of"
-    base = ImageBase(reference=reference, digest=digest)
+    reference, digest = base.reference, base.digest
     contents = engine.base_loader(base, image.platform)
     if [each.diff_id for each in contents.layers] != [each.diff_id for each in image.layers]:
         return f"it has no lock inside, and its layers aren't those of {reference}@{digest}"

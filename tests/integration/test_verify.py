@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from envbuild.store.content import Store
 from tests.fakes.archive import Deb
+from tests.fakes.image import Item, put_image, put_layer
 from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Ended, Machine, World, a_world, demo
 
@@ -275,6 +277,26 @@ def test_an_image_that_an_engine_built_is_not_reproduced(world: World, layout: L
     config["config"]["Labels"]["dev.envbuild.level"] = "L2"
     layout.replace(layout.manifest, config)
     assert "its level is L2" in verified(world.machine, layout)["reason"]
+
+
+@pytest.mark.parametrize("base", ["plain", "one"])
+def test_an_image_that_is_another_as_it_is_is_reproduced(world: World, tmp_path: Path, base: str) -> None:
+    """Also where that one has a lock inside, which is not the lock of this one."""
+    machine = world.machine
+    if base == "plain":
+        store = Store(machine.cache)
+        plain = put_image(store, [put_layer(store, [Item(name="file", content=b"1")])], {"Env": ["A=b"]})
+        assert machine.run("pull", plain.digest, "-o", "oci:plain").status == 0
+    machine.write("taken.yaml", f"name: taken\nimage: oci:{base}\nenvironment_variables: {{MODE: c}}\n")
+    done = machine.run("build", "taken.yaml", "-o", f"oci:{tmp_path}/taken")
+    assert done.status == 0, done.stderr
+    done = machine.run("verify", f"oci:{tmp_path}/taken")
+    assert done.status == 0, done.stdout + done.stderr
+    layout = Layout(root=tmp_path / "taken")
+    config = layout.config
+    config["config"]["Env"].append("EVIL=1")
+    layout.replace(layout.manifest, config)
+    assert "doesn't follow" in verified(machine, layout)["reason"]
 
 
 def differing(world: World, *arguments: str) -> Ended:
