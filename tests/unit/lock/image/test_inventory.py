@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import BuildError
-from envbuild.lock.image.inventory import Inventory, Limits, Package, inventory, read_inventory
+from envbuild.lock.image.inventory import Inventory, Package, inventory, read_inventory
+from envbuild.lock.image.layer_records import Limits
 from envbuild.lock.image.serving import check_serving
 from envbuild.lock.model import RuntimeSettings
 from envbuild.platforms import LINUX_AMD64
