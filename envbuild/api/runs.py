@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_SIGNALS = (KeyboardInterrupt, SystemExit)
+"""What Ctrl-C and SIGTERM raise."""
 _SLUG = 40
 """Characters of an environment's name in the name of its run: all targets take 63."""
 LOG_DIRECTORY = "runs"
@@ -167,10 +169,17 @@ class Jobs:
             )
 
     def run(
-        self, prepared: Prepared, out: Callable[[bytes], None], *, outputs: Path | None = None
+        self,
+        prepared: Prepared,
+        out: Callable[[bytes], None],
+        *,
+        outputs: Path | None = None,
+        starting: Callable[[], None] = lambda: None,
     ) -> Outcome:
         """Brings the image to the target, starts the job and waits for it; ``out`` gets what it prints.
         What it wrote below ``outputs/`` comes into the directory ``outputs``, by default beside the log.
+        ``starting`` is called before the job is: from then on an end of this process has to wait for the
+        target.
 
         Whatever ends it is recorded: Ctrl-C stops the job first. Raises ``RunError`` where it can't be
         started or the target goes away, and for the findings that are errors.
@@ -182,10 +191,11 @@ class Jobs:
         self._bring(prepared)
         record = self._begin(prepared)
         log = log_file(self._workspace, prepared.job.name)
+        starting()
         try:
             execution = prepared.target.submit(prepared.job)
         except BaseException as error:
-            self._end(record, "stopped" if isinstance(error, KeyboardInterrupt) else "failed", None)
+            self._end(record, "stopped" if isinstance(error, _SIGNALS) else "failed", None)
             raise
         try:
             self._update(record, "running", identity=execution.identity)
@@ -223,10 +233,10 @@ class Jobs:
         return lock.platform(platform) if lock is not None else None
 
     def _name(self, environment: str) -> str:
-        slug = re.sub(r"[^a-z0-9]+", "-", environment.lower()).strip("-")[:_SLUG].strip("-") or "run"
+        slug = re.sub(r"[^a-z0-9]+", "-", environment.lower()).strip("-") or "run"
         if not slug[0].isalpha():
             slug = f"run-{slug}"
-        return f"{slug}-{self._now():%Y%m%d-%H%M%S}-{self._token()}"
+        return f"{slug[:_SLUG].strip('-')}-{self._now():%Y%m%d-%H%M%S}-{self._token()}"
 
     def _version(self, spec: Spec, image: Image) -> str:
         """``name:version`` that this is a run of: the registered one, else an anonymous one, made now."""

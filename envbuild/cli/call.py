@@ -16,6 +16,7 @@ from envbuild.cli.text import paint, printable
 
 if TYPE_CHECKING:
     from envbuild.cli.display import Display
+    from envbuild.cli.interrupt import Interruption
     from envbuild.images import Images
     from envbuild.pipeline import Pipeline
     from envbuild.progress import Progress
@@ -48,6 +49,8 @@ class Call:
     verbose: int = 0
     debug: bool = False
     no_color: bool = False
+    interruption: Interruption | None = None
+    """What ends this process, where it is ours to end."""
 
     @classmethod
     def here(cls) -> Call:
@@ -124,6 +127,13 @@ class Call:
         if self.progress == "auto" and self.live:
             return Display(LiveScreen(self.stderr, color=self.color), self.clock)
         return Display(PlainScreen(self.stderr), self.clock)
+
+    def wait_for_jobs(self) -> None:
+        """Lets a job be stopped where it runs before Ctrl-C ends this process; a second Ctrl-C doesn't wait."""
+        from envbuild.cli.interrupt import JOB_GRACE
+
+        if self.interruption is not None:
+            self.interruption.grace = JOB_GRACE
 
     def complain(self, text: str) -> None:
         """Tells people what is wrong, also under ``--quiet``."""

@@ -19,6 +19,8 @@ from typing import NoReturn
 
 GRACE = 1.5
 """Seconds that stages have to clean up after the first signal. A second signal ends them at once."""
+JOB_GRACE = 60
+"""The same while a job runs on a target: it is stopped there first, which takes what the target takes."""
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -28,13 +30,14 @@ class Interruption:
 
     def __init__(self) -> None:
         self.status: int | None = None
+        self.grace: float = GRACE
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Raises ``KeyboardInterrupt`` or ``SystemExit`` in the main thread."""
         if self.status is not None:
             leave(self.status)
         self.status = 128 + number
-        timer = threading.Timer(GRACE, leave, [self.status])
+        timer = threading.Timer(self.grace, leave, [self.status])
         timer.daemon = True
         timer.start()
         if number == signal.SIGINT:

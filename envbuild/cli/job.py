@@ -33,7 +33,7 @@ def run_job(call: Call, path: str, request: JobRequest, *, outputs: Path | None,
                 return 0
             for line in _lines(prepared):
                 call.say(line)
-            outcome = jobs.run(prepared, _write, outputs=outputs)
+            outcome = jobs.run(prepared, _write, outputs=outputs, starting=call.wait_for_jobs)
     _tell(call, outcome)
     return outcome.exit_status
 

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 
 import click
@@ -94,7 +95,7 @@ def main(argv: Sequence[str] | None = None, *, call: Call | None = None) -> int:
         return _status(argv, call)
     _speak_utf8()
     with interruptible() as interruption:
-        status = _status(argv, Call.here())
+        status = _status(argv, replace(Call.here(), interruption=interruption))
         if interruption.status is not None:
             leave(interruption.status)
     return status
