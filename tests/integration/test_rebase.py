@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
+from envbuild.platforms import LINUX_AMD64
+from envbuild.store.content import Store
 from tests.fakes.archive import Archive, Deb
+from tests.fakes.channel import make_channel
+from tests.fakes.image import Item, directory, put_image, put_layer, symlink
 from tests.fakes.wheelhouse import Wheel
-from tests.integration.driver import Machine, World, a_world, demo
+from tests.integration.driver import Machine, World, a_world, conda, demo
 
 
 def debs(version: str) -> list[Deb]:
@@ -107,10 +111,53 @@ def test_a_file_of_the_base_in_the_prefix_has_all_composed_from_packages(world: 
 
 
 def test_an_image_of_others_is_refused(world: World) -> None:
-    from envbuild.store.content import Store
-    from tests.fakes.image import Item, put_image, put_layer
-
     store = Store(world.machine.cache)
     image = put_image(store, [put_layer(store, [Item(name="file")])])
     done = world.machine.run("rebase", image.digest, "--onto", "debian")
     done.failed(6, "wasn't composed by envbuild")
+
+
+def test_an_image_on_another_image(world: World, tmp_path: Path) -> None:
+    """With conda packages; the new base's settings and the modes of its directories count."""
+    machine, store = world.machine, Store(world.machine.cache)
+    url = make_channel(tmp_path / "channel", python=False)
+    for name, glibc, mode in (("below", "2.36", 0o755), ("above", "2.41", 0o750), ("old", "2.16", 0o755)):
+        status = f"Package: libc6\nStatus: install ok installed\nVersion: {glibc}-1\n\n".encode()
+        items = [directory("usr", mode), Item(name="var/lib/dpkg/status", content=status)]
+        image = put_image(store, [put_layer(store, items)], {"Env": [f"N={name}"]}, LINUX_AMD64)
+        assert machine.run("pull", image.digest, "-o", f"oci:{name}").status == 0
+    spec = "name: demo\nplatforms: [linux/amd64]\ntype: system-managed\nimage: oci:below\n"
+    machine.write("conda.yaml", spec + conda(url, "tool", "undated"))
+    assert machine.run("lock", "conda.yaml").status == 0
+    done = machine.run("build", "conda.yaml", "-o", "oci:conda")
+    assert done.status == 0, done.stderr
+    rebased = machine.run("rebase", "oci:conda", "--onto", "oci:above", "-o", "oci:new", "--json")
+    assert rebased.status == 0, rebased.stderr
+    found = json.loads(rebased.stdout)
+    assert found["reasons"] == []
+    assert found["taken"] >= 2
+    verified = machine.run("verify", "oci:new")
+    assert verified.status == 0, verified.stdout + verified.stderr
+    refused = machine.run("rebase", "oci:conda", "--onto", "oci:old")
+    refused.failed(6, "tool 2.0 needs glibc 2.17, and the image oci:old has 2.16")
+
+
+@pytest.mark.parametrize("item", [directory("opt", 0o700), symlink("opt", "usr/opt")], ids=["mode", "link"])
+def test_a_base_with_an_opt_of_its_own_has_all_composed_from_packages(
+    world: World, tmp_path: Path, item: Item
+) -> None:
+    machine, store = world.machine, Store(world.machine.cache)
+    url = make_channel(tmp_path / "channel", python=False)
+    status = b"Package: libc6\nStatus: install ok installed\nVersion: 2.41-1\n\n"
+    for name, items in (("below", []), ("above", [directory("usr"), directory("usr/opt"), item])):
+        layer = put_layer(store, [*items, Item(name="var/lib/dpkg/status", content=status)])
+        image = put_image(store, [layer], {"Env": [f"N={name}"]}, LINUX_AMD64)
+        assert machine.run("pull", image.digest, "-o", f"oci:{name}").status == 0
+    spec = "name: demo\nplatforms: [linux/amd64]\ntype: system-managed\nimage: oci:below\n"
+    machine.write("conda.yaml", spec + conda(url, "tool"))
+    assert machine.run("lock", "conda.yaml").status == 0
+    assert machine.run("build", "conda.yaml", "-o", "oci:conda").status == 0
+    rebased = machine.run("rebase", "oci:conda", "--onto", "oci:above", "-o", "oci:new", "--json")
+    assert rebased.status == 0, rebased.stderr
+    assert json.loads(rebased.stdout)["taken"] == 0
+    assert machine.run("verify", "oci:new").status == 0
