@@ -25,12 +25,13 @@ from envbuild.publish.base import Image
 from envbuild.request import BuildRequest
 from envbuild.spec.definition import definition_digest
 from envbuild.spec.model import Spec
-from envbuild.target.base import Execution, Finding, Job, Target, TargetFile
+from envbuild.target.base import Execution, Finding, Job, Target, TargetFile, WritesOnly
 from envbuild.workspace.base import NewRun, Run
 
 if TYPE_CHECKING:
     from envbuild.api.pipeline import WorkspacePipeline
     from envbuild.store.leases import Lease
+    from envbuild.target.kinds import Surroundings
 
 _log = logging.getLogger(__name__)
 
@@ -116,15 +117,21 @@ class Jobs:
 
     def target(self, name: str) -> Target:
         """The target of that name in the workspace; ``local`` is always there. Raises ``WorkspaceError``."""
-        from envbuild.target.kinds import Surroundings, open_target
+        from envbuild.target.kinds import open_target
 
-        surroundings = Surroundings(
+        return open_target(self._workspace.target(name), self.surroundings)
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What targets of this pipeline may use of the process."""
+        from envbuild.target.kinds import Surroundings
+
+        return Surroundings(
             store=self._parts.store,
             progress=self._pipeline.progress,
             state=state_directory(self._workspace),
             environ=self._parts.environ,
         )
-        return open_target(self._workspace.target(name), surroundings)
 
     @contextlib.contextmanager
     def prepared(self, spec: Spec, request: JobRequest) -> Iterator[Prepared]:
@@ -144,8 +151,8 @@ class Jobs:
         with Lease(self._parts.store) as lease:
             built = self._pipeline.build(spec, replace(request.build, platforms=(platform,)))
             base = built.images[0]
-            image, code_digest, code_size = self._with_code(base, request.code, lease)
-            version = self._version(spec, base)
+            image, code_digest, code_size = self.with_code(base, request.code, lease)
+            version = self.version(spec, base)
             job = Job(
                 name=self._name(spec.name),
                 reference=_reference(target, spec.name, image),
@@ -156,7 +163,7 @@ class Jobs:
                 code_digest=code_digest,
             )
             with self._pipeline.progress.stage("pre-flight"):
-                findings = preflight(target, image, self._pins(spec, platform))
+                findings = preflight(target, image, self.pins(spec, platform))
                 to_pull = None if any(each.error for each in findings) else target.bytes_to_pull(image)
             yield Prepared(
                 job=job,
@@ -185,6 +192,9 @@ class Jobs:
         started or the target goes away, and for the findings that are errors.
         """
         refuse(prepared.findings, prepared.target.record.name)
+        if isinstance(prepared.target, WritesOnly):
+            # Says what to do, before anything is pushed.
+            prepared.target.submit(prepared.job)
         place = outputs or state_directory(self._workspace) / prepared.job.name
         if outputs is not None and outputs.exists() and any(outputs.iterdir()):
             raise UsageError(f"{outputs} is not empty", hint="name another directory for the outputs")
@@ -215,7 +225,8 @@ class Jobs:
 
     # --- parts ----------------------------------------------------------------------------------------
 
-    def _with_code(self, base: Image, code: Path | None, lease: Lease) -> tuple[Image, str | None, int]:
+    def with_code(self, base: Image, code: Path | None, lease: Lease) -> tuple[Image, str | None, int]:
+        """``base`` with the code on top, the code's digest, and its layer's size; ``lease`` holds both."""
         from envbuild.store.content import blob_name
 
         lease.use(*(blob_name(each) for each in _digests(base)))
@@ -228,17 +239,15 @@ class Jobs:
         lease.use(*(blob_name(each) for each in _digests(made.image)))
         return made.image, made.digest, made.size
 
-    def _pins(self, spec: Spec, platform: Platform) -> PlatformLock | None:
+    def pins(self, spec: Spec, platform: Platform) -> PlatformLock | None:
+        """What the image of that platform was made from; None where no lock says so."""
         lock = self._pipeline.present_lock(spec)
         return lock.platform(platform) if lock is not None else None
 
     def _name(self, environment: str) -> str:
-        slug = re.sub(r"[^a-z0-9]+", "-", environment.lower()).strip("-") or "run"
-        if not slug[0].isalpha():
-            slug = f"run-{slug}"
-        return f"{slug[:_SLUG].strip('-')}-{self._now():%Y%m%d-%H%M%S}-{self._token()}"
+        return f"{run_slug(environment)}-{self._now():%Y%m%d-%H%M%S}-{self._token()}"
 
-    def _version(self, spec: Spec, image: Image) -> str:
+    def version(self, spec: Spec, image: Image) -> str:
         """``name:version`` that this is a run of: the registered one, else an anonymous one, made now."""
         if not self._records:
             return spec.name
@@ -324,6 +333,12 @@ class Jobs:
             self._end(record, "lost", None)
         else:
             self._end(record, "stopped", None)
+
+
+def run_slug(environment: str) -> str:
+    """An environment's name as part of a run's: what all targets take, from a letter on."""
+    slug = re.sub(r"[^a-z0-9]+", "-", environment.lower()).strip("-") or "run"
+    return (slug if slug[0].isalpha() else f"run-{slug}")[:_SLUG].strip("-")
 
 
 def refuse(findings: Sequence[Finding], target: str) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from envbuild.platforms import Platform
 from envbuild.publish.base import Image
+from envbuild.spec.model import InferenceConfig
 
 CODE_DIRECTORY = PurePosixPath("/workspace")
 """Where a job's code lies in its image, and where its command starts."""
@@ -124,6 +125,21 @@ class Service:
     replicas: int = 1
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedEnvironment:
+    """An environment without a use yet, for targets that keep environments under names of their own."""
+
+    name: str
+    version: str | None
+    """Of the workspace; None where nothing is recorded."""
+    description: str | None
+    tags: tuple[tuple[str, str], ...]
+    reference: str
+    """The environment's own image by digest, without code."""
+    image: Image
+    inference_config: InferenceConfig | None
+
+
 class Execution(Protocol):
     """A job that was started. All methods raise ``RunError`` where the target has gone."""
 
@@ -170,3 +186,19 @@ class Target(Protocol):
 
     def submit(self, job: Job) -> Execution:
         """Starts the job. Raises ``RunError``."""
+
+
+@runtime_checkable
+class EnvironmentFiles(Protocol):
+    """A target that takes an environment by itself, before anything runs in it. Optional."""
+
+    def environment_files(self, published: PublishedEnvironment) -> tuple[TargetFile, ...]:
+        """What makes the environment known there. Makes no connection."""
+
+
+@runtime_checkable
+class WritesOnly(Protocol):
+    """A target that starts nothing: its files are handed in by a tool of its own. Optional."""
+
+    def how_to_submit(self) -> str:
+        """The commands that hand the files in, for people."""

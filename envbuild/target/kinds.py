@@ -50,7 +50,12 @@ def kind_names() -> tuple[str, ...]:
 def kind(name: str) -> TargetKind:
     """The kind of that name. Raises ``UsageError`` where there is none, or where it can't be loaded."""
     if name in _OURS:
-        found: TargetKind = import_module(f"envbuild.target.{name}").KIND
+        try:
+            found: TargetKind = import_module(f"envbuild.target.{name}").KIND
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"targets of the kind {name} need a module that isn't installed: {error.name}"
+            ) from error
         return found
     for point in _others():
         if point.name == name:
@@ -79,4 +84,11 @@ def _loaded(point: EntryPoint) -> TargetKind:
             f"the kind of target {point.name!r} can't be loaded from {point.value}: {error}",
             hint="upgrade or remove the package that brings it",
         ) from error
+    missing = [part for part in ("options", "open") if not hasattr(found, part)]
+    if missing or isinstance(found, type):
+        lacks = "is a class, not a kind" if isinstance(found, type) else f"has no {' and no '.join(missing)}"
+        raise UsageError(
+            f"the kind of target {point.name!r} can't be used: {point.value} {lacks}",
+            hint="upgrade or remove the package that brings it",
+        )
     return found

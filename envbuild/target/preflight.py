@@ -20,7 +20,7 @@ def preflight(target: Target, image: Image, pins: PlatformLock | None) -> tuple[
 
     ``pins`` is what it was made from; None: what only pins tell isn't checked.
     """
-    return (*_misfits(target, image, pins), *target.findings(image))
+    return (*misfits(target, image, pins), *target.findings(image))
 
 
 def cuda_of(pins: PlatformLock) -> str | None:
@@ -36,7 +36,8 @@ def cuda_of(pins: PlatformLock) -> str | None:
     return None
 
 
-def _misfits(target: Target, image: Image, pins: PlatformLock | None) -> list[Finding]:
+def misfits(target: Target, image: Image, pins: PlatformLock | None) -> list[Finding]:
+    """What the limits of ``target`` say of ``image``; makes no connection."""
     limits, name = target.limits, target.record.name
     found = []
     if limits.platform is not None and image.platform != limits.platform:
