@@ -81,7 +81,7 @@ class Examination:
         """What differs from one image to the other, for each platform that both have; two images of one
         platform each are compared whatever their platforms. Raises ``UsageError`` where they have none in
         common, ``FetchError``, ``BuildError`` and ``LockError``."""
-        from envbuild.examine.compare import compared
+        from envbuild.examine.compare import compared, only_one
 
         old, new = self._images.open(before, platform), self._images.open(after, platform)
         pairs = [(a, b) for a in old.images for b in new.images if a.platform == b.platform]
@@ -89,13 +89,22 @@ class Examination:
             pairs = [(old.images[0], new.images[0])]
         if not pairs:
             raise UsageError(f"{before} and {after} have no platform in common")
+        paired = {each.platform for pair in pairs for each in pair}
         with self._images.progress.stage("compare"):
-            return tuple(
+            found = [
                 compared(
-                    a, b, self._images.parts.store, bring_before=old.bring, bring_after=new.bring, files=files
+                    a,
+                    b,
+                    self._images.parts.store,
+                    bring_before=old.bring,
+                    bring_after=new.bring,
+                    files=files,
                 )
                 for a, b in pairs
-            )
+            ]
+        found += [only_one(each, first=True) for each in old.images if each.platform not in paired]
+        found += [only_one(each, first=False) for each in new.images if each.platform not in paired]
+        return tuple(found)
 
     def verify(
         self, reference: str, platform: Platform | None = None, *, key: Path | None = None
@@ -105,32 +114,35 @@ class Examination:
 
         Raises ``FetchError`` for an image that isn't what its digests say, ``BuildError`` and ``FetchError``
         where a package can't be had any more, ``LockError`` where the lock inside isn't sound."""
+        from envbuild.examine.inspect import sound_lock
         from envbuild.examine.verify import Verification, check_image, drop_damaged
         from envbuild.lock.image.embedded import embedded_lock
 
-        opened = self._images.open(reference, platform)
+        # The whole index, whatever platform was asked for: another one's python may compile for it.
+        opened = self._images.open(reference)
+        images = opened.images if platform is None else (opened.image(platform),)
         with self._images.progress.stage("pull"):
-            drop_damaged(opened.store, [each.digest for image in opened.images for each in image.layers])
-            opened.bring([layer for image in opened.images for layer in image.layers])
+            drop_damaged(opened.store, [each.digest for image in images for each in image.layers])
+            opened.bring([layer for image in images for layer in image.layers])
         with self._images.progress.stage("check"):
-            for image in opened.images:
+            for image in images:
                 check_image(image, opened.store, opened.source.what)
             signed = None if key is None else self._signed(opened, key)
             locks = {
                 image.digest: embedded_lock(image, opened.store) if image.lock_digest else None
-                for image in opened.images
+                for image in images
             }
+        others = [sound_lock(image, opened.store, opened.bring) for image in opened.images]
         verification = Verification(
             store=opened.store,
             apart=self._apart,
             lease=self._images.lease,
-            toolchain=tuple(pins for lock in locks.values() if lock for pins in lock.platforms),
+            toolchain=tuple(pins for lock in others if lock for pins in lock.platforms),
             budget=self._images.settings.layer_budget,
             host=Platform.host(),
         )
         return tuple(
-            replace(verification.verdict(image, locks[image.digest]), signed=signed)
-            for image in opened.images
+            replace(verification.verdict(image, locks[image.digest]), signed=signed) for image in images
         )
 
     def _signed(self, opened: OpenedImage, key: Path) -> bool:

@@ -62,6 +62,20 @@ def compared(
     )
 
 
+def only_one(image: Image, *, first: bool) -> ImageDifference:
+    """For a platform that only the first, or only the second, of two indexes has."""
+    sizes = layer_sizes(image)
+    name = str(image.platform)
+    return ImageDifference(
+        platform=name,
+        packages=(),
+        config=(("platform", name, None) if first else ("platform", None, name),),
+        pulled=0 if first else sum(sizes.values()),
+        size=0 if first else sum(sizes.values()),
+        same=False,
+    )
+
+
 def _config(before: Image, after: Image, store: Store) -> tuple[Value, ...]:
     found = value_differences(config_of(before, store), config_of(after, store))
     return tuple(each for each in found if each[0] not in _LAYERS_SAY)

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
+from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.store.content import Store
 from tests.fakes.archive import Deb
-from tests.fakes.image import Item, put_image, put_layer
+from tests.fakes.image import Item, put_image, put_index, put_layer
 from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Ended, Machine, World, a_world, demo
 
@@ -324,6 +325,23 @@ def test_diff_names_packages_settings_paths_and_bytes(world: World) -> None:
     assert not any("beta" in path for path in reasons)
     assert 0 < found["pulled"] < 100_000
     assert found["size"] > found["pulled"]
+
+
+def test_diff_of_an_index_and_one_of_its_images(world: World, tmp_path: Path) -> None:
+    """The platform that only one of them has is a difference."""
+    machine, store = world.machine, Store(world.machine.cache)
+    layer = put_layer(store, [Item(name="file", content=b"2")])
+    images = [put_image(store, [layer], platform=each) for each in (LINUX_AMD64, LINUX_ARM64)]
+    index = put_index(store, images, ()).index_digest
+    assert index is not None
+    done = machine.run("diff", images[0].digest, index, "--json")
+    assert done.status == 1, done.stderr
+    found = json.loads(done.stdout)["images"]
+    assert [(each["platform"], each["same"]) for each in found] == [
+        ("linux/amd64", True),
+        ("linux/arm64", False),
+    ]
+    assert machine.run("diff", images[0].digest, index, "-p", "linux/amd64").status == 0
 
 
 def test_diff_without_files_brings_only_the_layers_with_the_locks(world: World, tmp_path: Path) -> None:
