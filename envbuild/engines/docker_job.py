@@ -73,7 +73,7 @@ class ContainerExecution:
             for piece in pieces:
                 spool.write(piece)
             spool.seek(0)
-            return _unpack(cast(Any, spool), directory)
+            return unpack_plain(cast(Any, spool), directory)
 
     def close(self) -> None:
         import docker
@@ -112,7 +112,7 @@ def start_container(client: docker.DockerClient, job: ContainerJob) -> Container
         return execution
 
 
-def _unpack(archive: Any, directory: Path) -> bool:
+def unpack_plain(archive: Any, directory: Path) -> bool:
     """The plain files and directories of a tar, below its first part; True where there was a file."""
     found = False
     with tarfile.open(fileobj=archive, mode="r:") as members:

@@ -21,15 +21,11 @@ def image_rootfs(image: Image, store: Store) -> Path:
     target = store.directory("rootfs") / image.digest.removeprefix("sha256:")
     if target.is_dir():
         return target
-    layers = [(store.blob(layer.digest), layer.media_type) for layer in image.layers]
     with store.scratch() as scratch:
         root = scratch / "rootfs"
         root.mkdir()
         try:
-            unpack_layers(layers, root)
-            for name in MOUNT_POINTS:
-                with contextlib.suppress(FileExistsError):
-                    (root / name).mkdir()
+            unpack_image(image, store, root)
             root.replace(target)
         except BuildError as error:
             raise RunError(error.message, hint=error.hint) from error
@@ -40,3 +36,13 @@ def image_rootfs(image: Image, store: Store) -> Path:
                     hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
                 ) from error
     return target
+
+
+def unpack_image(image: Image, store: Store, root: Path) -> None:
+    """Unpacks ``image`` into the empty directory ``root``, which a launcher can use then.
+
+    Raises ``BuildError``, and ``OSError`` of the file system."""
+    unpack_layers([(store.blob(layer.digest), layer.media_type) for layer in image.layers], root)
+    for name in MOUNT_POINTS:
+        with contextlib.suppress(FileExistsError):
+            (root / name).mkdir()
