@@ -23,6 +23,7 @@ from envbuild.workspace.base import EnvironmentSummary, ImageRecord, Version
 
 if TYPE_CHECKING:
     from envbuild.api.pipeline import WorkspacePipeline
+    from envbuild.api.publish import Published
     from envbuild.api.workspace import Workspace
     from envbuild.plan.model import Plan
     from envbuild.progress import Progress
@@ -272,6 +273,36 @@ class Environment:
         request = request_of(RunRequest, {**options, "command": tuple(map(str, command))})
         with self.pipeline(workspace) as pipeline:
             return pipeline.run(self.spec, request)
+
+    def publish(
+        self,
+        workspace: Workspace,
+        to: Iterable[str],
+        *,
+        directory: PathLike | None = None,
+        command: Iterable[str] = (),
+        code: PathLike | None = None,
+        environment_variables: Mapping[str, str] | None = None,
+        push: str | None = None,
+        **options: Any,
+    ) -> Published:
+        """Pushes the image and returns, for each target or kind of file in ``to``, the files that name it by
+        digest; they are written into ``directory``. ``push`` is a repository instead of the targets' own;
+        ``options`` are those of ``BuildRequest``. Raises ``RunError`` where it couldn't run there."""
+        from envbuild.api.publish import PublishRequest, publish
+        from envbuild.request import BuildRequest
+
+        request = PublishRequest(
+            to=(to,) if isinstance(to, str) else tuple(to),
+            command=tuple(map(str, command)),
+            code=Path(code) if code is not None else None,
+            env=tuple(sorted((environment_variables or {}).items())),
+            push=push,
+            directory=Path(directory) if directory is not None else None,
+            build=request_of(BuildRequest, options),
+        )
+        with self.pipeline(workspace) as pipeline:
+            return publish(pipeline, self.spec, request)
 
     @contextmanager
     def pipeline(self, workspace: Workspace | None) -> Iterator[WorkspacePipeline]:

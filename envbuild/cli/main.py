@@ -33,6 +33,7 @@ COMMANDS = {
     "pull": "Bring an image into the store and to other places.",
     "copy": "Copy an image between registries, layouts and archives.",
     "prune": "Remove old images of a repository that envbuild made.",
+    "publish": "Push an image and write the files that run it elsewhere.",
     "target": "Keep the places where images run.",
     "runs": "Show what was run on targets.",
     "sbom": "Print the bill of materials of an image.",

@@ -30,21 +30,22 @@ from envbuild.errors import UsageError
 from envbuild.platforms import Platform
 
 
-class _CommandAfterDashes(click.Command):
+class CommandAfterDashes(click.Command):
     """Keeps all after the first ``--`` as it is: options of the user's command are none of ours."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if "--" in args:
             cut = args.index("--")
-            args, ctx.meta[_KEY] = args[:cut], tuple(args[cut + 1 :])
+            args, ctx.meta[KEY] = args[:cut], tuple(args[cut + 1 :])
         return super().parse_args(ctx, args)
 
 
-_KEY = "envbuild.command"
+KEY = "envbuild.command"
+"""Where the command after the dashes is in a context's ``meta``."""
 
 
 @click.command(
-    cls=_CommandAfterDashes,
+    cls=CommandAfterDashes,
     short_help="Run a command in the image of a spec.",
     options_metavar="[OPTIONS] [SPEC] -- COMMAND [ARGS]...",
 )
@@ -119,7 +120,7 @@ def command(
     from envbuild.request import RunRequest
 
     call = call_of(context)
-    words: tuple[str, ...] = context.meta.get(_KEY, ())
+    words: tuple[str, ...] = context.meta.get(KEY, ())
     if not words:
         raise UsageError(
             "no command to run is given", hint="put it after two dashes: envbuild run SPEC -- python train.py"
@@ -128,7 +129,7 @@ def command(
     build = build_request(
         platforms=(platform,) if platform else (), locked=locked, frozen=frozen, upgrade=False
     )
-    variables = _variables(env, call.environ)
+    variables = given_variables(env, call.environ)
     if target is not None:
         from envbuild.api.runs import JobRequest
         from envbuild.cli.job import run_job
@@ -159,7 +160,7 @@ def command(
         return pipeline.run(pipeline.load(path), request)
 
 
-def _variables(given: tuple[str, ...], environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def given_variables(given: tuple[str, ...], environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Sorted pairs; the last of a name counts, and a name alone passes on this process's value, if any."""
     chosen: dict[str, str] = {}
     for each in given:

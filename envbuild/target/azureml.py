@@ -88,7 +88,7 @@ class AzureTarget:
             body["inference_config"] = {
                 name: {"path": route.path, "port": route.port} for name, route in routes.items()
             }
-        return (self._file("environment.yaml", body, "environment create"),)
+        return (self._file("environment.yaml", body),)
 
     def job_files(self, job: Job) -> tuple[TargetFile, ...]:
         """``job.yaml``: a command job, its environment inline."""
@@ -112,7 +112,7 @@ class AzureTarget:
             resources["instance_count"] = whole(self._options["instance-count"])
         if resources:
             body["resources"] = resources
-        return (self._file("job.yaml", body, "job create"),)
+        return (self._file("job.yaml", body),)
 
     def service_files(self, service: Service) -> tuple[TargetFile, ...]:
         """``endpoint.yaml`` and ``deployment.yaml``: a managed online endpoint, and what answers at it."""
@@ -146,33 +146,40 @@ class AzureTarget:
                     "name": endpoint,
                     "auth_mode": "key",
                 },
-                "online-endpoint create",
             ),
-            self._file("deployment.yaml", deployment, "online-deployment create", "--all-traffic"),
+            self._file("deployment.yaml", deployment),
         )
 
-    def how_to_submit(self) -> str:
+    def how_to_submit(self, files: Sequence[TargetFile]) -> tuple[str, ...]:
         """See ``WritesOnly``."""
-        return self._az("job create", "job.yaml")
+        return tuple(self._az(each.name) for each in files)
 
     def submit(self, job: Job) -> NoReturn:
         """Raises ``UsageError`` that says what does."""
         raise UsageError(
             "jobs for Azure ML are written, not submitted",
-            hint=f"write job.yaml with --dry-run or envbuild publish; then: {self.how_to_submit()}",
+            hint="write job.yaml by envbuild publish, or print it with --dry-run; "
+            f"then: {self._az('job.yaml')}",
         )
 
-    def _file(self, name: str, body: dict[str, Any], verb: str, *more: str) -> TargetFile:
-        return TargetFile(name=name, content=f"# {self._az(verb, name, *more)}\n{yaml_text(body)}")
+    def _file(self, name: str, body: dict[str, Any]) -> TargetFile:
+        return TargetFile(name=name, content=f"# {self._az(name)}\n{yaml_text(body)}")
 
-    def _az(self, verb: str, file: str, *more: str) -> str:
-        words = ["az", "ml", *verb.split(), "--file", file]
+    def _az(self, file: str) -> str:
+        verb, *more = _VERBS[file]
+        words = ["az", "ml", verb, "create", "--file", file]
         for option, flag in _PLACE:
             if option in self._options:
                 words += [flag, self._options[option]]
         return shlex.join([*words, *more])
 
 
+_VERBS = {
+    "environment.yaml": ("environment",),
+    "job.yaml": ("job",),
+    "endpoint.yaml": ("online-endpoint",),
+    "deployment.yaml": ("online-deployment", "--all-traffic"),
+}
 _PLACE = (
     ("workspace", "--workspace-name"),
     ("resource-group", "--resource-group"),

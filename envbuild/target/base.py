@@ -200,5 +200,5 @@ class EnvironmentFiles(Protocol):
 class WritesOnly(Protocol):
     """A target that starts nothing: its files are handed in by a tool of its own. Optional."""
 
-    def how_to_submit(self) -> str:
-        """The commands that hand the files in, for people."""
+    def how_to_submit(self, files: Sequence[TargetFile]) -> tuple[str, ...]:
+        """The commands that hand ``files`` in, from their directory, in that order; for people."""

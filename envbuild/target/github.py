@@ -1,4 +1,4 @@
-"""GitHub Actions: a job's ``container:``, the image by digest, and the command as a step where there is one."""
+"""GitHub Actions: a job's ``container:``, the image by digest, and the command as its one step."""
 
 from __future__ import annotations
 

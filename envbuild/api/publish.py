@@ -1,0 +1,403 @@
+"""Pinned references for others: pushes an environment's image and writes the files that name it by digest.
+
+All that can be wrong is found before anything is pushed: an image that doesn't fit a target, a kind that has
+no such file, a file in the way that isn't ours. Files are the same whenever the environment, the code and the
+command are: they hold no time, and the name of a job is made from what it runs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envbuild.api.runs import Jobs, refuse, run_slug
+from envbuild.api.save import write_file
+from envbuild.digest import canonical_digest
+from envbuild.errors import PublishError, UsageError
+from envbuild.platforms import Platform
+from envbuild.publish.base import Image, PushResult
+from envbuild.publish.repository import PushTarget, identity_tag, push_target, repository_name
+from envbuild.remote.reference import Reference
+from envbuild.request import BuildRequest, LockRequest
+from envbuild.spec.model import Spec
+from envbuild.target.base import (
+    EnvironmentFiles,
+    Finding,
+    Job,
+    PublishedEnvironment,
+    Service,
+    Target,
+    TargetFile,
+    WritesOnly,
+)
+
+if TYPE_CHECKING:
+    from envbuild.api.pipeline import WorkspacePipeline
+    from envbuild.store.leases import Lease
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishRequest:
+    """What is to be published. Without a command, an environment that serves gets the files of a service."""
+
+    to: tuple[str, ...]
+    """Targets of the workspace, or kinds of files: ``compose``, ``github``, ``kubernetes``…"""
+    command: tuple[str, ...] = ()
+    code: Path | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    push: str | None = None
+    """``REPO[:TAG]``, instead of the targets' own registries."""
+    directory: Path | None = None
+    """Where the files are written; None: they are only returned."""
+    single: bool = False
+    """Whether more than one file is refused, as there is one place for it."""
+    build: BuildRequest = field(default_factory=BuildRequest)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedTo:
+    """What was published for one target."""
+
+    target: str
+    kind: str
+    platform: Platform
+    reference: str
+    """What the files name: with the code, if there is any."""
+    base_reference: str
+    """The environment's own image."""
+    code: str | None
+    """Digest of the code directory."""
+    files: tuple[TargetFile, ...]
+    paths: tuple[Path, ...] = ()
+    """Where the files are, in their order; empty where they weren't written."""
+    findings: tuple[Finding, ...] = ()
+    how: tuple[str, ...] = ()
+    """The commands that hand the files in, where the target has a tool for that."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Published:
+    """What became of a request: an entry for each target, in the order of the request."""
+
+    environment: str
+    """``name:version``; the name alone where nothing is recorded."""
+    targets: tuple[PublishedTo, ...]
+    pushed: tuple[PushResult, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Asked:
+    """One of the targets that were asked for."""
+
+    target: Target
+    bare: bool
+    """A kind without a target: nothing is connected to."""
+    repository: PushTarget
+    platform: Platform
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Made:
+    """What is to be pushed and written for one target."""
+
+    asked: _Asked
+    base: Image
+    image: Image
+    result: PublishedTo
+
+
+def publish(pipeline: WorkspacePipeline, spec: Spec, request: PublishRequest) -> Published:
+    """Builds, looks whether it fits, pushes with all that ``build --push`` attaches, and writes the files.
+
+    Raises ``RunError`` with what is in the way at a target, ``UsageError`` for what can't be written; nothing
+    was pushed or written then. The references are recorded as those of every build.
+    """
+    from envbuild.store.leases import Lease
+
+    if not request.to:
+        raise UsageError("nothing says for what to publish", hint="name a target or a kind: --to kubernetes")
+    if not request.command and (request.code is not None or request.env):
+        raise UsageError("code and variables belong to a command", hint="put one after two dashes")
+    jobs = Jobs(pipeline)
+    asked = [_asked(jobs, pipeline, spec, request, name) for name in dict.fromkeys(request.to)]
+    with Lease(pipeline.parts.store) as lease:
+        made = [_made(jobs, pipeline, spec, request, each, lease) for each in asked]
+        version = jobs.version(spec, made[0].base)
+        if ":" not in version and spec.version is not None:
+            version = f"{version}:{spec.version}"
+        results = [_with_files(each, spec, request, version) for each in made]
+        places = _places(results, request)
+        pushed = _pushed(pipeline, spec, request, made)
+    written = tuple(_written(each, place) for each, place in zip(results, places, strict=True))
+    return Published(environment=version, targets=written, pushed=pushed)
+
+
+def _asked(jobs: Jobs, pipeline: WorkspacePipeline, spec: Spec, request: PublishRequest, name: str) -> _Asked:
+    from envbuild.target.files import file_target
+
+    known = [each.name for each in pipeline.workspace.targets()]
+    bare = name not in known
+    target = file_target(name, jobs.surroundings, known) if bare else jobs.target(name)
+    platform = _platform(target, spec, request.build.platforms)
+    return _Asked(
+        target=target,
+        bare=bare,
+        repository=_repository(target, spec, request.push, pipeline.settings.registry),
+        platform=platform,
+    )
+
+
+def _platform(target: Target, spec: Spec, chosen: Sequence[Platform]) -> Platform:
+    """The one platform of an image for ``target``."""
+    runs = target.limits.platform
+    if len(chosen) > 1:
+        raise UsageError("a file names the image of one platform", hint="give --platform once")
+    if chosen:
+        if runs is not None and chosen[0] != runs:
+            raise UsageError(
+                f"{target.record.name} runs {runs}, not {chosen[0]}",
+                hint="leave --platform out, or choose another target",
+            )
+        return chosen[0]
+    if runs is not None:
+        return runs
+    host = Platform.host()
+    return host if host in spec.platforms else spec.platforms[0]
+
+
+def _repository(target: Target, spec: Spec, push: str | None, registry: str | None) -> PushTarget:
+    if push is not None:
+        return push_target(push, registry)
+    prefix = target.registry or registry
+    if prefix is None:
+        raise UsageError(
+            f"{target.record.name} has no registry to publish to",
+            hint="name one: --push REGISTRY/REPOSITORY, or the target's option registry",
+        )
+    return push_target(f"{prefix}/{repository_name(spec.name)}", registry)
+
+
+def _made(
+    jobs: Jobs,
+    pipeline: WorkspacePipeline,
+    spec: Spec,
+    request: PublishRequest,
+    asked: _Asked,
+    lease: Lease,
+) -> _Made:
+    from envbuild.target.preflight import misfits, preflight
+
+    build = replace(request.build, platforms=(asked.platform,), push=())
+    base = pipeline.build(spec, build).images[0]
+    image, code, _ = jobs.with_code(base, request.code, lease)
+    target, name = asked.target, asked.target.record.name
+    with pipeline.progress.stage("pre-flight"):
+        pins = jobs.pins(spec, asked.platform)
+        findings = (misfits if asked.bare else preflight)(target, image, pins)
+    refuse(findings, name)
+    return _Made(
+        asked=asked,
+        base=base,
+        image=image,
+        result=PublishedTo(
+            target=name,
+            kind=target.record.kind,
+            platform=asked.platform,
+            reference=_reference(asked.repository.repository, image, coded=code is not None),
+            base_reference=_reference(asked.repository.repository, base, coded=False),
+            code=code,
+            files=(),
+            findings=tuple(findings),
+        ),
+    )
+
+
+def _reference(repository: Reference, image: Image, *, coded: bool) -> str:
+    """The image as a push names it, known before."""
+    tag = identity_tag([image.lock_digest])
+    if coded:
+        tag = f"{tag}-{image.digest.removeprefix('sha256:')[:12]}"
+    return f"{repository.name}:{tag}@{image.digest}"
+
+
+# --- the files ----------------------------------------------------------------------------------------
+
+
+def _with_files(made: _Made, spec: Spec, request: PublishRequest, version: str) -> PublishedTo:
+    from envbuild.target.files import headed
+
+    result, target = made.result, made.asked.target
+    alone: tuple[TargetFile, ...] = ()
+    used: tuple[TargetFile, ...] = ()
+    if isinstance(target, EnvironmentFiles):
+        alone = target.environment_files(_environment(made, spec, version))
+    if request.command:
+        used = target.job_files(_job(made, spec, request, version))
+    elif spec.inference_config is not None:
+        try:
+            used = target.service_files(_service(made, spec, version))
+        except UsageError:
+            if not alone:
+                raise
+    # The same name stands for the one that says more.
+    alone = tuple(each for each in alone if each.name not in {new.name for new in used})
+    if not alone and not used:
+        raise UsageError(
+            f"a file for {result.target} says what to run, and nothing is given",
+            hint="give a command: -- python train.py; or an inference_config in the spec, to serve",
+        )
+    origin = f"{version}, lock {made.base.lock_digest}, image"
+    files = (
+        *(headed(each, f"{origin} {result.base_reference}") for each in alone),
+        *(headed(each, f"{origin} {result.reference}") for each in used),
+    )
+    how = target.how_to_submit(files) if isinstance(target, WritesOnly) else ()
+    return replace(result, files=files, how=how)
+
+
+def _environment(made: _Made, spec: Spec, version: str) -> PublishedEnvironment:
+    name, _, number = version.partition(":")
+    return PublishedEnvironment(
+        name=name,
+        version=number or None,
+        description=spec.description,
+        tags=spec.tags,
+        reference=made.result.base_reference,
+        image=made.base,
+        inference_config=spec.inference_config,
+    )
+
+
+def _job(made: _Made, spec: Spec, request: PublishRequest, version: str) -> Job:
+    what = canonical_digest(
+        "published-job", 1, [made.image.digest, list(request.command), [list(each) for each in request.env]]
+    )
+    return Job(
+        name=f"{run_slug(spec.name)}-{what.removeprefix('sha256:')[:8]}",
+        reference=made.result.reference,
+        image=made.image,
+        command=request.command,
+        env=request.env,
+        environment=version,
+        code_digest=made.result.code,
+    )
+
+
+def _service(made: _Made, spec: Spec, version: str) -> Service:
+    routes = spec.inference_config
+    assert routes is not None, "whoever calls has looked"
+    return Service(
+        name=run_slug(spec.name),
+        reference=made.result.reference,
+        image=made.image,
+        port=routes.scoring_route.port,
+        liveness=routes.liveness_route.path,
+        readiness=routes.readiness_route.path,
+        scoring=routes.scoring_route.path,
+        environment=version,
+    )
+
+
+def _places(results: Sequence[PublishedTo], request: PublishRequest) -> list[tuple[Path, ...]]:
+    """Where each file goes; with several targets, below a directory of its own for each. Raises
+    ``UsageError`` where something is in the way."""
+    for each in results:
+        for file in each.files:
+            if Path(file.name).name != file.name or file.name.startswith("."):
+                raise PublishError(f"the kind {each.kind} names a file {file.name!r}, which is no file name")
+    if request.single and sum(len(each.files) for each in results) != 1:
+        names = ", ".join(file.name for each in results for file in each.files)
+        raise UsageError(f"several files are written: {names}", hint="name a directory: --output DIR")
+    directory = request.directory
+    if directory is None:
+        return [()] * len(results)
+    below = [directory] if len(results) == 1 else [directory / each.target for each in results]
+    places = [
+        tuple(place / file.name for file in each.files) for each, place in zip(results, below, strict=True)
+    ]
+    for each, paths in zip(results, places, strict=True):
+        for file, path in zip(each.files, paths, strict=True):
+            _free(path, file)
+    return places
+
+
+def _free(path: Path, file: TargetFile) -> None:
+    """Returns where ``path`` may be written: it isn't there, is ours, or says the same."""
+    from envbuild.target.files import is_ours
+
+    try:
+        there = path.read_bytes()
+    except FileNotFoundError:
+        if not os.path.lexists(path):
+            return
+        there = b""
+    except OSError as error:
+        raise UsageError(f"{path} can't be replaced: {error.strerror}") from error
+    content = there.decode(errors="replace")
+    if content != file.content and not is_ours(content):
+        raise UsageError(
+            f"{path} is there, and envbuild didn't write it", hint="choose another directory, or remove it"
+        )
+
+
+def _written(result: PublishedTo, places: tuple[Path, ...]) -> PublishedTo:
+    try:
+        for file, path in zip(result.files, places, strict=False):
+            write_file(path, file.content.encode())
+            if file.executable:
+                path.chmod(path.stat().st_mode | 0o111)
+    except OSError as error:
+        raise PublishError(
+            f"can't write {error.filename or places[0]}: {error.strerror}",
+            hint="the image is pushed; call it again with another directory",
+        ) from error
+    return replace(result, paths=places)
+
+
+# --- the push -----------------------------------------------------------------------------------------
+
+
+def _pushed(
+    pipeline: WorkspacePipeline, spec: Spec, request: PublishRequest, made: Sequence[_Made]
+) -> tuple[PushResult, ...]:
+    """Pushes each image to each of its repositories once: the environment's own by a build that finds it
+    done, so that all that a push means holds; the code on top by itself."""
+    found: list[PushResult] = []
+    distinct = {(each.asked.repository, each.asked.platform): each for each in made}
+    for (repository, platform), each in distinct.items():
+        name = repository.repository.name
+        text = f"{name}:{repository.tag}" if repository.tag else name
+        # The lock was decided, and the image made, by the first build.
+        build = replace(
+            request.build, platforms=(platform,), push=(text,), no_cache=False, lock=LockRequest()
+        )
+        result = pipeline.build(spec, build)
+        found += result.pushed
+        if result.digest != each.base.digest:
+            raise PublishError(
+                "the image changed between two builds of one command",
+                hint="its base has steps that give another result each time; build it first, then publish",
+            )
+        if each.image.digest != each.base.digest:
+            found.append(_push_code(pipeline, repository.repository, each))
+    return tuple(found)
+
+
+def _push_code(pipeline: WorkspacePipeline, repository: Reference, made: _Made) -> PushResult:
+    from envbuild.publish.base import Publication
+    from envbuild.publish.remote import push_publication
+
+    tag = made.result.reference.partition("@")[0].rpartition(":")[2]
+    parts = pipeline.parts
+    with pipeline.progress.stage("push"):
+        return push_publication(
+            Publication(images=(made.image,), names=()),
+            repository,
+            (tag,),
+            parts.registry,
+            parts.store,
+            pipeline.progress,
+        )
