@@ -129,7 +129,7 @@ class Call:
         return Display(PlainScreen(self.stderr), self.clock)
 
     def wait_for_jobs(self) -> None:
-        """Lets a job be stopped where it runs before Ctrl-C ends this process; a second Ctrl-C doesn't wait."""
+        """Lets a job be stopped where it runs before Ctrl-C ends this process; a second one ends it."""
         from envbuild.cli.interrupt import JOB_GRACE
 
         if self.interruption is not None:
