@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import docker
+    from requests.adapters import BaseAdapter
+
+    from envbuild.engines.docker_ssh import SshBridge
 
 _PROBE_SECONDS = 5
+_SSH_SECONDS = 20
+"""The same over SSH, which may take ten seconds to connect (``docker_ssh``)."""
 _CALL_SECONDS = 3600
 """An engine unpacks a large image for minutes without a word, so calls have this long; Ctrl-C ends them."""
 _OLDEST_API = "1.24"
 """What the engine's version is asked with: the answer's own version is used then."""
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
+_SSH_HINT = "ssh asks for nothing here: log in once by hand, with a key, and see that docker is there"
+_BRIDGE = "envbuild+ssh://"
+"""Where a session keeps its way through ssh. Nothing is asked there."""
 _HINT = "start the Docker engine, or point DOCKER_HOST at one that runs"
 
 
@@ -54,22 +62,65 @@ def connect(environ: Mapping[str, str], *, home: Path | None = None) -> docker.D
             reason=f"no Docker engine at {endpoint.host}{endpoint.origin}: there is no such socket"
         )
 
+    if endpoint.host.startswith("ssh://"):
+        return _over_ssh(endpoint, environ)
+    return _connected(endpoint, endpoint.host, _PROBE_SECONDS)
+
+
+def _connected(endpoint: _Endpoint, address: str, patience: float) -> docker.DockerClient | NoEngine:
     import docker
     import requests
 
     try:
         tls = docker.tls.TLSConfig(**endpoint.tls) if endpoint.tls is not None else False
-        make = partial(docker.DockerClient, base_url=endpoint.host, tls=tls, use_ssh_client=True)
-        with closing(_own(make(version=_OLDEST_API, timeout=_PROBE_SECONDS))) as probe:
+        make = partial(docker.DockerClient, base_url=address, tls=tls)
+        with closing(_own(make(version=_OLDEST_API, timeout=patience))) as probe:
             version = probe.api.version(api_version=False)["ApiVersion"]
         return _own(make(version=version, timeout=_CALL_SECONDS))
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         return NoEngine(reason=f"no Docker engine at {endpoint.host}{endpoint.origin}: {_cause(error)}")
 
 
+def _over_ssh(endpoint: _Endpoint, environ: Mapping[str, str]) -> docker.DockerClient | NoEngine:
+    """A client that takes its way through ssh down with it."""
+    from envbuild.engines.docker_ssh import SshBridge
+
+    where = f"{endpoint.host}{endpoint.origin}"
+    try:
+        bridge = SshBridge(endpoint.host, environ)
+    except (OSError, ValueError) as error:
+        return NoEngine(reason=f"no Docker engine at {where}: {error}")
+    try:
+        found = _connected(endpoint, bridge.address, _SSH_SECONDS)
+    except BaseException:
+        bridge.close()
+        raise
+    if isinstance(found, NoEngine):
+        said = bridge.close()
+        return NoEngine(reason=f"no Docker engine at {where}: {said}", hint=_SSH_HINT) if said else found
+    found.api.mount(_BRIDGE, _closing(bridge))
+    return found
+
+
+def _closing(bridge: SshBridge) -> BaseAdapter:
+    """What a session closes together with itself."""
+    from requests.adapters import BaseAdapter
+
+    class Closing(BaseAdapter):
+        def close(self) -> None:
+            bridge.close()
+
+    return Closing()
+
+
 def has_bridge(client: docker.DockerClient) -> bool:
     """Whether containers can have a network of their own; where not, they can share the host's."""
     return any(each["Name"] == "bridge" for each in client.api.networks())
+
+
+def is_here(client: docker.DockerClient) -> bool:
+    """Whether the engine is on this machine, as far as the way to it tells: a socket."""
+    return client.api.base_url.startswith("http+docker://localhost") and _BRIDGE not in client.api.adapters
 
 
 def _own(client: docker.DockerClient) -> docker.DockerClient:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import tarfile
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 RUN_LABEL = "dev.envbuild.run"
 """Label of a job's container: the run's name. Whatever a killed envbuild leaves behind can be found by it."""
 _STOP_SECONDS = 10
-_SPOOLED = 16 << 20
-"""Bytes of an archive of outputs that are kept in memory; more go to disk."""
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,31 +30,44 @@ class ContainerJob:
     command: Sequence[str]
     environment: Mapping[str, str]
     gpus: bool = False
+    ports: Mapping[int, int] = field(default_factory=dict)
+    """Of the container, and which of the engine's loopback each is reached at; an engine without a bridge
+    has no use for them."""
+    stop_seconds: int = _STOP_SECONDS
 
 
 class ContainerExecution:
-    """A started container. ``client`` is closed with it."""
+    """A started container. ``client`` is closed with it, and ``output`` is what the container prints from its
+    start on."""
 
-    def __init__(self, client: docker.DockerClient, container: str) -> None:
+    def __init__(
+        self,
+        client: docker.DockerClient,
+        container: str,
+        output: Iterator[bytes],
+        stop_seconds: int = _STOP_SECONDS,
+    ) -> None:
         self._client = client
         self._container = container
+        self._output = output
+        self._stop_seconds = stop_seconds
 
     @property
     def identity(self) -> str:
         return self._container[:12]
 
     def logs(self) -> Iterator[bytes]:
-        attach = cast(Callable[..., Iterator[bytes]], self._client.api.attach)
         with _told():
-            yield from attach(self._container, stdout=True, stderr=True, stream=True, logs=True)
+            yield from self._output
 
     def wait(self) -> int:
         with _told():
             return int(self._client.api.wait(self._container)["StatusCode"])
 
     def stop(self) -> None:
+        """SIGTERM, and SIGKILL to what is still there after ``stop_seconds``."""
         with _told():
-            self._client.api.stop(self._container, timeout=_STOP_SECONDS)
+            self._client.api.stop(self._container, timeout=self._stop_seconds)
 
     def bring_outputs(self, path: str, directory: Path) -> bool:
         """Unpacks the container's directory ``path`` into ``directory``. False where there is none, or it is
@@ -76,24 +87,27 @@ class ContainerExecution:
             return unpack_plain(cast(Any, spool), directory)
 
     def close(self) -> None:
-        import docker
-        import requests
-
-        with contextlib.suppress(docker.errors.DockerException, requests.RequestException):
-            self._client.api.remove_container(self._container, force=True, v=True)
+        _remove(self._client, self._container)
         self._client.close()
 
 
 def start_container(client: docker.DockerClient, job: ContainerJob) -> ContainerExecution:
     """Starts it. The client belongs to what is returned. Raises ``RunError``."""
     create = cast(Callable[..., dict[str, Any]], client.api.create_container)
+    attach = cast(Callable[..., Iterator[bytes]], client.api.attach)
     start = cast(Callable[[str], None], client.api.start)
     with _told():
         from docker.types import DeviceRequest
 
-        requests = [DeviceRequest(count=-1, capabilities=[["gpu"]])] if job.gpus else None
+        gpus = [DeviceRequest(count=-1, capabilities=[["gpu"]])] if job.gpus else None
+        bridge = has_bridge(client)
         host = client.api.create_host_config(
-            network_mode="bridge" if has_bridge(client) else "host", init=True, device_requests=requests
+            network_mode="bridge" if bridge else "host",
+            init=True,
+            device_requests=gpus,
+            port_bindings={inner: ("127.0.0.1", outer) for inner, outer in job.ports.items()}
+            if bridge
+            else None,
         )
         made = create(
             job.image,
@@ -101,9 +115,10 @@ def start_container(client: docker.DockerClient, job: ContainerJob) -> Container
             name=job.name,
             environment=[f"{name}={value}" for name, value in job.environment.items()],
             labels={RUN_LABEL: job.name},
+            ports=list(job.ports) if bridge else None,
             host_config=host,
         )["Id"]
-        execution = ContainerExecution(client, made)
+        execution = ContainerExecution(client, made, job.stop_seconds)
         try:
             start(made)
         except BaseException:
@@ -128,11 +143,26 @@ def unpack_plain(archive: Any, directory: Path) -> bool:
                 source = members.extractfile(member)
                 assert source is not None, "a plain file has a content"
                 with source, target.open("wb") as sink:
-                    while piece := source.read(1 << 20):
+                    while piece := source.read(_PIECE):
                         sink.write(piece)
                 target.chmod(0o755 if member.mode & 0o100 else 0o644)
                 found = True
     return found
+
+
+class _Stream:
+    """Pieces, read as a file is."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self._rest = bytearray()
+
+    def read(self, size: int) -> bytes:
+        while len(self._rest) < size and (piece := next(self._pieces, None)) is not None:
+            self._rest += piece
+        found = bytes(self._rest[:size])
+        del self._rest[:size]
+        return found
 
 
 @contextlib.contextmanager
@@ -148,3 +178,6 @@ def _told() -> Iterator[None]:
         raise RunError(f"the Docker engine refuses the job: {error.explanation or error}") from error
     except (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise RunError(f"the Docker engine went away: {error}") from error
+    except OSError as error:
+        # A stream's socket is read without the library.
+        raise RunError(f"the Docker engine went away: {error.strerror or error}") from error

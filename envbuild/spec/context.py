@@ -24,7 +24,7 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -115,6 +115,16 @@ def read_code(root: Path, *, copies: Path, limits: Limits | None = None) -> Cont
     return _Reading(root=root, dockerfile=None, copies=copies, limits=limits or Limits()).contents()
 
 
+def read_model(
+    root: Path, *, copies: Path, without: Container[str] = (), limits: Limits | None = None
+) -> ContextContents:
+    """All files of a model but those whose paths are in ``without``: no file names what is left out. Raises
+    ``SpecError`` as ``read_context`` does."""
+    reading = _Reading(root=root, dockerfile=None, copies=copies, limits=limits or Limits(), named="model")
+    entries = reading.contents().entries
+    return ContextContents(entries=tuple(each for each in entries if each.path not in without))
+
+
 def with_digest(base: BuildContextSpec, directory: Path) -> BuildContextSpec:
     """``base`` with the digest of what its context holds now; ``directory`` is its spec's."""
     return replace(base, digest=read_context(directory / base.path, base.dockerfile_path).digest)
@@ -153,6 +163,8 @@ class _Reading:
     """Whether the ``.gitignore`` of each directory counts."""
     needed: tuple[str, ...] = ()
     """What is never left out."""
+    named: str = "code"
+    """What a directory without a Dockerfile is: of a ``model`` nothing is left out."""
 
     def contents(self) -> ContextContents:
         try:
@@ -170,10 +182,12 @@ class _Reading:
 
     @property
     def what(self) -> str:
-        return "the build context" if self.dockerfile is not None else f"the code in {self.root}"
+        return "the build context" if self.dockerfile is not None else f"the {self.named} in {self.root}"
 
     @property
     def remedy(self) -> str:
+        if self.named == "model":
+            return "name the directory that holds the model and nothing else"
         if self.dockerfile is None:
             return "leave out with an .amlignore or .gitignore what the job doesn't need"
         return "leave out with a .dockerignore what the build doesn't need"
@@ -189,6 +203,8 @@ class _Reading:
         if docker:
             self.ignore = docker_ignore(self.text(self.root / docker, docker), docker)
         git: dict[str, GitIgnoreSpec] = {}
+        if self.named == "model":
+            return _Here(handle=handle, docker=self.ignore.nothing)
         if (self.root / ".amlignore").is_file():
             git[""] = git_ignore(self.text(self.root / ".amlignore", ".amlignore"), ".amlignore")
         else:

@@ -148,7 +148,8 @@ class Execution(Protocol):
         """What the target calls the job (a container's id, a pod's or a Slurm job's); for people."""
 
     def logs(self) -> Iterator[bytes]:
-        """What the job prints, as it comes, until it has ended."""
+        """What the job prints, as it comes, until it has ended. Read in a thread of its own, also while
+        ``stop`` is under way."""
 
     def wait(self) -> int:
         """Its exit status, once it has ended (128 + n where signal n ended it)."""
@@ -194,6 +195,14 @@ class EnvironmentFiles(Protocol):
 
     def environment_files(self, published: PublishedEnvironment) -> tuple[TargetFile, ...]:
         """What makes the environment known there. Makes no connection."""
+
+
+@runtime_checkable
+class Serves(Protocol):
+    """A target whose services answer on this machine. Optional."""
+
+    def serve(self, service: Service, port: int) -> Execution:
+        """Starts the service: it answers on 127.0.0.1 at ``port``, and nowhere else. Raises ``RunError``."""
 
 
 @runtime_checkable

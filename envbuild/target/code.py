@@ -36,6 +36,19 @@ class CodeImage:
     size: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tree:
+    """What one layer holds: the files of a directory that were read, and files written for them."""
+
+    name: str
+    """Of the layer, for people."""
+    contents: ContextContents
+    copies: Path
+    below: PurePosixPath
+    written: tuple[Entry, ...] = ()
+    """Beside ``below`` or in it."""
+
+
 def code_image(
     image: Image, directory: Path, store: Store, *, below: PurePosixPath = CODE_DIRECTORY
 ) -> CodeImage:
@@ -51,36 +64,54 @@ def code_image(
         copies = scratch / "code"
         copies.mkdir()
         contents = read_code(directory, copies=copies)
-        config = _document(store, image.config_digest)
-        owner = _owner(config)
-        layer = _write_layer(list(_entries(contents, copies, below, owner)), scratch, store, codec("gzip"))
-    return CodeImage(
-        image=_on_top(image, config, layer, contents.digest, str(below), store),
-        digest=contents.digest,
-        size=layer.size,
-    )
+        made = layered(
+            image,
+            (Tree(name=LAYER_NAME, contents=contents, copies=copies, below=below),),
+            {"WorkingDir": str(below)},
+            {CODE_LABEL: contents.digest},
+            store,
+        )
+    return CodeImage(image=made, digest=contents.digest, size=made.layers[-1].size)
 
 
-def _entries(
-    contents: ContextContents, copies: Path, below: PurePosixPath, owner: tuple[int, int]
-) -> Iterator[Entry]:
+def layered(
+    image: Image,
+    trees: Sequence[Tree],
+    settings: Mapping[str, Any],
+    labels: Mapping[str, str],
+    store: Store,
+) -> Image:
+    """``image`` with a layer of each of ``trees`` on top, and ``settings`` in the place of its config's own
+    (None: there is none any more), where variables and ports are added to what is there. ``labels`` are also
+    annotations; the image below is always among them."""
+    config = _document(store, image.config_digest)
+    owner = _owner(config)
+    layers = []
+    for tree in trees:
+        with store.scratch() as scratch:
+            entries = list(_entries(tree, owner))
+            layers.append(_write_layer(entries, scratch, store, codec("gzip"), tree.name))
+    return _on_top(image, config, layers, settings, {**labels, BASE_LABEL: image.digest}, store)
+
+
+def _entries(tree: Tree, owner: tuple[int, int]) -> Iterator[Entry]:
     """All entries with their parents, sorted by path."""
     uid, gid = owner
-    root = str(below).lstrip("/")
+    root, contents = str(tree.below).lstrip("/"), tree.contents
     directories = {str(parent) for parent in PurePosixPath(root).parents if parent.name}
-    yield from (Entry(path=each, kind=EntryKind.DIRECTORY, mode=0o755) for each in sorted(directories))
     inside = {root} | {
         f"{root}/{parent}"
         for each in contents.entries
         for parent in PurePosixPath(each.path).parents
         if parent.name
     }
-    found = [
+    found = [Entry(path=each, kind=EntryKind.DIRECTORY, mode=0o755) for each in directories]
+    found += [
         Entry(path=each, kind=EntryKind.DIRECTORY, mode=0o755, uid=uid, gid=gid)
         for each in inside | {f"{root}/{each.path}" for each in contents.entries if each.directory}
     ]
-    found += [_entry(each, copies, root, owner) for each in contents.entries if not each.directory]
-    yield from sorted(found, key=lambda entry: entry.path)
+    found += [_entry(each, tree.copies, root, owner) for each in contents.entries if not each.directory]
+    yield from sorted([*found, *tree.written], key=lambda entry: entry.path)
 
 
 def _entry(each: ContextEntry, copies: Path, root: str, owner: tuple[int, int]) -> Entry:
@@ -98,7 +129,9 @@ def _owner(config: Mapping[str, Any]) -> tuple[int, int]:
     return 0, 0
 
 
-def _write_layer(entries: Sequence[Entry], scratch: Path, store: Store, packing: Codec) -> LayerRecord:
+def _write_layer(
+    entries: Sequence[Entry], scratch: Path, store: Store, packing: Codec, name: str
+) -> LayerRecord:
     part, inner, outer = scratch / "layer", hashlib.sha256(), hashlib.sha256()
     size = 0
 
@@ -130,30 +163,42 @@ def _write_layer(entries: Sequence[Entry], scratch: Path, store: Store, packing:
         diff_id=f"sha256:{inner.hexdigest()}",
         size=size,
         media_type=packing.media_type,
-        name=LAYER_NAME,
+        name=name,
     )
 
 
 def _on_top(
-    image: Image, config: dict[str, Any], layer: LayerRecord, code: str, directory: str, store: Store
+    image: Image,
+    config: dict[str, Any],
+    layers: Sequence[LayerRecord],
+    settings: Mapping[str, Any],
+    labels: Mapping[str, str],
+    store: Store,
 ) -> Image:
-    settings = dict(config.get("config") or {})
-    labels = {CODE_LABEL: code, BASE_LABEL: image.digest}
-    settings["Labels"] = {**(settings.get("Labels") or {}), **labels}
-    settings["WorkingDir"] = directory
+    before = dict(config.get("config") or {})
+    given = {name: value for name, value in {**before, **settings}.items() if value is not None}
+    changed = {**given, "Labels": {**(before.get("Labels") or {}), **labels}}
+    if "Env" in settings:
+        names = {line.partition("=")[0] for line in settings["Env"]}
+        kept = [line for line in before.get("Env") or () if str(line).partition("=")[0] not in names]
+        changed["Env"] = [*kept, *settings["Env"]]
+    if "ExposedPorts" in settings:
+        changed["ExposedPorts"] = {**(before.get("ExposedPorts") or {}), **settings["ExposedPorts"]}
     rootfs = dict(config["rootfs"])
-    rootfs["diff_ids"] = [*rootfs["diff_ids"], layer.diff_id]
-    entry = {"created_by": CREATED_BY, "comment": LAYER_NAME}
-    if config.get("created"):
-        entry["created"] = config["created"]
-    history = [*(config.get("history") or ()), entry]
-    content = image_json({**config, "config": settings, "rootfs": rootfs, "history": history})
+    rootfs["diff_ids"] = [*rootfs["diff_ids"], *(layer.diff_id for layer in layers)]
+    history = list(config.get("history") or ())
+    for layer in layers:
+        entry = {"created_by": CREATED_BY, "comment": layer.name}
+        if config.get("created"):
+            entry["created"] = config["created"]
+        history.append(entry)
+    content = image_json({**config, "config": changed, "rootfs": rootfs, "history": history})
     config_digest = store.add_blob(content)
     manifest = _document(store, image.digest)
     manifest["config"] = {**manifest["config"], "digest": config_digest, "size": len(content)}
     manifest["layers"] = [
         *manifest["layers"],
-        {"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size},
+        *({"mediaType": each.media_type, "digest": each.digest, "size": each.size} for each in layers),
     ]
     manifest["annotations"] = {**(manifest.get("annotations") or {}), **labels}
     own = image_json(manifest)
@@ -162,7 +207,7 @@ def _on_top(
         digest=store.add_blob(own),
         size=len(own),
         config_digest=config_digest,
-        layers=(*image.layers, layer),
+        layers=(*image.layers, *layers),
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbuild.engines.docker_client import NoEngine, connect
+from envbuild.engines.docker_ssh import ssh_command
 from envbuild.errors import EnvbuildError, RunError
 from envbuild.publish.base import Image
 from envbuild.target.base import OUTPUTS, Finding, Job, Option, Service, TargetFile, TargetRecord
@@ -15,7 +17,7 @@ from envbuild.target.kinds import Surroundings
 from envbuild.target.options import check_options, limits_of
 
 if TYPE_CHECKING:
-    from envbuild.engines.docker_job import ContainerExecution
+    from envbuild.engines.docker_job import ContainerExecution, ContainerJob
 
 
 def _switch(text: str) -> bool:
@@ -30,6 +32,8 @@ def _address(text: str) -> str:
         raise ValueError("must be unix://PATH, tcp://HOST:PORT or ssh://USER@HOST")
     if ":" in rest.rpartition("@")[0]:
         raise ValueError("must hold no password: log in by a key")
+    if scheme == "ssh":
+        ssh_command(text)
     return text
 
 
@@ -57,20 +61,17 @@ class DockerTarget:
         return environ
 
     def findings(self, image: Image) -> Sequence[Finding]:
-        client = connect(self._environ)
-        if isinstance(client, NoEngine):
-            return [Finding(text=client.reason, hint=client.hint)]
+        from envbuild.publish.daemon import engine_platform
+
         try:
-            about = client.api.version()
-            found = f"{about.get('Os')}/{about.get('Arch')}"
-        finally:
-            client.close()
-        if found != str(image.platform):
+            found = engine_platform(self._environ)
+        except EnvbuildError as error:
+            return [Finding(text=error.message, hint=error.hint)]
+        if found != image.platform:
             return [
                 Finding(
                     text=f"the engine of {self.record.name} runs {found}, the image is for {image.platform}",
-                    hint=f"set the target's platform: envbuild target add {self.record.name} docker "
-                    f"platform={found} --replace",
+                    hint=f"give the target that platform: platform={found}",
                 )
             ]
         return []
@@ -93,28 +94,66 @@ class DockerTarget:
         return (service_file(service, gpus=_switch(self._options["gpus"])),)
 
     def submit(self, job: Job) -> DockerExecution:
-        from envbuild.engines.docker_job import ContainerJob, start_container
+        from envbuild.engines.docker_job import ContainerJob
+
+        started = ContainerJob(
+            name=job.name,
+            image="",
+            command=job.command,
+            environment=dict(job.env),
+            gpus=_switch(self._options["gpus"]),
+        )
+        return self._start(started, job.image, job.reference)
+
+    def serve(self, service: Service, port: int) -> DockerExecution:
+        from envbuild.engines.docker_client import has_bridge, is_here
+        from envbuild.engines.docker_job import ContainerJob
+        from envbuild.target.serving import HOST_VARIABLE, STOP_SECONDS, serving_command
+
+        client = connect(self._environ)
+        if isinstance(client, NoEngine):
+            raise RunError(client.reason, hint=client.hint)
+        try:
+            here, bridge = is_here(client), has_bridge(client)
+        finally:
+            client.close()
+        if not here:
+            raise RunError(
+                f"the engine of {self.record.name} isn't on this machine: a service there can't be reached",
+                hint="--dry-run prints the compose file that starts it there",
+            )
+        # Without a network of its own the container shares the machine's: its server listens on loopback.
+        inner = service.port if bridge else port
+        own = {} if bridge else {HOST_VARIABLE: "127.0.0.1"}
+        started = ContainerJob(
+            name=service.name,
+            image="",
+            command=serving_command(service.image, inner, self._surroundings.store),
+            environment={**own, **dict(service.env)},
+            gpus=_switch(self._options["gpus"]),
+            ports={inner: port},
+            stop_seconds=STOP_SECONDS,
+        )
+        return self._start(started, service.image, service.reference)
+
+    def _start(self, job: ContainerJob, image: Image, reference: str) -> DockerExecution:
+        """Loads the image and starts the job in it."""
+        from envbuild.engines.docker_job import start_container
         from envbuild.publish.daemon import load
 
         client = connect(self._environ)
         if isinstance(client, NoEngine):
             raise RunError(client.reason, hint=client.hint)
         try:
-            name = job.reference.partition("@")[0]
-            identity = load(client, job.image, (name,), self._surroundings.store, self._surroundings.progress)
-            started = start_container(
-                client,
-                ContainerJob(
-                    name=job.name,
-                    image=identity,
-                    command=job.command,
-                    environment=dict(job.env),
-                    gpus=_switch(self._options["gpus"]),
-                ),
-            )
+            name = reference.partition("@")[0]
+            identity = load(client, image, (name,), self._surroundings.store, self._surroundings.progress)
+            started = start_container(client, replace(job, image=identity))
         except EnvbuildError as error:
             client.close()
             raise RunError(error.message, hint=error.hint) from error
+        except BaseException:
+            client.close()
+            raise
         return DockerExecution(started)
 
 

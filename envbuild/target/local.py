@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envbuild.errors import RunError
 from envbuild.platforms import Platform
 from envbuild.publish.base import Image
 from envbuild.run.base import Command, Mount
@@ -65,36 +67,63 @@ class NamespaceTarget:
         return (service_file(service),)
 
     def submit(self, job: Job) -> NamespaceExecution:
+        # Beside the log and not in the cache: what a killed envbuild leaves is the user's, not rubbish.
+        outputs = self._surroundings.state / f"{job.name}.outputs"
+        try:
+            outputs.mkdir(parents=True)
+        except OSError as error:
+            raise RunError(f"can't make {outputs}: {error.strerror}") from error
+        command = Command(
+            image=job.image,
+            arguments=job.command,
+            env=job.env,
+            mounts=(Mount(source=outputs, target=OUTPUTS),),
+        )
+        try:
+            return self._start(command, _STOP_SECONDS, outputs)
+        except BaseException:
+            _remove_empty(outputs)
+            raise
+
+    def serve(self, service: Service, port: int) -> NamespaceExecution:
+        from envbuild.target.serving import HOST_VARIABLE, STOP_SECONDS, serving_command
+
+        # The network is this machine's: the server itself listens on loopback alone.
+        command = Command(
+            image=service.image,
+            arguments=serving_command(service.image, port, self._surroundings.store),
+            env=((HOST_VARIABLE, "127.0.0.1"), *service.env),
+        )
+        return self._start(command, STOP_SECONDS)
+
+    def _start(self, command: Command, stop_seconds: int, outputs: Path | None = None) -> NamespaceExecution:
         with ExitStack() as stack:
-            store = self._surroundings.store
-            stage = stack.enter_context(store.scratch())
-            outputs = stack.enter_context(store.scratch())
+            stage = stack.enter_context(self._surroundings.store.scratch())
             read, write = os.pipe()
             stack.callback(os.close, read)
             try:
-                launched = self._runner.launch(
-                    Command(
-                        image=job.image,
-                        arguments=job.command,
-                        env=job.env,
-                        mounts=(Mount(source=outputs, target=OUTPUTS),),
-                    ),
-                    stage,
-                    write,
-                )
+                launched = self._runner.launch(command, stage, write)
             finally:
                 os.close(write)
-            return NamespaceExecution(launched, read, outputs, stack.pop_all())
+            return NamespaceExecution(launched, read, stack.pop_all(), stop_seconds, outputs)
 
 
 class NamespaceExecution:
     """A job's processes; what it prints comes through the pipe ``output``."""
 
-    def __init__(self, launched: Launched, output: int, outputs: Path, resources: ExitStack) -> None:
+    def __init__(
+        self,
+        launched: Launched,
+        output: int,
+        resources: ExitStack,
+        stop_seconds: int,
+        outputs: Path | None = None,
+    ) -> None:
         self._launched = launched
         self._output = output
         self._outputs = outputs
         self._resources = resources
+        self._stop_seconds = stop_seconds
 
     @property
     def identity(self) -> str:
@@ -113,7 +142,7 @@ class NamespaceExecution:
             return
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(_STOP_SECONDS)
+            process.wait(self._stop_seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -122,14 +151,43 @@ class NamespaceExecution:
         """By renaming where it can be; see ``Execution``."""
         import shutil
 
-        found = list(self._outputs.iterdir())
-        for each in found:
-            shutil.move(each, directory / each.name)
+        if self._outputs is None:
+            return False
+        try:
+            _keep_files(self._outputs)
+            found = list(self._outputs.iterdir())
+            for each in found:
+                shutil.move(each, directory / each.name)
+        except (OSError, shutil.Error) as error:
+            raise RunError(str(error), hint=f"what isn't there is in {self._outputs}") from error
         return bool(found)
 
     def close(self) -> None:
         self.stop()
         self._resources.close()
+        if self._outputs is not None:
+            _remove_empty(self._outputs)
+
+
+def _keep_files(directory: Path) -> None:
+    """Leaves plain files and directories, in common modes: a link of the job would lead anywhere here."""
+    directory.chmod(0o755)
+    with os.scandir(directory) as found:
+        entries = list(found)
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            _keep_files(path)
+        elif entry.is_file(follow_symlinks=False):
+            path.chmod(0o755 if entry.stat(follow_symlinks=False).st_mode & 0o100 else 0o644)
+        else:
+            path.unlink()
+
+
+def _remove_empty(directory: Path) -> None:
+    """What was not brought stays."""
+    with contextlib.suppress(OSError):
+        directory.rmdir()
 
 
 class LocalKind:
