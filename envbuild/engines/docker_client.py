@@ -67,7 +67,7 @@ def connect(environ: Mapping[str, str], *, home: Path | None = None) -> docker.D
     return _connected(endpoint, endpoint.host, _PROBE_SECONDS)
 
 
-def _connected(endpoint: _Endpoint, address: str, patience: float) -> docker.DockerClient | NoEngine:
+def _connected(endpoint: _Endpoint, address: str, patience: int) -> docker.DockerClient | NoEngine:
     import docker
     import requests
 

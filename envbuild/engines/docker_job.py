@@ -74,17 +74,18 @@ class ContainerExecution:
         empty. Nothing of it leads out of ``directory``: links and devices are left out."""
         import docker
 
-        try:
-            pieces, _ = self._client.api.get_archive(self._container, path)
-        except docker.errors.NotFound:
-            return False
-        except docker.errors.DockerException as error:
-            raise RunError(f"the outputs can't be brought from the engine: {error}") from error
-        with _told(), tempfile.SpooledTemporaryFile(max_size=_SPOOLED) as spool:
-            for piece in pieces:
-                spool.write(piece)
-            spool.seek(0)
-            return unpack_plain(cast(Any, spool), directory)
+        with _told():
+            try:
+                pieces, _ = self._client.api.get_archive(self._container, path)
+            except docker.errors.NotFound:
+                return False
+            try:
+                return unpack_plain(_Stream(pieces), directory)
+            except (OSError, ValueError, tarfile.TarError) as error:
+                raise RunError(
+                    f"{getattr(error, 'strerror', None) or error}",
+                    hint=f"they are still in the container {self.identity}: docker cp brings them",
+                ) from error
 
     def close(self) -> None:
         _remove(self._client, self._container)
@@ -118,19 +119,32 @@ def start_container(client: docker.DockerClient, job: ContainerJob) -> Container
             ports=list(job.ports) if bridge else None,
             host_config=host,
         )["Id"]
-        execution = ContainerExecution(client, made, job.stop_seconds)
         try:
+            # Before it starts: so nothing is missed, whatever becomes of an engine's own logs.
+            output = attach(made, stdout=True, stderr=True, stream=True)
             start(made)
         except BaseException:
-            execution.close()
+            _remove(client, made)
             raise
-        return execution
+        return ContainerExecution(client, made, output, job.stop_seconds)
+
+
+def _remove(client: docker.DockerClient, container: str) -> None:
+    import docker
+    import requests
+
+    with contextlib.suppress(docker.errors.DockerException, requests.RequestException):
+        client.api.remove_container(container, force=True, v=True)
 
 
 def unpack_plain(archive: Any, directory: Path) -> bool:
-    """The plain files and directories of a tar, below its first part; True where there was a file."""
+    """The plain files and directories of a tar, below its first part; True where there was a file.
+
+    ``archive`` is read once, from its start. Nothing of it leads out of ``directory``, which is there and
+    empty: links and devices are left out. Raises ``OSError``, ``ValueError`` and ``TarError``.
+    """
     found = False
-    with tarfile.open(fileobj=archive, mode="r:") as members:
+    with tarfile.open(fileobj=archive, mode="r|") as members:
         for member in members:
             parts = [part for part in member.name.split("/") if part not in ("", ".")][1:]
             if not parts or ".." in parts:
