@@ -11,12 +11,14 @@ import contextlib
 import logging
 import re
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envbuild.api.run_log import Follower, RunLog
 from envbuild.api.workspace import Workspace, kept_content
 from envbuild.errors import EnvbuildError, RunError, UsageError, WorkspaceError
 from envbuild.lock.model import PlatformLock
@@ -184,7 +186,10 @@ class Jobs:
         starting: Callable[[], None] = lambda: None,
     ) -> Outcome:
         """Brings the image to the target, starts the job and waits for it; ``out`` gets what it prints.
-        What it wrote below ``outputs/`` comes into the directory ``outputs``, by default beside the log.
+        What it wrote below ``outputs/`` comes into the directory ``outputs``, which is new or empty; by
+        default it is beside the log, by the run's name. Plain files and directories come, in the modes 644
+        and 755; links, devices and the like don't. They also come where the job failed or was stopped; where
+        the target can't bring them, nothing does.
         ``starting`` is called before the job is: from then on an end of this process has to wait for the
         target.
 
@@ -196,32 +201,18 @@ class Jobs:
             # Says what to do, before anything is pushed.
             prepared.target.submit(prepared.job)
         place = outputs or state_directory(self._workspace) / prepared.job.name
-        if outputs is not None and outputs.exists() and any(outputs.iterdir()):
-            raise UsageError(f"{outputs} is not empty", hint="name another directory for the outputs")
-        self._bring(prepared)
-        record = self._begin(prepared)
-        log = log_file(self._workspace, prepared.job.name)
-        starting()
+        _make_place(place)
         try:
-            execution = prepared.target.submit(prepared.job)
-        except BaseException as error:
-            self._end(record, "stopped" if isinstance(error, _SIGNALS) else "failed", None)
-            raise
-        try:
-            self._update(record, "running", identity=execution.identity)
-            try:
-                status = _followed(execution, log, out)
-                brought = _outputs(execution, place)
-            except RunError:
-                self._end(record, "lost", None)
-                raise
-            except BaseException:
-                self._stop(execution, record)
-                raise
+            self._bring(prepared)
+            file = log_file(self._workspace, prepared.job.name)
+            with RunLog(file) as log:
+                record = self._begin(prepared)
+                starting()
+                return self._watched(prepared, record, log, out, place)
         finally:
-            execution.close()
-        ended = self._end(record, "succeeded" if status == 0 else "failed", status)
-        return Outcome(exit_status=status, name=prepared.job.name, record=ended, log=log, outputs=brought)
+            # A directory without outputs is none that was asked for.
+            with contextlib.suppress(OSError):
+                place.rmdir()
 
     # --- parts ----------------------------------------------------------------------------------------
 
@@ -289,6 +280,56 @@ class Jobs:
                 self._pipeline.progress,
             )
 
+    def _watched(
+        self,
+        prepared: Prepared,
+        record: Run | None,
+        log: RunLog,
+        out: Callable[[bytes], None],
+        place: Path,
+    ) -> Outcome:
+        """The job from its start to its end, all of which is recorded."""
+        name = prepared.job.name
+        try:
+            execution = prepared.target.submit(prepared.job)
+        except BaseException as error:
+            self._end(record, "stopped" if isinstance(error, _SIGNALS) else "failed", None)
+            raise
+        closing = True
+        try:
+            self._update(record, "running", identity=execution.identity)
+            follower = Follower(execution, log, out)
+            try:
+                follower.wait()
+                status = execution.wait()
+            except RunError:
+                self._end(record, "lost", None)
+                raise
+            except BaseException:
+                self._stop(execution, follower, record, place)
+                raise
+            ended = self._end(record, "succeeded" if status == 0 else "failed", status)
+            try:
+                brought = execution.bring_outputs(place)
+            except (RunError, OSError) as error:
+                # What the job made is worth more than a tidy target.
+                closing = False
+                raise RunError(
+                    f"{name} ended with the exit status {status}, but its outputs can't be brought: {error}",
+                    hint=getattr(error, "hint", None)
+                    or f"they may still be on {prepared.target.record.name}, in {execution.identity}",
+                ) from error
+        finally:
+            if closing:
+                execution.close()
+        return Outcome(
+            exit_status=status,
+            name=name,
+            record=ended,
+            log=log.file,
+            outputs=place if brought else None,
+        )
+
     def _begin(self, prepared: Prepared) -> Run | None:
         if not self._records:
             return None
@@ -312,8 +353,15 @@ class Jobs:
         )
 
     def _update(self, record: Run | None, status: str, *, identity: str) -> None:
-        if record is not None:
+        """Keeps where the job is. It runs by then: a workspace that is away must not end it."""
+        if record is None:
+            return
+        try:
             self._workspace.registry.update_run(record.name, status, identity=identity)
+        except WorkspaceError as error:
+            _log.warning(
+                "that the run %s is %s as %s isn't recorded: %s", record.name, status, identity, error
+            )
 
     def _end(self, record: Run | None, status: str, exit_status: int | None) -> Run | None:
         """Keeps the end. The job has ended by then: a workspace that is away must not change its status."""
@@ -325,14 +373,21 @@ class Jobs:
             _log.warning("the end of the run %s (%s) isn't recorded: %s", record.name, status, error)
             return record
 
-    def _stop(self, execution: Execution, record: Run | None) -> None:
+    def _stop(self, execution: Execution, follower: Follower, record: Run | None, place: Path) -> None:
+        """Stops the job, and keeps what it says and makes on its way out: checkpoints, for one."""
         try:
             execution.stop()
         except EnvbuildError as error:
             _log.warning("the job may still run as %s: %s", execution.identity, error)
             self._end(record, "lost", None)
-        else:
-            self._end(record, "stopped", None)
+            return
+        follower.settle()
+        self._end(record, "stopped", None)
+        try:
+            if execution.bring_outputs(place):
+                _log.warning("the job was stopped; what it had written is in %s", place)
+        except (EnvbuildError, OSError) as error:
+            _log.warning("the outputs of the stopped job can't be brought: %s", error)
 
 
 def run_slug(environment: str) -> str:
@@ -351,22 +406,17 @@ def refuse(findings: Sequence[Finding], target: str) -> None:
         )
 
 
-def _followed(execution: Execution, log: Path, out: Callable[[bytes], None]) -> int:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab", buffering=0) as file:
-        for piece in execution.logs():
-            file.write(piece)
-            out(piece)
-    return execution.wait()
-
-
-def _outputs(execution: Execution, place: Path) -> Path | None:
-    place.mkdir(parents=True, exist_ok=True)
-    if execution.bring_outputs(place):
-        return place
-    with contextlib.suppress(OSError):
-        place.rmdir()
-    return None
+def _make_place(place: Path) -> None:
+    """Makes the directory for outputs: whether it can be written is known before anything starts. Raises
+    ``UsageError``."""
+    hint = "name another directory for the outputs"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        if any(place.iterdir()):
+            raise UsageError(f"{place} is not empty", hint=hint)
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise UsageError(f"outputs can't be written to {place}: {error.strerror}", hint=hint) from error
 
 
 def _reference(target: Target, name: str, image: Image) -> str:
