@@ -90,6 +90,11 @@ class Follower:
         if self._failure is not None:
             raise self._failure
 
+    def ended(self, seconds: float = 0) -> bool:
+        """Whether all has been read, ``seconds`` from now at the latest."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
     def settle(self) -> None:
         """Waits a little for the rest of an ended job's output."""
         self._thread.join(_DRAINED)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbuild.api.run_log import Follower, RunLog
+from envbuild.api.run_note import leave_note
 from envbuild.api.workspace import Workspace, kept_content
 from envbuild.errors import EnvbuildError, RunError, UsageError, WorkspaceError
 from envbuild.lock.model import PlatformLock
@@ -311,6 +312,14 @@ class Jobs:
             ended = self._end(record, "succeeded" if status == 0 else "failed", status)
             try:
                 brought = execution.bring_outputs(place)
+                if brought:
+                    leave_note(
+                        place,
+                        run=name,
+                        environment=prepared.job.environment,
+                        image=prepared.job.image.digest,
+                        code=prepared.job.code_digest,
+                    )
             except (RunError, OSError) as error:
                 # What the job made is worth more than a tidy target.
                 closing = False

@@ -34,6 +34,7 @@ COMMANDS = {
     "copy": "Copy an image between registries, layouts and archives.",
     "prune": "Remove old images of a repository that envbuild made.",
     "publish": "Push an image and write the files that run it elsewhere.",
+    "serve": "Serve an entry script in the environment of a spec.",
     "target": "Keep the places where images run.",
     "runs": "Show what was run on targets.",
     "sbom": "Print the bill of materials of an image.",
