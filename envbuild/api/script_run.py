@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shlex
 import sys
@@ -59,7 +60,7 @@ class ScriptRun:
         self.command = tuple(words)
 
     def files(self, workspace: Workspace, **options: Any) -> tuple[TargetFile, ...]:
-        """What the target would be given; builds the image, brings and starts nothing. Raises ``RunError``
+        """What the target would be given. Builds the image; brings and starts nothing. Raises ``RunError``
         where it couldn't run there."""
         from envbuild.api.runs import Jobs, refuse
 
@@ -85,7 +86,7 @@ class ScriptRun:
         with self.environment.pipeline(workspace) as pipeline:
             jobs = Jobs(pipeline)
             with jobs.prepared(self.environment.spec, self._request(options)) as prepared:
-                return jobs.run(prepared, out or _write, outputs=Path(outputs) if outputs else None)
+                return jobs.run(prepared, out or _writer(), outputs=Path(outputs) if outputs else None)
 
     def _request(self, options: Mapping[str, Any]) -> JobRequest:
         from envbuild.api.environment import request_of
@@ -101,6 +102,14 @@ class ScriptRun:
         )
 
 
-def _write(piece: bytes) -> None:
-    sys.stdout.write(piece.decode(errors="replace"))
-    sys.stdout.flush()
+def _writer() -> Callable[[bytes], None]:
+    """Writes to standard output as it is now, which may be a notebook's and take text only."""
+    stream = sys.stdout
+    # Pieces end anywhere, also within a character.
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def write(piece: bytes) -> None:
+        stream.write(decoder.decode(piece))
+        stream.flush()
+
+    return write

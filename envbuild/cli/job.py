@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,8 +41,15 @@ def run_job(call: Call, path: str, request: JobRequest, *, outputs: Path | None,
 
 def _write(piece: bytes) -> None:
     # As the job wrote it, at once: whoever watches wants to see it now.
-    sys.stdout.buffer.write(piece)
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+    except OSError:
+        # The reader has gone, the job goes on. What is still buffered must not be tried again at the end.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        raise
 
 
 def _show(call: Call, prepared: Prepared) -> None:

@@ -16,10 +16,10 @@ from envbuild.cli.text import printable, table
 from envbuild.errors import WorkspaceError
 
 if TYPE_CHECKING:
+    from envbuild.api.workspace import Workspace
     from envbuild.workspace.base import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
-_PIECE = 1 << 16
 
 
 def _shared(function: F) -> F:
@@ -51,8 +51,9 @@ def list_(
             if workspace.is_there
             else ()
         )
+        watched = {each.name: _watched(workspace, each) for each in found}
     if as_json:
-        call.out(json_text({"runs": [_json(each) for each in found]}))
+        call.out(json_text({"runs": [_json(each, watched[each.name]) for each in found]}))
         return 0
     if not found:
         call.say("nothing was run")
@@ -62,7 +63,7 @@ def list_(
             each.name,
             f"{each.environment}:{each.version}",
             each.target,
-            each.status if each.exit_status in (None, 0) else f"{each.status} ({each.exit_status})",
+            _state(each, watched[each.name]),
             time_text(each.created),
             " ".join(each.command),
         )
@@ -81,10 +82,13 @@ def show(context: click.Context, run: str, as_json: bool) -> int:
     call = call_of(context)
     with opened_workspace(call) as workspace:
         found = workspace.registry.run(run)
+        watched = _watched(workspace, found)
     if as_json:
-        call.out(json_text(_json(found)))
+        call.out(json_text(_json(found, watched)))
         return 0
     status = found.status if found.exit_status is None else f"{found.status}, exit status {found.exit_status}"
+    if watched is False:
+        status = f"{status} when it was last seen: envbuild ended without it"
     rows = [
         ("run", found.name),
         ("environment", f"{found.environment}:{found.version}"),
@@ -107,9 +111,11 @@ def show(context: click.Context, run: str, as_json: bool) -> int:
 
 @command.command()
 @click.argument("run")
+@click.option("-f", "--follow", is_flag=True, help="Go on while it is watched on this machine.")
 @_shared
-def logs(context: click.Context, run: str, as_json: bool) -> int:
+def logs(context: click.Context, run: str, follow: bool, as_json: bool) -> int:
     """Print what RUN has printed, as far as it was seen here."""
+    from envbuild.api.run_log import log_pieces
     from envbuild.api.runs import log_file
 
     call = call_of(context)
@@ -117,23 +123,38 @@ def logs(context: click.Context, run: str, as_json: bool) -> int:
         found = workspace.registry.run(run)
         file = log_file(workspace, found.name)
     try:
-        with file.open("rb") as log:
-            if as_json:
-                call.out(json_text({"run": found.name, "log": log.read().decode(errors="replace")}))
-                return 0
-            while piece := log.read(_PIECE):
-                # As the job wrote it: a log may hold any bytes.
-                sys.stdout.buffer.write(piece)
+        pieces = log_pieces(file, follow=follow)
+        if as_json:
+            call.out(json_text({"run": found.name, "log": b"".join(pieces).decode(errors="replace")}))
+            return 0
+        for piece in pieces:
+            # As the job wrote it: a log may hold any bytes.
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
     except FileNotFoundError:
         raise WorkspaceError(
             f"the log of {found.name} isn't on this machine",
             hint=f"it ran on {found.target} as {found.identity or 'nothing'}, started by {found.actor}",
         ) from None
-    sys.stdout.buffer.flush()
     return 0
 
 
-def _json(run: Run) -> dict[str, object]:
+def _watched(workspace: Workspace, run: Run) -> bool | None:
+    """Whether the end of an unfinished run will be recorded, as far as this machine can tell; None: it has
+    ended, or was started elsewhere."""
+    from envbuild.api.run_log import is_watched
+    from envbuild.api.runs import log_file
+
+    return is_watched(log_file(workspace, run.name)) if run.ended is None else None
+
+
+def _state(run: Run, watched: bool | None) -> str:
+    if watched is False:
+        return "unfinished"
+    return run.status if run.exit_status in (None, 0) else f"{run.status} ({run.exit_status})"
+
+
+def _json(run: Run, watched: bool | None) -> dict[str, object]:
     return {
         "name": run.name,
         "environment": run.environment,
@@ -151,6 +172,7 @@ def _json(run: Run) -> dict[str, object]:
         "created": run.created.isoformat(),
         "identity": run.identity,
         "status": run.status,
+        "watched": watched,
         "exit_status": run.exit_status,
         "ended": run.ended.isoformat() if run.ended else None,
     }

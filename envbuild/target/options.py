@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from difflib import get_close_matches
 
 from envbuild.errors import EnvbuildError, UsageError
@@ -11,6 +12,11 @@ from envbuild.platforms import Platform
 from envbuild.remote.reference import Reference
 from envbuild.target.base import Limits, Option, TargetRecord
 
+_SECRET = re.compile(
+    r"://[^/@\s]*:[^/@\s]*@|-----BEGIN|(?:^|[^A-Za-z])(?:pass(?:word|wd|phrase)?|token|secret|api[_-]?key|credentials?)\s*=",
+    re.IGNORECASE,
+)
+_LONGEST = 4096
 _VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 _SIZE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?(k|M|G|T)?B?")
 _UNITS = {None: 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -39,9 +45,10 @@ def whole(text: str) -> int:
 def size(text: str) -> int:
     """Bytes: ``8 GB`` and ``500M`` are decimal, as everywhere here. Raises ``ValueError``."""
     match = _SIZE.fullmatch(text.strip())
-    if match is None:
+    found = int(Decimal(match[1]) * _UNITS[match[2]]) if match is not None else 0
+    if found == 0:
         raise ValueError("must be a size like 8GB")
-    return int(float(match[1]) * _UNITS[match[2]])
+    return found
 
 
 def repository_prefix(text: str) -> str:
@@ -50,7 +57,7 @@ def repository_prefix(text: str) -> str:
         found = Reference.parse(f"{text}/x")
     except EnvbuildError as error:
         raise ValueError(
-            f"must be a registry and a path, as registry.example.org/team: {error.hint}"
+            f"must be a registry and a path, as registry.example.org/team: {error.message}"
         ) from error
     if "@" in text or not (
         "." in text.split("/")[0] or ":" in text.split("/")[0] or text.startswith("localhost")
@@ -83,6 +90,9 @@ def check_options(record: TargetRecord, own: Sequence[Option]) -> dict[str, str]
                 f"a {record.kind} target has no option {name!r}"
                 + (f"; did you mean {near[0]}?" if near else "")
             )
+        elif (wrong := _refused(value)) is not None:
+            # Without the value, which may be the secret.
+            problems.append(f"{name}: {wrong}")
         elif option.check is not None:
             try:
                 option.check(value)
@@ -99,6 +109,16 @@ def check_options(record: TargetRecord, own: Sequence[Option]) -> dict[str, str]
             hint=f"options of {record.kind}: {', '.join(sorted(known))}",
         )
     return {**{each.name: each.default for each in known.values() if each.default is not None}, **given}
+
+
+def _refused(value: str) -> str | None:
+    """What is wrong with a value whatever its option is: it is shown to all who may read the workspace, and
+    written into scripts and manifests."""
+    if _SECRET.search(value):
+        return "looks like a secret; options only name where secrets are kept"
+    if not value.strip() or len(value) > _LONGEST or not value.isprintable():
+        return f"must be one line of 1 to {_LONGEST} characters"
+    return None
 
 
 def limits_of(options: dict[str, str]) -> Limits:

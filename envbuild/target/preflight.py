@@ -10,7 +10,8 @@ from envbuild.target.base import Finding, Target
 
 _CUDA_CONDA = ("cuda-version", "cudatoolkit", "cuda-cudart", "cuda-runtime")
 _CUDA_WHEELS = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu11", "nvidia-cuda-runtime-cu12")
-_WHEEL_TAG = re.compile(r"\+cu([0-9]{2})([0-9])$")
+_WHEEL_TAG = re.compile(r"\+cu(?:da)?([0-9]{2})\.?([0-9])?(?![0-9])")
+"""Local versions: torch's ``+cu124``, jaxlib's ``+cuda12.cudnn89``."""
 _TOLD = 3
 """Layers that are named where several are too large."""
 
@@ -24,16 +25,14 @@ def preflight(target: Target, image: Image, pins: PlatformLock | None) -> tuple[
 
 
 def cuda_of(pins: PlatformLock) -> str | None:
-    """The CUDA that the software was built for, ``12.4``; None where it asks for none."""
-    for conda in pins.conda:
-        if conda.name in _CUDA_CONDA and (found := _short(conda.version)):
-            return found
+    """The newest CUDA that some of the software was built for, ``12.4``; None where it asks for none."""
+    found = [_short(conda.version) for conda in pins.conda if conda.name in _CUDA_CONDA]
     for wheel in pins.pip:
-        if wheel.name in _CUDA_WHEELS and (found := _short(wheel.version)):
-            return found
-        if match := _WHEEL_TAG.search(wheel.version):
-            return f"{match[1]}.{match[2]}"
-    return None
+        if wheel.name in _CUDA_WHEELS:
+            found.append(_short(wheel.version))
+        elif match := _WHEEL_TAG.search(wheel.version):
+            found.append(f"{match[1]}.{match[2] or 0}")
+    return max((each for each in found if each is not None), key=_number, default=None)
 
 
 def misfits(target: Target, image: Image, pins: PlatformLock | None) -> list[Finding]:
