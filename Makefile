@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 STAMP := .venv/.envbuild-ready
+# In the order they are collected: the slow files come first, and a file's tests share what it built.
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-engines lint types locks bench installer-pins clean system
@@ -20,7 +22,7 @@ demo: $(STAMP)  ## lock and build examples/sklearn, train a model in the image
 	@scripts/demo.sh
 
 test: $(STAMP) system  ## all tests that need no Docker engine
-	$(PY) -m pytest -m "not engine" $(ARGS)
+	$(PY) -m pytest -m "not engine" $(PARALLEL) $(ARGS)
 
 test-engines: $(STAMP) system  ## the tests that need a Docker engine, with a private one (as root)
 	scripts/with-engine.sh $(PY) -m pytest -m engine $(ARGS)

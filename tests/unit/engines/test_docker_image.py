@@ -172,7 +172,7 @@ def test_layers_that_were_imported_before_are_not_compressed_again(
     image = read(store, pack(layout(body)), digest_bytes(body))
 
     def never(self: object, block: bytes) -> bytes:
-        assert block == body, "only what may be a config as well"
+        assert block in (b"", body), "only what may be a config as well"
         return block
 
     monkeypatch.setattr("envbuild.compose.codec.Gzip.compress", never)
