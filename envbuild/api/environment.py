@@ -282,13 +282,16 @@ class Environment:
         directory: PathLike | None = None,
         command: Iterable[str] = (),
         code: PathLike | None = None,
+        serve: PathLike | None = None,
+        model: PathLike | None = None,
         environment_variables: Mapping[str, str] | None = None,
         push: str | None = None,
         **options: Any,
     ) -> Published:
         """Pushes the image and returns, for each target or kind of file in ``to``, the files that name it by
-        digest; they are written into ``directory``. ``push`` is a repository instead of the targets' own;
-        ``options`` are those of ``BuildRequest``. Raises ``RunError`` where it couldn't run there."""
+        digest; they are written into ``directory``. They run ``command``, or serve the script ``serve``.
+        ``push`` is a repository instead of the targets' own; ``options`` are those of ``BuildRequest``.
+        Raises ``RunError`` where it couldn't run there."""
         from envbuild.api.publish import PublishRequest, publish
         from envbuild.request import BuildRequest
 
@@ -296,6 +299,8 @@ class Environment:
             to=(to,) if isinstance(to, str) else tuple(to),
             command=tuple(map(str, command)),
             code=Path(code) if code is not None else None,
+            serve=Path(serve) if serve is not None else None,
+            model=Path(model) if model is not None else None,
             env=tuple(sorted((environment_variables or {}).items())),
             push=push,
             directory=Path(directory) if directory is not None else None,
@@ -303,6 +308,49 @@ class Environment:
         )
         with self.pipeline(workspace) as pipeline:
             return publish(pipeline, self.spec, request)
+
+    @contextmanager
+    def serve(
+        self,
+        entry_script: PathLike,
+        workspace: Workspace,
+        *,
+        code: PathLike | None = None,
+        model: PathLike | None = None,
+        target: str = "local",
+        port: int | None = None,
+        environment_variables: Mapping[str, str] | None = None,
+        out: Callable[[bytes], None] | None = None,
+        ready_seconds: float | None = None,
+        **options: Any,
+    ) -> Iterator[Serving]:
+        """What answers on this machine while the context is open: ``serving.url``, ``scoring_url``, ``name``…
+
+        The entry script defines ``init()`` and ``run(data)``; ``model`` is the directory that it finds at
+        ``AZUREML_MODEL_DIR``. ``out`` gets what the service prints, which is also in its log. ``options`` are
+        those of ``BuildRequest``. Raises ``SpecError`` before a build for a script that can't serve, and
+        ``RunError`` where it doesn't come to answer."""
+        from envbuild.api.serving import READY_SECONDS, ServeRequest, Services
+        from envbuild.request import BuildRequest
+
+        request = ServeRequest(
+            entry_script=Path(entry_script),
+            code=Path(code) if code is not None else None,
+            model=Path(model) if model is not None else None,
+            target=target,
+            port=port,
+            env=tuple(sorted((environment_variables or {}).items())),
+            build=request_of(BuildRequest, options),
+        )
+        with self.pipeline(workspace) as pipeline:
+            services = Services(pipeline)
+            with (
+                services.prepared_service(self.spec, request) as prepared,
+                services.serving(
+                    prepared, out or (lambda piece: None), ready_seconds=ready_seconds or READY_SECONDS
+                ) as serving,
+            ):
+                yield serving
 
     @contextmanager
     def pipeline(self, workspace: Workspace | None) -> Iterator[WorkspacePipeline]:

@@ -81,23 +81,24 @@ class Follower:
         self._log = log
         self._out: Callable[[bytes], None] | None = out
         self._failure: BaseException | None = None
+        # A join that Ctrl-C interrupts leaves Python 3.11 with a thread that counts as ended; an event doesn't.
+        self._read_all = threading.Event()
         self._thread = threading.Thread(target=self._read, name="job log", daemon=True)
         self._thread.start()
 
     def wait(self) -> None:
         """Returns when all has been read. Raises what reading raised, ``RunError`` among it."""
-        self._thread.join()
+        self._read_all.wait()
         if self._failure is not None:
             raise self._failure
 
     def ended(self, seconds: float = 0) -> bool:
         """Whether all has been read, ``seconds`` from now at the latest."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
+        return self._read_all.wait(seconds)
 
     def settle(self) -> None:
         """Waits a little for the rest of an ended job's output."""
-        self._thread.join(_DRAINED)
+        self._read_all.wait(_DRAINED)
 
     def _read(self) -> None:
         try:
@@ -106,6 +107,8 @@ class Follower:
                 self._show(piece)
         except BaseException as error:  # noqa: BLE001 - the waiting thread raises it
             self._failure = error
+        finally:
+            self._read_all.set()
 
     def _show(self, piece: bytes) -> None:
         if self._out is None:
