@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbuild.api.runs import Jobs, refuse, run_slug
+from envbuild.api.runs import Jobs, digests, refuse, run_slug
 from envbuild.api.save import write_file
 from envbuild.digest import canonical_digest
 from envbuild.errors import PublishError, UsageError
@@ -22,7 +22,7 @@ from envbuild.publish.base import Image, PushResult
 from envbuild.publish.repository import PushTarget, identity_tag, push_target, repository_name
 from envbuild.remote.reference import Reference
 from envbuild.request import BuildRequest, LockRequest
-from envbuild.spec.model import Spec
+from envbuild.spec.model import EnvironmentType, Spec
 from envbuild.target.base import (
     EnvironmentFiles,
     Finding,
@@ -41,12 +41,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishRequest:
-    """What is to be published. Without a command, an environment that serves gets the files of a service."""
+    """What is to be published: a command, or a service; neither, where files are of the environment alone or
+    its image serves by itself."""
 
     to: tuple[str, ...]
     """Targets of the workspace, or kinds of files: ``compose``, ``github``, ``kubernetes``…"""
     command: tuple[str, ...] = ()
     code: Path | None = None
+    """The command's, or the entry script's; None: no code, or the directory that the script stands in."""
+    serve: Path | None = None
+    """An entry script: what is published answers HTTP."""
+    model: Path | None = None
+    """Directory of the model that it serves."""
     env: tuple[tuple[str, str], ...] = ()
     push: str | None = None
     """``REPO[:TAG]``, instead of the targets' own registries."""
@@ -119,8 +125,9 @@ def publish(pipeline: WorkspacePipeline, spec: Spec, request: PublishRequest) ->
 
     if not request.to:
         raise UsageError("nothing says for what to publish", hint="name a target or a kind: --to kubernetes")
-    if not request.command and (request.code is not None or request.env):
-        raise UsageError("code and variables belong to a command", hint="put one after two dashes")
+    _check(request)
+    if request.serve is not None:
+        spec = _served(spec)
     jobs = Jobs(pipeline)
     asked = [_asked(jobs, pipeline, spec, request, name) for name in dict.fromkeys(request.to)]
     with Lease(pipeline.parts.store) as lease:
@@ -135,19 +142,60 @@ def publish(pipeline: WorkspacePipeline, spec: Spec, request: PublishRequest) ->
     return Published(environment=version, targets=written, pushed=pushed)
 
 
+def _check(request: PublishRequest) -> None:
+    from envbuild.target.serving import entry_script
+
+    if request.command and request.serve is not None:
+        raise UsageError("a file runs a command or serves, not both", hint="call it once for each")
+    if request.model is not None and request.serve is None:
+        raise UsageError("a model belongs to a service", hint="name its entry script: --serve score.py")
+    if not request.command and request.serve is None and (request.code is not None or request.env):
+        raise UsageError("code and variables belong to a command", hint="put one after two dashes")
+    if request.serve is not None:
+        # What is wrong with it is said before a build.
+        entry_script(request.serve, request.code)
+
+
+def _served(spec: Spec) -> Spec:
+    """What ``envbuild serve`` would build."""
+    from envbuild.api.sources import checked
+    from envbuild.spec.serving import served
+
+    found = served(spec)
+    return found if found is spec else checked(found)
+
+
 def _asked(jobs: Jobs, pipeline: WorkspacePipeline, spec: Spec, request: PublishRequest, name: str) -> _Asked:
-    from envbuild.target.files import file_target
+    from envbuild.target.files import check_file_kind, file_target
 
     known = [each.name for each in pipeline.workspace.targets()]
+    registry, given = pipeline.settings.registry, None
+    if request.push is not None:
+        given = push_target(request.push, registry)
     bare = name not in known
-    target = file_target(name, jobs.surroundings, known) if bare else jobs.target(name)
-    platform = _platform(target, spec, request.build.platforms)
+    if bare:
+        check_file_kind(name, known)
+        repository = given or _below(registry, spec, name)
+        target = file_target(name, jobs.surroundings, registry=repository.repository.name.rpartition("/")[0])
+    else:
+        target = jobs.target(name)
+        repository = given or _below(target.registry or registry, spec, name)
     return _Asked(
         target=target,
         bare=bare,
-        repository=_repository(target, spec, request.push, pipeline.settings.registry),
-        platform=platform,
+        repository=repository,
+        platform=_platform(target, spec, request.build.platforms),
     )
+
+
+def _below(registry: str | None, spec: Spec, name: str) -> PushTarget:
+    """The environment's own repository below ``registry``, for a target called ``name``."""
+    if registry is None:
+        raise UsageError(
+            f"{name} has no registry to publish to",
+            hint="name one: --push REGISTRY/REPOSITORY, or the target's option registry",
+        )
+    return push_target(f"{registry}/{repository_name(spec.name)}", registry)
 
 
 def _platform(target: Target, spec: Spec, chosen: Sequence[Platform]) -> Platform:
@@ -168,18 +216,6 @@ def _platform(target: Target, spec: Spec, chosen: Sequence[Platform]) -> Platfor
     return host if host in spec.platforms else spec.platforms[0]
 
 
-def _repository(target: Target, spec: Spec, push: str | None, registry: str | None) -> PushTarget:
-    if push is not None:
-        return push_target(push, registry)
-    prefix = target.registry or registry
-    if prefix is None:
-        raise UsageError(
-            f"{target.record.name} has no registry to publish to",
-            hint="name one: --push REGISTRY/REPOSITORY, or the target's option registry",
-        )
-    return push_target(f"{prefix}/{repository_name(spec.name)}", registry)
-
-
 def _made(
     jobs: Jobs,
     pipeline: WorkspacePipeline,
@@ -192,7 +228,11 @@ def _made(
 
     build = replace(request.build, platforms=(asked.platform,), push=())
     base = pipeline.build(spec, build).images[0]
-    image, code, _ = jobs.with_code(base, request.code, lease)
+    code: str | None
+    if request.serve is not None:
+        image, code = _serving_image(pipeline, spec, request, base, lease)
+    else:
+        image, code, _ = jobs.with_code(base, request.code, lease)
     target, name = asked.target, asked.target.record.name
     with pipeline.progress.stage("pre-flight"):
         pins = jobs.pins(spec, asked.platform)
@@ -213,6 +253,31 @@ def _made(
             findings=tuple(findings),
         ),
     )
+
+
+def _serving_image(
+    pipeline: WorkspacePipeline, spec: Spec, request: PublishRequest, base: Image, lease: Lease
+) -> tuple[Image, str]:
+    """``base`` with script and model on top, and the code's digest; ``lease`` holds both."""
+    from envbuild.api.run_note import RUN_NOTE, noted_run
+    from envbuild.store.content import blob_name
+    from envbuild.target.serving import entry_script, serving_image
+
+    assert request.serve is not None, "whoever calls has looked"
+    assert spec.inference_config is not None, "a served spec has one"
+    lease.use(*map(blob_name, digests(base)))
+    with pipeline.progress.stage("code"):
+        made = serving_image(
+            base,
+            entry_script(request.serve, request.code),
+            request.model,
+            spec.inference_config.scoring_route.port,
+            pipeline.parts.store,
+            model_run=noted_run(request.model) if request.model is not None else None,
+            left_out=(RUN_NOTE,),
+        )
+    lease.use(*map(blob_name, digests(made.image)))
+    return made.image, made.code_digest
 
 
 def _reference(repository: Reference, image: Image, *, coded: bool) -> str:
@@ -236,9 +301,9 @@ def _with_files(made: _Made, spec: Spec, request: PublishRequest, version: str) 
         alone = target.environment_files(_environment(made, spec, version))
     if request.command:
         used = target.job_files(_job(made, spec, request, version))
-    elif spec.inference_config is not None:
+    elif request.serve is not None or _serves_itself(spec):
         try:
-            used = target.service_files(_service(made, spec, version))
+            used = target.service_files(_service(made, spec, request, version))
         except UsageError:
             if not alone:
                 raise
@@ -247,7 +312,7 @@ def _with_files(made: _Made, spec: Spec, request: PublishRequest, version: str) 
     if not alone and not used:
         raise UsageError(
             f"a file for {result.target} says what to run, and nothing is given",
-            hint="give a command: -- python train.py; or an inference_config in the spec, to serve",
+            hint="give a command: -- python train.py; or serve: --serve score.py",
         )
     origin = f"{version}, lock {made.base.lock_digest}, image"
     files = (
@@ -286,7 +351,14 @@ def _job(made: _Made, spec: Spec, request: PublishRequest, version: str) -> Job:
     )
 
 
-def _service(made: _Made, spec: Spec, version: str) -> Service:
+def _serves_itself(spec: Spec) -> bool:
+    """Whether the image serves by its own command, as one that was taken as it is may."""
+    return spec.type is EnvironmentType.USER_MANAGED and spec.inference_config is not None
+
+
+def _service(made: _Made, spec: Spec, request: PublishRequest, version: str) -> Service:
+    from envbuild.target.serving import IMAGE_VARIABLE
+
     routes = spec.inference_config
     assert routes is not None, "whoever calls has looked"
     return Service(
@@ -297,6 +369,8 @@ def _service(made: _Made, spec: Spec, version: str) -> Service:
         liveness=routes.liveness_route.path,
         readiness=routes.readiness_route.path,
         scoring=routes.scoring_route.path,
+        # Each answer says which image gave it.
+        env=(*request.env, *([(IMAGE_VARIABLE, made.image.digest)] if request.serve is not None else [])),
         environment=version,
     )
 

@@ -221,14 +221,14 @@ class Jobs:
         """``base`` with the code on top, the code's digest, and its layer's size; ``lease`` holds both."""
         from envbuild.store.content import blob_name
 
-        lease.use(*(blob_name(each) for each in _digests(base)))
+        lease.use(*(blob_name(each) for each in digests(base)))
         if code is None:
             return base, None, 0
         from envbuild.target.code import code_image
 
         with self._pipeline.progress.stage("code"):
             made = code_image(base, code, self._parts.store)
-        lease.use(*(blob_name(each) for each in _digests(made.image)))
+        lease.use(*(blob_name(each) for each in digests(made.image)))
         return made.image, made.digest, made.size
 
     def pins(self, spec: Spec, platform: Platform) -> PlatformLock | None:
@@ -438,5 +438,6 @@ def _reference(target: Target, name: str, image: Image) -> str:
     return f"{where}:{tag}-{image.digest.removeprefix('sha256:')[:12]}@{image.digest}"
 
 
-def _digests(image: Image) -> tuple[str, ...]:
+def digests(image: Image) -> tuple[str, ...]:
+    """Of all blobs of the image."""
     return (image.digest, image.config_digest, *(layer.digest for layer in image.layers))

@@ -73,6 +73,19 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, exists=True, path_type=Path),
     help="The command's code, as a small layer on top of the image.",
 )
+@click.option(
+    "--serve",
+    "serve",
+    metavar="SCRIPT",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="Serve this entry script instead of a command, as envbuild serve does.",
+)
+@click.option(
+    "--model",
+    metavar="DIR",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="With --serve: the model.",
+)
 @click.option("-e", "--env", metavar="NAME[=VALUE]", multiple=True, help="A variable of the command.")
 @click.option("-p", "--platform", type=PLATFORM, help="Whose image [default: the target's].")
 @attest_options
@@ -98,6 +111,8 @@ def command(
     output: Path | None,
     push: str | None,
     code: Path | None,
+    serve: Path | None,
+    model: Path | None,
     env: tuple[str, ...],
     platform: Platform | None,
     locked: bool,
@@ -106,8 +121,9 @@ def command(
 ) -> int:
     """Push the image of SPEC and write the files that run COMMAND in it elsewhere, or serve it.
 
-    Every file names the image by digest and leads back to the environment. Without a COMMAND, a spec with
-    an inference_config gets the files of a service. Nothing is pushed where the image doesn't fit a target.
+    Every file names the image by digest and leads back to the environment. Nothing is pushed where the
+    image doesn't fit a target. Without a COMMAND and --serve, an image that serves by itself does, and
+    azureml and github get the environment alone.
     """
     from envbuild.api.pipeline import WorkspacePipeline
     from envbuild.api.publish import PublishRequest, publish
@@ -119,6 +135,8 @@ def command(
         to=to,
         command=context.meta.get(KEY, ()),
         code=call.cwd / code if code else None,
+        serve=call.cwd / serve if serve else None,
+        model=call.cwd / model if model else None,
         env=given_variables(env, call.environ),
         push=push,
         directory=call.cwd / output if output else None,

@@ -91,23 +91,29 @@ def file_kinds() -> tuple[str, ...]:
     return (*_FILES, *_ALIASES, *(each for each in kind_names() if each != "local"))
 
 
-def file_target(name: str, surroundings: Surroundings, targets: Sequence[str] = ()) -> Target:
-    """The kind ``name`` as a target without options, to write files with and not to connect to.
+def check_file_kind(name: str, targets: Sequence[str] = ()) -> None:
+    """Raises ``UsageError`` for what is no kind of file, with the nearest of these and of ``targets``."""
+    if name in file_kinds():
+        return
+    known = dict.fromkeys((*targets, *file_kinds()))
+    near = get_close_matches(name, known, n=1)
+    raise UsageError(
+        f"{name[:80]!r} is neither a target nor a kind of file"
+        + (f"; did you mean {near[0]}?" if near else ""),
+        hint=f"known: {', '.join(known)}",
+    )
 
-    Raises ``UsageError`` for an unknown one, with the nearest name among kinds and ``targets``, and for one
-    that can't do without options.
-    """
+
+def file_target(name: str, surroundings: Surroundings, *, registry: str | None = None) -> Target:
+    """The kind ``name`` as a target to write files with and not to connect to, without options but the
+    ``registry`` that images are in. Raises ``UsageError`` for an unknown one, and for one that can't do
+    without others."""
+    check_file_kind(name)
     if name in _FILES:
         return _FILES[name](name)
-    if name not in file_kinds():
-        known = dict.fromkeys((*targets, *file_kinds()))
-        near = get_close_matches(name, known, n=1)
-        raise UsageError(
-            f"{name[:80]!r} is neither a target nor a kind of file"
-            + (f"; did you mean {near[0]}?" if near else ""),
-            hint=f"known: {', '.join(known)}",
-        )
-    return open_target(TargetRecord(name=name, kind=_ALIASES.get(name, name)), surroundings)
+    options = (("registry", registry),) if registry is not None else ()
+    record = TargetRecord(name=name, kind=_ALIASES.get(name, name), options=options)
+    return open_target(record, surroundings)
 
 
 def headed(file: TargetFile, header: str) -> TargetFile:

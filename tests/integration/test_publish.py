@@ -27,7 +27,7 @@ pytestmark = [needs_registry()]
 SERVING = """\
 inference_config:
   liveness_route: {path: /, port: 5001}
-  readiness_route: {path: /ready, port: 5001}
+  readiness_route: {path: /, port: 5001}
   scoring_route: {path: /score, port: 5001}
 """
 COMMAND = ("--", "python", "train.py")
@@ -64,7 +64,11 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     root = tmp_path_factory.mktemp("publish")
-    machine = a_world(root, [Wheel(name="alpha", files={"alpha/data": b"1"})]).machine
+    wheels = [
+        Wheel(name="alpha", files={"alpha/data": b"1"}),
+        Wheel(name="azureml-inference-server-http", version="1.4.0"),
+    ]
+    machine = a_world(root, wheels).machine
     machine.write("envbuild.yaml", demo("alpha"))
     machine.write("code/train.py", "print(1)\n")
     assert machine.run("lock", "--no-bytecode").status == 0
@@ -143,22 +147,47 @@ def test_a_file_in_the_way_is_found_before_the_push(scene: Scene) -> None:
     assert not scene.has("team/way")
 
 
-def test_an_environment_that_serves_has_the_files_of_a_service(scene: Scene) -> None:
+def test_an_entry_script_and_a_model_are_served_by_the_same_environment(scene: Scene) -> None:
     machine, repository = scene.machine, scene.repository("team/serve")
-    machine.write("serve/envbuild.yaml", demo("alpha", more=SERVING))
+    machine.write("serve/envbuild.yaml", demo("alpha", "azureml-inference-server-http", more=SERVING))
+    machine.write("serve/model/weights", "1")
+    script = machine.write("serve/src/score.py", "def init(): ...\n\n\ndef run(data): ...\n")
     assert machine.run("lock", "serve", "--no-bytecode").status == 0
-    done = machine.run("publish", "serve", "--to", "azureml", "--push", repository, "--json")
-    (target,) = json.loads(done.stdout)["targets"]
-    files = {each["name"]: yaml.safe_load(each["content"]) for each in target["files"]}
+    base = machine.run("build", "serve").digest
+    arguments = ("serve", "--to", "azureml", "--to", "compose", "--push", repository, "--json")
+    done = machine.run("publish", *arguments, "--serve", "serve/src/score.py", "--model", "serve/model")
+    assert done.status == 0, done.stderr
+    azure, compose = json.loads(done.stdout)["targets"]
+    files = {each["name"]: yaml.safe_load(each["content"]) for each in azure["files"]}
     assert list(files) == ["environment.yaml", "endpoint.yaml", "deployment.yaml"]
-    routes = files["deployment.yaml"]["environment"]["inference_config"]
+    # The environment is the one that trains; what serves has script and model on top.
+    assert files["environment.yaml"]["image"] == f"{repository}@{base}"
+    deployment = files["deployment.yaml"]
+    serving = azure["reference"].partition("@")[2]
+    assert deployment["environment"]["image"] == f"{repository}@{serving}"
+    assert len(scene.layers("team/serve", serving)) == len(scene.layers("team/serve", base)) + 2
+    assert deployment["environment_variables"] == {"ENVBUILD_IMAGE": serving}
+    routes = deployment["environment"]["inference_config"]
     assert routes == files["environment.yaml"]["inference_config"]
-    assert routes["readiness_route"] == {"path": "/ready", "port": 5001}
-    # The environment that was written is the same environment to us.
-    path = machine.write("read/environment.yaml", target["files"][0]["content"])
-    found = Environment.from_file(path).spec
-    original = Environment.from_file(machine.project / "serve").spec
-    assert (found.name, found.inference_config) == ("demo", original.inference_config)
+    assert routes["scoring_route"] == {"path": "/score", "port": 5001}
+    main = yaml.safe_load(compose["files"][0]["content"])["services"]["main"]
+    assert (main["image"], main["ports"]) == (azure["reference"], ["5001:5001"])
+    # The environment that was written is read back as one that serves at the same routes.
+    path = machine.write("read/environment.yaml", azure["files"][0]["content"])
+    read, original = Environment.from_file(path).spec, Environment.from_file(machine.project / "serve").spec
+    assert (read.name, read.inference_config) == ("demo", original.inference_config)
+    script.write_text("def init(): ...\n")
+    done = machine.run("publish", *arguments, "--serve", "serve/src/score.py")
+    done.failed(3, "run")
+
+
+def test_an_environment_alone_is_for_those_who_keep_environments(scene: Scene) -> None:
+    repository = scene.repository("team/alone")
+    done = scene.machine.run("publish", "--to", "azureml", "--push", repository)
+    assert done.status == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["image"] == f"{repository}@{scene.digest}"
+    done = scene.machine.run("publish", "--to", "github", "--push", repository)
+    assert yaml.safe_load(done.stdout)["container"]["image"] == f"{repository}{scene.reference}"
 
 
 def test_what_doesn_t_fit_a_target_is_neither_pushed_nor_written(scene: Scene) -> None:
@@ -216,6 +245,8 @@ def test_the_references_are_recorded(scene: Scene) -> None:
         (("--to", "compose", "--push", "{}/x@sha256:0", *COMMAND), ("not to a digest",)),
         (("--to", "compose", "--push", "{}/none"), ("says what to run",)),
         (("--to", "compose", "--push", "{}/none", "--code", "code"), ("belong to a command",)),
+        (("--to", "compose", "--push", "{}/none", "--model", "code"), ("belongs to a service",)),
+        (("--to", "github", "--push", "{}/none", "--serve", "code/train.py", *COMMAND), ("not both",)),
         (("--to", "azureml", "--push", "{}/none", *COMMAND), ("several files", "--output DIR")),
         (("--to", "azureml", "--push", "{}/none", "-p", "linux/arm64", *COMMAND), ("runs linux/amd64",)),
         (("--to", "compose", "--push", "{}/none", "--offline", *COMMAND), ("an offline run can't push",)),

@@ -13,7 +13,7 @@ from envbuild.progress import Silent
 from envbuild.store.content import Store
 from envbuild.target.azureml import AzureTarget
 from envbuild.target.base import EnvironmentFiles, TargetFile
-from envbuild.target.files import FilesOnly, file_target, headed, is_ours
+from envbuild.target.files import FilesOnly, check_file_kind, file_target, headed, is_ours
 from envbuild.target.kinds import Surroundings
 from envbuild.target.yaml import yaml_text
 from tests.unit.target.test_azureml import JOB, PUBLISHED, REFERENCE, SERVICE
@@ -114,14 +114,16 @@ def test_a_kind_of_target_is_one_without_options(surroundings: Surroundings) -> 
     made = file_target("azureml", surroundings)
     assert isinstance(made, AzureTarget)
     assert (made.record.name, made.record.options) == ("azureml", ())
+    made = file_target("azureml", surroundings, registry="r.example.org/team")
+    assert made.registry == "r.example.org/team"
 
 
 @pytest.mark.parametrize(
     ("name", "near"), [("compse", "compose"), ("sbach", "sbatch"), ("clustr", "cluster"), ("githb", "github")]
 )
-def test_unknown_one_is_answered_by_the_nearest(surroundings: Surroundings, name: str, near: str) -> None:
+def test_unknown_one_is_answered_by_the_nearest(name: str, near: str) -> None:
     with pytest.raises(UsageError, match=f"'{name}' is neither .*did you mean {near}"):
-        file_target(name, surroundings, ["cluster"])
+        check_file_kind(name, ["cluster"])
 
 
 @pytest.mark.parametrize(
