@@ -24,6 +24,7 @@ from envbuild.workspace.base import EnvironmentSummary, ImageRecord, Version
 if TYPE_CHECKING:
     from envbuild.api.pipeline import WorkspacePipeline
     from envbuild.api.publish import Published
+    from envbuild.api.serving import Serving
     from envbuild.api.workspace import Workspace
     from envbuild.plan.model import Plan
     from envbuild.progress import Progress

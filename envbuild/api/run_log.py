@@ -81,7 +81,7 @@ class Follower:
         self._log = log
         self._out: Callable[[bytes], None] | None = out
         self._failure: BaseException | None = None
-        # A join that Ctrl-C interrupts leaves Python 3.11 with a thread that counts as ended; an event doesn't.
+        # Where Ctrl-C interrupts a join, Python 3.11 takes the thread for ended; an event isn't fooled.
         self._read_all = threading.Event()
         self._thread = threading.Thread(target=self._read, name="job log", daemon=True)
         self._thread.start()

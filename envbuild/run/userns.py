@@ -131,6 +131,10 @@ class Launched:
             raise RunError(f"the command can't be started in a user namespace: {message}", hint=_REMEDY)
         return status if status >= 0 else 128 - status
 
+    def close(self) -> None:
+        """Lets go of what nobody waited for; the command must have ended."""
+        self._report.close()
+
 
 def _launch(request: Mapping[str, Any], output: int | None = None) -> Launched:
     request_read, request_write = os.pipe()

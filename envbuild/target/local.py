@@ -164,6 +164,7 @@ class NamespaceExecution:
 
     def close(self) -> None:
         self.stop()
+        self._launched.close()
         self._resources.close()
         if self._outputs is not None:
             _remove_empty(self._outputs)
