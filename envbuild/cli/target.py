@@ -118,7 +118,8 @@ def kinds(context: click.Context, kind: str | None, as_json: bool) -> int:
         for line in [json_text({"kinds": list(names)})] if as_json else names:
             call.out(line)
         return 0
-    options = (*kind_of(kind).options, *COMMON)
+    own = kind_of(kind).options
+    options = (*own, *(each for each in COMMON if each.name not in {mine.name for mine in own}))
     if as_json:
         rows = [
             {"name": each.name, "help": each.help, "required": each.required, "default": each.default}

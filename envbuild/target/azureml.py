@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from envbuild.errors import UsageError
@@ -26,7 +27,7 @@ from envbuild.target.base import (
     TargetRecord,
 )
 from envbuild.target.kinds import Surroundings
-from envbuild.target.options import check_options, limits_of, whole
+from envbuild.target.options import COMMON, check_options, limits_of, whole
 from envbuild.target.yaml import yaml_text
 
 _SCHEMAS = "https://azuremlschemas.azureedge.net/latest"
@@ -52,8 +53,7 @@ class AzureTarget:
     """One workspace of Azure ML, or whichever its user's ``az`` is set to."""
 
     def __init__(self, record: TargetRecord, surroundings: Surroundings) -> None:
-        # The service runs nothing else; whoever knows better says so.
-        options = {"platform": "linux/amd64", **check_options(record, KIND.options)}
+        options = check_options(record, KIND.options)
         self.record = record
         self.limits = limits_of(options)
         self.registry = options.get("registry")
@@ -249,6 +249,7 @@ class AzureKind:
             name="instance-type", help="a machine type: Standard_DS3_v2", check=_like(_MACHINE, "a machine")
         ),
         Option(name="instance-count", help="how many machines", check=whole),
+        *(replace(each, default="linux/amd64") for each in COMMON if each.name == "platform"),
     )
 
     def open(self, record: TargetRecord, surroundings: Surroundings) -> AzureTarget:

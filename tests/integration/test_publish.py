@@ -97,6 +97,20 @@ def test_a_single_file_goes_to_stdout_and_the_image_to_the_registry(scene: Scene
     assert again.stdout == done.stdout
 
 
+@pytest.mark.parametrize("kind", ["kubernetes", "sbatch"])
+def test_a_kind_of_target_needs_no_target_to_write_for(scene: Scene, kind: str) -> None:
+    repository = scene.repository(f"team/{kind}")
+    arguments = ("publish", "--to", kind, "--push", repository, "--", "python", "train.py")
+    done = scene.machine.run(*arguments)
+    assert done.status == 0, done.stderr
+    marks = [line for line in done.stdout.splitlines()[:2] if line.startswith("# environment demo:")]
+    assert [line.partition(", image ")[2] for line in marks] == [f"{repository}{scene.reference}"]
+    # Slurm's runtimes take a name without a tag.
+    body = done.stdout.replace(marks[0], "")
+    assert f"{repository}{scene.reference}" in body or f"{repository}@{scene.digest}" in body
+    assert scene.machine.run(*arguments).stdout == done.stdout
+
+
 def test_several_targets_have_a_directory_each_and_code_is_on_top(scene: Scene) -> None:
     machine, repository = scene.machine, scene.repository("team/several")
     arguments = ("--to", "azureml", "--to", "compose", "--push", repository, "--code", "code", "-o", "out")
