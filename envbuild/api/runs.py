@@ -158,7 +158,7 @@ class Jobs:
             version = self.version(spec, base)
             job = Job(
                 name=self._name(spec.name),
-                reference=_reference(target, spec.name, image),
+                reference=target_reference(target, spec.name, image),
                 image=image,
                 command=request.command,
                 env=request.env,
@@ -428,7 +428,7 @@ def _make_place(place: Path) -> None:
         raise UsageError(f"outputs can't be written to {place}: {error.strerror}", hint=hint) from error
 
 
-def _reference(target: Target, name: str, image: Image) -> str:
+def target_reference(target: Target, name: str, image: Image) -> str:
     """The image as the target names it: known before it is pushed."""
     from envbuild.publish.repository import identity_tag, repository_name
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from envbuild.api.run_log import Follower, RunLog
 from envbuild.api.run_note import RUN_NOTE, noted_run
-from envbuild.api.runs import Jobs, Prepared, _reference, log_file, refuse
+from envbuild.api.runs import Jobs, Prepared, log_file, refuse, run_slug, target_reference
 from envbuild.errors import EnvbuildError, RunError, UsageError
 from envbuild.platforms import Platform
 from envbuild.publish.base import Image
@@ -75,8 +75,13 @@ class PreparedService:
 
     @property
     def files(self) -> tuple[TargetFile, ...]:
-        """What the target would be given. Raises ``UsageError`` where it serves nothing."""
-        return self.prepared.target.service_files(self.service)
+        """What the target would be given, the same for the same image: it is of no run. Raises ``UsageError``
+        where it serves nothing."""
+        from envbuild.target.serving import RUN_VARIABLE
+
+        env = tuple(pair for pair in self.service.env if pair[0] != RUN_VARIABLE)
+        name = run_slug(self.service.environment.rpartition(":")[0] or self.service.environment)
+        return self.prepared.target.service_files(replace(self.service, name=name, env=env))
 
 
 class Serving:
@@ -152,7 +157,7 @@ class Services(Jobs):
             image = made.image
             for each in (image.digest, image.config_digest, *(layer.digest for layer in image.layers)):
                 lease.use(blob_name(each))
-            reference = _reference(target, serving.name, image)
+            reference = target_reference(target, serving.name, image)
             name = self._name(serving.name)
             env = (*request.env, (RUN_VARIABLE, name), (IMAGE_VARIABLE, image.digest))
             version = self.version(serving, base)
@@ -250,14 +255,15 @@ class Services(Jobs):
         try:
             execution.stop()
             follower.settle()
-            status = execution.wait() if ended or failed else None
+            status = execution.wait()
         except EnvbuildError:
             self._end(record, "lost", None)
             return
         if ended:
             self._end(record, "succeeded" if status == 0 else "failed", status)
         else:
-            self._end(record, "failed" if failed else "stopped", status)
+            # What the end of a service that was stopped says is how it took that, not how it served.
+            self._end(record, "failed" if failed else "stopped", status if failed else None)
 
     def _ready(
         self,

@@ -125,8 +125,11 @@ class Launched:
         be started."""
         status = self.process.wait()
         self._feeder.join()
-        with self._report:
-            message = self._report.read().decode(errors="replace") if status == launcher.NOT_STARTED else ""
+        message = ""
+        if not self._report.closed:
+            with self._report:
+                if status == launcher.NOT_STARTED:
+                    message = self._report.read().decode(errors="replace")
         if message:
             raise RunError(f"the command can't be started in a user namespace: {message}", hint=_REMEDY)
         return status if status >= 0 else 128 - status
