@@ -115,6 +115,8 @@ def _from_kubeconfig(
         raise _unusable(paths, error.strerror or "it can't be read") from None
     except (YAMLError, TypeError, KeyError, AttributeError, ValueError):
         raise _unusable(paths, "it is not as a kubeconfig should be") from None
+    if not str(getattr(loader, "host", "")).startswith(("http://", "https://")):
+        raise _unusable(paths, "it has no address of a server")
     return namespace if isinstance(namespace, str) else None
 
 

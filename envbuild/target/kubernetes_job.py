@@ -19,6 +19,9 @@ _log = logging.getLogger(__name__)
 
 _POLL = 1.0
 """Seconds between two looks at a pod."""
+_SOON = 30
+_LATER_POLL = 5.0
+"""The same after ``_SOON`` seconds: what waits so long may wait for hours."""
 _ERROR_PATIENCE = 120
 """Seconds that an error of the start may last: a registry may be away for a moment. A node is waited for
 longer."""
@@ -95,7 +98,7 @@ class KubernetesExecution:
                     f"{said(reason or 'Pending', message)}",
                     hint=_HINTS.get(reason, "the target's option start-timeout says how long a job may wait"),
                 )
-            cluster.sleep(_POLL)
+            cluster.sleep(_POLL if now - began < _SOON else _LATER_POLL)
 
     def logs(self) -> Iterator[bytes]:
         with self._told_if_lost():

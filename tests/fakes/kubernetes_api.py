@@ -81,6 +81,8 @@ class KubernetesApi:
     faults: list[int | None] = field(default_factory=list)
     """Statuses of the next answers, in turn. 0: as it should be; None: what was asked is done, and the
     connection breaks."""
+    answer: bytes | None = None
+    """What all answers say, instead."""
     requests: list[tuple[str, str, Mapping[str, list[str]]]] = field(default_factory=list)
     secrets_shown: int = 0
     """How often the content of a secret was sent."""
@@ -210,6 +212,7 @@ class _Broken(Exception):
 class _Handler(BaseHTTPRequestHandler):
     api: KubernetesApi
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     timeout = _LIMIT
 
     def log_message(self, format: str, *args: object) -> None:
@@ -238,6 +241,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._status(fault, "fault", "asked for by the test")
                 return
             self._broken = fault is None
+            if api.answer is not None:
+                self._send(200, api.answer)
+                return
             if self.headers.get("Authorization") != f"Bearer {TOKEN}":
                 self._status(401, "Unauthorized", "Unauthorized")
                 return
@@ -403,7 +409,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _json(self, code: int, document: object) -> None:
         if getattr(self, "_broken", False):
             raise _Broken
-        content = json.dumps(document).encode()
+        self._send(code, json.dumps(document).encode())
+
+    def _send(self, code: int, content: bytes) -> None:
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
