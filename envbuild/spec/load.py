@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -135,14 +135,24 @@ def load_spec(
 
     Raises ``SpecError`` with every problem of every file it reads.
     """
-    asked = importers() if formats is None else formats
-    file = spec_file(path, formats=asked, reads=reads)
-    for importer in asked:
+    file = spec_file(path, formats=formats, reads=reads)
+    for importer in _asked(formats):
         if importer.recognises(file):
             if file.fragment and not getattr(importer, "selective", False):
                 raise SpecError(f"{file.shown}: has no parts that '#{file.fragment}' could choose")
             return importer.load(file)
     raise SpecError(f"{file.shown}: its format isn't known by its name", hint=_KNOWN)
+
+
+def _asked(formats: Sequence[Importer] | None) -> Iterator[Importer]:
+    """Those that are asked, in turn: by default ours, and only then those of other packages."""
+    if formats is not None:
+        yield from formats
+        return
+    yield from importers()
+    from envbuild.spec.others import other_importers
+
+    yield from other_importers()
 
 
 def spec_file(
@@ -152,7 +162,7 @@ def spec_file(
     path, fragment = _split(path)
     if path.is_dir():
         # Our own are all among the names: to find the file of a spec that is remembered, none is imported.
-        path = _file_in(path, NAMES if formats is None else markers(formats))
+        path = _file_in(path, formats)
     file = SourceFile.at(path, reads, fragment)
     if not file.is_there():
         raise SpecError(f"{file.shown}: no such file or directory", hint=_KNOWN)
@@ -170,8 +180,15 @@ def _split(path: Path) -> tuple[Path, str]:
     return path.with_name(name) if hash_sign else path, fragment if hash_sign else ""
 
 
-def _file_in(directory: Path, names: Sequence[str]) -> Path:
+def _file_in(directory: Path, formats: Sequence[Importer] | None) -> Path:
+    names = NAMES if formats is None else markers(formats)
     found = [each for each in map(partial(_marked, directory), names) if each is not None]
+    if not found and formats is None:
+        from envbuild.spec.others import other_importers
+
+        more = markers(tuple(other_importers()))
+        names = (*names, *more)
+        found = [each for each in map(partial(_marked, directory), more) if each is not None]
     if not found:
         raise SpecError(
             f"{directory.as_posix()}: no spec in this directory", hint="looked for " + ", ".join(names)
