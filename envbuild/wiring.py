@@ -15,13 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbuild.errors import BuildError, UsageError
-from envbuild.lock.model import ContextBase, ImageBase, PipPin, PlatformLock, glibc_of
-from envbuild.plan.model import ArtifactKind, Plan
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
 from envbuild.publish.base import Publication
 from envbuild.settings import Settings
-from envbuild.spec.model import BuildContextSpec, Spec
 from envbuild.store.content import Store
 
 if TYPE_CHECKING:
@@ -33,6 +30,8 @@ if TYPE_CHECKING:
     from envbuild.fetch.http import HttpFetcher
     from envbuild.lock.base import BaseResolver, CondaResolver, MavenResolver, PipResolver, SdistBuilder
     from envbuild.lock.make import Resolvers
+    from envbuild.lock.model import ImageBase, PipPin, PlatformLock
+    from envbuild.plan.model import ArtifactKind, Plan
     from envbuild.publish.repository import PushTarget
     from envbuild.remote.client import RegistryClient
     from envbuild.remote.lookup import Lookup
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from envbuild.render.make import DockerfileRenderer
     from envbuild.render.pip_access import PipAccess
     from envbuild.run.base import Runner
+    from envbuild.spec.model import Spec
 
 
 class Parts:
@@ -188,6 +188,7 @@ class Parts:
     ) -> dict[ArtifactKind, Callable[[], AbstractContextManager[ArtifactSource]]]:
         from envbuild.compose.conda import CondaSource
         from envbuild.compose.deb import DebianSource
+        from envbuild.plan.model import ArtifactKind
 
         return {
             ArtifactKind.DEBIAN: lambda: DebianSource(
@@ -262,7 +263,9 @@ class Parts:
         return self.store.blob(image.layers[0].digest)
 
     def _snapshot(self, spec: Spec, plan: Plan) -> BuildContext:
+        from envbuild.lock.model import ContextBase
         from envbuild.render.snapshot import snapshot_context
+        from envbuild.spec.model import BuildContextSpec
 
         assert isinstance(plan.base, ContextBase)
         if not isinstance(spec.base, BuildContextSpec):
@@ -277,6 +280,7 @@ class Parts:
     def _archives(self, spec: Spec, plan: Plan) -> Archives:
         from envbuild.compose.archives import ArchivesByKind, CondaArchives, FetchedArchives
         from envbuild.compose.archives_wheel import WheelArchives
+        from envbuild.plan.model import ArtifactKind
 
         return ArchivesByKind(
             {
@@ -295,6 +299,7 @@ class Parts:
         )
 
     def _pip_access(self, spec: Spec, plan: Plan) -> PipAccess:
+        from envbuild.lock.model import PipPin
         from envbuild.render.pip_access import pip_access
 
         pins = [artifact.pin for artifact in plan.artifacts if isinstance(artifact.pin, PipPin)]
@@ -305,6 +310,7 @@ class Parts:
         """The composer; see ``engines``."""
         from envbuild.compose.bytecode import RootfsCompilers
         from envbuild.engines.native import NativeEngine
+        from envbuild.plan.model import ArtifactKind
 
         return NativeEngine(
             store=self.store,
@@ -351,6 +357,7 @@ class Parts:
 
     def _wheels(self, spec: Spec, plan: Plan) -> AbstractContextManager[ArtifactSource]:
         from envbuild.compose.wheel import WheelSource
+        from envbuild.lock.model import glibc_of
 
         if plan.python is None:
             raise BuildError("there are wheels to install, but no python to install them for")
