@@ -10,15 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbuild.errors import BuildError, UsageError
+from envbuild.errors import BuildError, FetchError, UsageError
 from envbuild.examine.model import Document, ImageDifference, Inspection, PinChange, Rebased, Verdict
-from envbuild.images import Images, OpenedImage
+from envbuild.images import NAME_ITS_REGISTRY, Images, OpenedImage
 from envbuild.platforms import Platform
 from envbuild.publish.contents import blobs as publication_blobs
 from envbuild.store.content import Store, blob_name
 from envbuild.wiring import Parts
 
 if TYPE_CHECKING:
+    from envbuild.attest.sign import PublicKey
     from envbuild.engines.native import NativeEngine
     from envbuild.lock.base import ResolvedBase
     from envbuild.lock.identity import Composition
@@ -65,15 +66,21 @@ class Examination:
         from envbuild.remote.referrers import referrers
         from envbuild.remote.source import RegistrySource
 
-        source = opened.source
-        if not isinstance(source, RegistrySource) or self._images.settings.offline:
+        if opened.repository is None or self._images.settings.offline:
             return None
         subjects = dict.fromkeys([opened.top.digest, *(image.digest for image in opened.images)])
-        return tuple(
-            Document(digest=each.digest, artifact_type=each.artifact_type, size=each.size)
-            for subject in subjects
-            for each in referrers(self._images.parts.registry, source.reference, subject)
-        )
+        try:
+            return tuple(
+                Document(digest=each.digest, artifact_type=each.artifact_type, size=each.size)
+                for subject in subjects
+                for each in referrers(self._images.parts.registry, opened.repository, subject)
+            )
+        except FetchError as error:
+            if isinstance(opened.source, RegistrySource):
+                raise
+            # The image is here, whatever has become of its registry.
+            self._images.progress.note(f"what is attached isn't known: {error.message}")
+            return None
 
     def diff(
         self, before: str, after: str, platform: Platform | None = None, *, files: bool = False
@@ -114,20 +121,23 @@ class Examination:
 
         Raises ``FetchError`` for an image that isn't what its digests say, ``BuildError`` and ``FetchError``
         where a package can't be had any more, ``LockError`` where the lock inside isn't sound."""
+        from envbuild.attest.sign import load_public_key
         from envbuild.examine.inspect import sound_lock
         from envbuild.examine.verify import Verification, check_image, drop_damaged
         from envbuild.lock.image.embedded import embedded_lock
 
+        # A key that is no use is said before anything is pulled.
+        public_key = None if key is None else load_public_key(key)
         # The whole index, whatever platform was asked for: another one's python may compile for it.
         opened = self._images.open(reference)
         images = opened.images if platform is None else (opened.image(platform),)
+        signed = None if public_key is None else self._signed(opened, public_key)
         with self._images.progress.stage("pull"):
             drop_damaged(opened.store, [each.digest for image in images for each in image.layers])
             opened.bring([layer for image in images for layer in image.layers])
         with self._images.progress.stage("check"):
             for image in images:
                 check_image(image, opened.store, opened.source.what)
-            signed = None if key is None else self._signed(opened, key)
             locks = {
                 image.digest: embedded_lock(image, opened.store) if image.lock_digest else None
                 for image in images
@@ -145,20 +155,15 @@ class Examination:
             replace(verification.verdict(image, locks[image.digest]), signed=signed) for image in images
         )
 
-    def _signed(self, opened: OpenedImage, key: Path) -> bool:
-        """Whether the registry has a signature of what was named by the public key in the file ``key``."""
-        from envbuild.attest.sign import load_public_key, verify_signature
-        from envbuild.remote.source import RegistrySource
+    def _signed(self, opened: OpenedImage, key: PublicKey) -> bool:
+        """Whether the registry has a signature of what was named by ``key``."""
+        from envbuild.attest.sign import verify_signature
 
-        source = opened.source
-        if not isinstance(source, RegistrySource):
+        if opened.repository is None:
             raise UsageError(
-                f"{opened.reference} was found outside a registry, where signatures are",
-                hint="name it with its registry: HOST/REPOSITORY:TAG",
+                f"{opened.reference} names no registry, where signatures are", hint=NAME_ITS_REGISTRY
             )
-        return verify_signature(
-            self._images.parts.registry, source.reference, opened.top.digest, load_public_key(key)
-        )
+        return verify_signature(self._images.parts.registry, opened.repository, opened.top.digest, key)
 
     @contextmanager
     def _apart(self, blobs: Sequence[str]) -> Iterator[NativeEngine]:

@@ -34,8 +34,9 @@ from envbuild.remote.describe import images_of, top_for
 from envbuild.remote.manifest import Descriptor
 from envbuild.remote.place import Kind, Place
 from envbuild.remote.reference import Reference
-from envbuild.remote.source import ImageSource
+from envbuild.remote.source import ImageSource, RegistrySource
 from envbuild.remote.sources import Sources
+from envbuild.remote.store_source import StoreSource
 from envbuild.remote.tree import Tree, tree_of
 from envbuild.settings import Settings
 from envbuild.store.content import Store, blob_name
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from envbuild.attest.attach import Attachments
     from envbuild.publish.prune import RepositoryPruner
 
+NAME_ITS_REGISTRY = "name it with its registry: HOST/REPOSITORY:TAG"
 _FEW = 2
 """Platforms that nobody is surprised to get: as many as envbuild builds for."""
 
@@ -62,6 +64,8 @@ class OpenedImage:
     images: tuple[Image, ...]
     """Each platform's; one, where ``top`` is no index."""
     source: ImageSource
+    repository: Reference | None
+    """Of a registry, where the reference names one: what is attached is there, even if the image is here."""
     store: Store
     lease: Lease
 
@@ -170,17 +174,18 @@ class Images:
         place = Place.parse(reference, self._directory)
         with self.progress.stage("look up"):
             source = self._sources.open(place)
-            return self._opened(reference, source, top_for(source, source.manifest(), platform))
+            return self._opened(place, source, top_for(source, source.manifest(), platform))
 
-    def _opened(self, reference: str, source: ImageSource, top: Manifest) -> OpenedImage:
+    def _opened(self, place: Place, source: ImageSource, top: Manifest) -> OpenedImage:
         images = images_of(source, top)
         blobs = [each for image in images for each in (image.digest, image.config_digest)]
         self._lease.use(*(blob_name(digest) for digest in (top.digest, *blobs)))
         return OpenedImage(
-            reference=reference,
+            reference=place.text,
             top=top,
             images=images,
             source=source,
+            repository=_repository(place, source),
             store=self._parts.store,
             lease=self._lease,
         )
@@ -203,7 +208,7 @@ class Images:
         opened = self.open(reference, platform)
         image = opened.image(platform)
         if attached:
-            return self._attached(reference, image, CYCLONEDX if form == "cyclonedx" else SPDX)
+            return self._attached(opened, image, CYCLONEDX if form == "cyclonedx" else SPDX)
         with self.progress.stage("pull"):
             self._lease.use(*(blob_name(each.digest) for each in image.layers))
             opened.source.pull(
@@ -216,12 +221,14 @@ class Images:
             bill = bill_of(image, self._parts.store)
         return spdx(bill) if form == "spdx" else cyclonedx(bill)
 
-    def _attached(self, reference: str, image: Image, artifact_type: str) -> Document:
+    def _attached(self, opened: OpenedImage, image: Image, artifact_type: str) -> Document:
         from envbuild.attest.attached import attached_document
 
-        repository = Place.parse(reference, self._directory).reference
+        reference, repository = opened.reference, opened.repository
         if repository is None:
-            raise UsageError(f"{reference} is of no registry, so nothing is attached to it")
+            raise UsageError(
+                f"{reference} names no registry, so nothing is attached to it", hint=NAME_ITS_REGISTRY
+            )
         if self.settings.offline:
             raise UsageError("what is attached is in the registry, which --offline doesn't ask")
         with self.progress.stage("pull"):
@@ -257,7 +264,7 @@ class Images:
             tree = tree_of(source, top_for(source, source.manifest(), platform))
             self._lease.use(*map(blob_name, tree.digests))
             missing = self._missing(tree)
-            opened = self._opened(reference, source, tree.top)
+            opened = self._opened(place, source, tree.top)
         if len(opened.images) > _FEW:
             self.progress.note(f"all {len(opened.images)} platforms are pulled; --platform takes one")
         with self.progress.stage("pull"):
@@ -294,8 +301,11 @@ class Images:
         for image in opened.images:
             index.put(f"manifest-{image.digest.removeprefix('sha256:')}", image)
         if name is not None:
-            images = [each.digest for each in opened.images]
-            Names(self._parts.store, time.time).put(name.tagged, tree.top.digest, images, tree.digests)
+            self._name(name, opened.images, tree)
+
+    def _name(self, name: Reference, images: Sequence[Image], tree: Tree) -> None:
+        digests = [each.digest for each in images]
+        Names(self._parts.store, time.time).put(name.tagged, tree.top.digest, digests, tree.digests)
 
     def push(self, reference: str, repositories: Sequence[str]) -> tuple[CopyResult, ...]:
         """The image ``reference``, of the store before any registry, in each of ``repositories``
@@ -392,10 +402,14 @@ class Images:
                 attach = partial(attachments, publication=publication, fetch=copier.fetch)
                 prepare = partial(attachments.prepare, publication)
             pushed = copier.push(tree, target.repository, (tag,), attach=attach, prepare=prepare)
-            if referrers:
-                count, more = copier.push_referrers(tree, target.repository)
+            origin = _repository(place, source) if referrers and not self.settings.offline else None
+            if origin is not None:
+                count, more = copier.push_referrers(tree, target.repository, origin)
                 if more is not None:
                     pushed = pushed.plus(more.sent, more.mounted, more.present)
+        if isinstance(source, StoreSource) and (images := _publication(source, tree).images):
+            # As of what a build pushes, the store knows that name from now on.
+            self._name(replace(target.repository, tag=tag), images, tree)
         result = _copy_result(place.text, pushed.references[0], tree, self._clock() - started)
         return replace(result, pushed=pushed, referrers=count)
 
@@ -409,6 +423,11 @@ class Images:
             if all(locks):
                 return identity_tag(locks)
         raise UsageError(f"{place.text} has no tag of its own", hint="name one: REPO:TAG")
+
+
+def _repository(place: Place, source: ImageSource) -> Reference | None:
+    """Of a registry, where ``place`` names one, whether ``source`` is that or the store."""
+    return place.reference if place.hosted or isinstance(source, RegistrySource) else None
 
 
 def _publication(source: ImageSource, tree: Tree) -> Publication:

@@ -13,7 +13,7 @@ from envbuild.publish.repository import known_repositories, remember_repository
 from envbuild.remote.base import Remote
 from envbuild.remote.manifest import Descriptor
 from envbuild.remote.reference import Reference
-from envbuild.remote.referrers import Referrer, enlist, referrers
+from envbuild.remote.referrers import COSIGN, enlist, fallback_tag, referrers
 from envbuild.remote.source import ImageSource, RegistrySource
 from envbuild.remote.tree import Tree, tree_of
 from envbuild.store.content import Store, blob_name
@@ -70,19 +70,27 @@ class Copier:
         remember_repository(self.store, repository)
         return done
 
-    def push_referrers(self, tree: Tree, repository: Reference) -> tuple[int, PushResult | None]:
-        """Copies all that refers to a manifest of ``tree`` in its registry, and what refers to that; how many
-        there were, and what it came to."""
-        if not isinstance(self.source, RegistrySource):
-            return 0, None
-        origin, count, moved = self.source.reference, 0, None
+    def push_referrers(
+        self, tree: Tree, repository: Reference, origin: Reference
+    ) -> tuple[int, PushResult | None]:
+        """Copies all that refers to a manifest of ``tree`` in ``origin``, and what refers to that, by the
+        registry's list or by cosign's tags; how many there were, and what it came to."""
+        count, moved = 0, None
+        copier = replace(self, source=RegistrySource(origin, self.remote))
         todo = [each.digest for each in tree.manifests]
+        for tag in (f"{fallback_tag(digest)}{suffix}" for digest in todo for suffix in COSIGN):
+            signed = self.remote.find_manifest(origin, tag)
+            if signed is not None:
+                done = copier.push(tree_of(copier.source, signed), repository, (tag,))
+                moved = done if moved is None else moved.plus(done.sent, done.mounted, done.present)
+                count += 1
         seen = set(todo)
         while todo:
             subject = todo.pop()
             found = [each for each in referrers(self.remote, origin, subject) if each.digest not in seen]
             for each in found:
-                done = self._push_one(each, repository)
+                attached = tree_of(copier.source, copier.source.manifest(each.digest))
+                done = copier.push(attached, repository, ())
                 moved = done if moved is None else moved.plus(done.sent, done.mounted, done.present)
             if found:
                 enlist(self.remote, repository, subject, found)
@@ -92,10 +100,6 @@ class Copier:
             if count > _REFERRERS:
                 raise FetchError(f"{origin.name}: more than {_REFERRERS} artifacts refer to the image")
         return count, moved
-
-    def _push_one(self, referrer: Referrer, repository: Reference) -> PushResult:
-        tree = tree_of(self.source, self.source.manifest(referrer.digest))
-        return self.push(tree, repository, ())
 
     def _near(self, repository: Reference) -> tuple[Reference, ...]:
         near = (self.source.reference,) if isinstance(self.source, RegistrySource) else ()

@@ -25,7 +25,7 @@ from envbuild.remote.describe import labels_of
 from envbuild.remote.manifest import CONFIG_LIMIT, parts_of
 from envbuild.remote.media import IN_TOTO, INDEXES
 from envbuild.remote.reference import Reference
-from envbuild.remote.referrers import CREATED, Referrer, fallback_tag, referrers
+from envbuild.remote.referrers import COSIGN, CREATED, Referrer, fallback_tag, referrers
 
 LOCK = "dev.envbuild.lock"
 _IDENTITY = re.compile(r"[0-9a-f]{12}")
@@ -33,7 +33,6 @@ _ATTACHED = re.compile(r"sha256-[0-9a-f]{64}(?:\.(?:sig|att|sbom))?")
 """Tags of what is attached to an image, ours, cosign's and others'."""
 _SEGMENT = re.compile(r"segment-[0-9a-f]{64}")
 """Tags of a shared cache; there may be thousands, and none is of an image."""
-_SUFFIXES = (".sig", ".att", ".sbom")
 _WORKERS = 8
 _PLATFORMS = 64
 """Of an index that we made."""
@@ -107,7 +106,7 @@ class RepositoryPruner:
                     yield from below(each.digest, depth + 1)
                     yield each.digest
             named = fallback_tag(digest)
-            for tag in (named, *(f"{named}{suffix}" for suffix in _SUFFIXES)):
+            for tag in (named, *(f"{named}{suffix}" for suffix in COSIGN)):
                 if tag in tags and (top := self._find(tag)) is not None:
                     yield top.digest
 

@@ -22,6 +22,8 @@ from envbuild.store.content import Store
 
 CREATED = "org.opencontainers.image.created"
 """The annotation of a manifest that says when it was made; RFC 3339."""
+COSIGN = (".sig", ".att", ".sbom")
+"""What follows in a tag of cosign's, which attaches to an image by its name, without a list."""
 EMPTY_CONFIG = "application/vnd.oci.empty.v1+json"
 _MOST = 1000
 """Referrers of one image; more are no use to anybody."""

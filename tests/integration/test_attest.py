@@ -163,6 +163,54 @@ def test_a_signature_is_one_that_openssl_accepts(
     assert not [secret for secret in secrets for content in written if secret in content]
 
 
+def test_a_signature_is_checked_and_goes_where_the_image_goes(
+    scene: Scene, key: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """By the name that build prints, which has a digest that this store has, and by tags, on a copy."""
+    done = scene.build(
+        "team/checked:dev", "--sign-key", str(key[0]), env={"ENVBUILD_SIGN_PASSWORD": PASSWORD}
+    )
+    other = tmp_path / "other.pub"
+    make = ["genpkey", "-algorithm", "ed25519", "-out", str(tmp_path / "other.pem")]
+    subprocess.run(["openssl", *make], check=True)
+    read = ["pkey", "-in", str(tmp_path / "other.pem"), "-pubout", "-out", str(other)]
+    subprocess.run(["openssl", *read], check=True)
+    machine, host = scene.machine, scene.server.host
+
+    right = machine.run("verify", done.reference, "--key", str(key[1]))
+    assert (right.status, right.stdout.splitlines()[-1]) == (0, "signed by the key"), right.stderr
+    wrong = machine.run("verify", f"{host}/team/checked:dev", "--key", str(other), "--json")
+    (image,) = json.loads(wrong.stdout)["images"]
+    assert (wrong.status, image["reproduced"], image["signed"]) == (1, True, False)
+    machine.run("verify", done.digest, "--key", str(key[1])).failed(2, "names no registry")
+    machine.run("verify", done.reference, "--key", str(key[0])).failed(2, "is no public key")
+
+    copied = machine.run("copy", done.reference, f"{host}/copied/checked:1", "--json")
+    assert json.loads(copied.stdout)["referrers"] == len([*TYPES, "signature"])
+    there = machine.run("verify", f"{host}/copied/checked:1", "--key", str(key[1]))
+    assert (there.status, there.stdout.splitlines()[-1]) == (0, "signed by the key"), there.stderr
+    machine.run("copy", done.reference, f"{host}/bare/checked:1", "--no-referrers")
+    bare = machine.run("verify", f"{host}/bare/checked:1", "--key", str(key[1]))
+    assert (bare.status, bare.stdout.splitlines()[-1]) == (1, "not signed by the key"), bare.stderr
+
+
+def test_inspect_lists_what_is_attached(scene: Scene) -> None:
+    """By the name with a digest too, whose image is in this store."""
+    done = scene.build("team/listed:dev")
+    entries = scene.attached("team/listed", done.digest)
+    for name in (done.reference, f"{scene.server.host}/team/listed:dev"):
+        shown = json.loads(scene.machine.run("inspect", name, "--json").stdout)
+        assert shown["attached"] == [
+            {"digest": each["digest"], "artifact_type": each["artifactType"], "size": each["size"]}
+            for each in entries
+        ]
+    assert json.loads(scene.machine.run("inspect", done.digest, "--json").stdout)["attached"] is None
+    away = scene.machine.run("inspect", f"127.0.0.1:1/team/listed@{done.digest}", "--json")
+    assert (away.status, json.loads(away.stdout)["attached"]) == (0, None)
+    assert "what is attached isn't known" in away.stderr
+    scene.machine.run("sbom", done.digest, "--attached").failed(2, "names no registry")
+
+
 def test_a_key_that_is_no_use_is_said_before_anything_is_pushed(scene: Scene, key: tuple[Path, Path]) -> None:
     done = scene.build("team/never", "--sign-key", str(key[0]))
     done.failed(2, f"the key {key[0]} needs a password", "set ENVBUILD_SIGN_PASSWORD")

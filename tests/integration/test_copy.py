@@ -362,3 +362,6 @@ def test_a_build_is_known_by_the_names_that_it_got(one: RegistryServer, tmp_path
     ]
     assert one.complete("team/demo", tag)
     assert one.complete("team/demo", "latest")
+    # The store knows it by these names, too.
+    again = machine.run("copy", f"{one.host}/team/demo:latest", "oci:again", "--offline")
+    assert again.status == 0, again.stderr
