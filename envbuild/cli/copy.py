@@ -56,7 +56,7 @@ def command(
     call = call_of(context)
     with call.images() as images:
         result = images.copy(source, destination, platform=platform, referrers=referrers)
-    for line in copy_lines(result):
+    for line in copy_lines([result]):
         call.say(line)
     call.out(json_text(copy_json([result])) if as_json else result.reference)
     return 0

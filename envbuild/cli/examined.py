@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from envbuild.cli.report import change_json, change_lines
+from envbuild.cli.report import change_json, change_lines, push_json, push_line
 from envbuild.cli.text import count_text, paint, printable, size_text, table
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Value,
         Verdict,
     )
+    from envbuild.publish.base import CopyResult
 
 _SHOWN = 8
 """Packages that are named of one layer, unless all are asked for."""
@@ -86,13 +87,13 @@ def inspection_json(found: Inspection) -> dict[str, object]:
     return {
         "reference": found.reference,
         "digest": found.digest,
-        "mediaType": found.media_type,
+        "media_type": found.media_type,
         "size": found.size,
         "images": [_image_json(each) for each in found.images],
         "attached": None
         if found.documents is None
         else [
-            {"digest": each.digest, "artifactType": each.artifact_type, "size": each.size}
+            {"digest": each.digest, "artifact_type": each.artifact_type, "size": each.size}
             for each in found.documents
         ],
     }
@@ -102,11 +103,11 @@ def _image_json(image: InspectedImage) -> dict[str, object]:
     return {
         "platform": image.platform,
         "digest": image.digest,
-        "config": image.config_digest,
+        "config_digest": image.config_digest,
         "level": image.level or None,
         "created": image.created or None,
-        "lock": image.lock_digest or None,
-        "definition": image.definition_digest or None,
+        "lock_digest": image.lock_digest or None,
+        "definition_digest": image.definition_digest or None,
         "base": image.base or None,
         "base_digest": image.base_digest or None,
         "python": image.python or None,
@@ -124,7 +125,7 @@ def _image_json(image: InspectedImage) -> dict[str, object]:
                 "name": layer.name or None,
                 "digest": layer.digest,
                 "diff_id": layer.diff_id,
-                "mediaType": layer.media_type,
+                "media_type": layer.media_type,
                 "size": layer.size,
                 "packages": _packages_json(layer.packages),
             }
@@ -271,21 +272,22 @@ def verdict_json(reference: str, found: Sequence[Verdict]) -> dict[str, object]:
     }
 
 
-def rebased_lines(found: Rebased, *, color: bool) -> list[str]:
-    """For people: how the base differs, and what was made."""
+def rebased_lines(found: Rebased, copies: Sequence[CopyResult], *, color: bool) -> list[str]:
+    """For people: how the base differs, what was made, and where it went."""
     lines = change_lines(found.changes, color=color)
     lines += [f"composed from packages, {printable(reason)}" for reason in found.reasons]
     lines.append(f"{count_text(found.taken, 'layer')} taken over, {count_text(found.made, 'layer')} composed")
-    return [*lines, *map(printable, found.published)]
+    places = [*found.published, *(push_line(each.pushed) for each in copies if each.pushed is not None)]
+    return [*lines, *map(printable, places)]
 
 
-def rebased_json(found: Rebased, pushed: Sequence[str]) -> dict[str, object]:
+def rebased_json(found: Rebased, copies: Sequence[CopyResult]) -> dict[str, object]:
     """For programs."""
     return {
         "reference": found.reference,
         "digest": found.digest,
         "images": [
-            {"platform": str(each.platform), "digest": each.digest, "lock": each.lock_digest}
+            {"platform": str(each.platform), "digest": each.digest, "lock_digest": each.lock_digest}
             for each in found.images
         ],
         "changes": change_json(found.changes),
@@ -293,5 +295,5 @@ def rebased_json(found: Rebased, pushed: Sequence[str]) -> dict[str, object]:
         "composed": found.made,
         "reasons": list(found.reasons),
         "published": list(found.published),
-        "pushed": list(pushed),
+        "pushed": [push_json(each.pushed) for each in copies if each.pushed is not None],
     }

@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from envbuild.publish.base import CopyResult, PullResult
 
 
-def copy_lines(result: CopyResult) -> list[str]:
-    """What was copied and what had to be moved for that."""
+def copy_lines(results: Sequence[CopyResult]) -> list[str]:
+    """What was copied, and what had to be moved to each place for that."""
     from envbuild.cli.report import push_line
 
-    what = f"{count_text(result.manifests, 'manifest')}, {size_text(result.size)}"
-    if result.referrers:
-        what += f", {count_text(result.referrers, 'referrer')}"
-    where = f"copied to {result.reference}" if result.pushed is None else push_line(result.pushed)
-    return [
-        printable(f"{result.source}: {what}"),
-        printable(where),
-        f"done in {seconds_text(result.seconds)}",
+    first = results[0]
+    what = f"{count_text(first.manifests, 'manifest')}, {size_text(first.size)}"
+    if first.referrers:
+        what += f", {count_text(first.referrers, 'referrer')}"
+    places = [
+        f"copied to {each.reference}" if each.pushed is None else push_line(each.pushed) for each in results
     ]
+    seconds = seconds_text(sum(each.seconds for each in results))
+    return [*map(printable, (f"{first.source}: {what}", *places)), f"done in {seconds}"]
 
 
 def copy_json(results: Sequence[CopyResult]) -> dict[str, object]:

@@ -35,9 +35,8 @@ def command(context: click.Context, reference: str, repositories: tuple[str, ...
     call = call_of(context)
     with call.images() as images:
         results = images.push(reference, repositories)
-    for result in results:
-        for line in copy_lines(result):
-            call.say(line)
+    for line in copy_lines(results):
+        call.say(line)
     if as_json:
         call.out(json_text(copy_json(results)))
     else:

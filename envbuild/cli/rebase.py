@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from envbuild.cli.copy import one_platform_option
-from envbuild.cli.options import call_of, display_options, json_option, offline_option, store_options
+from envbuild.cli.options import (
+    attest_options,
+    call_of,
+    display_options,
+    json_option,
+    offline_option,
+    store_options,
+)
 from envbuild.platforms import Platform
 
 
@@ -28,6 +35,7 @@ from envbuild.platforms import Platform
     help="Write it to oci:DIR, oci-archive:FILE or docker-archive:FILE; may be repeated.",
 )
 @click.option("--push", metavar="REPO[:TAG]", multiple=True, help="Push it there; may be repeated.")
+@attest_options
 @offline_option
 @store_options
 @json_option
@@ -56,11 +64,11 @@ def command(
     call = call_of(context)
     with call.images() as images:
         found = Examination(images).rebase(reference, onto, platform, tags=tags, outputs=outputs)
-        pushed = [each.reference for each in images.push(found.digest, push)] if push else []
-    for line in rebased_lines(found, color=call.color):
+        copies = images.push(found.digest, push) if push else ()
+    for line in rebased_lines(found, copies, color=call.color):
         call.say(line)
     if as_json:
-        call.out(json_text(rebased_json(found, pushed)))
+        call.out(json_text(rebased_json(found, copies)))
     else:
-        call.out(pushed[0] if pushed else found.reference)
+        call.out(copies[0].reference if copies else found.reference)
     return 0
