@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from envbuild.store.leases import Lease
 
 
+_MARKED = 4096
+"""Bytes within which a file of ours says so."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishRequest:
     """What is to be published: a command, or a service; neither, where files are of the environment alone or
@@ -305,7 +309,7 @@ def _with_files(made: _Made, spec: Spec, request: PublishRequest, version: str) 
         try:
             used = target.service_files(_service(made, spec, request, version))
         except UsageError:
-            if not alone:
+            if request.serve is not None or not alone:
                 raise
     # The same name stands for the one that says more.
     alone = tuple(each for each in alone if each.name not in {new.name for new in used})
@@ -379,9 +383,9 @@ def _places(results: Sequence[PublishedTo], request: PublishRequest) -> list[tup
     """Where each file goes; with several targets, below a directory of its own for each. Raises
     ``UsageError`` where something is in the way."""
     for each in results:
-        for file in each.files:
-            if Path(file.name).name != file.name or file.name.startswith("."):
-                raise PublishError(f"the kind {each.kind} names a file {file.name!r}, which is no file name")
+        for name in (each.target, *(file.name for file in each.files)):
+            if Path(name).name != name or name.startswith("."):
+                raise PublishError(f"the kind {each.kind} names a file {name!r}, which is no file name")
     if request.single and sum(len(each.files) for each in results) != 1:
         names = ", ".join(file.name for each in results for file in each.files)
         raise UsageError(f"several files are written: {names}", hint="name a directory: --output DIR")
@@ -403,7 +407,9 @@ def _free(path: Path, file: TargetFile) -> None:
     from envbuild.target.files import is_ours
 
     try:
-        there = path.read_bytes()
+        with path.open("rb") as opened:
+            # Enough to know whose it is, and whether it is the same.
+            there = opened.read(len(file.content.encode()) + _MARKED)
     except FileNotFoundError:
         if not os.path.lexists(path):
             return

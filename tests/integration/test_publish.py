@@ -144,6 +144,13 @@ def test_files_are_the_same_each_time_and_only_ours_are_replaced(scene: Scene) -
     assert file.read_text() == first
     assert machine.run(*arguments, "b.py").status == 0
     assert file.read_text() != first
+    file.unlink()
+    file.symlink_to("nowhere")
+    machine.run(*arguments, "c.py").failed(2, "kept/compose.yaml is there")
+    file.unlink()
+    file.mkdir()
+    machine.run(*arguments, "c.py").failed(2, "kept/compose.yaml can't be replaced: Is a directory")
+    file.rmdir()
     file.write_text("services: {}\n")
     machine.run(*arguments, "c.py").failed(2, "kept/compose.yaml is there, and envbuild didn't write it")
     assert file.read_text() == "services: {}\n"
@@ -190,6 +197,8 @@ def test_an_entry_script_and_a_model_are_served_by_the_same_environment(scene: S
     path = machine.write("read/environment.yaml", azure["files"][0]["content"])
     read, original = Environment.from_file(path).spec, Environment.from_file(machine.project / "serve").spec
     assert (read.name, read.inference_config) == ("demo", original.inference_config)
+    refused = ("serve", "--to", "github", "--push", repository, "--serve", "serve/src/score.py")
+    machine.run("publish", *refused).failed(2, "serves nothing")
     script.write_text("def init(): ...\n")
     done = machine.run("publish", *arguments, "--serve", "serve/src/score.py")
     done.failed(3, "run")
@@ -305,6 +314,8 @@ from envbuild.target.files import FilesOnly
 
 class Nomad(FilesOnly):
     def job_files(self, job):
+        if job.command == ("escape",):
+            return (TargetFile(name="../job.nomad", content=""),)
         return (TargetFile(name="job.nomad", content=f"{job.reference} {' '.join(job.command)}\\n"),)
 
     def service_files(self, service):
@@ -361,6 +372,8 @@ def test_a_kind_of_another_package_is_as_good_as_ours(scene: Scene, site: Path, 
     assert done.stdout.splitlines() == ["jobs/fleet/job.nomad", "jobs/nomad/job.nomad"]
     text = (machine.project / "jobs" / "fleet" / "job.nomad").read_text()
     assert text == f"{repository}{scene.reference} python train.py\n"
+    done = machine.run("publish", *arguments, "--", "escape")
+    done.failed(7, "names a file '../job.nomad', which is no file name")
     # The other one is said where it is asked for, and nowhere else.
     machine.run("target", "add", "b", "broken").failed(2, "'broken' can't be loaded", "nothing_of_that_name")
     machine.run("publish", "--to", "broken", "--push", repository, *COMMAND).failed(2, "can't be loaded")
