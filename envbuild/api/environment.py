@@ -23,7 +23,7 @@ from envbuild.workspace.base import EnvironmentSummary, ImageRecord, Version
 
 if TYPE_CHECKING:
     from envbuild.api.pipeline import WorkspacePipeline
-    from envbuild.api.publish import Published
+    from envbuild.api.published import Published
     from envbuild.api.serving import Serving
     from envbuild.api.workspace import Workspace
     from envbuild.plan.model import Plan
@@ -293,7 +293,8 @@ class Environment:
         digest; they are written into ``directory``. They run ``command``, or serve the script ``serve``.
         ``push`` is a repository instead of the targets' own; ``options`` are those of ``BuildRequest``.
         Raises ``RunError`` where it couldn't run there."""
-        from envbuild.api.publish import PublishRequest, publish
+        from envbuild.api.publish import publish
+        from envbuild.api.published import PublishRequest
         from envbuild.request import BuildRequest
 
         request = PublishRequest(

@@ -7,25 +7,22 @@ command are: they hold no time, and the name of a job is made from what it runs.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from envbuild.api.published import Published, PublishedTo, PublishRequest, places_of, written
 from envbuild.api.runs import Jobs, digests, refuse, run_slug
-from envbuild.api.save import write_file
 from envbuild.digest import canonical_digest
 from envbuild.errors import PublishError, UsageError
 from envbuild.platforms import Platform
 from envbuild.publish.base import Image, PushResult
 from envbuild.publish.repository import PushTarget, identity_tag, push_target, repository_name
 from envbuild.remote.reference import Reference
-from envbuild.request import BuildRequest, LockRequest
+from envbuild.request import LockRequest
 from envbuild.spec.model import EnvironmentType, Spec
 from envbuild.target.base import (
     EnvironmentFiles,
-    Finding,
     Job,
     PublishedEnvironment,
     Service,
@@ -37,65 +34,6 @@ from envbuild.target.base import (
 if TYPE_CHECKING:
     from envbuild.api.pipeline import WorkspacePipeline
     from envbuild.store.leases import Lease
-
-
-_MARKED = 4096
-"""Bytes within which a file of ours says so."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PublishRequest:
-    """What is to be published: a command, or a service; neither, where files are of the environment alone or
-    its image serves by itself."""
-
-    to: tuple[str, ...]
-    """Targets of the workspace, or kinds of files: ``compose``, ``github``, ``kubernetes``…"""
-    command: tuple[str, ...] = ()
-    code: Path | None = None
-    """The command's, or the entry script's; None: no code, or the directory that the script stands in."""
-    serve: Path | None = None
-    """An entry script: what is published answers HTTP."""
-    model: Path | None = None
-    """Directory of the model that it serves."""
-    env: tuple[tuple[str, str], ...] = ()
-    push: str | None = None
-    """``REPO[:TAG]``, instead of the targets' own registries."""
-    directory: Path | None = None
-    """Where the files are written; None: they are only returned."""
-    single: bool = False
-    """Whether more than one file is refused, as there is one place for it."""
-    build: BuildRequest = field(default_factory=BuildRequest)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PublishedTo:
-    """What was published for one target."""
-
-    target: str
-    kind: str
-    platform: Platform
-    reference: str
-    """What the files name: with the code, if there is any."""
-    base_reference: str
-    """The environment's own image."""
-    code: str | None
-    """Digest of the code directory."""
-    files: tuple[TargetFile, ...]
-    paths: tuple[Path, ...] = ()
-    """Where the files are, in their order; empty where they weren't written."""
-    findings: tuple[Finding, ...] = ()
-    how: tuple[str, ...] = ()
-    """The commands that hand the files in, where the target has a tool for that."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Published:
-    """What became of a request: an entry for each target, in the order of the request."""
-
-    environment: str
-    """``name:version``; the name alone where nothing is recorded."""
-    targets: tuple[PublishedTo, ...]
-    pushed: tuple[PushResult, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,10 +78,10 @@ def publish(pipeline: WorkspacePipeline, spec: Spec, request: PublishRequest) ->
         if ":" not in version and spec.version is not None:
             version = f"{version}:{spec.version}"
         results = [_with_files(each, spec, request, version) for each in made]
-        places = _places(results, request)
+        places = places_of(results, request)
         pushed = _pushed(pipeline, spec, request, made)
-    written = tuple(_written(each, place) for each, place in zip(results, places, strict=True))
-    return Published(environment=version, targets=written, pushed=pushed)
+    done = tuple(written(each, place) for each, place in zip(results, places, strict=True))
+    return Published(environment=version, targets=done, pushed=pushed)
 
 
 def _check(request: PublishRequest) -> None:
@@ -377,64 +315,6 @@ def _service(made: _Made, spec: Spec, request: PublishRequest, version: str) -> 
         env=(*request.env, *([(IMAGE_VARIABLE, made.image.digest)] if request.serve is not None else [])),
         environment=version,
     )
-
-
-def _places(results: Sequence[PublishedTo], request: PublishRequest) -> list[tuple[Path, ...]]:
-    """Where each file goes; with several targets, below a directory of its own for each. Raises
-    ``UsageError`` where something is in the way."""
-    for each in results:
-        for name in (each.target, *(file.name for file in each.files)):
-            if Path(name).name != name or name.startswith("."):
-                raise PublishError(f"the kind {each.kind} names a file {name!r}, which is no file name")
-    if request.single and sum(len(each.files) for each in results) != 1:
-        names = ", ".join(file.name for each in results for file in each.files)
-        raise UsageError(f"several files are written: {names}", hint="name a directory: --output DIR")
-    directory = request.directory
-    if directory is None:
-        return [()] * len(results)
-    below = [directory] if len(results) == 1 else [directory / each.target for each in results]
-    places = [
-        tuple(place / file.name for file in each.files) for each, place in zip(results, below, strict=True)
-    ]
-    for each, paths in zip(results, places, strict=True):
-        for file, path in zip(each.files, paths, strict=True):
-            _free(path, file)
-    return places
-
-
-def _free(path: Path, file: TargetFile) -> None:
-    """Returns where ``path`` may be written: it isn't there, is ours, or says the same."""
-    from envbuild.target.files import is_ours
-
-    try:
-        with path.open("rb") as opened:
-            # Enough to know whose it is, and whether it is the same.
-            there = opened.read(len(file.content.encode()) + _MARKED)
-    except FileNotFoundError:
-        if not os.path.lexists(path):
-            return
-        there = b""
-    except OSError as error:
-        raise UsageError(f"{path} can't be replaced: {error.strerror}") from error
-    content = there.decode(errors="replace")
-    if content != file.content and not is_ours(content):
-        raise UsageError(
-            f"{path} is there, and envbuild didn't write it", hint="choose another directory, or remove it"
-        )
-
-
-def _written(result: PublishedTo, places: tuple[Path, ...]) -> PublishedTo:
-    try:
-        for file, path in zip(result.files, places, strict=False):
-            write_file(path, file.content.encode())
-            if file.executable:
-                path.chmod(path.stat().st_mode | 0o111)
-    except OSError as error:
-        raise PublishError(
-            f"can't write {error.filename or places[0]}: {error.strerror}",
-            hint="the image is pushed; call it again with another directory",
-        ) from error
-    return replace(result, paths=places)
 
 
 # --- the push -----------------------------------------------------------------------------------------

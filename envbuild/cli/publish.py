@@ -34,7 +34,7 @@ from envbuild.errors import UsageError
 from envbuild.platforms import Platform
 
 if TYPE_CHECKING:
-    from envbuild.api.publish import Published, PublishedTo
+    from envbuild.api.published import Published, PublishedTo
     from envbuild.cli.call import Call
 
 
@@ -126,7 +126,8 @@ def command(
     azureml and github get the environment alone.
     """
     from envbuild.api.pipeline import WorkspacePipeline
-    from envbuild.api.publish import PublishRequest, publish
+    from envbuild.api.publish import publish
+    from envbuild.api.published import PublishRequest
     from envbuild.cli.build import build_request
 
     call = call_of(context)

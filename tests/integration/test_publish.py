@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -149,8 +150,11 @@ def test_files_are_the_same_each_time_and_only_ours_are_replaced(scene: Scene) -
     machine.run(*arguments, "c.py").failed(2, "kept/compose.yaml is there")
     file.unlink()
     file.mkdir()
-    machine.run(*arguments, "c.py").failed(2, "kept/compose.yaml can't be replaced: Is a directory")
+    machine.run(*arguments, "c.py").failed(2, "kept/compose.yaml is there")
     file.rmdir()
+    os.mkfifo(file)
+    machine.run(*arguments, "c.py").failed(2, "kept/compose.yaml is there")
+    file.unlink()
     file.write_text("services: {}\n")
     machine.run(*arguments, "c.py").failed(2, "kept/compose.yaml is there, and envbuild didn't write it")
     assert file.read_text() == "services: {}\n"
@@ -165,6 +169,11 @@ def test_a_file_in_the_way_is_found_before_the_push(scene: Scene) -> None:
     repository = scene.repository("team/way")
     done = scene.machine.run("publish", "--to", "compose", "--push", repository, "-o", "way", *COMMAND)
     done.failed(2, "envbuild didn't write it")
+    machine = scene.machine
+    done = machine.run(
+        "publish", "--to", "compose", "--push", repository, "-o", "way/compose.yaml/x", *COMMAND
+    )
+    done.failed(2, "way/compose.yaml is no directory to write in")
     assert not scene.has("team/way")
 
 
