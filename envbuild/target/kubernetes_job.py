@@ -30,6 +30,7 @@ _WAITED_FOR = ("ContainerCreating", "PodInitializing", "Unschedulable", "")
 """What isn't an error yet."""
 _STOP_SECONDS = 50
 _KILLED = 137
+_STOPPED = 143
 _OOM = "it used more memory than it may, see the target's option memory"
 _MARGIN = timedelta(seconds=60)
 """A log is asked for from so much before its last line, as clocks of nodes differ."""
@@ -61,7 +62,7 @@ class KubernetesExecution:
         self._name = name
         self._keep = keep
         self._over: End | None = None
-        self._gone = False
+        self._stopped = False
         self._broken: float | None = None
         """When the log of a job that has ended was first tried in vain."""
         self._opened: tuple[datetime | None, float] = (None, 0.0)
@@ -113,9 +114,11 @@ class KubernetesExecution:
         return end.status
 
     def stop(self) -> None:
-        if self._over is not None or not self._cluster.delete_job(self._name, wait=True):
+        if self._over is not None:
             return
-        self._gone = True
+        self._stopped = True
+        if not self._cluster.delete_job(self._name, wait=True):
+            return
         began = self._cluster.clock()
         while self._cluster.job(self._name) is not None:
             if self._cluster.clock() - began > _STOP_SECONDS:
@@ -133,7 +136,7 @@ class KubernetesExecution:
     def close(self) -> None:
         """A job that isn't known to have ended stays, as one does that is to be kept."""
         try:
-            if self._over is not None and not self._keep and not self._gone:
+            if self._over is not None and not self._keep and not self._stopped:
                 self._cluster.delete_job(self._name, wait=False)
         except RunError as error:
             _log.warning("the job %s stays on the cluster: %s", self._name, error)
@@ -174,6 +177,8 @@ class KubernetesExecution:
     def _end_of_job(self) -> End | None:
         """For a job without a pod: none yet, or none any more."""
         job = self._cluster.job(self._name)
+        if job is None and self._stopped:
+            return End(status=_STOPPED)
         if job is None:
             raise RunError(
                 f"the job {self._name} was deleted on the cluster",

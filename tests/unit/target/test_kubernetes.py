@@ -216,6 +216,9 @@ def test_stop_returns_when_the_job_is_gone(api: KubernetesApi, cluster: Cluster,
     execution.stop()
     assert (api.jobs, api.deleted) == ({}, [(NAME, "Foreground")])
     execution.stop()
+    # Who follows the log meanwhile sees an end.
+    assert b"".join(execution.logs()) == b""
+    assert execution.wait() == 143
     execution.close()
     assert len(api.deleted) == 1
 
