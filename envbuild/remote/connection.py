@@ -108,6 +108,39 @@ class Trust:
         return context
 
 
+class Sockets:
+    """Those that are open, which any thread may cut; one that comes after the cut is cut at once: a thread
+    that was about to connect would else wait for its answer as long as a registry may take. Thread safe."""
+
+    def __init__(self) -> None:
+        # Reentrant, because the garbage collector may close a connection in the midst of any of these.
+        self._lock = threading.RLock()
+        self._open: set[socket.socket] = set()
+        self._is_cut = False
+
+    def add(self, opened: socket.socket) -> None:
+        with self._lock:
+            self._open.add(opened)
+            if self._is_cut:
+                _shut(opened)
+
+    def discard(self, closed: socket.socket) -> None:
+        with self._lock:
+            self._open.discard(closed)
+
+    def cut(self) -> None:
+        with self._lock:
+            self._is_cut = True
+            for each in list(self._open):
+                _shut(each)
+
+
+def _shut(opened: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        # Not the method of a TLS socket, which would take its state away from under its thread.
+        socket.socket.shutdown(opened, socket.SHUT_RDWR)
+
+
 class Connections:
     """Makes single requests. Thread safe. ``seconds``: for a connection, and for an answer or its next
     piece."""
@@ -116,9 +149,9 @@ class Connections:
         self._trust = trust
         self._environ = environ
         self._seconds = seconds
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._pools: dict[tuple[str, str | None], httpcore.ConnectionPool] = {}
-        self._sockets: set[socket.socket] = set()
+        self._sockets = Sockets()
 
     def close(self) -> None:
         with self._lock:
@@ -128,13 +161,9 @@ class Connections:
             pool.close()
 
     def cut(self) -> None:
-        """Ends whatever is under way in other threads: they get a ``BrokenError`` at once."""
-        with self._lock:
-            sockets = list(self._sockets)
-        for each in sockets:
-            with contextlib.suppress(OSError):
-                # Not the method of a TLS socket, which would take its state away from under that thread.
-                socket.socket.shutdown(each, socket.SHUT_RDWR)
+        """Ends whatever is under way in other threads, and what they begin from now on: they get a
+        ``BrokenError`` at once."""
+        self._sockets.cut()
 
     @contextmanager
     def exchange(
@@ -204,7 +233,7 @@ class Connections:
             "max_connections": _PARALLEL,
             "max_keepalive_connections": _PARALLEL,
             "keepalive_expiry": _IDLE_SECONDS,
-            "network_backend": Backend(self._sockets, self._lock),
+            "network_backend": Backend(self._sockets),
         }
         if proxy is None:
             return httpcore.ConnectionPool(**keywords)

@@ -16,6 +16,8 @@ from envbuild.remote.source import ImageSource, for_platform
 
 CREATED_BY = "envbuild"
 """What the history of a layer that envbuild composed says; its comment is the layer's name."""
+_PLATFORMS = 64
+"""Images of one index; each is a manifest and a config to be fetched, and a config may be large."""
 
 
 def images_of(source: ImageSource, top: Manifest) -> tuple[Image, ...]:
@@ -25,13 +27,15 @@ def images_of(source: ImageSource, top: Manifest) -> tuple[Image, ...]:
     """
     if top.media_type not in INDEXES:
         return (image_of(source, top),)
-    found = []
+    found: list[Image] = []
     for entry in parse_index(top.content, source.what):
         if entry.platform and not entry.platform.startswith("linux/"):
             continue
         manifest = source.manifest(entry.digest)
         if manifest.media_type in INDEXES:
             raise FetchError(f"{source.what}: indexes within indexes")
+        if len(found) == _PLATFORMS:
+            raise FetchError(f"{source.what}: an index with more than {_PLATFORMS} images")
         found.append(image_of(source, manifest))
     if not found:
         raise FetchError(f"{source.what}: an index without an image")

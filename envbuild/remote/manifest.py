@@ -17,6 +17,9 @@ MANIFEST_LIMIT = 4 << 20
 CONFIG_LIMIT = 8 << 20
 """Bytes of a config that is believed to be one."""
 _LAYERS = 127
+_SIZES = 1 << 63
+_SHOWN = 100
+"""Characters of a name of others' in a message."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +65,7 @@ def media_type_of(content: bytes) -> str:
     try:
         document = json.loads(content)
         stated = document.get("mediaType")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise FetchError("the registry sent a manifest that is no JSON object") from error
     if stated in (*INDEXES, *MANIFESTS):
         return str(stated)
@@ -71,7 +74,7 @@ def media_type_of(content: bytes) -> str:
     if stated is None and isinstance(document.get("layers"), list):
         return MANIFESTS[0]
     raise FetchError(
-        f"the registry sent a manifest of the unknown type {stated!r}",
+        f"the registry sent a manifest of the unknown type {str(stated)[:_SHOWN]!r}",
         hint="images of Docker's schema 1 must be pushed again with a newer tool",
     )
 
@@ -119,7 +122,7 @@ def parse_manifest(content: bytes, what: str) -> ImageManifest:
     for layer in layers:
         if layer.media_type not in LAYERS:
             raise FetchError(
-                f"{what}: a layer has the type {layer.media_type!r}, which can't be used",
+                f"{what}: a layer has the type {layer.media_type[:_SHOWN]!r}, which can't be used",
                 hint="layers that may not be distributed (Windows) and encrypted ones don't work",
             )
     return ImageManifest(config=_descriptor(document.get("config"), what), layers=layers)
@@ -186,6 +189,6 @@ def _descriptor(value: object, what: str) -> Descriptor:
     if isinstance(value, dict):
         digest, size, media_type = value.get("digest"), value.get("size"), value.get("mediaType")
         named = isinstance(digest, str) and is_digest(digest) and isinstance(media_type, str)
-        if named and type(size) is int and size >= 0:
+        if named and type(size) is int and 0 <= size < _SIZES:
             return Descriptor(digest=str(digest), size=size, media_type=str(media_type))
     raise FetchError(f"{what}: a descriptor has no digest, size and type")

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +13,14 @@ from envbuild.errors import FetchError, ResolveError
 from envbuild.progress import Silent
 from envbuild.remote.auth import Credentials
 from envbuild.remote.client import RegistryClient
-from envbuild.remote.media import DOCKER_MANIFEST, OCI_MANIFEST
+from envbuild.remote.connection import BrokenError, Connections, Trust
+from envbuild.remote.describe import images_of
+from envbuild.remote.manifest import parts_of
+from envbuild.remote.media import DOCKER_MANIFEST, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 from envbuild.remote.reference import Reference
+from envbuild.remote.source import RegistrySource
 from envbuild.store.content import Store
+from tests.fakes.image import put_image
 from tests.fakes.registry import Registry, serve
 
 SECRET = "s3cret-word"
@@ -273,10 +280,60 @@ def test_an_endless_manifest_is_cut_off(registry: Registry, store: Store, tmp_pa
         client.manifest(_reference(registry))
 
 
-@pytest.mark.parametrize("content", [b"[]", b"{", b'{"mediaType": "text/x", "layers": []}', b"{}"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[]",
+        b"{",
+        b'{"mediaType": "text/x", "layers": []}',
+        b"{}",
+        b'{"layers":' + b"[" * 200_000,
+        b'{"mediaType": "' + b"x" * 1_000_000 + b'"}',
+    ],
+    ids=["list", "half", "type", "empty", "deep", "long"],
+)
 def test_what_is_no_manifest_is_an_error(
     registry: Registry, store: Store, tmp_path: Path, content: bytes
 ) -> None:
     registry.put_manifest("app", "1", "application/json", content)
-    with _client(store, tmp_path) as client, pytest.raises(FetchError):
+    with _client(store, tmp_path) as client, pytest.raises(FetchError) as caught:
         client.manifest(_reference(registry))
+    assert len(caught.value.message) < 1000
+
+
+@pytest.mark.parametrize("size", [-1, 1 << 63, 1e3, True, "7", None])
+def test_a_size_that_is_none_is_an_error(size: object) -> None:
+    layer = {"mediaType": OCI_LAYER, "digest": f"sha256:{'0' * 64}", "size": size}
+    content = json.dumps({"config": layer, "layers": [layer]}).encode()
+    with pytest.raises(FetchError, match="no digest, size and type"):
+        parts_of(content, "app:1")
+
+
+def test_an_index_that_lists_an_image_without_end_is_an_error(
+    registry: Registry, store: Store, tmp_path: Path
+) -> None:
+    """Though each is the same one, and small."""
+    elsewhere = Store(tmp_path / "elsewhere")
+    image = put_image(elsewhere, [])
+    registry.put_blob(elsewhere.blob(image.config_digest).read_bytes())
+    registry.put_manifest("app", image.digest, OCI_MANIFEST, elsewhere.blob(image.digest).read_bytes())
+    entry = {"mediaType": OCI_MANIFEST, "digest": image.digest, "size": image.size}
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry] * 20_000})
+    registry.put_manifest("app", "1", OCI_INDEX, index.encode())
+    with _client(store, tmp_path) as client:
+        source = RegistrySource(_reference(registry), client)
+        with pytest.raises(FetchError, match="more than 64 images"):
+            images_of(source, source.manifest())
+
+
+def test_a_thread_that_connects_after_the_others_were_cut_does_not_wait(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path)}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        connections = Connections(Trust(None, environ, ()), environ, (5.0, 20.0))
+        connections.cut()
+        began = time.monotonic()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v2/"
+        with pytest.raises(BrokenError), connections.exchange("GET", url, {}):
+            pass
+        assert time.monotonic() - began < 10
+        connections.close()
