@@ -39,6 +39,10 @@ class CommandAfterDashes(click.Command):
             args, ctx.meta[KEY] = args[:cut], tuple(args[cut + 1 :])
         return super().parse_args(ctx, args)
 
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        # The metavar of the options says it all: the arguments stand before the dashes.
+        return [self.options_metavar] if self.options_metavar else []
+
 
 KEY = "envbuild.command"
 """Where the command after the dashes is in a context's ``meta``."""
