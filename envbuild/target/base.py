@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
+from envbuild.lock.model import PlatformLock
 from envbuild.platforms import Platform
 from envbuild.publish.base import Image
 from envbuild.spec.model import InferenceConfig
@@ -187,6 +188,14 @@ class Target(Protocol):
 
     def submit(self, job: Job) -> Execution:
         """Starts the job. Raises ``RunError``."""
+
+
+@runtime_checkable
+class ReadsPins(Protocol):
+    """A target whose own software must fit that of the environment. Optional."""
+
+    def findings_of_pins(self, image: Image, pins: PlatformLock | None) -> Sequence[Finding]:
+        """``findings``, with what ``pins``, that ``image`` was made from, add to them."""
 
 
 @runtime_checkable

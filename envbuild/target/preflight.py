@@ -6,7 +6,7 @@ import re
 
 from envbuild.lock.model import PlatformLock, glibc_of
 from envbuild.publish.base import Image
-from envbuild.target.base import Finding, Target
+from envbuild.target.base import Finding, ReadsPins, Target
 
 _CUDA_CONDA = ("cuda-version", "cudatoolkit", "cuda-cudart", "cuda-runtime")
 _CUDA_WHEELS = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu11", "nvidia-cuda-runtime-cu12")
@@ -21,7 +21,8 @@ def preflight(target: Target, image: Image, pins: PlatformLock | None) -> tuple[
 
     ``pins`` is what it was made from; None: what only pins tell isn't checked.
     """
-    return (*misfits(target, image, pins), *target.findings(image))
+    own = target.findings_of_pins(image, pins) if isinstance(target, ReadsPins) else target.findings(image)
+    return (*misfits(target, image, pins), *own)
 
 
 def cuda_of(pins: PlatformLock) -> str | None:

@@ -1,0 +1,135 @@
+"""The dashboard of a Ray cluster over HTTP (Ray Jobs REST API)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+from envbuild.errors import RunError
+
+_CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
+_LARGEST = 64 << 20
+"""Bytes of an answer: a job's whole log is one."""
+_TEXT = 500
+"""Characters of a complaint that are told."""
+_FOR_A_MOMENT = (429, 502, 503, 504)
+
+
+class Away(RunError):
+    """The dashboard didn't answer, or not for now. What was asked may have been done."""
+
+
+class Refused(RunError):
+    """The dashboard answered that it won't. ``status`` is HTTP's."""
+
+    def __init__(self, message: str, *, status: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class Dashboard:
+    """A connection. Every method raises ``Away`` or ``Refused``."""
+
+    def __init__(self, address: str, token: str | None) -> None:
+        import httpx
+
+        self.address = address
+        headers = {"Accept": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        # Redirects aren't followed and no .netrc is read: the token goes to the address that was given.
+        self._client = httpx.Client(
+            base_url=address,
+            headers=headers,
+            timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
+            trust_env=False,
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def version(self) -> str | None:
+        """Of the cluster's Ray."""
+        found = self._ask("GET", "/api/version").get("ray_version")
+        return found if isinstance(found, str) else None
+
+    def submit(self, body: dict[str, Any]) -> None:
+        self._ask("POST", "/api/jobs/", json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+    def job(self, name: str) -> dict[str, Any]:
+        return self._ask("GET", f"/api/jobs/{quote(name, safe='')}")
+
+    def logs(self, name: str) -> str:
+        """All that the job has printed."""
+        found = self._ask("GET", f"/api/jobs/{quote(name, safe='')}/logs").get("logs")
+        return found if isinstance(found, str) else ""
+
+    def stop(self, name: str) -> None:
+        self._ask("POST", f"/api/jobs/{quote(name, safe='')}/stop")
+
+    def has_package(self, name: str) -> bool:
+        try:
+            self._ask("GET", f"/api/packages/gcs/{quote(name, safe='')}", plain=True)
+        except Refused as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    def put_package(self, name: str, content: bytes) -> None:
+        self._ask("PUT", f"/api/packages/gcs/{quote(name, safe='')}", content, plain=True)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        *,
+        plain: bool = False,
+    ) -> dict[str, Any]:
+        import httpx
+
+        try:
+            with self._client.stream(method, path, content=content, headers=headers) as answer:
+                data = bytearray()
+                for piece in answer.iter_bytes():
+                    data += piece
+                    if len(data) > _LARGEST:
+                        raise Refused(
+                            f"the dashboard's answer to {path} is larger than {_LARGEST} bytes",
+                            status=answer.status_code,
+                        )
+                status = answer.status_code
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Away(f"the dashboard {self.address} doesn't answer: {_reason(error)}") from error
+        if status in _FOR_A_MOMENT:
+            raise Away(f"the dashboard {self.address} doesn't answer for now (HTTP {status})")
+        if status >= 300:
+            raise Refused(
+                f"the dashboard refuses {method} {path} (HTTP {status}): {_complaint(bytes(data))}",
+                status=status,
+                hint="see token-env of the target" if status in (401, 403) else None,
+            )
+        if plain:
+            return {}
+        try:
+            found = json.loads(data)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise Refused(f"what {self.address} answers isn't Ray's: no dashboard is there", status=status)
+        return found
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:_TEXT]
+
+
+def _complaint(data: bytes) -> str:
+    """The last line that says something: Ray answers with a traceback."""
+    lines = [line for line in data[-20_000:].decode(errors="replace").splitlines() if line.strip()]
+    return "".join(each if each.isprintable() else "?" for each in (lines[-1] if lines else "no reason"))[
+        :_TEXT
+    ]
