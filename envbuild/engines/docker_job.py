@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
 from envbuild.engines.docker_client import has_bridge
@@ -30,6 +31,8 @@ class ContainerJob:
     command: Sequence[str]
     environment: Mapping[str, str]
     gpus: bool = False
+    outputs: PurePosixPath | None = None
+    """A directory that is made before the start."""
     ports: Mapping[int, int] = field(default_factory=dict)
     """Of the container, and which of the engine's loopback each is reached at; an engine without a bridge
     has no use for them."""
@@ -37,14 +40,14 @@ class ContainerJob:
 
 
 class ContainerExecution:
-    """A started container. ``client`` is closed with it, and ``output`` is what the container prints from its
-    start on."""
+    """A started container. ``client`` is closed with it, and so is ``output``, a socket of what the container
+    prints from its start on."""
 
     def __init__(
         self,
         client: docker.DockerClient,
         container: str,
-        output: Iterator[bytes],
+        output: Any,
         stop_seconds: int = _STOP_SECONDS,
     ) -> None:
         self._client = client
@@ -57,8 +60,12 @@ class ContainerExecution:
         return self._container[:12]
 
     def logs(self) -> Iterator[bytes]:
+        from docker.utils import socket
+
+        frames = cast(Callable[..., Iterator[tuple[int, bytes]]], socket.frames_iter)
         with _told():
-            yield from self._output
+            for _, piece in frames(self._output, tty=False):
+                yield piece
 
     def wait(self) -> int:
         with _told():
@@ -89,13 +96,14 @@ class ContainerExecution:
 
     def close(self) -> None:
         _remove(self._client, self._container)
+        _hang_up(self._output)
         self._client.close()
 
 
 def start_container(client: docker.DockerClient, job: ContainerJob) -> ContainerExecution:
     """Starts it. The client belongs to what is returned. Raises ``RunError``."""
     create = cast(Callable[..., dict[str, Any]], client.api.create_container)
-    attach = cast(Callable[..., Iterator[bytes]], client.api.attach)
+    attach = cast(Callable[..., Any], client.api.attach_socket)
     start = cast(Callable[[str], None], client.api.start)
     with _told():
         from docker.types import DeviceRequest
@@ -119,14 +127,37 @@ def start_container(client: docker.DockerClient, job: ContainerJob) -> Container
             ports=list(job.ports) if bridge else None,
             host_config=host,
         )["Id"]
+        output = None
         try:
+            if job.outputs is not None:
+                client.api.put_archive(made, "/", _empty_directory(job.outputs))
             # Before it starts: so nothing is missed, whatever becomes of an engine's own logs.
-            output = attach(made, stdout=True, stderr=True, stream=True)
+            output = attach(made, params={"stdout": 1, "stderr": 1, "stream": 1})
             start(made)
         except BaseException:
             _remove(client, made)
+            _hang_up(output)
             raise
         return ContainerExecution(client, made, output, job.stop_seconds)
+
+
+def _empty_directory(path: PurePosixPath) -> bytes:
+    """A tar of that directory, which any user may write to; the engine makes those above it."""
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as archive:
+        entry = tarfile.TarInfo(str(path).lstrip("/"))
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o777
+        archive.addfile(entry)
+    return sink.getvalue()
+
+
+def _hang_up(output: Any) -> None:
+    if output is not None:
+        # The library keeps the answer there that the socket was taken from; with it goes the connection.
+        with contextlib.suppress(OSError, ValueError):
+            output._response.close()
+        with contextlib.suppress(OSError, ValueError):
+            output.close()
 
 
 def _remove(client: docker.DockerClient, container: str) -> None:

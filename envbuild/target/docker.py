@@ -102,6 +102,7 @@ class DockerTarget:
             command=job.command,
             environment=dict(job.env),
             gpus=_switch(self._options["gpus"]),
+            outputs=OUTPUTS,
         )
         return self._start(started, job.image, job.reference)
 
