@@ -78,11 +78,9 @@ class SlurmCluster:
         """Also after its end: its jobs are known to it again."""
         self._start("slurmctld", ["slurmctld", "-D", "-f", str(self.config)])
 
-    def kill_controller(self) -> None:
-        """As when its machine fails: at once."""
-        process = self._processes.pop("slurmctld")
-        process.kill()
-        process.wait()
+    def stop_controller(self) -> None:
+        """It writes down its jobs first: killed, it would not know those of the last seconds any more."""
+        _end(self._processes.pop("slurmctld"))
 
     def job(self, field: str, *selection: str) -> list[str]:
         """A field of ``squeue -o`` of all jobs that haven't ended, or of those selected."""

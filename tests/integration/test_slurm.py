@@ -288,7 +288,7 @@ def test_a_job_outlives_the_controller(opened: Open, image: Image, cluster: Slur
         a_job(image, "echo go; while [ ! -e /workspace/outputs/end ]; do sleep 0.1; done; exit 3")
     )
     rest = printing(execution, b"go\n")
-    cluster.kill_controller()
+    cluster.stop_controller()
     try:
         ends: list[bytes] = []
         thread = threading.Thread(target=lambda: ends.extend(rest))
