@@ -293,6 +293,19 @@ def test_several_platforms_are_one_index_and_one_of_them_leaves_it_alone(scene: 
     both = second.run("build", "--push", repository)
     assert both.digest == done.digest
     assert not (second.cache / "segments").exists()
+    # And a third one gets all of them again from packages, or the one that it asks for.
+    third = scene.another()
+    whole = third.run("verify", f"{repository}:prod", "--json")
+    assert whole.status == 0, whole.stderr
+    assert [(each["platform"], each["reproduced"]) for each in json.loads(whole.stdout)["images"]] == [
+        ("linux/amd64", True),
+        ("linux/arm64", True),
+    ]
+    assert third.run("verify", f"{repository}:prod", "-p", "linux/arm64").stdout.startswith("linux/arm64 ")
+    # What differs between names of a registry: nothing, and a whole platform.
+    assert third.run("diff", f"{repository}:prod", done.reference, "--files").status == 0
+    differing = third.run("diff", alone.reference, f"{repository}:prod", "--json")
+    assert (differing.status, json.loads(differing.stdout)["differs"]) == (1, True)
 
 
 def test_versions_move_their_tags_and_only_the_newest_moves_latest(scene: Scene) -> None:

@@ -14,6 +14,7 @@ from envbuild.store.content import Store
 from tests.fakes.archive import Archive, Deb
 from tests.fakes.channel import make_channel
 from tests.fakes.image import Item, directory, put_image, put_layer, symlink
+from tests.fakes.registry_server import needs_registry, serve
 from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Machine, World, a_world, conda, demo
 
@@ -22,15 +23,19 @@ def debs(version: str) -> list[Deb]:
     return [Deb(name="tool", version=version, files=[("./usr/bin/tool", f"#!{version}".encode())])]
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A machine that has built an image into the layout ``image``; then the archive got a newer ``tool``."""
+    return make_world(tmp_path_factory.mktemp("world"))
+
+
+def make_world(root: Path) -> World:
     wheels = [
         Wheel(name="alpha", files={"alpha/__init__.py": b"value = 1\n"}),
         Wheel(name="beta", files={"beta/data": random.Random(0).randbytes(1_000_000)}),
         Wheel(name="gamma", tag="cp313-cp313-manylinux_2_39_x86_64", files={"gamma/data": b"1"}),
     ]
-    found = a_world(tmp_path, wheels, debs("1.0"))
+    found = a_world(root, wheels, debs("1.0"))
     found.machine.write("envbuild.yaml", demo("alpha", "beta", "gamma", packages=["tool"]))
     assert found.machine.run("lock", "--no-bytecode").status == 0
     done = found.machine.run("build", "-o", "oci:image")
@@ -44,8 +49,10 @@ def newer(archive: Archive) -> None:
     archive.write()
 
 
-def elsewhere(world: World, tmp_path: Path) -> Machine:
-    """Another machine with an empty store, which knows the archive, and no index of wheels."""
+def elsewhere(world: World, tmp_path: Path, *, wheels: bool = False) -> Machine:
+    """Another machine with an empty store, which knows the archive, and the index of wheels or none."""
+    if wheels:
+        return Machine(root=tmp_path / "other", env=world.machine.env)
     (tmp_path / "nothing").mkdir()
     env = {
         **world.machine.env,
@@ -92,13 +99,40 @@ def test_the_rebased_image_has_the_tags_that_were_asked_for(world: World) -> Non
     assert done.digest in again.stdout
 
 
+@needs_registry()
+def test_a_rebased_image_is_pushed_with_what_its_new_lock_says(world: World, tmp_path: Path) -> None:
+    with serve(tmp_path / "registry") as server:
+        repository = f"{server.host}/team/app"
+        done = world.machine.run(
+            "rebase", "oci:image", "--onto", "debian", "--push", f"{repository}:new", "--json"
+        )
+        assert done.status == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert server.complete("team/app", "new")
+        listed = json.loads(server.manifest("team/app", found["digest"].replace(":", "-")) or b"")
+        (entry,) = (each for each in listed["manifests"] if "in-toto" in each["artifactType"])
+        layer = json.loads(server.manifest("team/app", entry["digest"]) or b"")["layers"][0]["digest"]
+        _, _, content = server.get(f"/v2/team/app/blobs/{layer}")
+        verified = elsewhere(world, tmp_path, wheels=True).run("verify", f"{repository}:new")
+    assert found["pushed"][0]["references"] == [f"{repository}:new@{found['digest']}"]
+    assert (verified.status, found["digest"] in verified.stdout) == (0, True), verified.stderr
+    materials = json.loads(content)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    (image,) = found["images"]
+    named = {each["name"]: each["digest"]["sha256"] for each in materials}
+    assert named["lock"] == image["lock_digest"].removeprefix("sha256:")
+    tools = [name for name in named if name.startswith("tool_")]
+    assert [name.split("_")[1] for name in tools] == ["1.1"]
+    assert any(name.startswith("alpha-") for name in named)
+
+
 def test_a_base_that_did_not_change_gives_the_same_image(world: World) -> None:
     first = world.machine.run("rebase", "oci:image", "--onto", "debian", "-o", "oci:first")
     second = world.machine.run("rebase", "oci:first", "--onto", "debian:trixie")
     assert first.reference == second.reference
 
 
-def test_a_file_of_the_base_in_the_prefix_has_all_composed_from_packages(world: World) -> None:
+def test_a_file_of_the_base_in_the_prefix_has_all_composed_from_packages(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
     inside = Deb(name="tool", version="1.2", files=[("./opt/env/share/tool", b"x")])
     world.archive.add(inside, suffix="-security")
     world.archive.write()
@@ -119,7 +153,8 @@ def test_an_image_of_others_is_refused(world: World) -> None:
 
 def test_an_image_on_another_image(world: World, tmp_path: Path) -> None:
     """With conda packages; the new base's settings and the modes of its directories count."""
-    machine, store = world.machine, Store(world.machine.cache)
+    machine = Machine(root=tmp_path / "own", env=world.machine.env)
+    store = Store(machine.cache)
     url = make_channel(tmp_path / "channel", python=False)
     for name, glibc, mode in (("below", "2.36", 0o755), ("above", "2.41", 0o750), ("old", "2.16", 0o755)):
         status = f"Package: libc6\nStatus: install ok installed\nVersion: {glibc}-1\n\n".encode()
@@ -146,7 +181,8 @@ def test_an_image_on_another_image(world: World, tmp_path: Path) -> None:
 def test_a_base_with_an_opt_of_its_own_has_all_composed_from_packages(
     world: World, tmp_path: Path, item: Item
 ) -> None:
-    machine, store = world.machine, Store(world.machine.cache)
+    machine = Machine(root=tmp_path / "own", env=world.machine.env)
+    store = Store(machine.cache)
     url = make_channel(tmp_path / "channel", python=False)
     status = b"Package: libc6\nStatus: install ok installed\nVersion: 2.41-1\n\n"
     for name, items in (("below", []), ("above", [directory("usr"), directory("usr/opt"), item])):
