@@ -98,7 +98,7 @@ def test_a_single_file_goes_to_stdout_and_the_image_to_the_registry(scene: Scene
     assert again.stdout == done.stdout
 
 
-@pytest.mark.parametrize("kind", ["kubernetes", "sbatch"])
+@pytest.mark.parametrize("kind", ["kubernetes", "ray", "sbatch"])
 def test_a_kind_of_target_needs_no_target_to_write_for(scene: Scene, kind: str) -> None:
     repository = scene.repository(f"team/{kind}")
     arguments = ("publish", "--to", kind, "--push", repository, "--", "python", "train.py")
