@@ -3,7 +3,8 @@
 # Elsewhere it says what is missing; the tests that need it are skipped and say so too.
 set -euo pipefail
 declare -A package=([skopeo]=skopeo [umoci]=umoci [dockerd]=docker.io [unshare]=util-linux
-    [docker-registry]=docker-registry [sshd]=openssh-server [ssh]=openssh-client)
+    [docker-registry]=docker-registry [sshd]=openssh-server [ssh]=openssh-client
+    [slurmctld]=slurmctld [slurmd]=slurmd [sbatch]=slurm-client [munged]=munge)
 missing=()
 for command in "${!package[@]}"; do
     PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("${package[$command]}")

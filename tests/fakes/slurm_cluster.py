@@ -174,7 +174,7 @@ ReturnToService=2
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 KillWait=2
-MessageTimeout=2
+MessageTimeout=5
 NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 CPUs=4 Sockets=4 CoresPerSocket=1 \
 ThreadsPerCore=1 RealMemory=1000 State=UNKNOWN
 PartitionName=main Nodes=node1 Default=YES MaxTime=INFINITE State=UP
