@@ -130,7 +130,7 @@ class DockerTarget:
             name=service.name,
             image="",
             command=serving_command(service.image, inner, self._surroundings.store),
-            environment={**own, **dict(service.env)},
+            environment={**dict(service.env), **own},
             gpus=_switch(self._options["gpus"]),
             ports={inner: port},
             stop_seconds=STOP_SECONDS,

@@ -92,7 +92,7 @@ class NamespaceTarget:
         command = Command(
             image=service.image,
             arguments=serving_command(service.image, port, self._surroundings.store),
-            env=((HOST_VARIABLE, "127.0.0.1"), *service.env),
+            env=(*service.env, (HOST_VARIABLE, "127.0.0.1")),
         )
         return self._start(command, STOP_SECONDS)
 

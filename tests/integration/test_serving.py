@@ -31,6 +31,7 @@ from envbuild.store.content import Store
 from envbuild.target.base import Execution, Finding, Job, Limits, Service, TargetFile, TargetRecord
 from envbuild.workspace.base import Run
 from tests.fakes.image import Item, put_image, put_layer
+from tests.fakes.registry import serve
 from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import World, a_world, demo
 
@@ -360,6 +361,11 @@ def test_an_environment_with_the_server_is_one_image_for_both_uses(world: World)
     assert f"dev.envbuild.environment={built.digest}" in shown.stdout
     assert "dev.envbuild.entry-script=score.py" in shown.stdout
     assert machine.run(*dry(world, "--model", "model")).stdout == done.stdout
+    with serve() as registry:
+        pushed = machine.run(*dry(world, "--model", "model", "--push", f"{registry.host}/team/iris"))
+        assert f"pushed {registry.host}/team/iris:" in pushed.stderr
+        remote = machine.run("inspect", f"{registry.host}/team/iris@{digest}")
+    assert f"dev.envbuild.environment={built.digest}" in remote.stdout
     shutil.rmtree(machine.lock.parent)
 
 
