@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from envbuild.errors import EnvbuildError, RunError, UsageError
 from envbuild.publish.base import Image
+from envbuild.run.process import image_config
 from envbuild.target.base import Finding, Job, Option, Service, TargetFile, TargetRecord
 from envbuild.target.kinds import Surroundings
 from envbuild.target.kubernetes_manifest import job_manifest, service_manifests
@@ -79,20 +79,28 @@ class KubernetesTarget:
                 f"{service.name!r} can't be the name of a Service",
                 hint="it must begin with a letter and hold lower-case letters, digits and -",
             )
-        manifests = service_manifests(service, self._pod, self._config(service.image))
+        manifests = service_manifests(
+            service, self._pod, image_config(service.image, self._surroundings.store)
+        )
         return (TargetFile(name=SERVICE_FILE, content=yaml_text(*manifests)),)
 
     def submit(self, job: Job) -> KubernetesExecution:
+        from envbuild.target.kubernetes_client import Refused
         from envbuild.target.kubernetes_job import KubernetesExecution
 
         cluster = self._connect(patience=whole(self._options["patience"]))
         execution = KubernetesExecution(cluster, job.name, keep=switch(self._options["keep"]))
+        taken = True
         try:
-            cluster.create_job(self._manifest(job))
+            try:
+                cluster.create_job(self._manifest(job))
+            except Refused:
+                taken = False
+                raise
             with self._surroundings.progress.stage("start"):
                 execution.await_start(whole(self._options["start-timeout"]), self._surroundings.progress.note)
         except BaseException:
-            self._withdraw(cluster, job.name)
+            self._withdraw(cluster, job.name if taken else None)
             raise
         return execution
 
@@ -109,16 +117,7 @@ class KubernetesTarget:
         return connect(access, self._surroundings.environ, self._surroundings.store, patience=patience)
 
     def _manifest(self, job: Job) -> dict[str, Any]:
-        return job_manifest(job, self._pod, self._config(job.image))
-
-    def _config(self, image: Image) -> Mapping[str, Any]:
-        try:
-            config = json.loads(self._surroundings.store.blob(image.config_digest).read_bytes())
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"the store lacks a part of the image, {image.config_digest}", hint="build it again"
-            ) from error
-        return config.get("config") or {}
+        return job_manifest(job, self._pod, image_config(job.image, self._surroundings.store))
 
     def _look(self, cluster: Cluster, image: Image) -> list[Finding]:
         place = cluster.namespace
@@ -130,7 +129,12 @@ class KubernetesTarget:
                 )
             ]
         found = []
-        needed = (("create", "batch", "jobs", ""), ("list", "", "pods", ""), ("get", "", "pods", "log"))
+        needed = (
+            ("create", "batch", "jobs", ""),
+            ("get", "batch", "jobs", ""),
+            ("list", "", "pods", ""),
+            ("get", "", "pods", "log"),
+        )
         for verb, group, resource, part in needed:
             if not cluster.may(verb, group, resource, part):
                 named = "/".join(filter(None, (resource, part)))
@@ -179,10 +183,12 @@ class KubernetesTarget:
         }
         return ",".join(f"{key}={value}" for key, value in chosen.items())
 
-    def _withdraw(self, cluster: Cluster, name: str) -> None:
-        """Leaves nothing of a job that didn't start."""
+    def _withdraw(self, cluster: Cluster, name: str | None) -> None:
+        """Leaves nothing of a job that didn't start. None: the cluster took no job, and one that has its name
+        isn't ours."""
         try:
-            cluster.delete_job(name, wait=False)
+            if name is not None:
+                cluster.delete_job(name, wait=False)
         except EnvbuildError as error:
             _log.warning("the job %s may still be on the cluster: %s", name, error)
         finally:

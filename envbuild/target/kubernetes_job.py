@@ -161,7 +161,8 @@ class KubernetesExecution:
             over = self._look(self._pod()) is not None
             whole = yield from self._read(position, follow=not over)
             if over and whole:
-                yield position.rest()
+                if rest := position.rest():
+                    yield rest
                 return
             self._cluster.sleep(_POLL)
 

@@ -21,6 +21,7 @@ LONGEST = 500
 # Third-party packages that only the named modules may import.
 ONLY = {
     "docker": ("envbuild/engines/docker*.py", "envbuild/publish/daemon.py"),
+    "kubernetes": ("envbuild/target/kubernetes*.py",),
     "click": ("envbuild/cli/*.py",),
     "rich": ("envbuild/cli/*.py",),
     "sqlalchemy": ("envbuild/workspace/*.py",),

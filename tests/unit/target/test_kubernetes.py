@@ -18,6 +18,7 @@ import yaml
 from envbuild.errors import RunError
 from envbuild.publish.base import Image
 from envbuild.store.content import Store
+from envbuild.target import kubernetes_client
 from envbuild.target.base import Finding
 from envbuild.target.kubernetes_access import Access, connect
 from envbuild.target.kubernetes_client import Cluster
@@ -152,6 +153,27 @@ def test_log_that_can_t_be_read_does_not_end_a_job(
     assert b"".join(execution.logs()) == b""
     assert execution.wait() == 5
     assert f"the end of the log of {NAME} can't be read" in caplog.messages
+
+
+def test_log_that_says_nothing_is_asked_for_anew(
+    api: KubernetesApi, environ: dict[str, str], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection may be dead without either end knowing."""
+    monkeypatch.setattr(kubernetes_client, "SILENCE_SECONDS", 0.1)
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            api.finish()
+
+    api.program = Program(lines=[b"one\n"], held=True, later=[b"two\n"])
+    quick = connect(Access(), environ, store, patience=30, sleep=sleep)
+    execution = created(quick, store)
+    assert list(execution.logs()) == [b"one\n", b"two\n"]
+    assert execution.wait() == 0
+    execution.close()
+    assert len([path for _, path, _ in api.requests if path.endswith("/log")]) == 4
 
 
 # --- how it ends ------------------------------------------------------------------------------------------
@@ -299,6 +321,27 @@ def test_manifest_that_the_cluster_refuses_says_why(
     api.denied = {("create", "jobs")}
     with pytest.raises(RunError, match='the cluster refuses: jobs is forbidden: User "ann" cannot create'):
         a_target(store, environ=environ).submit(a_job(image))
+    assert list(store.directory("scratch").iterdir()) == []
+
+
+def test_job_that_may_not_be_watched_is_taken_back(
+    api: KubernetesApi, store: Store, image: Image, environ: dict[str, str]
+) -> None:
+    api.denied = {("list", "pods")}
+    with pytest.raises(RunError, match="pods is forbidden"):
+        a_target(store, environ=environ).submit(a_job(image))
+    assert (api.jobs, api.deleted) == ({}, [(NAME, "Background")])
+
+
+def test_job_of_the_same_name_is_left_alone(
+    api: KubernetesApi, store: Store, image: Image, environ: dict[str, str]
+) -> None:
+    api.program = Program(held=True)
+    other = a_target(store, environ=environ).submit(a_job(image))
+    with pytest.raises(RunError, match="already exists"):
+        a_target(store, environ=environ).submit(a_job(image))
+    assert (list(api.jobs), api.deleted) == ([NAME], [])
+    other.close()
 
 
 # --- a server that goes away ------------------------------------------------------------------------------
@@ -400,10 +443,11 @@ def test_unknown_namespace_is_found(api: KubernetesApi, store: Store, environ: d
 
 
 def test_missing_permissions_are_found(api: KubernetesApi, store: Store, environ: dict[str, str]) -> None:
-    api.denied = {("create", "jobs"), ("get", "pods/log"), ("delete", "jobs")}
+    api.denied = {("create", "jobs"), ("get", "jobs"), ("get", "pods/log"), ("delete", "jobs")}
     hint = "ask for a role with: create, get and delete jobs; list pods; get pods/log"
     assert findings(store, environ) == [
         Finding(text="you may not create jobs in the namespace train", hint=hint),
+        Finding(text="you may not get jobs in the namespace train", hint=hint),
         Finding(text="you may not get pods/log in the namespace train", hint=hint),
         Finding(
             text="you may not delete jobs in the namespace train: Ctrl-C can't stop this one", error=False
