@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envbuild.api.run_log import Follower, RunLog
 from envbuild.api.run_note import RUN_NOTE, noted_run
@@ -27,8 +28,11 @@ from envbuild.publish.base import Image
 from envbuild.request import BuildRequest
 from envbuild.spec.model import Spec
 from envbuild.spec.serving import served
-from envbuild.target.base import Execution, Job, Serves, Service, TargetFile
+from envbuild.target.base import Execution, Job, Serves, Service, Target, TargetFile
 from envbuild.workspace.base import Run
+
+if TYPE_CHECKING:
+    from envbuild.target.serving import ServingImage
 
 READY_SECONDS = 120.0
 """How long a service may take until it answers: models are large, and imports slow."""
@@ -114,17 +118,11 @@ class Services(Jobs):
     def prepared_service(self, spec: Spec, request: ServeRequest) -> Iterator[PreparedService]:
         """The service, built and looked at; its image stays in the store while the context is open.
 
-        What can be wrong without a build is said before one: the script, the model, the port, the routes."""
+        What can be wrong without a build is said before one: the script, the model, the routes."""
         from envbuild.api.sources import checked
         from envbuild.store.content import blob_name
         from envbuild.store.leases import Lease
-        from envbuild.target.preflight import preflight
-        from envbuild.target.serving import (
-            IMAGE_VARIABLE,
-            RUN_VARIABLE,
-            entry_script,
-            serving_image,
-        )
+        from envbuild.target.serving import entry_script, serving_image
 
         entry = entry_script(request.entry_script, request.code)
         model_run = _look_at_model(request.model)
@@ -157,49 +155,67 @@ class Services(Jobs):
             image = made.image
             for each in (image.digest, image.config_digest, *(layer.digest for layer in image.layers)):
                 lease.use(blob_name(each))
-            reference = target_reference(target, serving.name, image)
-            name = self._name(serving.name)
-            env = (*request.env, (RUN_VARIABLE, name), (IMAGE_VARIABLE, image.digest))
-            version = self.version(serving, base)
-            service = Service(
-                name=name,
-                reference=reference,
-                image=image,
-                port=routes.scoring_route.port,
-                liveness=routes.liveness_route.path,
-                readiness=routes.readiness_route.path,
-                scoring=routes.scoring_route.path,
-                env=env,
-                environment=version,
-            )
-            job = Job(
-                name=name,
-                reference=reference,
-                image=image,
-                command=_command(image, self._parts.store.blob(image.config_digest)),
-                env=env,
-                environment=version,
-                code_digest=made.code_digest,
-            )
-            with self._pipeline.progress.stage("pre-flight"):
-                findings = preflight(target, image, self.pins(serving, platform))
-                to_pull = None if any(each.error for each in findings) else target.bytes_to_pull(image)
-            yield PreparedService(
-                prepared=Prepared(
-                    job=job,
-                    target=target,
-                    base=base,
-                    definition=base.definition_digest,
-                    findings=findings,
-                    code_size=made.size,
-                    to_pull=to_pull,
-                ),
-                service=service,
-                port=request.port or service.port,
-                model_digest=made.model_digest,
-                model_run=model_run,
-                pushed=self._push(image, request.push) if request.push is not None else None,
-            )
+            pushed = self._push(image, request.push) if request.push is not None else None
+            yield self._looked_at(serving, request, target, base, made, model_run, pushed)
+
+    def _looked_at(
+        self,
+        spec: Spec,
+        request: ServeRequest,
+        target: Target,
+        base: Image,
+        made: ServingImage,
+        model_run: str | None,
+        pushed: str | None,
+    ) -> PreparedService:
+        """The service of that image, as far as the target takes it."""
+        from envbuild.target.preflight import preflight
+        from envbuild.target.serving import IMAGE_VARIABLE, RUN_VARIABLE
+
+        routes, image = spec.inference_config, made.image
+        assert routes is not None, "a served spec has one"
+        reference, name = target_reference(target, spec.name, image), self._name(spec.name)
+        env = (*request.env, (RUN_VARIABLE, name), (IMAGE_VARIABLE, image.digest))
+        version = self.version(spec, base)
+        service = Service(
+            name=name,
+            reference=reference,
+            image=image,
+            port=routes.scoring_route.port,
+            liveness=routes.liveness_route.path,
+            readiness=routes.readiness_route.path,
+            scoring=routes.scoring_route.path,
+            env=env,
+            environment=version,
+        )
+        job = Job(
+            name=name,
+            reference=reference,
+            image=image,
+            command=_command(self._parts.store.blob(image.config_digest)),
+            env=env,
+            environment=version,
+            code_digest=made.code_digest,
+        )
+        with self._pipeline.progress.stage("pre-flight"):
+            findings = preflight(target, image, self.pins(spec, image.platform))
+            to_pull = None if any(each.error for each in findings) else target.bytes_to_pull(image)
+        return PreparedService(
+            prepared=Prepared(
+                job=job,
+                target=target,
+                base=base,
+                definition=base.definition_digest,
+                findings=findings,
+                code_size=made.size,
+                to_pull=to_pull,
+            ),
+            service=service,
+            port=request.port or service.port,
+            model_digest=made.model_digest,
+            model_run=model_run,
+            pushed=pushed,
+        )
 
     @contextlib.contextmanager
     def serving(
@@ -360,7 +376,7 @@ def _look_at_model(model: Path | None) -> str | None:
     return noted_run(model)
 
 
-def _command(image: Image, config: Path) -> tuple[str, ...]:
+def _command(config: Path) -> tuple[str, ...]:
     return tuple(json.loads(config.read_bytes())["config"]["Cmd"])
 
 

@@ -169,11 +169,11 @@ def test_a_request_in_flight_is_answered_before_the_end(
 BROKEN = "def init(): raise RuntimeError('model is broken')\ndef run(data): return data\n"
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.engine
 def test_an_error_in_init_ends_it_with_its_reason(
-    backend: str, example: Path, cache: Path, tmp_path: Path, port: int
+    example: Path, cache: Path, tmp_path: Path, port: int
 ) -> None:
-    here = machine(tmp_path, cache, backend)
+    here = machine(tmp_path, cache, "docker")
     script = here.write("broken/score.py", BROKEN)
     process = here.start(
         "serve", str(example / "environment.yaml"), "--entry-script", str(script), "--port", str(port)
@@ -185,11 +185,10 @@ def test_an_error_in_init_ends_it_with_its_reason(
     assert (run["status"], run["exit_status"]) == ("failed", 3)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 def test_bad_requests_are_the_clients_and_the_server_lives_on(
-    backend: str, example: Path, cache: Path, tmp_path: Path, port: int
+    example: Path, cache: Path, tmp_path: Path, port: int
 ) -> None:
-    here = machine(tmp_path, cache, backend)
+    here = machine(tmp_path, cache, "userns")
     trained = here.run(
         "run", str(example / "environment.yaml"), "--target", "local", "--code", str(example / "src"),
         "--outputs", "model", "--", "python", "train.py",
