@@ -293,7 +293,8 @@ class RegistryClient:
                 parts = urlsplit(urljoin(path, link[1]))
             except ValueError as error:
                 raise FetchError(f"{what}: the registry's list goes on at no address") from error
-            path = f"{parts.path}?{parts.query}"
+            # One slash, as two would name another host.
+            path = f"/{parts.path.lstrip('/')}?{parts.query}"
 
     def delete(self, reference: Reference, target: str) -> None:
         """Removes a manifest by digest, and with it all its tags."""

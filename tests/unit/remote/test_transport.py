@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from envbuild.remote.reference import Reference
 from envbuild.remote.refusal import complaints, refusal
 from envbuild.remote.token import merged, parse_challenge
 from envbuild.store.content import Store
+from tests.fakes.fault_proxy import Fault, proxy
 from tests.fakes.registry import Registry, serve
 
 PROXIES = {
@@ -248,3 +250,21 @@ def test_a_registry_on_another_machine_leads_nobody_to_this_one(
         with pytest.raises(FetchError, match="isn't safe"), client._transport.open(call):
             pass
     assert registry.requests == []
+
+
+@pytest.mark.parametrize(
+    "form", ["<http://{0}/v2/app/tags/list?n=2>", "<http://x//{0}/v2/>", "<//{0}//{0}/v2/>"]
+)
+def test_a_list_goes_on_at_its_own_registry_alone(
+    registry: Registry, client: RegistryClient, form: str
+) -> None:
+    registry.put_manifest("app", "1", OCI_MANIFEST, manifest())
+    with serve() as other, proxy(registry.host) as way:
+        other.put_manifest("app", "evil", OCI_MANIFEST, manifest())
+        link = {"Link": f'{form.format(other.host)}; rel="next"'}
+        way.break_next(Fault(kind="header", path="/tags/list", headers=link))
+        with suppress(FetchError):
+            client.tags(Reference.parse(f"{way.host}/app"))
+        # The link was followed, and led nowhere else.
+        assert len(way.requests) == 2
+        assert other.paths() == []
