@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from envbuild.platforms import LINUX_AMD64
+from envbuild.progress import Silent
+from envbuild.publish.base import Publication
+from envbuild.publish.layout import LayoutPublisher
 from envbuild.store.content import Store
 from tests.fakes.archive import Archive, Deb
 from tests.fakes.channel import make_channel
@@ -151,49 +155,55 @@ def test_an_image_of_others_is_refused(world: World) -> None:
     done.failed(6, "wasn't composed by envbuild")
 
 
-def test_an_image_on_another_image(world: World, tmp_path: Path) -> None:
-    """With conda packages; the new base's settings and the modes of its directories count."""
-    machine = Machine(root=tmp_path / "own", env=world.machine.env)
-    store = Store(machine.cache)
-    url = make_channel(tmp_path / "channel", python=False)
-    for name, glibc, mode in (("below", "2.36", 0o755), ("above", "2.41", 0o750), ("old", "2.16", 0o755)):
-        status = f"Package: libc6\nStatus: install ok installed\nVersion: {glibc}-1\n\n".encode()
-        items = [directory("usr", mode), Item(name="var/lib/dpkg/status", content=status)]
-        image = put_image(store, [put_layer(store, items)], {"Env": [f"N={name}"]}, LINUX_AMD64)
-        assert machine.run("pull", image.digest, "-o", f"oci:{name}").status == 0
+@pytest.fixture(scope="module")
+def on_an_image(world: World, tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """A machine that has built conda packages on an image into the layout ``conda``."""
+    root = tmp_path_factory.mktemp("conda")
+    machine = Machine(root=root, env=world.machine.env)
+    url = make_channel(root / "channel", python=False)
+    base(machine, "below", "2.36", [directory("usr")])
     spec = "name: demo\nplatforms: [linux/amd64]\ntype: system-managed\nimage: oci:below\n"
     machine.write("conda.yaml", spec + conda(url, "tool", "undated"))
     assert machine.run("lock", "conda.yaml").status == 0
     done = machine.run("build", "conda.yaml", "-o", "oci:conda")
     assert done.status == 0, done.stderr
-    rebased = machine.run("rebase", "oci:conda", "--onto", "oci:above", "-o", "oci:new", "--json")
+    return machine
+
+
+def base(machine: Machine, name: str, glibc: str, items: Sequence[Item]) -> None:
+    """Writes an image with this glibc and ``items`` to the layout ``name``."""
+    status = f"Package: libc6\nStatus: install ok installed\nVersion: {glibc}-1\n\n".encode()
+    store = Store(machine.cache)
+    layer = put_layer(store, [*items, Item(name="var/lib/dpkg/status", content=status)])
+    image = put_image(store, [layer], {"Env": [f"N={name}"]}, LINUX_AMD64)
+    publication = Publication(images=(image,), names=())
+    LayoutPublisher(machine.project / name, store, Silent()).publish(publication)
+
+
+def test_an_image_on_another_image(on_an_image: Machine) -> None:
+    """With conda packages; the new base's settings and the modes of its directories count."""
+    base(on_an_image, "above", "2.41", [directory("usr", 0o750)])
+    base(on_an_image, "old", "2.16", [directory("usr")])
+    rebased = on_an_image.run("rebase", "oci:conda", "--onto", "oci:above", "-o", "oci:new", "--json")
     assert rebased.status == 0, rebased.stderr
     found = json.loads(rebased.stdout)
     assert found["reasons"] == []
     assert found["taken"] >= 2
-    verified = machine.run("verify", "oci:new")
+    verified = on_an_image.run("verify", "oci:new")
     assert verified.status == 0, verified.stdout + verified.stderr
-    refused = machine.run("rebase", "oci:conda", "--onto", "oci:old")
+    refused = on_an_image.run("rebase", "oci:conda", "--onto", "oci:old")
     refused.failed(6, "tool 2.0 needs glibc 2.17, and the image oci:old has 2.16")
 
 
 @pytest.mark.parametrize("item", [directory("opt", 0o700), symlink("opt", "usr/opt")], ids=["mode", "link"])
 def test_a_base_with_an_opt_of_its_own_has_all_composed_from_packages(
-    world: World, tmp_path: Path, item: Item
+    on_an_image: Machine, item: Item, request: pytest.FixtureRequest
 ) -> None:
-    machine = Machine(root=tmp_path / "own", env=world.machine.env)
-    store = Store(machine.cache)
-    url = make_channel(tmp_path / "channel", python=False)
-    status = b"Package: libc6\nStatus: install ok installed\nVersion: 2.41-1\n\n"
-    for name, items in (("below", []), ("above", [directory("usr"), directory("usr/opt"), item])):
-        layer = put_layer(store, [*items, Item(name="var/lib/dpkg/status", content=status)])
-        image = put_image(store, [layer], {"Env": [f"N={name}"]}, LINUX_AMD64)
-        assert machine.run("pull", image.digest, "-o", f"oci:{name}").status == 0
-    spec = "name: demo\nplatforms: [linux/amd64]\ntype: system-managed\nimage: oci:below\n"
-    machine.write("conda.yaml", spec + conda(url, "tool"))
-    assert machine.run("lock", "conda.yaml").status == 0
-    assert machine.run("build", "conda.yaml", "-o", "oci:conda").status == 0
-    rebased = machine.run("rebase", "oci:conda", "--onto", "oci:above", "-o", "oci:new", "--json")
+    name = f"opt-{request.node.callspec.id}"
+    base(on_an_image, name, "2.41", [directory("usr"), directory("usr/opt"), item])
+    rebased = on_an_image.run(
+        "rebase", "oci:conda", "--onto", f"oci:{name}", "-o", f"oci:new-{name}", "--json"
+    )
     assert rebased.status == 0, rebased.stderr
     assert json.loads(rebased.stdout)["taken"] == 0
-    assert machine.run("verify", "oci:new").status == 0
+    assert on_an_image.run("verify", f"oci:new-{name}").status == 0
