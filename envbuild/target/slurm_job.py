@@ -150,13 +150,15 @@ class SlurmExecution:
             said = self._login.run(f"exec scontrol show job -o {self._number}")
             complaint = said.complaint
         except RunError as error:
-            return self._away(error.message)
+            self._away(error.message)
+            return None
         if said.status == 0 and (state := state_of(said.out.decode(errors="replace"))) is not None:
             self._away_since = None
             return state
         if "invalid job id" in said.error.lower():
             return self._forgotten()
-        return self._away(complaint)
+        self._away(complaint)
+        return None
 
     def _forgotten(self) -> JobState:
         """The end of a job that the controller knows no more: as it was accounted, or as its script said."""
@@ -170,6 +172,7 @@ class SlurmExecution:
         return JobState(name="COMPLETED" if status == 0 else "FAILED", exit_status=status)
 
     def _away(self, complaint: str) -> None:
+        """Raises ``RunError`` where it has been so for too long."""
         now = self._clock()
         if self._away_since is None:
             self._away_since = now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,6 +175,27 @@ def test_images_that_nodes_pull_have_no_known_size_there(tmp_path: Path) -> None
 def test_the_kind_is_known_and_limits_are_taken(tmp_path: Path) -> None:
     assert kind("slurm") is KIND
     assert opened(tmp_path, platform="linux/arm64").limits.platform == LINUX_ARM64
+
+
+def test_an_image_is_in_the_shared_directory_whole_or_not_at_all(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    shared = SharedDirectory(str(tmp_path / "shared"), Login({"PATH": "/usr/bin:/bin"}, None))
+    layer = put_layer(store, [Item(name="f", content=b"1")])
+    bad = put_image(store, [layer, put_layer(store, [Item(name="../f")])])
+    with pytest.raises(RunError, match="an entry of the image leaves it"):
+        shared.bring(bad, store, Silent())
+    assert not shared.has(bad)
+    assert list((tmp_path / "shared/images").iterdir()) == []
+    old = tmp_path / "shared/images/.part-0"
+    (old / "rootfs").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    young = tmp_path / "shared/images/.part-1"
+    young.mkdir()
+    good = put_image(store, [layer])
+    shared.bring(good, store, Silent())
+    assert shared.has(good)
+    assert sorted(each.name for each in young.parent.iterdir()) == [".part-1", good.digest[7:]]
+    assert (Path(shared.rootfs(good)) / "f").read_bytes() == b"1"
 
 
 # --- a job, with a cluster that says what it is told to ---------------------------------------------------
