@@ -45,7 +45,8 @@ class RayTarget:
             if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
                 found.append(Finding(text=f"the token goes to {options.address} in the clear", error=False))
         own = next((each.version for each in pins.pip if each.name == "ray"), None) if pins else None
-        if pins is not None and options.in_image and own is None:
+        # Of an image that was made elsewhere nothing is known.
+        if pins is not None and pins.pip and options.in_image and own is None:
             found.append(
                 Finding(
                     text="the environment has no ray, and Ray's workers run in its image",

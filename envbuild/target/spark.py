@@ -58,7 +58,8 @@ class SparkTarget:
         """``findings``, with what the versions in ``pins`` add; see ``ReadsPins``."""
         own = _version(pins) if pins is not None else None
         found = []
-        if pins is not None and own is None:
+        # Of an image that was made elsewhere nothing is known.
+        if pins is not None and (pins.pip or pins.conda) and own is None:
             found.append(
                 Finding(text="the environment has no pyspark", hint="add runtime: spark to the spec")
             )
@@ -191,8 +192,9 @@ class SparkTarget:
 
 def _version(pins: PlatformLock) -> str | None:
     """Of pyspark in the environment; None: it has none."""
-    found = (*pins.pip, *pins.conda)
-    return next((each.version for each in found if each.name == "pyspark"), None)
+    names = [(each.name, each.version) for each in pins.pip]
+    names += [(each.name, each.version) for each in pins.conda]
+    return next((version for name, version in names if name == "pyspark"), None)
 
 
 class SparkKind:
