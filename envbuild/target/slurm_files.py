@@ -110,11 +110,15 @@ class SharedDirectory:
             "make the run's directory",
             Path(launcher.__file__).read_bytes(),
         )
-        self._do(
-            f"umask 077 && cat > {run}/{SCRIPT} && chmod 700 {run}/{SCRIPT}",
-            "write the run's script",
-            script.encode(),
-        )
+        try:
+            self._do(
+                f"umask 077 && cat > {run}/{SCRIPT} && chmod 700 {run}/{SCRIPT}",
+                "write the run's script",
+                script.encode(),
+            )
+        except BaseException:
+            self.end(name)
+            raise
 
     def log_piece(self, name: str, offset: int) -> bytes:
         """What the run printed from ``offset`` on, at most 1 MiB; nothing where there is no log yet."""
