@@ -26,8 +26,9 @@ _OLDEST_API = "1.24"
 """What the engine's version is asked with: the answer's own version is used then."""
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _SSH_HINT = "ssh asks for nothing here: log in once by hand, with a key, and see that docker is there"
-_BRIDGE = "envbuild+ssh://"
-"""Where a session keeps its way through ssh. Nothing is asked there."""
+_BRIDGE = "ssh://"
+"""Where a session keeps its way through ssh. Nothing is asked there; shorter than its other addresses, it is
+closed last."""
 _HINT = "start the Docker engine, or point DOCKER_HOST at one that runs"
 
 
@@ -98,8 +99,21 @@ def _over_ssh(endpoint: _Endpoint, environ: Mapping[str, str]) -> docker.DockerC
     if isinstance(found, NoEngine):
         said = bridge.close()
         return NoEngine(reason=f"no Docker engine at {where}: {said}", hint=_SSH_HINT) if said else found
+    found.api.mount("http+docker://", _one_pool(bridge.address, found.api.timeout))
     found.api.mount(_BRIDGE, _closing(bridge))
     return found
+
+
+def _one_pool(address: str, patience: int) -> BaseAdapter:
+    """Connections that serve any call: the library keeps one for each URL, and here each is a login."""
+    from docker.transport import UnixHTTPAdapter
+
+    class OnePool(UnixHTTPAdapter):
+        def get_connection(self, url: str | bytes, proxies: object = None) -> Any:
+            return super().get_connection("http+docker://localhost", proxies)
+
+    pool: BaseAdapter = OnePool(address.replace("unix://", "http+unix://"), timeout=patience)
+    return pool
 
 
 def _closing(bridge: SshBridge) -> BaseAdapter:

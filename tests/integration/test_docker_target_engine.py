@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 import subprocess
@@ -170,6 +171,9 @@ def test_image_of_another_architecture_is_found(store: Store, image: Image, tmp_
     assert found.hint == f"give the target that platform: platform={Platform.host()}"
 
 
+# docker-py leaves a socket open that couldn't be connected.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_engine_that_goes_away_is_told(store: Store, image: Image, tmp_path: Path) -> None:
     """Between us and the engine is a way that ends in the middle of the job."""
     path = os.environ["DOCKER_HOST"].removeprefix("unix://")
@@ -191,6 +195,8 @@ def test_engine_that_goes_away_is_told(store: Store, image: Image, tmp_path: Pat
     for each in containers(job.name):
         client.api.remove_container(each, force=True)
     client.close()
+    del logs, execution
+    gc.collect()
 
 
 class Way:
