@@ -36,7 +36,7 @@ _START = (
 )
 """Brings the settings into the image. They don't stand on a command line, that everyone here may read: a
 variable of the job's may be among them."""
-_SHOWN_VERSION = re.compile(r'class="version"[^>]*>\s*v?([0-9]+\.[0-9]+(?:\.[0-9]+)?)')
+_SHOWN_VERSION = re.compile(r'class="version\b[^"]*"[^>]*>\s*v?([0-9]+\.[0-9]+(?:\.[0-9]+)?)')
 
 
 class SparkTarget:
