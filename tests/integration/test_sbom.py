@@ -268,7 +268,7 @@ def test_the_one_that_is_attached_is_fetched_without_the_layers(world: World, tm
         name = f"{server.host}/team/plain:1"
         other.run("sbom", name, "--attached").failed(6, "is attached to sha256:", "without --attached")
         assert sbom(other, name) == sbom(world.machine, reference)
-    other.run("sbom", reference, "--attached").failed(2, "is of no registry")
+    other.run("sbom", reference, "--attached").failed(2, "names no registry")
 
 
 def test_what_is_no_image_has_no_bill(world: World, tmp_path: Path) -> None:
