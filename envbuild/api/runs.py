@@ -140,7 +140,7 @@ class Jobs:
     def prepared(self, spec: Spec, request: JobRequest) -> Iterator[Prepared]:
         """The job, built and looked at; the image stays in the store while the context is open."""
         from envbuild.store.leases import Lease
-        from envbuild.target.preflight import preflight
+        from envbuild.target.preflight import preflight, registry_findings
 
         if not request.command:
             raise UsageError("no command to run is given", hint="put it after two dashes: -- python train.py")
@@ -167,6 +167,8 @@ class Jobs:
             )
             with self._pipeline.progress.stage("pre-flight"):
                 findings = preflight(target, image, self.pins(spec, platform))
+                if target.registry is not None and not isinstance(target, WritesOnly):
+                    findings += registry_findings(job.reference, self._parts.registry)
                 to_pull = None if any(each.error for each in findings) else target.bytes_to_pull(image)
             yield Prepared(
                 job=job,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 
+from envbuild.errors import FetchError
 from envbuild.lock.model import PlatformLock, glibc_of
 from envbuild.publish.base import Image
+from envbuild.remote.base import RefusedError, Remote, UnreachableError
+from envbuild.remote.reference import Reference
 from envbuild.target.base import Finding, ReadsPins, Target
 
 _CUDA_CONDA = ("cuda-version", "cudatoolkit", "cuda-cudart", "cuda-runtime")
 _CUDA_WHEELS = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu11", "nvidia-cuda-runtime-cu12")
 _WHEEL_TAG = re.compile(r"\+cu(?:da)?([0-9]{2})\.?([0-9])?(?![0-9])")
 """Local versions: torch's ``+cu124``, jaxlib's ``+cuda12.cudnn89``."""
+_UNAUTHORIZED = 401
 _TOLD = 3
 """Layers that are named where several are too large."""
 
@@ -23,6 +27,23 @@ def preflight(target: Target, image: Image, pins: PlatformLock | None) -> tuple[
     """
     own = target.findings_of_pins(image, pins) if isinstance(target, ReadsPins) else target.findings(image)
     return (*misfits(target, image, pins), *own)
+
+
+def registry_findings(reference: str, remote: Remote) -> tuple[Finding, ...]:
+    """Whether the registry that ``reference`` is to be pushed to answers, and takes our login.
+
+    Some registries refuse even a look at a repository that is not there yet, so a login that was not enough
+    for reading is only a note; that there is none is an error."""
+    where = Reference.parse(reference.partition("@")[0])
+    try:
+        remote.find_manifest(where)
+    except UnreachableError as error:
+        return (Finding(text=error.message, hint=error.hint),)
+    except RefusedError as error:
+        return (Finding(text=error.message, hint=error.hint, error=error.status == _UNAUTHORIZED),)
+    except FetchError as error:
+        return (Finding(text=error.message, hint=error.hint, error=False),)
+    return ()
 
 
 def cuda_of(pins: PlatformLock) -> str | None:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
 from envbuild.lock.model import DebianBase, PipPin, PlatformLock, PythonPin
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
+from envbuild.progress import Silent
 from envbuild.publish.base import Image, LayerRecord
+from envbuild.remote.auth import Credentials
+from envbuild.remote.client import RegistryClient
+from envbuild.store.content import Store
 from envbuild.target.base import Finding, Job, Limits, Service, TargetFile, TargetRecord
-from envbuild.target.preflight import cuda_of, preflight
+from envbuild.target.preflight import cuda_of, preflight, registry_findings
+from tests.fakes.registry import Registry, serve
 from tests.unit.lock.sample import LOCK
 
 
@@ -172,3 +178,35 @@ def test_cuda_of_wheels(wheels: list[tuple[str, str]], cuda: str | None) -> None
 )
 def test_cuda_of_conda_packages(conda: list[tuple[str, str]], cuda: str | None) -> None:
     assert cuda_of(pins(conda=conda)) == cuda
+
+
+def _asked(registry: Registry, tmp_path: Path) -> tuple[Finding, ...]:
+    credentials = Credentials({"HOME": str(tmp_path)})
+    with RegistryClient(
+        Store(tmp_path / "store"), Silent(), credentials, sleep=lambda seconds: None
+    ) as client:
+        return registry_findings(f"{registry.host}/team/train:abc@sha256:{'0' * 64}", client)
+
+
+def test_registry_that_answers_is_no_finding(tmp_path: Path) -> None:
+    with serve() as registry:
+        assert _asked(registry, tmp_path) == ()
+
+
+def test_registry_without_a_login_is_an_error_and_one_that_is_shy_is_a_note(tmp_path: Path) -> None:
+    with serve(Registry(auth="basic", user=("ada", "secret"))) as registry:
+        (found,) = _asked(registry, tmp_path)
+        assert found.error
+        assert "refuses anonymous access" in found.text
+    with serve(Registry(faults=[403])) as registry:
+        (found,) = _asked(registry, tmp_path)
+        assert not found.error
+        assert "403" in found.text
+
+
+def test_registry_that_is_away_is_an_error(tmp_path: Path) -> None:
+    with serve() as registry:
+        pass
+    (found,) = _asked(registry, tmp_path)
+    assert found.error
+    assert registry.host in found.text
