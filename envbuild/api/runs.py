@@ -203,6 +203,8 @@ class Jobs:
         if isinstance(prepared.target, WritesOnly):
             # Says what to do, before anything is pushed.
             prepared.target.submit(prepared.job)
+        # What the target can't be handed is refused before anything is pushed, too.
+        _ = prepared.files
         place = outputs or state_directory(self._workspace) / prepared.job.name
         _make_place(place)
         try:

@@ -78,6 +78,7 @@ class Execution:
 class Place:
     execution: Execution = field(default_factory=Execution)
     fault: BaseException | None = None
+    files_fault: UsageError | None = None
     found: tuple[Finding, ...] = ()
     record: TargetRecord = field(default_factory=lambda: TargetRecord(name="place", kind="test"))
     limits: Limits = field(default_factory=Limits)
@@ -91,6 +92,8 @@ class Place:
         return 17
 
     def job_files(self, job: Job) -> tuple[TargetFile, ...]:
+        if self.files_fault is not None:
+            raise self.files_fault
         return (TargetFile(name="job", content=job.reference),)
 
     def service_files(self, service: Service) -> tuple[TargetFile, ...]:
@@ -302,6 +305,21 @@ def test_findings_that_are_errors_start_nothing(run: Started, place: Place) -> N
     assert (raised.value.message, raised.value.hint) == ("this can't run on place:\none\ntwo", "do")
     assert place.submitted == []
     assert run.pipeline.workspace.registry.runs() == ()
+
+
+def test_job_that_a_target_can_not_be_handed_is_refused_before_the_push(
+    run: Started, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushed: list[object] = []
+    monkeypatch.setattr(Jobs, "_bring", lambda self, prepared: pushed.append(prepared))
+    place.files_fault = UsageError("no such command")
+    with pytest.raises(UsageError, match="no such command"):
+        run()
+    assert (pushed, place.submitted) == ([], [])
+    assert run.pipeline.workspace.registry.runs() == ()
+    place.files_fault = None
+    run()
+    assert len(pushed) == len(place.submitted) == 1
 
 
 def test_place_of_outputs_must_be_empty_before_anything_starts(
