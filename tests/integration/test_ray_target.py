@@ -1,5 +1,5 @@
-"""Jobs on a Ray cluster, as people start them. The dashboard is a stand-in, but for one test with a real
-Ray."""
+"""Jobs on a Ray cluster, as people start them. The dashboard is a stand-in: it speaks Ray's Jobs API and
+runs the commands as plain processes. No test has a real Ray."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         for digest in (image.config_digest, *(layer.digest for layer in image.layers)):
             registry.put_blob(source.blob(digest).read_bytes())
         registry.put_manifest("shell", "1", image.media_type, source.blob(image.digest).read_bytes())
-        machine = Machine(root=root, env={"DOCKER_HOST": f"unix://{root}/none"})
+        machine = Machine(root=root, env={"DOCKER_HOST": f"unix://{root}/none", "REGISTRY": registry.host})
         machine.write(
             "envbuild.yaml", f"name: demo\nplatforms: [linux/amd64]\nimage: {registry.host}/shell:1\n"
         )
@@ -99,17 +99,14 @@ def test_job_runs_with_its_code_and_is_recorded(machine: Machine, dashboard: ray
     assert machine.run("runs", "logs", found["name"]).stdout == done.stdout
 
 
-@pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -9 $$", 137)])
-def test_status_of_a_job_is_passed_on(
-    machine: Machine, dashboard: ray_dashboard.Dashboard, script: str, status: int
-) -> None:
+def test_status_of_a_job_is_passed_on(machine: Machine, dashboard: ray_dashboard.Dashboard) -> None:
     add(machine, dashboard)
-    done = machine.run(*job(f"echo words; exec sh -c '{script}'"))
-    assert done.status == status, done.stderr
+    done = machine.run(*job("echo words; kill -9 $$"))
+    assert done.status == 137, done.stderr
     assert done.stdout.startswith("words\n")
     assert "envbuild: job demo-" in done.stdout
     found = record(machine)
-    assert (found["status"], found["exit_status"]) == ("failed", status)
+    assert (found["status"], found["exit_status"]) == ("failed", 137)
 
 
 def test_interrupt_stops_the_job(machine: Machine, dashboard: ray_dashboard.Dashboard) -> None:
@@ -123,19 +120,6 @@ def test_interrupt_stops_the_job(machine: Machine, dashboard: ray_dashboard.Dash
     (there,) = dashboard.jobs.values()
     assert there.stopped
     assert there.process.poll() is not None
-
-
-def test_job_that_is_stopped_elsewhere_has_failed(
-    machine: Machine, dashboard: ray_dashboard.Dashboard
-) -> None:
-    add(machine, dashboard)
-    process = started(machine, f"echo ready; {FOREVER}")
-    (name,) = dashboard.jobs
-    dashboard.stop(name)
-    done = ended(process)
-    assert done.status == 143, done.stderr
-    assert done.stdout == f"envbuild: job {name} was stopped\n"
-    assert record(machine)["status"] == "failed"
 
 
 def test_dashboard_that_is_away_for_a_while_ends_no_job(
@@ -152,36 +136,6 @@ def test_dashboard_that_is_away_for_a_while_ends_no_job(
     assert "doesn't answer for now (HTTP 503)" in done.stderr
 
 
-def test_dashboard_that_stays_away_loses_the_job(machine: Machine) -> None:
-    with ray_dashboard.serve() as dashboard:
-        add(machine, dashboard, "patience=1")
-        process = started(machine, f"echo ready; {FOREVER}")
-    done = ended(process)
-    assert done.status == 9, done.stderr
-    assert "Traceback" not in done.stderr
-    assert record(machine)["status"] == "lost"
-
-
-def test_cluster_that_was_started_again_has_lost_the_job(
-    machine: Machine, dashboard: ray_dashboard.Dashboard
-) -> None:
-    add(machine, dashboard)
-    process = started(machine, f"echo ready; {FOREVER}")
-    (name,) = dashboard.jobs
-    dashboard.forget(name)
-    done = ended(process)
-    assert done.status == 9
-    assert f"the cluster knows nothing of job {name} any more" in done.stderr
-    assert record(machine)["status"] == "lost"
-
-
-def test_refused_submission_says_why(machine: Machine, dashboard: ray_dashboard.Dashboard) -> None:
-    add(machine, dashboard)
-    dashboard.refuses = "ValueError: no such runtime_env"
-    machine.run(*job("exit 0")).failed(9, "(HTTP 500): ValueError: no such runtime_env")
-    assert record(machine)["status"] == "failed"
-
-
 def test_dashboard_that_is_not_there_keeps_the_job_from_starting(machine: Machine) -> None:
     with ray_dashboard.serve() as dashboard:
         add(machine, dashboard)
@@ -193,8 +147,6 @@ def test_token_comes_from_the_environment_and_is_nowhere_else(machine: Machine) 
     with ray_dashboard.serve(token="s3cr3t-of-ray") as dashboard:
         add(machine, dashboard, "token-env=RAY_TOKEN")
         machine.run(*job("exit 0")).failed(9, "the variable RAY_TOKEN holds no token")
-        machine.env["RAY_TOKEN"] = "wrong"
-        machine.run(*job("exit 0")).failed(9, "(HTTP 401): Unauthorized: Missing authentication token")
         machine.env["RAY_TOKEN"] = "s3cr3t-of-ray"
         done = machine.run(*job("echo yes"))
         assert (done.status, done.stdout) == (0, "yes\n"), done.stderr
@@ -206,16 +158,15 @@ def test_token_comes_from_the_environment_and_is_nowhere_else(machine: Machine) 
 def test_dry_run_prints_the_request_and_submits_nothing(
     machine: Machine, dashboard: ray_dashboard.Dashboard
 ) -> None:
-    done = machine.run(
-        "target", "add", "ray", "ray", f"address={dashboard.address}", "registry=registry.example.org/team"
-    )
+    place = machine.env["REGISTRY"] + "/team"
+    done = machine.run("target", "add", "ray", "ray", f"address={dashboard.address}", f"registry={place}")
     assert done.status == 0, done.stderr
     # The image is user-managed: nobody knows whether it has Ray, so that isn't held against it.
     done = machine.run(*job("echo 'a b'", "--dry-run"))
     assert done.status == 0, done.stderr
     shown = json.loads(done.stdout)
     assert shown["entrypoint"] == """sh -c 'echo '"'"'a b'"'"''"""
-    assert shown["runtime_env"]["image_uri"].startswith("registry.example.org/team/demo:")
+    assert shown["runtime_env"]["image_uri"].startswith(f"{place}/demo:")
     assert shown["runtime_env"]["image_uri"].endswith(f"@{shown['metadata']['image']}")
     assert dashboard.jobs == {}
 

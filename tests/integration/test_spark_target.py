@@ -21,6 +21,7 @@ from envbuild.platforms import Platform, runs_linux
 from tests.integration.driver import Ended, Machine, kill_group
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "spark"
+PASSED_ON = ("SSL_CERT_FILE", "SSL_CERT_DIR", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "HTTP_PROXY", "HTTPS_PROXY")
 START = 60.0
 """Seconds after which a cluster that doesn't come counts as broken."""
 
@@ -47,7 +48,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """A machine on which the example is built: by the committed lock, or by a new one if a Debian package
     of that has left the mirror since."""
     root = tmp_path_factory.mktemp("spark")
-    found = Machine(root=root, env={"DOCKER_HOST": f"unix://{root}/none"})
+    kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    found = Machine(root=root, env={**kept, "DOCKER_HOST": f"unix://{root}/none"})
     shutil.copytree(EXAMPLE, found.project, dirs_exist_ok=True)
     found.write("src/train.py", JOB)
     for how in ("--locked", "--upgrade"):
