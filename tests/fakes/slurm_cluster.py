@@ -78,6 +78,12 @@ class SlurmCluster:
         """Also after its end: its jobs are known to it again."""
         self._start("slurmctld", ["slurmctld", "-D", "-f", str(self.config)])
 
+    def settle(self) -> None:
+        """Returns when the controller knows the node: one that was started again learns it after seconds."""
+        self._until(
+            lambda: "Arch=" in self.command("scontrol", "show", "node", "-o"), "the node's architecture"
+        )
+
     def stop_controller(self) -> None:
         """It writes down its jobs first: killed, it would not know those of the last seconds any more."""
         _end(self._processes.pop("slurmctld"))

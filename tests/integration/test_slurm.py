@@ -332,8 +332,9 @@ def test_nothing_is_in_the_way_of_an_image_that_fits(opened: Open, image: Image)
 
 
 def test_findings_say_what_is_wrong_with_the_cluster(
-    opened: Open, image: Image, store: Store, tmp_path: Path
+    opened: Open, image: Image, store: Store, tmp_path: Path, cluster: SlurmCluster
 ) -> None:
+    cluster.settle()
     (finding,) = opened(partition="gpu").findings(image)
     assert (finding.text, finding.hint, finding.error) == (
         "there is no partition gpu",
