@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from envbuild.api.published import Published, PublishedTo, PublishRequest, places_of, written
-from envbuild.api.runs import Jobs, digests, refuse, run_slug
+from envbuild.api.runs import Jobs, digests, push_image, refuse, run_slug
 from envbuild.digest import canonical_digest
 from envbuild.errors import PublishError, UsageError
 from envbuild.platforms import Platform
@@ -347,17 +347,5 @@ def _pushed(
 
 
 def _push_code(pipeline: WorkspacePipeline, repository: Reference, made: _Made) -> PushResult:
-    from envbuild.publish.base import Publication
-    from envbuild.publish.remote import push_publication
-
     tag = made.result.reference.partition("@")[0].rpartition(":")[2]
-    parts = pipeline.parts
-    with pipeline.progress.stage("push"):
-        return push_publication(
-            Publication(images=(made.image,), names=()),
-            repository,
-            (tag,),
-            parts.registry,
-            parts.store,
-            pipeline.progress,
-        )
+    return push_image(pipeline, made.image, repository, tag)

@@ -33,6 +33,8 @@ from envbuild.workspace.base import NewRun, Run
 
 if TYPE_CHECKING:
     from envbuild.api.pipeline import WorkspacePipeline
+    from envbuild.publish.base import PushResult
+    from envbuild.remote.reference import Reference
     from envbuild.store.leases import Lease
     from envbuild.target.kinds import Surroundings
 
@@ -270,20 +272,10 @@ class Jobs:
         prefix = prepared.target.registry
         if prefix is None:
             return
-        from envbuild.publish.base import Publication
-        from envbuild.publish.remote import push_publication
         from envbuild.remote.reference import Reference
 
         repository, _, tag = prepared.job.reference.partition("@")[0].rpartition(":")
-        with self._pipeline.progress.stage("push"):
-            push_publication(
-                Publication(images=(prepared.job.image,), names=()),
-                Reference.parse(f"{repository}:{tag}"),
-                (tag,),
-                self._parts.registry,
-                self._parts.store,
-                self._pipeline.progress,
-            )
+        push_image(self._pipeline, prepared.job.image, Reference.parse(f"{repository}:{tag}"), tag)
 
     def _watched(
         self,
@@ -407,6 +399,22 @@ def run_slug(environment: str) -> str:
     """An environment's name as part of a run's: what all targets take, from a letter on."""
     slug = re.sub(r"[^a-z0-9]+", "-", environment.lower()).strip("-") or "run"
     return (slug if slug[0].isalpha() else f"run-{slug}")[:_SLUG].strip("-")
+
+
+def push_image(pipeline: WorkspacePipeline, image: Image, repository: Reference, tag: str) -> PushResult:
+    """Pushes one image, without what is attached to an environment's own. Raises ``PublishError``."""
+    from envbuild.publish.base import Publication
+    from envbuild.publish.remote import push_publication
+
+    with pipeline.progress.stage("push"):
+        return push_publication(
+            Publication(images=(image,), names=()),
+            repository,
+            (tag,),
+            pipeline.parts.registry,
+            pipeline.parts.store,
+            pipeline.progress,
+        )
 
 
 def refuse(findings: Sequence[Finding], target: str) -> None:

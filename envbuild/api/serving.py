@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from envbuild.api.run_log import Follower, RunLog
 from envbuild.api.run_note import RUN_NOTE, noted_run
-from envbuild.api.runs import Jobs, Prepared, log_file, refuse, run_slug, target_reference
+from envbuild.api.runs import Jobs, Prepared, log_file, push_image, refuse, run_slug, target_reference
 from envbuild.errors import EnvbuildError, RunError, UsageError
 from envbuild.platforms import Platform
 from envbuild.publish.base import Image
@@ -306,22 +306,12 @@ class Services(Jobs):
             follower.ended(_LOOKED)
 
     def _push(self, image: Image, repository: str) -> str:
-        from envbuild.publish.base import Publication
-        from envbuild.publish.remote import push_publication
         from envbuild.publish.repository import identity_tag
         from envbuild.remote.reference import Reference
 
         reference = Reference.parse(repository)
         tag = f"{identity_tag([image.lock_digest])}-{image.digest.removeprefix('sha256:')[:12]}"
-        with self._pipeline.progress.stage("push"):
-            push_publication(
-                Publication(images=(image,), names=()),
-                reference,
-                (tag,),
-                self._parts.registry,
-                self._parts.store,
-                self._pipeline.progress,
-            )
+        push_image(self._pipeline, image, reference, tag)
         return f"{reference.name}:{tag}@{image.digest}"
 
 

@@ -36,49 +36,6 @@ class Attach(Protocol):
         """Attaches what isn't attached yet; ``fetch`` is the push's own."""
 
 
-class RemotePublisher:
-    """Pushes to one repository, under each of ``tags``; without any, by digest alone."""
-
-    def __init__(
-        self,
-        repository: Reference,
-        tags: Sequence[str],
-        remote: Remote,
-        store: Store,
-        progress: Progress,
-        *,
-        mount_from: Sequence[Reference] = (),
-        fetch: Callable[[Descriptor], object] | None = None,
-        attach: Attach | None = None,
-    ) -> None:
-        self._repository = repository
-        self._tags = tuple(tags)
-        self._remote = remote
-        self._store = store
-        self._progress = progress
-        self._mount_from = tuple(mount_from)
-        self._fetch = fetch
-        self._attach = attach
-
-    def publish(self, publication: Publication) -> str:
-        pushed = self.push(publication)
-        return pushed.references[0]
-
-    def push(self, publication: Publication) -> PushResult:
-        """As ``publish``, with what it came to."""
-        return push_publication(
-            publication,
-            self._repository,
-            self._tags,
-            self._remote,
-            self._store,
-            self._progress,
-            mount_from=self._mount_from,
-            fetch=self._fetch,
-            attach=self._attach,
-        )
-
-
 def push_everywhere(
     publication: Publication,
     targets: Sequence[PushTarget],
@@ -98,7 +55,8 @@ def push_everywhere(
     for target in targets:
         repository = target.repository
         others = {each.name: each for each in (*near, *known_repositories(store, repository.registry))}
-        publisher = RemotePublisher(
+        yield push_publication(
+            publication,
             repository,
             tuple(dict.fromkeys((*tags[:1], *([target.tag] if target.tag else ()), *tags[1:]))),
             remote,
@@ -112,7 +70,6 @@ def push_everywhere(
             fetch=fetch,
             attach=attach,
         )
-        yield publisher.push(publication)
         remember_repository(store, repository)
 
 

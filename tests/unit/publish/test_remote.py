@@ -12,7 +12,7 @@ from envbuild.errors import PublishError, UsageError
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.progress import Silent
 from envbuild.publish.base import Image, Publication, PushResult
-from envbuild.publish.remote import RemotePublisher, push_everywhere, push_publication
+from envbuild.publish.remote import push_everywhere, push_publication
 from envbuild.publish.repository import (
     PushTarget,
     known_repositories,
@@ -288,13 +288,11 @@ def test_repositories_of_the_same_registry_are_offered_for_mounting(
     ]
 
 
-def test_a_publisher_says_where_the_image_is(
-    registry: Registry, client: RegistryClient, store: Store
-) -> None:
+def test_a_push_says_where_the_image_is(registry: Registry, client: RegistryClient, store: Store) -> None:
     publication = one(store)
     repository = Reference.parse(f"{registry.host}/team/app")
-    publisher = RemotePublisher(repository, ("1", "2"), client, store, Silent())
-    assert publisher.publish(publication) == f"{registry.host}/team/app:1@{publication.digest}"
+    pushed = push_publication(publication, repository, ("1", "2"), client, store, Silent())
+    assert pushed.references[0] == f"{registry.host}/team/app:1@{publication.digest}"
 
 
 @pytest.mark.parametrize(
