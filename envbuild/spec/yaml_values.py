@@ -7,6 +7,8 @@ the line of each value.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from envbuild.errors import SpecError
@@ -15,6 +17,9 @@ LOCK_LIMIT = 32 << 20
 """Bytes. A lock of some thousand packages for several platforms fits."""
 DEPTH_LIMIT = 32
 NODE_LIMIT = 2_000_000
+_AHEAD = 1 << 16
+"""Characters. libyaml reads ahead no further than a key may be long (1,024), a scalar aside."""
+_TOO_DEEP = f"nested deeper than {DEPTH_LIMIT} levels"
 
 Value = dict[str, "Value"] | list["Value"] | str | None
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
@@ -26,16 +31,46 @@ def parse_values(text: str, shown: str) -> Value:
     import yaml
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    reached: Any = None
+
+    def events() -> Iterator[Any]:
+        nonlocal reached
+        for event in yaml.parse(text, Loader=loader):
+            reached = event.end_mark
+            yield event
+
     try:
-        return _compose(yaml.parse(text, Loader=loader), shown)
+        return _compose(events(), shown)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if reached is not None and mark is not None and _nests(text[reached.index : mark.index]):
+            raise SpecError(f"{shown}:{mark.line + 1}: {_TOO_DEEP}") from error
         place = f"{shown}:{mark.line + 1}" if mark is not None else shown
         what = " ".join(str(error.problem or error.context or "can't be read").split())
         raise SpecError(f"{place}: bad YAML: {what}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SpecError(f"{shown}: bad YAML: {reason}") from error
+
+
+def _nests(ahead: str) -> bool:
+    """Whether ``ahead``, what libyaml had read beyond its last event when it gave up, is nested too deep.
+
+    From 0.2.6 on libyaml has a limit of its own, far above ours, which it can meet before the event that
+    meets ours, as it reads ahead. PyYAML's own scanner has none; it is slow, so it reads only that piece.
+    """
+    import yaml
+
+    depth = 0
+    with contextlib.suppress(yaml.YAMLError):
+        for token in yaml.scan(ahead[:_AHEAD], Loader=yaml.SafeLoader):
+            if isinstance(token, (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken)):
+                depth += 1
+            elif isinstance(token, (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken)):
+                depth -= 1
+            if depth > DEPTH_LIMIT:
+                return True
+    return False
 
 
 class _Open:
@@ -79,7 +114,7 @@ def _compose(events: Any, shown: str) -> Value:
             value = anchors[event.anchor]
         elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             if len(stack) >= DEPTH_LIMIT:
-                raise refuse(event, f"nested deeper than {DEPTH_LIMIT} levels")
+                raise refuse(event, _TOO_DEEP)
             stack.append(_Open({} if isinstance(event, yaml.MappingStartEvent) else [], event.anchor))
             continue
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):

@@ -177,6 +177,11 @@ def test_values_of_a_lock_stay_text() -> None:
     ("text", "reason"),
     [
         ("[" * 100_000, "f:1: nested deeper than 32 levels"),
+        ("a: [b]\nc:\n  d: " + "[" * 5_000, "f:3: nested deeper than 32 levels"),
+        ("{a: " * 5_000, "f:1: nested deeper than 32 levels"),
+        ("a:\n" + "- " * 5_000, "f:2: nested deeper than 32 levels"),
+        ("\n".join(" " * depth + "a:" for depth in range(3_000)), "f:33: nested deeper than 32 levels"),
+        ("[[a], " * 20 + "]" * 19 + "}", "f:1: bad YAML"),
         ("a: 1\na: 2\n", "f:2: the key 'a' is there twice"),
         ("a: &x [*x]\n", r"f:1: the alias \*x stands for nothing that came before"),
         ("a: 1\n---\nb: 1\n", "f:2: a second YAML document"),
