@@ -9,10 +9,12 @@ import io
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 from packaging.utils import canonicalize_name
 
@@ -215,10 +217,32 @@ class WheelTree:
 
     def _restored(self, file: _File) -> _File:
         """A script with the image's interpreter where uv wrote this machine's."""
-        if not file.path.startswith("bin/") or not isinstance(file.content, bytes):
+        if not file.path.startswith("bin/"):
             return file
-        content = rewrite_shebang(file.content, self._shebang)
-        return file if content == file.content else _generated(file.path, content, executable=file.executable)
+        if isinstance(file.content, bytes):
+            content = rewrite_shebang(file.content, self._shebang)
+            if content == file.content:
+                return file
+            return _generated(file.path, content, executable=file.executable)
+        with file.content.open("rb", buffering=0) as source:
+            head = source.read(_SMALL)
+            restored = rewrite_shebang(head, self._shebang)
+            if restored == head:
+                return file
+            return self._written(file, restored, source)
+
+    def _written(self, file: _File, head: bytes, rest: IO[bytes]) -> _File:
+        """``file`` as ``head`` and ``rest``, in a file beside the tree, whose own may be uv's."""
+        directory = self._prefix.with_name(f"{self._prefix.name}-scripts")
+        directory.mkdir(exist_ok=True)
+        sha, size, block = hashlib.sha256(), 0, head
+        with tempfile.NamedTemporaryFile(dir=directory, delete=False) as target:
+            while block:
+                target.write(block)
+                sha.update(block)
+                size += len(block)
+                block = rest.read(CHUNK)
+        return replace(file, content=Path(target.name), size=size, sha256=_encoded(sha.digest()))
 
 
 def _generated(path: str, content: bytes, *, executable: bool) -> _File:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -128,6 +130,29 @@ def test_a_wheel_is_spread_over_the_prefix_in_a_normalised_form(site: Site) -> N
     assert tree[f"{info}/INSTALLER"][1] == b"envbuild\n"
 
 
+@pytest.mark.parametrize("size", [0, (64 << 10) - 8, 64 << 10, 80_000, 3 << 20])
+def test_a_script_of_any_size_has_the_interpreter_of_the_image(site: Site, size: int) -> None:
+    rest = b"\n#" + b"x" * size + b"\n"
+    tree = site.tree(
+        Wheel(
+            name="demo",
+            files={
+                "demo-1.0.data/scripts/plain": b"#!python" + rest,
+                "demo-1.0.data/scripts/options": b"#!python -u" + rest,
+                "demo-1.0.data/scripts/window": b"#!pythonw" + rest,
+                "demo-1.0.data/scripts/shell": b"#!/bin/sh" + rest,
+            },
+        )
+    )
+    ours = b"#!/opt/env/bin/python" + rest
+    expected = {"plain": ours, "options": ours, "window": ours, "shell": b"#!/bin/sh" + rest}
+    scripts = {name: tree[f"opt/env/bin/{name}"] for name in expected}
+    assert scripts == {name: (0o755, script) for name, script in expected.items()}
+    rows = tree[f"{SITE}/demo-1.0.dist-info/RECORD"][1].decode().splitlines()
+    digest = base64.urlsafe_b64encode(hashlib.sha256(ours).digest()).rstrip(b"=").decode()
+    assert f"../../../bin/plain,sha256={digest},{len(ours)}" in rows
+
+
 def test_record_lists_every_file_with_its_hash(site: Site, tmp_path: Path) -> None:
     from importlib.metadata import PathDistribution
 
@@ -139,9 +164,6 @@ def test_record_lists_every_file_with_its_hash(site: Site, tmp_path: Path) -> No
     files = PathDistribution(info).files
     assert files is not None
     assert len(files) == 15
-    import base64
-    import hashlib
-
     for file in files:
         data = Path(str(file.locate())).read_bytes()
         if file.hash is not None:
