@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from envbuild.compose.tree import parents, resolve
 from envbuild.compose.unpack import unpack_layers
 from envbuild.errors import BuildError, FetchError
 from envbuild.lock.model import ImageBase
@@ -21,12 +22,24 @@ from envbuild.remote.client import RegistryClient
 from envbuild.remote.contents import ImageContents, image_source, read_image
 from envbuild.remote.layer import open_layer
 from envbuild.remote.media import LAYERS
+from envbuild.spec.model import PREFIX
 from envbuild.store.content import Store
 
-_TREE_FORMAT = 1
+_TREE_FORMAT = 2
+_PREFIX = str(PREFIX).lstrip("/")
+_NAMED = 3
+"""Files in the prefix that are named."""
 
 
-Tree = tuple[dict[str, tuple[int, int, int]], dict[str, str]]
+class Tree(NamedTuple):
+    """A base's file system, as far as it matters for what is composed onto it."""
+
+    directories: dict[str, tuple[int, int, int]]
+    """Every directory, by its path without a leading slash: mode, uid, gid."""
+    links: dict[str, str]
+    """Every symbolic link and its target as written."""
+    prefix: tuple[str, ...] = ()
+    """The first paths of what lies in the prefix, wherever links lead it, directories aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +52,22 @@ class BaseContents:
     config: Mapping[str, Any]
     """The base's whole config document."""
     tree: Callable[[], Tree] = field(repr=False, compare=False)
-    """Reads both from the layers. Raises ``BuildError``."""
+    """Reads it from the layers. Raises ``BuildError``."""
 
     @property
     def directories(self) -> Mapping[str, tuple[int, int, int]]:
         """Every directory, by its path without a leading slash: mode, uid, gid."""
-        return self._tree[0]
+        return self._tree.directories
 
     @property
     def links(self) -> Mapping[str, str]:
         """Every symbolic link and its target as written."""
-        return self._tree[1]
+        return self._tree.links
+
+    @property
+    def prefix(self) -> Sequence[str]:
+        """The first paths of what the base has in the prefix itself."""
+        return self._tree.prefix
 
     @cached_property
     def _tree(self) -> Tree:
@@ -111,44 +129,62 @@ def _read(
 
 
 def _tree(base: ImageBase, layers: Sequence[LayerRecord], store: Store) -> Tree:
-    """Directories and links after all layers; kept by the manifest's digest, since reading takes a while."""
+    """The tree after all layers; kept by the manifest's digest, since reading takes a while."""
     file = store.directory("metadata/images") / f"{base.digest.removeprefix('sha256:')}.tree.json"
     try:
         document = json.loads(file.read_bytes())
         if document["format"] == _TREE_FORMAT:
             found = {str(k): (int(a), int(b), int(c)) for k, (a, b, c) in document["directories"].items()}
-            return found, {str(k): str(v) for k, v in document["links"].items()}
+            links = {str(k): str(v) for k, v in document["links"].items()}
+            return Tree(found, links, tuple(map(str, document["prefix"])))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # Not there or damaged: it is made again from the layers.
-    directories, links = read_tree([(store.blob(each.digest), each.media_type) for each in layers])
+    tree = read_tree([(store.blob(each.digest), each.media_type) for each in layers])
     with store.scratch() as scratch:
         part = scratch / "tree"
-        part.write_text(
-            json.dumps({"format": _TREE_FORMAT, "directories": directories, "links": links}, sort_keys=True)
-        )
+        part.write_text(json.dumps({"format": _TREE_FORMAT, **tree._asdict()}, sort_keys=True))
         part.replace(file)
-    return directories, links
+    return tree
 
 
 def read_tree(layers: Sequence[tuple[Path, str]]) -> Tree:
-    """Directories (mode, uid, gid) and symbolic links as layers (blob and media type, lowest first) leave
-    them, whiteouts obeyed. Raises ``BuildError``."""
+    """The tree as layers (blob and media type, lowest first) leave it, whiteouts obeyed. Raises
+    ``BuildError``."""
     directories: dict[str, tuple[int, int, int]] = {}
     links: dict[str, str] = {}
+    files: set[str] = set()
     for blob, media_type in layers:
         try:
-            _read_layer(blob, media_type, directories, links)
+            files = _read_layer(blob, media_type, directories, links, files)
         except (FetchError, tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
             raise BuildError(f"the base's layer {blob.name} can't be read: {error}") from error
-    return directories, links
+    return Tree(directories, links, _in_prefix(files, links))
+
+
+def _in_prefix(files: set[str], links: Mapping[str, str]) -> tuple[str, ...]:
+    """What of ``files`` and ``links`` lies in the prefix, or in the directory that it leads to."""
+    place = resolve(_PREFIX, links, whole=True)
+    inside = [path for path in (*files, *links) if path == place or path.startswith(f"{place}/")]
+    return tuple(sorted(inside)[:_NAMED])
 
 
 def _read_layer(
-    blob: Path, media_type: str, directories: dict[str, tuple[int, int, int]], links: dict[str, str]
-) -> None:
+    blob: Path,
+    media_type: str,
+    directories: dict[str, tuple[int, int, int]],
+    links: dict[str, str],
+    below: set[str],
+) -> set[str]:
+    """Changes ``directories`` and ``links`` as the layer does. Returns the files after it, of which ``below``
+    are those before it."""
     added: set[str] = set()
+    files: set[str] = set()
+    # Paths of the layers below that are hidden, with all that lies in them; and emptied directories.
+    hidden: set[str] = set()
+    emptied: set[str] = set()
 
     def remove(path: str, *, itself: bool) -> None:
+        (hidden if itself else emptied).add(path)
         prefix = f"{path}/" if path else ""
         for table in (directories, links):
             for each in [each for each in table if each.startswith(prefix) or (itself and each == path)]:
@@ -168,6 +204,8 @@ def _read_layer(
                 continue
             elif member.isdir():
                 links.pop(path, None)
+                files.discard(path)
+                hidden.update({path} & below)
                 directories[path] = (member.mode & 0o7777, member.uid, member.gid)
                 added.add(path)
             else:
@@ -175,6 +213,19 @@ def _read_layer(
                     added.discard(path)
                     remove(path, itself=True)
                 links.pop(path, None)
+                files.discard(path)
                 if member.issym():
+                    hidden.update({path} & below)
                     links[path] = member.linkname
                     added.add(path)
+                else:
+                    files.add(path)
+    if hidden or emptied:
+        below = {
+            path
+            for path in below
+            if path not in hidden
+            and "" not in emptied
+            and not any(each in hidden or each in emptied for each in parents(path))
+        }
+    return below | files

@@ -26,7 +26,7 @@ from envbuild.engines.indexed import artifact_names
 from envbuild.engines.intake import AwaitedCompiler, Intake
 from envbuild.engines.taken import Taken
 from envbuild.errors import BuildError
-from envbuild.lock.model import ImageBase
+from envbuild.lock.model import OCCUPIED_HINT, ImageBase, occupied_base
 from envbuild.plan.model import Artifact, ArtifactKind, Interpreter, Plan
 from envbuild.publish.base import Image, LayerRecord
 from envbuild.remote.segment_cache import Found, Wanted
@@ -123,6 +123,8 @@ class Composition:
         if plan.config.inherit and base:
             self.lease.use(*(blob_name(layer.digest) for layer in below))
             return store_image(self.store, plan, (), below=below, inherited=base.config)
+        if isinstance(plan.base, ImageBase) and base and base.prefix:
+            raise BuildError(occupied_base(plan.base, base.prefix), hint=OCCUPIED_HINT)
         ground = Ground(directories=base.directories, links=base.links) if base else Ground()
         ground = self.taken.over(ground)
         self.lease.use(*artifact_names(plan))

@@ -50,6 +50,10 @@ class BaseContents(Protocol):
     def links(self) -> Mapping[str, str]:
         """Symlinks: path to target."""
 
+    @property
+    def prefix(self) -> Sequence[str]:
+        """The first paths of what it has in the prefix itself."""
+
 
 class CompilerFactory(Protocol):
     """Makes byte compilers. ``identity`` is known without an interpreter at hand."""

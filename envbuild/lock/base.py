@@ -137,6 +137,8 @@ class ResolvedBase:
 
     base: Base
     python: PythonPin | None
+    prefix: tuple[str, ...] = ()
+    """The first paths of what it has in the prefix, as far as it was looked into."""
 
 
 class BaseResolver(Protocol):

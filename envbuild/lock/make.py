@@ -29,6 +29,7 @@ from envbuild.lock.conda.satisfied import provided_distributions, virtual_packag
 from envbuild.lock.debian.selection import python_closure, suite_glibc, suite_python
 from envbuild.lock.installer import installer_bases
 from envbuild.lock.model import (
+    OCCUPIED_HINT,
     Base,
     CondaPin,
     ContextBase,
@@ -41,6 +42,7 @@ from envbuild.lock.model import (
     PythonPin,
     RuntimeSettings,
     glibc_of,
+    occupied_base,
 )
 from envbuild.lock.python import PythonChoice, choose_python, matches_python, with_conda_python
 from envbuild.lock.request import LockRequest, what_stays
@@ -263,6 +265,8 @@ class _Making:
                 f"base image {found.base.reference}: it has no glibc, which wheels and conda packages need",
                 hint="choose an image of a distribution that has it, such as Debian's or Ubuntu's",
             )
+        if isinstance(found.base, ImageBase) and found.prefix and installs:
+            raise ResolveError(occupied_base(found.base, found.prefix), hint=OCCUPIED_HINT)
         return found
 
     def _conda_spec(self, choice: PythonChoice, bases: Mapping[Platform, ResolvedBase]) -> CondaSpec | None:

@@ -5,9 +5,11 @@ Identity is computed in ``envbuild.lock.identity`` from these; ``envbuild.lock.f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from envbuild.platforms import Platform
+from envbuild.spec.model import PREFIX
 
 LOCK_FORMAT = 1
 """Version of ``envbuild.lock`` this envbuild writes; a reader refuses a newer one by name."""
@@ -75,6 +77,19 @@ def base_title(base: Base) -> str:
 
 DEFAULT_GLIBC = "2.17"
 """Assumed of a base that doesn't say: the oldest that wheels are still made for (manylinux2014)."""
+
+
+OCCUPIED_HINT = (
+    f"take the image that this one was built on (envbuild inspect names it), or one without {PREFIX}, and "
+    "ask for what it holds in the spec"
+)
+
+
+def occupied_base(base: ImageBase, paths: Sequence[str]) -> str:
+    """Why ``base`` is refused that has ``paths`` where the software goes: the two would be mixed, to modules
+    that no lock names and two versions of one distribution."""
+    named = ", ".join(f"/{path}" for path in paths)
+    return f"the base {base.reference}@{base.digest} already has files in {PREFIX}: {named}"
 
 
 def glibc_of(base: Base) -> str:

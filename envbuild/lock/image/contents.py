@@ -14,6 +14,7 @@ from typing import Any
 from envbuild.errors import FetchError
 from envbuild.lock.model import PythonPin
 from envbuild.remote.layer import open_layer
+from envbuild.spec.model import PREFIX
 
 _PYTHON = re.compile(r"(?:usr/local/bin|usr/bin|opt/conda/bin)/python(3\.\d+)")
 _STATUS = re.compile(r"var/lib/dpkg/(?:status|status\.d/[^/]+)")
@@ -22,16 +23,21 @@ _HEADER = re.compile(r"(?:usr/local|usr|opt/conda)/include/python3\.\d+/patchlev
 _CONDA = re.compile(r"opt/conda/conda-meta/python-(3\.\d+\.\d+)-[^/]+\.json")
 _GLIBC_TEXT = re.compile(rb"GNU C Library [^\n]{0,200}?version (2\.\d+)")
 _FULL = re.compile(r"3\.\d+\.\d+")
+_PREFIX = f"{PREFIX}/".lstrip("/")
+_NAMED = 3
+"""Files in the prefix that are named."""
 _LIMIT = 64 << 20
 """Bytes of a file that is read whole."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """``glibc`` is None for an image without it (musl); ``python`` where there is none."""
+    """``glibc`` is None for an image without it (musl); ``python`` where there is none. ``prefix`` are the
+    first paths of what it has where an environment's software goes."""
 
     glibc: str | None
     python: PythonPin | None
+    prefix: tuple[str, ...] = ()
 
 
 @dataclass(kw_only=True, slots=True)
@@ -56,7 +62,11 @@ def facts(layers: Sequence[tuple[Path, str]], config: Mapping[str, Any]) -> Fact
     for blob, media_type in layers:
         _read_layer(blob, media_type, view)
     packages = _packages(view)
-    return Facts(glibc=_glibc(view, packages), python=_python(view, packages, config))
+    return Facts(
+        glibc=_glibc(view, packages),
+        python=_python(view, packages, config),
+        prefix=tuple(sorted(name for name in view.names if name.startswith(_PREFIX))[:_NAMED]),
+    )
 
 
 def _read_layer(blob: Path, media_type: str, view: _View) -> None:
@@ -78,7 +88,7 @@ def _read_layer(blob: Path, media_type: str, view: _View) -> None:
                     view.names.add(name)
                     added.add(name)
                     view.texts.pop(name, None)
-                    if member.isreg() and member.size <= _LIMIT and not _PYTHON.fullmatch(name):
+                    if member.isreg() and member.size <= _LIMIT and _is_read(name):
                         file = archive.extractfile(member)
                         if file is not None:
                             view.texts[name] = _summary(name, file.read())
@@ -87,7 +97,13 @@ def _read_layer(blob: Path, media_type: str, view: _View) -> None:
 
 
 def _wanted(name: str) -> bool:
-    return any(each.fullmatch(name) for each in (_PYTHON, _STATUS, _LIBC, _HEADER, _CONDA))
+    patterns = (_PYTHON, _STATUS, _LIBC, _HEADER, _CONDA)
+    return name.startswith(_PREFIX) or any(pattern.fullmatch(name) for pattern in patterns)
+
+
+def _is_read(name: str) -> bool:
+    """Whether more counts of a wanted file than that it is there."""
+    return not name.startswith(_PREFIX) and not _PYTHON.fullmatch(name)
 
 
 def _summary(name: str, content: bytes) -> bytes:

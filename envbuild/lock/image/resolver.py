@@ -20,7 +20,7 @@ from envbuild.remote.source import LAYOUT_PREFIX, ImageSource, RegistrySource, f
 from envbuild.spec.model import BaseSpec, ImageBaseSpec
 from envbuild.store.content import Store
 
-_FACTS_FORMAT = 1
+_FACTS_FORMAT = 2
 
 
 class ImageResolver:
@@ -72,7 +72,7 @@ class ImageResolver:
                 )
             source = self._source(spec.reference, reference)
             if kept is not None:
-                return ResolvedBase(base=kept, python=self._python(source, kept.digest, platform, recorded))
+                return self._kept(source, kept, platform, recorded)
             return self._resolve(source, recorded, platform, with_python)
         except FetchError as error:
             raise ResolveError(f"base image {error.message}", hint=error.hint) from error
@@ -112,13 +112,15 @@ class ImageResolver:
                 diff_ids=contents.diff_ids,
             ),
             python=found.python if with_python else None,
+            prefix=found.prefix,
         )
 
-    def _python(self, source: ImageSource, digest: str, platform: Platform, recorded: str) -> PythonPin:
-        found = self._facts(source, digest, platform).python
-        if found is None:
+    def _kept(self, source: ImageSource, base: ImageBase, platform: Platform, recorded: str) -> ResolvedBase:
+        """The base of the present lock with its python."""
+        found = self._facts(source, base.digest, platform)
+        if found.python is None:
             raise _no_python(recorded)
-        return found
+        return ResolvedBase(base=base, python=found.python, prefix=found.prefix)
 
     def _facts(self, source: ImageSource, digest: str, platform: Platform) -> Facts:
         """What the image brings, kept by its digest: reading all layers takes a while."""
@@ -135,6 +137,7 @@ class ImageResolver:
             "format": _FACTS_FORMAT,
             "glibc": found.glibc,
             "python": [python.version, python.executable] if python else None,
+            "prefix": found.prefix,
         }
         with self._store.scratch() as scratch:
             (scratch / "facts").write_text(json.dumps(document))
@@ -165,9 +168,10 @@ def _load_facts(file: Path) -> Facts | None:
             return None
         glibc, python = document["glibc"], document["python"]
         pin = PythonPin(version=python[0], provider="image", executable=python[1]) if python else None
+        prefix = tuple(map(str, document["prefix"]))
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
-    return Facts(glibc=glibc, python=pin)
+    return Facts(glibc=glibc, python=pin, prefix=prefix)
 
 
 def _no_python(recorded: str) -> ResolveError:

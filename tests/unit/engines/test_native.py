@@ -23,7 +23,7 @@ from envbuild.compose.codec import codec
 from envbuild.digest import digest_bytes, digest_file
 from envbuild.engines.native import NativeEngine
 from envbuild.errors import BuildError
-from envbuild.lock.model import ImageBase, PipPin
+from envbuild.lock.model import OCCUPIED_HINT, ImageBase, PipPin
 from envbuild.plan.model import Artifact, ArtifactKind, GeneratedFile, Plan, PlannedLayer
 from envbuild.platforms import Platform
 from envbuild.publish.base import Image, LayerRecord
@@ -322,6 +322,20 @@ class Below:
     config: Mapping[str, Any]
     directories: Mapping[str, tuple[int, int, int]]
     links: Mapping[str, str]
+    prefix: Sequence[str] = ()
+
+
+def test_a_base_with_files_in_the_prefix_is_refused_before_anything_is_fetched(bench: Bench) -> None:
+    below = Below(layers=(), config={}, directories={}, links={}, prefix=("opt/env/bin/a", "opt/env/lib/b"))
+    base = ImageBase(reference="example.test/prev:1", digest="sha256:" + "c" * 64)
+    bench.source = FakeSource({"numpy": BuildError("nothing may be fetched")})
+    with pytest.raises(BuildError) as caught:
+        bench.engine(base_loader=lambda *_: below).build(replace(plan(layer(NUMPY)), base=base))
+    assert caught.value.message == (
+        f"the base example.test/prev:1@{base.digest} already has files in /opt/env: "
+        "/opt/env/bin/a, /opt/env/lib/b"
+    )
+    assert caught.value.hint == OCCUPIED_HINT
 
 
 def test_layers_of_a_base_image_lie_below_and_its_links_and_modes_are_kept(bench: Bench) -> None:

@@ -128,6 +128,20 @@ def test_what_an_upper_layer_removed_is_not_found(
     assert resolver.resolve(spec, LINUX_AMD64, with_python=False).python is None
 
 
+def test_what_lies_in_the_prefix_is_named(
+    registry: Registry, tmp_path: Path, resolver: ImageResolver
+) -> None:
+    source = Store(tmp_path / "source")
+    items = [directory("opt/env/bin"), *(Item(name=f"opt/env/bin/{name}", content=b"x") for name in "dcba")]
+    _push(registry, source, _debian(source, *items))
+    spec = ImageBaseSpec(reference=f"{registry.host}/app:1")
+    for _ in range(2):
+        found = resolver.resolve(spec, LINUX_AMD64, with_python=True)
+        assert found.prefix == ("opt/env/bin/a", "opt/env/bin/b", "opt/env/bin/c")
+    again = resolver.resolve(spec, LINUX_AMD64, with_python=True, preferred=found.base)
+    assert again == found
+
+
 @pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_INDEX])
 def test_an_index_gives_the_platforms_manifest(
     registry: Registry, tmp_path: Path, media_type: str, resolver: ImageResolver
