@@ -282,8 +282,9 @@ class Images:
             with self.progress.stage(f"publish {where.partition(':')[0]}"):
                 published.append(publish(publication))
         fetched = sum(each.size for each in missing)
+        pinned = f"{_familiar(name)}@{opened.top.digest}" if name else opened.top.digest
         return PullResult(
-            reference=f"{_familiar(name)}@{opened.top.digest}" if name else opened.top.digest,
+            reference=self._parts.loaded_reference(publication, pinned) if load else pinned,
             digest=opened.top.digest,
             images=opened.images,
             fetched=fetched,

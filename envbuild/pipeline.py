@@ -240,10 +240,13 @@ class Pipeline:
             moving = self.moving_tags(spec, lock, images) if targets else ()
             pushed = tuple(self._push(publication, targets, (tag, *moving), lock, existing, attach))
             remember_names(self._parts.store, publication, [name for each in pushed for name in each.names])
+        reference = f"{(*request.tags, identity)[0]}@{publication.digest}"
+        if pushed:
+            reference = pushed[0].references[0]
+        elif request.load:
+            reference = self._parts.loaded_reference(publication, reference)
         return BuildResult(
-            reference=pushed[0].references[0]
-            if pushed
-            else f"{(*request.tags, identity)[0]}@{publication.digest}",
+            reference=reference,
             digest=publication.digest,
             images=images,
             cached=all(each.cached for each in built),

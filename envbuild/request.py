@@ -87,7 +87,8 @@ class BuildResult:
     """An image in the store, and where it was brought."""
 
     reference: str
-    """``name:tag@sha256:…``: what stdout shows. Of the first push, where there was one."""
+    """``name:tag@sha256:…``: what stdout shows. Of the first push, where there was one; of an image that was
+    only loaded, what the engine resolves: ``name:tag`` where it knows no digest."""
     digest: str
     images: tuple[Image, ...]
     cached: bool

@@ -471,6 +471,12 @@ class Parts:
 
         return engine_platform(self.environ)
 
+    def loaded_reference(self, publication: Publication, pinned: str) -> str:
+        """What the engine resolves to what it has loaded, ``pinned`` if it can. Raises ``PublishError``."""
+        from envbuild.publish.daemon import loaded_reference
+
+        return loaded_reference(publication, pinned, self.environ)
+
     def runner(self, backend: str) -> Runner:
         """What starts commands: ``auto``, ``docker`` or ``userns``."""
         from envbuild.run.choose import runner

@@ -164,7 +164,7 @@ class WorkspacePipeline(Pipeline):
         return canonical_digest("workspace", _MARKER_FORMAT, where).removeprefix("sha256:")
 
     def _record(self, spec: Spec, request: BuildRequest, result: BuildResult) -> None:
-        names = tuple(dict.fromkeys((*result.names, result.reference.rpartition("@")[0], *request.tags)))
+        names = tuple(dict.fromkeys((*result.names, *request.tags)))
         if self.workspace.is_there and self._marker(spec, names, result).exists():
             return
         from envbuild.api.record import record_build

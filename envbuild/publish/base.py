@@ -114,7 +114,8 @@ class PullResult:
     """An image that is in the store now, and where it was brought."""
 
     reference: str
-    """``name:tag@sha256:…``, or the digest alone of what has no name."""
+    """``name:tag@sha256:…``, or the digest alone of what has no name; of what was loaded, what the engine
+    resolves: ``name:tag`` or an id where it knows no digest."""
     digest: str
     images: tuple[Image, ...]
     fetched: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from envbuild.engines.docker_client import NoEngine, connect
@@ -77,6 +78,33 @@ def bytes_to_load(client: docker.DockerClient, image: Image) -> int | None:
         return sum(layer.size for layer in image.layers[_held_layers(client, image) :])
     except (docker.errors.DockerException, requests.RequestException):
         return None
+
+
+def loaded_reference(publication: Publication, pinned: str, environ: Mapping[str, str]) -> str:
+    """What the engine resolves to the image that it has loaded: ``pinned`` (``name:tag@sha256:…``) where it
+    can, else that name without the digest, else the image's id.
+
+    Docker's classic store knows no digest of an image that was neither pulled nor pushed. Raises
+    ``PublishError``."""
+    import docker
+    import requests
+
+    client = connect(environ)
+    if isinstance(client, NoEngine):
+        raise PublishError(client.reason, hint=client.hint)
+    try:
+        identity = _find(client, _image_for(client, publication))
+        if identity is None:
+            raise PublishError("the Docker engine has lost the image again", hint="load it once more")
+        for name in (pinned, pinned.partition("@")[0]):
+            with suppress(docker.errors.APIError):
+                if str(_inspect(client, name)["Id"]) == identity:
+                    return name
+        return identity
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise PublishError(f"the Docker engine failed: {error}") from error
+    finally:
+        client.close()
 
 
 def engine_platform(environ: Mapping[str, str]) -> Platform:

@@ -54,7 +54,7 @@ def build(spec: Path, engine: str, cache: Path, *arguments: str) -> str:
     """The name of the spec's image in the Docker engine."""
     done = envbuild("build", "--engine", engine, "--load", *arguments, str(spec), cache=cache)
     assert done.returncode == 0, done.stderr
-    return done.stdout.partition("@")[0]
+    return done.stdout.strip()
 
 
 def run(image: str, *command: str) -> str:
@@ -210,7 +210,7 @@ def test_spark_runs_a_job(cache: Path, tmp_path: Path) -> None:
     if first.returncode == 6 and "--upgrade-package" in first.stderr:
         first = envbuild("build", "--upgrade", "--engine", "native", "--load", str(spec), cache=cache)
     assert first.returncode == 0, first.stderr
-    native, built = first.stdout.partition("@")[0], build(spec, "docker", cache)
+    native, built = first.stdout.strip(), build(spec, "docker", cache)
     done = subprocess.run(
         ["docker", "run", "--rm", "--network=host", "-v", f"{spec}:/job:ro", built, "python", "/job/job.py"],
         capture_output=True, text=True, timeout=300, check=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,17 +62,54 @@ sys.exit(bool(failed))
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image as the engine names it."""
-    cache = tmp_path_factory.mktemp("cache")
-    example = buildable(tmp_path_factory.mktemp("example"), cache)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """The example, at ``examples/sklearn`` of some directory."""
+    return buildable(tmp_path_factory.mktemp("checkout") / "examples", cache)
+
+
+@pytest.fixture(scope="module")
+def image(example: Path, cache: Path) -> str:
+    """The image by what ``build`` printed."""
     done = envbuild("build", "--locked", "--load", str(example), cache=cache)
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip().partition("@")[0]
+    return done.stdout.strip()
 
 
 def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_readmes_line_runs_as_it_is_written(example: Path, cache: Path) -> None:
+    readme = (EXAMPLE.parents[1] / "README.md").read_text()
+    (line,) = re.findall(r"^\$ (docker run .*--load.*)$", readme, re.MULTILINE)
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=example.parents[1],
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "ENVBUILD_CACHE_DIR": str(cache),
+        },
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"Python 3\.13\.\d+\n", done.stdout)
+
+
+def test_what_build_prints_is_the_loaded_image(image: str) -> None:
+    done = docker("image", "inspect", image)
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)
+    assert found["Config"]["Labels"]["dev.envbuild.level"] == "L3"
+    assert image.partition("@")[0] in found["RepoTags"]
 
 
 def test_every_top_level_package_is_imported(image: str) -> None:

@@ -33,7 +33,7 @@ def loaded(example: Path, engine: str, cache: Path) -> str:
     assert done.returncode == 0, done.stderr
     level = "L3" if engine == "native" else "L2"
     assert f"linux/amd64  {level}  " in done.stderr
-    return done.stdout.partition("@")[0]
+    return done.stdout.strip()
 
 
 @pytest.mark.parametrize("engine", ["docker", "buildx"])
