@@ -71,6 +71,12 @@ class BuildError(EnvbuildError):
     exit_code = 6
 
 
+class NotReproducedError(BuildError):
+    """An image isn't the one that its lock gives."""
+
+    exit_code = 1
+
+
 class PublishError(EnvbuildError):
     """An image can't be brought where it was asked to go."""
 

@@ -254,15 +254,20 @@ class Examination:
 
     def _work(self, image: Image, opened: OpenedImage) -> tuple[Image, Lock, Composition]:
         """``image`` with the lock inside and how it was composed. Raises ``BuildError`` where it wasn't."""
+        from envbuild.examine.derived import additions_of_others, additions_to_plan
         from envbuild.examine.documents import manifest_of
         from envbuild.examine.parameters import composition_of
         from envbuild.lock.identity import NATIVE_LEVEL
         from envbuild.lock.image.embedded import embedded_lock
+        from envbuild.plan.make import make_plan
 
+        what = f"{opened.reference} ({image.platform})"
+        if added := additions_of_others(image, opened.store):
+            raise _derived(what, added)
         lock = embedded_lock(image, opened.store) if image.level == NATIVE_LEVEL else None
         if lock is None:
             raise BuildError(
-                f"{opened.reference} ({image.platform}) wasn't composed by envbuild: it has no lock inside",
+                f"{what} wasn't composed by envbuild: it has no lock inside",
                 hint="build it from its spec on the other base",
             )
         composition, follows = composition_of(
@@ -274,9 +279,12 @@ class Examination:
         )
         if not follows:
             raise BuildError(
-                f"{opened.reference} ({image.platform}): its lock digest doesn't follow from the lock inside",
+                f"{what}: its lock digest doesn't follow from the lock inside",
                 hint="another version of envbuild made it, or it was changed: envbuild verify says more",
             )
+        plan = make_plan(lock, lock.platforms[0], composition, host=Platform.host())
+        if added := additions_to_plan(image, plan, opened.store):
+            raise _derived(what, added)
         return image, lock, composition
 
     def _on(self, onto: str, lock: Lock) -> Lock:
@@ -336,3 +344,10 @@ class Examination:
             return engine.build_over(after, taken, self._images.lease), len(taken.layers), None
         except Entangled as error:
             return engine.build(after), 0, error.message
+
+
+def _derived(what: str, added: str) -> BuildError:
+    return BuildError(
+        f"{what} has {added}: it was made of an image of envbuild's, and what was added would be lost",
+        hint="rebase the image that it was made of, and make it anew of the result",
+    )

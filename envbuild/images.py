@@ -14,6 +14,7 @@ What names an image (REF) is one of
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -48,6 +49,8 @@ from envbuild.wiring import Parts
 if TYPE_CHECKING:
     from envbuild.attest.attach import Attachments
     from envbuild.publish.prune import RepositoryPruner
+
+_log = logging.getLogger(__name__)
 
 NAME_ITS_REGISTRY = "name it with its registry: HOST/REPOSITORY:TAG"
 _FEW = 2
@@ -400,6 +403,7 @@ class Images:
             attach = prepare = None
             if attachments is not None:
                 publication = _publication(source, tree)
+                attachments = self._attachable(attachments, publication, place)
                 attach = partial(attachments, publication=publication, fetch=copier.fetch)
                 prepare = partial(attachments.prepare, publication)
             pushed = copier.push(tree, target.repository, (tag,), attach=attach, prepare=prepare)
@@ -413,6 +417,18 @@ class Images:
             self._name(replace(target.repository, tag=tag), images, tree)
         result = _copy_result(place.text, pushed.references[0], tree, self._clock() - started)
         return replace(result, pushed=pushed, referrers=count)
+
+    def _attachable(self, attachments: Attachments, publication: Publication, place: Place) -> Attachments:
+        """``attachments`` for all but what a build has only found in a registry by its labels."""
+        index = ImageIndex(self._parts.store, time.time)
+        unverified = {image.digest for image in publication.images if index.only_found(image)}
+        if unverified:
+            _log.warning(
+                "%s was only found by what its labels say, so it is neither attested nor signed; "
+                "envbuild build --verify-found composes it and compares first",
+                place.text,
+            )
+        return attachments.without(frozenset(unverified)) if unverified else attachments
 
     def _own_tag(self, place: Place, source: ImageSource, top: Manifest) -> str:
         """The tag that the image has where it is, or that a build gave it."""

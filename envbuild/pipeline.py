@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from envbuild.errors import LockError, StaleLockError, UsageError
 from envbuild.existing import Existing, base_references, blob_names
 from envbuild.lock.diff import lock_changes
 from envbuild.lock.identity import NATIVE_LEVEL, Composition
-from envbuild.lock.model import ContextBase, Lock, PlatformLock
+from envbuild.lock.model import ContextBase, ImageBase, Lock, PlatformLock
 from envbuild.lock.request import LockRequest, answers
 from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
@@ -36,6 +37,8 @@ from envbuild.wiring import Parts
 if TYPE_CHECKING:
     from envbuild.attest.attach import Attachments
     from envbuild.engines.base import Engine
+
+_log = logging.getLogger(__name__)
 
 LOCK_DIRECTORY = "lockfiles"
 
@@ -220,6 +223,7 @@ class Pipeline:
                 self._parts,
                 lease,
                 reuse=not request.no_cache,
+                verify=request.verify_found,
                 lookup=self._parts.lookup(repository_name(spec.name), targets),
                 layers=bool(publishers) or not targets or _serves(lock),
             )
@@ -238,6 +242,7 @@ class Pipeline:
             remember_names(self._parts.store, publication, publication.names)
             published = tuple(self._publish(publishers, publication))
             moving = self.moving_tags(spec, lock, images) if targets else ()
+            attach = self._attachable(attach, images, existing)
             pushed = tuple(self._push(publication, targets, (tag, *moving), lock, existing, attach))
             remember_names(self._parts.store, publication, [name for each in pushed for name in each.names])
         reference = f"{(*request.tags, identity)[0]}@{publication.digest}"
@@ -248,7 +253,7 @@ class Pipeline:
         return BuildResult(
             reference=reference,
             digest=publication.digest,
-            images=images,
+            images=tuple(map(existing.as_known, images)),
             cached=all(each.cached for each in built),
             engine=", ".join(sorted({each.engine for each in built})),
             seconds=self._clock() - started,
@@ -306,7 +311,14 @@ class Pipeline:
         image = existing.local(digest)
         if image is not None or not existing.asks or isinstance(pins.base, ContextBase):
             return image
+        from envbuild.compose.image import documents_follow
         from envbuild.remote.lookup import Wanted
+
+        def follows(image: Image) -> bool:
+            inherited = None
+            if isinstance(pins.base, ImageBase):
+                inherited = self._parts.base_config(spec, pins.base, platform)
+            return documents_follow(image, self.plan(spec, lock, platform), inherited=inherited)
 
         digests = {each.platform: plan_identity(lock, each, self._composition) for each in lock.platforms}
         # As it would be pushed now; with the other platforms of the lock; and alone.
@@ -320,6 +332,7 @@ class Pipeline:
             lock_digest=digest,
             definition_digest=lock.definition,
             level=NATIVE_LEVEL,
+            follows=follows,
         )
         return existing.elsewhere(wanted, tuple(dict.fromkeys(tags)), lambda: self.plan(spec, lock, platform))
 
@@ -329,6 +342,12 @@ class Pipeline:
         image = existing.local(digest)
         if image is not None or not existing.asks:
             return image
+        if existing.verifies:
+            self.progress.note(
+                f"no image is looked for: what the {engine.name} engine builds is never the same again"
+            )
+            return None
+        from envbuild.compose.image import is_manifest_of
         from envbuild.remote.lookup import Wanted
 
         described = self._parts.renderer(spec).describe(plan, engine.name)
@@ -337,6 +356,7 @@ class Pipeline:
             lock_digest=digest,
             definition_digest=plan.definition_digest,
             level=described.level,
+            follows=lambda image: is_manifest_of(image, described, self._parts.store),
         )
         return existing.elsewhere(wanted, (identity_tag([digest]),), lambda: described)
 
@@ -422,6 +442,21 @@ class Pipeline:
     def moving_tags(self, spec: Spec, lock: Lock, images: Sequence[Image]) -> tuple[str, ...]:
         """Tags besides its own that a push of ``images`` moves: none, as nothing knows of versions here."""
         return ()
+
+    def _attachable(
+        self, attach: Attachments | None, images: Sequence[Image], existing: Existing
+    ) -> Attachments | None:
+        """``attach`` for what was composed or verified here: nothing else is attested or signed."""
+        unverified = [image for image in images if image.digest in existing.unverified]
+        if attach is None or not unverified:
+            return attach
+        named = ", ".join(str(image.platform) for image in unverified)
+        _log.warning(
+            "the image for %s was only found by what its labels say, so it is neither attested nor signed; "
+            "--verify-found composes it and compares first",
+            named,
+        )
+        return attach.without(frozenset(image.digest for image in unverified))
 
     def _push(
         self,

@@ -51,6 +51,8 @@ class BuildRequest:
     frozen: bool = False
     """Use the lock without looking whether it answers."""
     no_cache: bool = False
+    verify_found: bool = False
+    """Compose also what a registry has, and fail where that is another image."""
     secrets: tuple[str, ...] = ()
     """``id=NAME,src=FILE`` or ``id=NAME,env=VARIABLE``: what steps of a Dockerfile may mount."""
     lock: LockRequest = field(default_factory=LockRequest)
@@ -102,7 +104,8 @@ class BuildResult:
     names: tuple[str, ...] = ()
     """All ``repository:tag`` that the image now has."""
     found: tuple[str, ...] = ()
-    """Where registries had what was not in the store: ``repository:tag@sha256:…``."""
+    """Where registries had what was not in the store: ``repository:tag@sha256:…``. The level of such an image
+    is ``found`` unless it was verified."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from envbuild.errors import BuildError, UsageError
 from envbuild.platforms import Platform
@@ -396,6 +396,15 @@ class Parts:
         from envbuild.compose.base_image import load_base
 
         return load_base(base, platform, self.store, self.registry, directory=directory)
+
+    def base_config(self, spec: Spec, base: ImageBase, platform: Platform) -> Mapping[str, Any]:
+        """The whole config document of an image base; no layer is brought. Raises ``FetchError``."""
+        from envbuild.remote.contents import image_source, read_image
+
+        source = image_source(base.reference, self.store, self.registry, spec.directory)
+        return read_image(
+            source, base.digest, self.store, platform=platform, expected=base.diff_ids, layers=False
+        ).config
 
     def _unpack_base(self, layout_directory: Path, base: ImageBase, directory: Path) -> None:
         from envbuild.compose.base_image import unpack_base

@@ -23,7 +23,7 @@ from envbuild.spec.definition import definition_digest
 from envbuild.spec.model import Spec
 
 _log = logging.getLogger(__name__)
-_MARKER_FORMAT = 1
+_MARKER_FORMAT = 2
 _LONGEST_TAG = 128
 """Characters (distribution-spec)."""
 _PATIENCE = 300.0
@@ -182,7 +182,7 @@ class WorkspacePipeline(Pipeline):
         file = self.workspace.file
         made = file.stat().st_ino if file is not None and file.exists() else 0
         what = [self._place, made, spec.name, sorted(names), result.digest]
-        what.append(sorted(each.digest for each in result.images))
+        what.append(sorted([each.digest, each.level] for each in result.images))
         name = canonical_digest("recorded", _MARKER_FORMAT, what).removeprefix("sha256:")
         return self._recorded / name
 

@@ -61,6 +61,7 @@ class Attachments:
         clock: Callable[[], float],
         documents: Callable[[Image, Store], Sequence[Document]] | None = image_documents,
         signer: Signer | None = None,
+        left_out: frozenset[str] = frozenset(),
     ) -> None:
         self._remote = remote
         self._store = store
@@ -68,7 +69,20 @@ class Attachments:
         self._clock = clock
         self._documents = documents
         self._signer = signer
+        self._left_out = left_out
         self._begun: dict[str, Future[Sequence[Document]]] = {}
+
+    def without(self, digests: frozenset[str]) -> Attachments:
+        """The same, but nothing is said of the images ``digests``, nor of an index that lists one."""
+        return Attachments(
+            self._remote,
+            self._store,
+            self._progress,
+            clock=self._clock,
+            documents=self._documents,
+            signer=self._signer,
+            left_out=self._left_out | digests,
+        )
 
     def prepare(self, publication: Publication) -> None:
         """Begins to describe the images whose layers are all here, in a thread of its own: a push waits for
@@ -76,7 +90,7 @@ class Attachments:
         if self._documents is None:
             return
         worker = ThreadPoolExecutor(1)
-        for image in publication.images:
+        for image in self._images(publication):
             whole = all(self._store.has_blob(layer.digest) for layer in image.layers)
             if image.lock_digest and whole and image.digest not in self._begun:
                 self._begun[image.digest] = worker.submit(self._documents, image, self._store)
@@ -88,13 +102,19 @@ class Attachments:
         Of a registry that takes no documents people are warned; the image is as good without. One that fails,
         or takes no signature, raises ``FetchError``."""
         if self._documents is not None:
-            for image in publication.images:
+            for image in self._images(publication):
                 self._describe(repository, image, fetch)
         if self._signer is not None:
+            digests = [image.digest for image in self._images(publication)]
+            if len(digests) == len(publication.images):
+                digests.append(publication.digest)
             with self._progress.stage("sign"):
-                digests = [*(image.digest for image in publication.images), publication.digest]
                 for digest in dict.fromkeys(digests):
                     sign_image(self._remote, self._store, repository, digest, self._signer)
+
+    def _images(self, publication: Publication) -> list[Image]:
+        """What something is said of."""
+        return [image for image in publication.images if image.digest not in self._left_out]
 
     def _describe(self, repository: Reference, image: Image, fetch: Fetch | None) -> None:
         if not image.lock_digest:

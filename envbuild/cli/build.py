@@ -65,6 +65,11 @@ if TYPE_CHECKING:
 @upgrade_options
 @click.option("--no-cache", is_flag=True, help="Compose every layer anew.")
 @click.option(
+    "--verify-found",
+    is_flag=True,
+    help="Compose what a registry has, too, and fail where that is another image.",
+)
+@click.option(
     "--secret",
     "secrets",
     metavar="id=NAME,src=FILE",
@@ -106,6 +111,7 @@ def command(
     upgrade_packages: tuple[str, ...],
     as_of: date | None,
     no_cache: bool,
+    verify_found: bool,
     secrets: tuple[str, ...],
     dry_run: bool,
     metadata_file: Path | None,
@@ -128,6 +134,7 @@ def command(
         locked=locked,
         frozen=frozen,
         no_cache=no_cache,
+        verify_found=verify_found,
         secrets=secrets,
         upgrade=upgrade,
         upgrade_packages=upgrade_packages,

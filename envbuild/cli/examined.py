@@ -42,7 +42,8 @@ def _image_lines(image: InspectedImage, everything: bool) -> list[str]:
     facts = [
         ("platform", image.platform),
         ("digest", image.digest),
-        ("level", image.level or "not envbuild's"),
+        ("level", image.level or ("none" if image.derived else "not envbuild's")),
+        ("derived", f"made of an image of envbuild's, with {image.derived}" if image.derived else ""),
         ("created", image.created),
         ("lock", image.lock_digest),
         ("definition", image.definition_digest),
@@ -105,6 +106,7 @@ def _image_json(image: InspectedImage) -> dict[str, object]:
         "digest": image.digest,
         "config_digest": image.config_digest,
         "level": image.level or None,
+        "derived": image.derived or None,
         "created": image.created or None,
         "lock_digest": image.lock_digest or None,
         "definition_digest": image.definition_digest or None,

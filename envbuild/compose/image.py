@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
+from envbuild.digest import digest_bytes
 from envbuild.errors import BuildError
 from envbuild.lock.model import ImageBase
 from envbuild.plan.make import DEFAULT_PATH
@@ -166,6 +168,31 @@ def store_image(
         definition_digest=plan.definition_digest,
         level=plan.level,
     )
+
+
+def documents_follow(image: Image, plan: Plan, *, inherited: Mapping[str, Any] | None = None) -> bool:
+    """Whether manifest and config of ``image`` are those that composing ``plan`` gives for its layers: no
+    layer more or less, no other setting. ``inherited`` is the config document of the image base. What the
+    layers hold is another question."""
+    names = [layer.name for layer in plan.layers if layer.artifacts and not plan.config.inherit]
+    count = len(image.layers) - len(names)
+    base = plan.base.diff_ids if isinstance(plan.base, ImageBase) else ()
+    below = image.layers[: max(count, 0)]
+    if count < 0 or tuple(layer.diff_id for layer in below) != base:
+        return False
+    own = [replace(layer, name=name) for layer, name in zip(image.layers[count:], names, strict=True)]
+    config = config_json(plan, own, below=below, inherited=inherited)
+    return digest_bytes(config) == image.config_digest and _is_manifest(image, plan, len(config))
+
+
+def is_manifest_of(image: Image, plan: Plan, store: Store) -> bool:
+    """Whether the manifest of ``image`` is the one that envbuild writes for ``plan``, whoever built its
+    layers; others who build on such an image write one of their own. The config is in the store."""
+    return _is_manifest(image, plan, store.blob(image.config_digest).stat().st_size)
+
+
+def _is_manifest(image: Image, plan: Plan, config_size: int) -> bool:
+    return digest_bytes(manifest_json(plan, image.config_digest, config_size, image.layers)) == image.digest
 
 
 def index_json(images: Sequence[Image], *, created: int = 0) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from envbuild.errors import LockError
+from envbuild.examine.derived import additions_of_others, additions_to_plan, inherited_lock
 from envbuild.examine.documents import (
     CREATED,
     annotations_of,
@@ -16,15 +17,14 @@ from envbuild.examine.documents import (
 )
 from envbuild.examine.model import Contained, InspectedImage, InspectedLayer
 from envbuild.examine.parameters import composition_of
-from envbuild.lock.identity import Composition
 from envbuild.lock.image.embedded import embedded_lock
 from envbuild.lock.image.inventory import Inventory, inventory
 from envbuild.lock.model import DebianBase, ImageBase, Lock, base_title
 from envbuild.plan.make import make_plan
-from envbuild.plan.model import Artifact, ArtifactKind, Pin
+from envbuild.plan.model import Artifact, ArtifactKind, Pin, Plan
 from envbuild.platforms import Platform
 from envbuild.publish.base import Image, LayerRecord
-from envbuild.remote.describe import labels_of
+from envbuild.remote.describe import ENVIRONMENT_LABEL, labels_of
 from envbuild.store.content import Store
 
 Bring = Callable[[Sequence[LayerRecord]], None]
@@ -55,14 +55,17 @@ def inspected(
     manifest, config = manifest_of(image, store), config_of(image, store)
     settings, labels = settings_of(config), labels_of(config)
     lock = lock_inside(image, store, bring) if packages is not False else None
+    derived = additions_of_others(image, store)
     contained: list[list[Contained]] = [[] for _ in image.layers]
     rest: list[Contained] = []
     origin = ""
     if lock is not None:
         origin = "lock"
-        rest = _planned(
-            image, lock, composition_of(image, manifest, lock, lock.platforms[0], budget=budget), contained
-        )
+        made, follows = composition_of(image, manifest, lock, lock.platforms[0], budget=budget)
+        plan = make_plan(lock, lock.platforms[0], made, host=Platform.host())
+        rest = _planned(image, plan, follows, contained)
+        if follows and ENVIRONMENT_LABEL not in labels:
+            derived = additions_to_plan(image, plan, store)
     elif packages:
         origin = "layers"
         bring(image.layers)
@@ -75,9 +78,10 @@ def inspected(
         platform=str(image.platform),
         digest=image.digest,
         config_digest=image.config_digest,
-        level=image.level,
+        level="" if derived else image.level,
+        derived=derived,
         created=annotations.get(CREATED) or str(config.get("created") or ""),
-        lock_digest=image.lock_digest,
+        lock_digest=image.lock_digest or inherited_lock(image, store),
         definition_digest=image.definition_digest,
         base=base_title(base)
         if isinstance(base, DebianBase)
@@ -111,13 +115,9 @@ def inspected(
     )
 
 
-def _planned(
-    image: Image, lock: Lock, composition: tuple[Composition, bool], contained: list[list[Contained]]
-) -> list[Contained]:
+def _planned(image: Image, plan: Plan, follows: bool, contained: list[list[Contained]]) -> list[Contained]:
     """Puts what the lock's plan has in each layer there; returns what can't be placed: all, where the lock
     isn't the one that these layers follow from."""
-    made, follows = composition
-    plan = make_plan(lock, lock.platforms[0], made, host=Platform.host())
     layers = [layer for layer in plan.layers if layer.artifacts]
     first = len(image.layers) - len(layers)
     if (

@@ -58,6 +58,8 @@ class InspectedImage:
     config_digest: str
     level: str
     """Empty for an image that isn't ours."""
+    derived: str
+    """What it has on top of the image of ours that it was made of; empty where it wasn't."""
     created: str
     lock_digest: str
     definition_digest: str

@@ -16,6 +16,7 @@ from envbuild.digest import digest_bytes, digest_file
 from envbuild.engines.indexed import artifact_names
 from envbuild.engines.native import NativeEngine
 from envbuild.errors import FetchError
+from envbuild.examine.derived import additions_of_others
 from envbuild.examine.documents import config_of, manifest_of, value_differences
 from envbuild.examine.model import LayerDifference, PathDifference, Value, Verdict
 from envbuild.examine.parameters import composition_of
@@ -73,6 +74,8 @@ class Verification:
     def verdict(self, image: Image, lock: Lock | None) -> Verdict:
         """What composing ``lock``, found inside ``image``, again comes to. Raises ``BuildError`` and
         ``FetchError`` where a package can't be had any more: then nobody can tell."""
+        if added := additions_of_others(image, self.store):
+            return _not(image, f"it was made of an image of envbuild's, and has {added}")
         if not image.lock_digest:
             return _not(image, "it isn't an image of envbuild's: nothing says what it was made of")
         if image.level != NATIVE_LEVEL:

@@ -27,6 +27,9 @@ NATIVE_LEVEL = "L3"
 format pins its base by digest or by packages, so it is closed, and composing it is a pure function. That
 holds for an image that is taken as it is, too: its layers are the base's own, its config a function of theirs
 and the lock."""
+FOUND_LEVEL = "found"
+"""In the place of a level: a registry has an image whose labels say that it is the one, and nobody here has
+composed or verified it."""
 DESCRIBED_LEVEL = "L0"
 """Of an own Dockerfile: its context is known, but nothing that its steps bring is pinned."""
 

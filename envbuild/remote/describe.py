@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from envbuild.digest import is_digest
+from envbuild.digest import canonical_json, is_digest
 from envbuild.errors import FetchError
 from envbuild.platforms import Platform
 from envbuild.publish.base import Image, LayerRecord
@@ -16,6 +17,10 @@ from envbuild.remote.source import ImageSource, for_platform
 
 CREATED_BY = "envbuild"
 """What the history of a layer that envbuild composed says; its comment is the layer's name."""
+LOCK_LABEL = "dev.envbuild.lock"
+"""Label and annotation: the lock digest of an image of ours."""
+ENVIRONMENT_LABEL = "dev.envbuild.environment"
+"""Label and annotation of an image that envbuild put code on: digest of the environment's own, below."""
 _PLATFORMS = 64
 """Images of one index; each is a manifest and a config to be fetched, and a config may be large."""
 
@@ -59,8 +64,8 @@ def top_for(source: ImageSource, top: Manifest, platform: Platform | None) -> Ma
 
 
 def image_of(source: ImageSource, top: Manifest) -> Image:
-    """The single-platform image of the manifest ``top``. What no label says is empty; the level of an image
-    that isn't ours is empty too."""
+    """The single-platform image of the manifest ``top``. Lock, definition and level are empty where no label
+    says them, and where the image has inherited its labels: they are those of another one."""
     what = f"{source.what} ({top.digest})"
     manifest = parse_manifest(top.content, what)
     if manifest.config.size > CONFIG_LIMIT:
@@ -68,6 +73,8 @@ def image_of(source: ImageSource, top: Manifest) -> Image:
     content = source.blob(manifest.config.digest, manifest.config.size).read_bytes()
     document, diff_ids = parse_config(content, what, len(manifest.layers))
     labels = labels_of(document)
+    if layers_of_others(top.content, document) is not None:
+        labels = {}
     names = _layer_names(document, len(diff_ids))
     return Image(
         platform=Platform(str(document.get("os") or ""), str(document.get("architecture") or "")),
@@ -81,10 +88,51 @@ def image_of(source: ImageSource, top: Manifest) -> Image:
             )
             for layer, diff_id, name in zip(manifest.layers, diff_ids, names, strict=True)
         ),
-        lock_digest=_digest(labels, "dev.envbuild.lock"),
+        lock_digest=_digest(labels, LOCK_LABEL),
         definition_digest=_digest(labels, "dev.envbuild.definition"),
         level=labels.get("dev.envbuild.level", ""),
     )
+
+
+def layers_of_others(manifest: bytes, config: Mapping[str, Any]) -> int | None:
+    """How many layers others have put on an image of ours, whose labels ``config`` then has inherited; 0
+    where they changed settings only. None where nobody did, as far as ``manifest`` and ``config`` show, or
+    where the image has no label of ours.
+
+    An engine that stores or pushes an image of ours writes a manifest of its own but keeps the config. So a
+    manifest that is ours to the byte is proof enough; else the history must end with what envbuild, or the
+    Dockerfile that it rendered, did last."""
+    lock = labels_of(config).get(LOCK_LABEL)
+    if lock is None or _is_our_manifest(manifest, lock):
+        return None
+    history = config.get("history")
+    steps = [step for step in history if isinstance(step, dict)] if isinstance(history, list) else []
+    composed = [index for index, step in enumerate(steps) if step.get("created_by") == CREATED_BY]
+    if composed:
+        above = steps[composed[-1] + 1 :]
+        return _filled(above) if above else None
+    labelled = [index for index, step in enumerate(steps) if _is_our_label_step(step, lock)]
+    # The rendered Dockerfile goes on with settings.
+    return (_filled(steps[labelled[-1] + 1 :]) or None) if labelled else None
+
+
+def _is_our_manifest(content: bytes, lock: str) -> bool:
+    try:
+        document = json.loads(content)
+        return bool(document["annotations"][LOCK_LABEL] == lock) and canonical_json(document) == content
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
+
+
+def _is_our_label_step(step: Mapping[str, Any], lock: str) -> bool:
+    """Whether a Dockerfile's ``LABEL`` of ours was this step of a history."""
+    command = str(step.get("created_by") or "")
+    return "LABEL " in command and LOCK_LABEL in command and lock in command
+
+
+def _filled(steps: Sequence[Mapping[str, Any]]) -> int:
+    """How many of a history's ``steps`` made a layer."""
+    return sum(1 for step in steps if not step.get("empty_layer"))
 
 
 def labels_of(config: Mapping[str, Any]) -> dict[str, str]:

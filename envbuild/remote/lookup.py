@@ -30,6 +30,9 @@ class Wanted:
     lock_digest: str
     definition_digest: str
     level: str
+    follows: Callable[[Image], bool] | None = None
+    """Whether manifest and config are those that the lock gives: asked of an image that says it is the one;
+    None: it isn't asked. May raise ``FetchError``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,23 +106,30 @@ class Lookup:
             if isinstance(manifest, tuple):
                 return None
             image = image_of(source, manifest)
+            differs = _differences(image, wanted)
+            if not differs and wanted.follows is not None and not wanted.follows(image):
+                differs = ["it isn't what its lock gives: others have put layers on it, or changed settings"]
         except FetchError as error:
             _log.warning("%s isn't used: %s", where, error.message)
             return None
-        differs = [
-            f"its {what} is {found or 'not stated'}, not {asked}"
-            for what, found, asked in (
-                ("platform", str(image.platform), str(wanted.platform)),
-                ("lock", image.lock_digest, wanted.lock_digest),
-                ("definition", image.definition_digest, wanted.definition_digest),
-                ("level", image.level, wanted.level),
-            )
-            if found != asked
-        ]
         if differs:
             _log.warning("%s isn't used: %s", where, "; ".join(differs))
             return None
         return Found(image=image, reference=Reference.parse(f"{where}@{top.digest}"))
+
+
+def _differences(image: Image, wanted: Wanted) -> list[str]:
+    """What ``image`` says of itself that isn't what was wanted."""
+    return [
+        f"its {what} is {stated or 'not stated'}, not {asked}"
+        for what, stated, asked in (
+            ("platform", str(image.platform), str(wanted.platform)),
+            ("lock", image.lock_digest, wanted.lock_digest),
+            ("definition", image.definition_digest, wanted.definition_digest),
+            ("level", image.level, wanted.level),
+        )
+        if stated != asked
+    ]
 
 
 def pull_layers(found: Found, remote: Remote, store: Store) -> None:

@@ -35,6 +35,16 @@ class StoredImage:
         return (self.image.digest, self.image.config_digest, *(layer.digest for layer in self.image.layers))
 
 
+def composed_key(lock_digest: str) -> str:
+    """Where the index has the image that was built from a lock."""
+    return lock_digest.removeprefix("sha256:")
+
+
+def found_key(lock_digest: str) -> str:
+    """Where the index has the image of a lock that a registry was found to have."""
+    return f"found-{composed_key(lock_digest)}"
+
+
 class ImageIndex:
     """The images of a store, by the bare hex of their lock digest. ``clock`` gives the time in seconds
     since the epoch."""
@@ -56,6 +66,13 @@ class ImageIndex:
         with contextlib.suppress(OSError):
             os.utime(self.path(key), (now, now))
         return stored.image
+
+    def only_found(self, image: Image) -> bool:
+        """Whether a build has found ``image`` in a registry, and nobody here has composed it."""
+        if not image.lock_digest:
+            return False
+        found, composed = (self.get(key(image.lock_digest)) for key in (found_key, composed_key))
+        return found is not None and found.digest == image.digest and composed != found
 
     def put(self, key: str, image: Image, uses: tuple[str, ...] = ()) -> None:
         """Records the image, whose blobs are all in the store."""

@@ -15,15 +15,13 @@ from envbuild.compose.image import image_json
 from envbuild.compose.tar import END, entry_stream
 from envbuild.errors import BuildError, RunError, SpecError
 from envbuild.publish.base import Image, LayerRecord
-from envbuild.remote.describe import CREATED_BY
+from envbuild.remote.describe import CREATED_BY, ENVIRONMENT_LABEL
 from envbuild.spec.context import ContextContents, ContextEntry, read_code
 from envbuild.store.content import Store, commit_file
 from envbuild.target.base import CODE_DIRECTORY
 
 CODE_LABEL = "dev.envbuild.code"
 """Label and annotation: digest of the code directory's paths, modes and contents."""
-BASE_LABEL = "dev.envbuild.environment"
-"""Label and annotation: digest of the environment's own image, below the code."""
 LAYER_NAME = "code"
 
 
@@ -91,7 +89,7 @@ def layered(
         with store.scratch() as scratch:
             entries = list(_entries(tree, owner))
             layers.append(_write_layer(entries, scratch, store, codec("gzip"), tree.name))
-    return _on_top(image, config, layers, settings, {**labels, BASE_LABEL: image.digest}, store)
+    return _on_top(image, config, layers, settings, {**labels, ENVIRONMENT_LABEL: image.digest}, store)
 
 
 def _entries(tree: Tree, owner: tuple[int, int]) -> Iterator[Entry]:

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from envbuild.digest import digest_bytes
 from envbuild.errors import WorkspaceError
+from envbuild.lock.identity import FOUND_LEVEL
 from envbuild.workspace.base import ImageRecord, LockRecord, NewImage
 from envbuild.workspace.changes import Change
 from envbuild.workspace.queries import environment_row, version_row
@@ -116,6 +117,9 @@ def add_image(change: Change, image: NewImage) -> None:
         )
         new = {key: getattr(image, key) for key in fields}
         change.insert_new(images, **new, created=change.at, event=event)
+    elif row["level"] == FOUND_LEVEL:
+        # What a build only found is composed or verified now.
+        connection.execute(sa.update(images).where(images.c.digest == image.digest).values(level=image.level))
     added = [
         each
         for each in sorted(set(image.references))

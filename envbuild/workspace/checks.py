@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from envbuild.digest import is_digest
 from envbuild.errors import WorkspaceError
+from envbuild.lock.identity import FOUND_LEVEL
 from envbuild.target.base import TargetRecord
 from envbuild.workspace.base import LATEST, RESERVED, NewImage, NewRun, Pairs, check_name
 
@@ -24,7 +25,7 @@ LARGEST_CONTEXT = 256_000_000
 
 # NUL, which PostgreSQL can't keep, and lone surrogates, which are no text.
 _UNFIT = re.compile("[\x00\ud800-\udfff]")
-_LEVELS = ("L0", "L1", "L2", "L3")
+_LEVELS = ("L0", "L1", "L2", "L3", FOUND_LEVEL)
 
 
 def check_new_name(name: str) -> str:

@@ -112,6 +112,33 @@ def test_what_build_prints_is_the_loaded_image(image: str) -> None:
     assert image.partition("@")[0] in found["RepoTags"]
 
 
+@pytest.mark.parametrize(
+    ("step", "added"),
+    [("RUN touch /home/env/theirs", "1 layer of others"), ('ENTRYPOINT ["sh"]', "settings of others")],
+)
+def test_an_image_built_from_ours_is_not_taken_for_ours(
+    image: str, cache: Path, tmp_path: Path, step: str, added: str
+) -> None:
+    name = f"envbuild-test-derived-{os.getpid()}"
+    (tmp_path / "Dockerfile").write_text(f"FROM {image}\n{step}\n")
+    made = docker("build", "--network=host", "-t", name, str(tmp_path))
+    assert made.returncode == 0, made.stderr
+    try:
+        done = envbuild("inspect", f"docker-daemon:{name}", "--json", cache=cache)
+        assert done.returncode == 0, done.stderr
+        (shown,) = json.loads(done.stdout)["images"]
+        assert (shown["level"], shown["derived"]) == (None, added)
+        done = envbuild("rebase", f"docker-daemon:{name}", "--onto", "debian", cache=cache)
+        assert done.returncode == 6
+        assert f"has {added}: it was made of an image of envbuild's" in done.stderr
+        # What the engine keeps of ours is still ours, under a manifest of its own.
+        done = envbuild("inspect", f"docker-daemon:{image.partition('@')[0]}", "--json", cache=cache)
+        (shown,) = json.loads(done.stdout)["images"]
+        assert (shown["level"], shown["derived"]) == ("L3", None)
+    finally:
+        docker("rmi", "-f", name)
+
+
 def test_every_top_level_package_is_imported(image: str) -> None:
     done = docker("run", "--rm", "--network=host", image, "python", "-W", "ignore", "-c", IMPORTS)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.compose.image import store_image
 from envbuild.engines.docker_build import DockerEngine
 from envbuild.engines.native import NativeEngine
 from envbuild.errors import BuildError, UsageError
@@ -168,8 +169,12 @@ def test_an_image_that_a_registry_has_is_run_without_being_built(
         environ = {"HOME": str(tmp_path)}
         with Pipeline(settings, Silent(), environ=environ) as pipeline:
             plan = pipeline.plan(SPEC, lock, LINUX_AMD64)
-        layers = [put_layer(there, [Item(name=each)]) for each in "ab"]
-        made = put_image(there, layers, {"Labels": dict(plan.config.labels)}, LINUX_AMD64)
+        layers = [
+            replace(put_layer(there, [Item(name=layer.name)]), name=layer.name)
+            for layer in plan.layers
+            if layer.artifacts
+        ]
+        made = store_image(there, plan, layers)
         with RegistryClient(there, Silent(), Credentials(environ)) as client:
             push_publication(
                 Publication(images=(made,), names=()),
@@ -184,7 +189,7 @@ def test_an_image_that_a_registry_has_is_run_without_being_built(
             with Pipeline(settings, Silent(), environ=environ) as pipeline:
                 assert pipeline.run(SPEC, request) == 7
             assert runner.command is not None
-            assert (runner.command.image.digest, runner.command.image.level) == (made.digest, "L3")
+            assert (runner.command.image.digest, runner.command.image.level) == (made.digest, "found")
             assert all(store.has_blob(each.digest) for each in layers)
             registry.manifests.clear()
         # The second time it was here.

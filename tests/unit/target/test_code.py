@@ -12,9 +12,10 @@ import pytest
 
 from envbuild.errors import SpecError
 from envbuild.publish.base import Image
+from envbuild.remote.describe import ENVIRONMENT_LABEL
 from envbuild.remote.layer import check_diff_id, open_layer
 from envbuild.store.content import Store
-from envbuild.target.code import BASE_LABEL, CODE_LABEL, code_image
+from envbuild.target.code import CODE_LABEL, code_image
 from tests.fakes.image import Item, put_image, put_layer
 
 
@@ -91,12 +92,12 @@ def test_image_below_stays_as_it_is(store: Store, image: Image, tmp_path: Path) 
     assert config["config"] == {
         "User": "1000:1001",
         "WorkingDir": "/workspace",
-        "Labels": {"a": "b", CODE_LABEL: made.digest, BASE_LABEL: image.digest},
+        "Labels": {"a": "b", CODE_LABEL: made.digest, ENVIRONMENT_LABEL: image.digest},
     }
     manifest = document(store, top.digest)
     assert [each["digest"] for each in manifest["layers"]] == [each.digest for each in top.layers]
     assert manifest["config"]["digest"] == top.config_digest
-    assert manifest["annotations"] == {CODE_LABEL: made.digest, BASE_LABEL: image.digest}
+    assert manifest["annotations"] == {CODE_LABEL: made.digest, ENVIRONMENT_LABEL: image.digest}
 
 
 def test_same_code_is_the_same_image_wherever_it_stands(store: Store, image: Image, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from envbuild.errors import SpecError
 from envbuild.publish.base import Image
+from envbuild.remote.describe import ENVIRONMENT_LABEL
 from envbuild.remote.layer import open_layer
 from envbuild.store.content import Store
-from envbuild.target.code import BASE_LABEL, CODE_LABEL
+from envbuild.target.code import CODE_LABEL
 from envbuild.target.serving import (
     ENTRY_LABEL,
     MODEL_LABEL,
@@ -177,7 +178,7 @@ def test_code_and_model_are_a_layer_each(store: Store, image: Image, tmp_path: P
         ],
         "Labels": {
             "a": "b",
-            BASE_LABEL: image.digest,
+            ENVIRONMENT_LABEL: image.digest,
             CODE_LABEL: made.code_digest,
             ENTRY_LABEL: "score.py",
             MODEL_LABEL: made.model_digest,
