@@ -2,8 +2,9 @@
 a build context, with templates that its publisher fills.
 
 Without templates in the context it is an environment of that context. With them, what the context installs is
-read: the image of its Dockerfile and its conda file. Templates that stand for a newest version become a
-requirement without a pin, which the lock decides; the rest of the Dockerfile is left out, step by step.
+read: the image of its Dockerfile, and the conda file and requirements file that its steps install. Templates
+that stand for a newest version become a requirement without a pin, which the lock decides. A step that may
+bring anything else is refused; the rest of the Dockerfile is left out, step by step.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from envbuild.errors import SpecError
 from envbuild.spec.conda import read_conda
+from envbuild.spec.dockerfile_steps import InstalledFiles, dockerfile_steps
 from envbuild.spec.document import Document, Mapping, Node, Scalar, Sequence, parse_document, yaml_document
 from envbuild.spec.model import EnvironmentType, PipSpec, Spec
 from envbuild.spec.native import read_native
@@ -24,9 +26,21 @@ from envbuild.spec.source import YAML_LIMIT, SourceFile
 
 _TEMPLATE = re.compile(r"\{\{\s*([a-z0-9.-]+)(?::([^{}]*))?\s*\}\}")
 _NEWEST = re.compile(r"\s*(?:===?|~=|>=)\s*\{\{\s*latest-pypi-version(?::[^{}]*)?\s*\}\}")
+_OWN_CONTEXT = re.compile(
+    r"\{\{\s*asset\.repo\.url\s*\}\}#\{\{\s*asset\.repo\.commit_hash\s*\}\}"
+    r":\{\{\s*asset\.repo\.build_context\.path\s*\}\}"
+)
+"""The context as the service fetches it from the repository that this directory is in."""
 _NEWEST_IMAGE = re.compile(r":\{\{\s*latest-image-tag\s*\}\}")
 _CONDA_FILES = ("conda_dependencies.yaml", "conda_dependencies.yml", "conda.yaml", "conda.yml")
 _USER = "1000:1000"
+_SHOWN = 5
+"""How many steps of a Dockerfile are refused by name."""
+_HINT = (
+    "only a conda file or requirements.txt that the Dockerfile copies and installs can be carried; write "
+    "what the templates of the context stand for, and the directory, or its context as the SPEC, is built by "
+    "that Dockerfile as it is (user-managed)"
+)
 
 
 class AzureAssetsImporter:
@@ -51,6 +65,8 @@ class _Asset:
     """What templates with a value of this directory stand for."""
     templates: tuple[SourceFile, ...] = ()
     """Files of the context that the publisher fills."""
+    hint: str | None = None
+    """What to do about its problems."""
 
     def spec(self) -> Spec:
         asset = self.section(self.file)
@@ -124,7 +140,8 @@ class _Asset:
                 self.unknown(file, node.line, match[0])
             return self.values.get(match[1], "")
 
-        text = _TEMPLATE.sub(value, node.text)
+        text = _OWN_CONTEXT.sub(lambda _: self.values["image.context.path"], node.text)
+        text = _TEMPLATE.sub(value, text)
         return node if text == node.text else text_node(text, node.line)
 
     def unknown(self, file: SourceFile, line: int, template: str) -> None:
@@ -150,8 +167,11 @@ class _Asset:
             if each not in (own, conda, pip):
                 place, remedy = Place(file=each.shown), "write what they stand for"
                 self.problems.add(place, "has templates, and isn't read here", remedy)
-        image = self.image(own, texts[own], [each.path.name for each in (conda, pip) if each is not None])
-        self.problems.raise_if_any()
+        top = self.file.beside(context).path
+        listing = {each.relative_to(top): each for each in (conda, pip) if each is not None}
+        image, installed = self.image(own, texts[own], listing)
+        self.problems.raise_if_any(hint=self.hint)
+        conda, pip = (each if each in installed else None for each in (conda, pip))
         others = {key.text: value for key, value in root.entries if key.text != "build"}
         bare = mapping_node({**others, "image": text_node(image, root.key_line("build"))}, root.line)
         spec = replace(
@@ -177,28 +197,52 @@ class _Asset:
         )
         return replace(spec, conda=content.conda, pip=both, environment_variables=content.variables)
 
-    def image(self, file: SourceFile, text: str, read: list[str]) -> str:
-        """The image that the Dockerfile begins with; every other step is left out."""
+    def image(
+        self, file: SourceFile, text: str, listing: dict[str, SourceFile]
+    ) -> tuple[str, tuple[SourceFile, ...]]:
+        """The image that the Dockerfile begins with, and the files of ``listing`` (by their paths in the
+        context) that it installs; every other step is left out, or refused where it may install more."""
         found = ""
         name = f"{file.path.parent.name}/{file.path.name}"
-        for line, step in _steps(text):
-            word, _, rest = step.partition(" ")
-            if word.upper() != "FROM":
-                copied = [each for each in read if word.upper() in ("COPY", "ADD") and each in step]
+        files = InstalledFiles(frozenset(listing))
+        refusals: list[tuple[Place, str]] = []
+        for step in dockerfile_steps(text):
+            place = Place(file=file.shown, line=step.line)
+            if step.instruction != "FROM":
+                if (refusal := files.refusal(step)) is not None:
+                    refusals.append((place, refusal))
+                copied = [
+                    each.path.name
+                    for each in listing.values()
+                    if step.instruction in ("COPY", "ADD") and each.path.name in step.text
+                ]
                 why = f"{' and '.join(copied)} is read" if copied else ""
-                self.left.say(f"{name}:{line}: {word.upper()}" + (f": {why}" if why else ""))
+                self.left.say(f"{name}:{step.line}: {step.instruction}" + (f": {why}" if why else ""))
             elif found:
-                place = Place(file=file.shown, line=line)
                 self.problems.add(place, "a second FROM", "only what one image has can be carried")
             else:
-                found = _NEWEST_IMAGE.sub(":latest", rest.split(" ")[0])
-                if found != rest.split(" ")[0]:
-                    self.left.say(f"{name}:{line}: {{{{latest-image-tag}}}}: 'latest', as the lock pins it")
+                words = [word for word in step.text.split(" ") if not word.startswith("--")]
+                found = _NEWEST_IMAGE.sub(":latest", words[0] if words else "")
+                if words and found != words[0]:
+                    self.left.say(
+                        f"{name}:{step.line}: {{{{latest-image-tag}}}}: 'latest', as the lock pins it"
+                    )
                 for match in _TEMPLATE.finditer(found):
-                    self.unknown(file, line, match[0])
+                    self.unknown(file, step.line, match[0])
         if not found:
             self.problems.add(Place(file=file.shown), "begins with no image")
-        return found
+        for place, refusal in refusals[:_SHOWN]:
+            self.problems.add(place, refusal)
+        if len(refusals) > _SHOWN:
+            more = len(refusals) - _SHOWN
+            self.problems.add(
+                Place(file=file.shown), f"so {'do' if more > 1 else 'does'} {more} more of its steps"
+            )
+        self.hint = _HINT if refusals else None
+        for path, each in listing.items():
+            if path not in files.installed:
+                self.left.say(f"{each.path.parent.name}/{each.path.name}: no step installs it")
+        return found, tuple(listing[path] for path in listing if path in files.installed)
 
     def newest(self, node: Scalar, file: SourceFile) -> Scalar:
         """A requirement whose version is the newest one: the lock decides it."""
@@ -209,20 +253,6 @@ class _Asset:
         for match in _TEMPLATE.finditer(text):
             self.unknown(file, node.line, match[0])
         return node if text == node.text else text_node(text, node.line)
-
-
-def _steps(text: str) -> list[tuple[int, str]]:
-    """The steps of a Dockerfile, each with its line; continued lines are one."""
-    found: list[tuple[int, str]] = []
-    open_ = False
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if not stripped or stripped.startswith("#"):
-            continue
-        if not open_:
-            found.append((number, " ".join(stripped.split())))
-        open_ = stripped.endswith("\\")
-    return found
 
 
 def _mapped(node: Node, change: Callable[[Scalar], Scalar]) -> Node:

@@ -1,0 +1,288 @@
+"""The steps of a Dockerfile, and which of them say no more than the files of the context that they install.
+
+A conda file or requirements file that is copied and installed says what the image has. Any other step that
+may install something is refused by name: what isn't known to install nothing counts as one that does.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+
+_INSTRUCTIONS = frozenset(
+    {
+        *("ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL"),
+        *("MAINTAINER", "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
+    }
+)
+_HEREDOC = re.compile(r"(?<!<)<<(?!<)-?\s*[\"']?([A-Za-z0-9_.-]+)[\"']?")
+_BRINGS_NOTHING = frozenset(
+    {
+        *(
+            ":",
+            "cd",
+            "chgrp",
+            "chmod",
+            "chown",
+            "echo",
+            "groupadd",
+            "ln",
+            "mkdir",
+            "rm",
+            "rmdir",
+            "sed",
+            "set",
+        ),
+        *("touch", "true", "useradd", "usermod"),
+    }
+)
+_INSTALLERS = frozenset({"apt", "apt-get", "conda", "curl", "dpkg", "git", "pip", "uv", "wget"})
+_EDITORS = frozenset({"echo", "ln", "sed"})
+_SUBCOMMANDS_BRING_NOTHING = {
+    "apt-get": frozenset({"autoclean", "clean", "update"}),
+    "conda": frozenset({"clean", "info", "list", "tos"}),
+    "pip": frozenset({"cache", "check", "freeze", "list", "show"}),
+}
+_PIP_FLAGS = frozenset(
+    {
+        *("--break-system-packages", "--disable-pip-version-check", "--no-cache-dir", "--no-input"),
+        *("--no-warn-script-location", "--quiet", "--upgrade", "--user", "--verbose", "-U", "-q", "-v"),
+        "--root-user-action=ignore",
+    }
+)
+"""Options of pip that don't change what a requirements file means."""
+_CONDA_FLAGS = frozenset({"--force", "--json", "--quiet", "--verbose", "--yes", "-q", "-v", "-y"})
+_CONDA_PLACES = ("-p", "--prefix", "-n", "--name")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """One instruction: its 1-based line, its name in capitals, and the rest with continued lines joined."""
+
+    line: int
+    instruction: str
+    text: str
+    heredoc: bool = False
+    """It is given text that stands in the lines behind it."""
+
+
+def dockerfile_steps(text: str) -> tuple[Step, ...]:
+    """The steps in their order. Never raises: what is no instruction is a step of that name."""
+    steps: list[Step] = []
+    parts: list[str] = []
+    start = 0
+    lines = enumerate(text.splitlines(), 1)
+    for number, line in lines:
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        start = start if parts else number
+        parts.append(stripped.removesuffix("\\"))
+        if stripped.endswith("\\"):
+            continue
+        step = _step(start, parts)
+        parts = []
+        if step.heredoc:
+            # The last one ends the step.
+            for word in _HEREDOC.findall(step.text):
+                for _, body in lines:
+                    if body.strip() == word:
+                        break
+        steps.append(step)
+    return (*steps, _step(start, parts)) if parts else tuple(steps)
+
+
+def _step(line: int, parts: Sequence[str]) -> Step:
+    word, _, rest = " ".join(" ".join(parts).split()).partition(" ")
+    instruction = word.upper()
+    heredoc = instruction in ("RUN", "COPY", "ADD") and _HEREDOC.search(rest) is not None
+    return Step(line=line, instruction=instruction, text=rest, heredoc=heredoc)
+
+
+@dataclass(slots=True)
+class InstalledFiles:
+    """Follows the steps of a Dockerfile and learns which of ``files`` they copy and install.
+
+    ``files`` are paths inside the context; ``installed`` grows with each step that is looked at.
+    """
+
+    files: frozenset[str]
+    installed: set[str] = field(default_factory=set)
+    _copied: dict[str, str] = field(default_factory=dict)
+    """The name that a file has in the image, and the file."""
+
+    def refusal(self, step: Step) -> str | None:
+        """Why ``step`` may bring something that no file says; None where it doesn't. No value of the step is
+        shown: it may be secret."""
+        if step.instruction not in _INSTRUCTIONS:
+            return "is no instruction of a Dockerfile"
+        if step.heredoc:
+            return f"{step.instruction} with text of its own brings what isn't carried"
+        if step.instruction in ("COPY", "ADD"):
+            return self._copy(step)
+        return self._run(step) if step.instruction == "RUN" else None
+
+    def _copy(self, step: Step) -> str | None:
+        words = _words(step.text)
+        if words is None:
+            return f"{step.instruction} brings what isn't carried"
+        flags = [word for word in words if word.startswith("--")]
+        *sources, target = [word for word in words if not word.startswith("--")] or [""]
+        if any(flag.startswith("--from") for flag in flags):
+            return f"{step.instruction} --from brings what another image has"
+        for source in sources:
+            if step.instruction == "ADD" and re.search(r"://|^git@|\.(tar|tgz|tbz2|txz|tar\.\w+)$", source):
+                return "ADD of an address or an archive brings what isn't carried"
+            self._place(source, target if len(sources) == 1 else "")
+        return None
+
+    def _place(self, source: str, target: str) -> None:
+        path = posixpath.normpath(source.lstrip("/") or ".")
+        renamed = posixpath.basename(target)
+        matching = [
+            file
+            for file in self.files
+            if path in (".", file) or file.startswith(f"{path}/") or fnmatch(file, path)
+        ]
+        for name in (posixpath.basename(path), renamed):
+            self._copied.pop(name, None)
+        for file in matching:
+            self._copied[posixpath.basename(file)] = file
+            if path == file and renamed:
+                self._copied[renamed] = file
+
+    def _run(self, step: Step) -> str | None:
+        text, flags = step.text, []
+        while text.startswith("--"):
+            flag, _, text = text.partition(" ")
+            flags.append(flag)
+        commands = _commands(text)
+        if commands is None or any(not flag.startswith("--mount=type=cache") for flag in flags):
+            return "RUN of a script brings what isn't carried"
+        refused = [_program(words) for words in commands if not self._is_carried(words)]
+        shown = next((words for words in refused if words[0] in _INSTALLERS), refused[0]) if refused else []
+        return f"{_shown(shown)} brings what isn't carried" if shown else None
+
+    def _is_carried(self, words: Sequence[str]) -> bool:
+        """Whether one command of a shell installs files that are read, or nothing."""
+        if any("$(" in word or "`" in word for word in words):
+            return False
+        program, *arguments = _program(words)
+        if program == "pip" and arguments[:1] == ["install"]:
+            return self._install(_pip_files(arguments[1:]))
+        if program == "conda" and arguments[:2] in (["env", "create"], ["env", "update"]):
+            return self._install(_conda_files(arguments[2:]))
+        if program in _SUBCOMMANDS_BRING_NOTHING:
+            return bool(arguments) and arguments[0] in _SUBCOMMANDS_BRING_NOTHING[program]
+        if program not in _BRINGS_NOTHING:
+            return False
+        # What edits one of the files changes what is installed.
+        edits = program in _EDITORS or any(word.startswith(">") for word in arguments)
+        named = [posixpath.basename(word) for word in arguments]
+        return not edits or not any(fnmatch(name, word) for word in named for name in self._copied)
+
+    def _install(self, names: Iterable[str] | None) -> bool:
+        files = [self._copied.get(posixpath.basename(name)) for name in names or ()]
+        known = {file for file in files if file is not None}
+        self.installed |= known
+        return bool(files) and None not in files
+
+
+def _words(text: str) -> list[str] | None:
+    """The words of an instruction, in either of Docker's forms; None where they can't be told apart."""
+    try:
+        words = json.loads(text) if text.startswith("[") else None
+        if isinstance(words, list) and all(isinstance(word, str) for word in words):
+            return words
+    except (ValueError, RecursionError):
+        pass  # Docker takes it for the other form then.
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return None
+
+
+def _commands(text: str) -> list[list[str]] | None:
+    """The commands of a RUN step as words; None for what only a shell can read."""
+    if text.startswith("["):
+        words = _words(text)
+        return [words] if words else None
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    commands: list[list[str]] = [[]]
+    try:
+        for word in lexer:
+            if word and set(word) <= set("();<>|&"):
+                if set(word) & set("()"):
+                    return None
+                if not set(word) & set("<>"):
+                    commands.append([])
+                    continue
+            commands[-1].append(word)
+    except ValueError:
+        return None
+    return [words for words in commands if words] or None
+
+
+def _program(words: Sequence[str]) -> list[str]:
+    """A command with the plain name of its program, without what only runs it in an environment of conda."""
+    name, *arguments = words
+    name = posixpath.basename(name)
+    if re.fullmatch(r"python[0-9.]*", name) and arguments[:2] == ["-m", "pip"]:
+        return ["pip", *arguments[2:]]
+    if re.fullmatch(r"pip[0-9.]*", name):
+        return ["pip", *arguments]
+    if name in ("mamba", "micromamba"):
+        name = "conda"
+    if name == "conda" and arguments[:1] == ["run"]:
+        rest = arguments[1:]
+        while rest and rest[0].startswith("-"):
+            rest = rest[2:] if rest[0] in _CONDA_PLACES else rest[1:]
+        return _program(rest) if rest else [name, *arguments]
+    return [name, *arguments]
+
+
+def _pip_files(arguments: Sequence[str]) -> list[str] | None:
+    """The requirements files that ``pip install`` is given; None where it is given anything else."""
+    files = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word in ("-r", "--requirement") and rest:
+            files.append(rest.pop(0))
+        elif match := re.fullmatch(r"(?:--requirement=|-r)(.+)", word):
+            files.append(match[1])
+        elif word not in _PIP_FLAGS:
+            return None
+    return files
+
+
+def _conda_files(arguments: Sequence[str]) -> list[str] | None:
+    """The files that ``conda env`` is given; None where it is given anything else."""
+    files = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word in ("-f", "--file") and rest:
+            files.append(rest.pop(0))
+        elif match := re.fullmatch(r"--file=(.+)", word):
+            files.append(match[1])
+        elif word in _CONDA_PLACES and rest:
+            rest.pop(0)
+        elif word not in _CONDA_FLAGS and not re.match(r"--(prefix|name)=", word):
+            return None
+    return files
+
+
+def _shown(words: Sequence[str]) -> str:
+    """A RUN step by its program, and what an installer is told to do; without any value."""
+    program, verb = words[0], words[1] if len(words) > 1 else ""
+    if program in _INSTALLERS and re.fullmatch("[a-z][a-z-]{1,30}", verb):
+        return f"RUN {program} {verb}"
+    return f"RUN {program}" if re.fullmatch(r"[\w.+-]{1,60}", program) else "RUN"
