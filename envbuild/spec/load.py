@@ -25,6 +25,9 @@ NAMES = (
     "azureml_environment.json",
     "asset.yaml",
     "MLmodel",
+    "MLproject",
+    "mlproject",
+    "MLProject",
     "binder/",
     ".binder/",
     "postBuild",
@@ -62,8 +65,9 @@ listed here come last, in the order of the importers."""
 
 _KNOWN = (
     "known are envbuild's and Azure ML's YAML, environment.yml, requirements.txt, pyproject.toml, scripts "
-    "with their requirements (PEP 723), locks of pip, uv, conda-lock and pixi, models of MLflow, directories "
-    "with a Dockerfile or repo2docker's files, and the directories of conda and virtual environments"
+    "with their requirements (PEP 723), locks of pip, uv, conda-lock and pixi, models and projects of "
+    "MLflow, directories with a Dockerfile or repo2docker's files, and the directories of conda and virtual "
+    "environments"
 )
 
 

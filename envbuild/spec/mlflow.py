@@ -1,12 +1,15 @@
-"""What a model of MLflow needs: ``MLmodel`` with its ``python_env.yaml`` or ``conda.yaml``.
+"""What a model of MLflow needs: ``MLmodel`` with its ``python_env.yaml`` or ``conda.yaml``; and what a
+project of MLflow names: ``MLproject``.
 
-MLflow installs from either file; they differ where someone gave conda packages, which only ``conda.yaml`` can
-name. So ``python_env.yaml``, which is MLflow's default, counts unless ``conda.yaml`` has such packages.
+MLflow installs a model from either file; they differ where someone gave conda packages, which only
+``conda.yaml`` can name. So ``python_env.yaml``, which is MLflow's default, counts unless ``conda.yaml`` has
+such packages. A project has one environment, under ``python_env``, ``conda_env`` or ``docker_env``; without
+such a key MLflow looks for ``python_env.yaml``, then for ``conda.yaml`` (``mlflow.projects._project_spec``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from envbuild.errors import SpecError
@@ -26,24 +29,29 @@ from envbuild.spec.document import (
 )
 from envbuild.spec.match import split_match
 from envbuild.spec.model import PipSpec, Spec
+from envbuild.spec.native import read_native
 from envbuild.spec.problems import Place, Problems, Refused
 from envbuild.spec.requirements import RequirementsReader
+from envbuild.spec.section import LeftOut, Section, mapping_node, text_node
 from envbuild.spec.source import YAML_LIMIT, SourceFile
 
 _MODEL = "MLmodel"
+_PROJECTS = ("MLproject", "mlproject", "MLProject")
+"""MLflow finds the file in any case."""
+_ENVIRONMENT_KEYS = ("python_env", "conda_env", "docker_env")
 _PYTHON_ENV = ("python_env.yaml", "python_env.yml")
 _PYTHON_KEYS = frozenset({"python", "build_dependencies", "dependencies"})
 _PYTHON_ITSELF = frozenset({"python", "pip", "setuptools", "wheel"})
 
 
 class MlflowImporter:
-    """Reads ``MLmodel`` and ``python_env.yaml``."""
+    """Reads ``MLmodel``, ``MLproject`` and ``python_env.yaml``."""
 
     name = "mlflow"
-    markers: tuple[str, ...] = (_MODEL, *_PYTHON_ENV)
+    markers: tuple[str, ...] = (_MODEL, *_PROJECTS, *_PYTHON_ENV)
 
     def recognises(self, file: SourceFile) -> bool:
-        if file.path.name in self.markers:
+        if file.path.name in self.markers or file.path.name.lower() == "mlproject":
             return True
         if file.path.suffix.lower() not in (".yaml", ".yml"):
             return False
@@ -55,6 +63,8 @@ class MlflowImporter:
 
     def load(self, file: SourceFile) -> Spec:
         reader = _Reader(file)
+        if file.path.name.lower() == "mlproject":
+            return reader.project()
         return reader.model() if file.path.name == _MODEL else reader.python_env()
 
 
@@ -122,6 +132,100 @@ class _Reader:
             environment_variables=conda.variables if conda else (),
             left_out=tuple(self.left_out),
         )
+
+    def project(self) -> Spec:
+        document = yaml_document(self.file)
+        if not isinstance(document.root, Mapping):
+            what = "is empty" if document.root is None else f"must be a mapping, is {describe(document.root)}"
+            raise SpecError(f"{self.file.shown}: {what}")
+        left = LeftOut()
+        top = Section(document.root, self.file, self.problems, left)
+        given = top.text("name")
+        name = fields.fit_name(given.text if given is not None else self.file.path.parent.name)
+        keys = [key.text for key, _ in document.root.entries if key.text in _ENVIRONMENT_KEYS]
+        if len(keys) > 1:
+            top.problem(keys[1], f"is there beside {keys[0]}", "a project has one environment")
+        if top.get("databricks_spark_job") is not None:
+            top.problem(
+                "databricks_spark_job", "runs in an environment of Databricks, which isn't known here"
+            )
+        top.leave("entry_points", "what runs in the environment")
+        self.problems.raise_if_any()
+        if top.get("docker_env") is not None:
+            spec = self._project_image(top, document, name)
+        else:
+            spec = self._project_packages(top, name)
+        top.rest()
+        self.problems.raise_if_any()
+        return replace(spec, left_out=(*left.lines, *self.left_out, *spec.left_out))
+
+    def _project_image(self, top: Section, document: Document, name: str) -> Spec:
+        """The image of a project's ``docker_env``, as it is."""
+        docker = top.section("docker_env")
+        image = docker.text("image")
+        for key in ("volumes", "environment"):
+            docker.leave(key, "given to the container when it runs")
+        docker.rest()
+        if image is None and isinstance(docker.node, Mapping):
+            docker.problem("image", "is missing")
+        self.problems.raise_if_any()
+        line = docker.mapping.line
+        entries: dict[str, Node | None] = {
+            "name": text_node(name, line),
+            "type": text_node("user-managed", line),
+            "image": image,
+        }
+        root = mapping_node(entries, line)
+        return read_native(
+            Document(root, document.lines),
+            self.file,
+            rename=lambda key: docker.path(key) if key == "image" else key,
+        )
+
+    def _project_packages(self, top: Section, name: str) -> Spec:
+        """What a project's ``python_env`` or ``conda_env`` lists."""
+        key, file = self._project_file(top)
+        self.problems.raise_if_any()
+        assert file is not None, "all else is a problem"
+        if key == "python_env":
+            found = self._python_env(file)
+            conda, pip = None, found.pip if found else PipSpec()
+        else:
+            found = None
+            conda = self._conda(file, self.problems)
+            pip = conda.pip if conda else PipSpec()
+        return Spec(
+            name=name,
+            source=self.file.path,
+            platforms=(conda.platforms if conda else None) or (LINUX_AMD64,),
+            python=found.python if found else None,
+            conda=conda.conda if conda else None,
+            pip=pip,
+            environment_variables=conda.variables if conda else (),
+        )
+
+    def _project_file(self, top: Section) -> tuple[str, SourceFile | None]:
+        """The key that counts, and the file that it names or that MLflow looks for without one."""
+        usual = {"python_env": "python_env.yaml", "conda_env": "conda.yaml"}
+        for key in usual:
+            written = top.text(key)
+            if written is None:
+                continue
+            if not _inside(written.text):
+                top.problem(key, f"{describe(written)} is no file of the project")
+                return key, None
+            file = self.file.beside(written.text)
+            if not file.is_there():
+                top.problem(key, f"{file.shown}: no such file")
+            return key, file
+        if not self.problems:
+            for key, written_name in usual.items():
+                file = self.file.beside(written_name)
+                if file.is_there():
+                    return key, file
+            remedy = "name a file with python_env or conda_env, or an image with docker_env"
+            self.problems.add(Place(file=self.file.shown), "the project doesn't say what it needs", remedy)
+        return "", None
 
     def _files(self, function: Node | None) -> tuple[SourceFile | None, SourceFile | None]:
         """The conda file and the python_env file, as ``MLmodel`` names them, else under their usual names."""

@@ -120,6 +120,7 @@ LONG = 300_000
         ("apt.txt", "a " * LONG),
         ("runtime.txt", "python-" + "1." * LONG),
         ("MLmodel", "flavors: " + "{a: " * 20_000),
+        ("MLproject", "docker_env: " + "{image: " * 20_000),
         ("python_env.yaml", "python: " + "1." * LONG),
         ("pyvenv.cfg", "=" * LONG),
         ("pyvenv.cfg", "version = " + "1." * LONG),
