@@ -236,11 +236,13 @@ class Pipeline:
             identity = f"{repository_name(spec.name)}:{tag}"
             publication = Publication(
                 images=images,
-                names=(identity, *request.tags),
+                # Those who read an archive without a name take only one that holds a single name.
+                names=request.tags or (identity,),
                 index_digest=self._index(images) if len(images) > 1 else None,
             )
-            remember_names(self._parts.store, publication, publication.names)
-            published = tuple(self._publish(publishers, publication))
+            known = (identity, *request.tags)
+            remember_names(self._parts.store, publication, known)
+            published = tuple(self._publish(publishers, publication, known))
             moving = self.moving_tags(spec, lock, images) if targets else ()
             attach = self._attachable(attach, images, existing)
             pushed = tuple(self._push(publication, targets, (tag, *moving), lock, existing, attach))
@@ -433,11 +435,15 @@ class Pipeline:
         return store_index(self._parts.store, images, created=self.settings.source_date_epoch)
 
     def _publish(
-        self, publishers: Mapping[str, Callable[[Publication], str]], publication: Publication
+        self,
+        publishers: Mapping[str, Callable[[Publication], str]],
+        publication: Publication,
+        known: tuple[str, ...],
     ) -> Iterator[str]:
+        """Brings ``publication`` to each output, and under all ``known`` names into the engine."""
         for where, publish in publishers.items():
             with self.progress.stage(f"publish {where.partition(':')[0]}"):
-                yield publish(publication)
+                yield publish(replace(publication, names=known) if where == "docker" else publication)
 
     def moving_tags(self, spec: Spec, lock: Lock, images: Sequence[Image]) -> tuple[str, ...]:
         """Tags besides its own that a push of ``images`` moves: none, as nothing knows of versions here."""

@@ -19,6 +19,7 @@ from envbuild.publish.contents import (
     index_json,
     manifest_json,
     names,
+    note_names,
 )
 from envbuild.publish.tarstream import Member, stream
 from envbuild.store.content import Store
@@ -40,6 +41,9 @@ class OciArchivePublisher:
         total = sum(member.size for member in members)
         with self._progress.task("publish", f"{self.scheme}:{self._file}", total=total) as task:
             write(self._file, stream(members, task.advance))
+        if self.scheme == "oci-archive":
+            # Who reads Docker's takes all names at once.
+            note_names(publication, f"oci-archive:{self._file}", self._progress)
         return f"{self.scheme}:{self._file}"
 
     def members(self, publication: Publication) -> tuple[Member, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from envbuild.digest import canonical_json
 from envbuild.errors import PublishError, UsageError
+from envbuild.progress import Progress
 from envbuild.publish.base import Image, Publication
 from envbuild.remote.media import OCI_INDEX
 from envbuild.remote.reference import Reference
@@ -32,22 +33,31 @@ class Name:
 
 
 def names(publication: Publication) -> tuple[Name, ...]:
-    """The publication's names, checked; raises ``PublishError`` with all that no engine would take."""
-    found, problems = [], []
+    """The publication's names, checked, each once; raises ``PublishError`` with all that no engine would
+    take."""
+    found: dict[str, Name] = {}
+    problems: list[str] = []
     for text in publication.names:
         try:
             reference = Reference.parse(text)
         except UsageError as error:
             problems.append(str(error))
             continue
-        found.append(
-            Name(
-                text=text, full=reference.tagged, familiar=f"{reference.familiar}:{reference.tag or 'latest'}"
-            )
-        )
+        familiar = f"{reference.familiar}:{reference.tag or 'latest'}"
+        # ``app`` and ``app:latest`` are one name.
+        found.setdefault(reference.tagged, Name(text=text, full=reference.tagged, familiar=familiar))
     if problems:
         raise PublishError("\n".join(problems), hint="choose another name with --tag")
-    return tuple(found)
+    return tuple(found.values())
+
+
+def note_names(publication: Publication, where: str, progress: Progress) -> None:
+    """Tells how others read ``where``, a layout or an archive of one, where the publication has several
+    names: podman, buildah and skopeo take none of several unasked."""
+    found = names(publication)
+    if len(found) > 1:
+        what = f"{where} has {len(found)} names"
+        progress.note(f"{what}; podman and skopeo take one: {where}:{found[0].text}")
 
 
 def blobs(publication: Publication, store: Store) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from envbuild.publish.contents import (
     check_images,
     descriptors,
     index_json,
+    note_names,
 )
 from envbuild.publish.tarstream import damaged_blob
 from envbuild.store.content import Store
@@ -67,6 +68,7 @@ class LayoutPublisher:
                 f"can't write the layout {self._directory}: {error.strerror or error}",
                 hint="check the directory's permissions and the space on its disk",
             ) from error
+        note_names(publication, f"oci:{self._directory}", self._progress)
         return f"oci:{self._directory}"
 
     def _ours(self) -> bool:
