@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from envbuild.lock.diff import PinChange
@@ -11,6 +12,15 @@ from envbuild.lock.model import CondaPin, DebianBase, DebianPin, Lock, MavenPin,
 from envbuild.platforms import Platform
 
 _SPEC_NAMES = ("envbuild.yaml", "envbuild.yml")
+_LOCK_NAME = "envbuild.lock"
+_NO_SPECS = frozenset({"__pycache__", "node_modules", "site-packages"})
+"""Directories of what was installed or made."""
+_MAY_BE_NONE = frozenset(
+    {"Containerfile", "Dockerfile", "MLmodel", "inferenceconfig.json", "pyproject.toml", "uv.lock"}
+)
+"""Files that a directory can be locked by, and that mostly are there for something else."""
+_MAY_HOLD_NONE = frozenset({"doc", "docs", "fixtures", "test", "testdata", "tests"})
+"""Directories whose specs mostly are for the project's own use, or examples of specs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,12 +112,113 @@ class Upgrade:
 
 def locked_specs(directory: Path) -> tuple[Path, ...]:
     """The specs below ``directory`` that have a lock, sorted: those of a ``lockfiles`` directory that hold
-    their own (curated ones), and those with a ``lockfiles`` directory beside them."""
+    their own (curated ones), and those with a ``lockfiles`` directory beside them. What is installed in an
+    environment is none of them."""
     found = set()
-    for lock in directory.rglob("envbuild.lock"):
-        own = [lock.parent / name for name in _SPEC_NAMES if (lock.parent / name).is_file()]
+    for here, entries in _walk(directory, hidden=True):
+        if _LOCK_NAME not in entries:
+            continue
+        own = [here / name for name in _SPEC_NAMES if name in entries]
         if own:
             found.add(own[0])
-        elif lock.parent.parent.name == "lockfiles":
-            found.add(lock.parent.parent.parent)
+        elif here.parent.name == "lockfiles":
+            found.add(here.parent.parent)
     return tuple(sorted(found))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnlockedSpecs:
+    """What below a directory has no lock beside it, sorted."""
+
+    specs: tuple[Path, ...]
+    """The directories of specs."""
+    doubtful: tuple[Path, ...]
+    """Files that may be specs: they are of a format of specs, and often are no environment to be locked."""
+
+
+def unlocked_specs(directory: Path, locked: Sequence[Path]) -> UnlockedSpecs:
+    """The specs below ``directory`` that aren't among the ``locked`` ones: what :func:`load_spec` would take
+    in each directory. Installed environments, hidden directories, locks, and files that belong to another
+    spec (a file it names, its build context) are none."""
+    from envbuild.spec.load import NAMES, markers
+    from envbuild.spec.others import other_importers
+
+    known = {each if each.is_dir() else each.parent for each in locked}
+    names = (*NAMES, *markers(tuple(other_importers())))
+    found = [each for each in _candidates(directory, names) if each.parent not in known]
+    if not found:
+        return UnlockedSpecs(specs=(), doubtful=())
+    sure = {each for each in found if not _is_doubtful(each, directory)}
+    parts = _Parts()
+    for place in (*locked, *sorted(each.parent for each in sure)):
+        parts.learn(place)
+    own = [each for each in found if each.name in _SPEC_NAMES or not parts.has(each)]
+    return UnlockedSpecs(
+        specs=tuple(sorted(each.parent for each in own if each in sure)),
+        doubtful=tuple(sorted(each for each in own if each not in sure)),
+    )
+
+
+def _candidates(directory: Path, names: Sequence[str]) -> Iterator[Path]:
+    """The marker of each directory at and below ``directory`` that has one of ``names``."""
+    for here, entries in _walk(directory, hidden=False):
+        # A lock directory has files of other formats, which say what is locked.
+        of_locks = here.parent.name == "lockfiles" or _LOCK_NAME in entries
+        marker = next((name for name in (_SPEC_NAMES if of_locks else names) if name in entries), None)
+        if marker is not None:
+            yield here / marker
+
+
+def _walk(directory: Path, *, hidden: bool) -> Iterator[tuple[Path, frozenset[str]]]:
+    """``directory`` and those below it but installed environments, each with the names of what it has; a
+    directory's name ends with a slash."""
+    for place, directories, files in os.walk(directory):
+        entries = frozenset((*files, *(f"{name}/" for name in directories)))
+        if not entries.isdisjoint({"pyvenv.cfg", "conda-meta/"}):
+            directories.clear()
+            continue
+        directories[:] = sorted(
+            name for name in directories if name not in _NO_SPECS and (hidden or not name.startswith("."))
+        )
+        yield Path(place), entries
+
+
+def _is_doubtful(marker: Path, directory: Path) -> bool:
+    above = marker.relative_to(directory).parts[:-1]
+    return marker.name in _MAY_BE_NONE or not _MAY_HOLD_NONE.isdisjoint(above)
+
+
+@dataclass(slots=True)
+class _Parts:
+    """The files that specs are made of, each with the directories of the specs that read it."""
+
+    _files: dict[Path, set[Path]] = field(default_factory=dict)
+    _contexts: list[tuple[Path, Path]] = field(default_factory=list)
+
+    def learn(self, place: Path) -> None:
+        """Looks at the spec at ``place``; one that can't be read has no parts."""
+        from envbuild.errors import EnvbuildError
+        from envbuild.spec.load import load_spec
+        from envbuild.spec.model import BuildContextSpec
+
+        reads: dict[Path, str] = {}
+        here = _plain(place if place.is_dir() else place.parent)
+        try:
+            spec = load_spec(place, reads=reads)
+        except EnvbuildError:
+            spec = None
+        for file in reads:
+            self._files.setdefault(file, set()).add(here)
+        if spec is not None and isinstance(spec.base, BuildContextSpec):
+            self._contexts.append((_plain(spec.directory / spec.base.path), here))
+
+    def has(self, marker: Path) -> bool:
+        """Whether the file is a part of a spec in another directory."""
+        file, here = _plain(marker), _plain(marker.parent)
+        inside = any(file.is_relative_to(context) and here != spec for context, spec in self._contexts)
+        others: Collection[Path] = self._files.get(file, set()) - {here}
+        return inside or bool(others)
+
+
+def _plain(path: Path) -> Path:
+    return Path(os.path.normpath(path.absolute()))

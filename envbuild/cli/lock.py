@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     "--all",
     "everything",
     is_flag=True,
-    help="Upgrade (or --check) every lock below the directory SPEC; with --dry-run: report what would move.",
+    help="Upgrade every lock below the directory SPEC, or --check that every spec there has one that answers "
+    "it; with --dry-run: report what would move.",
 )
 @upgrade_options
 @click.option(
