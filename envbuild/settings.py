@@ -10,6 +10,7 @@ import difflib
 import logging
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,10 @@ _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?"
 _REGISTRY = re.compile(
     rf"(?:localhost|(?=[^/]*[.:]){_HOST}|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?(?:/{_PART})*"
 )
+_REPOSITORY_MARKS = (".git", ".hg", ".jj")
+"""What the root of a repository has: git's, Mercurial's, Jujutsu's."""
+_LARGEST_OF_STRANGERS = 1 << 20
+"""Bytes of somebody else's file that are looked at, to tell whether it has settings."""
 _PINNED = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]{0,400}@sha256:[0-9a-f]{64}")
 
 
@@ -114,8 +119,10 @@ def load_settings(
     """The settings that hold for this call.
 
     ``flags`` are by field name, None where not given. A project's file is looked for from ``start``
-    (the directory of the spec; None: ``cwd``) upwards; the nearest one counts. Relative paths in a file are
-    relative to that file, all others to ``cwd``. Raises ``UsageError`` with all problems at once.
+    (the directory of the spec; None: ``cwd``) up to the root of the repository, or only there where there is
+    no repository; the nearest one counts, and none that belongs to another user (a warning names it).
+    Relative paths in a file are relative to that file, all others to ``cwd``. Raises ``UsageError`` with all
+    problems at once.
     """
     home = Path(env["HOME"]) if env.get("HOME") else None
     problems: list[str] = []
@@ -166,7 +173,7 @@ def _environment(env: Mapping[str, str], cwd: Path, home: Path | None) -> _Layer
 
 def _files(env: Mapping[str, str], start: Path, home: Path | None, problems: list[str]) -> list[_Layer]:
     found = []
-    project = _project_file(start, problems)
+    project = _project_file(start, _owners(env), problems)
     if project is not None:
         path, values = project
         found.append(_Layer(_Source(str(path), path.parent, home, False), values))
@@ -177,12 +184,13 @@ def _files(env: Mapping[str, str], start: Path, home: Path | None, problems: lis
     return found
 
 
-def _project_file(start: Path, problems: list[str]) -> tuple[Path, dict[str, object]] | None:
-    for directory in (start, *start.parents):
-        own = _toml(directory / "envbuild.toml", problems)
-        project = _toml(directory / "pyproject.toml", problems)
-        tools = project.get("tool") if project is not None else None
-        shared = tools.get("envbuild") if isinstance(tools, dict) else None
+def _project_file(
+    start: Path, owners: frozenset[int], problems: list[str]
+) -> tuple[Path, dict[str, object]] | None:
+    for directory in _project_directories(start):
+        own = _project_toml(directory / "envbuild.toml", owners, problems)
+        project = _project_toml(directory / "pyproject.toml", owners, problems)
+        shared = _tool_table(project) if project is not None else None
         if own is not None:
             if shared is not None:
                 _log.warning("%s: envbuild.toml counts, [tool.envbuild] of pyproject.toml doesn't", directory)
@@ -195,18 +203,90 @@ def _project_file(start: Path, problems: list[str]) -> tuple[Path, dict[str, obj
     return None
 
 
+def _project_directories(start: Path) -> tuple[Path, ...]:
+    """``start`` and the directories above it, up to the root of its repository; without one, ``start`` alone.
+
+    Links are followed first: what is above a directory is above the place where it really is.
+    """
+    start = Path(os.path.realpath(start))
+    directories = (start, *start.parents)
+    for count, directory in enumerate(directories, start=1):
+        # In a worktree and in a submodule, .git is a file.
+        if any(os.path.lexists(directory / mark) for mark in _REPOSITORY_MARKS):
+            return directories[:count]
+    return (start,)
+
+
+def _owners(env: Mapping[str, str]) -> frozenset[int]:
+    """The users whose files in a project are read: this one and root, who can do all anyway. Under sudo
+    also the one who called it, as git has it (``safe.directory``)."""
+    user = os.geteuid()
+    caller = env.get("SUDO_UID", "")
+    called = user == 0 and caller.isascii() and caller.isdecimal() and len(caller) < 12
+    return frozenset({0, user, int(caller)} if called else {0, user})
+
+
+def _project_toml(path: Path, owners: frozenset[int], problems: list[str]) -> dict[str, object] | None:
+    """The table of a project's file; None if it isn't there, and where it belongs to none of ``owners``: then
+    a warning says so, if it has settings."""
+    entry = None
+    try:
+        entry = path.lstat()
+        # Whoever may write in that directory could leave a pipe there, which would never be opened.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            # A link decides which file is read, so its owner counts as well.
+            stranger = next((uid for uid in (entry.st_uid, status.st_uid) if uid not in owners), None)
+            data = file.read(-1 if stranger is None else _LARGEST_OF_STRANGERS)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
+        # A directory above the spec may be closed to us; git and ruff pass it by too.
+        return None
+    except OSError as error:
+        if entry is None or entry.st_uid in owners:
+            problems.append(f"{path}: {error.strerror}")
+        return None
+    if stranger is None:
+        return _parse_toml(path, data, problems)
+    if path.name == "envbuild.toml" or _tool_table(_parse_toml(path, data, []) or {}) is not None:
+        _log.warning(
+            "%s is skipped: it belongs to %s; make it yours (chown), or give its settings as options or as "
+            "ENVBUILD_ variables",
+            path,
+            _user_name(stranger),
+        )
+    return None
+
+
+def _tool_table(project: Mapping[str, object]) -> object:
+    """What ``[tool.envbuild]`` of a ``pyproject.toml`` is; None where there is none."""
+    tools = project.get("tool")
+    return tools.get("envbuild") if isinstance(tools, dict) else None
+
+
+def _user_name(uid: int) -> str:
+    import pwd
+
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        return f"uid {uid}"
+
+
 def _toml(path: Path, problems: list[str]) -> dict[str, object] | None:
     """The file's table; None if it isn't there. A damaged file is a problem, not an absence."""
     try:
         data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
-    except PermissionError:
-        # A directory above the project may belong to somebody else; git and ruff pass it by too.
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
         return None
     except OSError as error:
         problems.append(f"{path}: {error.strerror}")
         return None
+    return _parse_toml(path, data, problems)
+
+
+def _parse_toml(path: Path, data: bytes, problems: list[str]) -> dict[str, object] | None:
     try:
         table: dict[str, object] = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -79,7 +79,8 @@ class Call:
             self.stderr.write(text + "\n")
 
     def settings(self, spec: str | None = None) -> Settings:
-        """The settings that hold; a project's file is looked for from the spec's directory upwards."""
+        """The settings that hold; a project's file is looked for from the spec's directory up to the root of
+        its repository."""
         from envbuild.settings import load_settings
 
         start = None

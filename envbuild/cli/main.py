@@ -195,13 +195,21 @@ def _logging(call: Call) -> Iterator[None]:
     from envbuild.cli.text import paint, printable
 
     class Handler(logging.Handler):
+        def __init__(self) -> None:
+            super().__init__()
+            self._said: set[str] = set()
+
         def emit(self, record: logging.LogRecord) -> None:
             everything = call.debug or call.verbose > 1
             if record.levelno < logging.WARNING and not everything:
                 return
             warning = record.levelno >= logging.WARNING
             label = paint("warning:", "yellow", "bold", color=call.color) if warning else record.name + ":"
-            call.stderr.write(f"{label} {printable(record.getMessage(), lines=True)}\n")
+            text = printable(record.getMessage(), lines=True)
+            # A command reads the settings for each of its specs; their warnings are the same then.
+            if record.name != "envbuild.settings" or text not in self._said:
+                call.stderr.write(f"{label} {text}\n")
+            self._said.add(text)
 
     logger = logging.getLogger("envbuild")
     handler = Handler()

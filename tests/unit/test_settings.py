@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from hypothesis import given
@@ -63,7 +65,27 @@ def test_flag_goes_before_environment_before_project_before_config(home: Path, p
     assert load_settings({"workers": None}, env, project).workers == 3
 
 
+def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Makes the file or link another user's, and says whose, as a warning does."""
+    if os.geteuid() == 0:
+        os.chown(path, 4711, 4711, follow_symlinks=False)
+        return "uid 4711"
+    import pwd
+
+    user = os.getuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    return f"{pwd.getpwuid(user).pw_name} (uid {user})"
+
+
+def skipped(path: Path, owner: str) -> str:
+    return (
+        f"{path} is skipped: it belongs to {owner}; make it yours (chown), or give its settings as options "
+        "or as ENVBUILD_ variables"
+    )
+
+
 def test_project_file_is_found_upwards_and_only_the_nearest_counts(home: Path, project: Path) -> None:
+    (project / ".git").mkdir()
     (project / "pyproject.toml").write_text("[tool.envbuild]\nlayer-budget = 20\nworkers = 2\n")
     inner = project / "a" / "b"
     inner.mkdir(parents=True)
@@ -73,6 +95,154 @@ def test_project_file_is_found_upwards_and_only_the_nearest_counts(home: Path, p
     (inner / "envbuild.toml").write_text("layer-budget = 30\n")
     found = load_settings({}, env, project, start=inner)
     assert (found.layer_budget, found.workers) == (30, None)
+
+
+@pytest.mark.parametrize("mark", [".git", ".hg", ".jj"])
+def test_search_ends_at_the_root_of_the_repository(home: Path, project: Path, mark: str) -> None:
+    (project / "envbuild.toml").write_text("workers = 2\n")
+    (project / ".git").mkdir()
+    repository = project / "repository"
+    inner = repository / "a" / "b"
+    inner.mkdir(parents=True)
+    env = {"HOME": str(home)}
+    assert load_settings({}, env, inner).workers == 2
+    (repository / mark).mkdir()
+    assert load_settings({}, env, inner).workers is None
+    (repository / "envbuild.toml").write_text("workers = 3\n")
+    assert load_settings({}, env, inner).workers == 3
+
+
+def test_a_worktree_whose_git_is_a_file_is_a_repository(home: Path, project: Path) -> None:
+    (project / "envbuild.toml").write_text("workers = 2\n")
+    worktree = project / "worktree"
+    (worktree / "inner").mkdir(parents=True)
+    (worktree / ".git").write_text("gitdir: ../.git/worktrees/worktree\n")
+    (project / ".git").mkdir()
+    assert load_settings({}, {"HOME": str(home)}, worktree / "inner").workers is None
+
+
+def test_outside_of_a_repository_only_the_directory_itself_is_looked_in(home: Path, project: Path) -> None:
+    (project / "envbuild.toml").write_text("workers = 2\n")
+    (project / "inner").mkdir()
+    env = {"HOME": str(home)}
+    assert load_settings({}, env, project / "inner").workers is None
+    assert load_settings({}, env, project / "inner", start=project).workers == 2
+    # The parent is above the spec, though the working directory isn't.
+    assert load_settings({}, env, project / "inner", start=project / "inner" / "..").workers == 2
+
+
+def test_a_directory_behind_a_link_is_where_it_really_is(home: Path, project: Path, tmp_path: Path) -> None:
+    (project / ".git").mkdir()
+    (project / "envbuild.toml").write_text("workers = 2\n")
+    (tmp_path / "elsewhere").mkdir()
+    (project / "link").symlink_to(tmp_path / "elsewhere")
+    assert load_settings({}, {"HOME": str(home)}, project, start=project / "link").workers is None
+    (tmp_path / "back").symlink_to(project)
+    assert load_settings({}, {"HOME": str(home)}, tmp_path, start=tmp_path / "back").workers == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("envbuild.toml", "workers = 3\n"), ("pyproject.toml", "[tool]\nenvbuild = {workers = 3}\n")],
+)
+def test_another_users_file_is_skipped_with_a_warning(
+    home: Path,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    text: str,
+) -> None:
+    (project / ".git").mkdir()
+    (project / "inner").mkdir()
+    planted = project / "inner" / name
+    planted.write_text(text)
+    owner = give_away(planted, monkeypatch)
+    with caplog.at_level(logging.WARNING, "envbuild"):
+        assert load_settings({}, {"HOME": str(home)}, project / "inner").workers is None
+    assert caplog.messages == [skipped(planted, owner)]
+
+
+def test_our_file_above_another_users_counts(
+    home: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs files of two owners")
+    (project / ".git").mkdir()
+    (project / "inner").mkdir()
+    (project / "envbuild.toml").write_text("workers = 2\n")
+    (project / "inner" / "envbuild.toml").write_text("workers = 3\n")
+    give_away(project / "inner" / "envbuild.toml", monkeypatch)
+    assert load_settings({}, {"HOME": str(home)}, project / "inner").workers == 2
+
+
+def test_another_users_link_to_our_file_is_skipped(
+    home: Path,
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "ours.toml").write_text("workers = 3\n")
+    link = project / "envbuild.toml"
+    link.symlink_to(tmp_path / "ours.toml")
+    assert load_settings({}, {"HOME": str(home)}, project).workers == 3
+    owner = give_away(link, monkeypatch)
+    with caplog.at_level(logging.WARNING, "envbuild"):
+        assert load_settings({}, {"HOME": str(home)}, project).workers is None
+    assert caplog.messages == [skipped(link, owner)]
+
+
+def test_another_users_file_without_settings_is_passed_by_in_silence(
+    home: Path, project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (project / "pyproject.toml").write_text("[tool.ruff]\nline-length = 110\n")
+    give_away(project / "pyproject.toml", monkeypatch)
+    with caplog.at_level(logging.WARNING, "envbuild"):
+        load_settings({}, {"HOME": str(home)}, project)
+        (project / "pyproject.toml").write_text("[not TOML")
+        load_settings({}, {"HOME": str(home)}, project)
+    assert caplog.messages == []
+
+
+def test_another_users_broken_link_stops_nobody(
+    home: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = project / "envbuild.toml"
+    loop.symlink_to(loop)
+    with pytest.raises(UsageError, match="Too many levels of symbolic links"):
+        load_settings({}, {"HOME": str(home)}, project)
+    give_away(loop, monkeypatch)
+    assert load_settings({}, {"HOME": str(home)}, project).workers is None
+
+
+def test_a_pipe_of_that_name_is_no_file(home: Path, project: Path) -> None:
+    os.mkfifo(project / "envbuild.toml")
+    (project / "pyproject.toml").mkdir()
+    found: list[Settings] = []
+    # Waiting for a pipe's other end would be for ever.
+    thread = Thread(target=lambda: found.append(load_settings({}, {"HOME": str(home)}, project)), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert [each.workers for each in found] == [None]
+
+
+def test_root_is_believed_and_under_sudo_who_called_it(
+    home: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs files of two owners")
+    (project / "envbuild.toml").write_text("workers = 2\n")
+    env = {"HOME": str(home)}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: 4712)
+        assert load_settings({}, env, project).workers == 2
+    give_away(project / "envbuild.toml", monkeypatch)
+    for caller, workers in (("", None), ("4712", None), ("x", None), ("4711", 2)):
+        assert load_settings({}, {**env, "SUDO_UID": caller}, project).workers == workers
+    # Whoever isn't root can say anything of sudo.
+    monkeypatch.setattr(os, "geteuid", lambda: 4712)
+    assert load_settings({}, {**env, "SUDO_UID": "4711"}, project).workers is None
 
 
 def test_envbuild_toml_counts_before_pyproject(
@@ -86,6 +256,7 @@ def test_envbuild_toml_counts_before_pyproject(
 
 
 def test_paths_are_relative_to_where_they_are_written(home: Path, project: Path) -> None:
+    (project / ".git").mkdir()
     (project / "envbuild.toml").write_text('cache-dir = "../cache"\nlock_dir = "~/locks"\n')
     inner = project / "inner"
     inner.mkdir()
