@@ -25,6 +25,7 @@ from envbuild.lock.pip.command import (
     expand,
     find_uv,
     index_options,
+    own_project,
     python_options,
     secrets,
     uv_environment,
@@ -189,7 +190,7 @@ class WheelArchives:
             # A page that uv takes for fresh may be older than the lock.
             "--offline" if remembered else "--refresh",
         ]
-        return self._runner.run(argv, env=uv_environment(self._env), cwd=directory)
+        return self._runner.run(argv, env=uv_environment(self._env), cwd=own_project(directory))
 
     def _failure(self, answer: Completed, pins: Sequence[PipPin], directory: Path) -> FetchError:
         said = clean(answer.stderr, self._secrets).replace(f"{directory}/", "")

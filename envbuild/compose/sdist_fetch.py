@@ -17,6 +17,7 @@ from envbuild.lock.pip.command import (
     expand,
     find_uv,
     index_options,
+    own_project,
     python_options,
     secrets,
     uv_environment,
@@ -73,7 +74,7 @@ class SdistFiles:
                 # Without dependencies uv needs no metadata, for which it would run the sdist's own code.
                 *("--no-deps", "--prerelease", "allow", "--format", "pylock.toml", "-o", "pylock.toml"),
             ]
-            answer = self.runner.run(argv, env=uv_environment(self.env), cwd=scratch)
+            answer = self.runner.run(argv, env=uv_environment(self.env), cwd=own_project(scratch))
             if answer.status != 0:
                 said = clean(answer.stderr, secrets(self.options, self.env)).replace(f"{scratch}/", "")
                 raise BuildError(

@@ -16,6 +16,7 @@ from envbuild.lock.pip.command import (
     expand,
     find_uv,
     index_options,
+    own_project,
     python_options,
     secrets,
     uv_environment,
@@ -84,7 +85,7 @@ class WheelInstall:
         env = uv_environment(self.env)
         # uv leaves unsafe names out and says so only in its log.
         env["RUST_LOG"] = "uv_extract=warn,uv_install_wheel=debug,uv_distribution=debug"
-        answer = self.runner.run(argv, env=env, cwd=directory)
+        answer = self.runner.run(argv, env=env, cwd=own_project(directory))
         self._refuse_unsafe(answer.stderr, pins, env, directory)
         if answer.status != 0:
             raise self._failure(answer.stderr, pins, directory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from envbuild.errors import ResolveError, UsageError
 from envbuild.platforms import Platform
@@ -69,6 +70,13 @@ def uv_environment(env: Mapping[str, str]) -> dict[str, str]:
     kept["UV_NO_PROGRESS"] = "1"
     kept["NO_COLOR"] = "1"
     return kept
+
+
+def own_project(directory: Path) -> Path:
+    """``directory``, made a project of its own for a uv that runs in it: uv looks for ``uv.toml`` and
+    ``pyproject.toml`` from there upwards, and among temporary files anyone could leave one with an index."""
+    (directory / "uv.toml").touch()
+    return directory
 
 
 def python_options() -> list[str]:

@@ -22,6 +22,7 @@ from envbuild.lock.pip.command import (
     expand,
     find_uv,
     option_name,
+    own_project,
     python_options,
     secrets,
     uv_environment,
@@ -125,7 +126,7 @@ class UvResolver:
             *options,
             *(["--offline"] if offline else []),
         ]
-        return self._runner.run(argv, env=uv_environment(self._env), cwd=job.directory)
+        return self._runner.run(argv, env=uv_environment(self._env), cwd=own_project(job.directory))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -99,6 +99,13 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
+def test_settings_of_uv_above_the_store_do_not_count(site: Site) -> None:
+    (site.root / "uv.toml").write_text("no-index = true\n")
+    site.house.add(DEMO)
+    pin = DEMO.pin()
+    assert site.bring(pin) == {pin.sha256: DEMO.data()}
+
+
 def test_the_pinned_file_comes_into_the_store_and_uv_is_asked_no_more(site: Site) -> None:
     site.house.add(DEMO)
     pin = DEMO.pin()

@@ -62,6 +62,8 @@ def test_finding_an_sdist_runs_none_of_its_code(tmp_path: Path) -> None:
             "setup.py": f"open({str(marker)!r}, 'w').write('x')\n",
         },
     )
+    # Settings of uv above the store don't count.
+    (tmp_path / "uv.toml").write_text("no-index = true\n")
     house = Wheelhouse(tmp_path / "house")
     house.add_file("demo", "demo-1.0.tar.gz", legacy)
     pin = PipPin(

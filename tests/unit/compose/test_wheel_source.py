@@ -153,6 +153,11 @@ def test_a_script_of_any_size_has_the_interpreter_of_the_image(site: Site, size:
     assert f"../../../bin/plain,sha256={digest},{len(ours)}" in rows
 
 
+def test_settings_of_uv_above_the_store_do_not_count(site: Site) -> None:
+    (site.root / "uv.toml").write_text("no-index = true\n")
+    assert "opt/env/bin/full" in site.tree(FULL)
+
+
 def test_record_lists_every_file_with_its_hash(site: Site, tmp_path: Path) -> None:
     from importlib.metadata import PathDistribution
 

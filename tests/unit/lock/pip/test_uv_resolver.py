@@ -176,6 +176,19 @@ def test_pip_index_url_counts_where_uv_has_none(tmp_path: Path, house: Wheelhous
     assert pin.version == "2.0"
 
 
+def test_settings_of_uv_that_anyone_left_among_temporary_files_do_not_count(
+    tmp_path: Path, resolver: UvResolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "uv.toml").write_text("no-index = true\n")
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "x"\nversion = "1"\n[tool.uv]\nno-index = true\n'
+        '[tool.uv.workspace]\nmembers = ["*"]\n'
+    )
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    pins = resolver.resolve(PipSpec(requirements=asked("app")), TARGET)
+    assert [pin.name for pin in pins] == ["app", "fast", "tool"]
+
+
 def test_an_unknown_or_impossible_requirement_gives_uvs_reason(resolver: UvResolver) -> None:
     with pytest.raises(ResolveError, match="nosuchthing was not found") as caught:
         resolver.resolve(PipSpec(requirements=asked("nosuchthing")), TARGET)
