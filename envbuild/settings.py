@@ -149,8 +149,14 @@ def load_settings(
     if "cache_dir" not in chosen:
         chosen["cache_dir"] = _xdg(env, home, "XDG_CACHE_HOME", ".cache") / "envbuild"
     if "workspace" not in chosen:
-        chosen["workspace"] = _xdg(env, home, "XDG_DATA_HOME", ".local/share") / "envbuild" / "workspace.db"
+        chosen["workspace"] = data_directory(env) / "workspace.db"
     return Settings(**chosen)
+
+
+def data_directory(env: Mapping[str, str]) -> Path:
+    """Where envbuild keeps what is its user's: the workspace, unless another is named, and logs of runs."""
+    home = Path(env["HOME"]) if env.get("HOME") else None
+    return _xdg(env, home, "XDG_DATA_HOME", ".local/share") / "envbuild"
 
 
 def _environment(env: Mapping[str, str], cwd: Path, home: Path | None) -> _Layer:

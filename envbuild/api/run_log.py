@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from envbuild.target.base import Execution
+from envbuild.workspace.private import make_private_directory, open_private_file
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +40,9 @@ class RunLog:
 
     def __enter__(self) -> RunLog:
         with self._told():
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            self._open = self.file.open("ab", buffering=0)
+            make_private_directory(self.file.parent)
+            # A job may print what is secret.
+            self._open = open(self.file, "ab", buffering=0, opener=open_private_file)
             # Waits at most for somebody who looks whether it is held.
             fcntl.flock(self._open, fcntl.LOCK_EX)
         return self

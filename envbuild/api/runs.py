@@ -30,6 +30,7 @@ from envbuild.spec.definition import definition_digest
 from envbuild.spec.model import Spec
 from envbuild.target.base import Execution, Finding, Job, Target, TargetFile, WritesOnly
 from envbuild.workspace.base import NewRun, Run
+from envbuild.workspace.private import keep_private, make_private_directory
 
 if TYPE_CHECKING:
     from envbuild.api.pipeline import WorkspacePipeline
@@ -102,6 +103,15 @@ def state_directory(workspace: Workspace) -> Path:
     if file is not None:
         return file.parent / LOG_DIRECTORY
     return workspace.data_directory / LOG_DIRECTORY
+
+
+def make_state_directory(workspace: Workspace) -> None:
+    """Makes the state directory for this user alone; where that can't be, whoever writes there says why."""
+    directory = state_directory(workspace)
+    with contextlib.suppress(OSError):
+        make_private_directory(directory)
+        if directory.parent == workspace.data_directory:
+            keep_private(directory, 0o700)
 
 
 class Jobs:
@@ -207,6 +217,7 @@ class Jobs:
             prepared.target.submit(prepared.job)
         # What the target can't be handed is refused before anything is pushed, too.
         _ = prepared.files
+        make_state_directory(self._workspace)
         place = outputs or state_directory(self._workspace) / prepared.job.name
         _make_place(place)
         try:

@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING
 
 from envbuild.api.run_log import Follower, RunLog
 from envbuild.api.run_note import RUN_NOTE, noted_run
-from envbuild.api.runs import Jobs, Prepared, log_file, push_image, refuse, run_slug, target_reference
+from envbuild.api.runs import (
+    Jobs,
+    Prepared,
+    log_file,
+    make_state_directory,
+    push_image,
+    refuse,
+    run_slug,
+    target_reference,
+)
 from envbuild.errors import EnvbuildError, RunError, UsageError
 from envbuild.platforms import Platform
 from envbuild.publish.base import Image
@@ -240,6 +249,7 @@ class Services(Jobs):
             )
         free_port(prepared.port)
         self._bring(prepared.prepared)
+        make_state_directory(self._workspace)
         with RunLog(log_file(self._workspace, job.name)) as log:
             record = self._begin(prepared.prepared)
             starting()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from envbuild.digest import digest_bytes
 from envbuild.errors import EnvbuildError, LockError, SpecError, UsageError, WorkspaceError
-from envbuild.settings import Settings
+from envbuild.settings import Settings, data_directory
 from envbuild.spec.definition import definition_digest
 from envbuild.spec.model import BuildContextSpec, EnvironmentType, Spec
 from envbuild.store.content import Store
@@ -96,7 +96,7 @@ class Workspace:
 
         if self.settings.workspace is None:
             raise WorkspaceError("there is no workspace", hint="set ENVBUILD_WORKSPACE")
-        return open_registry(self.settings.workspace, actor=actor_of(self._environ))
+        return open_registry(self.settings.workspace, actor=actor_of(self._environ), own=self.data_directory)
 
     @property
     def file(self) -> Path | None:
@@ -115,8 +115,7 @@ class Workspace:
     @property
     def data_directory(self) -> Path:
         """Where files of the user's own are, that belong to no database."""
-        home = Path(self._environ.get("HOME") or "/")
-        return Path(self._environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "envbuild"
+        return data_directory(self._environ)
 
     def target(self, name: str) -> TargetRecord:
         """The target of that name; ``local``, this machine, is always there. Raises ``WorkspaceError``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,12 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 
 from envbuild.errors import WorkspaceError
 from envbuild.workspace.migrate import is_current, upgrade
+from envbuild.workspace.private import (
+    keep_private,
+    make_private_directory,
+    make_private_file,
+    open_private_file,
+)
 
 BUSY_TIMEOUT = 60.0
 """Seconds that a writer waits for others."""
@@ -27,10 +34,14 @@ _RETRY = "run the command again: registering the same definition twice makes one
 class Database:
     """Connects when it is first used; brings the schema up to date before that."""
 
-    def __init__(self, location: str | Path, *, busy_timeout: float = BUSY_TIMEOUT) -> None:
-        """``location`` is a file of SQLite or an SQLAlchemy URL of SQLite or PostgreSQL."""
+    def __init__(
+        self, location: str | Path, *, own: Path | None = None, busy_timeout: float = BUSY_TIMEOUT
+    ) -> None:
+        """``location`` is a file of SQLite or an SQLAlchemy URL of SQLite or PostgreSQL. ``own`` is the
+        directory that is ours alone; any other may have files of other people and keeps its mode."""
         self._url = _url(location)
         self._path = _path(self._url)
+        self._own = own
         self._busy_timeout = busy_timeout
         self.location = str(self._path)
         if self._path is None:
@@ -94,8 +105,10 @@ class Database:
                 connect_args={key: value for key, value in _OPTIONS.items() if key not in self._url.query},
             )
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_directory(self._path.parent)
             directory = self._path.is_dir()
+            if not directory:
+                self._keep_private(self._path)
         except OSError as error:
             raise WorkspaceError(f"{self._path.parent} can't be made or used: {error.strerror}") from error
         if directory:
@@ -109,6 +122,16 @@ class Database:
         sa.event.listen(engine, "connect", _on_connect)
         sa.event.listen(engine, "begin", _on_begin)
         return engine
+
+    def _keep_private(self, path: Path) -> None:
+        """Sees that nobody else reads the file; SQLite gives its journals the mode that the file has."""
+        if path.parent == self._own:
+            keep_private(path.parent, 0o700)
+        # SQLite follows a link, too, and puts its journals beside the file itself.
+        place = Path(os.path.realpath(path))
+        make_private_file(place)
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            keep_private(place.with_name(place.name + suffix), 0o600)
 
     def _use_wal(self, engine: Engine) -> None:
         """The journal that lets people read while others write; it is a property of the file.
@@ -262,7 +285,7 @@ def _creating(path: Path | None) -> Iterator[None]:
     import fcntl
 
     try:
-        with path.with_name(f".{path.name}.lock").open("ab") as file:
+        with open(path.with_name(f".{path.name}.lock"), "ab", opener=open_private_file) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
     except OSError as error:

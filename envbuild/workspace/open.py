@@ -11,16 +11,21 @@ from envbuild.workspace.base import Registry
 
 
 def open_registry(
-    location: str | Path, *, actor: str, clock: Callable[[], datetime] | None = None
+    location: str | Path,
+    *,
+    actor: str,
+    clock: Callable[[], datetime] | None = None,
+    own: Path | None = None,
 ) -> Registry:
     """The registry in a file of SQLite or behind an SQLAlchemy URL.
 
     A file that isn't there is made, and an older schema brought up to date, when the registry is first used.
+    Then nobody else can read the file, nor the directory ``own`` where it lies there.
     ``actor`` is who the history says did it. Raises ``WorkspaceError`` for a URL that can't be one.
     """
     from envbuild.workspace.sql import SqlRegistry
 
-    return SqlRegistry(location, actor=actor, clock=clock or _now)
+    return SqlRegistry(location, actor=actor, clock=clock or _now, own=own)
 
 
 def actor_of(env: Mapping[str, str]) -> str:

@@ -49,8 +49,10 @@ _LARGEST_NUMBER = (1 << 63) - 1
 class SqlRegistry:
     """``Registry`` over SQLite or PostgreSQL. Nothing is opened before the first use."""
 
-    def __init__(self, location: str | Path, *, actor: str, clock: Callable[[], datetime]) -> None:
-        self._database = Database(location)
+    def __init__(
+        self, location: str | Path, *, actor: str, clock: Callable[[], datetime], own: Path | None = None
+    ) -> None:
+        self._database = Database(location, own=own)
         self._actor = check_text("the user's name", actor, 255)
         self._clock = clock
 
