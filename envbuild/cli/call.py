@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from envbuild.cli.text import paint, printable
+from envbuild.spec.redact import redact
 
 if TYPE_CHECKING:
     from envbuild.cli.display import Display
@@ -76,7 +77,7 @@ class Call:
     def say(self, text: str) -> None:
         """Tells people a line on stderr, unless they asked for quiet. ``text`` is ours or neutralised."""
         if not self.quiet:
-            self.stderr.write(text + "\n")
+            self.stderr.write(redact(text) + "\n")
 
     def settings(self, spec: str | None = None) -> Settings:
         """The settings that hold; a project's file is looked for from the spec's directory up to the root of
@@ -137,12 +138,12 @@ class Call:
             self.interruption.grace = JOB_GRACE
 
     def complain(self, text: str) -> None:
-        """Tells people what is wrong, also under ``--quiet``."""
+        """Tells people what is wrong, also under ``--quiet``, without the logins in addresses they wrote."""
         self._labelled("error", "red", text)
 
     def hint(self, text: str) -> None:
         self._labelled("hint", "cyan", text)
 
     def _labelled(self, label: str, style: str, text: str) -> None:
-        shown = printable(text, lines=True).replace("\n", "\n" + " " * (len(label) + 2))
+        shown = printable(redact(text), lines=True).replace("\n", "\n" + " " * (len(label) + 2))
         self.stderr.write(paint(f"{label}:", style, "bold", color=self.color) + f" {shown}\n")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from envbuild.cli.stages import StageRow, Tally
 from envbuild.cli.text import printable, seconds_text, size_text
 from envbuild.progress import Task
+from envbuild.spec.redact import redact
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -222,7 +223,7 @@ class PlainScreen:
                 self._write(f"{name}: started" + (f" ({row.what})" if row.what else ""))
 
     def _write(self, text: str) -> None:
-        self._stream.write(printable(text) + "\n")
+        self._stream.write(printable(redact(text)) + "\n")
         self._stream.flush()
 
 
@@ -270,9 +271,11 @@ class LiveScreen:
             if self._live is not None:
                 # Else what is drawn again below the line is what was drawn last, up to 0.1 s ago.
                 self._live.refresh()
-                self._live.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+                self._live.console.print(
+                    printable(redact(text)), markup=False, highlight=False, soft_wrap=True
+                )
             else:
-                self._stream.write(printable(text) + "\n")
+                self._stream.write(printable(redact(text)) + "\n")
                 self._stream.flush()
 
     def pause(self) -> None:
@@ -313,7 +316,7 @@ class LiveScreen:
 
     def _draw(self, live: RichProgress, row: StageRow) -> None:
         done, total = (row.done, row.total) if row.total or row.done else (row.things_done, row.things_total)
-        what = printable(row.what)
+        what = printable(redact(row.what))
         over = not row.active
         description = f"{printable(row.name):<9}"
         amount = amount_text(row, final=over)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -17,6 +17,7 @@ from envbuild.cli.call import Call
 from envbuild.cli.options import call_of, display_options, json_option, store_options
 from envbuild.cli.report import json_text
 from envbuild.cli.text import paint, size_text, table
+from envbuild.spec.redact import redact
 
 ENOUGH_SPACE = 2_000_000_000
 """Bytes that one larger environment takes in the store, download and segments together."""
@@ -65,7 +66,9 @@ def look(call: Call) -> tuple[Finding, ...]:
         lambda: _debian_mirror(settings.debian_mirror),
         lambda: _cache(settings.cache_dir),
     ]
-    return tuple(check() for check in checks)
+    findings = [check() for check in checks]
+    # Addresses come from variables, and may have a login.
+    return tuple(replace(finding, detail=redact(finding.detail)) for finding in findings)
 
 
 def _uv() -> Finding:

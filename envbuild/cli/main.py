@@ -20,6 +20,7 @@ from envbuild.cli.call import Call
 from envbuild.cli.interrupt import INTERRUPTED, interruptible, leave
 from envbuild.cli.options import display_options
 from envbuild.errors import EnvbuildError
+from envbuild.spec.redact import redact
 
 # Each command with the one line that the group's help shows of it: help must not import them all.
 COMMANDS = {
@@ -172,7 +173,7 @@ def _trace(call: Call) -> None:
     if call.debug:
         import traceback
 
-        call.stderr.write(traceback.format_exc())
+        call.stderr.write(redact(traceback.format_exc()))
 
 
 def _pipe_closed() -> int:
@@ -205,7 +206,7 @@ def _logging(call: Call) -> Iterator[None]:
                 return
             warning = record.levelno >= logging.WARNING
             label = paint("warning:", "yellow", "bold", color=call.color) if warning else record.name + ":"
-            text = printable(record.getMessage(), lines=True)
+            text = printable(redact(record.getMessage()), lines=True)
             # A command reads the settings for each of its specs; their warnings are the same then.
             if record.name != "envbuild.settings" or text not in self._said:
                 call.stderr.write(f"{label} {text}\n")

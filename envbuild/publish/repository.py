@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from envbuild.digest import canonical_digest
 from envbuild.errors import EnvbuildError, UsageError
 from envbuild.publish.base import Publication
-from envbuild.remote.reference import Reference
+from envbuild.remote.reference import Reference, without_login
 from envbuild.store.content import Store
 from envbuild.store.names import Names
 
@@ -38,6 +38,11 @@ def push_target(text: str, registry: str | None) -> PushTarget:
     because a host was forgotten.
     """
     name = text.strip()
+    if without_login(name) != name:
+        raise UsageError(
+            f"a repository is named without a login: {without_login(name)!r}",
+            hint="write REPO or REPO:TAG; 'docker login' keeps logins",
+        )
     if "@" in name:
         raise UsageError(
             f"a push goes to a repository, not to a digest: {text!r}", hint="write REPO or REPO:TAG"

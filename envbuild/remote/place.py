@@ -94,6 +94,9 @@ class Place:
         if colon and scheme == Kind.DAEMON.value:
             if not rest:
                 raise UsageError(f"not an image: {text!r}", hint="expected: docker-daemon:NAME[:TAG]")
+            if "@" in rest or "?" in rest:
+                # A login is refused before anyone repeats it.
+                Reference.parse(rest)
             return cls(text=text, kind=Kind.DAEMON, name=rest)
         return cls(text=text, kind=Kind.NAME, reference=Reference.parse(text))
 

@@ -12,6 +12,7 @@ DEFAULT_REGISTRY = "docker.io"
 
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
+_DIGEST_LIKE = re.compile(r"(?:sha[0-9]+:[^@/]*)?")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _REGISTRY = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
 
@@ -57,7 +58,11 @@ class Reference:
         """The reference written as ``text``. A first part counts as a registry where it has a dot or a
         colon or is ``localhost`` (distribution/reference); without tag and digest, the tag is ``latest``.
         Raises ``UsageError`` that says which part is wrong."""
+        if "?" in text:
+            raise _wrong(text, "a name has no query", "NAME[:TAG][@sha256:…]")
         rest, at, digest = text.strip().partition("@")
+        if at and not _DIGEST_LIKE.fullmatch(digest):
+            raise _wrong(text, "a name has no login and no @ but before a digest", "NAME[:TAG][@sha256:…]")
         if at and not is_digest(digest):
             raise _wrong(text, f"{digest!r} is no sha256 digest", "sha256: and 64 hexadecimal digits")
         first, slash, remainder = rest.partition("/")
@@ -91,5 +96,18 @@ def is_tag(name: object) -> bool:
     return isinstance(name, str) and _TAG.fullmatch(name) is not None
 
 
+def without_login(text: str) -> str:
+    """What may be shown of what should be a reference: nothing that stands before a host, and no query."""
+    name, _, query = text.partition("?")
+    name, at, last = name.rpartition("@")
+    if at and _DIGEST_LIKE.fullmatch(last):
+        name, last = without_login(name), f"@{last}"
+    elif at:
+        name, last = "****", f"@{last}"
+    return f"{name}{last}?****" if query else f"{name}{last}"
+
+
 def _wrong(text: str, why: str, form: str) -> UsageError:
-    return UsageError(f"not an image reference: {text!r}: {why}", hint=f"expected there: {form}")
+    return UsageError(
+        f"not an image reference: {without_login(text)!r}: {why}", hint=f"expected there: {form}"
+    )

@@ -8,14 +8,55 @@ SECRET_PARAMETERS = (
     "sig|signature|token|access_token|auth|apikey|api_key|key|password|x-amz-signature|x-goog-signature"
 )
 """Names of query parameters whose values open a door; alternatives of a regular expression."""
+_MORE_PARAMETERS = (
+    "x-amz-security-token|x-amz-credential|x-goog-credential|[a-z_-]*token|[a-z_-]*secret|sslpassword"
+    "|passwd|pwd"
+)
+"""Those that may be one: hidden, but no reason to refuse an address."""
 
-_USER_INFO = re.compile(r"(?<=//)[^/?#\s\"']*@")
-_CHANNEL_TOKEN = re.compile(r"(://[^\s\"']*?/t/)(?!\$\{)[^/\s\"']+")
-_QUERY_SECRET = re.compile(rf"(?i)([?&](?:{SECRET_PARAMETERS})=)[^&#\s\"']+")
+_LONGEST = 2000
+"""Characters of an address that are looked at, so that no text takes long."""
+# A path that was made of an address has one slash.
+_AFTER_SCHEME = r"(?:(?<=//)|(?<=[A-Za-z]:/)(?!/))"
+# A digest after the at sign is no host.
+_HOST_FOLLOWS = r"@(?!sha256:)"
+# Three stars are a password that was hidden before.
+_USER_INFO = re.compile(rf"{_AFTER_SCHEME}(?![^/?#\s@:]*:\*\*\*@)[^/?#\s]*{_HOST_FOLLOWS}")
+# A password with a character that must be written as %2F, %3F or %23: what follows the colon is no port.
+_RAW_PASSWORD = re.compile(
+    rf"{_AFTER_SCHEME}(?![\[*])[^/?#\s@:]*:(?!\*\*\*@|[0-9]*(?:[/?#\s\"']|$))\S{{0,{_LONGEST}}}{_HOST_FOLLOWS}"
+)
+# Without a scheme: user:password@host, where the host has a dot, a port or a path.
+_BARE_LOGIN = re.compile(
+    r"(?<![^\s\"'`(,=])(?!(?:pkg|oci|oci-archive|docker-archive|docker-daemon|file|mailto|sha256):)"
+    rf"[^\s\"'`(,=/:@]+:(?!//)[^\s/]{{1,{_LONGEST}}}@(?=(?:[\w-]+\.)+[\w-]|[\w-]+(?::[0-9]+)?/|localhost\b|\[)"
+)
+_CHANNEL_TOKEN = re.compile(r"/t/(?!\$\{)[^/\s\"']+")
+_POOLS = tuple(
+    f"/pool/{component}"
+    for component in (
+        *("main", "contrib", "non-free", "non-free-firmware", "updates/main"),
+        *("universe", "multiverse", "restricted"),
+    )
+)
+"""Of Debian and Ubuntu: packages that begin with a t lie in /t/ below them."""
+_NO_ADDRESS = re.compile(r"[\s\"']")
+_QUERY_SECRET = re.compile(rf"(?i)([?&;](?:{SECRET_PARAMETERS}|{_MORE_PARAMETERS})=)[^&#\s\"']+")
 
 
 def redact(text: str) -> str:
     """``text`` with user information, channel tokens and signatures of addresses replaced by ``****``."""
-    text = _USER_INFO.sub("****@", text)
-    text = _CHANNEL_TOKEN.sub(r"\1****", text)
+    if "@" in text:
+        text = _RAW_PASSWORD.sub("****@", _USER_INFO.sub("****@", text))
+        text = _BARE_LOGIN.sub("****@", text)
+    text = _CHANNEL_TOKEN.sub(_hide_token, text)
     return _QUERY_SECRET.sub(r"\1****", text)
+
+
+def _hide_token(match: re.Match[str]) -> str:
+    """A conda channel has its token as ``/t/TOKEN/``."""
+    before = match.string[max(0, match.start() - _LONGEST) : match.start()]
+    scheme = before.rfind("://")
+    if scheme < 0 or before.endswith(_POOLS) or _NO_ADDRESS.search(before, scheme):
+        return match[0]
+    return "/t/****"

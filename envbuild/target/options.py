@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 from envbuild.errors import EnvbuildError, UsageError
 from envbuild.platforms import Platform
-from envbuild.remote.reference import Reference
+from envbuild.remote.reference import Reference, without_login
 from envbuild.target.base import Limits, Option, TargetRecord
 
 _SECRET = re.compile(
@@ -97,7 +97,8 @@ def check_options(record: TargetRecord, own: Sequence[Option]) -> dict[str, str]
             try:
                 option.check(value)
             except ValueError as error:
-                problems.append(f"{name}={value}: {error}")
+                shown = without_login(value) if name == "registry" else value
+                problems.append(f"{name}={shown}: {error}")
     problems += [
         f"a {record.kind} target needs the option {option.name}: {option.help}"
         for option in known.values()

@@ -73,6 +73,7 @@ ALLOWED: dict[str, set[str]] = {
         "resources",
         "store",
         "spec.schema",
+        "spec.redact",
         "request",
         "pipeline",
         "images",

@@ -54,6 +54,25 @@ def test_what_is_no_name_is_a_usage_error(text: str) -> None:
         Reference.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://ada:pw@h.test/x", "****@h.test/x"),
+        ("ada:pw@h.test/x:1", "****@h.test/x:1"),
+        ("ada:p@pw/pw@h.test/x", "****@h.test/x"),
+        ("pw@h", "****@h"),
+        ("ada:pw@h.test/x@sha256:0", "****@h.test/x@sha256:0"),
+        (f"ada:pw@h.test/x@{DIGEST}", f"****@h.test/x@{DIGEST}"),
+        ("h.test/x?token=pw", "h.test/x?****"),
+    ],
+)
+def test_a_login_is_refused_without_showing_it(text: str, shown: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Reference.parse(text)
+    assert caught.value.message.startswith(f"not an image reference: {shown!r}: a name has no ")
+    assert "pw" not in str(caught.value.hint)
+
+
 @given(st.text(max_size=40))
 def test_any_text_is_a_reference_or_a_usage_error(text: str) -> None:
     try:
