@@ -144,15 +144,18 @@ class Pipeline:
 
     def _make_lock(self, spec: Spec, request: LockRequest, present: Lock | None) -> Lock:
         from envbuild.lock.make import make_lock
+        from envbuild.store.leases import Lease
 
-        return make_lock(
-            spec,
-            request,
-            present,
-            self._parts.resolvers(spec),
-            progress=self.progress,
-            offline=self.settings.offline,
-        )
+        # The layers of a base that are looked into belong to no image of the store yet.
+        with Lease(self._parts.store):
+            return make_lock(
+                spec,
+                request,
+                present,
+                self._parts.resolvers(spec),
+                progress=self.progress,
+                offline=self.settings.offline,
+            )
 
     @staticmethod
     def _present(directory: Path, request: LockRequest, read: Callable[[Path], Lock | None]) -> Lock | None:
@@ -504,10 +507,10 @@ class Pipeline:
             request = replace(request, build=replace(request.build, platforms=(platform,)))
         here = request.workdir or Path()
         mounts = tuple(Mount.parse(each, relative_to=here) for each in request.mounts)
-        # What the command runs in must outlast it, whoever prunes.
+        # What the command runs in must outlast it, whoever prunes; nothing else, as it may run for weeks.
         with Lease(self._parts.store) as lease:
             image = self.build(spec, request.build).images[0]
-            lease.use(*blob_names(image), f"rootfs/{image.digest.removeprefix('sha256:')}")
+            lease.hold(*blob_names(image))
             return runner.run(
                 Command(
                     image=image,

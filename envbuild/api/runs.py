@@ -73,6 +73,8 @@ class Prepared:
     """Bytes of the code's layer, compressed."""
     to_pull: int | None
     """Bytes of the image that the target lacks; None where it can't say."""
+    lease: Lease | None = None
+    """Holds the image until the target has it; None: nobody does."""
 
     @property
     def files(self) -> tuple[TargetFile, ...]:
@@ -150,7 +152,9 @@ class Jobs:
 
     @contextlib.contextmanager
     def prepared(self, spec: Spec, request: JobRequest) -> Iterator[Prepared]:
-        """The job, built and looked at; the image stays in the store while the context is open."""
+        """The job, built and looked at. The image, and nothing else, stays in the store while the context is
+        open, until ``run`` has handed it over."""
+        from envbuild.store.content import blob_name
         from envbuild.store.leases import Lease
         from envbuild.target.preflight import preflight, registry_findings
 
@@ -182,6 +186,8 @@ class Jobs:
                 if target.registry is not None and not isinstance(target, WritesOnly):
                     findings += registry_findings(job.reference, self._parts.registry)
                 to_pull = None if any(each.error for each in findings) else target.bytes_to_pull(image)
+            # A job may run for weeks: what it doesn't need is anybody's to prune.
+            lease.hold(*(blob_name(each) for each in digests(image)))
             yield Prepared(
                 job=job,
                 target=target,
@@ -190,6 +196,7 @@ class Jobs:
                 findings=findings,
                 code_size=code_size,
                 to_pull=to_pull,
+                lease=lease,
             )
 
     def run(
@@ -305,6 +312,7 @@ class Jobs:
             raise
         closing = True
         try:
+            let_go(prepared)
             self._update(record, "running", identity=execution.identity)
             follower = Follower(execution, log, out)
             try:
@@ -404,6 +412,15 @@ class Jobs:
                 _log.warning("the job was stopped; what it had written is in %s", place)
         except (EnvbuildError, OSError) as error:
             _log.warning("the outputs of the stopped job can't be brought: %s", error)
+
+
+def let_go(prepared: Prepared) -> None:
+    """Ends the hold on the image: the target has it by now, and one that runs it from the store itself holds
+    what it needs."""
+    # A disk that is full must not end what has begun.
+    with contextlib.suppress(EnvbuildError):
+        if prepared.lease is not None:
+            prepared.lease.hold()
 
 
 def run_slug(environment: str) -> str:

@@ -24,6 +24,8 @@ from envbuild.api.run_note import RUN_NOTE, noted_run
 from envbuild.api.runs import (
     Jobs,
     Prepared,
+    digests,
+    let_go,
     log_file,
     make_state_directory,
     push_image,
@@ -41,6 +43,7 @@ from envbuild.target.base import Execution, Job, Serves, Service, Target, Target
 from envbuild.workspace.base import Run
 
 if TYPE_CHECKING:
+    from envbuild.store.leases import Lease
     from envbuild.target.serving import ServingImage
 
 READY_SECONDS = 120.0
@@ -149,8 +152,7 @@ class Services(Jobs):
         with Lease(self._parts.store) as lease:
             built = self._pipeline.build(serving, replace(request.build, platforms=(platform,)))
             base = built.images[0]
-            for each in (base.digest, base.config_digest, *(layer.digest for layer in base.layers)):
-                lease.use(blob_name(each))
+            lease.use(*(blob_name(each) for each in digests(base)))
             with self._pipeline.progress.stage("code"):
                 made = serving_image(
                     base,
@@ -162,10 +164,13 @@ class Services(Jobs):
                     left_out=(RUN_NOTE,),
                 )
             image = made.image
-            for each in (image.digest, image.config_digest, *(layer.digest for layer in image.layers)):
-                lease.use(blob_name(each))
+            held = [blob_name(each) for each in digests(image)]
+            lease.use(*held)
             pushed = self._push(image, request.push) if request.push is not None else None
-            yield self._looked_at(serving, request, target, base, made, model_run, pushed)
+            prepared = self._looked_at(serving, request, target, base, made, model_run, pushed, lease)
+            # A service runs for weeks: what it doesn't need is anybody's to prune.
+            lease.hold(*held)
+            yield prepared
 
     def _looked_at(
         self,
@@ -176,6 +181,7 @@ class Services(Jobs):
         made: ServingImage,
         model_run: str | None,
         pushed: str | None,
+        lease: Lease,
     ) -> PreparedService:
         """The service of that image, as far as the target takes it."""
         from envbuild.target.preflight import preflight
@@ -218,6 +224,7 @@ class Services(Jobs):
                 findings=findings,
                 code_size=made.size,
                 to_pull=to_pull,
+                lease=lease,
             ),
             service=service,
             port=request.port or service.port,
@@ -260,6 +267,7 @@ class Services(Jobs):
                 self._end(record, "failed" if isinstance(error, Exception) else "stopped", None)
                 raise
             try:
+                let_go(prepared.prepared)
                 self._update(record, "running", identity=execution.identity)
                 tail = _Tail(out)
                 follower = Follower(execution, log, tail)

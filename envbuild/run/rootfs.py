@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from envbuild.compose.unpack import unpack_layers
 from envbuild.errors import BuildError, RunError
+from envbuild.progress import Progress, Silent
 from envbuild.publish.base import Image
-from envbuild.store.content import Store
+from envbuild.store.content import Store, blob_name
+from envbuild.store.leases import Lease
 
 MOUNT_POINTS = ("dev", "proc", "sys", "tmp", "run", "workspace")
 """Directories that a run mounts something on; made where an image lacks them."""
@@ -17,7 +20,7 @@ MOUNT_POINTS = ("dev", "proc", "sys", "tmp", "run", "workspace")
 def image_rootfs(image: Image, store: Store) -> Path:
     """The unpacked root file system of ``image``, in the store; unpacked once, complete or not there.
 
-    Nobody may write to it. Raises ``RunError``."""
+    Nobody may write to it, and a prune takes it unless a lease names it. Raises ``RunError``."""
     target = store.directory("rootfs") / image.digest.removeprefix("sha256:")
     if target.is_dir():
         return target
@@ -36,6 +39,25 @@ def image_rootfs(image: Image, store: Store) -> Path:
                     hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
                 ) from error
     return target
+
+
+@contextlib.contextmanager
+def held_rootfs(image: Image, store: Store, progress: Progress | None = None) -> Iterator[Path]:
+    """As ``image_rootfs``; no prune takes the tree, nor the image's blobs, while the context is open. Raises
+    ``RunError`` and ``BuildError``."""
+    name = f"rootfs/{image.digest.removeprefix('sha256:')}"
+    digests = (image.digest, image.config_digest, *(layer.digest for layer in image.layers))
+    with Lease(store) as lease:
+        # Before anybody looks whether the tree is there.
+        lease.hold(name, *map(blob_name, digests))
+        if (store.root / name).is_dir():
+            yield store.root / name
+            return
+        layers = len(image.layers)
+        with (progress or Silent()).task("unpack", "the image", total=layers, unit="layers") as task:
+            root = image_rootfs(image, store)
+            task.advance(layers)
+        yield root
 
 
 def unpack_image(image: Image, store: Store, root: Path) -> None:

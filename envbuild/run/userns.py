@@ -9,16 +9,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import IO, Any
 
 from envbuild.errors import RunError
 from envbuild.platforms import Platform, runs_linux
 from envbuild.progress import Progress
+from envbuild.publish.base import Image
 from envbuild.run import launcher
 from envbuild.run.base import WORKDIR, Command, Mount
 from envbuild.run.process import argv, environment, image_config, numeric_user
-from envbuild.run.rootfs import image_rootfs
+from envbuild.run.rootfs import held_rootfs
 from envbuild.run.signals import forwarding
 from envbuild.store.content import Store
 
@@ -59,35 +61,41 @@ class UsernsRunner:
         return None
 
     def run(self, command: Command) -> int:
-        request = self._request(command)
-        with self._store.scratch() as scratch:
-            launched = _launch({**request, "stage": str(scratch.resolve())})
+        self._check(command.image)
+        with self._rootfs(command.image) as rootfs, self._store.scratch() as scratch:
+            launched = _launch({**self._request(command, rootfs), "stage": str(scratch.resolve())})
             with forwarding(launched.process.send_signal, shared_terminal=True):
                 return launched.wait()
 
     def launch(self, command: Command, stage: Path, output: int) -> Launched:
         """Starts the command and doesn't wait: it has no input, and what it prints goes to the descriptor
         ``output``. ``stage`` is an empty directory that outlasts it. It is in a session of its own, so that
-        what is typed on a terminal reaches only us; it ends when the calling thread does."""
-        return _launch({**self._request(command), "stage": str(stage.resolve())}, output)
+        what is typed on a terminal reaches only us; it ends when the calling thread does. What it runs in is
+        held until ``close``."""
+        self._check(command.image)
+        with ExitStack() as stack:
+            rootfs = stack.enter_context(self._rootfs(command.image))
+            launched = _launch({**self._request(command, rootfs), "stage": str(stage.resolve())}, output)
+            launched.resources = stack.pop_all()
+        return launched
 
-    def _request(self, command: Command) -> dict[str, Any]:
+    def _rootfs(self, image: Image) -> AbstractContextManager[Path]:
+        return held_rootfs(image, self._store, self._progress)
+
+    def _check(self, image: Image) -> None:
+        """Raises ``RunError`` where this can't run here."""
         reason = self.available()
         if reason is not None:
             raise RunError(reason, hint=_REMEDY)
-        image = command.image
         if image.platform != Platform.host():
             raise RunError(
                 f"the image is for {image.platform}, this machine runs {Platform.host()}",
                 hint="choose --platform, or a Docker engine that emulates it",
             )
-        config = image_config(image, self._store)
+
+    def _request(self, command: Command, rootfs: Path) -> dict[str, Any]:
+        config = image_config(command.image, self._store)
         uid, gid = numeric_user(config)
-        rootfs = self._store.directory("rootfs") / image.digest.removeprefix("sha256:")
-        if not rootfs.is_dir():
-            with self._progress.task("unpack", "the image", total=len(image.layers), unit="layers") as task:
-                rootfs = image_rootfs(image, self._store)
-                task.advance(len(image.layers))
         mounts = list(command.mounts)
         directory = str(config.get("WorkingDir") or "/")
         if command.workdir is not None:
@@ -117,6 +125,8 @@ class Launched:
 
     def __init__(self, process: subprocess.Popen[bytes], report: IO[bytes], feeder: threading.Thread) -> None:
         self.process = process
+        self.resources = ExitStack()
+        """What it needs until ``close``."""
         self._report = report
         self._feeder = feeder
 
@@ -137,6 +147,7 @@ class Launched:
     def close(self) -> None:
         """Lets go of what nobody waited for; the command must have ended."""
         self._report.close()
+        self.resources.close()
 
 
 def _launch(request: Mapping[str, Any], output: int | None = None) -> Launched:

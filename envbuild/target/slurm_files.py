@@ -17,7 +17,7 @@ from envbuild.errors import BuildError, RunError
 from envbuild.progress import Progress
 from envbuild.publish.base import Image
 from envbuild.run import launcher
-from envbuild.run.rootfs import image_rootfs, unpack_image
+from envbuild.run.rootfs import held_rootfs, unpack_image
 from envbuild.store.content import Store
 from envbuild.target.slurm_command import Login
 from envbuild.target.slurm_script import LAUNCHER, LOG, SCRIPT, STATUS
@@ -91,13 +91,14 @@ class SharedDirectory:
 
     def _unpack_there(self, image: Image, store: Store) -> None:
         part, target = shlex.quote(str(self._part())), shlex.quote(str(self._image(image)))
-        root = image_rootfs(image, store)
-        # mv -T into a directory that isn't empty fails: somebody else was faster.
-        self._login.send_directory(
-            root,
-            f"mkdir -p {part}/rootfs && tar -C {part}/rootfs -xpf - && {{ mv -T {part} {target} 2> /dev/null "
-            f"|| test -d {target}/rootfs; }}; status=$?; rm -rf {part}; exit $status",
-        )
+        with held_rootfs(image, store) as root:
+            # mv -T into a directory that isn't empty fails: somebody else was faster.
+            self._login.send_directory(
+                root,
+                f"mkdir -p {part}/rootfs && tar -C {part}/rootfs -xpf - "
+                f"&& {{ mv -T {part} {target} 2> /dev/null || test -d {target}/rootfs; }}; "
+                f"status=$?; rm -rf {part}; exit $status",
+            )
 
     # --- runs -----------------------------------------------------------------------------------------
 

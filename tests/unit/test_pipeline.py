@@ -44,6 +44,7 @@ class Recorder:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.names: frozenset[str] = frozenset()
+        self.since: float | None = 0.0
         self.command: Command | None = None
 
     def available(self) -> str | None:
@@ -52,7 +53,7 @@ class Recorder:
     def run(self, command: Command) -> int:
         self.command = command
         with in_use(self.store) as used:
-            self.names = used.names
+            self.names, self.since = used.names, used.since
         return 7
 
 
@@ -72,8 +73,9 @@ def test_what_a_command_runs_in_is_in_use_until_it_ends(
     monkeypatch.setattr("envbuild.wiring.Parts.runner", lambda self, backend: runner)
     with Pipeline(Settings(cache_dir=store.root), Silent(), environ={}) as pipeline:
         assert pipeline.run(SPEC, RunRequest(command=("true",), workdir=tmp_path)) == 7
-    digest = image.digest.removeprefix("sha256:")
-    assert {f"rootfs/{digest}", f"blobs/sha256/{digest}"} <= runner.names
+    digests = (image.digest, image.config_digest, image.layers[0].digest)
+    assert runner.names == {f"blobs/sha256/{digest.removeprefix('sha256:')}" for digest in digests}
+    assert runner.since is None, "what was written since the start is nobody's any more"
     assert runner.command == Command(image=image, arguments=("true",), workdir=tmp_path)
     assert [request.platforms for request in asked] == [(Platform.host(),)]
     with in_use(store) as used:

@@ -30,6 +30,7 @@ from envbuild.settings import Settings
 from envbuild.spec.definition import definition_digest
 from envbuild.spec.load import load_spec
 from envbuild.spec.model import Spec
+from envbuild.store.leases import in_use
 from envbuild.target.base import Finding, Job, Limits, Service, TargetFile, TargetRecord
 from tests.fakes.image import Item, put_image, put_layer
 from tests.unit.api.conftest import write
@@ -84,6 +85,8 @@ class Place:
     limits: Limits = field(default_factory=Limits)
     registry: str | None = None
     submitted: list[Job] = field(default_factory=list)
+    seen: Callable[[], None] = lambda: None
+    """Called while a job is handed over."""
 
     def findings(self, image: Image) -> Sequence[Finding]:
         return self.found
@@ -101,6 +104,7 @@ class Place:
 
     def submit(self, job: Job) -> Execution:
         self.submitted.append(job)
+        self.seen()
         if self.fault is not None:
             raise self.fault
         return self.execution
@@ -191,6 +195,27 @@ def test_run_is_recorded_from_all_it_was_made_of(run: Started, place: Place, tmp
     assert outcome.log.read_bytes() == b"hello\n" == b"".join(run.printed)
     assert place.execution.calls == ["close"]
     assert is_watched(outcome.log) is False
+
+
+def test_the_image_is_held_until_the_target_has_it_and_nothing_else_ever(
+    run: Started, place: Place, tmp_path: Path
+) -> None:
+    store = run.pipeline.parts.store
+    said: list[tuple[frozenset[str], float | None]] = []
+
+    def look() -> None:
+        with in_use(store) as busy:
+            said.append((busy.names, busy.since))
+
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train.py").write_text("")
+    place.seen = look
+    run(code=tmp_path / "code", out=lambda piece: look())
+    (job,) = place.submitted
+    names = frozenset(f"blobs/sha256/{digest.removeprefix('sha256:')}" for digest in runs.digests(job.image))
+    assert len(names) == 4
+    # Who only waits for what it prints needs nothing of the store.
+    assert said == [(names, None), (frozenset(), None)]
 
 
 def test_no_outputs_leave_no_directory(run: Started, place: Place) -> None:
