@@ -161,6 +161,8 @@ class Images:
         from envbuild.engines.docker_save import save_image
 
         parts = self._parts
+        # Older than all that a source brings: what it has brought is named only later.
+        _ = self._lease
         return Sources(
             parts.store,
             lambda: parts.registry,

@@ -49,7 +49,8 @@ class LayerMaker:
 
         Raises ``DamagedSegment`` (the segment is dropped, so that another try makes it anew)."""
         key = layer_key(segments, directories, self.codec)
-        if self.reuse and (cached := self.layers.get(key)):
+        cached = self.layers.get(key) if self.reuse else None
+        if cached is not None and self.layers.store.find_blob(cached.digest):
             return cached
         part = self.scratch / f"{key}.layer"
         try:

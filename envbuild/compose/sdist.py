@@ -12,7 +12,13 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
-from envbuild.compose.interpreter import Sources, UnpackBase, interpreter_rootfs
+from envbuild.compose.interpreter import (
+    Sources,
+    UnpackBase,
+    interpreter_artifacts,
+    interpreter_rootfs,
+    rootfs_key,
+)
 from envbuild.compose.sdist_backend import PATIENCE, Backend
 from envbuild.compose.sdist_fetch import SdistFiles
 from envbuild.compose.sdist_source import BuildSystem, load_build_system, unpack_sdist
@@ -78,8 +84,7 @@ class SdistBuilds:
             with locked(self.store.root / "locks" / f"sdist-{source.sha256}"), Lease(self.store) as lease:
                 lease.use(f"artifacts/{source.sha256}")
                 archive = self.files.path(source, target)
-                rootfs = self._rootfs(interpreter, python)
-                lease.use(f"rootfs/{rootfs.name}")
+                rootfs = self._rootfs(interpreter, python, lease)
                 with (
                     self.store.scratch() as scratch,
                     self.progress.task("build", source.file, unit="wheels", total=1) as task,
@@ -103,14 +108,17 @@ class SdistBuilds:
             ) from error
         return wheel, pins
 
-    def _rootfs(self, interpreter: PlatformLock, python: PythonPin) -> Path:
-        """Where the interpreter is unpacked."""
+    def _rootfs(self, interpreter: PlatformLock, python: PythonPin, lease: Lease) -> Path:
+        """Where the interpreter is unpacked; ``lease`` names it before it is looked for."""
         base = interpreter.base
         if python.provider == "debian" and isinstance(base, DebianBase):
             # As a plan has it, so that a build from the lock runs in the very same place.
             interpreter = replace(interpreter, base=replace(base, packages=python_closure(base, python)))
+        wanted = Interpreter(python=python, lock=interpreter)
+        packages = (f"artifacts/{each.sha256}" for each in interpreter_artifacts(wanted, whole=True))
+        lease.use(f"rootfs/{rootfs_key(wanted, whole=True)}", *packages)
         return interpreter_rootfs(
-            Interpreter(python=python, lock=interpreter),
+            wanted,
             self.store,
             self.sources(interpreter),
             unpack_base=self.unpack_base,

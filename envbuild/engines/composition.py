@@ -340,7 +340,9 @@ class Composition:
         interpreter, factory = self._interpreter(missing), self.engine.compiler_factory
         if interpreter is None or factory is None or self.plan.python is None:
             return None
-        self.lease.use(f"rootfs/{rootfs_key(interpreter)}")
+        # Its packages may be another platform's than the plan's.
+        packages = (f"artifacts/{each.sha256}" for each in interpreter_artifacts(interpreter))
+        self.lease.use(f"rootfs/{rootfs_key(interpreter)}", *packages)
         ready = fetch.after_first(lambda: factory(interpreter.python, self._rootfs(interpreter)))
         return AwaitedCompiler(factory.identity(self.plan.python), ready)
 

@@ -115,7 +115,7 @@ class RegistryClient:
             return None
 
     def _stored_manifest(self, wanted: str) -> Manifest | None:
-        if not is_digest(wanted) or not self._store.has_blob(wanted):
+        if not is_digest(wanted) or not self._store.find_blob(wanted):
             return None
         content = self._store.blob(wanted).read_bytes()
         if digest_bytes(content) != wanted:

@@ -34,10 +34,10 @@ class Downloads:
     def blob(self, transport: Transport, reference: Reference, digest: str, size: int) -> Path:
         """The blob's file in the store, fetched if it isn't there. Raises ``FetchError``."""
         path = self._store.blob(digest)
-        if _is_there(path, size):
+        if self._has(digest, size):
             return path
         with self._alone(digest):
-            if not _is_there(path, size):
+            if not self._has(digest, size):
                 try:
                     self._fetch(transport, reference, digest, size)
                 except BuildError as error:
@@ -48,6 +48,9 @@ class Downloads:
                         hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
                     ) from error
         return path
+
+    def _has(self, digest: str, size: int) -> bool:
+        return self._store.find_blob(digest) and self._store.blob(digest).stat().st_size == size
 
     @contextmanager
     def _alone(self, digest: str) -> Iterator[None]:
@@ -164,7 +167,3 @@ class _Transfer:
                 f"{self._what}: the registry has {int(length) + self._got} bytes where the manifest says"
                 f" {self._size}"
             )
-
-
-def _is_there(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size

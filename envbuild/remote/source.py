@@ -200,7 +200,7 @@ def store_file(store: Store, files: Files, name: str, digest: str, size: int, wh
     """The store's file of a blob, copied from ``files`` where the store hasn't got it. Raises ``FetchError``
     unless it has that digest and size."""
     target = store.blob(digest)
-    if target.is_file() and target.stat().st_size == size:
+    if store.find_blob(digest) and target.stat().st_size == size:
         return target
     return copy_file(store, files, name, digest, size, what)
 

@@ -25,7 +25,7 @@ class StoreSource:
     def manifest(self, digest: str | None = None) -> Manifest:
         wanted = digest or self._digest
         path = self._store.blob(wanted)
-        if not path.is_file():
+        if not self._store.find_blob(wanted):
             raise self._missing(wanted)
         if path.stat().st_size > MANIFEST_LIMIT:
             raise FetchError(f"{self.what}: {wanted} is no manifest or index of a known type")
@@ -37,7 +37,7 @@ class StoreSource:
 
     def blob(self, digest: str, size: int) -> Path:
         path = self._store.blob(digest)
-        if not path.is_file() or path.stat().st_size != size:
+        if not self._store.find_blob(digest) or path.stat().st_size != size:
             raise self._missing(digest)
         return path
 

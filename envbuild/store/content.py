@@ -59,11 +59,17 @@ class Store:
     def has_blob(self, digest: str) -> bool:
         return self.blob(digest).is_file()
 
+    def find_blob(self, digest: str) -> bool:
+        """As ``has_blob``, and no prune takes it then for as long as a build works that has begun before."""
+        from envbuild.store.leases import mark_used
+
+        return self.has_blob(digest) and mark_used(self, self.blob(digest))
+
     def add_blob(self, data: bytes) -> str:
         """Stores a small blob (a manifest, a config) and returns its digest."""
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         path = self.blob(digest)
-        if not _holds(path, data):
+        if not (self.find_blob(digest) and _holds(path, data)):
             with self.scratch() as directory:
                 part = directory / "part"
                 try:

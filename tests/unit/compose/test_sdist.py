@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from envbuild.compose.interpreter import rootfs_key
+from envbuild.compose.interpreter import interpreter_rootfs, rootfs_key
 from envbuild.compose.sdist import LockedSdists, SdistBuilds, SdistWheels
 from envbuild.compose.sdist_fetch import SdistFiles
 from envbuild.errors import BuildError, ResolveError
@@ -28,6 +29,7 @@ from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.progress import Silent
 from envbuild.settings import Settings
 from envbuild.store.content import Store
+from envbuild.store.leases import in_use
 from tests.fakes.sdist import INTERPRETER, PYTHON, namespaces, python_rootfs, source_dist
 from tests.fakes.wheelhouse import Wheel, Wheelhouse
 
@@ -125,6 +127,23 @@ def test_an_sdist_is_locked_as_the_wheel_it_builds(shop: Workshop) -> None:
             "b/__init__.py", "demo-1.0.data/scripts/say", "demo.py", "demo-1.0.dist-info/METADATA",
             "demo-1.0.dist-info/WHEEL", "demo-1.0.dist-info/RECORD",
         ]  # fmt: skip
+
+
+def test_the_interpreters_tree_is_in_use_before_anybody_looks_for_it(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree,) = (shop.store.root / "rootfs").iterdir()
+    names: list[frozenset[str]] = []
+
+    def look(*arguments: Any, **options: Any) -> Path:
+        with in_use(shop.store) as busy:
+            names.append(busy.names)
+        return interpreter_rootfs(*arguments, **options)
+
+    monkeypatch.setattr("envbuild.compose.sdist.interpreter_rootfs", look)
+    shop.lock(source_dist("demo"))
+    (found,) = names
+    assert f"rootfs/{tree.name}" in found
 
 
 def test_another_machine_builds_the_same_bytes_from_the_lock_alone(shop: Workshop) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,8 @@ from envbuild.plan.model import Artifact, ArtifactKind, GeneratedFile, Plan, Pla
 from envbuild.platforms import Platform
 from envbuild.publish.base import Image, LayerRecord
 from envbuild.store.content import Store
+from envbuild.store.images import ImageIndex
+from envbuild.store.prune import prune
 from tests.fakes.source import (
     PYTHON,
     SITE,
@@ -435,6 +438,27 @@ def test_a_blob_that_is_gone_or_short_is_made_anew(bench: Bench) -> None:
     assert bench.engine().build(whole()) == first
     for one in first.layers:
         assert digest_file(bench.store.blob(one.digest)) == one.digest
+
+
+def test_a_prune_under_a_build_spares_what_it_found_without_having_named_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a killed build leaves it: blobs and records of layers, old, and no image that needs them."""
+    first = bench.engine().build(whole())
+    for path in (bench.root / "images").iterdir():
+        path.unlink()
+    for path in (bench.root / "blobs" / "sha256").iterdir():
+        os.utime(path, (0, 0))
+    put = ImageIndex.put
+
+    def pruned(self: ImageIndex, key: str, image: Image, uses: tuple[str, ...] = ()) -> None:
+        assert not [name for name in prune(bench.store).removed if name.startswith("blobs/")]
+        put(self, key, image, uses)
+
+    monkeypatch.setattr(ImageIndex, "put", pruned)
+    assert bench.engine().build(whole()) == first
+    key = first.lock_digest.removeprefix("sha256:")
+    assert ImageIndex(bench.store, time.time).get(key, thorough=True) == first
 
 
 def test_an_error_of_a_source_stops_the_build_and_leaves_nothing_behind(bench: Bench) -> None:
