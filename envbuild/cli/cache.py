@@ -60,9 +60,11 @@ def prune(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Remove from the store what the options don't keep; never what a build under way uses.
+    """Remove from the store what the options don't keep; never what a build, a run or a service uses.
 
-    Without a limit, only what no image needs.
+    Without a limit: what no image needs, root file systems that were unpacked and that nothing runs in now
+    (they are unpacked again where need be), and what killed processes left behind. A run or a service keeps
+    its own image and root file system, however long it runs, and nothing else.
     """
     from envbuild.store.content import Store
     from envbuild.store.prune import prune as prune_store
@@ -90,9 +92,10 @@ def prune(
         )
         return 0
     verb = "would remove" if dry_run else "removed"
-    images = count_text(len(result.images), "image")
-    files = count_text(result.files, "file")
-    call.out(f"{verb} {images}, {files}, {size_text(result.bytes)}; {size_text(result.left)} left")
+    parts = [count_text(len(result.images), "image"), count_text(result.files, "file")]
+    if result.trees:
+        parts.insert(1, count_text(len(result.trees), "unpacked root file system"))
+    call.out(f"{verb} {', '.join(parts)}, {size_text(result.bytes)}; {size_text(result.left)} left")
     return 0
 
 

@@ -1,27 +1,30 @@
 """What the store takes up, and what may go.
 
-Images are kept or not by their last use; whatever no kept image needs and no build in progress uses may go.
-Nothing is ever removed that was written after the oldest running build began.
+Images are kept or not by their last use; whatever no kept image needs and no live lease names may go. While
+builds work, nothing goes that was written or marked as used after the oldest of them began; runs and services
+that go on after their build hold only what they name. Unpacked trees that no lease names always go, since
+they are made again from blobs or packages, and so does what dead processes left behind.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from envbuild.errors import BuildError
 from envbuild.store.content import Store, blob_name
 from envbuild.store.images import ImageIndex, StoredImage
 from envbuild.store.layers import LayerCache
-from envbuild.store.leases import InUse, in_use
+from envbuild.store.leases import InUse, discard, in_use, leftovers, sweep
 from envbuild.store.names import NamedImage, Names
 
 _AREAS = ("blobs", "images", "segments", "artifacts", "rootfs", "layers", "names", "metadata", "scratch")
+_TREES = "rootfs"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +47,11 @@ class PruneReport:
     bytes: int
     left: int
 
+    @property
+    def trees(self) -> tuple[str, ...]:
+        """The unpacked root file systems among ``removed``."""
+        return tuple(name for name in self.removed if name.startswith(f"{_TREES}/"))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Item:
@@ -54,6 +62,8 @@ class _Item:
     files: int
     size: int
     used: float
+    tree: bool = False
+    """Whether it is a directory that is used as a whole, and named before it is looked for."""
 
 
 def usage(store: Store) -> tuple[AreaUsage, ...]:
@@ -76,14 +86,19 @@ def prune(
 ) -> PruneReport:
     """Removes what may go and says what it was.
 
-    Without a limit: only blobs that no image needs. ``keep_last`` keeps that many images, the most recently
+    Without a limit: blobs that no image needs, unpacked trees that nothing runs, and what dead processes left
+    in ``scratch``. These go with a limit as well. ``keep_last`` keeps that many images, the most recently
     used, and the caches they were made with; ``max_age`` lets images and caches go that were not used for
     longer; ``max_bytes`` lets caches go, then images, the least recently used first, until the store is no
     larger.
     """
     seconds = None if max_age is None else max_age.total_seconds()
     with in_use(store) as busy:
-        return _Pruning(store, busy, clock, dry_run).run(keep_last, seconds, max_bytes)
+        report = _Pruning(store, busy, clock, dry_run).run(keep_last, seconds, max_bytes)
+    # What was discarded is large: no build has to wait while it goes.
+    if not dry_run:
+        sweep(store.root / "scratch")
+    return report
 
 
 class _Pruning:
@@ -100,6 +115,8 @@ class _Pruning:
         self.freed = 0
 
     def run(self, keep_last: int | None, max_age: float | None, max_size: int | None) -> PruneReport:
+        for path in leftovers(self.store.root / "scratch"):
+            self._count(_item(f"scratch/{path.name}", path))
         kept: list[StoredImage] = []
         for place, stored in enumerate(self.index.entries()):
             old = max_age is not None and self.now - stored.used > max_age
@@ -116,7 +133,8 @@ class _Pruning:
         wanted = {name for stored in kept for name in stored.uses}
         for name, item in sorted(caches.items()):
             stale = max_age is not None and self.now - item.used > max_age
-            if (stale or (keep_last is not None and name not in wanted)) and self._remove(item):
+            surplus = keep_last is not None and name not in wanted
+            if (item.tree or stale or surplus) and self._remove(item):
                 del caches[name]
         if max_size is not None:
             self._shrink(max_size, kept, blobs, caches)
@@ -184,19 +202,31 @@ class _Pruning:
     def _remove(self, item: _Item) -> bool:
         if item.name in self.busy.names:
             return False
-        if self.busy.since is not None and any(_changed(path) >= self.busy.since for path in item.paths):
+        since = self.busy.since
+        if since is not None and not item.tree and any(_changed(path) >= since for path in item.paths):
             return False
+        if not self.dry_run and not self._take_away(item):
+            return False
+        self._count(item)
+        return True
+
+    def _take_away(self, item: _Item) -> bool:
+        """Whether the item is gone. A tree goes in one step: a prune that is killed leaves no half of it."""
+        for path in item.paths:
+            if item.tree:
+                try:
+                    discard(path, self.store.directory("scratch"))
+                except (OSError, BuildError):
+                    return False
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        return True
+
+    def _count(self, item: _Item) -> None:
         self.removed.append(item.name)
         self.files += item.files
         self.freed += item.size
-        if not self.dry_run:
-            for path in item.paths:
-                with contextlib.suppress(OSError):
-                    if path.is_dir() and not path.is_symlink():
-                        shutil.rmtree(path, ignore_errors=True)
-                    else:
-                        path.unlink()
-        return True
 
     def _blobs(self) -> Iterator[_Item]:
         for path in _files(self.store.root / "blobs" / "sha256"):
@@ -212,9 +242,9 @@ class _Pruning:
             yield _item(f"segments/{key}", *paths)
         for path in _files(root / "artifacts"):
             yield _item(f"artifacts/{path.name}", path)
-        rootfs = root / "rootfs"
-        for path in sorted(rootfs.iterdir()) if rootfs.is_dir() else ():
-            yield _item(f"rootfs/{path.name}", path)
+        trees = root / _TREES
+        for path in sorted(trees.iterdir()) if trees.is_dir() else ():
+            yield _item(f"{_TREES}/{path.name}", path, tree=True)
 
 
 def _is_whole(named: NamedImage, kept: list[StoredImage]) -> bool:
@@ -222,7 +252,7 @@ def _is_whole(named: NamedImage, kept: list[StoredImage]) -> bool:
     return there.issuperset(named.images)
 
 
-def _item(name: str, *paths: Path) -> _Item:
+def _item(name: str, *paths: Path, tree: bool = False) -> _Item:
     files = [file for path in paths for file in _files(path)]
     return _Item(
         name=name,
@@ -230,6 +260,7 @@ def _item(name: str, *paths: Path) -> _Item:
         files=len(files),
         size=sum(map(_disk_size, files)),
         used=max(map(_changed, paths), default=0.0),
+        tree=tree,
     )
 
 

@@ -39,6 +39,24 @@ def test_prune_dry_run_removes_nothing_and_prune_what_no_image_needs(envbuild: C
     assert not store.has_blob(digest)
 
 
+def test_prune_tells_of_unpacked_trees(envbuild: CommandLine) -> None:
+    store = Store(envbuild.directory / "store")
+    for name in ("a", "b"):
+        (store.directory(f"rootfs/{name}") / "file").write_bytes(b"x" * 10)
+    dry = json.loads(envbuild("cache", "prune", "--cache-dir", "store", "--dry-run", "--json").out)
+    assert dry == {
+        "dry_run": True,
+        "files": 2,
+        "bytes": 20,
+        "left": 0,
+        "images": [],
+        "removed": ["rootfs/a", "rootfs/b"],
+    }
+    said = "0 images, 2 unpacked root file systems, 2 files, 20 B; 0 B left\n"
+    assert envbuild("cache", "prune", "--cache-dir", "store", "--dry-run").out == f"would remove {said}"
+    assert envbuild("cache", "prune", "--cache-dir", "store").out == f"removed {said}"
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [

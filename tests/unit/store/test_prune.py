@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from envbuild.publish.base import Image
-from envbuild.store.content import Store
+from envbuild.store.content import Store, blob_name
 from envbuild.store.images import ImageIndex
 from envbuild.store.layers import LayerCache, LayerFile
 from envbuild.store.leases import Lease
@@ -151,3 +155,128 @@ def test_records_of_layers_that_went_go_too(store: Store) -> None:
     assert cache.get("0" * 64) == LayerFile(digest=blob, diff_id=blob, size=5)
     prune(store, clock=clock)
     assert list((store.root / "layers").iterdir()) == []
+
+
+def tree(store: Store, name: str) -> Path:
+    """An unpacked tree of two files, 30 bytes."""
+    path = store.directory("rootfs") / name
+    (path / "usr").mkdir(parents=True)
+    (path / "usr" / "one").write_bytes(bytes(10))
+    (path / "two").write_bytes(bytes(20))
+    return path
+
+
+_HOLDER = """
+import sys
+from pathlib import Path
+from envbuild.store.content import Store, blob_name
+from envbuild.store.leases import Lease
+with Lease(Store(Path(sys.argv[1]))) as lease:
+    lease.hold(*sys.argv[2:])
+    print("holds", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def holder(store: Store, *names: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds ``names``, as a run or a service does for weeks."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(store.root), *names],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "holds\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_run_of_weeks_holds_what_it_names_and_nothing_that_came_later(store: Store) -> None:
+    running = put(store, "running", 50)
+    tree(store, "running")
+    names = [blob_name(digest) for digest in (running.digest, running.config_digest)]
+    names.append(blob_name(running.layers[0].digest))
+    with holder(store, "rootfs/running", *names) as process:
+        # All of this is newer than the run.
+        later = an_image(store, "later")
+        ImageIndex(store, time.time).put("later", later, ("segments/later",))
+        (store.root / "segments" / "later.tar").write_bytes(bytes(1000))
+        tree(store, "later")
+        dry = prune(store, keep_last=0, max_bytes=0, dry_run=True)
+        assert prune(store, keep_last=0, max_bytes=0) == dry
+        assert dry.trees == ("rootfs/later",)
+        assert set(dry.images) == {running.digest, later.digest}
+        left = [str(path.relative_to(store.root)) for path in store.root.rglob("*") if path.is_file()]
+        kept = {
+            name for name in left if name.partition("/")[0] in ("blobs", "rootfs", "segments", "artifacts")
+        }
+        assert kept == {*names, "rootfs/running/usr/one", "rootfs/running/two"}
+        assert prune(store, keep_last=0, max_bytes=0).removed == ()
+        process.kill()
+        process.wait()
+        # However it ended: the kernel has let go.
+        assert prune(store).removed == tuple(sorted(["rootfs/running", *names]))
+    assert list((store.root / "rootfs").iterdir()) == []
+
+
+def test_unpacked_trees_go_without_a_limit_and_also_while_a_build_works(store: Store) -> None:
+    image = put(store, "a", 1)
+    kept, gone = tree(store, "kept"), tree(store, "gone")
+    with Lease(store) as lease:
+        lease.use("rootfs/kept")
+        report = prune(store)
+        assert (report.removed, report.trees, report.files, report.bytes) == (
+            ("rootfs/gone",),
+            ("rootfs/gone",),
+            2,
+            30,
+        )
+        assert kept.is_dir()
+        assert not gone.exists()
+    assert prune(store).removed == ("rootfs/kept",)
+    assert ImageIndex(store, clock).get("a", thorough=True) == image
+    assert list((store.root / "scratch").iterdir()) == []
+
+
+def test_a_prune_that_is_killed_leaves_no_half_of_a_tree(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree(store, "big")
+
+    def die(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("envbuild.store.prune.sweep", die)
+        with pytest.raises(KeyboardInterrupt):
+            prune(store)
+    assert list((store.root / "rootfs").iterdir()) == []
+    (left,) = (store.root / "scratch").iterdir()
+    assert (left / "usr" / "one").is_file()
+    # What is left is told like everything else, and goes with the next one.
+    dry = prune(store, dry_run=True)
+    assert (dry.removed, dry.files, dry.bytes) == ((f"scratch/{left.name}",), 2, 30)
+    assert left.is_dir()
+    assert prune(store) == dry
+    assert list((store.root / "scratch").iterdir()) == []
+
+
+def test_a_blob_that_a_build_found_stays_while_it_works(store: Store) -> None:
+    old = store.add_blob(b"left by a killed build")
+    os.utime(store.blob(old), (0, 0))
+    with Lease(store):
+        assert store.add_blob(b"left by a killed build") == old
+        assert prune(store, keep_last=0).removed == ()
+    os.utime(store.blob(old), (0, 0))
+    with Lease(store):
+        assert store.find_blob(old)
+        assert prune(store, keep_last=0).removed == ()
+    with holder(store):
+        assert store.find_blob(old)
+        assert prune(store).removed == (blob_name(old),)
+    assert not store.find_blob(old)
