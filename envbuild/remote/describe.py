@@ -21,6 +21,9 @@ LOCK_LABEL = "dev.envbuild.lock"
 """Label and annotation: the lock digest of an image of ours."""
 ENVIRONMENT_LABEL = "dev.envbuild.environment"
 """Label and annotation of an image that envbuild put code on: digest of the environment's own, below."""
+_BASE_LABEL = "org.opencontainers.image.base.digest"
+_COMPOSED = "L3"
+"""The level of images that envbuild composed itself."""
 _PLATFORMS = 64
 """Images of one index; each is a manifest and a config to be fetched, and a config may be large."""
 
@@ -102,7 +105,8 @@ def layers_of_others(manifest: bytes, config: Mapping[str, Any]) -> int | None:
     An engine that stores or pushes an image of ours writes a manifest of its own but keeps the config. So a
     manifest that is ours to the byte is proof enough; else the history must end with what envbuild, or the
     Dockerfile that it rendered, did last."""
-    lock = labels_of(config).get(LOCK_LABEL)
+    labels = labels_of(config)
+    lock = labels.get(LOCK_LABEL)
     if lock is None or _is_our_manifest(manifest, lock):
         return None
     history = config.get("history")
@@ -112,8 +116,13 @@ def layers_of_others(manifest: bytes, config: Mapping[str, Any]) -> int | None:
         above = steps[composed[-1] + 1 :]
         return _filled(above) if above else None
     labelled = [index for index, step in enumerate(steps) if _is_our_label_step(step, lock)]
-    # The rendered Dockerfile goes on with settings.
-    return (_filled(steps[labelled[-1] + 1 :]) or None) if labelled else None
+    if labelled:
+        # The rendered Dockerfile goes on with settings.
+        return _filled(steps[labelled[-1] + 1 :]) or None
+    # What was composed says so in its history, unless it is another image as it is, which a label names.
+    if labels.get("dev.envbuild.level") == _COMPOSED and _BASE_LABEL not in labels:
+        return len(config["rootfs"]["diff_ids"])
+    return None
 
 
 def _is_our_manifest(content: bytes, lock: str) -> bool:

@@ -24,9 +24,10 @@ MANIFEST = {"schemaVersion": 2, "annotations": {"dev.envbuild.lock": LOCK}}
 NONE_OF_OURS = b'{"schemaVersion":2}'
 
 
-def config(history: list[dict[str, Any]] | None, lock: str | None = LOCK) -> dict[str, Any]:
-    labels = {"dev.envbuild.lock": lock} if lock else {}
-    return {"config": {"Labels": labels}, **({} if history is None else {"history": history})}
+def config(history: list[dict[str, Any]] | None, lock: str | None = LOCK, **more: str) -> dict[str, Any]:
+    labels = {**({"dev.envbuild.lock": lock} if lock else {}), **more}
+    found: dict[str, Any] = {"config": {"Labels": labels}, "rootfs": {"diff_ids": ["a", "b"]}}
+    return found if history is None else {**found, "history": history}
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,17 @@ def config(history: list[dict[str, Any]] | None, lock: str | None = LOCK) -> dic
 def test_layers_of_others(history: list[dict[str, Any]] | None, count: int | None) -> None:
     assert layers_of_others(NONE_OF_OURS, config(history)) == count
     assert layers_of_others(NONE_OF_OURS, config(history, lock=None)) is None
+
+
+@pytest.mark.parametrize("history", [None, [], [RUN, RUN]])
+def test_a_composed_image_without_its_history_was_made_anew_by_others(history: Any) -> None:
+    level = {"dev.envbuild.level": "L3"}
+    assert layers_of_others(NONE_OF_OURS, config(history, **level)) == 2
+    assert layers_of_others(canonical_json(MANIFEST), config(history, **level)) is None
+    # Another image as it is has the history of that one, and one that a Dockerfile gave is of another level.
+    base = {"org.opencontainers.image.base.digest": LOCK}
+    assert layers_of_others(NONE_OF_OURS, config(history, **level, **base)) is None
+    assert layers_of_others(NONE_OF_OURS, config(history, **{"dev.envbuild.level": "L2"})) is None
 
 
 @pytest.mark.parametrize(

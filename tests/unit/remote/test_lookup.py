@@ -24,7 +24,13 @@ from tests.fakes.image import Item, put_image, put_index, put_layer
 from tests.fakes.registry import Registry, serve
 
 LOCK, DEFINITION = digest_bytes(b"a lock"), digest_bytes(b"a definition")
-LABELS = {"dev.envbuild.lock": LOCK, "dev.envbuild.definition": DEFINITION, "dev.envbuild.level": "L3"}
+LABELS = {
+    "dev.envbuild.lock": LOCK,
+    "dev.envbuild.definition": DEFINITION,
+    "dev.envbuild.level": "L3",
+    # Of an image that is another one as it is, whose history says nothing of envbuild.
+    "org.opencontainers.image.base.digest": digest_bytes(b"a base"),
+}
 WANTED = Wanted(platform=LINUX_AMD64, lock_digest=LOCK, definition_digest=DEFINITION, level="L3")
 
 
