@@ -12,6 +12,7 @@ from typing import Any
 from envbuild.compose.base import Entry
 from envbuild.errors import SpecError
 from envbuild.publish.base import Image
+from envbuild.resources import resource_directory
 from envbuild.run.process import image_config, numeric_user
 from envbuild.spec.context import read_code, read_model
 from envbuild.store.content import Store
@@ -34,39 +35,6 @@ _COMMAND = "azmlinfsrv"
 _LARGEST = 1 << 20
 _USER = "1000:1000"
 """Who serves where the image would be root's."""
-
-_GUNICORN = f'''"""Written by envbuild: how the server that azmlinfsrv starts runs in this image."""
-
-import os
-
-# Nothing asks it in here, and the home may be read-only.
-control_socket_disable = True
-worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-# Requests in flight are answered before the server is killed.
-graceful_timeout = {STOP_SECONDS - 5}
-
-
-def on_starting(server):
-    """Listens on one address alone where the starter says so: the server's own default is all of them."""
-    host = os.environ.get("{HOST_VARIABLE}")
-    if host:
-        server.cfg.set("bind", [host + ":" + address.rpartition(":")[2] for address in server.cfg.bind])
-
-
-def post_worker_init(worker):
-    """Every answer says which run and image gave it, so that a prediction leads back to them."""
-    said = [("{RUN_HEADER}", "{RUN_VARIABLE}"), ("x-envbuild-image", "{IMAGE_VARIABLE}")]
-    said = [(header, os.environ[name]) for header, name in said if os.environ.get(name)]
-    answer = worker.wsgi
-
-    def answering(environ, start_response):
-        def start(status, headers, exc_info=None):
-            return start_response(status, [*headers, *said], exc_info)
-
-        return answer(environ, start)
-
-    worker.wsgi = answering
-'''
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,7 +121,8 @@ def serving_image(
                 f"{entry.path} is left out of the code by an .amlignore or .gitignore, or is no file there",
                 hint="the entry script has to be a file in the code's directory that nothing leaves out",
             )
-        settings_file = Entry(path=_inside(APP_ROOT / "gunicorn.conf.py"), content=_GUNICORN.encode())
+        gunicorn = server_settings()
+        settings_file = Entry(path=_inside(APP_ROOT / gunicorn.name), content=gunicorn.read_bytes())
         below = APP_ROOT / SOURCE
         trees.append(
             Tree(
@@ -186,6 +155,11 @@ def serving_image(
         model_digest=digest,
         size=sum(layer.size for layer in made.layers[len(base.layers) :]),
     )
+
+
+def server_settings() -> Path:
+    """What gunicorn, which the server starts, reads from the directory that it is started in."""
+    return resource_directory("templates") / "serving" / "gunicorn.conf.py"
 
 
 def serving_command(image: Image, port: int, store: Store) -> tuple[str, ...]:

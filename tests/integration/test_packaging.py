@@ -33,6 +33,7 @@ def test_wheel_carries_code_templates_lockfiles_and_the_typing_marker(wheel: Pat
         "envbuild/py.typed",
         "envbuild/cli/main.py",
         "envbuild/_data/templates/README.md",
+        "envbuild/_data/templates/serving/gunicorn.conf.py",
         "envbuild/_data/lockfiles/README.md",
         "envbuild/workspace/migrations/env.py",
         "envbuild/workspace/migrations/versions/v0001_first.py",

@@ -3,6 +3,7 @@ user namespace and in a Docker engine."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -82,12 +83,12 @@ def served(here: Machine, *arguments: str) -> subprocess.Popen[str]:
     raise AssertionError("".join(told))
 
 
-def ask(port: int, body: bytes, path: str = "/score") -> tuple[int, str]:
+def ask(port: int, body: bytes | None, path: str = "/score", timeout: float = 30) -> tuple[int, str]:
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}", body, {"Content-Type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -164,6 +165,111 @@ def test_a_request_in_flight_is_answered_before_the_end(
     (run,) = json.loads(here.run("runs", "list", "--json").stdout)["runs"]
     assert run["status"] == "stopped"
     assert "in flight" in here.run("runs", "logs", run["name"]).stdout
+
+
+COUNTING = """
+import json, os, threading, urllib.request
+
+inside, met = [], threading.Barrier(3)
+
+def init():
+    global called_in
+    called_in = threading.current_thread()
+
+def run(data):
+    inside.append(data)
+    try:
+        if data == '"meet"':
+            met.wait(30)
+        if data == '"alive"':
+            url = f"http://127.0.0.1:{os.environ['SERVER_PORT']}/"
+            with urllib.request.urlopen(url, timeout=30) as response:
+                return [response.status, response.read().decode()]
+        if data == '"hang"':
+            threading.Event().wait()
+        return [len(inside), threading.current_thread() is called_in]
+    finally:
+        inside.remove(data)
+"""
+HELD = (
+    b"",
+    b"GET / HTTP/1.1\r\nHost: half",
+    b"POST /score HTTP/1.1\r\nContent-Length: 1000\r\n\r\nhalf",
+)
+
+
+def counting(here: Machine, example: Path, port: int, *more: str) -> subprocess.Popen[str]:
+    script = here.write("counting/score.py", COUNTING)
+    return served(
+        here, str(example / "environment.yaml"), "--entry-script", str(script), "--port", str(port), *more
+    )
+
+
+def test_connections_that_say_nothing_or_half_hold_up_nobody(
+    example: Path, cache: Path, tmp_path: Path, port: int
+) -> None:
+    process = counting(machine(tmp_path, cache, "userns"), example, port)
+    try:
+        with contextlib.ExitStack() as held:
+            for number in range(51):
+                connection = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+                connection.sendall(HELD[number % 3])
+            # Alone, each of them held up a server of one thread for five minutes.
+            for _ in range(5):
+                assert ask(port, None, "/", timeout=5) == (200, "Healthy")
+                assert ask(port, b"1", timeout=5) == (200, "[1, true]")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert ended(process).status == 143
+
+
+def test_run_is_one_request_at_a_time_and_liveness_answers_meanwhile(
+    example: Path, cache: Path, tmp_path: Path, port: int
+) -> None:
+    process = counting(machine(tmp_path, cache, "userns"), example, port)
+    try:
+        with ThreadPoolExecutor(50) as pool:
+            answers = set(pool.map(lambda number: ask(port, b"%d" % number), range(200)))
+        assert answers == {(200, "[1, true]")}
+        assert ask(port, b'"alive"') == (200, '[200, "Healthy"]')
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert ended(process).status == 143
+
+
+def test_run_is_as_many_at_once_as_the_script_is_said_to_bear(
+    example: Path, cache: Path, tmp_path: Path, port: int
+) -> None:
+    process = counting(machine(tmp_path, cache, "userns"), example, port, "-e", "ENVBUILD_SCORING_THREADS=3")
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            answers = list(pool.map(lambda _: ask(port, b'"meet"'), range(3)))
+        assert [status for status, _ in answers] == [200] * 3
+        assert max(json.loads(answer)[0] for _, answer in answers) == 3
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert ended(process).status == 143
+
+
+@pytest.mark.parametrize(
+    ("variable", "answer"),
+    [
+        ("SCORING_TIMEOUT_MS=1000", (500, '{"message": "Scoring timeout after 1000 ms"}')),
+        # The worker is replaced, and waits for nothing more than to have said so.
+        ("WORKER_TIMEOUT=2", (500, "<html>")),
+    ],
+)
+def test_a_run_that_hangs_is_ended_as_the_server_s_variables_say(
+    example: Path, cache: Path, tmp_path: Path, port: int, variable: str, answer: tuple[int, str]
+) -> None:
+    process = counting(machine(tmp_path, cache, "userns"), example, port, "-e", variable)
+    try:
+        status, text = ask(port, b'"hang"')
+        assert (status, text[: len(answer[1])]) == answer
+        assert ask(port, b"1") == (200, "[1, true]")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert ended(process).status == 143
 
 
 BROKEN = "def init(): raise RuntimeError('model is broken')\ndef run(data): return data\n"

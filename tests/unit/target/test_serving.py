@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +27,7 @@ from envbuild.target.serving import (
     ENTRY_LABEL,
     MODEL_LABEL,
     MODEL_RUN_LABEL,
+    STOP_SECONDS,
     ServingImage,
     entry_script,
     serving_command,
@@ -227,28 +234,220 @@ def test_another_port_is_the_last_word(store: Store, image: Image, tmp_path: Pat
 # --- what runs inside ---------------------------------------------------------------------------------
 
 
-def hooks(store: Store, image: Image, tmp_path: Path) -> dict[str, Any]:
-    """The settings that lie in the image, executed as gunicorn does."""
+class ThreadWorker:
+    """Gunicorn's, as far as ours needs it: ``cfg.serve`` stands for its loop and the threads of that."""
+
+    def __init__(self, cfg: SimpleNamespace) -> None:
+        self.cfg, self.alive, self.wsgi = cfg, True, cfg.application
+        self.log = SimpleNamespace(warning=self._warn)
+        self.warnings: list[str] = []
+
+    def _warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+    def load_wsgi(self) -> None:
+        self.wsgi = self.cfg.application
+
+    def run(self) -> None:
+        self.cfg.serve(self)
+
+
+@pytest.fixture
+def gunicorn(monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = ModuleType("gunicorn.workers.gthread")
+    module.ThreadWorker = ThreadWorker
+    for name in ("gunicorn", "gunicorn.workers"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "gunicorn.workers.gthread", module)
+    monkeypatch.delenv("ENVBUILD_SCORING_THREADS", raising=False)
+
+
+@pytest.fixture
+def hooks(store: Store, image: Image, tmp_path: Path, gunicorn: None) -> Callable[[], dict[str, Any]]:
+    """Executes the settings that lie in the image as gunicorn does."""
     layer = served(image, store, tmp_path / "code", None).image.layers[-1]
     with open_layer(store.blob(layer.digest), layer.media_type) as archive:
-        for each in archive:
-            if each.name.endswith("gunicorn.conf.py"):
-                content = archive.extractfile(each)
-                assert content is not None
-                found: dict[str, Any] = {}
-                exec(compile(content.read(), each.name, "exec"), found)
-                return found
-    raise AssertionError("no settings")
+        (text,) = (
+            content.read()
+            for member in archive
+            if member.name.endswith("gunicorn.conf.py") and (content := archive.extractfile(member))
+        )
+
+    def execute() -> dict[str, Any]:
+        settings: dict[str, Any] = {}
+        exec(compile(text, "gunicorn.conf.py", "exec"), settings)
+        return settings
+
+    return execute
+
+
+class Asking:
+    """What the threads of a worker do with its application, each for a connection of its own."""
+
+    def __init__(self, settings: dict[str, Any], application: Any, threads: int | None = None) -> None:
+        self.settings, self.application = settings, application
+        self.threads = threads or settings["threads"]
+
+    def serve(self, serve: Callable[[Any], None]) -> Any:
+        """A worker whose loop is ``serve``, at its end."""
+        cfg = SimpleNamespace(
+            application=self.application, serve=serve, threads=self.threads, timeout=0, workers=1
+        )
+        worker = self.settings["Worker"](cfg)
+        worker.load_wsgi()
+        worker.run()
+        return worker
+
+
+def ask(worker: Any, path: str = "/score", body: bytes = b"", length: int | None = None) -> tuple[str, bytes]:
+    """Status and body of an answer, in the thread of its connection."""
+    worker.of_thread.connection = object()
+    statuses: list[str] = []
+    environ = {
+        "PATH_INFO": path,
+        "wsgi.input": io.BytesIO(body),
+        "CONTENT_LENGTH": str(len(body) if length is None else length),
+    }
+    try:
+        answer = b"".join(worker.wsgi(environ, lambda status, headers, *more: statuses.append(status)))
+    finally:
+        worker.unlimit()
+    return statuses[-1], answer
+
+
+def test_the_server_has_threads_and_stops_in_time(hooks: Callable[[], dict[str, Any]]) -> None:
+    settings = hooks()
+    assert settings["worker_class"] == "__config__.Worker"
+    assert settings["threads"] == 320
+    assert settings["keepalive"] == 0
+    assert settings["graceful_timeout"] < STOP_SECONDS
+
+
+def test_run_is_called_in_the_thread_of_init_one_request_after_the_other(
+    hooks: Callable[[], dict[str, Any]],
+) -> None:
+    inside: list[object] = []
+    seen: set[tuple[str, int]] = set()
+
+    def application(environ: Any, start: Any) -> Iterator[bytes]:
+        start("200 OK", [])
+        inside.append(environ)
+        seen.add((threading.current_thread().name, len(inside)))
+        yield environ["wsgi.input"].read()
+        seen.add((threading.current_thread().name, len(inside)))
+        inside.remove(environ)
+
+    def serve(worker: Any) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda number: ask(worker, body=b"%d" % number), range(50)))
+        assert answers == [("200 OK", b"%d" % number) for number in range(50)]
+
+    Asking(hooks(), application).serve(serve)
+    assert seen == {(threading.current_thread().name, 1)}
+
+
+def test_a_script_that_is_thread_safe_is_called_as_often_at_once_as_it_says(
+    hooks: Callable[[], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENVBUILD_SCORING_THREADS", "3")
+    monkeypatch.setenv("SCORING_TIMEOUT_MS", "1000")
+    met = threading.Barrier(3)
+
+    def application(environ: Any, start: Any) -> list[bytes]:
+        met.wait(30)
+        start("200 OK", [])
+        return [b"met"]
+
+    def serve(worker: Any) -> None:
+        with ThreadPoolExecutor(3) as pool:
+            answers = list(pool.map(lambda _: ask(worker), range(3)))
+        assert answers == [("200 OK", b"met")] * 3
+
+    worker = Asking(hooks(), application).serve(serve)
+    assert worker.warnings == ["SCORING_TIMEOUT_MS bounds nothing: ENVBUILD_SCORING_THREADS is above 1"]
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "257", "many", "", "٤", "1.5"])
+def test_a_number_of_threads_that_is_none_ends_the_server(
+    hooks: Callable[[], dict[str, Any]], monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setenv("ENVBUILD_SCORING_THREADS", said)
+    with pytest.raises(ValueError, match="has to be a number from 1 to 256"):
+        hooks()
+
+
+def test_liveness_and_refusals_are_answered_while_run_works(hooks: Callable[[], dict[str, Any]]) -> None:
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def application(environ: Any, start: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/score":
+            begun.release()
+            assert go_on.wait(30)
+        start("200 OK", [])
+        return [b"done"]
+
+    def serve(worker: Any) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            asked = [pool.submit(ask, worker) for _ in range(2)]
+            assert begun.acquire(timeout=30)
+            # One works, one waits, and there is room for no more.
+            deadline = time.monotonic() + 30
+            while worker.room.acquire(blocking=False):
+                worker.room.release()
+                assert time.monotonic() < deadline
+            assert ask(worker, "/") == ("200 OK", b"done")
+            assert ask(worker)[0] == "503 Service Unavailable"
+            go_on.set()
+            assert [each.result(30) for each in asked] == [("200 OK", b"done")] * 2
+            assert ask(worker) == ("200 OK", b"done")
+
+    settings = hooks()
+    Asking(settings, application, threads=settings["OTHERS"] + 2).serve(serve)
+
+
+def test_half_a_body_never_reaches_run(hooks: Callable[[], dict[str, Any]]) -> None:
+    def application(environ: Any, start: Any) -> list[bytes]:
+        raise AssertionError("it isn't called")
+
+    def serve(worker: Any) -> None:
+        with pytest.raises(ConnectionResetError):
+            ask(worker, body=b"half", length=8)
+
+    Asking(hooks(), application).serve(serve)
+
+
+def test_what_the_application_raises_is_raised_to_its_own_connection(
+    hooks: Callable[[], dict[str, Any]],
+) -> None:
+    def application(environ: Any, start: Any) -> list[bytes]:
+        error: BaseException = SystemExit(3) if environ["wsgi.input"].read() == b"exit" else KeyError("x")
+        raise error
+
+    def serve(worker: Any) -> None:
+        with pytest.raises(RuntimeError, match=r"run\(\) ended its thread"):
+            ask(worker, body=b"exit")
+        with pytest.raises(KeyError):
+            ask(worker)
+
+    Asking(hooks(), application).serve(serve)
+
+
+def test_a_loop_that_fails_ends_the_worker(hooks: Callable[[], dict[str, Any]]) -> None:
+    def serve(worker: Any) -> None:
+        raise OSError("no more files")
+
+    with pytest.raises(OSError, match="no more files"):
+        Asking(hooks(), None).serve(serve)
 
 
 def test_the_server_listens_where_its_starter_says(
-    store: Store, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hooks: Callable[[], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = SimpleNamespace(bind=["0.0.0.0:8080"])
     server = SimpleNamespace(
         cfg=SimpleNamespace(bind=cfg.bind, set=lambda name, value: setattr(cfg, name, value))
     )
-    starting = hooks(store, image, tmp_path)["on_starting"]
+    starting = hooks()["on_starting"]
     monkeypatch.delenv("ENVBUILD_HOST", raising=False)
     starting(server)
     assert cfg.bind == ["0.0.0.0:8080"]
@@ -258,7 +457,7 @@ def test_the_server_listens_where_its_starter_says(
 
 
 def test_every_answer_names_its_run(
-    store: Store, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hooks: Callable[[], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[Any] = []
 
@@ -269,6 +468,6 @@ def test_every_answer_names_its_run(
     monkeypatch.setenv("ENVBUILD_RUN", "iris-1")
     monkeypatch.delenv("ENVBUILD_IMAGE", raising=False)
     worker = SimpleNamespace(wsgi=application)
-    hooks(store, image, tmp_path)["post_worker_init"](worker)
+    hooks()["post_worker_init"](worker)
     assert worker.wsgi({}, lambda *given: said.append(given)) == [b"answer"]
     assert said == [("200 OK", [("a", "b"), ("x-envbuild-run", "iris-1")], None)]
