@@ -21,6 +21,7 @@ from envbuild.publish.base import Image
 from envbuild.settings import Settings
 from envbuild.store.content import Store
 from envbuild.store.images import ImageIndex
+from tests.fakes.image import Item, put_image, put_layer
 from tests.fakes.registry import Registry, serve
 from tests.integration.parity import config, differences, docker, members, packages
 from tests.integration.test_example import ROOT, envbuild
@@ -71,10 +72,27 @@ def base(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Base
     image = ImageIndex(store, lambda: 0.0).get(json.loads(done.stdout)["lock_digest"].removeprefix("sha256:"))
     assert image is not None
     with serve() as registry:
-        for digest in {image.config_digest, *(layer.digest for layer in image.layers)}:
-            registry.put_blob(store.blob(digest).read_bytes())
-        registry.put_manifest("machine", "1", image.media_type, store.blob(image.digest).read_bytes())
+        offer(registry, store, image, "machine")
         yield Base(f"{registry.host}/machine:1", image, registry)
+
+
+@pytest.fixture(scope="module")
+def bare(base: Base, cache: Path) -> str:
+    """The name of an image with python and no environment of its own."""
+    store = Store(cache)
+    settings = json.loads(store.blob(base.image.config_digest).read_bytes())["config"]
+    emptied = put_layer(store, [Item(name="opt/.wh.env")])
+    image = put_image(
+        store, [*base.image.layers, emptied], {"User": settings["User"]}, platform=base.image.platform
+    )
+    offer(base.registry, store, image, "bare")
+    return f"{base.registry.host}/bare:1"
+
+
+def offer(registry: Registry, store: Store, image: Image, name: str) -> None:
+    for digest in {image.config_digest, *(layer.digest for layer in image.layers)}:
+        registry.put_blob(store.blob(digest).read_bytes())
+    registry.put_manifest(name, "1", image.media_type, store.blob(image.digest).read_bytes())
 
 
 def layers(image: str) -> list[str]:
@@ -97,13 +115,23 @@ def test_an_image_is_taken_as_it_is(engine: str, base: Base, cache: Path, tmp_pa
 
 
 @pytest.mark.parametrize("engine", ["docker", "buildx"])
-def test_pip_packages_on_an_image(engine: str, base: Base, cache: Path, tmp_path: Path) -> None:
-    spec = spec_of(tmp_path, f"name: based\nimage: {base.name}\nrequirements: [six, 'idna>=3']\n")
+def test_pip_packages_on_an_image(engine: str, bare: str, cache: Path, tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, f"name: based\nimage: {bare}\nrequirements: [six, 'idna>=3']\n")
     native, built = build(spec, "native", cache), build(spec, engine, cache)
     assert run(built, "python", "-c", "import six, sys; print(sys.prefix)") == "/opt/env\n"
     assert packages(built) == packages(native)
     assert config(built) == config(native)
     assert differences(members(native), members(built)).get("", []) == []
+
+
+@pytest.mark.parametrize("engine", ["native", "docker", "buildx"])
+def test_a_base_with_an_environment_is_refused_by_every_engine(
+    engine: str, base: Base, cache: Path, tmp_path: Path
+) -> None:
+    spec = spec_of(tmp_path, f"name: mixed\nimage: {base.name}\nrequirements: [six]\n")
+    done = envbuild("build", "--engine", engine, str(spec), cache=cache)
+    assert done.returncode == 4
+    assert f"the base {base.name}@{base.image.digest} already has files in /opt/env" in done.stderr
 
 
 @pytest.mark.parametrize("engine", ["native", "docker", "buildx"])
