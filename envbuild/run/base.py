@@ -56,9 +56,10 @@ class Command:
 class Runner(Protocol):
     """One way to start a command.
 
-    In every one: standard input, output and error are the caller's; files that the command makes in a
-    mounted directory belong to the caller; the image itself can't be changed; ``/tmp`` is fresh and
-    is ``HOME`` where the image sets none."""
+    In every one: standard input, output and error are the caller's, but where they are a terminal it is one
+    of the command's own, relayed to the caller's; files that the command makes in a mounted directory belong
+    to the caller; the image itself can't be changed; ``/tmp`` is fresh and is ``HOME`` where
+    the image sets none."""
 
     name: str
 

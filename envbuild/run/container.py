@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import partial
 
 from envbuild.engines.docker_client import NoEngine, connect
 from envbuild.engines.docker_container import Container, run_container
@@ -56,7 +55,7 @@ class ContainerRunner:
                 user=f"{os.getuid()}:{os.getgid()}",
                 network=command.network,
             )
-            return run_container(client, container, partial(forwarding, shared_terminal=False))
+            return run_container(client, container, forwarding)
         except PublishError as error:
             raise RunError(error.message, hint=error.hint) from error
         finally:

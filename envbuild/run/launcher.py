@@ -7,6 +7,11 @@ only: the kernel lets only a process with a single thread make a user namespace,
 Three processes stand in a row: this one, which passes signals on; ``init``, the first of the new process
 namespace, at whose end the kernel ends all others in it; and the command.
 
+``init`` leads a session of its own, so that no terminal of the caller controls it or the command. Where the
+request has a ``terminal``, the session gets a new one: its other side goes to the caller over the socket
+``control``, and takes the place of the standard ``streams`` that are the caller's terminal. On that socket
+``init`` then asks, at first and whenever the command was stopped, whether the command has the terminal.
+
 Where root starts it, the command is the machine's root to the files of ``/proc``, ``/sys`` and ``/dev``,
 whatever user it appears as. So the settings among them are read-only, what tells of the machine's memory is
 masked, and neither ``init`` nor the command keeps the privileges that could undo that.
@@ -31,7 +36,8 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import termios
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +71,16 @@ _UNREADABLE_SYS = (
     *("firmware", "kernel/debug", "kernel/tracing", "kernel/security", "fs/bpf", "fs/pstore"),
     "devices/virtual/powercap",
 )
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_OF_KEYS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
+"""What a terminal sends for keys, and that to a whole group of processes."""
+_PASSED_ON = (
+    *_OF_KEYS,
+    *(signal.SIGCONT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
+)
+_AWAITED = (*_PASSED_ON, signal.SIGCHLD, signal.SIGWINCH)
+_TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430
+FOREGROUND, BACKGROUND = b"F", b"B"
+"""What the caller answers: the command may read its terminal; it is stopped when it tries to."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -80,6 +95,10 @@ def main(arguments: Sequence[str]) -> int:
     with os.fdopen(request_fd, "rb") as file:
         request = json.loads(file.read())
     os.set_inheritable(report_fd, False)
+    # None is lost before there is a command to pass it on to. Waiting for them keeps their order, which
+    # handlers don't: a SIGTSTP and the SIGCONT after it mustn't be exchanged.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         return _launch(request, report_fd)
@@ -108,7 +127,7 @@ def _launch(request: Mapping[str, Any], report_fd: int) -> int:
     init = os.fork()
     if init == 0:
         os._exit(_guarded(report_fd, lambda: _init(request, report_fd, nested=nested)))
-    return _wait(init)
+    return _wait(init, lambda number: os.kill(init, number))
 
 
 def _guarded(report_fd: int, work: Any) -> int:
@@ -133,12 +152,17 @@ def _init(request: Mapping[str, Any], report_fd: int, *, nested: bool) -> int:
             Path("/proc/sys/user/max_user_namespaces").write_text("0")
     if not request["network"]:
         _loopback()
-    _mount_all(request)
+    os.setsid()
+    terminal = _mount_all(request)
     _give_up_privileges()
+    if terminal is not None:
+        terminal.open()
     child = os.fork()
     if child == 0:
-        os._exit(_guarded(report_fd, lambda: _exec(request)))
-    return _wait(child, reap=True)
+        os._exit(_guarded(report_fd, lambda: _exec(request, terminal)))
+    with contextlib.suppress(OSError):  # The command does the same, and may have become its program already.
+        os.setpgid(child, child)
+    return _wait_for_command(child, terminal)
 
 
 def _give_up_privileges() -> None:
@@ -166,27 +190,103 @@ def _loopback() -> None:
         fcntl.ioctl(made, 0x8914, name_and_flags)
 
 
-def _wait(child: int, *, reap: bool = False) -> int:
-    """Passes signals on until ``child`` ends; its status as a shell says it."""
+class _Terminal:
+    """The terminal of the new session, as ``init`` sees it."""
 
-    def pass_on(number: int, frame: object) -> None:
+    def __init__(self, request: Mapping[str, Any], devices: str) -> None:
+        """Makes it in ``devices``, so that it has a name for the command; else among the machine's."""
+        if not os.path.exists(f"{devices}/ptmx"):
+            devices = "/dev"
+        self._streams: list[int] = request["streams"]
+        self._control = socket.socket(fileno=request["control"])
+        self._control.set_inheritable(False)
+        self._master = os.open(f"{devices}/ptmx", os.O_RDWR | os.O_NOCTTY)
+        fcntl.ioctl(self._master, _TIOCSPTLCK, struct.pack("i", 0))
+        number = struct.unpack("i", fcntl.ioctl(self._master, _TIOCGPTN, bytes(4)))[0]
+        self._slave = os.open(f"{devices}/pts/{number}", os.O_RDWR | os.O_NOCTTY)
+        self._owner: int | None = None
+        """The group of processes that has the terminal while the command is in the foreground."""
+        self._foreground = False
+
+    def open(self) -> None:
+        """Makes it the session's and the standard streams, and waits for the caller to have set it up."""
+        fcntl.ioctl(self._slave, termios.TIOCSCTTY, 0)
+        for stream in self._streams:
+            os.dup2(self._slave, stream)
+        socket.send_fds(self._control, [b"T"], [self._master])
+        os.close(self._master)
+        # This process gives the terminal to others while it isn't the one that has it.
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        self._foreground = self._control.recv(1) == FOREGROUND
+
+    def enter(self) -> None:
+        """For the command: a group of processes of its own, which has the terminal where it may."""
+        os.setpgid(0, 0)
+        if self._foreground:
+            os.tcsetpgrp(self._slave, os.getpid())
+
+    def ask(self, command: int, stopped_by: int) -> None:
+        """Tells the caller of the stopped ``command``, and lets it go on as the caller says."""
+        if stopped_by in (signal.SIGTTIN, signal.SIGTTOU):
+            self._owner = command
+        elif self._foreground:
+            with contextlib.suppress(OSError):
+                self._owner = os.tcgetpgrp(self._slave)
+        with contextlib.suppress(OSError):
+            self._control.send(bytes([stopped_by]))
+            self._foreground = self._control.recv(1) == FOREGROUND
+        # Where the terminal is gone there is nothing to have.
+        with contextlib.suppress(OSError):
+            os.tcsetpgrp(self._slave, self._owner or command if self._foreground else os.getpgrp())
         with contextlib.suppress(ProcessLookupError):
-            os.kill(child, number)
+            os.killpg(command, signal.SIGCONT)
 
-    for number in _PASSED_ON:
-        signal.signal(number, pass_on)
+
+def _wait_for_command(command: int, terminal: _Terminal | None) -> int:
+    """For ``init``: the exit status of ``command``, whose keys are those of all of its group."""
+
+    def send(number: int) -> None:
+        if number in (*_OF_KEYS, signal.SIGCONT, signal.SIGWINCH):
+            os.killpg(command, number)
+        else:
+            os.kill(command, number)
+
+    if terminal is None:
+        return _wait(command, send)
+    return _wait(command, send, lambda number: terminal.ask(command, number))
+
+
+def _wait(child: int, send: Callable[[int], None], stopped: Callable[[int], None] | None = None) -> int:
+    """Passes signals on and reaps all processes until ``child`` ends; its status as a shell says it.
+    ``stopped`` is called with the signal that stopped it."""
+    options = os.WNOHANG if stopped is None else os.WNOHANG | os.WUNTRACED
     while True:
-        found, status = os.waitpid(-1 if reap else child, 0)
-        if found == child:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
+        number = signal.sigwait(_AWAITED)
+        if number != signal.SIGCHLD:
+            with contextlib.suppress(ProcessLookupError):
+                send(number)
+            continue
+        process = -1
+        while process != 0:
+            process, status = os.waitpid(-1, options)
+            if process != child:
+                continue
+            if stopped is not None and os.WIFSTOPPED(status):
+                stopped(os.WSTOPSIG(status))
+            else:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
 
 
-def _exec(request: Mapping[str, Any]) -> int:
+def _exec(request: Mapping[str, Any], terminal: _Terminal | None) -> int:
     """Becomes the command; returns only where that fails."""
-    for number in _PASSED_ON:
+    if terminal is None:
+        os.setpgid(0, 0)
+    else:
+        terminal.enter()
+    for number in (*_PASSED_ON, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
     _own_null()
     env: dict[str, str] = request["env"]
     command: list[str] = request["command"]
@@ -217,7 +317,8 @@ def _own_null() -> None:
                 os.close(own)
 
 
-def _mount_all(request: Mapping[str, Any]) -> None:
+def _mount_all(request: Mapping[str, Any]) -> _Terminal | None:
+    """Enters the root file system; the terminal of its devices, where the request wants one."""
     root, stage = request["rootfs"], request["stage"]
     _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
     # Everything is put together on a tmpfs that only these processes ever see.
@@ -229,6 +330,7 @@ def _mount_all(request: Mapping[str, Any]) -> None:
     if not writable:
         _bind(root, new, read_only=True)
     _devices(f"{new}/dev")
+    terminal = _Terminal(request["terminal"], f"{new}/dev") if request.get("terminal") else None
     _proc(f"{new}/proc", writable)
     _sys(f"{new}/sys")
     for name, mode in (("tmp", "1777"), ("run", "0755")):
@@ -248,6 +350,7 @@ def _mount_all(request: Mapping[str, Any]) -> None:
     _call("entering the root file system", _system_call("pivot_root", b".", b"."))
     _call("leaving the old root file system", _libc.umount2(b".", _MNT_DETACH))
     os.chdir("/")
+    return terminal
 
 
 def _system_call(name: str, *arguments: object) -> int:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +24,8 @@ from envbuild.run import launcher
 from envbuild.run.base import WORKDIR, Command, Mount
 from envbuild.run.process import argv, environment, image_config, numeric_user
 from envbuild.run.rootfs import held_rootfs
-from envbuild.run.signals import forwarding
+from envbuild.run.signals import forwarding, stopping
+from envbuild.run.terminal import Relay, terminal_streams
 from envbuild.store.content import Store
 
 _REMEDY = (
@@ -63,19 +67,24 @@ class UsernsRunner:
     def run(self, command: Command) -> int:
         self._check(command.image)
         with self._rootfs(command.image) as rootfs, self._store.scratch() as scratch:
-            launched = _launch({**self._request(command, rootfs), "stage": str(scratch.resolve())})
-            with forwarding(launched.process.send_signal, shared_terminal=True):
+            request = {**self._request(command, rootfs), "stage": str(scratch.resolve())}
+            streams = terminal_streams()
+            if streams:
+                return _run_on_terminal(request, streams)
+            launched = _launch(request, _Descriptors())
+            send = launched.process.send_signal
+            with forwarding(send), stopping(send):
                 return launched.wait()
 
     def launch(self, command: Command, stage: Path, output: int) -> Launched:
         """Starts the command and doesn't wait: it has no input, and what it prints goes to the descriptor
-        ``output``. ``stage`` is an empty directory that outlasts it. It is in a session of its own, so that
-        what is typed on a terminal reaches only us; it ends when the calling thread does. What it runs in is
-        held until ``close``."""
+        ``output``. ``stage`` is an empty directory that outlasts it. It ends when the calling thread does.
+        What it runs in is held until ``close``."""
         self._check(command.image)
         with ExitStack() as stack:
             rootfs = stack.enter_context(self._rootfs(command.image))
-            launched = _launch({**self._request(command, rootfs), "stage": str(stage.resolve())}, output)
+            request = {**self._request(command, rootfs), "stage": str(stage.resolve())}
+            launched = _launch(request, _Descriptors(input=subprocess.DEVNULL, output=output, error=output))
             launched.resources = stack.pop_all()
         return launched
 
@@ -150,17 +159,50 @@ class Launched:
         self.resources.close()
 
 
-def _launch(request: Mapping[str, Any], output: int | None = None) -> Launched:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Descriptors:
+    """What a launcher gets. Its standard streams as ``subprocess`` takes them, None: the caller's."""
+
+    input: int | None = None
+    output: int | None = None
+    error: int | None = None
+    more: tuple[int, ...] = ()
+
+
+def _run_on_terminal(request: Mapping[str, Any], streams: Sequence[int]) -> int:
+    """The exit status of a command that gets a terminal in the place of the caller's on ``streams``."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs:
+            control = theirs.fileno()
+            standard = [subprocess.DEVNULL if stream in streams else None for stream in range(3)]
+            launched = _launch(
+                {**request, "terminal": {"streams": list(streams), "control": control}},
+                _Descriptors(input=standard[0], output=standard[1], error=standard[2], more=(control,)),
+            )
+        with forwarding(launched.process.send_signal, signal.SIGTSTP):
+            try:
+                Relay(streams, ours).run()
+            except BaseException:
+                launched.process.kill()
+                launched.process.wait()
+                launched.close()
+                raise
+            return launched.wait()
+
+
+def _launch(request: Mapping[str, Any], descriptors: _Descriptors) -> Launched:
+    """Starts a launcher in a session of its own: what is typed on a terminal signals only us."""
     request_read, request_write = os.pipe()
     report_read, report_write = os.pipe()
     try:
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", launcher.__file__, str(request_read), str(report_write)],
-            pass_fds=(request_read, report_write),
-            stdin=None if output is None else subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=output is not None,
+            pass_fds=(request_read, report_write, *descriptors.more),
+            stdin=descriptors.input,
+            stdout=descriptors.output,
+            stderr=descriptors.error,
+            start_new_session=True,
         )
     except OSError as error:
         for descriptor in (request_read, request_write, report_read, report_write):
