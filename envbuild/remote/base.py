@@ -44,13 +44,14 @@ class UnreachableError(FetchError):
 
 
 class RefusedError(FetchError):
-    """A registry's answer is no. ``status`` is that of HTTP."""
+    """A registry's answer is no. ``status`` is that of HTTP, ``codes`` are those of the distribution spec."""
 
     def __init__(self, message: str, *, hint: str | None = None, status: int) -> None:
         super().__init__(message, hint=hint)
         self.status = status
         self.after: float | None = None
         """Seconds the registry asked to wait."""
+        self.codes: frozenset[str] = frozenset()
 
 
 class Remote(Protocol):

@@ -227,13 +227,30 @@ class RegistryClient:
             body=lambda: iter([content]),
             good=(200, 201, 202, 204),
         )
-        with self._transport.open(call) as response:
-            claimed = response.headers.get("docker-content-digest", "")
+        claimed = self._put_manifest(call)
         if claimed and claimed != digest:
             raise FetchError(
                 f"{what}: the registry took the manifest as {claimed[:80]!r}, but it is {digest}"
             )
         return digest
+
+    def _put_manifest(self, call: Call) -> str:
+        """The digest that the registry says it has it as.
+
+        Where several push the same blobs at once, docker-registry writes its note of a blob again in place,
+        and doesn't know the blob in that moment. So what was pushed a moment ago and isn't known is asked for
+        again."""
+        failed = 0
+        while True:
+            try:
+                with self._transport.open(call) as response:
+                    return response.headers.get("docker-content-digest", "")
+            except RefusedError as error:
+                failed += 1
+                wait = self._transport.retry.wait(failed) if "MANIFEST_BLOB_UNKNOWN" in error.codes else None
+                if wait is None:
+                    raise
+                self._transport.pause(wait)
 
     def tags(self, reference: Reference) -> tuple[str, ...]:
         """All tags of the repository, sorted; empty where the registry doesn't know the repository."""

@@ -287,6 +287,7 @@ class Transport:
             logged_in=self._tokens.logged_in(registry, repository),
         )
         error.after = retry_after(response.headers.get("retry-after"))
+        error.codes = frozenset(complaint.code.upper() for complaint in said)
         return error
 
     def _unreachable(self, call: Call, error: BrokenError, tries: int) -> UnreachableError:

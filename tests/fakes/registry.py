@@ -46,6 +46,8 @@ class Registry:
     """Whether it keeps a list of referrers (distribution-spec 1.1), in pages of one."""
     refused_types: tuple[str, ...] = ()
     """Artifact types that it takes no manifest of."""
+    unknown_blobs: int = 0
+    """How many of the next manifests are refused, as one of their blobs isn't known."""
     deletes: bool = True
     """Whether manifests may be deleted."""
     ranges: bool = True
@@ -286,6 +288,9 @@ def _push(handler: BaseHTTPRequestHandler, state: Registry) -> None:
         _go_on(handler, state, upload[1], upload[2], body)
     elif (match := _MANIFEST.fullmatch(path)) and _artifact_type(body) in state.refused_types:
         _answer(handler, 400)
+    elif _MANIFEST.fullmatch(path) and state.unknown_blobs:
+        state.unknown_blobs -= 1
+        _answer(handler, 400, json.dumps({"errors": [{"code": "MANIFEST_BLOB_UNKNOWN"}]}).encode())
     elif match := _MANIFEST.fullmatch(path):
         state.put_manifest(match[1], match[2], handler.headers.get("Content-Type", ""), body)
         _answer(handler, 201, headers={"Docker-Content-Digest": digest_bytes(body)})

@@ -162,6 +162,20 @@ def test_a_manifest_that_is_there_costs_one_request(registry: Registry, client: 
     assert [method for method, _, _ in registry.requests] == ["HEAD"]
 
 
+def test_a_manifest_whose_blobs_are_not_known_for_a_moment_is_put_again(
+    registry: Registry, client: RegistryClient
+) -> None:
+    registry.unknown_blobs = 2
+    digest = client.push_manifest(reference(registry), manifest(), OCI_MANIFEST)
+    assert digest == digest_bytes(manifest())
+    assert [method for method, _, _ in registry.requests] == ["HEAD", "PUT", "PUT", "PUT"]
+    registry.manifests.clear()
+    registry.unknown_blobs = 9
+    with pytest.raises(FetchError, match="HTTP 400: MANIFEST_BLOB_UNKNOWN"):
+        client.push_manifest(reference(registry), manifest(), OCI_MANIFEST)
+    assert registry.unknown_blobs == 6
+
+
 def test_a_manifest_under_another_digest_is_refused(registry: Registry, client: RegistryClient) -> None:
     with pytest.raises(FetchError, match="the manifest to be pushed has the digest"):
         client.push_manifest(reference(registry), manifest(), OCI_MANIFEST, "sha256:" + "1" * 64)
