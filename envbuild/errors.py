@@ -6,7 +6,18 @@ what is wrong and where; the hint says what to do next. Neither ever holds a cre
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """``error`` and what led to it, the innermost last, each once: of exceptions that were raised again, by
+    libraries in threads of theirs, causes and contexts can make a circle."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 class EnvbuildError(Exception):

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from envbuild.errors import causes
+
 if TYPE_CHECKING:
     import docker
     from requests.adapters import BaseAdapter
@@ -153,10 +155,8 @@ def _own(client: docker.DockerClient) -> docker.DockerClient:
 
 def _cause(error: BaseException) -> str:
     """The innermost reason: the SDK wraps the operating system's words three times."""
-    seen: BaseException = error
-    while (inner := seen.__cause__ or seen.__context__) is not None:
-        seen = inner
-    return getattr(seen, "strerror", None) or str(seen) or type(seen).__name__
+    *_, innermost = causes(error)
+    return getattr(innermost, "strerror", None) or str(innermost) or type(innermost).__name__
 
 
 def _endpoint(environ: Mapping[str, str], home: Path) -> _Endpoint | NoEngine:

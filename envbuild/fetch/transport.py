@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from envbuild.digest import CHUNK
-from envbuild.errors import FetchError
+from envbuild.errors import FetchError, causes
 from envbuild.fetch.address import Credentials, Netrc, local_path, same_host, shown, split_credentials
 from envbuild.fetch.auth_file import AuthFile, Bearer, PathToken
 from envbuild.fetch.failure import Refused
@@ -189,14 +189,12 @@ def _refusal(error: Exception) -> Refused:
     """What an exception of httpx means. Its own text is kept only where it can't hold an address."""
     import httpx
 
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return Refused(
                 f"its TLS certificate is not trusted: {cause.verify_message}",
                 hint="set SSL_CERT_FILE to your organisation's CA bundle",
             )
-        cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx.ConnectTimeout):
         return Refused(f"no connection within {CONNECT_SECONDS:.0f} s", retry=True, unreachable=True)
     if isinstance(error, httpx.TimeoutException):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from envbuild.errors import FetchError
+from envbuild.errors import FetchError, causes
 from envbuild.fetch.tls import tls_context
 from envbuild.remote.proxy import proxy_of
 
@@ -255,15 +255,13 @@ def broken(error: Exception, seconds: tuple[float, float]) -> BrokenError:
     """What an exception of a connection means, in words that hold no address and no header."""
     import httpcore
 
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return BrokenError(
                 f"its TLS certificate is not trusted: {cause.verify_message}", certificate=True
             )
         if isinstance(cause, ssl.SSLError):
             return BrokenError(f"TLS failed: {cause.reason or type(cause).__name__}", certificate=True)
-        cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpcore.ConnectTimeout):
         return BrokenError(f"no connection within {seconds[0]:.0f} s")
     if isinstance(error, httpcore.TimeoutException):
