@@ -1,6 +1,7 @@
 """Old images of a repository that envbuild made: which there are, which may go, and removing them.
 
-An image is envbuild's where its tag is the one that its own lock digest gives; nothing else is ever removed.
+An image is envbuild's where its tag is the one that its own lock digest gives; one that others made of it has
+only inherited that. Nothing else is ever removed.
 Nothing locks a repository. Each image is looked at again right before it goes, so a push or another prune at
 the same time can do harm within one image's few requests only: a tag that is moved to an image then is lost
 with it, and the push that moved it must be run again. Whatever a prune leaves half done, the next completes.
@@ -21,13 +22,12 @@ from envbuild.errors import FetchError, PublishError
 from envbuild.publish.base import OwnImage, PrunePlan
 from envbuild.publish.repository import identity_tag
 from envbuild.remote.base import Manifest, RefusedError, Remote
-from envbuild.remote.describe import labels_of
+from envbuild.remote.describe import LOCK_LABEL, is_our_manifest, labels_of, layers_of_others
 from envbuild.remote.manifest import CONFIG_LIMIT, parts_of
 from envbuild.remote.media import IN_TOTO, INDEXES
 from envbuild.remote.reference import Reference
 from envbuild.remote.referrers import COSIGN, CREATED, Referrer, fallback_tag, referrers
 
-LOCK = "dev.envbuild.lock"
 _IDENTITY = re.compile(r"[0-9a-f]{12}")
 _ATTACHED = re.compile(r"sha256-[0-9a-f]{64}(?:\.(?:sig|att|sbom))?")
 """Tags of what is attached to an image, ours, cosign's and others'."""
@@ -145,14 +145,17 @@ class RepositoryPruner:
             document = json.loads(top.content)
             if top.media_type in INDEXES:
                 return [_annotation(each) for each in document["manifests"]]
-            if stated := _annotation(document):
+            stated = _annotation(document)
+            if is_our_manifest(top.content, stated):
                 return [stated]
             (config,) = parts_of(top.content, self.repository.name).configs
             if config.size > CONFIG_LIMIT:
                 return []
             path = self._remote.blob(self.repository, config.digest, config.size)
             inner = json.loads(path.read_bytes())
-            return [labels_of(inner).get(LOCK, "")] if isinstance(inner, dict) else []
+            if not isinstance(inner, dict) or layers_of_others(top.content, inner) is not None:
+                return []
+            return [labels_of(inner).get(LOCK_LABEL, "")]
         except (FetchError, ValueError, TypeError, KeyError, RecursionError):
             return []  # Not an image that anybody could run, so none of ours.
 
@@ -236,7 +239,7 @@ def _loaded(content: bytes) -> object:
         return None
 
 
-def _annotation(value: Any, key: str = LOCK) -> str:
+def _annotation(value: Any, key: str = LOCK_LABEL) -> str:
     """What an object's annotation says; empty where there is none."""
     annotations = value.get("annotations") if isinstance(value, dict) else None
     text = annotations.get(key) if isinstance(annotations, dict) else None

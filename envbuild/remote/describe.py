@@ -107,7 +107,7 @@ def layers_of_others(manifest: bytes, config: Mapping[str, Any]) -> int | None:
     Dockerfile that it rendered, did last."""
     labels = labels_of(config)
     lock = labels.get(LOCK_LABEL)
-    if lock is None or _is_our_manifest(manifest, lock):
+    if lock is None or is_our_manifest(manifest, lock):
         return None
     history = config.get("history")
     steps = [step for step in history if isinstance(step, dict)] if isinstance(history, list) else []
@@ -125,7 +125,9 @@ def layers_of_others(manifest: bytes, config: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _is_our_manifest(content: bytes, lock: str) -> bool:
+def is_our_manifest(content: bytes, lock: str) -> bool:
+    """Whether a manifest that says to be of ``lock`` is written as envbuild writes it. Others who take the
+    annotations of their base over, as buildah does, write it in another way."""
     try:
         document = json.loads(content)
         return bool(document["annotations"][LOCK_LABEL] == lock) and canonical_json(document) == content

@@ -48,8 +48,11 @@ class World:
         self.pruner = RepositoryPruner(self.client, self.repository)
         self.days = 0
 
-    def image(self, number: int, platform: Platform = LINUX_AMD64, *, labels: bool = False) -> Image:
-        """An image as envbuild makes it; with ``labels`` only its config says so, as an engine leaves it."""
+    def image(
+        self, number: int, platform: Platform = LINUX_AMD64, *, labels: bool = False, derived: bool = False
+    ) -> Image:
+        """An image as envbuild makes it; with ``labels`` only its config says so, as an engine leaves it.
+        ``derived``: as buildah writes what it made of one, labels and annotations taken over."""
         layer = put_layer(self.store, [Item(name=f"opt/{number}", content=str(platform).encode())])
         lock = digest_bytes(f"lock {number} {platform}".encode())
         said = {"dev.envbuild.lock": lock}
@@ -57,7 +60,8 @@ class World:
             {
                 "architecture": platform.architecture,
                 "os": platform.os,
-                "config": {"Labels": said} if labels else {},
+                "config": {"Labels": said} if labels or derived else {},
+                "history": [{"created_by": "envbuild"}, *([{"created_by": "/bin/sh"}] if derived else [])],
                 "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
             }
         )
@@ -69,7 +73,7 @@ class World:
             "layers": [{"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size}],
             **({} if labels else {"annotations": said}),
         }
-        manifest = canonical_json(document)
+        manifest = json.dumps(document).encode() if derived else canonical_json(document)
         return Image(
             platform=platform,
             digest=self.store.add_blob(manifest),
@@ -261,6 +265,13 @@ def test_an_image_without_a_time_is_the_oldest_but_has_no_age(world: World) -> N
 def test_an_image_whose_config_alone_has_the_label_is_ours(world: World) -> None:
     tag = world.push(world.image(1, labels=True))
     assert world.prune(0) == [tag]
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_an_image_that_others_made_of_ours_stays_whatever_its_tag(world: World, labels: bool) -> None:
+    tag = world.push(world.image(1, labels=labels, derived=True))
+    assert world.prune(0) == []
+    assert world.tags() == {tag}
 
 
 def test_an_image_that_gets_a_tag_after_the_plan_stays(world: World) -> None:
