@@ -11,13 +11,8 @@ from envbuild.examine.documents import config_of
 from envbuild.lock.model import ImageBase
 from envbuild.plan.model import Plan
 from envbuild.publish.base import Image
-from envbuild.remote.describe import LOCK_LABEL, labels_of, layers_of_others
+from envbuild.remote.describe import layers_of_others
 from envbuild.store.content import Store
-
-
-def inherited_lock(image: Image, store: Store) -> str:
-    """The lock digest on the labels that ``image`` has inherited; empty where they are its own."""
-    return "" if image.lock_digest else labels_of(config_of(image, store)).get(LOCK_LABEL, "")
 
 
 def additions_of_others(image: Image, store: Store) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from envbuild.errors import LockError
-from envbuild.examine.derived import additions_of_others, additions_to_plan, inherited_lock
+from envbuild.examine.derived import additions_of_others, additions_to_plan
 from envbuild.examine.documents import (
     CREATED,
     annotations_of,
@@ -24,7 +24,7 @@ from envbuild.plan.make import make_plan
 from envbuild.plan.model import Artifact, ArtifactKind, Pin, Plan
 from envbuild.platforms import Platform
 from envbuild.publish.base import Image, LayerRecord
-from envbuild.remote.describe import ENVIRONMENT_LABEL, labels_of
+from envbuild.remote.describe import ENVIRONMENT_LABEL, LOCK_LABEL, labels_of
 from envbuild.store.content import Store
 
 Bring = Callable[[Sequence[LayerRecord]], None]
@@ -81,7 +81,7 @@ def inspected(
         level="" if derived else image.level,
         derived=derived,
         created=annotations.get(CREATED) or str(config.get("created") or ""),
-        lock_digest=image.lock_digest or inherited_lock(image, store),
+        lock_digest=image.lock_digest or (labels.get(LOCK_LABEL, "") if derived else ""),
         definition_digest=image.definition_digest,
         base=base_title(base)
         if isinstance(base, DebianBase)
