@@ -25,6 +25,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.fakes.archive import Archive, Deb
 from tests.fakes.wheelhouse import Wheel, Wheelhouse
 
@@ -187,6 +189,18 @@ class World:
     machine: Machine
     archive: Archive
     index: Wheelhouse
+
+
+def needs_user_namespaces() -> pytest.MarkDecorator:
+    """The mark of tests that run programs of an image without a Docker engine."""
+    try:
+        done = subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True)
+        there = done.returncode == 0
+    except FileNotFoundError:
+        there = False
+    return pytest.mark.skipif(
+        not sys.platform.startswith("linux") or not there, reason="no user namespaces here"
+    )
 
 
 def a_world(

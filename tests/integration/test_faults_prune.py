@@ -17,20 +17,9 @@ import pytest
 from envbuild.store.content import Store, blob_name
 from tests.fakes.image import put_image, shell_image
 from tests.fakes.registry import serve
-from tests.integration.driver import Machine, ended, group, kill_group
+from tests.integration.driver import Machine, ended, group, kill_group, needs_user_namespaces
 
-
-def _namespaces() -> bool:
-    try:
-        done = subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True)
-    except FileNotFoundError:
-        return False
-    return done.returncode == 0
-
-
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or not _namespaces(), reason="no user namespaces here"
-)
+pytestmark = needs_user_namespaces()
 
 LIMITS = ("--keep-last", "0", "--max-size", "0")
 UNTIL_GO = "echo ready; while ! [ -e go ]; do sleep 0.05; done; cat /etc/image; exit 5"

@@ -23,19 +23,9 @@ import pytest
 from envbuild.run.base import Mount
 from envbuild.store.content import Store
 from tests.fakes.image import shell_image
+from tests.integration.driver import needs_user_namespaces
 
-
-def _namespaces() -> bool:
-    try:
-        done = subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True)
-    except FileNotFoundError:
-        return False
-    return done.returncode == 0
-
-
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or not _namespaces(), reason="no user namespaces here"
-)
+pytestmark = needs_user_namespaces()
 
 PYTHON = str(Path(sys.executable).resolve())
 # Not one long sleep in the place of the shell: what comes just as dash makes way for it would be lost.

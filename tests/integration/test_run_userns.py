@@ -21,19 +21,9 @@ from envbuild.run.rootfs import image_rootfs
 from envbuild.run.userns import UsernsRunner
 from envbuild.store.content import Store
 from tests.fakes.image import put_image, shell_image
+from tests.integration.driver import needs_user_namespaces
 
-
-def _namespaces() -> bool:
-    try:
-        done = subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True)
-    except FileNotFoundError:
-        return False
-    return done.returncode == 0
-
-
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or not _namespaces(), reason="no user namespaces here"
-)
+pytestmark = needs_user_namespaces()
 
 
 @pytest.fixture(scope="module")

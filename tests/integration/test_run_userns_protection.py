@@ -16,20 +16,10 @@ from envbuild.run.base import Command, Mount
 from envbuild.run.userns import UsernsRunner
 from envbuild.store.content import Store
 from tests.fakes.image import shell_image
-
-
-def _namespaces() -> bool:
-    try:
-        done = subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True)
-    except FileNotFoundError:
-        return False
-    return done.returncode == 0
-
+from tests.integration.driver import needs_user_namespaces
 
 pytestmark = [
-    pytest.mark.skipif(
-        not sys.platform.startswith("linux") or not _namespaces(), reason="no user namespaces here"
-    ),
+    needs_user_namespaces(),
     pytest.mark.parametrize("user", ["0:0", "1000:1000"]),
 ]
 

@@ -21,20 +21,9 @@ from envbuild.store.content import Store
 from tests.fakes import postgres
 from tests.fakes.image import put_image, shell_image
 from tests.fakes.registry import serve
-from tests.integration.driver import LIMIT, Ended, Machine, ended, tmpfs
+from tests.integration.driver import LIMIT, Ended, Machine, ended, needs_user_namespaces, tmpfs
 
-
-def _namespaces() -> bool:
-    try:
-        done = subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True)
-    except FileNotFoundError:
-        return False
-    return done.returncode == 0
-
-
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or not _namespaces(), reason="no user namespaces here"
-)
+pytestmark = needs_user_namespaces()
 
 FOREVER = "while :; do sleep 0.05; done"
 
