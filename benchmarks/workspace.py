@@ -15,9 +15,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from benchmarks.results import Figure
-from envbuild.digest import digest_bytes
+from envbuild.oci.digest import digest_bytes
 from envbuild.workspace import schema
-from envbuild.workspace.base import Registry
+from envbuild.workspace.base import EnvironmentStore
 from envbuild.workspace.database import Database
 from envbuild.workspace.open import open_registry
 
@@ -118,7 +118,7 @@ def _measured(path: Path) -> dict[str, float]:
     return {what: _seconds(operation) for what, operation in operations.items()}
 
 
-def _open(path: Path) -> Registry:
+def _open(path: Path) -> EnvironmentStore:
     return open_registry(path, actor="bench")
 
 

@@ -15,7 +15,7 @@ from envbuild.lock.model import PipPin
 from envbuild.lock.pip.uv import UvResolver
 from envbuild.platforms import Platform
 from envbuild.render.installer import INSTALLER_GLIBC, INSTALLER_PYTHON, dump_pins
-from envbuild.spec.model import Origin, PipRequirement, PipSpec
+from envbuild.specs.model import Origin, PipRequirement, PipSpec
 
 SUBDIRS = ("linux-64", "linux-aarch64")
 TARGET = Path(__file__).resolve().parents[1] / "templates" / "installer"

@@ -11,13 +11,13 @@ from pathlib import Path
 from envbuild.attest.base import CYCLONEDX, SPDX, Document
 from envbuild.attest.sign import Signer, sign_image
 from envbuild.errors import BuildError, FetchError
+from envbuild.oci.image import Image, ImageSet
+from envbuild.oci.manifest import Descriptor
+from envbuild.oci.media import IN_TOTO
+from envbuild.oci.reference import Reference
 from envbuild.progress import Progress
-from envbuild.publish.base import Image, Publication
-from envbuild.remote.base import RefusedError, Remote
-from envbuild.remote.manifest import Descriptor
-from envbuild.remote.media import IN_TOTO
-from envbuild.remote.reference import Reference
-from envbuild.remote.referrers import CREATED, Artifact, attach, referrers
+from envbuild.registry.base import RefusedError, Remote
+from envbuild.registry.referrers import CREATED, Artifact, attach, referrers
 from envbuild.store.content import Store
 
 _log = logging.getLogger(__name__)
@@ -35,9 +35,9 @@ _REFUSALS = (400, 404, 405, 406, 413, 415, 422, 501)
 
 def image_documents(image: Image, store: Store) -> tuple[Document, ...]:
     """All that is said about ``image``, whose blobs are in the store. Raises ``BuildError``."""
-    from envbuild.attest.bill import bill_of
     from envbuild.attest.cyclonedx import cyclonedx
     from envbuild.attest.provenance import provenance
+    from envbuild.attest.sbom import bill_of
     from envbuild.attest.spdx import spdx
 
     bill = bill_of(image, store)
@@ -84,7 +84,7 @@ class Attachments:
             left_out=self._left_out | digests,
         )
 
-    def prepare(self, publication: Publication) -> None:
+    def prepare(self, publication: ImageSet) -> None:
         """Begins to describe the images whose layers are all here, in a thread of its own: a push waits for
         its registry most of the time."""
         if self._documents is None:
@@ -96,7 +96,7 @@ class Attachments:
                 self._begun[image.digest] = worker.submit(self._documents, image, self._store)
         worker.shutdown(wait=False)
 
-    def __call__(self, repository: Reference, publication: Publication, fetch: Fetch | None = None) -> None:
+    def __call__(self, repository: Reference, publication: ImageSet, fetch: Fetch | None = None) -> None:
         """Attaches what isn't attached yet; asks little where all of it is.
 
         Of a registry that takes no documents people are warned; the image is as good without. One that fails,
@@ -112,7 +112,7 @@ class Attachments:
                 for digest in dict.fromkeys(digests):
                     sign_image(self._remote, self._store, repository, digest, self._signer)
 
-    def _images(self, publication: Publication) -> list[Image]:
+    def _images(self, publication: ImageSet) -> list[Image]:
         """What something is said of."""
         return [image for image in publication.images if image.digest not in self._left_out]
 

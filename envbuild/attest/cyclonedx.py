@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from envbuild.attest.base import CYCLONEDX, Bill, Document, Item
-from envbuild.attest.written import json_document, time_of, uuid_of
+from envbuild.attest.format import json_document, time_of, uuid_of
 
 
 def cyclonedx(bill: Bill) -> Document:

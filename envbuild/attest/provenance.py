@@ -13,14 +13,14 @@ from urllib.parse import quote
 
 from envbuild.attest import purl
 from envbuild.attest.base import Document
-from envbuild.digest import canonical_json, digest_bytes
 from envbuild.errors import BuildError, LockError
+from envbuild.images.describe import labels_of
 from envbuild.lock.files import LOCK_FILE, parse_lock
 from envbuild.lock.image.embedded import embedded_files
 from envbuild.lock.model import CondaPin, DebianBase, ImageBase, PlatformLock
-from envbuild.publish.base import Image
-from envbuild.remote.describe import labels_of
-from envbuild.remote.media import IN_TOTO, OCI_LAYER_ZSTD
+from envbuild.oci.digest import canonical_json, digest_bytes
+from envbuild.oci.image import Image
+from envbuild.oci.media import IN_TOTO, OCI_LAYER_ZSTD
 from envbuild.store.content import Store
 
 STATEMENT = "https://in-toto.io/Statement/v1"

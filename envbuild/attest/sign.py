@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envbuild.digest import digest_bytes
 from envbuild.errors import FetchError, UsageError
-from envbuild.remote.base import Remote
-from envbuild.remote.manifest import Descriptor, parts_of
-from envbuild.remote.media import OCI_CONFIG, OCI_MANIFEST
-from envbuild.remote.reference import DEFAULT_REGISTRY, Reference
+from envbuild.oci.digest import digest_bytes
+from envbuild.oci.manifest import Descriptor, parts_of
+from envbuild.oci.media import OCI_CONFIG, OCI_MANIFEST
+from envbuild.oci.reference import DEFAULT_REGISTRY, Reference
+from envbuild.registry.base import Remote
 from envbuild.store.content import Store
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import hashlib
 import re
 
 from envbuild.attest.base import SPDX, Bill, Document, Item, Licence
-from envbuild.attest.written import json_document, time_of, uuid_of
+from envbuild.attest.format import json_document, time_of, uuid_of
 
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9.-]+")
 _REFERENCE = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")

@@ -12,14 +12,14 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from envbuild.cli.text import paint, printable
-from envbuild.spec.redact import redact
+from envbuild.cli.show.text import paint, printable
+from envbuild.redact import redact
 
 if TYPE_CHECKING:
-    from envbuild.cli.display import Display
+    from envbuild.app.images import Images
+    from envbuild.app.pipeline import Pipeline
     from envbuild.cli.interrupt import Interruption
-    from envbuild.images import Images
-    from envbuild.pipeline import Pipeline
+    from envbuild.cli.show.progress import Display
     from envbuild.progress import Progress
     from envbuild.settings import Settings
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def _real_pipeline(settings: Settings, progress: Progress) -> Pipeline:
-    from envbuild.api.pipeline import WorkspacePipeline
+    from envbuild.app.workspace_pipeline import WorkspacePipeline
 
     return WorkspacePipeline(settings, progress)
 
@@ -101,7 +101,7 @@ class Call:
     @contextmanager
     def images(self) -> Iterator[Images]:
         """What works on images that exist, with progress shown as for a pipeline."""
-        from envbuild.images import Images
+        from envbuild.app.images import Images
 
         settings = self.settings()
         with (
@@ -116,13 +116,13 @@ class Call:
         with display:
             yield display
         if self.verbose and not self.quiet:
-            from envbuild.cli.report import stage_lines
+            from envbuild.cli.show.report import stage_lines
 
             for line in stage_lines(display.tally):
                 self.say(line)
 
     def _display(self) -> Display:
-        from envbuild.cli.display import Display, LiveScreen, NoScreen, PlainScreen
+        from envbuild.cli.show.progress import Display, LiveScreen, NoScreen, PlainScreen
 
         if self.quiet or self.progress == "none":
             return Display(NoScreen(), self.clock)

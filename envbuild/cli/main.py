@@ -20,7 +20,7 @@ from envbuild.cli.call import Call
 from envbuild.cli.interrupt import INTERRUPTED, interruptible, leave
 from envbuild.cli.options import display_options
 from envbuild.errors import EnvbuildError
-from envbuild.spec.redact import redact
+from envbuild.redact import redact
 
 # Each command with the one line that the group's help shows of it: help must not import them all.
 COMMANDS = {
@@ -54,7 +54,7 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group that imports ``envbuild.cli.<command>`` when that command is called."""
+    """A group that imports ``envbuild.cli.commands.<command>`` when that command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -64,7 +64,7 @@ class LazyGroup(click.Group):
             return None
         # A module can't be called as Python's own statement.
         module = "import_" if cmd_name == "import" else cmd_name
-        command = import_module(f"envbuild.cli.{module}").command
+        command = import_module(f"envbuild.cli.commands.{module}").command
         assert isinstance(command, click.Command)
         return command
 
@@ -193,7 +193,7 @@ def _logging(call: Call) -> Iterator[None]:
     """
     import logging
 
-    from envbuild.cli.text import paint, printable
+    from envbuild.cli.show.text import paint, printable
 
     class Handler(logging.Handler):
         def __init__(self) -> None:

@@ -12,17 +12,17 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from envbuild.compose.tree import parents, resolve
+from envbuild.compose.filesystem import parents, resolve
 from envbuild.compose.unpack import unpack_layers
 from envbuild.errors import BuildError, FetchError
+from envbuild.images.contents import ImageContents, image_source, read_image
 from envbuild.lock.model import ImageBase
+from envbuild.oci.image import Layer
+from envbuild.oci.layer import open_layer
+from envbuild.oci.media import LAYERS
 from envbuild.platforms import Platform
-from envbuild.publish.base import LayerRecord
-from envbuild.remote.client import RegistryClient
-from envbuild.remote.contents import ImageContents, image_source, read_image
-from envbuild.remote.layer import open_layer
-from envbuild.remote.media import LAYERS
-from envbuild.spec.model import PREFIX
+from envbuild.registry.client import RegistryClient
+from envbuild.specs.model import PREFIX
 from envbuild.store.content import Store
 
 _TREE_FORMAT = 2
@@ -47,7 +47,7 @@ class BaseContents:
     """What an image is composed onto. Its layers are read when the first directory or link is asked for: an
     image that is taken as it is needs neither."""
 
-    layers: tuple[LayerRecord, ...]
+    layers: tuple[Layer, ...]
     """Lowest first. Media types are OCI's (the bytes of Docker's are the same), digests the base's."""
     config: Mapping[str, Any]
     """The base's whole config document."""
@@ -89,7 +89,7 @@ def load_base(
     """
     contents = _read(base, platform, store, client, directory)
     records = tuple(
-        LayerRecord(
+        Layer(
             digest=layer.digest,
             diff_id=diff_id,
             size=layer.size,
@@ -128,7 +128,7 @@ def _read(
         raise BuildError(f"base image {error.message}", hint=error.hint) from error
 
 
-def _tree(base: ImageBase, layers: Sequence[LayerRecord], store: Store) -> Tree:
+def _tree(base: ImageBase, layers: Sequence[Layer], store: Store) -> Tree:
     """The tree after all layers; kept by the manifest's digest, since reading takes a while."""
     file = store.directory("metadata/images") / f"{base.digest.removeprefix('sha256:')}.tree.json"
     try:

@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from envbuild.digest import digest_bytes
 from envbuild.errors import BuildError
+from envbuild.images.describe import CREATED_BY
 from envbuild.lock.model import ImageBase
+from envbuild.oci.digest import digest_bytes
+from envbuild.oci.image import Image, Layer
 from envbuild.plan.make import DEFAULT_PATH
 from envbuild.plan.model import Plan
-from envbuild.publish.base import Image, LayerRecord
-from envbuild.remote.describe import CREATED_BY
 from envbuild.store.content import Store
 
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -51,9 +51,9 @@ def manifest_annotations(plan: Plan) -> dict[str, str]:
 
 def config_json(
     plan: Plan,
-    layers: Sequence[LayerRecord],
+    layers: Sequence[Layer],
     *,
-    below: Sequence[LayerRecord] = (),
+    below: Sequence[Layer] = (),
     inherited: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The image config. ``inherited`` is the base's own config document: its variables, working directory,
@@ -129,7 +129,7 @@ def _as_it_is(plan: Plan, inherited: Mapping[str, Any]) -> dict[str, Any]:
     return {**inherited, "config": config}
 
 
-def manifest_json(plan: Plan, config_digest: str, config_size: int, layers: Sequence[LayerRecord]) -> bytes:
+def manifest_json(plan: Plan, config_digest: str, config_size: int, layers: Sequence[Layer]) -> bytes:
     """The manifest of all layers, the base's first."""
     return image_json(
         {
@@ -148,9 +148,9 @@ def manifest_json(plan: Plan, config_digest: str, config_size: int, layers: Sequ
 def store_image(
     store: Store,
     plan: Plan,
-    layers: Sequence[LayerRecord],
+    layers: Sequence[Layer],
     *,
-    below: Sequence[LayerRecord] = (),
+    below: Sequence[Layer] = (),
     inherited: Mapping[str, Any] | None = None,
 ) -> Image:
     """Writes config and manifest into the store and returns the image."""

@@ -10,11 +10,11 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from envbuild.compose.base import ArtifactSource, Entry, EntryKind
+from envbuild.compose.filesystem import DIRECTORY_MODE, USRMERGE, parents, resolve
 from envbuild.compose.tar import check_path
-from envbuild.compose.tree import DIRECTORY_MODE, USRMERGE, parents, resolve
-from envbuild.digest import canonical_digest
 from envbuild.errors import BuildError
 from envbuild.lock.model import CondaPin, DebianBase, DebianPin, ImageBase, PipPin
+from envbuild.oci.digest import canonical_digest
 from envbuild.plan.model import Artifact, ArtifactKind, Interpreter
 from envbuild.store.content import Store
 from envbuild.store.leases import locked

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from envbuild.compose.base import Entry, EntryKind
 from envbuild.compose.codec import BLOCK, FORMAT, Codec
-from envbuild.compose.segment import Crew
+from envbuild.compose.segment import WorkerPools
 from envbuild.compose.tar import END, entry_header
-from envbuild.digest import canonical_digest
 from envbuild.errors import BuildError
+from envbuild.oci.digest import canonical_digest
 from envbuild.store.content import commit_file
 from envbuild.store.layers import LayerCache, LayerFile
 from envbuild.store.segments import DamagedSegment, DirectoryRow, Segment, SegmentCache
@@ -38,7 +38,7 @@ class LayerMaker:
     """Writes layers of one build."""
 
     codec: Codec
-    crew: Crew
+    crew: WorkerPools
     segments: SegmentCache
     layers: LayerCache
     scratch: Path

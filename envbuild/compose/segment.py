@@ -20,14 +20,14 @@ from typing import BinaryIO
 
 from envbuild.compose.base import ByteCompiler, Entry, EntryKind
 from envbuild.compose.codec import BLOCK, FORMAT, Codec
+from envbuild.compose.filesystem import resolve
 from envbuild.compose.tar import check_path, entry_stream
-from envbuild.compose.tree import resolve
-from envbuild.digest import CHUNK, canonical_digest
 from envbuild.errors import BuildError
 from envbuild.lock.identity import conda_identity
 from envbuild.lock.model import CondaPin, PythonPin
+from envbuild.oci.digest import CHUNK, canonical_digest
 from envbuild.plan.model import Artifact
-from envbuild.spec.model import PREFIX
+from envbuild.specs.model import PREFIX
 from envbuild.store.segments import DirectoryRow, Segment
 
 COMPILE_CHUNK = 4 << 20
@@ -84,7 +84,7 @@ class Stopped(Exception):
     """Another part of the build failed or was interrupted; this one gives up."""
 
 
-class Crew:
+class WorkerPools:
     """The threads that compress and compile, and the switch that stops them all.
 
     Compression leaves the GIL and compiling is another process, so threads are enough.
@@ -105,7 +105,7 @@ class Crew:
         if self._stopped.is_set():
             raise Stopped
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPools:
         return self
 
     def __exit__(
@@ -120,7 +120,7 @@ class Crew:
 class MemberWriter:
     """Cuts a stream into blocks, has them compressed in parallel and writes them in order."""
 
-    def __init__(self, file: BinaryIO, codec: Codec, crew: Crew) -> None:
+    def __init__(self, file: BinaryIO, codec: Codec, crew: WorkerPools) -> None:
         self._file = file
         self._codec = codec
         self._crew = crew
@@ -188,7 +188,7 @@ class SegmentMaker:
     """Writes segments of one build into ``scratch``."""
 
     codec: Codec
-    crew: Crew
+    crew: WorkerPools
     scratch: Path
     compiler: ByteCompiler | None = None
 

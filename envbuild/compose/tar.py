@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from envbuild.compose.base import Entry, EntryKind
-from envbuild.digest import CHUNK
 from envbuild.errors import BuildError
+from envbuild.oci.digest import CHUNK
 
 RECORD = 512
 """Bytes of a header, and the unit that contents are padded to."""

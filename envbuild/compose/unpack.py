@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from envbuild.digest import CHUNK
 from envbuild.errors import BuildError, FetchError
-from envbuild.remote.layer import open_layer
+from envbuild.oci.digest import CHUNK
+from envbuild.oci.layer import open_layer
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from envbuild.oci.image import Image
 from envbuild.plan.model import Plan
-from envbuild.publish.base import Image
 
 
 class Engine(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from envbuild.lint.model import Doubt
 from envbuild.lint.subject import Subject
-from envbuild.spec.conda import DEFAULT_CHANNEL
+from envbuild.specs.importers.conda.environment import DEFAULT_CHANNEL
 
 _ANACONDA = re.compile(
     r"(?:defaults|anaconda|main|pkgs/(?:main|r|msys2|pro|free)|"

@@ -12,8 +12,8 @@ from envbuild.lint.model import Finding, Rule
 from envbuild.lint.rules import CREDENTIAL, RULES
 from envbuild.lint.subject import Subject
 from envbuild.lock.model import Lock
-from envbuild.spec.model import Spec
-from envbuild.spec.redact import redact
+from envbuild.redact import redact
+from envbuild.specs.model import Spec
 
 
 def lint(

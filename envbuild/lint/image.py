@@ -9,9 +9,9 @@ from envbuild.errors import SpecError
 from envbuild.lint.model import Doubt
 from envbuild.lint.subject import Subject
 from envbuild.lock.model import ImageBase
-from envbuild.spec.model import BuildContextSpec, ImageBaseSpec
-from envbuild.spec.problems import Place
-from envbuild.spec.source import SourceFile
+from envbuild.specs.model import BuildContextSpec, ImageBaseSpec
+from envbuild.specs.problems import Place
+from envbuild.specs.text.source import SourceFile
 
 DOCKERFILE_LIMIT = 1 << 20
 """Bytes."""

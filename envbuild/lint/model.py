@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from envbuild.lint.subject import Subject
-from envbuild.spec.problems import Place
+from envbuild.specs.problems import Place
 
 
 class Severity(str, Enum):

@@ -10,12 +10,12 @@ import re
 from functools import cached_property
 
 from envbuild.errors import SpecError
-from envbuild.spec.conda import is_conda
-from envbuild.spec.document import Document, Mapping, Node, Scalar, Sequence, parse_document
-from envbuild.spec.match import canonical_match
-from envbuild.spec.model import Origin, Spec
-from envbuild.spec.problems import Place, Refused
-from envbuild.spec.source import YAML_LIMIT, SourceFile
+from envbuild.specs.importers.conda.environment import is_conda
+from envbuild.specs.match import canonical_match
+from envbuild.specs.model import Origin, Spec
+from envbuild.specs.problems import Place, Refused
+from envbuild.specs.text.document import Document, Mapping, Node, Scalar, Sequence, parse_document
+from envbuild.specs.text.source import YAML_LIMIT, SourceFile
 
 _LINE = re.compile(r"([0-9]+)(?:: (.*))?", re.DOTALL)
 

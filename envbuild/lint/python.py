@@ -9,8 +9,8 @@ from datetime import date, timedelta
 from envbuild.lint.model import Doubt
 from envbuild.lint.subject import Subject
 from envbuild.lint.versions import ANY, conda_range, series
-from envbuild.spec.model import DebianBaseSpec, ImageBaseSpec, Runtime
-from envbuild.spec.problems import Place
+from envbuild.specs.model import DebianBaseSpec, ImageBaseSpec, Runtime
+from envbuild.specs.problems import Place
 
 END_OF_LIFE = {
     "2.7": date(2020, 1, 1),

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from envbuild.lint.model import Doubt
 from envbuild.lint.subject import Dependency, Subject, Wanted
 from envbuild.lint.versions import ANY, Range, bounded, conda_range, pip_range
-from envbuild.spec.problems import Place
+from envbuild.specs.problems import Place
 
 PIN = "'envbuild lock' pins it by hash; commit the lock"
 

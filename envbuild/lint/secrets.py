@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from envbuild.spec.credentials import refuse_credential
-from envbuild.spec.problems import Refused
+from envbuild.specs.credentials import refuse_credential
+from envbuild.specs.problems import Refused
 
 # Each begins at a boundary and has a bounded length, so that a long text is looked through once.
 _SHAPES = {

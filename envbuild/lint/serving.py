@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from envbuild.lint.model import Doubt
 from envbuild.lint.subject import Subject
-from envbuild.spec.serving import DEFAULTS, WANTED, promises
+from envbuild.specs.serving import DEFAULTS, WANTED, promises
 
 # What people serve models with besides Azure's own server.
 _SERVERS = frozenset(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from envbuild.lint.model import Doubt
 from envbuild.lint.subject import Subject
-from envbuild.spec.problems import Place
+from envbuild.specs.problems import Place
 
 _PLACED = re.compile(r"([^:\s][^:\n]{0,1000}):([0-9]{1,9}): (.+)", re.DOTALL)
 

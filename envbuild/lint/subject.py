@@ -12,9 +12,9 @@ from packaging.utils import canonicalize_name
 
 from envbuild.lint.places import Places
 from envbuild.lock.model import CondaPin, Lock, PipPin, PlatformLock
-from envbuild.spec.match import Match, split_match
-from envbuild.spec.model import EnvironmentType, PipRequirement, Spec
-from envbuild.spec.problems import Place, Refused
+from envbuild.specs.match import Match, split_match
+from envbuild.specs.model import EnvironmentType, PipRequirement, Spec
+from envbuild.specs.problems import Place, Refused
 
 # The text is canonical already: name, extras, then a specifier or an address, then a marker.
 _REQUIREMENT = re.compile(

@@ -8,8 +8,8 @@ from functools import partial
 from envbuild.lint.model import Doubt
 from envbuild.lint.secrets import secret_in, secret_variable
 from envbuild.lint.subject import Subject
-from envbuild.spec.model import PREFIX, ImageBaseSpec
-from envbuild.spec.problems import Place
+from envbuild.specs.model import PREFIX, ImageBaseSpec
+from envbuild.specs.problems import Place
 
 _REMEDY = (
     "take it out and revoke it, as whoever reads this file or an image has it; give it to a container when "

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from envbuild.lock.model import Base, CondaPin, MavenPin, PipPin, PlatformLock, PythonPin
 from envbuild.platforms import Platform
-from envbuild.spec.model import BaseSpec, CondaSpec, PipSpec, SparkSpec
+from envbuild.specs.model import BaseSpec, CondaSpec, PipSpec, SparkSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,8 +9,8 @@ from envbuild.lock.model import ContextBase, DebianBase, ImageBase, Lock, Platfo
 from envbuild.lock.pip.satisfied import unsatisfied_pip
 from envbuild.lock.python import matches_python
 from envbuild.lock.spark import spark_spec
-from envbuild.spec.definition import definition_digest
-from envbuild.spec.model import BuildContextSpec, DebianBaseSpec, EnvironmentType, ImageBaseSpec, Spec
+from envbuild.specs.definition import definition_digest
+from envbuild.specs.model import BuildContextSpec, DebianBaseSpec, EnvironmentType, ImageBaseSpec, Spec
 
 
 def lock_problems(spec: Spec, lock: Lock) -> list[str]:

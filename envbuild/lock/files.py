@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from envbuild.digest import canonical_digest, digest_bytes, is_digest
 from envbuild.errors import LockError, UsageError
 from envbuild.lock.conda.lockfile import dump_conda_lock
 from envbuild.lock.model import (
@@ -39,6 +38,7 @@ from envbuild.lock.model import (
 from envbuild.lock.pip.requirements import dump_requirements
 from envbuild.lock.record import dump_record, expect_list, expect_object, expect_text, load_record
 from envbuild.lock.values import check_values
+from envbuild.oci.digest import canonical_digest, digest_bytes, is_digest
 from envbuild.platforms import Platform
 
 LOCK_FILE = "envbuild.lock"

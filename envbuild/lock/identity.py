@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from envbuild.digest import canonical_digest
 from envbuild.lock.model import (
     Base,
     CondaPin,
@@ -17,6 +16,7 @@ from envbuild.lock.model import (
     PipPin,
     PlatformLock,
 )
+from envbuild.oci.digest import canonical_digest
 
 IDENTITY_FORMAT = 1
 _IMAGE_FORMAT = 2
@@ -35,7 +35,7 @@ DESCRIBED_LEVEL = "L0"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Composition:
+class ComposerSettings:
     """How an image is put together, where that shows in its bytes."""
 
     composer: str
@@ -47,7 +47,7 @@ class Composition:
 
 
 def lock_digest(
-    lock: Lock, pins: PlatformLock, composition: Composition, *, generated: Sequence[str] = ()
+    lock: Lock, pins: PlatformLock, composition: ComposerSettings, *, generated: Sequence[str] = ()
 ) -> str:
     """The digest of everything that goes into the image of one platform of ``lock``. ``generated`` are the
     digests of what envbuild itself writes into it besides the lock, in a fixed order.

@@ -17,7 +17,7 @@ from envbuild.lock.debian.selection import suite_python
 from envbuild.lock.model import Base, DebianBase, ImageBase, PlatformLock
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
-from envbuild.spec.model import BaseSpec, DebianBaseSpec, ImageBaseSpec
+from envbuild.specs.model import BaseSpec, DebianBaseSpec, ImageBaseSpec
 
 _REGISTRY = "docker.io/"
 

@@ -50,9 +50,8 @@ from envbuild.lock.sdist import source_pin
 from envbuild.lock.spark import spark_spec
 from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.progress import Progress
-from envbuild.spec.definition import definition_digest
-from envbuild.spec.located import located_pip, relative_address
-from envbuild.spec.model import (
+from envbuild.specs.definition import definition_digest
+from envbuild.specs.model import (
     PREFIX,
     BaseSpec,
     BuildContextSpec,
@@ -61,6 +60,7 @@ from envbuild.spec.model import (
     EnvironmentType,
     Spec,
 )
+from envbuild.specs.paths import located_pip, relative_address
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)

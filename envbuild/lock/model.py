@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from envbuild.platforms import Platform
-from envbuild.spec.model import PREFIX
+from envbuild.specs.model import PREFIX
 
 LOCK_FORMAT = 1
 """Version of ``envbuild.lock`` this envbuild writes; a reader refuses a newer one by name."""

@@ -10,8 +10,8 @@ from envbuild.errors import ResolveError
 from envbuild.lock.debian.resolver import DEFAULT_SUITE
 from envbuild.lock.debian.selection import suite_python
 from envbuild.lock.model import Base, DebianBase, ImageBase
-from envbuild.spec.match import split_match
-from envbuild.spec.model import BaseSpec, CondaSpec, DebianBaseSpec, ImageBaseSpec, Runtime, Spec
+from envbuild.specs.match import split_match
+from envbuild.specs.model import BaseSpec, CondaSpec, DebianBaseSpec, ImageBaseSpec, Runtime, Spec
 
 DEFAULT_CHANNEL = "conda-forge"
 _VERSION = re.compile(r"\d+(\.\d+){0,2}")

@@ -7,8 +7,8 @@ from datetime import date
 
 from envbuild.lock.base import Upgrade
 from envbuild.lock.model import Lock
-from envbuild.spec.definition import definition_digest
-from envbuild.spec.model import Spec
+from envbuild.specs.definition import definition_digest
+from envbuild.specs.model import Spec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,9 +22,9 @@ from pathlib import Path, PurePosixPath
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from envbuild.digest import CHUNK
 from envbuild.errors import BuildError
 from envbuild.lock.model import PipPin, Sdist
+from envbuild.oci.digest import CHUNK
 
 ENTRIES_LIMIT = 200_000
 SIZE_LIMIT = 4 << 30

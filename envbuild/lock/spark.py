@@ -9,8 +9,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from envbuild.errors import ResolveError
-from envbuild.spec.match import split_match
-from envbuild.spec.model import (
+from envbuild.specs.match import split_match
+from envbuild.specs.model import (
     CondaSpec,
     DebianBaseSpec,
     EnvironmentType,

@@ -19,7 +19,7 @@ from envbuild.lock.model import (
     PlatformLock,
     RuntimeSettings,
 )
-from envbuild.spec.model import EnvironmentType, Runtime
+from envbuild.specs.model import EnvironmentType, Runtime
 
 _MAX_ID = 0xFFFFFFFE
 
@@ -104,7 +104,7 @@ def _check_platform(lock: PlatformLock, where: str) -> None:
 
 
 def _check_image(base: ImageBase, where: str) -> None:
-    from envbuild.remote.reference import Reference
+    from envbuild.oci.reference import Reference
 
     if base.glibc is not None:
         _check(_GLIBC, base.glibc, f"{where}.glibc", "a version")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from envbuild.digest import canonical_digest
 from envbuild.lock.model import DebianBase, PlatformLock
+from envbuild.oci.digest import canonical_digest
 from envbuild.plan.make import generated
 from envbuild.plan.model import Artifact, ArtifactKind, Plan, PlannedLayer
 from envbuild.plan.system import system_files

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from envbuild.digest import canonical_digest
 from envbuild.lock.debian.selection import python_closure
 from envbuild.lock.files import SELF_DESCRIPTION as SELF_DESCRIPTION
 from envbuild.lock.files import dump_lock
-from envbuild.lock.identity import DESCRIBED_LEVEL, NATIVE_LEVEL, Composition, lock_digest
+from envbuild.lock.identity import DESCRIBED_LEVEL, NATIVE_LEVEL, ComposerSettings, lock_digest
 from envbuild.lock.model import (
     ContextBase,
     DebianBase,
@@ -18,6 +17,7 @@ from envbuild.lock.model import (
     PlatformLock,
     PythonPin,
 )
+from envbuild.oci.digest import canonical_digest
 from envbuild.plan.layers import group_layers
 from envbuild.plan.model import (
     Artifact,
@@ -32,12 +32,12 @@ from envbuild.plan.prefix import home_files, prefix_files
 from envbuild.plan.spark import spark_environment, spark_files
 from envbuild.plan.system import home_directory, system_files
 from envbuild.platforms import Platform
-from envbuild.spec.model import PREFIX, EnvironmentType
+from envbuild.specs.model import PREFIX, EnvironmentType
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def make_plan(lock: Lock, pins: PlatformLock, composition: Composition, *, host: Platform) -> Plan:
+def make_plan(lock: Lock, pins: PlatformLock, composition: ComposerSettings, *, host: Platform) -> Plan:
     """The plan for the platform of ``pins``. ``host`` only decides which interpreter compiles byte code."""
     base, python = pins.base, pins.python
     identity = plan_identity(lock, pins, composition)
@@ -77,7 +77,7 @@ def _as_it_is(lock: Lock) -> bool:
     return lock.runtime.type == EnvironmentType.USER_MANAGED.value
 
 
-def _user_managed(lock: Lock, pins: PlatformLock, composition: Composition, identity: str) -> Plan:
+def _user_managed(lock: Lock, pins: PlatformLock, composition: ComposerSettings, identity: str) -> Plan:
     """Nothing is installed and nothing set but what the spec says: no prefix, no ``PATH``, no description."""
     runtime = lock.runtime
     level = DESCRIBED_LEVEL if isinstance(pins.base, ContextBase) else NATIVE_LEVEL
@@ -125,7 +125,7 @@ def _interpreter_only(pins: PlatformLock, python: PythonPin) -> PlatformLock:
     return replace(pins, base=replace(pins.base, packages=python_closure(pins.base, python)), pip=())
 
 
-def plan_identity(lock: Lock, pins: PlatformLock, composition: Composition) -> str:
+def plan_identity(lock: Lock, pins: PlatformLock, composition: ComposerSettings) -> str:
     """The lock digest of the platform of ``pins``: the image's, known before there is a plan."""
     if _as_it_is(lock):
         return lock_digest(lock, pins, composition)

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from envbuild.lock.model import PythonPin
 from envbuild.plan.model import GeneratedFile
 from envbuild.plan.system import USER_NAME, home_directory
-from envbuild.spec.model import PREFIX
+from envbuild.specs.model import PREFIX
 
 _PREFIX = str(PREFIX).lstrip("/")
 

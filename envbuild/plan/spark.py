@@ -9,7 +9,7 @@ from envbuild.errors import BuildError
 from envbuild.lock.model import DebianBase, Lock, PlatformLock, PythonPin, RuntimeSettings
 from envbuild.plan.java import debian_java_home
 from envbuild.plan.model import GeneratedFile
-from envbuild.spec.model import PREFIX, EnvironmentType, Runtime
+from envbuild.specs.model import PREFIX, EnvironmentType, Runtime
 
 _COORDINATE = re.compile(r"[A-Za-z0-9_.\-]+:[A-Za-z0-9_.\-]+:[A-Za-z0-9_.+\-]+")
 _ADDRESS = re.compile(r"(?:https?|file)://[!-+\--\[\]-~]+")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from envbuild.digest import canonical_digest, digest_bytes, digest_file
+from envbuild.oci.digest import canonical_digest, digest_bytes, digest_file
 from envbuild.plan.model import Plan
 
 

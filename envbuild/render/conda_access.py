@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
-from envbuild.fetch.address import Netrc
-from envbuild.fetch.auth_file import AuthFile, Bearer, PathToken
+from envbuild.http.address import Netrc
+from envbuild.http.auth_file import AuthFile, Bearer, PathToken
 
 
 def conda_auth(environ: Mapping[str, str], urls: Iterable[str]) -> str | None:

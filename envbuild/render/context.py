@@ -14,8 +14,8 @@ from pathlib import Path
 
 from envbuild.compose.base import Entry, EntryKind
 from envbuild.compose.tar import END, check_path, entry_stream
-from envbuild.digest import CHUNK, digest_file
 from envbuild.errors import BuildError, UsageError
+from envbuild.oci.digest import CHUNK, digest_file
 from envbuild.render.base import BuildContext, ContextFile
 
 RECORD = ".envbuild-context"

@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from envbuild.digest import canonical_digest, digest_bytes
 from envbuild.errors import BuildError
 from envbuild.lock.model import CondaPin, PipPin
+from envbuild.oci.digest import canonical_digest, digest_bytes
 from envbuild.platforms import Platform
 from envbuild.resources import resource_directory
 

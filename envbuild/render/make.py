@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 
 from envbuild.compose.base import Archives
 from envbuild.compose.image import timestamp
-from envbuild.digest import canonical_digest
 from envbuild.errors import BuildError
 from envbuild.lock.model import (
     CondaPin,
@@ -19,6 +18,7 @@ from envbuild.lock.model import (
     PipPin,
     PlatformLock,
 )
+from envbuild.oci.digest import canonical_digest
 from envbuild.plan.make import SELF_DESCRIPTION
 from envbuild.plan.model import Artifact, ArtifactKind, GeneratedFile, Plan
 from envbuild.render.base import BuildContext, ContextFile
@@ -32,7 +32,7 @@ from envbuild.render.installer import (
 )
 from envbuild.render.requirements import install_list
 from envbuild.render.templates import Templates, behind, template_name, unwritable
-from envbuild.spec.model import PREFIX, EnvironmentType
+from envbuild.specs.model import PREFIX, EnvironmentType
 
 RENDER_FORMAT = 1
 """Part of every rendered image's identity; changes whenever the same templates would give another context."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from envbuild.fetch.address import Netrc, shown
+from envbuild.http.address import Netrc, shown
 from envbuild.lock.pip.command import expand, uv_environment
 from envbuild.lock.pip.uv_config import (
     config_home,

@@ -7,8 +7,8 @@ from pathlib import Path
 from envbuild.errors import BuildError, SpecError
 from envbuild.lock.model import ContextBase
 from envbuild.render.base import BuildContext, ContextFile
-from envbuild.spec.context import ContextEntry, read_context
-from envbuild.spec.model import BuildContextSpec
+from envbuild.specs.context import ContextEntry, read_context
+from envbuild.specs.model import BuildContextSpec
 
 
 def snapshot_context(

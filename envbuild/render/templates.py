@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envbuild.digest import canonical_digest
 from envbuild.errors import BuildError, UsageError
+from envbuild.oci.digest import canonical_digest
 from envbuild.resources import resource_directory
 
 if TYPE_CHECKING:

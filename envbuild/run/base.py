@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from envbuild.errors import UsageError
-from envbuild.publish.base import Image
+from envbuild.oci.image import Image
 
 WORKDIR = PurePosixPath("/workspace")
 """Where the caller's directory is mounted, and where the command starts. A path of its own, so that no

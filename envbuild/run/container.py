@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from envbuild.engines.docker_client import NoEngine, connect
-from envbuild.engines.docker_container import Container, run_container
+from envbuild.docker.client import NoEngine, connect
+from envbuild.docker.container import Container, run_container
 from envbuild.errors import PublishError, RunError
+from envbuild.images.sinks.daemon import load
 from envbuild.progress import Progress
-from envbuild.publish.daemon import load
 from envbuild.run.base import WORKDIR, Command, Mount
 from envbuild.run.process import argv, environment, image_config
 from envbuild.run.signals import forwarding

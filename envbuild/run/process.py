@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from envbuild.errors import RunError
-from envbuild.publish.base import Image
+from envbuild.oci.image import Image
 from envbuild.run.base import Command
 from envbuild.store.content import Store
 

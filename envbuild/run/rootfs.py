@@ -8,8 +8,8 @@ from pathlib import Path
 
 from envbuild.compose.unpack import unpack_layers
 from envbuild.errors import BuildError, RunError
+from envbuild.oci.image import Image
 from envbuild.progress import Progress, Silent
-from envbuild.publish.base import Image
 from envbuild.store.content import Store, blob_name
 from envbuild.store.leases import Lease
 

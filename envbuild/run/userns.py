@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from envbuild.errors import RunError
+from envbuild.oci.image import Image
 from envbuild.platforms import Platform, runs_linux
 from envbuild.progress import Progress
-from envbuild.publish.base import Image
 from envbuild.run import launcher
 from envbuild.run.base import WORKDIR, Command, Mount
 from envbuild.run.process import argv, environment, image_config, numeric_user

@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from envbuild.digest import digest_file
 from envbuild.errors import BuildError
+from envbuild.oci.digest import digest_file
 
 
 class Store:

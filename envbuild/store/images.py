@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envbuild.digest import digest_bytes, digest_file
 from envbuild.errors import BuildError
+from envbuild.oci.digest import digest_bytes, digest_file
+from envbuild.oci.image import Image, Layer
 from envbuild.platforms import Platform
-from envbuild.publish.base import Image, LayerRecord
 from envbuild.store.content import Store
 
 INDEX_FORMAT = 1
@@ -168,7 +168,7 @@ def _image(value: dict[str, Any]) -> Image:
         size=value["size"],
         config_digest=value["config_digest"],
         layers=tuple(
-            LayerRecord(
+            Layer(
                 digest=digest,
                 diff_id=diff_id,
                 size=size,

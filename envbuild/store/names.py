@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from envbuild.digest import digest_bytes, is_digest
 from envbuild.errors import BuildError
+from envbuild.oci.digest import digest_bytes, is_digest
 from envbuild.store.content import Store
 
 _FORMAT = 1

@@ -19,8 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from envbuild.digest import digest_bytes
 from envbuild.errors import BuildError
+from envbuild.oci.digest import digest_bytes
 from envbuild.store.content import Store
 
 SEGMENT_FORMAT = 2

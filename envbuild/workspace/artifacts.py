@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
-from envbuild.digest import digest_bytes
 from envbuild.errors import WorkspaceError
 from envbuild.lock.identity import FOUND_LEVEL
+from envbuild.oci.digest import digest_bytes
 from envbuild.workspace.base import ImageRecord, LockRecord, NewImage
 from envbuild.workspace.changes import Change
 from envbuild.workspace.queries import environment_row, version_row

@@ -24,7 +24,7 @@ from datetime import datetime
 from typing import Protocol
 
 from envbuild.errors import WorkspaceError
-from envbuild.target.base import TargetRecord
+from envbuild.targets.base import TargetRecord
 
 Pairs = tuple[tuple[str, str], ...]
 """A mapping as sorted pairs."""
@@ -200,7 +200,7 @@ class Event:
     detail: Mapping[str, object]
 
 
-class Registry(Protocol):
+class EnvironmentStore(Protocol):
     """A workspace's records. All methods raise ``WorkspaceError``; a change happens wholly or not at all."""
 
     @property

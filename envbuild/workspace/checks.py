@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from envbuild.digest import is_digest
 from envbuild.errors import WorkspaceError
 from envbuild.lock.identity import FOUND_LEVEL
-from envbuild.target.base import TargetRecord
+from envbuild.oci.digest import is_digest
+from envbuild.targets.base import TargetRecord
 from envbuild.workspace.base import LATEST, RESERVED, NewImage, NewRun, Pairs, check_name
 
 LARGEST_CONTENT = 4_000_000

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
-from envbuild.workspace.base import Registry
+from envbuild.workspace.base import EnvironmentStore
 
 
 def open_registry(
@@ -16,16 +16,16 @@ def open_registry(
     actor: str,
     clock: Callable[[], datetime] | None = None,
     own: Path | None = None,
-) -> Registry:
+) -> EnvironmentStore:
     """The registry in a file of SQLite or behind an SQLAlchemy URL.
 
     A file that isn't there is made, and an older schema brought up to date, when the registry is first used.
     Then nobody else can read the file, nor the directory ``own`` where it lies there.
     ``actor`` is who the history says did it. Raises ``WorkspaceError`` for a URL that can't be one.
     """
-    from envbuild.workspace.sql import SqlRegistry
+    from envbuild.workspace.sql import SqlEnvironmentStore
 
-    return SqlRegistry(location, actor=actor, clock=clock or _now, own=own)
+    return SqlEnvironmentStore(location, actor=actor, clock=clock or _now, own=own)
 
 
 def actor_of(env: Mapping[str, str]) -> str:

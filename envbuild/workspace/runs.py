@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from envbuild.errors import WorkspaceError
-from envbuild.target.base import TargetRecord
+from envbuild.targets.base import TargetRecord
 from envbuild.workspace.base import ENDED, RUN_STATES, NewRun, Run
 from envbuild.workspace.changes import Change
 from envbuild.workspace.schema import runs, targets

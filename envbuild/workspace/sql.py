@@ -9,9 +9,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from envbuild.digest import digest_bytes
 from envbuild.errors import WorkspaceError
-from envbuild.target.base import TargetRecord
+from envbuild.oci.digest import digest_bytes
+from envbuild.targets.base import TargetRecord
 from envbuild.workspace import artifacts, changes, queries, runs
 from envbuild.workspace.base import (
     EnvironmentSummary,
@@ -46,7 +46,7 @@ from envbuild.workspace.schema import labels as labels_table
 _LARGEST_NUMBER = (1 << 63) - 1
 
 
-class SqlRegistry:
+class SqlEnvironmentStore:
     """``Registry`` over SQLite or PostgreSQL. Nothing is opened before the first use."""
 
     def __init__(

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from envbuild import Environment, Workspace
-from envbuild.api.compare import compare
+from envbuild.app.compare import compare
 from envbuild.errors import WorkspaceError
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import ResolveError
-from envbuild.fetch.http import HttpFetcher
+from envbuild.http.fetcher import HttpFetcher
 from envbuild.lock.base import CondaResolver, CondaTarget, PipResolver, PipTarget, Upgrade
 from envbuild.lock.conda.conda_lock import CondaLockResolver
 from envbuild.lock.conda.rattler import RattlerResolver
@@ -25,7 +25,7 @@ from envbuild.lock.pip.uv import UvResolver
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
 from envbuild.settings import Settings
-from envbuild.spec.model import CondaSpec, ExplicitPackage, Origin, PipRequirement, PipSpec
+from envbuild.specs.model import CondaSpec, ExplicitPackage, Origin, PipRequirement, PipSpec
 from envbuild.store.content import Store
 from tests.fakes.channel import Package, index_channel, make_channel, small_packages
 from tests.fakes.wheelhouse import Wheel, Wheelhouse

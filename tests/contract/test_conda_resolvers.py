@@ -14,7 +14,7 @@ from envbuild.lock.conda.rattler import RattlerResolver
 from envbuild.lock.conda.satisfied import unsatisfied_conda, virtual_packages
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
-from envbuild.spec.model import CondaSpec
+from envbuild.specs.model import CondaSpec
 from tests.fakes.channel import Package, make_channel
 from tests.fakes.conda_executable import make_conda_executable
 

@@ -19,7 +19,7 @@ from envbuild.lock.pip.requirements import dump_requirements
 from envbuild.lock.pip.satisfied import unsatisfied_pip
 from envbuild.lock.pip.uv import UvResolver
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform, runs_linux
-from envbuild.spec.model import Origin, PipRequirement, PipSpec
+from envbuild.specs.model import Origin, PipRequirement, PipSpec
 from tests.fakes.wheelhouse import Wheel, Wheelhouse
 
 PYTHON = platform.python_version()

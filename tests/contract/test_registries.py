@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.digest import digest_bytes
 from envbuild.errors import WorkspaceError
-from envbuild.target.base import TargetRecord
-from envbuild.workspace.base import NewRun, Registry
+from envbuild.oci.digest import digest_bytes
+from envbuild.targets.base import TargetRecord
+from envbuild.workspace.base import EnvironmentStore, NewRun
 from tests.fakes import postgres
 from tests.unit.workspace.registry import START, digest, image, registry
 
@@ -34,13 +34,13 @@ def location(server: postgres.Server | None, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def ws(location: str) -> Iterator[Registry]:
+def ws(location: str) -> Iterator[EnvironmentStore]:
     opened = registry(location)
     yield opened
     opened.close()
 
 
-def add(ws: Registry, name: str, number: int, **more: object) -> str:
+def add(ws: EnvironmentStore, name: str, number: int, **more: object) -> str:
     """The version that a definition gets."""
     return ws.register(name, definition=digest(number), content=f"n: {number}\n", **more).version.version  # type: ignore[arg-type]
 
@@ -49,7 +49,7 @@ def said(error: pytest.ExceptionInfo[WorkspaceError]) -> tuple[str, str | None]:
     return error.value.message, error.value.hint
 
 
-def test_one_definition_is_one_version(ws: Registry) -> None:
+def test_one_definition_is_one_version(ws: EnvironmentStore) -> None:
     first = ws.register(
         "train", definition=digest(1), content="a: 1\n", tags=[("team", "risk")], origin="x.yaml"
     )
@@ -65,7 +65,7 @@ def test_one_definition_is_one_version(ws: Registry) -> None:
     assert [event.action for event in ws.history()] == ["register"]
 
 
-def test_versions_count_up_from_the_largest_integer(ws: Registry) -> None:
+def test_versions_count_up_from_the_largest_integer(ws: EnvironmentStore) -> None:
     assert add(ws, "train", 1) == "1"
     assert add(ws, "train", 2, version="7") == "7"
     assert add(ws, "train", 3, version="beta") == "beta"
@@ -78,7 +78,7 @@ def test_versions_count_up_from_the_largest_integer(ws: Registry) -> None:
     assert ws.get("train").version == "9"
 
 
-def test_explicit_version_of_another_definition_is_a_conflict(ws: Registry) -> None:
+def test_explicit_version_of_another_definition_is_a_conflict(ws: EnvironmentStore) -> None:
     add(ws, "train", 1)
     with pytest.raises(WorkspaceError) as error:
         add(ws, "train", 2, version="1")
@@ -90,7 +90,7 @@ def test_explicit_version_of_another_definition_is_a_conflict(ws: Registry) -> N
     assert [each.version for each in ws.versions("train")] == ["1"]
 
 
-def test_second_version_of_one_definition_is_a_conflict(ws: Registry) -> None:
+def test_second_version_of_one_definition_is_a_conflict(ws: EnvironmentStore) -> None:
     add(ws, "train", 1)
     with pytest.raises(WorkspaceError) as error:
         add(ws, "train", 1, version="2")
@@ -101,7 +101,7 @@ def test_second_version_of_one_definition_is_a_conflict(ws: Registry) -> None:
     assert add(ws, "train", 1, version="1") == "1"
 
 
-def test_failed_first_registration_leaves_no_environment(ws: Registry) -> None:
+def test_failed_first_registration_leaves_no_environment(ws: EnvironmentStore) -> None:
     with pytest.raises(WorkspaceError, match="build context"):
         ws.register("train", definition=digest(1), content="", context=digest(5))
     assert ws.environments(include_anonymous=True) == ()
@@ -109,7 +109,7 @@ def test_failed_first_registration_leaves_no_environment(ws: Registry) -> None:
 
 
 @pytest.mark.parametrize("name", ["AzureML-sklearn", "microsoft.x", "azureml"])
-def test_reserved_names_are_refused_but_may_be_recorded(ws: Registry, name: str) -> None:
+def test_reserved_names_are_refused_but_may_be_recorded(ws: EnvironmentStore, name: str) -> None:
     with pytest.raises(WorkspaceError, match="are reserved"):
         add(ws, name, 1)
     assert ws.register(name, definition=digest(1), content="", anonymous=True).created
@@ -119,7 +119,7 @@ def test_reserved_names_are_refused_but_may_be_recorded(ws: Registry, name: str)
 
 
 @pytest.mark.parametrize("text", ["", "a b", "-x", "../x", "a/b", "x" * 256, "é", "a\n"])
-def test_names_versions_and_labels_have_a_form(ws: Registry, text: str) -> None:
+def test_names_versions_and_labels_have_a_form(ws: EnvironmentStore, text: str) -> None:
     for what in (
         lambda: add(ws, text, 1),
         lambda: add(ws, "train", 1, version=text),
@@ -130,7 +130,7 @@ def test_names_versions_and_labels_have_a_form(ws: Registry, text: str) -> None:
             what()
 
 
-def test_anonymous_version_is_never_latest_and_becomes_a_normal_one(ws: Registry) -> None:
+def test_anonymous_version_is_never_latest_and_becomes_a_normal_one(ws: EnvironmentStore) -> None:
     add(ws, "train", 1)
     recorded = ws.register("train", definition=digest(2), content="b: 2\n", anonymous=True)
     digits = digest(2)[7:19]
@@ -150,13 +150,13 @@ def test_anonymous_version_is_never_latest_and_becomes_a_normal_one(ws: Registry
     assert [event.action for event in ws.history("train")] == ["label", "register", "record", "register"]
 
 
-def test_anonymous_registration_of_a_normal_version_changes_nothing(ws: Registry) -> None:
+def test_anonymous_registration_of_a_normal_version_changes_nothing(ws: EnvironmentStore) -> None:
     add(ws, "train", 1, description="d")
     again = ws.register("train", definition=digest(1), content="", anonymous=True, description="other")
     assert (again.created, again.version.version, again.version.description) == (False, "1", "d")
 
 
-def test_only_anonymous_environment_is_hidden_and_has_no_latest(ws: Registry) -> None:
+def test_only_anonymous_environment_is_hidden_and_has_no_latest(ws: EnvironmentStore) -> None:
     ws.register("scratch", definition=digest(1), content="", anonymous=True)
     assert ws.environments() == ()
     (found,) = ws.environments(include_anonymous=True)
@@ -165,7 +165,7 @@ def test_only_anonymous_environment_is_hidden_and_has_no_latest(ws: Registry) ->
         ws.get("scratch")
 
 
-def test_anonymous_version_has_neither_version_nor_labels(ws: Registry) -> None:
+def test_anonymous_version_has_neither_version_nor_labels(ws: EnvironmentStore) -> None:
     for more in ({"version": "1"}, {"labels": ["prod"]}):
         with pytest.raises(WorkspaceError, match="neither a version nor labels"):
             add(ws, "train", 1, anonymous=True, **more)
@@ -174,7 +174,7 @@ def test_anonymous_version_has_neither_version_nor_labels(ws: Registry) -> None:
         ws.label("train", digest(1)[7:19], ["prod"])
 
 
-def test_labels_move_and_are_taken_away(ws: Registry) -> None:
+def test_labels_move_and_are_taken_away(ws: EnvironmentStore) -> None:
     add(ws, "train", 1, labels=["prod", "old"])
     add(ws, "train", 2)
     assert ws.label("train", "2", ["prod"]).labels == ("prod",)
@@ -190,7 +190,7 @@ def test_labels_move_and_are_taken_away(ws: Registry) -> None:
     assert said(error) == ("train has no label 'prod'", "known labels: latest, old")
 
 
-def test_unlabel_takes_all_or_none(ws: Registry) -> None:
+def test_unlabel_takes_all_or_none(ws: EnvironmentStore) -> None:
     add(ws, "train", 1, labels=["prod"])
     with pytest.raises(WorkspaceError) as error:
         ws.unlabel("train", ["prod", "pord"])
@@ -198,7 +198,7 @@ def test_unlabel_takes_all_or_none(ws: Registry) -> None:
     assert ws.get("train").labels == ("prod",)
 
 
-def test_latest_is_no_label_and_no_version_to_be_set(ws: Registry) -> None:
+def test_latest_is_no_label_and_no_version_to_be_set(ws: EnvironmentStore) -> None:
     add(ws, "train", 1)
     for what in (
         lambda: ws.label("train", "1", ["latest"]),
@@ -209,13 +209,13 @@ def test_latest_is_no_label_and_no_version_to_be_set(ws: Registry) -> None:
             what()
 
 
-def test_version_and_label_at_once_are_refused(ws: Registry) -> None:
+def test_version_and_label_at_once_are_refused(ws: EnvironmentStore) -> None:
     add(ws, "train", 1)
     with pytest.raises(WorkspaceError, match="a version and a label at once"):
         ws.get("train", "1", "latest")
 
 
-def test_description_and_tags_are_updated_and_the_history_keeps_what_was(ws: Registry) -> None:
+def test_description_and_tags_are_updated_and_the_history_keeps_what_was(ws: EnvironmentStore) -> None:
     add(ws, "train", 1, description="first", tags=[("b", "2"), ("a", "1")])
     changed = ws.update("train", "1", description="second", tags=[("c", "3")])
     assert (changed.description, changed.tags) == ("second", (("c", "3"),))
@@ -232,14 +232,14 @@ def test_description_and_tags_are_updated_and_the_history_keeps_what_was(ws: Reg
     assert ws.history() == before
 
 
-def test_registering_again_sets_what_is_given(ws: Registry) -> None:
+def test_registering_again_sets_what_is_given(ws: EnvironmentStore) -> None:
     add(ws, "train", 1, description="first", tags=[("a", "1")])
     again = ws.register("train", definition=digest(1), content="", description="", labels=["prod"])
     assert (again.created, again.version.description) == (False, "")
     assert (again.version.tags, again.version.labels) == ((("a", "1"),), ("prod",))
 
 
-def test_archived_version_is_hidden_but_usable(ws: Registry) -> None:
+def test_archived_version_is_hidden_but_usable(ws: EnvironmentStore) -> None:
     for number in (1, 2):
         add(ws, "train", number, labels=[f"l{number}"])
     ws.archive("train", "2")
@@ -262,7 +262,7 @@ def test_archived_version_is_hidden_but_usable(ws: Registry) -> None:
     assert [event.action for event in ws.history("train", limit=2)] == ["restore", "register"]
 
 
-def test_archived_environment_is_hidden_and_takes_no_new_version(ws: Registry) -> None:
+def test_archived_environment_is_hidden_and_takes_no_new_version(ws: EnvironmentStore) -> None:
     add(ws, "train", 1)
     ws.archive("train")
     assert ws.environments() == ()
@@ -280,7 +280,7 @@ def test_archived_environment_is_hidden_and_takes_no_new_version(ws: Registry) -
     assert add(ws, "train", 3) == "2"
 
 
-def test_clone_takes_all_but_labels(ws: Registry) -> None:
+def test_clone_takes_all_but_labels(ws: EnvironmentStore) -> None:
     ws.add_context(digest(50), b"archive")
     add(ws, "train", 1, description="d", tags=[("a", "1")], labels=["prod"], context=digest(50))
     cloned = ws.clone("train", "1", "mine")
@@ -298,7 +298,7 @@ def test_clone_takes_all_but_labels(ws: Registry) -> None:
         ws.clone("train", "1", "train")
 
 
-def test_environments_come_in_pages_by_name(ws: Registry) -> None:
+def test_environments_come_in_pages_by_name(ws: EnvironmentStore) -> None:
     for number, name in enumerate(["b", "B", "a.x", "a-y", "a_z", "c"]):
         add(ws, name, number)
     names = ["B", "a-y", "a.x", "a_z", "b", "c"]
@@ -310,7 +310,7 @@ def test_environments_come_in_pages_by_name(ws: Registry) -> None:
     assert ws.environments(limit=0) == ()
 
 
-def test_summary_describes_the_latest_version(ws: Registry) -> None:
+def test_summary_describes_the_latest_version(ws: EnvironmentStore) -> None:
     add(ws, "train", 1, description="first", tags=[("a", "1")], labels=["prod"])
     add(ws, "train", 2, description="second", tags=[("b", "2")], labels=["next"])
     (found,) = ws.environments()
@@ -319,7 +319,7 @@ def test_summary_describes_the_latest_version(ws: Registry) -> None:
     assert found.updated == START + timedelta(seconds=2)
 
 
-def test_versions_come_in_pages(ws: Registry) -> None:
+def test_versions_come_in_pages(ws: EnvironmentStore) -> None:
     for number in range(1, 6):
         add(ws, "train", number)
     assert [each.version for each in ws.versions("train", limit=2)] == ["5", "4"]
@@ -329,7 +329,7 @@ def test_versions_come_in_pages(ws: Registry) -> None:
 @pytest.mark.parametrize(
     ("wanted", "hint"), [("trian", "did you mean train?"), ("zzz", "known environments: serve, train")]
 )
-def test_unknown_environment_names_the_nearest(ws: Registry, wanted: str, hint: str) -> None:
+def test_unknown_environment_names_the_nearest(ws: EnvironmentStore, wanted: str, hint: str) -> None:
     add(ws, "train", 1)
     add(ws, "serve", 1)
     for what in (
@@ -345,7 +345,7 @@ def test_unknown_environment_names_the_nearest(ws: Registry, wanted: str, hint: 
         assert said(error) == (f"there is no environment {wanted!r}", hint)
 
 
-def test_unknown_version_names_the_nearest(ws: Registry) -> None:
+def test_unknown_version_names_the_nearest(ws: EnvironmentStore) -> None:
     with pytest.raises(WorkspaceError) as error:
         ws.get("train")
     assert said(error) == ("there is no environment 'train'", "there are no environments yet")
@@ -360,7 +360,7 @@ def test_unknown_version_names_the_nearest(ws: Registry) -> None:
         assert said(error) == (f"train has no version {version!r}", hint)
 
 
-def test_image_leads_back_to_spec_and_lock(ws: Registry) -> None:
+def test_image_leads_back_to_spec_and_lock(ws: EnvironmentStore) -> None:
     add(ws, "train", 1)
     files = {
         "envbuild.lock": b'{"x": 1}',
@@ -386,7 +386,7 @@ def test_image_leads_back_to_spec_and_lock(ws: Registry) -> None:
     assert ws.history("train", limit=1)[0].detail["references"] == ["c:1"]
 
 
-def test_newest_lock_counts_and_an_old_one_may_come_back(ws: Registry) -> None:
+def test_newest_lock_counts_and_an_old_one_may_come_back(ws: EnvironmentStore) -> None:
     one, two = ({"envbuild.lock": each} for each in (b"1", b"2"))
     assert ws.lock(digest(1)) is None
     first = ws.add_lock(digest(1), ["linux/amd64"], one)
@@ -401,7 +401,7 @@ def test_newest_lock_counts_and_an_old_one_may_come_back(ws: Registry) -> None:
         ws.add_lock(digest(2), ["linux/amd64"], one)
 
 
-def test_images_are_found_by_what_they_belong_to(ws: Registry) -> None:
+def test_images_are_found_by_what_they_belong_to(ws: EnvironmentStore) -> None:
     add(ws, "train", 1)
     add(ws, "train", 2)
     for number, definition in ((70, 1), (71, 2), (72, 3)):
@@ -422,7 +422,7 @@ def test_images_are_found_by_what_they_belong_to(ws: Registry) -> None:
         ws.images(version="1")
 
 
-def test_image_of_another_definition_or_an_unknown_lock_is_refused(ws: Registry) -> None:
+def test_image_of_another_definition_or_an_unknown_lock_is_refused(ws: EnvironmentStore) -> None:
     ws.add_image(image(70))
     with pytest.raises(WorkspaceError, match="is one of"):
         ws.add_image(image(70, definition=2))
@@ -431,7 +431,7 @@ def test_image_of_another_definition_or_an_unknown_lock_is_refused(ws: Registry)
     assert len(ws.images()) == 1
 
 
-def test_contexts_are_kept_once(ws: Registry) -> None:
+def test_contexts_are_kept_once(ws: EnvironmentStore) -> None:
     ws.add_context(digest(1), b"\x00archive")
     ws.add_context(digest(1), b"\x00archive")
     assert ws.context(digest(1)) == b"\x00archive"
@@ -440,7 +440,7 @@ def test_contexts_are_kept_once(ws: Registry) -> None:
         ws.context(digest(2))
 
 
-def test_history_comes_in_pages(ws: Registry) -> None:
+def test_history_comes_in_pages(ws: EnvironmentStore) -> None:
     for number in range(1, 5):
         add(ws, "train", number)
     newest = ws.history(limit=2)
@@ -449,7 +449,7 @@ def test_history_comes_in_pages(ws: Registry) -> None:
     assert {event.actor for event in ws.history("train")} == {"ada"}
 
 
-def test_text_that_no_database_keeps_is_refused(ws: Registry) -> None:
+def test_text_that_no_database_keeps_is_refused(ws: EnvironmentStore) -> None:
     for more in (
         {"description": "a\x00b"},
         {"tags": [("a", "\ud800")]},
@@ -465,7 +465,7 @@ def test_text_that_no_database_keeps_is_refused(ws: Registry) -> None:
     assert (found.description, found.tags, found.origin) == (text, ((text, text),), text)
 
 
-def test_another_session_sees_what_the_first_one_did(ws: Registry, location: str) -> None:
+def test_another_session_sees_what_the_first_one_did(ws: EnvironmentStore, location: str) -> None:
     add(ws, "train", 1)
     other = registry(location, actor="grace")
     assert other.get("train") == ws.get("train")
@@ -474,7 +474,7 @@ def test_another_session_sees_what_the_first_one_did(ws: Registry, location: str
     other.close()
 
 
-def test_numbers_beyond_all_columns_are_no_fault(ws: Registry) -> None:
+def test_numbers_beyond_all_columns_are_no_fault(ws: EnvironmentStore) -> None:
     add(ws, "train", 1)
     assert len(ws.history(before=10**30)) == 1
     assert ws.history(before=-(10**30)) == ()
@@ -509,7 +509,7 @@ def new_run(name: str, **changed: object) -> NewRun:
     return NewRun(**values)  # type: ignore[arg-type]
 
 
-def test_targets_are_kept_by_name(ws: Registry) -> None:
+def test_targets_are_kept_by_name(ws: EnvironmentStore) -> None:
     laptop = TargetRecord(name="a-laptop", kind="local")
     ws.add_target(CLUSTER)
     ws.add_target(laptop)
@@ -536,7 +536,7 @@ def test_targets_are_kept_by_name(ws: Registry) -> None:
     ]
 
 
-def test_run_is_kept_with_what_became_of_it(ws: Registry) -> None:
+def test_run_is_kept_with_what_became_of_it(ws: EnvironmentStore) -> None:
     created = ws.add_run(new_run("train-1"))
     assert (created.status, created.identity, created.exit_status, created.ended) == (
         "created",
@@ -559,7 +559,7 @@ def test_run_is_kept_with_what_became_of_it(ws: Registry) -> None:
     ]
 
 
-def test_runs_are_found_by_the_beginning_of_their_name(ws: Registry) -> None:
+def test_runs_are_found_by_the_beginning_of_their_name(ws: EnvironmentStore) -> None:
     ws.add_run(new_run("train-1"))
     ws.add_run(new_run("train-12"))
     ws.add_run(new_run("other_2"))
@@ -576,7 +576,7 @@ def test_runs_are_found_by_the_beginning_of_their_name(ws: Registry) -> None:
         ws.add_run(new_run("train-1"))
 
 
-def test_runs_are_listed_newest_first(ws: Registry) -> None:
+def test_runs_are_listed_newest_first(ws: EnvironmentStore) -> None:
     ws.add_run(new_run("a"))
     ws.add_run(new_run("b", version="4", image=digest(12)))
     ws.add_run(new_run("c", environment="other", target="laptop"))
@@ -594,7 +594,7 @@ def test_runs_are_listed_newest_first(ws: Registry) -> None:
     assert names(image=digest(10)) == ["c", "b", "a"]
 
 
-def test_facts_of_a_run_never_change(ws: Registry, location: str) -> None:
+def test_facts_of_a_run_never_change(ws: EnvironmentStore, location: str) -> None:
     import sqlalchemy as sa
 
     ws.add_run(new_run("a"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from envbuild.digest import canonical_digest
+from envbuild.oci.digest import canonical_digest
 from envbuild.plan.model import Plan
 from envbuild.render.base import BuildContext, ContextFile
 

@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from envbuild.digest import canonical_json, digest_bytes
-from envbuild.platforms import Platform
-from envbuild.publish.base import Image, LayerRecord, Publication
-from envbuild.remote.media import (
+from envbuild.oci.digest import canonical_json, digest_bytes
+from envbuild.oci.image import Image, ImageSet, Layer
+from envbuild.oci.media import (
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER,
@@ -24,6 +23,7 @@ from envbuild.remote.media import (
     OCI_LAYER_ZSTD,
     OCI_MANIFEST,
 )
+from envbuild.platforms import Platform
 from envbuild.store.content import Store
 
 
@@ -74,17 +74,17 @@ def compress(data: bytes, media_type: str = OCI_LAYER_GZIP) -> bytes:
     return gzip.compress(data[:half], mtime=0) + gzip.compress(data[half:], mtime=0)
 
 
-def put_layer(store: Store, items: Sequence[Item], media_type: str = OCI_LAYER_GZIP) -> LayerRecord:
+def put_layer(store: Store, items: Sequence[Item], media_type: str = OCI_LAYER_GZIP) -> Layer:
     data = tar(items)
     blob = compress(data, media_type)
-    return LayerRecord(
+    return Layer(
         digest=store.add_blob(blob), diff_id=digest_bytes(data), size=len(blob), media_type=media_type
     )
 
 
 def put_image(
     store: Store,
-    layers: Sequence[LayerRecord],
+    layers: Sequence[Layer],
     config: Mapping[str, object] | None = None,
     platform: Platform | None = None,
 ) -> Image:
@@ -124,7 +124,7 @@ def put_image(
     )
 
 
-def put_index(store: Store, images: Sequence[Image], names: Sequence[str]) -> Publication:
+def put_index(store: Store, images: Sequence[Image], names: Sequence[str]) -> ImageSet:
     """A publication of several platforms, its index in the store."""
     index = json.dumps(
         {
@@ -142,7 +142,7 @@ def put_index(store: Store, images: Sequence[Image], names: Sequence[str]) -> Pu
         },
         sort_keys=True,
     ).encode()
-    return Publication(images=tuple(images), names=tuple(names), index_digest=store.add_blob(index))
+    return ImageSet(images=tuple(images), names=tuple(names), index_digest=store.add_blob(index))
 
 
 def program_items(*programs: str) -> list[Item]:

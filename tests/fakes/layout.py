@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from envbuild.digest import digest_bytes
-from envbuild.remote.media import (
+from envbuild.oci.digest import digest_bytes
+from envbuild.oci.media import (
     DOCKER_LAYER_GZIP,
     OCI_CONFIG,
     OCI_INDEX,

@@ -6,11 +6,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from envbuild.cache.segments import SharedSegments, cache_repository
 from envbuild.progress import Progress, Silent
-from envbuild.remote.auth import Credentials
-from envbuild.remote.base import Remote
-from envbuild.remote.client import RegistryClient
-from envbuild.remote.segment_cache import SharedSegments, cache_repository
+from envbuild.registry.auth import Credentials
+from envbuild.registry.base import Remote
+from envbuild.registry.client import RegistryClient
 from envbuild.store.content import Store
 
 

@@ -9,14 +9,14 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from envbuild.oci.image import Image
+from envbuild.oci.manifest import Descriptor
+from envbuild.oci.media import OCI_CONFIG
+from envbuild.oci.reference import Reference
 from envbuild.progress import Silent
-from envbuild.publish.base import Image
-from envbuild.remote.auth import Credentials
-from envbuild.remote.base import Pushed
-from envbuild.remote.client import RegistryClient
-from envbuild.remote.manifest import Descriptor
-from envbuild.remote.media import OCI_CONFIG
-from envbuild.remote.reference import Reference
+from envbuild.registry.auth import Credentials
+from envbuild.registry.base import Pushed
+from envbuild.registry.client import RegistryClient
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_image, put_layer
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.compose.archives_wheel import WheelArchives
+from envbuild.compose.artifacts.wheel.archive import WheelArchives
 from envbuild.compose.bytecode import HostCompiler
-from envbuild.fetch.http import HttpFetcher
+from envbuild.http.fetcher import HttpFetcher
 from envbuild.lock.model import PipPin
 from envbuild.plan.model import Artifact, ArtifactKind
 from envbuild.platforms import PLATFORMS

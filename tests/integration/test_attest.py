@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from envbuild.digest import digest_bytes
+from envbuild.oci.digest import digest_bytes
 from tests.fakes.registry_server import RegistryServer, needs_registry, serve
 from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Ended, Machine, a_world, demo

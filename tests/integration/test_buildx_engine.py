@@ -19,14 +19,14 @@ from typing import Any
 import docker
 import pytest
 
-from envbuild.digest import digest_bytes
-from envbuild.engines.buildx import BuildxEngine
-from envbuild.engines.docker_client import NoEngine, connect
+from envbuild.docker.client import NoEngine, connect
+from envbuild.engines.buildx.engine import BuildxEngine
 from envbuild.engines.secret import Secret
 from envbuild.errors import BuildError
+from envbuild.oci.digest import digest_bytes
+from envbuild.oci.image import Image
 from envbuild.plan.model import Plan
 from envbuild.progress import Silent
-from envbuild.publish.base import Image
 from envbuild.render.base import ContextFile
 from envbuild.render.pip_access import PipAccess
 from envbuild.store.content import Store

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from envbuild.compose.artifacts.conda.source import CondaSource
 from envbuild.compose.base import EntryKind
-from envbuild.compose.conda import CondaSource
 from envbuild.lock.base import CondaTarget
 from envbuild.lock.conda.rattler import RattlerResolver
 from envbuild.lock.conda.satisfied import virtual_packages
@@ -18,10 +18,10 @@ from envbuild.lock.model import PythonPin
 from envbuild.plan.model import Artifact, ArtifactKind
 from envbuild.plan.prefix import history_file
 from envbuild.platforms import Platform, runs_linux
-from envbuild.spec.model import CondaSpec
+from envbuild.specs.model import CondaSpec
 from envbuild.store.content import Store
 from tests.fakes.channel import make_channel
-from tests.unit.compose.test_conda import Files
+from tests.unit.compose.test_artifacts_conda_source import Files
 
 
 @pytest.mark.skipif(not runs_linux(), reason="runs Linux programs")

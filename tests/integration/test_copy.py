@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from envbuild.digest import digest_bytes
+from envbuild.images.sinks.layout import LayoutPublisher
+from envbuild.oci.digest import digest_bytes
+from envbuild.oci.image import ImageSet
+from envbuild.oci.media import OCI_INDEX, OCI_MANIFEST
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.progress import Silent
-from envbuild.publish.base import Publication
-from envbuild.publish.layout import LayoutPublisher
-from envbuild.remote.media import OCI_INDEX, OCI_MANIFEST
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_image, put_index, put_layer
 from tests.fakes.registry_server import RegistryServer, needs_registry, serve
@@ -47,7 +47,7 @@ def source(tmp_path: Path) -> Store:
     return Store(tmp_path / "source")
 
 
-def layout(store: Store, publication: Publication, directory: Path) -> Path:
+def layout(store: Store, publication: ImageSet, directory: Path) -> Path:
     LayoutPublisher(directory, store, Silent()).publish(publication)
     return directory
 
@@ -57,7 +57,7 @@ def answer(ended: Ended) -> Any:
     return json.loads(ended.stdout)
 
 
-def two_platforms(store: Store) -> Publication:
+def two_platforms(store: Store) -> ImageSet:
     """An index as BuildKit writes one: two platforms that share a layer, and an attestation."""
     shared = put_layer(store, [Item(name="shared", content=b"s" * 5000)])
     images = [
@@ -88,13 +88,13 @@ def two_platforms(store: Store) -> Publication:
     )
     # Spaces and an unknown key: bytes that nobody would write the same way again.
     content = json.dumps({**document, "x-unknown": 1}, indent=3).encode()
-    return Publication(images=tuple(images), names=("team/app:1",), index_digest=store.add_blob(content))
+    return ImageSet(images=tuple(images), names=("team/app:1",), index_digest=store.add_blob(content))
 
 
 def in_layout(store: Store, tmp_path: Path, seed: int = 0) -> tuple[str, str]:
     """A small image in a layout: its digest and what names it."""
     image = small_image(store, seed)
-    where = layout(store, Publication(images=(image,), names=("team/app:1",)), tmp_path / f"layout-{seed}")
+    where = layout(store, ImageSet(images=(image,), names=("team/app:1",)), tmp_path / f"layout-{seed}")
     return image.digest, f"oci:{where}:team/app:1"
 
 

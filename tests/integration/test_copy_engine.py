@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.images.sinks.layout import LayoutPublisher
 from envbuild.platforms import LINUX_ARM64, Platform
 from envbuild.progress import Silent
-from envbuild.publish.layout import LayoutPublisher
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_image, put_index, put_layer
 from tests.integration.driver import Machine

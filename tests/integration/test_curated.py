@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.api.catalogue import CuratedEnvironment, curated_environments
+from envbuild.app.curated import CuratedEnvironment, curated_environments
 from envbuild.lock.check import lock_problems
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
-from envbuild.spec.load import load_spec
-from envbuild.spec.model import EnvironmentType
+from envbuild.specs.load import load_spec
+from envbuild.specs.model import EnvironmentType
 
 CURATED = {each.name: each for each in curated_environments()}
 ALIASES = {"sklearn": "scikit-learn", "xgboost": "xgboost-cpu", "spark": "pyspark"}

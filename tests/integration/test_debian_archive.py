@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.compose.artifacts.deb.source import DebianSource
 from envbuild.compose.base import Entry, EntryKind
-from envbuild.compose.deb import DebianSource
-from envbuild.fetch.http import HttpFetcher
+from envbuild.http.fetcher import HttpFetcher
 from envbuild.lock.base import ResolvedBase
 from envbuild.lock.debian.mirror import known_mirror
 from envbuild.lock.debian.resolver import DebianResolver
@@ -23,7 +23,7 @@ from envbuild.plan.system import system_files
 from envbuild.platforms import PLATFORMS, Platform
 from envbuild.progress import Silent
 from envbuild.settings import Settings
-from envbuild.spec.model import DebianBaseSpec
+from envbuild.specs.model import DebianBaseSpec
 from envbuild.store.content import Store
 
 pytestmark = pytest.mark.network

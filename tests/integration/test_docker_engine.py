@@ -16,17 +16,17 @@ from pathlib import Path
 import docker
 import pytest
 
-from envbuild.digest import digest_bytes
-from envbuild.engines.docker_build import DockerEngine
-from envbuild.engines.docker_client import NoEngine, connect
-from envbuild.engines.docker_container import Container, run_container
+from envbuild.docker.client import NoEngine, connect
+from envbuild.docker.container import Container, run_container
+from envbuild.engines.docker.engine import DockerEngine
 from envbuild.errors import BuildError
+from envbuild.images.sinks.daemon import DaemonPublisher
 from envbuild.lock.model import DebianBase
+from envbuild.oci.digest import digest_bytes
+from envbuild.oci.image import ImageSet
 from envbuild.plan.model import ImageConfig, Plan
 from envbuild.platforms import LINUX_ARM64, Platform
 from envbuild.progress import Silent, Task
-from envbuild.publish.base import Publication
-from envbuild.publish.daemon import DaemonPublisher
 from envbuild.render.base import BuildContext, ContextFile
 from envbuild.store.content import Store
 from envbuild.store.images import ImageIndex
@@ -186,7 +186,7 @@ def test_an_image_is_built_imported_and_found_by_the_engine(
     assert leftovers(store.root) == []
     # Publishing there is only tagging, and a second build only looks up.
     tag = f"envbuild-test-{os.getpid()}:built"
-    DaemonPublisher(store, Silent(), os.environ).publish(Publication(images=(image,), names=(tag,)))
+    DaemonPublisher(store, Silent(), os.environ).publish(ImageSet(images=(image,), names=(tag,)))
     assert client.images.get(tag).id == image.config_digest
     gone = engine(tmp_path, written, environ={"DOCKER_HOST": f"unix://{tmp_path}/none"})
     assert gone.build(PLAN) == image

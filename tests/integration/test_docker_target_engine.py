@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.engines.docker_client import NoEngine, connect, is_here
-from envbuild.engines.docker_job import RUN_LABEL
+from envbuild.docker.client import NoEngine, connect, is_here
+from envbuild.docker.job import RUN_LABEL
 from envbuild.errors import RunError
+from envbuild.oci.image import Image
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
-from envbuild.publish.base import Image
 from envbuild.store.content import Store
-from envbuild.target.base import Job, TargetRecord
-from envbuild.target.code import code_image
-from envbuild.target.docker import KIND, DockerTarget
-from envbuild.target.kinds import Surroundings
+from envbuild.targets.base import Job, TargetRecord
+from envbuild.targets.code import code_image
+from envbuild.targets.docker import KIND, DockerTarget
+from envbuild.targets.kinds import TargetContext
 from tests.fakes import ssh_server
 from tests.fakes.image import Item, put_image, put_layer, shell_image
 from tests.fakes.ssh_server import SshServer
@@ -55,7 +55,7 @@ def image(store: Store, base: Image, tmp_path_factory: pytest.TempPathFactory) -
 def target(store: Store, state: Path, environ: dict[str, str] | None = None, **options: str) -> DockerTarget:
     return KIND.open(
         TargetRecord(name="engine", kind="docker", options=tuple(sorted(options.items()))),
-        Surroundings(store=store, progress=Silent(), state=state, environ=environ or os.environ),
+        TargetContext(store=store, progress=Silent(), state=state, environ=environ or os.environ),
     )
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.oci.image import Image
 from envbuild.platforms import Platform
-from envbuild.publish.base import Image
 from envbuild.settings import Settings
 from envbuild.store.content import Store
 from envbuild.store.images import ImageIndex
@@ -252,9 +252,9 @@ def test_spark_runs_a_job(cache: Path, tmp_path: Path) -> None:
 
 def test_a_curated_environment_is_built_from_its_lock(cache: Path, tmp_path: Path) -> None:
     """The catalogue has none yet, so the lock is one of a spec, called curated."""
-    from envbuild.engines.docker_build import DockerEngine
+    from envbuild.app.pipeline import Pipeline
+    from envbuild.engines.docker.engine import DockerEngine
     from envbuild.lock.request import LockRequest
-    from envbuild.pipeline import Pipeline
     from envbuild.progress import Silent
 
     spec_file = spec_of(tmp_path, "name: ours\nbase: {debian: trixie}\nrequirements: [six]\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.digest import canonical_digest
+from envbuild.oci.digest import canonical_digest
 from tests.fakes.sdist import source_dist
 from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Machine, World, a_world, conda, demo

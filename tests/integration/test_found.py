@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from envbuild.digest import canonical_json
+from envbuild.images.sinks.registry import push_top
+from envbuild.oci.digest import canonical_json
+from envbuild.oci.reference import Reference
 from envbuild.progress import Silent
-from envbuild.publish.remote import push_top
-from envbuild.remote.reference import Reference
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_layer
 from tests.fakes.registry_server import RegistryServer, needs_registry, serve

@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 import trustme
 
-from envbuild.compose.archives import CondaArchives
+from envbuild.compose.artifacts.archives import CondaArchives
+from envbuild.compose.artifacts.conda.source import CondaSource
 from envbuild.compose.base import EntryKind
-from envbuild.compose.conda import CondaSource
-from envbuild.fetch.http import HttpFetcher
+from envbuild.http.fetcher import HttpFetcher
 from envbuild.lock.model import CondaPin, PythonPin
 from envbuild.plan.model import Artifact
 from envbuild.progress import Silent
@@ -32,7 +32,7 @@ from envbuild.render.installer import conda_records, install_script
 from envbuild.settings import Settings
 from envbuild.store.content import Store
 from tests.fakes.channel import Package, python_package, python_version, serve, small_packages
-from tests.unit.compose.test_conda import artifact_of
+from tests.unit.compose.test_artifacts_conda_source import artifact_of
 
 LEFT_OUT = ("scripted", "tool-twin")
 PYTHON = PythonPin(version=python_version(), provider="conda", executable="/opt/env/bin/python")

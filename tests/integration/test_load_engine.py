@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.engines.docker_client import NoEngine, connect
+from envbuild.docker.client import NoEngine, connect
 from envbuild.errors import PublishError
+from envbuild.images.sinks import daemon
+from envbuild.images.sinks.daemon import DaemonPublisher
+from envbuild.images.sinks.tar_stream import Member
+from envbuild.oci.image import ImageSet
 from envbuild.progress import Silent
-from envbuild.publish import daemon
-from envbuild.publish.base import Publication
-from envbuild.publish.daemon import DaemonPublisher
-from envbuild.publish.tarstream import Member
 from envbuild.run.base import Command
 from envbuild.run.container import ContainerRunner
 from envbuild.store.content import Store
@@ -33,7 +33,7 @@ def test_an_engine_that_is_not_there_is_explained(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     image = put_image(store, [put_layer(store, [Item(name="a")])])
     with pytest.raises(PublishError, match="there is no such socket"):
-        DaemonPublisher(store, Silent(), environ).publish(Publication(images=(image,), names=()))
+        DaemonPublisher(store, Silent(), environ).publish(ImageSet(images=(image,), names=()))
 
 
 def test_the_current_context_is_followed(tmp_path: Path) -> None:
@@ -82,16 +82,16 @@ def test_an_image_is_loaded_under_its_name_and_then_only_tagged(
 
     monkeypatch.setattr(daemon, "_post", spy)
     publisher = DaemonPublisher(store, Silent(), os.environ)
-    assert publisher.publish(Publication(images=(first,), names=(tag,))) == f"the Docker engine, as {tag}"
+    assert publisher.publish(ImageSet(images=(first,), names=(tag,))) == f"the Docker engine, as {tag}"
     assert len(sent) == 1
-    publisher.publish(Publication(images=(first,), names=(tag,)))
+    publisher.publish(ImageSet(images=(first,), names=(tag,)))
     assert len(sent) == 1
     client = connect(os.environ)
     assert not isinstance(client, NoEngine)
     assert client.images.get(tag).id in (first.config_digest, first.digest)
     more = put_layer(store, [Item(name="more", content=os.urandom(16))])
     second = put_image(store, [*first.layers, more])
-    publisher.publish(Publication(images=(second,), names=(tag,)))
+    publisher.publish(ImageSet(images=(second,), names=(tag,)))
     assert client.images.get(tag).id in (second.config_digest, second.digest)
     status = str(client.info().get("DriverStatus"))
     if "io.containerd.snapshotter" not in status:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.images.sinks.layout import LayoutPublisher
+from envbuild.oci.image import ImageSet
 from envbuild.progress import Silent
-from envbuild.publish.base import Publication
-from envbuild.publish.layout import LayoutPublisher
 from tests.fakes.source import SITE
-from tests.unit.engines.test_native import Bench, whole
+from tests.unit.compose.test_engine import Bench, whole
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def layout(tmp_path: Path) -> Path:
     bench = Bench(tmp_path / "store")
     image = bench.engine().build(whole())
     LayoutPublisher(tmp_path / "layout", bench.store, Silent()).publish(
-        Publication(images=(image,), names=("judged:one",))
+        ImageSet(images=(image,), names=("judged:one",))
     )
     return tmp_path / "layout"
 

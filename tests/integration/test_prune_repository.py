@@ -15,18 +15,18 @@ from envbuild.attest.base import Document
 from envbuild.attest.sign import Signer, signature_tag
 from envbuild.cli.call import Call
 from envbuild.cli.main import main
-from envbuild.digest import canonical_json, digest_bytes
 from envbuild.errors import FetchError, PublishError
+from envbuild.images.prune import RepositoryPruner
+from envbuild.images.repository import identity_tag
+from envbuild.images.sinks.registry import push_publication
+from envbuild.oci.digest import canonical_json, digest_bytes
+from envbuild.oci.image import Image, ImageSet
+from envbuild.oci.manifest import Descriptor
+from envbuild.oci.media import IN_TOTO, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
+from envbuild.oci.reference import Reference
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
-from envbuild.publish.base import Image, Publication
-from envbuild.publish.prune import RepositoryPruner
-from envbuild.publish.remote import push_publication
-from envbuild.publish.repository import identity_tag
-from envbuild.remote.manifest import Descriptor
-from envbuild.remote.media import IN_TOTO, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
-from envbuild.remote.reference import Reference
-from envbuild.remote.referrers import Artifact, attach, fallback_tag, referrers
+from envbuild.registry.referrers import Artifact, attach, fallback_tag, referrers
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_layer
 from tests.fakes.registry import Registry
@@ -108,7 +108,7 @@ class World:
         self.days += 1
         now = (START + timedelta(days=self.days)).timestamp()
         tag = identity_tag([each.lock_digest for each in images])
-        publication = Publication(
+        publication = ImageSet(
             images=images,
             names=(f"demo:{tag}",),
             index_digest=self.index(images) if len(images) > 1 else None,

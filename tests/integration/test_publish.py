@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from envbuild.api.environment import Environment
-from envbuild.api.workspace import Workspace
+from envbuild.api import Environment
+from envbuild.app.workspace import Workspace
 from envbuild.errors import UsageError
 from envbuild.settings import Settings
 from tests.fakes import registry_server
@@ -318,8 +318,8 @@ def test_from_python(scene: Scene, tmp_path: Path) -> None:
 
 
 KIND = """
-from envbuild.target.base import Option, TargetFile
-from envbuild.target.files import FilesOnly
+from envbuild.targets.base import Option, TargetFile
+from envbuild.targets.files.base import FilesOnly
 
 class Nomad(FilesOnly):
     def job_files(self, job):

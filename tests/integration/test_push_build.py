@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from envbuild.api.environment import Environment
-from envbuild.api.workspace import Workspace
-from envbuild.digest import digest_bytes
-from envbuild.remote.media import OCI_MANIFEST
-from envbuild.remote.reference import Reference
+from envbuild.api import Environment
+from envbuild.app.workspace import Workspace
+from envbuild.oci.digest import digest_bytes
+from envbuild.oci.media import OCI_MANIFEST
+from envbuild.oci.reference import Reference
 from envbuild.settings import Settings
 from envbuild.store.content import Store
 from tests.fakes import fault_proxy, registry_server

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from envbuild.images.sinks.layout import LayoutPublisher
+from envbuild.oci.image import ImageSet
 from envbuild.platforms import LINUX_AMD64
 from envbuild.progress import Silent
-from envbuild.publish.base import Publication
-from envbuild.publish.layout import LayoutPublisher
 from envbuild.store.content import Store
 from tests.fakes.archive import Archive, Deb
 from tests.fakes.channel import make_channel
@@ -176,7 +176,7 @@ def base(machine: Machine, name: str, glibc: str, items: Sequence[Item]) -> None
     store = Store(machine.cache)
     layer = put_layer(store, [*items, Item(name="var/lib/dpkg/status", content=status)])
     image = put_image(store, [layer], {"Env": [f"N={name}"]}, LINUX_AMD64)
-    publication = Publication(images=(image,), names=())
+    publication = ImageSet(images=(image,), names=())
     LayoutPublisher(machine.project / name, store, Silent()).publish(publication)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.digest import digest_file
+from envbuild.oci.digest import digest_file
 from envbuild.store.content import Store
 from tests.fakes import registry_server
 from tests.fakes.archive import Deb

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.engines.docker_client import NoEngine, connect
-from envbuild.pipeline import Pipeline
+from envbuild.app.pipeline import Pipeline
+from envbuild.app.requests import BuildRequest
+from envbuild.docker.client import NoEngine, connect
+from envbuild.images.describe import image_of
+from envbuild.images.sinks.registry import push_publication
+from envbuild.images.sources.base import RegistrySource
+from envbuild.oci.image import ImageSet
+from envbuild.oci.media import DOCKER_MANIFEST
+from envbuild.oci.reference import Reference
 from envbuild.platforms import Platform
 from envbuild.progress import Silent
-from envbuild.publish.base import Publication
-from envbuild.publish.remote import push_publication
-from envbuild.remote.describe import image_of
-from envbuild.remote.media import DOCKER_MANIFEST
-from envbuild.remote.reference import Reference
-from envbuild.remote.source import RegistrySource
-from envbuild.request import BuildRequest
 from envbuild.settings import Settings
 from envbuild.store.content import Store
 from tests.fakes import registry_server
@@ -71,7 +71,7 @@ def test_docker_pulls_and_runs_what_was_pushed(
     )
     theirs = put_image(store, [put_layer(store, [Item(name="other")])], platform=other)
     for repository, publication in (
-        ("single", Publication(images=(mine,), names=())),
+        ("single", ImageSet(images=(mine,), names=())),
         ("both", put_index(store, [mine, theirs], ())),
     ):
         name = f"{server.host}/{repository}"
@@ -108,7 +108,7 @@ def test_what_docker_pushed_is_pulled_copied_and_built_upon(
         image = image_of(RegistrySource(reference, client), top)
         client.pull_blobs(reference, blobs(store, image))
         copy = Reference.parse(f"{server.host}/copied:docker")
-        push_publication(Publication(images=(image,), names=()), copy, ("docker",), client, store, Silent())
+        push_publication(ImageSet(images=(image,), names=()), copy, ("docker",), client, store, Silent())
     assert server.manifest("copied", "docker") == top.content
     assert server.complete("copied", "docker")
     other = Store(tmp_path / "other")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import EnvbuildError, FetchError
-from envbuild.remote.media import OCI_MANIFEST
-from envbuild.remote.reference import Reference
+from envbuild.oci.media import OCI_MANIFEST
+from envbuild.oci.reference import Reference
 from envbuild.store.content import Store
 from tests.fakes import registry_server, token_server
 from tests.fakes.fault_proxy import Fault, FaultProxy, proxy, tunnel

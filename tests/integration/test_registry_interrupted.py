@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import EnvbuildError, PublishError
+from envbuild.images.sinks.registry import push_publication
+from envbuild.oci.image import ImageSet
+from envbuild.oci.reference import Reference
 from envbuild.platforms import Platform
 from envbuild.progress import Silent
-from envbuild.publish.base import Publication
-from envbuild.publish.remote import push_publication
-from envbuild.remote.reference import Reference
 from envbuild.store.content import Store
 from tests.fakes import registry_server
 from tests.fakes.fault_proxy import CUTS, Fault, FaultProxy, proxy
@@ -45,7 +45,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def both(store: Store) -> Publication:
+def both(store: Store) -> ImageSet:
     """An index of two platforms that share a layer."""
     shared = put_layer(store, [Item(name="shared", content=b"shared" * 100)])
     images = [
@@ -55,7 +55,7 @@ def both(store: Store) -> Publication:
     return put_index(store, images, ())
 
 
-def push(root: Path, store: Store, publication: Publication, host: str, repository: str, *tags: str) -> str:
+def push(root: Path, store: Store, publication: ImageSet, host: str, repository: str, *tags: str) -> str:
     with make_client(root, store) as client:
         reference = Reference.parse(f"{host}/{repository}")
         return push_publication(publication, reference, tags or ("1",), client, store, Silent()).digest
@@ -66,7 +66,7 @@ def test_one_cut_is_made_good_by_the_very_same_push(
     server: RegistryServer, way: FaultProxy, store: Store, tmp_path: Path, kind: str
 ) -> None:
     image = small_image(store)
-    publication = Publication(images=(image,), names=())
+    publication = ImageSet(images=(image,), names=())
     for number in count():
         repository = f"once/{kind.replace(' ', '-')}/{number}"
         way.break_next(Fault(kind=kind, number=number))
@@ -82,7 +82,7 @@ def test_a_registry_that_is_gone_from_some_request_on(
     server: RegistryServer, way: FaultProxy, store: Store, tmp_path: Path
 ) -> None:
     """What the tag named before, it names until all of the new is there; the next push goes on."""
-    old = Publication(images=(small_image(store, 1, (500, 90)),), names=())
+    old = ImageSet(images=(small_image(store, 1, (500, 90)),), names=())
     new = both(store)
     contents = {each.digest: store.blob(each.digest).read_bytes() for each in (old, new)}
     for number in count():
@@ -116,7 +116,7 @@ def test_one_cut_is_made_good_by_the_very_same_pull(
     server: RegistryServer, way: FaultProxy, store: Store, tmp_path: Path, kind: str
 ) -> None:
     image = small_image(store, 2)
-    push(tmp_path, store, Publication(images=(image,), names=()), server.host, "pulled")
+    push(tmp_path, store, ImageSet(images=(image,), names=()), server.host, "pulled")
     for number in count():
         target = Store(tmp_path / f"pulled-{number}")
         way.break_next(Fault(kind=kind, number=number))
@@ -134,7 +134,7 @@ def test_a_pull_that_fails_leaves_only_what_is_right(
     server: RegistryServer, way: FaultProxy, store: Store, tmp_path: Path, kind: str
 ) -> None:
     image = small_image(store, 3)
-    push(tmp_path, store, Publication(images=(image,), names=()), server.host, "failed")
+    push(tmp_path, store, ImageSet(images=(image,), names=()), server.host, "failed")
     for number in range(5):
         target = Store(tmp_path / f"target-{number}")
         way.break_next(Fault(kind=kind, since=number, times=None))
@@ -153,7 +153,7 @@ def test_what_an_interrupted_push_sent_is_not_sent_again(
     way: FaultProxy, store: Store, tmp_path: Path
 ) -> None:
     image = small_image(store, 4)
-    publication = Publication(images=(image,), names=())
+    publication = ImageSet(images=(image,), names=())
     way.break_next(Fault(kind="cut before", method="PUT", path="/manifests/", times=None))
     with pytest.raises(PublishError):
         push(tmp_path, store, publication, way.host, "again")
@@ -169,7 +169,7 @@ def test_a_download_goes_on_where_it_broke(
     """docker-registry can't do that with uploads: it forgets what came of one that broke off."""
     image = small_image(store, 6, sizes=(4_000_000,))
     (layer,) = image.layers
-    push(tmp_path, store, Publication(images=(image,), names=()), server.host, "large")
+    push(tmp_path, store, ImageSet(images=(image,), names=()), server.host, "large")
     target = Store(tmp_path / "target")
     way.break_next(*[Fault(kind="cut in answer", path=layer.digest)] * 2)
     with make_client(tmp_path, target) as client:
@@ -188,7 +188,7 @@ def test_one_cut_of_a_push_that_mounts(
 ) -> None:
     """What another repository of the registry has is never sent, but where the answer to that was lost."""
     image = small_image(store, 7, sizes=(3_000, 400))
-    publication = Publication(images=(image,), names=())
+    publication = ImageSet(images=(image,), names=())
     lender = Reference.parse(f"{way.host}/lender")
     push(tmp_path, store, publication, server.host, "lender")
     for number in count():
@@ -215,7 +215,7 @@ def test_one_cut_of_a_push_that_mounts(
 
 def test_a_registry_that_is_killed_and_comes_back(store: Store, tmp_path: Path) -> None:
     image = small_image(store, 5, sizes=(2_000_000, 1_000_000, 500))
-    publication = Publication(images=(image,), names=())
+    publication = ImageSet(images=(image,), names=())
     with registry_server.serve(tmp_path / "registry") as server, proxy(server.host) as way:
         way.faults = [Fault(kind="none", method="PUT", path="uploads", first=server.kill)]
         with pytest.raises(PublishError) as error:

@@ -17,12 +17,12 @@ import pytest
 import trustme
 
 from envbuild.errors import FetchError
+from envbuild.images.describe import images_of
+from envbuild.images.sources.base import RegistrySource
+from envbuild.oci.media import OCI_INDEX
+from envbuild.oci.reference import Reference
 from envbuild.platforms import Platform
-from envbuild.remote.client import RegistryClient
-from envbuild.remote.describe import images_of
-from envbuild.remote.media import OCI_INDEX
-from envbuild.remote.reference import Reference
-from envbuild.remote.source import RegistrySource
+from envbuild.registry.client import RegistryClient
 from envbuild.store.content import Store
 from tests.fakes import registry_server, token_server
 from tests.fakes.fault_proxy import Fault, proxy, tunnel

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from envbuild.publish.base import Image, LayerRecord
-from envbuild.remote.media import OCI_LAYER
+from envbuild.oci.image import Image, Layer
+from envbuild.oci.media import OCI_LAYER
 from envbuild.store.content import Store
 from tests.fakes import registry_server
 from tests.fakes.image import put_image
@@ -58,7 +58,7 @@ def large_image(store: Store) -> Image:
             sha.update(piece)
     digest = f"sha256:{sha.hexdigest()}"
     zeros.rename(store.blob(digest))
-    layer = LayerRecord(digest=digest, diff_id=digest, size=SIZE, media_type=OCI_LAYER)
+    layer = Layer(digest=digest, diff_id=digest, size=SIZE, media_type=OCI_LAYER)
     return put_image(store, [*small_image(store).layers, layer])
 
 

@@ -18,17 +18,17 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.api.pipeline import WorkspacePipeline
-from envbuild.api.run_note import RUN_NOTE, leave_note, noted_run
-from envbuild.api.runs import Prepared, log_file
-from envbuild.api.serving import PreparedService, Services
-from envbuild.api.workspace import Workspace
+from envbuild.app.jobs import Prepared, log_file
+from envbuild.app.run_note import RUN_NOTE, leave_note, noted_run
+from envbuild.app.services import PreparedService, Services
+from envbuild.app.workspace import Workspace
+from envbuild.app.workspace_pipeline import WorkspacePipeline
 from envbuild.errors import RunError, UsageError
+from envbuild.oci.image import Image
 from envbuild.progress import Silent
-from envbuild.publish.base import Image
 from envbuild.settings import Settings
 from envbuild.store.content import Store
-from envbuild.target.base import Execution, Finding, Job, Limits, Service, TargetFile, TargetRecord
+from envbuild.targets.base import Execution, Finding, Job, Limits, Service, TargetFile, TargetRecord
 from envbuild.workspace.base import Run
 from tests.fakes.image import Item, put_image, put_layer
 from tests.fakes.registry import serve

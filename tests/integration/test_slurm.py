@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import RunError, UsageError
+from envbuild.oci.image import Image
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
-from envbuild.publish.base import Image
 from envbuild.store.content import Store
-from envbuild.target.base import Job, TargetRecord
-from envbuild.target.kinds import Surroundings
-from envbuild.target.slurm import KIND, SlurmTarget
-from envbuild.target.slurm_job import SlurmExecution
+from envbuild.targets.base import Job, TargetRecord
+from envbuild.targets.kinds import TargetContext
+from envbuild.targets.slurm.job import SlurmExecution
+from envbuild.targets.slurm.target import KIND, SlurmTarget
 from tests.fakes.image import put_image, shell_image
 from tests.fakes.slurm_cluster import SlurmCluster, missing
 from tests.integration.driver import LIMIT, Machine, a_world, demo, ended
@@ -73,7 +73,7 @@ def opened(cluster: SlurmCluster, store: Store, shared: Path, tmp_path: Path) ->
         given = {"directory": str(shared), **options}
         return KIND.open(
             TargetRecord(name="cluster", kind="slurm", options=tuple(sorted(given.items()))),
-            Surroundings(
+            TargetContext(
                 store=store,
                 progress=progress or Silent(),
                 state=tmp_path / "state",

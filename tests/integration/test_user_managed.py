@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from envbuild.digest import canonical_json
+from envbuild.app.pipeline import Pipeline
+from envbuild.app.requests import BuildRequest, BuildResult, LockRequest
 from envbuild.errors import BuildError, ResolveError, StaleLockError
 from envbuild.lock.model import ContextBase, ImageBase
-from envbuild.pipeline import Pipeline
+from envbuild.oci.digest import canonical_json
+from envbuild.oci.image import Image
+from envbuild.oci.media import DOCKER_CONFIG, DOCKER_LAYER_GZIP, DOCKER_MANIFEST, OCI_INDEX, OCI_LAYER_GZIP
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
-from envbuild.publish.base import Image
-from envbuild.remote.media import DOCKER_CONFIG, DOCKER_LAYER_GZIP, DOCKER_MANIFEST, OCI_INDEX, OCI_LAYER_GZIP
-from envbuild.request import BuildRequest, BuildResult, LockRequest
 from envbuild.settings import Settings
 from envbuild.store.content import Store
 from tests.fakes.image import Item, directory, put_image, put_index, put_layer

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envbuild.errors import EnvbuildError
-from envbuild.spec.definition import definition_digest
-from envbuild.spec.load import load_spec
+from envbuild.specs.definition import definition_digest
+from envbuild.specs.load import load_spec
 
 CASES = Path(__file__).parents[1] / "cases" / "spec"
 QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

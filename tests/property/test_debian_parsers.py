@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envbuild.compose.deb_archive import Unsafe, control_files, data_entries
+from envbuild.compose.artifacts.deb.archive import Unsafe, control_files, data_entries
 from envbuild.lock.debian.control import relations
 from envbuild.lock.debian.version import Version
 from tests.fakes.archive import deb_bytes, link

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from envbuild.errors import SpecError
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
-from envbuild.spec.definition import canonical_definition
-from envbuild.spec.export import EXPORTS, dump_native, export, portable_problems
-from envbuild.spec.load import load_spec
-from envbuild.spec.model import (
+from envbuild.specs.definition import canonical_definition
+from envbuild.specs.exporters.formats import EXPORTS, dump_native, export, portable_problems
+from envbuild.specs.load import load_spec
+from envbuild.specs.model import (
     CondaSpec,
     DebianBaseSpec,
     EnvironmentType,

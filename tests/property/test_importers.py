@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envbuild.errors import EnvbuildError
-from envbuild.spec.definition import definition_digest
-from envbuild.spec.load import importers, load_spec, markers, spec_file
-from envbuild.spec.model import Spec
+from envbuild.specs.definition import definition_digest
+from envbuild.specs.load import importers, load_spec, markers, spec_file
+from envbuild.specs.model import Spec
 
 BOUNDED = settings(
     max_examples=60, deadline=timedelta(seconds=20), suppress_health_check=[HealthCheck.too_slow]

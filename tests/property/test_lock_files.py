@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from envbuild.errors import LockError
 from envbuild.lock.files import dump_lock, parse_lock
-from envbuild.lock.identity import Composition, lock_digest
+from envbuild.lock.identity import ComposerSettings, lock_digest
 from envbuild.lock.model import DebianBase, DebianPin, Lock, PipPin, PlatformLock, PythonPin, RuntimeSettings
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 
@@ -95,7 +95,7 @@ def test_what_is_dumped_is_loaded_in_whatever_order(lock: Lock, order: random.Ra
     order.shuffle(platforms)
     other = replace(lock, platforms=tuple(platforms))
     assert dump_lock(other) == files
-    composition = Composition(composer="1")
+    composition = ComposerSettings(composer="1")
     for pins in platforms:
         same = lock.platform(pins.platform)
         assert same is not None

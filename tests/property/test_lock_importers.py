@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envbuild.errors import EnvbuildError
-from envbuild.spec.load import load_spec
-from envbuild.spec.toml_text import parse_toml
-from envbuild.spec.yaml_values import parse_values
+from envbuild.specs.load import load_spec
+from envbuild.specs.text.toml import parse_toml
+from envbuild.specs.text.yaml_values import parse_values
 
 CASES = Path(__file__).parents[1] / "cases" / "spec"
 FILES = (

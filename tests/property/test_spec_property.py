@@ -10,10 +10,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from envbuild.errors import EnvbuildError
-from envbuild.spec.definition import definition_digest
-from envbuild.spec.load import load_spec
-from envbuild.spec.match import _PLAIN, canonical_match
-from envbuild.spec.model import Spec
+from envbuild.specs.definition import definition_digest
+from envbuild.specs.load import load_spec
+from envbuild.specs.match import _PLAIN, canonical_match
+from envbuild.specs.model import Spec
 
 QUICK = settings(max_examples=30, deadline=None)
 

@@ -20,7 +20,7 @@ LONGEST = 700
 
 # Third-party packages that only the named modules may import.
 ONLY = {
-    "docker": ("envbuild/engines/docker*.py", "envbuild/publish/daemon.py"),
+    "docker": ("envbuild/engines/docker*.py", "envbuild/images/sinks/daemon.py"),
     "kubernetes": ("envbuild/target/kubernetes*.py",),
     "click": ("envbuild/cli/*.py",),
     "rich": ("envbuild/cli/*.py",),
@@ -125,7 +125,7 @@ def is_module(name: str) -> bool:
 
 
 def part(path: str) -> str:
-    """``envbuild/lock/pip/uv.py`` → ``lock``; ``envbuild/pipeline.py`` → ``pipeline``."""
+    """``envbuild/lock/pip/uv.py`` → ``lock``; ``envbuild/app/pipeline.py`` → ``pipeline``."""
     return path.removeprefix("envbuild/").split("/")[0].removesuffix(".py")
 
 

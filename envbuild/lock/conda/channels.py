@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from envbuild.errors import ResolveError
-from envbuild.spec.model import CondaSpec
+from envbuild.specs.model import CondaSpec
 
 CHANNEL_ALIAS = "https://conda.anaconda.org"
 """Where conda looks for a channel that is only a name."""

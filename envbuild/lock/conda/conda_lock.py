@@ -28,7 +28,7 @@ from envbuild.lock.conda.records import split_depend
 from envbuild.lock.conda.satisfied import unsatisfied_conda
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import Platform
-from envbuild.spec.model import CondaSpec
+from envbuild.specs.model import CondaSpec
 
 CANDIDATES = ("micromamba", "mamba", "conda")
 """Executables looked for on PATH, the quickest solver first."""

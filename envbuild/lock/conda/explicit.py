@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from envbuild.errors import FetchError, ResolveError
-from envbuild.fetch.base import Download, Fetcher
+from envbuild.http.base import Download, Fetcher
 from envbuild.lock.base import CondaTarget
 from envbuild.lock.conda.channels import without_credentials
 from envbuild.lock.conda.records import pin_of
 from envbuild.lock.conda.satisfied import unsatisfied_conda
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import Platform
-from envbuild.spec.model import CondaSpec, ExplicitPackage
+from envbuild.specs.model import CondaSpec, ExplicitPackage
 
 ARCHIVE_LIMIT = 1 << 30
 """Bytes of an archive that is read only to learn its SHA-256."""

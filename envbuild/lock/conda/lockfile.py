@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from envbuild.digest import canonical_digest
 from envbuild.errors import EnvbuildError, LockError
 from envbuild.lock.conda.channels import without_credentials
 from envbuild.lock.conda.records import split_depend
 from envbuild.lock.model import CondaPin
+from envbuild.oci.digest import canonical_digest
 from envbuild.platforms import Platform
 
 CONDA_LOCK_FORMAT = 1

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from envbuild.errors import ResolveError
-from envbuild.fetch.base import Fetcher
+from envbuild.http.base import Fetcher
 from envbuild.lock.base import KEEP, CondaTarget, Upgrade
 from envbuild.lock.conda.channels import ChannelNames, hide_credentials, split_channel, without_credentials
 from envbuild.lock.conda.explicit import ExplicitList
 from envbuild.lock.conda.records import pin_of, record_of, split_depend, virtual_package
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import Platform
-from envbuild.spec.model import CondaSpec
+from envbuild.specs.model import CondaSpec
 
 if TYPE_CHECKING:
     from rattler import Gateway, MatchSpec

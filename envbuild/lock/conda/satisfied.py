@@ -10,7 +10,7 @@ from envbuild.lock.conda.channels import split_channel
 from envbuild.lock.conda.records import record_of, split_depend, virtual_record
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import Platform
-from envbuild.spec.model import CondaSpec
+from envbuild.specs.model import CondaSpec
 
 _DISTRIBUTIONS = {
     "brotli-python": "brotli",

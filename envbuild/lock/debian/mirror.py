@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from envbuild.errors import ResolveError
-from envbuild.fetch.address import shown
+from envbuild.http.address import shown
 from envbuild.lock.debian.control import paragraphs
 from envbuild.settings import Settings
 

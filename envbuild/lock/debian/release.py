@@ -9,8 +9,8 @@ from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 
 from envbuild.errors import FetchError, ResolveError
-from envbuild.fetch.address import shown
-from envbuild.fetch.base import Download, Fetcher
+from envbuild.http.address import shown
+from envbuild.http.base import Download, Fetcher
 from envbuild.lock.debian.control import paragraphs
 from envbuild.lock.debian.keys import Keyring, signed_text
 

@@ -9,7 +9,7 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 
 from envbuild.errors import FetchError, ResolveError
-from envbuild.fetch.base import Fetcher
+from envbuild.http.base import Fetcher
 from envbuild.lock.base import KEEP, ResolvedBase, Upgrade
 from envbuild.lock.debian.closure import Root, closure
 from envbuild.lock.debian.control import Package
@@ -22,7 +22,7 @@ from envbuild.lock.debian.version import upstream
 from envbuild.lock.model import Base, DebianBase, DebianPin
 from envbuild.platforms import Platform
 from envbuild.settings import Settings
-from envbuild.spec.model import BaseSpec, DebianBaseSpec
+from envbuild.specs.model import BaseSpec, DebianBaseSpec
 from envbuild.store.content import Store
 
 DEFAULT_SUITE = "trixie"

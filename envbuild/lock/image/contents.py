@@ -13,8 +13,8 @@ from typing import Any
 
 from envbuild.errors import FetchError
 from envbuild.lock.model import PythonPin
-from envbuild.remote.layer import open_layer
-from envbuild.spec.model import PREFIX
+from envbuild.oci.layer import open_layer
+from envbuild.specs.model import PREFIX
 
 _PYTHON = re.compile(r"(?:usr/local/bin|usr/bin|opt/conda/bin)/python(3\.\d+)")
 _STATUS = re.compile(r"var/lib/dpkg/(?:status|status\.d/[^/]+)")

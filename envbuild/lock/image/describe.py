@@ -16,12 +16,12 @@ from typing import Any
 from envbuild.errors import SpecError
 from envbuild.lock.image.inventory import Inventory, Package
 from envbuild.platforms import Platform
-from envbuild.spec import fields
-from envbuild.spec.conda_prefix import CondaRecord, explicit_packages
-from envbuild.spec.installed import Distribution, exact_requirements
-from envbuild.spec.model import CondaSpec, DebianBaseSpec, PipSpec, Spec
-from envbuild.spec.problems import Refused
-from envbuild.spec.variables import carried
+from envbuild.specs import fields
+from envbuild.specs.importers.conda.prefix import CondaRecord, explicit_packages
+from envbuild.specs.importers.pip.installed import Distribution, exact_requirements
+from envbuild.specs.model import CondaSpec, DebianBaseSpec, PipSpec, Spec
+from envbuild.specs.problems import Refused
+from envbuild.specs.variables import carried
 
 _SITE = re.compile(r"(?:(?P<prefix>.*)/)?lib/python(?P<python>3\.\d+)t?/(?:site|dist)-packages/.*")
 _CONDA = re.compile(r"(?:(?P<prefix>.*)/)?conda-meta/[^/]+")

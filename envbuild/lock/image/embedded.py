@@ -7,12 +7,12 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from envbuild.digest import digest_bytes
 from envbuild.errors import FetchError, LockError
 from envbuild.lock.files import LOCK_FILE, SELF_DESCRIPTION, parse_lock
 from envbuild.lock.model import Lock
-from envbuild.publish.base import Image, LayerRecord
-from envbuild.remote.scan import ScannedEntry, scan_layer
+from envbuild.oci.digest import digest_bytes
+from envbuild.oci.image import Image, Layer
+from envbuild.oci.layer_scan import ScannedEntry, scan_layer
 from envbuild.store.content import Store
 
 _ABOVE = ("usr", "usr/share", SELF_DESCRIPTION)
@@ -24,7 +24,7 @@ _OPAQUE = ".wh..wh..opq"
 
 
 def embedded_lock(
-    image: Image, store: Store, *, bring: Callable[[LayerRecord], object] | None = None
+    image: Image, store: Store, *, bring: Callable[[Layer], object] | None = None
 ) -> Lock | None:
     """The lock inside ``image``; None where there is none. Nothing of it is believed unchecked: it is read
     as a lock directory is, and is of the image's own platform.
@@ -36,7 +36,7 @@ def embedded_lock(
 
 
 def embedded_files(
-    image: Image, store: Store, *, bring: Callable[[LayerRecord], object] | None = None
+    image: Image, store: Store, *, bring: Callable[[Layer], object] | None = None
 ) -> Mapping[str, bytes]:
     """The files of the lock inside ``image`` by name, not looked into; empty where there is none. As
     ``embedded_lock``."""
@@ -77,7 +77,7 @@ class _View:
         self.closed = layer.closes
 
 
-def _read(layer: LayerRecord, store: Store) -> _Layer:
+def _read(layer: Layer, store: Store) -> _Layer:
     found = _Layer()
     try:
         with scan_layer(store.blob(layer.digest), layer.media_type) as scan:

@@ -29,7 +29,7 @@ from envbuild.lock.image.layer_records import (
     read_layer,
 )
 from envbuild.lock.image.records import CONDA, DISTRIBUTION, DOCUMENTATION, NOTE, kind_of
-from envbuild.publish.base import Image
+from envbuild.oci.image import Image
 from envbuild.store.content import Store
 
 _FORMAT = 3

@@ -13,7 +13,7 @@ from typing import Any
 
 from envbuild.errors import BuildError, FetchError
 from envbuild.lock.image.records import DOCUMENTATION, essence, kind_of
-from envbuild.remote.scan import LayerScan, ScannedEntry, scan_layer
+from envbuild.oci.layer_scan import LayerScan, ScannedEntry, scan_layer
 from envbuild.store.content import Store
 
 _FORMAT = 1

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from envbuild.spec.conda_prefix import conda_record
+from envbuild.specs.importers.conda.prefix import conda_record
 
 DISTRIBUTION = re.compile(
     r"(?:(?P<place>.*)/)?(?P<name>[^/]+)\.(?:dist-info/METADATA|egg-info(?:/PKG-INFO)?)"

@@ -7,17 +7,17 @@ from datetime import date
 from pathlib import Path
 
 from envbuild.errors import FetchError, ResolveError, UsageError
+from envbuild.images.contents import image_source, read_image
+from envbuild.images.sources.base import LAYOUT_PREFIX, ImageSource, RegistrySource, for_platform
 from envbuild.lock.base import KEEP, ResolvedBase, Upgrade
 from envbuild.lock.image.contents import Facts, facts
 from envbuild.lock.model import Base, ImageBase, PythonPin
+from envbuild.oci.media import INDEXES
+from envbuild.oci.reference import Reference
 from envbuild.platforms import Platform
 from envbuild.progress import Progress, Silent
-from envbuild.remote.client import RegistryClient
-from envbuild.remote.contents import image_source, read_image
-from envbuild.remote.media import INDEXES
-from envbuild.remote.reference import Reference
-from envbuild.remote.source import LAYOUT_PREFIX, ImageSource, RegistrySource, for_platform
-from envbuild.spec.model import BaseSpec, ImageBaseSpec
+from envbuild.registry.client import RegistryClient
+from envbuild.specs.model import BaseSpec, ImageBaseSpec
 from envbuild.store.content import Store
 
 _FACTS_FORMAT = 2

@@ -5,9 +5,9 @@ from __future__ import annotations
 from envbuild.errors import BuildError
 from envbuild.lock.image.inventory import inventory
 from envbuild.lock.model import RuntimeSettings
-from envbuild.publish.base import Image
-from envbuild.spec.model import EnvironmentType
-from envbuild.spec.serving import DEFAULTS, DEFAULTS_MINIMUM, WANTED, serves
+from envbuild.oci.image import Image
+from envbuild.specs.model import EnvironmentType
+from envbuild.specs.serving import DEFAULTS, DEFAULTS_MINIMUM, WANTED, serves
 from envbuild.store.content import Store
 
 

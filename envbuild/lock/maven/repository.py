@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from envbuild.errors import BuildError, FetchError, ResolveError
-from envbuild.fetch.address import shown
-from envbuild.fetch.base import Download, Fetcher
-from envbuild.fetch.failure import FilesError
+from envbuild.http.address import shown
+from envbuild.http.base import Download, Fetcher
+from envbuild.http.failure import FilesError
 from envbuild.lock.maven.coordinate import Coordinate
 from envbuild.lock.maven.pom import LARGEST, Pom, read_pom
 from envbuild.store.content import Store, commit_file

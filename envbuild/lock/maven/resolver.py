@@ -16,13 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from envbuild.errors import ResolveError
-from envbuild.fetch.base import Fetcher
+from envbuild.http.base import Fetcher
 from envbuild.lock.base import KEEP, Upgrade
 from envbuild.lock.maven.coordinate import Coordinate, Module, checked, later
 from envbuild.lock.maven.effective import Effective, Need, effective, excluded
 from envbuild.lock.maven.repository import Jar, Repositories
 from envbuild.lock.model import MavenPin
-from envbuild.spec.model import SparkSpec
+from envbuild.specs.model import SparkSpec
 from envbuild.store.content import Store
 
 _ROUNDS = 100

@@ -28,7 +28,7 @@ from envbuild.lock.pip.runner import Runner, SubprocessRunner
 from envbuild.lock.pip.uv import UvResolver
 from envbuild.lock.pip.via import load_via
 from envbuild.platforms import Platform, runs_linux
-from envbuild.spec.model import Origin, PipRequirement, PipSpec
+from envbuild.specs.model import Origin, PipRequirement, PipSpec
 
 _MACHINE = {"cert", "client-cert", "index-url", "proxy", "timeout", "retries", "trusted-host"}
 """pip's settings that say how this machine reaches its index. All others could change a lock."""

@@ -11,7 +11,7 @@ from packaging.version import InvalidVersion, Version
 from envbuild.lock.base import PipTarget
 from envbuild.lock.model import PipPin
 from envbuild.lock.sdist import source_pin
-from envbuild.spec.model import PipRequirement, PipSpec
+from envbuild.specs.model import PipRequirement, PipSpec
 
 
 def marker_environment(target: PipTarget) -> dict[str, str]:

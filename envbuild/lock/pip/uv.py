@@ -32,7 +32,7 @@ from envbuild.lock.pip.provided import write_provided
 from envbuild.lock.pip.pylock import Resolved, dump_preferences, load_pylock
 from envbuild.lock.pip.runner import Completed, Runner, SubprocessRunner
 from envbuild.lock.pip.via import load_via
-from envbuild.spec.model import PipRequirement, PipSpec
+from envbuild.specs.model import PipRequirement, PipSpec
 
 _TAKEN = {"--index-url", "--extra-index-url", "--find-links", "--no-index", "--no-binary", "--only-binary"}
 

@@ -15,15 +15,15 @@ from envbuild.attest.attach import Attachments, attachments
 from envbuild.attest.base import CYCLONEDX, SPDX, Document
 from envbuild.attest.sign import Signer, signature_tag
 from envbuild.errors import BuildError, FetchError, PublishError, UsageError
+from envbuild.images.sinks.registry import push_publication
+from envbuild.oci.image import Image, ImageSet
+from envbuild.oci.manifest import Descriptor
+from envbuild.oci.media import IN_TOTO
+from envbuild.oci.reference import Reference
 from envbuild.progress import Silent
-from envbuild.publish.base import Image, Publication
-from envbuild.publish.remote import push_publication
-from envbuild.remote.auth import Credentials
-from envbuild.remote.client import RegistryClient
-from envbuild.remote.manifest import Descriptor
-from envbuild.remote.media import IN_TOTO
-from envbuild.remote.reference import Reference
-from envbuild.remote.referrers import fallback_tag, referrers
+from envbuild.registry.auth import Credentials
+from envbuild.registry.client import RegistryClient
+from envbuild.registry.referrers import fallback_tag, referrers
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_image, put_index, put_layer
 from tests.fakes.registry import Registry, serve
@@ -67,7 +67,7 @@ def app(registry: Registry) -> Reference:
 
 
 def push(
-    registry: Registry, client: RegistryClient, store: Store, publication: Publication, attach: Attachments
+    registry: Registry, client: RegistryClient, store: Store, publication: ImageSet, attach: Attachments
 ) -> None:
     push_publication(publication, app(registry), ["1"], client, store, Silent(), attach=attach)
 
@@ -83,8 +83,8 @@ def attacher(
     return Attachments(client, store, Silent(), clock=lambda: now, documents=documents, signer=signer)
 
 
-def one(image: Image) -> Publication:
-    return Publication(images=(image,), names=("app:1",))
+def one(image: Image) -> ImageSet:
+    return ImageSet(images=(image,), names=("app:1",))
 
 
 def types(registry: Registry, client: RegistryClient, digest: str) -> list[str]:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from envbuild.attest.provenance import provenance
-from envbuild.digest import canonical_json, digest_bytes
 from envbuild.lock.files import dump_lock
 from envbuild.lock.model import (
     Base,
@@ -25,8 +24,9 @@ from envbuild.lock.model import (
     PythonPin,
     Sdist,
 )
+from envbuild.oci.digest import canonical_json, digest_bytes
+from envbuild.oci.image import Image
 from envbuild.platforms import LINUX_AMD64
-from envbuild.publish.base import Image
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_image, put_layer
 

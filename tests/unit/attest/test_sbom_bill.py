@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from envbuild.attest.bill import bill_of, items_of
 from envbuild.attest.cyclonedx import cyclonedx
+from envbuild.attest.sbom import bill_of, items_of
 from envbuild.attest.spdx import spdx
 from envbuild.lock.image.inventory import Inventory, Package
 from envbuild.lock.model import ContextBase, Lock, MavenPin, PipPin, PlatformLock

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envbuild.attest.edges import Interpreter, Needing, conda_edges, debian_edges, python_edges
+from envbuild.attest.dependencies import Interpreter, Needing, conda_edges, debian_edges, python_edges
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 
 SITE = "opt/env/lib/python3.13/site-packages"

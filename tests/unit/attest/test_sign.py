@@ -20,13 +20,13 @@ from envbuild.attest.sign import (
     signature_tag,
     verify_signature,
 )
-from envbuild.digest import digest_bytes
 from envbuild.errors import FetchError, UsageError
+from envbuild.oci.digest import digest_bytes
+from envbuild.oci.media import OCI_INDEX, OCI_MANIFEST
+from envbuild.oci.reference import Reference
 from envbuild.progress import Silent
-from envbuild.remote.auth import Credentials
-from envbuild.remote.client import RegistryClient
-from envbuild.remote.media import OCI_INDEX, OCI_MANIFEST
-from envbuild.remote.reference import Reference
+from envbuild.registry.auth import Credentials
+from envbuild.registry.client import RegistryClient
 from envbuild.store.content import Store
 from tests.fakes.registry import Registry, serve
 

@@ -9,15 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.cli.call import Call
-from envbuild.cli.main import main
-from envbuild.lock.model import DebianBase, DebianPin, Lock, PipPin, PlatformLock, PythonPin
-from envbuild.pipeline import Pipeline
-from envbuild.plan.model import Artifact, ArtifactKind, ImageConfig, Plan, PlannedLayer
-from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
-from envbuild.progress import Progress
-from envbuild.publish.base import Image, LayerRecord
-from envbuild.request import (
+from envbuild.app.pipeline import Pipeline
+from envbuild.app.requests import (
     BuildRequest,
     BuildResult,
     LockRequest,
@@ -27,8 +20,15 @@ from envbuild.request import (
     RenderResult,
     RunRequest,
 )
+from envbuild.cli.call import Call
+from envbuild.cli.main import main
+from envbuild.lock.model import DebianBase, DebianPin, Lock, PipPin, PlatformLock, PythonPin
+from envbuild.oci.image import Image, Layer
+from envbuild.plan.model import Artifact, ArtifactKind, ImageConfig, Plan, PlannedLayer
+from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
+from envbuild.progress import Progress
 from envbuild.settings import Settings
-from envbuild.spec.model import Spec
+from envbuild.specs.model import Spec
 
 DEFINITION = "sha256:" + "d" * 64
 LOCK = "sha256:" + "1" * 64
@@ -71,7 +71,7 @@ def an_image(platform: Platform, digest: str = IMAGE) -> Image:
         size=700,
         config_digest="sha256:" + "f" * 64,
         layers=(
-            LayerRecord(
+            Layer(
                 digest=LAYER,
                 diff_id=DIFF_ID,
                 size=18_000_000,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.app.requests import BuildRequest, LockRequest, PinChange, RenderRequest, RunRequest
 from envbuild.errors import StaleLockError
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
-from envbuild.request import BuildRequest, LockRequest, PinChange, RenderRequest, RunRequest
 from tests.unit.cli.conftest import (
     BOTH,
     DEFINITION,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from envbuild.cli.call import Call
-from envbuild.cli.display import Display, LiveScreen, PlainScreen
 from envbuild.cli.main import main
+from envbuild.cli.show.progress import Display, LiveScreen, PlainScreen
 from tests.unit.cli.conftest import CommandLine, Shown
 
 SECRET = "s3cr3t-9d41"

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from envbuild.compose.image import config_json, index_json, store_image, timestamp
-from envbuild.digest import digest_bytes
 from envbuild.errors import BuildError
+from envbuild.oci.digest import digest_bytes
+from envbuild.oci.image import Image, Layer
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
-from envbuild.publish.base import Image, LayerRecord
 from envbuild.store.content import Store
 from tests.fakes.source import plan
 
-LAYER = LayerRecord(
+LAYER = Layer(
     digest="sha256:" + "a" * 64,
     diff_id="sha256:" + "b" * 64,
     size=10,
@@ -95,7 +95,7 @@ def test_what_the_base_exposes_and_labels_stays_under_ours() -> None:
 def test_the_path_of_a_base_stays_in_its_order_behind_ours(its: list[str], ours: str) -> None:
     asked = plan()
     asked = replace(asked, config=replace(asked.config, env=(("PATH", "/opt/env/bin"),)))
-    below = [LayerRecord(digest="sha256:" + "a" * 64, diff_id="sha256:" + "b" * 64, size=1, media_type="x")]
+    below = [Layer(digest="sha256:" + "a" * 64, diff_id="sha256:" + "b" * 64, size=1, media_type="x")]
     document = json.loads(config_json(asked, [], below=below, inherited={"config": {"Env": its}}))
     assert document["config"]["Env"] == [f"PATH={ours}"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from envbuild.compose.base import Entry
+from envbuild.compose.filesystem import USRMERGE
 from envbuild.compose.interpreter import interpreter_artifacts, interpreter_rootfs, materialise
-from envbuild.compose.tree import USRMERGE
 from envbuild.errors import BuildError
 from envbuild.lock.model import CondaPin, DebianBase, DebianPin, ImageBase, PlatformLock, PythonPin
 from envbuild.plan.model import ArtifactKind, Interpreter

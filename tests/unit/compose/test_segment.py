@@ -10,7 +10,7 @@ import pytest
 
 from envbuild.compose.base import Entry
 from envbuild.compose.codec import codec
-from envbuild.compose.segment import Crew, Recipe, SegmentMaker
+from envbuild.compose.segment import Recipe, SegmentMaker, WorkerPools
 from envbuild.lock.model import CondaPin
 from envbuild.plan.model import Artifact, ArtifactKind
 from tests.fakes.source import PYTHON, SITE, FakeCompiler, artifact
@@ -74,7 +74,7 @@ def test_sources_may_free_their_files_once_the_last_entry_is_taken(tmp_path: Pat
         yield Entry(path=f"{SITE}/large.py", content=file)
         file.unlink()
 
-    with Crew(1) as crew:
+    with WorkerPools(1) as crew:
         maker = SegmentMaker(codec=codec("gzip"), crew=crew, scratch=tmp_path, compiler=FakeCompiler())
         recipe = Recipe(artifact=artifact("large"), python=PYTHON, compiler="fake")
         segment, _ = maker.make(recipe, entries())

@@ -12,7 +12,7 @@ import pytest
 
 from envbuild.compose.base import Entry
 from envbuild.compose.codec import BLOCK, Codec, codec
-from envbuild.compose.segment import Crew, Recipe, SegmentMaker
+from envbuild.compose.segment import Recipe, SegmentMaker, WorkerPools
 from envbuild.compose.segment_scan import scan_segment
 from envbuild.compose.tar import END, entry_header, entry_stream
 from envbuild.errors import BuildError
@@ -36,7 +36,7 @@ ENTRIES = [
 
 
 def made(tmp_path: Path, packing: Codec, entries: Sequence[Entry] = ENTRIES) -> tuple[Segment, Path]:
-    with Crew(1) as crew:
+    with WorkerPools(1) as crew:
         maker = SegmentMaker(codec=packing, crew=crew, scratch=tmp_path, compiler=FakeCompiler())
         recipe = Recipe(artifact=artifact("pack"), python=PYTHON, compiler="fake")
         return maker.make(recipe, iter(entries))

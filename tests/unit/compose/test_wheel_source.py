@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.compose.artifacts.wheel.source import WheelSource
 from envbuild.compose.base import Entry
-from envbuild.compose.wheel import WheelSource
 from envbuild.errors import BuildError
 from envbuild.lock.model import PipPin, PythonPin, Sdist
 from envbuild.plan.model import Artifact, ArtifactKind

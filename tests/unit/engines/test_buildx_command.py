@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.engines.buildx_command import (
+from envbuild.engines.buildx.command import (
     Builder,
     Job,
     NoBuilder,

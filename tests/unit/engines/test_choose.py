@@ -9,9 +9,9 @@ import pytest
 from envbuild.engines.base import Engine
 from envbuild.engines.choose import choose_engine
 from envbuild.errors import BuildError
+from envbuild.oci.image import Image
 from envbuild.plan.model import Plan
 from envbuild.progress import Silent
-from envbuild.publish.base import Image
 from tests.unit.render.sample import LOCKS, plan_of
 
 PLAN = plan_of(LOCKS["system-managed-python"])

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from envbuild.compose.codec import BLOCK, codec
-from envbuild.digest import digest_bytes
-from envbuild.engines.docker_image import ArchiveReader
+from envbuild.engines.docker.image import ArchiveReader
 from envbuild.errors import BuildError
 from envbuild.lock.model import DebianBase, ImageBase
+from envbuild.oci.digest import digest_bytes
+from envbuild.oci.image import Image
+from envbuild.oci.media import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from envbuild.plan.model import ImageConfig, Plan
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
-from envbuild.publish.base import Image
-from envbuild.remote.media import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from envbuild.store.content import Store
 from envbuild.store.leases import Lease
 from tests.fakes.image import Item, put_image, put_layer, tar

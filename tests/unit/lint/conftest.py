@@ -13,8 +13,8 @@ from envbuild.lint.check import lint
 from envbuild.lint.model import Finding
 from envbuild.lock.model import CondaPin, DebianBase, ImageBase, Lock, PipPin, PlatformLock, PythonPin
 from envbuild.platforms import LINUX_AMD64
-from envbuild.spec.load import load_spec
-from envbuild.spec.model import Spec
+from envbuild.specs.load import load_spec
+from envbuild.specs.model import Spec
 
 TODAY = date(2026, 11, 23)
 TRIXIE = DebianBase(suite="trixie", packages=(), glibc="2.41")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.lint.names import Claim, claims
-from envbuild.spec.model import Spec
+from envbuild.specs.model import Spec
 from tests.unit.lint.conftest import IMAGE, Looker, a_lock, look
 
 SPEC = Spec(name="x", source=Path("/nowhere/envbuild.yaml"), python="3.13")

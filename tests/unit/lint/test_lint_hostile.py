@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envbuild.spec.model import (
+from envbuild.specs.model import (
     CondaSpec,
     ImageBaseSpec,
     Origin,

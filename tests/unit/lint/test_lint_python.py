@@ -9,7 +9,7 @@ import pytest
 
 from envbuild.lint.python import END_OF_LIFE
 from envbuild.lock.debian.selection import SUITES, suite_python
-from envbuild.spec.model import Spec
+from envbuild.specs.model import Spec
 from tests.unit.lint.conftest import IMAGE, Looker, a_lock, look
 
 CONDA = "channels: [conda-forge]\ndependencies:\n- numpy=1\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.spec.model import Origin, PipRequirement, PipSpec, Spec
+from envbuild.specs.model import Origin, PipRequirement, PipSpec, Spec
 from tests.unit.lint.conftest import Looker, a_lock, look
 
 HEAD = "python: '3.13'\nbase: {debian: trixie}\n"

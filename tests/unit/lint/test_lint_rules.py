@@ -10,7 +10,7 @@ import pytest
 from envbuild.errors import UsageError
 from envbuild.lint.check import chosen_rules, lint_with_lock
 from envbuild.lint.rules import RULES
-from envbuild.spec.load import load_spec
+from envbuild.specs.load import load_spec
 from tests.unit.lint.conftest import TODAY, Looker
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.lint.secrets import secret_in, secret_variable
-from envbuild.spec.model import (
+from envbuild.specs.model import (
     CondaSpec,
     ImageBaseSpec,
     Origin,

@@ -100,7 +100,7 @@ def test_what_is_no_lock_is_a_lock_error(data: bytes) -> None:
     ],
 )
 def test_a_body_that_does_not_fit_names_its_key(change: dict[str, object], message: str) -> None:
-    from envbuild.digest import canonical_digest
+    from envbuild.oci.digest import canonical_digest
 
     body = json.loads(dump_lock(LOCK)["envbuild.lock"]) | change
     del body["integrity"]

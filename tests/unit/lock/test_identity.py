@@ -6,11 +6,11 @@ from dataclasses import fields, replace
 
 import pytest
 
-from envbuild.lock.identity import Composition, conda_identity, lock_digest
+from envbuild.lock.identity import ComposerSettings, conda_identity, lock_digest
 from envbuild.lock.model import CondaPin, Lock, PlatformLock
 from tests.unit.lock.sample import AMD64, ARM64, BASE, IDNA, LIBC, LOCK, SIX, TZDATA, ZLIB
 
-COMPOSITION = Composition(composer="1 gzip")
+COMPOSITION = ComposerSettings(composer="1 gzip")
 
 
 def test_the_digest_of_a_known_lock() -> None:
@@ -85,5 +85,5 @@ def test_what_does_not_reach_the_image_does_not_count(lock: Lock, pins: Platform
         (LOCK, AMD64, replace(COMPOSITION, created=1)),
     ],
 )
-def test_what_reaches_the_image_counts(lock: Lock, pins: PlatformLock, composition: Composition) -> None:
+def test_what_reaches_the_image_counts(lock: Lock, pins: PlatformLock, composition: ComposerSettings) -> None:
     assert lock_digest(lock, pins, composition) != lock_digest(LOCK, AMD64, COMPOSITION)

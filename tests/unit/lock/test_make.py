@@ -24,8 +24,8 @@ from envbuild.lock.model import Base, CondaPin, DebianBase, ImageBase, Lock, Pyt
 from envbuild.lock.request import LockRequest, answers
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
-from envbuild.spec.definition import definition_digest
-from envbuild.spec.model import BaseSpec, CondaSpec, ImageBaseSpec, Spec
+from envbuild.specs.definition import definition_digest
+from envbuild.specs.model import BaseSpec, CondaSpec, ImageBaseSpec, Spec
 from tests.unit.lock.sample import BASE, PYTHON, ZLIB
 
 SPEC = Spec(name="x", source=Path("/p/envbuild.yaml"))

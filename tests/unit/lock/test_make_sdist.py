@@ -13,7 +13,7 @@ from envbuild.lock.request import LockRequest
 from envbuild.lock.sdist import CanonicalWheel, built_pin
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
-from envbuild.spec.model import Origin, PipRequirement, PipSpec, Spec
+from envbuild.specs.model import Origin, PipRequirement, PipSpec, Spec
 from tests.unit.lock.test_make import SPEC, FakeBases, never_conda
 
 SOURCE = PipPin(name="demo", version="1.0", file="demo-1.0.tar.gz", size=7, sha256="a" * 64)

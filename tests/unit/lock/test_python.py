@@ -11,7 +11,7 @@ from envbuild.errors import ResolveError
 from envbuild.lock.model import Base, DebianBase, ImageBase
 from envbuild.lock.python import PythonChoice, choose_python, matches_python, with_conda_python
 from envbuild.platforms import LINUX_AMD64
-from envbuild.spec.model import CondaSpec, DebianBaseSpec, ExplicitPackage, ImageBaseSpec, Spec
+from envbuild.specs.model import CondaSpec, DebianBaseSpec, ExplicitPackage, ImageBaseSpec, Spec
 
 SOURCE = Path("envbuild.yaml")
 

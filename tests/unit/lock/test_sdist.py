@@ -17,7 +17,7 @@ import pytest
 from envbuild.errors import BuildError
 from envbuild.lock.base import PipTarget
 from envbuild.lock.files import dump_lock, parse_lock
-from envbuild.lock.identity import Composition, lock_digest
+from envbuild.lock.identity import ComposerSettings, lock_digest
 from envbuild.lock.model import Lock, PipPin, PlatformLock, Sdist
 from envbuild.lock.pip.requirements import LockedRequirement, dump_requirements, load_requirements
 from envbuild.lock.pip.satisfied import unsatisfied_pip
@@ -31,7 +31,7 @@ from envbuild.lock.sdist import (
     source_pin,
 )
 from envbuild.platforms import LINUX_AMD64
-from envbuild.spec.model import Origin, PipRequirement, PipSpec
+from envbuild.specs.model import Origin, PipRequirement, PipSpec
 from tests.fakes.wheelhouse import Wheel
 from tests.unit.lock.sample import BASE, PYTHON
 
@@ -253,7 +253,7 @@ def test_a_lock_keeps_what_a_wheel_was_built_from_and_its_identity_covers_it() -
 
     def digest(pin: PipPin) -> str:
         found = lock_of(pin)
-        return lock_digest(found, found.platforms[0], Composition(composer="x"))
+        return lock_digest(found, found.platforms[0], ComposerSettings(composer="x"))
 
     assert BUILT.sdist is not None
     other = replace(BUILT, sdist=replace(BUILT.sdist, requires=()))

@@ -19,8 +19,8 @@ from envbuild.lock.request import LockRequest
 from envbuild.lock.spark import spark_spec
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.progress import Silent
-from envbuild.spec.definition import definition_digest
-from envbuild.spec.model import (
+from envbuild.specs.definition import definition_digest
+from envbuild.specs.model import (
     CondaSpec,
     DebianBaseSpec,
     EnvironmentType,

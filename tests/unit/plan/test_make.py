@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from envbuild.lock.files import parse_lock
-from envbuild.lock.identity import Composition
+from envbuild.lock.identity import ComposerSettings
 from envbuild.lock.model import Lock, PlatformLock
 from envbuild.plan.make import interpreter, make_plan, plan_identity
 from envbuild.plan.model import ArtifactKind, GeneratedFile
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from tests.unit.lock.sample import AMD64, ARM64, BASE, IDNA, LIBC, LOCK, PYTHON, SIX, TZDATA
 
-COMPOSITION = Composition(composer="1 gzip")
+COMPOSITION = ComposerSettings(composer="1 gzip")
 
 
 def files(lock: Lock, pins: PlatformLock, artifact: str) -> dict[str, GeneratedFile]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from envbuild.errors import BuildError
-from envbuild.lock.identity import Composition
+from envbuild.lock.identity import ComposerSettings
 from envbuild.lock.model import DebianBase, DebianPin, Lock, MavenPin, PlatformLock, RuntimeSettings
 from envbuild.plan.make import make_plan, plan_identity
 from envbuild.plan.model import ArtifactKind, Plan
@@ -15,7 +15,7 @@ from envbuild.plan.system import system_files
 from envbuild.platforms import LINUX_AMD64
 from tests.unit.lock.sample import AMD64, BASE, LIBC, LOCK, ZLIB
 
-COMPOSITION = Composition(composer="1 gzip")
+COMPOSITION = ComposerSettings(composer="1 gzip")
 HOME = "/opt/env/lib/python3.13/site-packages/pyspark"
 JAR = MavenPin(
     group="g", artifact="lib", version="1", file="g/lib/1/lib-1.jar", size=1 << 20, sha256="a" * 64

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from envbuild.lock.identity import Composition
+from envbuild.lock.identity import ComposerSettings
 from envbuild.lock.model import (
     CondaPin,
     DebianBase,
@@ -127,7 +127,7 @@ LOCKS: Mapping[str, Lock] = {
 
 
 def plan_of(lock: Lock) -> Plan:
-    return make_plan(lock, lock.platforms[0], Composition(composer="1 gzip"), host=LINUX_AMD64)
+    return make_plan(lock, lock.platforms[0], ComposerSettings(composer="1 gzip"), host=LINUX_AMD64)
 
 
 @dataclass(frozen=True)

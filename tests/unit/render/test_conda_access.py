@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from envbuild.fetch.auth_file import AuthFile, Bearer, PathToken
+from envbuild.http.auth_file import AuthFile, Bearer, PathToken
 from envbuild.render.conda_access import conda_auth
 
 KEPT = {

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.digest import digest_bytes
 from envbuild.errors import BuildError, UsageError
+from envbuild.oci.digest import digest_bytes
 from envbuild.render.base import BuildContext, ContextFile
 from envbuild.render.context import MTIME, RECORD, context_size, context_tar, write_context
 

@@ -13,8 +13,8 @@ from envbuild.lock.make import context_base
 from envbuild.lock.model import ContextBase
 from envbuild.render.base import BuildContext, ContextFile
 from envbuild.render.snapshot import snapshot_context
-from envbuild.spec.context import with_digest
-from envbuild.spec.model import BuildContextSpec
+from envbuild.specs.context import with_digest
+from envbuild.specs.model import BuildContextSpec
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import RunError
-from envbuild.publish.base import Image
+from envbuild.oci.image import Image
 from envbuild.run.rootfs import held_rootfs, image_rootfs
 from envbuild.store.content import Store
 from envbuild.store.leases import in_use

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.oci.image import Image, Layer
 from envbuild.platforms import LINUX_AMD64
-from envbuild.publish.base import Image, LayerRecord
 from envbuild.store.content import Store
 from envbuild.store.images import ImageIndex
 
@@ -23,7 +23,7 @@ def an_image(store: Store, name: str = "one") -> Image:
         size=12 + len(name),
         config_digest=store.add_blob(f"config of {name}".encode()),
         layers=(
-            LayerRecord(
+            Layer(
                 digest=layer,
                 diff_id="sha256:" + "d" * 64,
                 size=9 + len(name),

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.digest import digest_bytes
-from envbuild.publish.base import Image
+from envbuild.oci.digest import digest_bytes
+from envbuild.oci.image import Image
 from envbuild.store.content import Store
 from envbuild.store.images import ImageIndex
 from envbuild.store.leases import Lease

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.publish.base import Image
+from envbuild.oci.image import Image
 from envbuild.store.content import Store, blob_name
 from envbuild.store.images import ImageIndex
 from envbuild.store.layers import LayerCache, LayerFile

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from envbuild.workspace.base import NewImage
-from envbuild.workspace.sql import SqlRegistry
+from envbuild.workspace.sql import SqlEnvironmentStore
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=timezone.utc)
 
@@ -23,8 +23,8 @@ def clock() -> Callable[[], datetime]:
     return tick
 
 
-def registry(location: str | Path, actor: str = "ada") -> SqlRegistry:
-    return SqlRegistry(location, actor=actor, clock=clock())
+def registry(location: str | Path, actor: str = "ada") -> SqlEnvironmentStore:
+    return SqlEnvironmentStore(location, actor=actor, clock=clock())
 
 
 def digest(number: int) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.api.run_log import RunLog
-from envbuild.api.runs import make_state_directory
-from envbuild.api.workspace import Workspace
+from envbuild.app.jobs import make_state_directory
+from envbuild.app.run_log import RunLog
+from envbuild.app.workspace import Workspace
 from envbuild.settings import Settings
 from envbuild.workspace.open import open_registry
 from tests.unit.workspace.registry import digest

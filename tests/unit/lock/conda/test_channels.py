@@ -6,7 +6,7 @@ import pytest
 
 from envbuild.errors import ResolveError
 from envbuild.lock.conda.channels import ChannelNames, hide_credentials, without_credentials
-from envbuild.spec.model import CondaSpec
+from envbuild.specs.model import CondaSpec
 
 NAMES = ChannelNames(alias="https://c.example/", defaults=("https://d.example/main", "https://d.example/r"))
 

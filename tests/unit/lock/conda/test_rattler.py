@@ -16,7 +16,7 @@ from envbuild.lock.conda.rattler import RattlerResolver
 from envbuild.lock.conda.satisfied import virtual_packages
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import LINUX_AMD64
-from envbuild.spec.model import CondaSpec
+from envbuild.specs.model import CondaSpec
 from tests.fakes.channel import Package, index_channel, make_channel, make_package, serve
 
 TARGET = CondaTarget(platform=LINUX_AMD64, virtual_packages=virtual_packages("2.41", LINUX_AMD64, {}))

@@ -8,7 +8,7 @@ from envbuild.lock.base import CondaTarget
 from envbuild.lock.conda.satisfied import provided_distributions, unsatisfied_conda, virtual_packages
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
-from envbuild.spec.model import CondaSpec
+from envbuild.specs.model import CondaSpec
 
 TARGET = CondaTarget(platform=LINUX_AMD64, virtual_packages=virtual_packages("2.36", LINUX_AMD64, {}))
 

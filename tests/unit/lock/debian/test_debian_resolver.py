@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import ResolveError
-from envbuild.fetch.http import HttpFetcher
+from envbuild.http.fetcher import HttpFetcher
 from envbuild.lock.base import Upgrade
 from envbuild.lock.debian.resolver import DebianResolver
 from envbuild.lock.debian.selection import BASE, python_closure
@@ -19,7 +19,7 @@ from envbuild.lock.model import DebianBase
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.progress import Silent
 from envbuild.settings import Settings
-from envbuild.spec.model import DebianBaseSpec, ImageBaseSpec
+from envbuild.specs.model import DebianBaseSpec, ImageBaseSpec
 from envbuild.store.content import Store
 from tests.fakes.archive import NOW, Archive, Deb, signing_key
 

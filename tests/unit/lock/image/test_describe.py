@@ -13,7 +13,7 @@ from envbuild.errors import SpecError
 from envbuild.lock.image.describe import describe_image
 from envbuild.lock.image.inventory import Inventory, inventory, read_inventory
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
-from envbuild.spec.model import DebianBaseSpec, ExplicitPackage, Spec
+from envbuild.specs.model import DebianBaseSpec, ExplicitPackage, Spec
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_image, put_layer, symlink
 

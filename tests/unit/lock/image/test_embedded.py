@@ -12,8 +12,8 @@ from envbuild.errors import LockError
 from envbuild.lock.files import SELF_DESCRIPTION, dump_lock
 from envbuild.lock.image.embedded import embedded_lock
 from envbuild.lock.model import Lock
+from envbuild.oci.image import Image
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
-from envbuild.publish.base import Image
 from envbuild.store.content import Store
 from tests.fakes.image import Item, directory, hardlink, put_image, put_layer, symlink
 from tests.unit.lock.sample import AMD64, LOCK

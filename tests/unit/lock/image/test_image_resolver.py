@@ -7,18 +7,14 @@ from pathlib import Path
 import pytest
 
 from envbuild.compose.base_image import load_base, unpack_base
-from envbuild.digest import canonical_json
 from envbuild.errors import BuildError, ResolveError
+from envbuild.images.sinks.choose import publisher
 from envbuild.lock.base import Upgrade
 from envbuild.lock.image.resolver import ImageResolver
 from envbuild.lock.model import ImageBase, PythonPin
-from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
-from envbuild.progress import Silent
-from envbuild.publish.base import Image
-from envbuild.publish.choose import publisher
-from envbuild.remote.auth import Credentials
-from envbuild.remote.client import RegistryClient
-from envbuild.remote.media import (
+from envbuild.oci.digest import canonical_json
+from envbuild.oci.image import Image
+from envbuild.oci.media import (
     DOCKER_CONFIG,
     DOCKER_INDEX,
     DOCKER_LAYER_GZIP,
@@ -26,7 +22,11 @@ from envbuild.remote.media import (
     OCI_INDEX,
     OCI_LAYER_GZIP,
 )
-from envbuild.spec.model import ImageBaseSpec
+from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
+from envbuild.progress import Silent
+from envbuild.registry.auth import Credentials
+from envbuild.registry.client import RegistryClient
+from envbuild.specs.model import ImageBaseSpec
 from envbuild.store.content import Store
 from tests.fakes.image import Item, directory, put_image, put_index, put_layer, symlink
 from tests.fakes.registry import Registry, serve

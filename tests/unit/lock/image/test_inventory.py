@@ -13,8 +13,8 @@ from envbuild.lock.image.inventory import Inventory, Package, inventory, read_in
 from envbuild.lock.image.layer_records import Limits
 from envbuild.lock.image.serving import check_serving
 from envbuild.lock.model import RuntimeSettings
+from envbuild.oci.media import OCI_LAYER, OCI_LAYER_ZSTD
 from envbuild.platforms import LINUX_AMD64
-from envbuild.remote.media import OCI_LAYER, OCI_LAYER_ZSTD
 from envbuild.store.content import Store
 from tests.fakes.image import Item, directory, hardlink, put_image, put_layer, symlink
 

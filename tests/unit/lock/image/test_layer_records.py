@@ -12,8 +12,8 @@ import pytest
 from envbuild.errors import BuildError
 from envbuild.lock.image.inventory import inventory
 from envbuild.lock.image.layer_records import Limits, layer_records, read_layer
-from envbuild.publish.base import LayerRecord
-from envbuild.remote.media import OCI_LAYER
+from envbuild.oci.image import Layer
+from envbuild.oci.media import OCI_LAYER
 from envbuild.store.content import Store
 from tests.fakes.image import Item, hardlink, put_image, put_layer
 
@@ -32,7 +32,7 @@ def metadata(name: str, version: str) -> Item:
     )
 
 
-def versions(store: Store, *layers: LayerRecord) -> dict[str, tuple[str, int]]:
+def versions(store: Store, *layers: Layer) -> dict[str, tuple[str, int]]:
     found = inventory(put_image(store, layers), store)
     return {each.name: (each.version, each.layer) for each in found.distributions}
 

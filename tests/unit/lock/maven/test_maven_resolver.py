@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import ResolveError
-from envbuild.fetch.http import HttpFetcher
+from envbuild.http.fetcher import HttpFetcher
 from envbuild.lock.base import KEEP, Upgrade
 from envbuild.lock.maven.resolver import PomResolver
 from envbuild.lock.model import MavenPin
 from envbuild.progress import Silent
 from envbuild.settings import Settings
-from envbuild.spec.model import MavenPackage, SparkSpec
+from envbuild.specs.model import MavenPackage, SparkSpec
 from envbuild.store.content import Store
 from tests.fakes.maven import MavenRepository, jar, needs
 

@@ -8,7 +8,7 @@ from envbuild.lock.base import PipTarget
 from envbuild.lock.model import PipPin
 from envbuild.lock.pip.satisfied import unsatisfied_pip
 from envbuild.platforms import LINUX_AMD64
-from envbuild.spec.model import Origin, PipRequirement, PipSpec
+from envbuild.specs.model import Origin, PipRequirement, PipSpec
 
 TARGET = PipTarget(platform=LINUX_AMD64, python="3.13.5", glibc="2.41")
 PIN = PipPin(name="some-tool", version="2.1", file="t.whl", size=1, sha256="a" * 64)

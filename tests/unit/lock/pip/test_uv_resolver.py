@@ -15,7 +15,7 @@ from envbuild.lock.base import KEEP, PipTarget, Upgrade
 from envbuild.lock.model import PipPin
 from envbuild.lock.pip.uv import UvResolver
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
-from envbuild.spec.model import Origin, PipRequirement, PipSpec
+from envbuild.specs.model import Origin, PipRequirement, PipSpec
 from tests.fakes.wheelhouse import Wheel, Wheelhouse, sdist
 
 TARGET = PipTarget(platform=LINUX_AMD64, python="3.13.5", glibc="2.41")

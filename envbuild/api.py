@@ -1,0 +1,390 @@
+"""One environment for Python programs: made from what people have, changed, registered, locked, built, run.
+
+Names follow ``azureml.core.Environment`` where it has one. What differs: nothing returns None for a failure,
+no pin is rewritten, building needs neither a workspace nor a registration, and a build never supersedes a
+registered version.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from envbuild.app import sources
+from envbuild.errors import UsageError
+from envbuild.platforms import Platform
+from envbuild.specs.definition import definition_digest
+from envbuild.specs.model import Spec
+from envbuild.workspace.base import EnvironmentSummary, ImageRecord, Version
+
+if TYPE_CHECKING:
+    from envbuild.app.deployed import Published
+    from envbuild.app.requests import BuildResult, LockResult
+    from envbuild.app.services import Serving
+    from envbuild.app.workspace import Workspace
+    from envbuild.app.workspace_pipeline import WorkspacePipeline
+    from envbuild.plan.model import Plan
+    from envbuild.progress import Progress
+    from envbuild.specs.base import Exported
+
+PathLike = str | os.PathLike[str]
+_SEVERAL = {"platforms", "push", "tags", "outputs"}
+"""Options of which there may be several."""
+
+
+class Environment:
+    """An environment. Its attributes may be changed; whatever is registered, locked or built is what they
+    say then.
+
+    ``version`` is that of the workspace it came from or was registered in, else None. A change of the
+    definition doesn't change it; ``register`` gives the changed environment a version of its own.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        """``spec``: what one of the ``from_…`` methods reads; programs seldom make one themselves."""
+        self._spec = spec
+        self.name = spec.name
+        self.version = spec.version
+        self.description = spec.description or ""
+        self.tags: dict[str, str] = dict(spec.tags)
+        self.environment_variables: dict[str, str] = dict(spec.environment_variables)
+        self.python = spec.python
+        """The version or constraint as written; None: that of the base."""
+        self.platforms: tuple[str, ...] = tuple(map(str, spec.platforms))
+
+    def __repr__(self) -> str:
+        version = f":{self.version}" if self.version else ""
+        return f"<Environment {self.name}{version} {self.definition_digest}>"
+
+    # --- where it comes from --------------------------------------------------------------------------
+
+    @classmethod
+    def from_conda_specification(cls, name: str, file_path: PathLike) -> Environment:
+        """The environment of a conda ``environment.yml``, its python as written. Raises ``SpecError``."""
+        return cls(sources.conda_file(name, Path(file_path)))
+
+    @classmethod
+    def from_pip_requirements(
+        cls, name: str, file_path: PathLike, *, python: str | None = None
+    ) -> Environment:
+        """The environment of a requirements file; ``-r`` and ``-c`` are followed. Raises ``SpecError``."""
+        return cls(replace(sources.requirements_file(name, Path(file_path)), python=python))
+
+    @classmethod
+    def from_docker_image(
+        cls,
+        name: str,
+        image: str,
+        *,
+        conda_specification: PathLike | None = None,
+        pip_requirements: PathLike | None = None,
+    ) -> Environment:
+        """An image as it is, or with packages on it: conda's or pip's, not both. Raises ``SpecError``."""
+        conda = Path(conda_specification) if conda_specification is not None else None
+        pip = Path(pip_requirements) if pip_requirements is not None else None
+        return cls(sources.image(name, image, conda=conda, pip=pip))
+
+    @classmethod
+    def from_dockerfile(cls, name: str, dockerfile: PathLike) -> Environment:
+        """What a Dockerfile makes of the directory it stands in. Raises ``SpecError``."""
+        path = Path(dockerfile)
+        return cls(sources.build_context(name, path.parent, path.name))
+
+    @classmethod
+    def from_docker_build_context(
+        cls, name: str, path: PathLike, *, dockerfile_path: str = "Dockerfile"
+    ) -> Environment:
+        """What a Dockerfile of the directory ``path`` makes of it. Raises ``SpecError``."""
+        return cls(sources.build_context(name, Path(path), dockerfile_path))
+
+    @classmethod
+    def from_existing_conda_environment(cls, name: str, conda_environment: PathLike) -> Environment:
+        """The exact packages of a conda environment of this machine, by its name or its directory.
+
+        Raises ``SpecError`` where there is none; no conda is run."""
+        prefix = sources.conda_prefix(conda_environment, os.environ)
+        return cls(sources.moved(sources.file(prefix), name))
+
+    @classmethod
+    def from_virtual_environment(cls, name: str, path: PathLike | None = None) -> Environment:
+        """What is installed in a virtual environment, by default the one that is active. Raises
+        ``SpecError``."""
+        prefix = Path(path) if path is not None else sources.virtual_environment(os.environ)
+        return cls(sources.moved(sources.file(prefix), name))
+
+    @classmethod
+    def from_file(cls, path: PathLike, *, name: str | None = None) -> Environment:
+        """The environment in a file of any known format, or a directory that holds one. Raises
+        ``SpecError``."""
+        found = cls(sources.file(Path(path)))
+        found.name = name or found.name
+        return found
+
+    @classmethod
+    def load_from_directory(cls, path: PathLike) -> Environment:
+        """The environment in a directory: what ``save_to_directory`` wrote, Azure ML's, or any known one.
+
+        Raises ``SpecError``."""
+        if not Path(path).is_dir():
+            raise UsageError(f"{os.fspath(path)} is no directory", hint="from_file reads a file")
+        return cls.from_file(path)
+
+    # --- what it says ---------------------------------------------------------------------------------
+
+    @property
+    def spec(self) -> Spec:
+        """All it says now, as one frozen value. Raises ``SpecError`` for what no environment can say."""
+        changed = replace(
+            self._spec,
+            name=self.name,
+            version=self.version,
+            description=self.description or None,
+            tags=tuple(sorted(self.tags.items())),
+            environment_variables=tuple(sorted(self.environment_variables.items())),
+            python=self.python,
+            platforms=tuple(dict.fromkeys(map(Platform.parse, self.platforms))),
+        )
+        return self._spec if changed == self._spec else sources.checked(changed)
+
+    @property
+    def definition_digest(self) -> str:
+        """``sha256:…`` over everything that can change an image; names and descriptions don't count."""
+        return definition_digest(self.spec)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What its source said and an environment can't carry, a line each."""
+        return self._spec.left_out
+
+    def clone(self, new_name: str) -> Environment:
+        """The same environment under another name, without a version, free to be changed."""
+        return Environment(sources.checked(replace(self.spec, name=new_name, version=None)))
+
+    def export(self, format: str = "native") -> Exported:
+        """Files in another format, and what it can't carry; ``envbuild.specs.exporters.formats`` lists the
+        formats."""
+        from envbuild.specs.exporters.formats import export
+
+        return export(self.spec, format)
+
+    def save_to_directory(
+        self, path: PathLike, overwrite: bool = False, *, format: str = "native"
+    ) -> tuple[str, ...]:
+        """Writes the environment's files into ``path``; returns what they can't carry.
+
+        Raises ``UsageError`` where a file is there already, unless ``overwrite``."""
+        from envbuild.app.save import save
+
+        return save(self.spec, Path(path), format=format, overwrite=overwrite)
+
+    # --- in a workspace -------------------------------------------------------------------------------
+
+    def register(
+        self, workspace: Workspace, version: str | int | None = None, *, labels: Iterable[str] = ()
+    ) -> Environment:
+        """The registered environment: the same definition has the same version.
+
+        Raises ``WorkspaceError`` where ``version`` is another definition's."""
+        found = workspace.register(
+            self.spec, version=str(version) if version is not None else None, labels=labels
+        ).version
+        return self._as(found)
+
+    def _as(self, version: Version) -> Environment:
+        registered = Environment(self.spec)
+        registered.version = version.version
+        registered.description, registered.tags = version.description, dict(version.tags)
+        return registered
+
+    @staticmethod
+    def get(
+        workspace: Workspace, name: str, version: str | int | None = None, label: str | None = None
+    ) -> Environment:
+        """A registered environment, by default its latest version; else the curated one of that name.
+
+        Raises ``WorkspaceError`` with the nearest names, versions or labels."""
+        from envbuild.specs.catalogue import curated_spec
+
+        if version is None and label is None and workspace.find(name) is None:
+            curated = curated_spec(name)
+            if curated is not None:
+                return Environment(sources.file(curated))
+        found = workspace.registry.get(name, str(version) if version is not None else None, label)
+        return Environment(workspace.spec(found))
+
+    @staticmethod
+    def list(workspace: Workspace) -> tuple[EnvironmentSummary, ...]:
+        """The registered environments, sorted by name; archived ones aren't listed."""
+        return workspace.registry.environments()
+
+    @staticmethod
+    def label(workspace: Workspace, name: str, version: str | int, labels: Iterable[str]) -> None:
+        """Moves ``labels`` to that version, from whichever had them."""
+        workspace.registry.label(name, str(version), [labels] if isinstance(labels, str) else labels)
+
+    def get_image_details(self, workspace: Workspace) -> tuple[ImageRecord, ...]:
+        """The images that were built of this definition, the newest first; none: ``()``."""
+        return workspace.registry.images(definition=self.definition_digest)
+
+    # --- made of it -----------------------------------------------------------------------------------
+
+    def lock(self, workspace: Workspace | None = None, **options: Any) -> LockResult:
+        """The lock, resolved where it is missing or stale; it stands in ``lockfiles/`` beside the source,
+        and goes into ``workspace``. ``options`` are those of ``LockRequest``: ``upgrade``, ``as_of``…"""
+        from envbuild.app.requests import LockRequest
+
+        request = request_of(LockRequest, options)
+        with self.pipeline(workspace) as pipeline:
+            spec = self.spec
+            result = pipeline.lock(spec, request)
+            if workspace is not None and not request.dry_run:
+                workspace.keep_lock(spec, result.directory)
+            return result
+
+    def plan(self, platform: str | None = None, workspace: Workspace | None = None) -> Plan:
+        """The layers and artifacts of the image that a build would make, by default of the first platform."""
+        from envbuild.app.requests import LockRequest
+
+        with self.pipeline(workspace) as pipeline:
+            lock = pipeline.lock(self.spec, LockRequest()).lock
+            chosen = Platform.parse(platform) if platform else lock.platforms[0].platform
+            return pipeline.plan(self.spec, lock, chosen)
+
+    def build(self, workspace: Workspace | None = None, **options: Any) -> BuildResult:
+        """The image: locks where need be, builds what isn't in the store, records it in ``workspace``.
+
+        ``options`` are those of ``BuildRequest``: ``push``, ``tags``, ``outputs``, ``load``, ``locked``…
+        Raises an ``EnvbuildError`` where it can't be built."""
+        from envbuild.app.requests import BuildRequest
+
+        request = request_of(BuildRequest, options)
+        with self.pipeline(workspace) as pipeline:
+            return pipeline.build(self.spec, request)
+
+    def run(self, *command: str, workspace: Workspace | None = None, **options: Any) -> int:
+        """Runs a command in the image, built where need be, and returns its exit status. ``options`` are
+        those of ``RunRequest``: ``env``, ``mounts``, ``workdir``, ``backend``…"""
+        from envbuild.app.requests import RunRequest
+
+        if not command:
+            raise UsageError("no command to run", hint='write it as words: run("python", "train.py")')
+        request = request_of(RunRequest, {**options, "command": tuple(map(str, command))})
+        with self.pipeline(workspace) as pipeline:
+            return pipeline.run(self.spec, request)
+
+    def publish(
+        self,
+        workspace: Workspace,
+        to: Iterable[str],
+        *,
+        directory: PathLike | None = None,
+        command: Iterable[str] = (),
+        code: PathLike | None = None,
+        serve: PathLike | None = None,
+        model: PathLike | None = None,
+        environment_variables: Mapping[str, str] | None = None,
+        push: str | None = None,
+        **options: Any,
+    ) -> Published:
+        """Pushes the image and returns, for each target or kind of file in ``to``, the files that name it by
+        digest; they are written into ``directory``. They run ``command``, or serve the script ``serve``.
+        ``push`` is a repository instead of the targets' own; ``options`` are those of ``BuildRequest``.
+        Raises ``RunError`` where it couldn't run there."""
+        from envbuild.app.deploy import publish
+        from envbuild.app.deployed import PublishRequest
+        from envbuild.app.requests import BuildRequest
+
+        request = PublishRequest(
+            to=(to,) if isinstance(to, str) else tuple(to),
+            command=tuple(map(str, command)),
+            code=Path(code) if code is not None else None,
+            serve=Path(serve) if serve is not None else None,
+            model=Path(model) if model is not None else None,
+            env=tuple(sorted((environment_variables or {}).items())),
+            push=push,
+            directory=Path(directory) if directory is not None else None,
+            build=request_of(BuildRequest, options),
+        )
+        with self.pipeline(workspace) as pipeline:
+            return publish(pipeline, self.spec, request)
+
+    @contextmanager
+    def serve(
+        self,
+        entry_script: PathLike,
+        workspace: Workspace,
+        *,
+        code: PathLike | None = None,
+        model: PathLike | None = None,
+        target: str = "local",
+        port: int | None = None,
+        environment_variables: Mapping[str, str] | None = None,
+        out: Callable[[bytes], None] | None = None,
+        ready_seconds: float | None = None,
+        **options: Any,
+    ) -> Iterator[Serving]:
+        """What answers on this machine while the context is open: ``serving.url``, ``scoring_url``, ``name``…
+
+        The entry script defines ``init()`` and ``run(data)``; ``model`` is the directory that it finds at
+        ``AZUREML_MODEL_DIR``. ``out`` gets what the service prints, which is also in its log. ``options`` are
+        those of ``BuildRequest``. Raises ``SpecError`` before a build for a script that can't serve, and
+        ``RunError`` where it doesn't come to answer."""
+        from envbuild.app.requests import BuildRequest
+        from envbuild.app.services import READY_SECONDS, ServeRequest, Services
+
+        request = ServeRequest(
+            entry_script=Path(entry_script),
+            code=Path(code) if code is not None else None,
+            model=Path(model) if model is not None else None,
+            target=target,
+            port=port,
+            env=tuple(sorted((environment_variables or {}).items())),
+            build=request_of(BuildRequest, options),
+        )
+        with self.pipeline(workspace) as pipeline:
+            services = Services(pipeline)
+            with (
+                services.prepared_service(self.spec, request) as prepared,
+                services.serving(
+                    prepared, out or (lambda piece: None), ready_seconds=ready_seconds or READY_SECONDS
+                ) as serving,
+            ):
+                yield serving
+
+    @contextmanager
+    def pipeline(self, workspace: Workspace | None) -> Iterator[WorkspacePipeline]:
+        """What locks, builds and runs it, wired for one call; closed when the context ends."""
+        from envbuild.app.workspace_pipeline import WorkspacePipeline
+        from envbuild.progress import Silent
+        from envbuild.settings import load_settings
+
+        if workspace is not None:
+            settings = workspace.settings
+        else:
+            # Without a workspace nothing is recorded anywhere: whoever wants it passes one.
+            settings = load_settings({"record": False}, os.environ, Path.cwd(), start=self._spec.directory)
+        progress: Progress = Silent()
+        with WorkspacePipeline(settings, progress, workspace=workspace) as pipeline:
+            yield pipeline
+
+
+def request_of(kind: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    """A request with ``options``; lists do for tuples, words for platforms, and one name for several."""
+    given = {
+        key: tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+        for key, value in options.items()
+    }
+    for key in _SEVERAL & given.keys():
+        given[key] = (given[key],) if isinstance(given[key], (str, Platform)) else given[key]
+    if "platforms" in given:
+        given["platforms"] = tuple(
+            Platform.parse(each) if isinstance(each, str) else each for each in given["platforms"]
+        )
+    try:
+        return kind(**given)
+    except TypeError as error:
+        raise UsageError(f"no such option: {error}") from error

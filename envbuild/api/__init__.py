@@ -1,1 +1,0 @@
-"""Environments and workspaces for Python programs: the front door (DESIGN §9)."""

@@ -1,0 +1,1 @@
+"""What envbuild does, operation by operation: the only package that sees every stage."""

@@ -1,0 +1,191 @@
+"""Images that are there already, so that nothing is built twice: in the store, else in a registry."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from envbuild.app.session import Session
+from envbuild.errors import FetchError, NotReproducedError
+from envbuild.lock.identity import FOUND_LEVEL
+from envbuild.lock.model import ImageBase, Lock
+from envbuild.oci.image import Image
+from envbuild.plan.model import Plan
+from envbuild.store.content import blob_name
+from envbuild.store.images import ImageIndex, composed_key, found_key
+from envbuild.store.leases import Lease
+
+if TYPE_CHECKING:
+    from envbuild.images.lookup import ExpectedImage, Lookup, Match
+    from envbuild.oci.manifest import Descriptor
+    from envbuild.oci.reference import Reference
+
+_log = logging.getLogger(__name__)
+
+
+class BuildCache:
+    """Looks for the images of one build and names in ``lease`` what it finds.
+
+    ``lookup`` asks registries; None: only the store is looked at. Without ``reuse`` nothing is. ``layers``:
+    whether the layers of an image that a registry has are brought into the store at once; else only when
+    ``fetch`` asks for one. ``verify``: what a registry has is no answer, but what the image that is composed
+    must be.
+    """
+
+    def __init__(
+        self,
+        parts: Session,
+        lease: Lease,
+        *,
+        reuse: bool = True,
+        layers: bool = True,
+        verify: bool = False,
+        lookup: Lookup | None,
+    ) -> None:
+        self._parts = parts
+        self._lease = lease
+        self._reuse = reuse
+        self._layers = layers
+        self._verify = verify
+        self._lookup = lookup
+        self._index = ImageIndex(parts.store, time.time)
+        self._found: dict[str, Match] = {}
+        self._unverified: set[str] = set()
+        self._expected: dict[str, Match] = {}
+
+    @property
+    def unverified(self) -> frozenset[str]:
+        """Digests of the images that a registry had, now or before, and that nobody here has composed."""
+        return frozenset(self._unverified)
+
+    def as_known(self, image: Image) -> Image:
+        """``image`` with the level that may be said of it."""
+        return replace(image, level=FOUND_LEVEL) if image.digest in self._unverified else image
+
+    @property
+    def asks(self) -> bool:
+        """Whether a registry may be asked."""
+        return self._reuse and self._lookup is not None
+
+    @property
+    def verifies(self) -> bool:
+        """Whether what a registry has must be composed again."""
+        return self._verify
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """Where images were found in registries, each once."""
+        return tuple(dict.fromkeys(each.reference for each in self._found.values()))
+
+    def local(self, lock_digest: str) -> Image | None:
+        """The image that the store has of a lock: built here, else found in a registry before."""
+        if not self._reuse:
+            return None
+        with self._parts.progress.stage("look up"):
+            image = self._stored(composed_key(lock_digest))
+            if image is None and not self._verify:
+                image = self._stored(found_key(lock_digest))
+                if image is not None:
+                    self._unverified.add(image.digest)
+            return image
+
+    def _stored(self, key: str) -> Image | None:
+        self._lease.use(f"images/{key}")
+        image = self._index.get(key)
+        if image is not None:
+            self._lease.use(*blob_names(image))
+        return image
+
+    def elsewhere(self, wanted: ExpectedImage, tags: Sequence[str], plan: Callable[[], Plan]) -> Image | None:
+        """The image that a registry has under one of ``tags``; one that can't be used is a warning.
+
+        ``plan`` says which artifacts its layers hold. Raises ``PublishError`` where a registry that is to be
+        pushed to can't be reached."""
+        if not self.asks or self._lookup is None:
+            return None
+        with self._parts.progress.stage("look up"):
+            found = self._lookup.find(wanted, tags)
+        if found is None:
+            return None
+        if self._verify:
+            self._expected[wanted.lock_digest] = found
+            return None
+        self._lease.use(*blob_names(found.image))
+        if self._layers and not self._pulled(found):
+            return None
+        image = _with_artifacts(found.image, plan())
+        if all(self._parts.store.has_blob(layer.digest) for layer in image.layers):
+            self._index.put(found_key(wanted.lock_digest), image)
+        self._found[image.digest] = found
+        self._unverified.add(image.digest)
+        self._parts.progress.note(f"{wanted.platform}: found as {found.reference.tagged}")
+        return image
+
+    def keep(self, image: Image) -> None:
+        """Names what was built, so that nobody prunes it.
+
+        Raises ``NotReproducedError`` where a registry was found to have another image of that lock, and what
+        it has is to be verified."""
+        self._lease.use(*blob_names(image))
+        expected = self._expected.get(image.lock_digest)
+        if expected is None:
+            return
+        if expected.image.digest != image.digest:
+            raise NotReproducedError(
+                f"{expected.reference.tagged} is {expected.image.digest} for {image.platform}, and composing "
+                f"its lock gives {image.digest}",
+                hint="find out who pushed it: envbuild verify says what differs. What was composed is in the "
+                "store now; without --verify-found a push puts it in the other's place",
+            )
+        self._found[image.digest] = expected
+        self._parts.progress.note(f"{image.platform}: the same as {expected.reference.tagged}")
+
+    def fetch(self, blob: Descriptor) -> None:
+        """Brings a layer of an image that was found into the store. Raises ``FetchError``."""
+        for found in self._found.values():
+            if any(layer.digest == blob.digest for layer in found.image.layers):
+                self._parts.registry.blob(found.reference, blob.digest, blob.size)
+                return
+
+    def _pulled(self, found: Match) -> bool:
+        from envbuild.images.lookup import pull_layers
+
+        try:
+            with self._parts.progress.stage("pull"):
+                pull_layers(found, self._parts.registry, self._parts.store)
+        except FetchError as error:
+            _log.warning("%s isn't used: %s", found.reference.tagged, error.message)
+            return False
+        return True
+
+
+def base_references(lock: Lock) -> tuple[Reference, ...]:
+    """The images of registries that the lock's platforms stand on."""
+    from envbuild.images.sources.base import LAYOUT_PREFIX
+    from envbuild.oci.reference import Reference
+
+    return tuple(
+        Reference.parse(each.base.reference)
+        for each in lock.platforms
+        if isinstance(each.base, ImageBase) and not each.base.reference.startswith(LAYOUT_PREFIX)
+    )
+
+
+def blob_names(image: Image) -> list[str]:
+    """The blobs of ``image`` as leases name them."""
+    digests = [image.digest, image.config_digest, *(layer.digest for layer in image.layers)]
+    return [blob_name(digest) for digest in digests]
+
+
+def _with_artifacts(image: Image, plan: Plan) -> Image:
+    """``image`` with what its plan puts into each layer, which no manifest says."""
+    artifacts = {
+        layer.name: tuple(f"{each.name} {each.version}" for each in layer.artifacts) for layer in plan.layers
+    }
+    return replace(
+        image,
+        layers=tuple(replace(layer, artifacts=artifacts.get(layer.name, ())) for layer in image.layers),
+    )

@@ -1,0 +1,84 @@
+"""What ``envbuild import`` reads: every importer's source, the active environment, an existing image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envbuild.app import sources
+from envbuild.app.session import Session
+from envbuild.app.workspace import Reference
+from envbuild.errors import FetchError, ResolveError
+from envbuild.platforms import Platform
+from envbuild.specs.model import Spec
+
+if TYPE_CHECKING:
+    from envbuild.app.pipeline import Pipeline
+
+IMAGE = "image:"
+ACTIVE = "venv"
+
+
+def read_source(
+    source: str,
+    pipeline: Pipeline,
+    *,
+    name: str | None = None,
+    platform: Platform | None = None,
+    environ: Mapping[str, str],
+) -> Spec:
+    """The spec that ``source`` says; ``Spec.left_out`` has what it couldn't carry.
+
+    Raises ``SpecError``, and ``ResolveError`` for an image that can't be had."""
+    if source.startswith(IMAGE):
+        reference = source.removeprefix(IMAGE)
+        return _renamed(_image(reference, pipeline, platform or Platform.host(), environ), name)
+    if source == ACTIVE and not Path(source).exists():
+        spec = sources.file(sources.virtual_environment(environ))
+    elif not Path(source).exists() and Reference.of(source) is not None:
+        spec = pipeline.load(source)
+    else:
+        spec = sources.file(Path(source))
+    return _renamed(spec, name)
+
+
+def _renamed(spec: Spec, name: str | None) -> Spec:
+    return sources.checked(replace(spec, name=name)) if name is not None else spec
+
+
+def _image(reference: str, pipeline: Pipeline, platform: Platform, environ: Mapping[str, str]) -> Spec:
+    """An existing image as a spec: what is installed in it, as exact as its records say.
+
+    Raises ``ResolveError`` where it can't be had, ``SpecError`` where nothing is known of what is inside."""
+    with closing(Session(pipeline.settings, pipeline.progress, environ)) as parts:
+        return _described(reference, parts, platform)
+
+
+def _described(reference: str, parts: Session, platform: Platform) -> Spec:
+    from envbuild.images.contents import image_source, read_image
+    from envbuild.images.sources.base import for_platform
+    from envbuild.lock.image.describe import describe_image
+    from envbuild.lock.image.inventory import read_inventory
+
+    try:
+        source = image_source(reference, parts.store, parts.registry, Path())
+        top = for_platform(source, platform, source.manifest())
+        if isinstance(top, tuple):
+            raise ResolveError(
+                f"{reference} is not there for {platform}, only for {', '.join(top)}",
+                hint="choose another with --platform",
+            )
+        contents = read_image(source, top.digest, parts.store, platform=platform)
+    except FetchError as error:
+        raise ResolveError(error.message, hint=error.hint) from error
+    layers = [(parts.store.blob(each.digest), each.media_type) for each in contents.layers]
+    return describe_image(
+        read_inventory(layers),
+        contents.settings,
+        platform,
+        name=reference.rpartition("/")[2].partition("@")[0],
+        source=Path.cwd() / "image.yaml",
+    )

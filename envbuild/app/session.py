@@ -1,0 +1,508 @@
+"""Makes the parts of one call: which resolver, engine, publisher and runner the settings mean.
+
+Everything is made when it is first asked for, and imported then: a build of what is already in the store
+needs no resolver and no HTTP client.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import cache, cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from envbuild.errors import BuildError, UsageError
+from envbuild.oci.image import ImageSet
+from envbuild.platforms import Platform
+from envbuild.progress import Progress
+from envbuild.settings import Settings
+from envbuild.store.content import Store
+
+if TYPE_CHECKING:
+    from envbuild.attest.attach import Attachments
+    from envbuild.cache.segments import SharedSegments
+    from envbuild.compose.artifacts.sdist.builds import SdistBuilds
+    from envbuild.compose.base import Archives, ArtifactSource
+    from envbuild.compose.engine import BaseContents, NativeEngine
+    from envbuild.engines.base import Engine
+    from envbuild.http.fetcher import HttpFetcher
+    from envbuild.images.lookup import Lookup
+    from envbuild.images.repository import PushTarget
+    from envbuild.lock.base import BaseResolver, CondaResolver, MavenResolver, PipResolver, SdistBuilder
+    from envbuild.lock.make import Resolvers
+    from envbuild.lock.model import ImageBase, PipPin, PlatformLock
+    from envbuild.plan.model import ArtifactKind, Plan
+    from envbuild.registry.client import RegistryClient
+    from envbuild.render.base import BuildContext
+    from envbuild.render.make import DockerfileRenderer
+    from envbuild.render.pip_access import PipAccess
+    from envbuild.run.base import Runner
+    from envbuild.specs.model import Spec
+
+
+class Session:
+    """The parts of one call, each made once. ``environ`` is the process's environment."""
+
+    def __init__(
+        self, settings: Settings, progress: Progress, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self.settings = settings
+        self.progress = progress
+        self.environ = os.environ if environ is None else environ
+        self.store = Store(settings.cache_dir)
+        self._stack = ExitStack()
+
+    def close(self) -> None:
+        """Closes connections and removes scratch space, where there are any."""
+        self._stack.close()
+        for name in ("fetcher", "registry", "_hurried_registry"):
+            if name in self.__dict__:
+                getattr(self, name).close()
+
+    @cached_property
+    def fetcher(self) -> HttpFetcher:
+        from envbuild.http.fetcher import HttpFetcher
+
+        return HttpFetcher(
+            self.store,
+            offline=self.settings.offline,
+            settings=self.settings,
+            progress=self.progress,
+            environ=self.environ,
+        )
+
+    @cached_property
+    def registry(self) -> RegistryClient:
+        return self._registry_client(self.store, self.progress)
+
+    @cached_property
+    def _hurried_registry(self) -> RegistryClient:
+        return self._registry_client(self.store, self.progress, hurried=True)
+
+    def _registry_client(self, store: Store, progress: Progress, *, hurried: bool = False) -> RegistryClient:
+        from envbuild.registry.auth import Credentials
+        from envbuild.registry.client import RegistryClient
+
+        return RegistryClient(
+            store,
+            progress,
+            Credentials(self.environ),
+            ca_bundle=self.settings.ca_bundle,
+            offline=self.settings.offline,
+            hurried=hurried,
+            environ=self.environ,
+        )
+
+    # --- resolvers ------------------------------------------------------------------------------------
+
+    def resolvers(self, spec: Spec) -> Resolvers:
+        """The resolvers of the settings; ``spec`` only says where relative paths start."""
+        from envbuild.lock.debian.mirror import known_mirror
+        from envbuild.lock.make import Resolvers
+
+        return Resolvers(
+            bases=(lambda: self._debian_resolver, partial(self._image_resolver, spec.directory)),
+            conda=self._conda_resolver,
+            pip=self._pip_resolver,
+            has_debian=lambda: known_mirror(self.settings) is not None,
+            sdists=cache(partial(self._sdist_builder, spec)),
+            maven=self._maven_resolver,
+        )
+
+    @cached_property
+    def _debian_resolver(self) -> BaseResolver:
+        from envbuild.lock.debian.keys import keyring_file
+        from envbuild.lock.debian.resolver import DebianResolver
+
+        own = self.settings.debian_keyring
+        return DebianResolver(
+            self.fetcher, self.store, self.settings, keyrings=(keyring_file(own),) if own else None
+        )
+
+    def _image_resolver(self, directory: Path) -> BaseResolver:
+        from envbuild.lock.image.resolver import ImageResolver
+
+        return ImageResolver(self.store, self.registry, self.progress, directory=directory)
+
+    def _conda_resolver(self) -> CondaResolver:
+        from envbuild.lock.conda.rattler import RattlerResolver
+
+        engine = self.settings.conda_engine
+        rattler = RattlerResolver(self.store.directory("metadata/conda"), fetcher=self.fetcher)
+        if engine == "rattler":
+            return rattler
+        if engine == "conda-lock":
+            from envbuild.lock.conda.conda_lock import CondaLockResolver
+
+            return CondaLockResolver(rattler, env=self.environ)
+        raise UsageError(f"unknown conda engine {engine!r}", hint="use rattler or conda-lock")
+
+    def _pip_resolver(self) -> PipResolver:
+        engine = self.settings.pip_engine
+        if engine == "uv":
+            from envbuild.lock.pip.uv import UvResolver
+
+            return UvResolver(env=self.environ)
+        if engine == "pip-tools":
+            from envbuild.lock.pip.piptools import PipToolsResolver
+
+            return PipToolsResolver(env=self.environ)
+        raise UsageError(f"unknown pip engine {engine!r}", hint="use uv or pip-tools")
+
+    def _maven_resolver(self) -> MavenResolver:
+        from envbuild.lock.maven.resolver import PomResolver
+
+        return PomResolver(self.fetcher, self.store, self.settings.maven_repository)
+
+    def _sdist_builder(self, spec: Spec) -> SdistBuilder:
+        from envbuild.compose.artifacts.sdist.builds import LockedSdists
+        from envbuild.lock.pip.uv import UvResolver
+
+        # Whichever engine resolves the spec: what a build requires is for the target's python, not ours.
+        return LockedSdists(self._sdist_builds(spec), lambda: UvResolver(env=self.environ))
+
+    def _sdist_builds(self, spec: Spec) -> SdistBuilds:
+        from envbuild.compose.artifacts.sdist.builds import SdistBuilds
+        from envbuild.compose.artifacts.sdist.fetch import SdistFiles
+
+        return SdistBuilds(
+            store=self.store,
+            files=SdistFiles(
+                store=self.store,
+                fetcher=lambda: self.fetcher,
+                env=self.environ,
+                options=_pip_options(spec),
+                address=_address_of(spec),
+                offline=self.settings.offline,
+            ),
+            sources=self._interpreter_sources,
+            unpack_base=partial(self._unpack_base, spec.directory),
+            progress=self.progress,
+        )
+
+    def _interpreter_sources(
+        self, lock: PlatformLock
+    ) -> dict[ArtifactKind, Callable[[], AbstractContextManager[ArtifactSource]]]:
+        from envbuild.compose.artifacts.conda.source import CondaSource
+        from envbuild.compose.artifacts.deb.source import DebianSource
+        from envbuild.plan.model import ArtifactKind
+
+        return {
+            ArtifactKind.DEBIAN: lambda: DebianSource(
+                self.fetcher, self.store, self.settings, base=lock.base
+            ),
+            ArtifactKind.CONDA: lambda: CondaSource(
+                self.store, self.fetcher, python=lock.python, drop_bytecode=True
+            ),
+        }
+
+    # --- engines --------------------------------------------------------------------------------------
+
+    def engines(
+        self, spec: Spec, *, reuse: bool, keep: bool = False, secrets: Sequence[str] = ()
+    ) -> dict[str, Callable[[], Engine]]:
+        """The engines by name. ``reuse=False`` takes nothing from the caches; ``keep``: the image is to
+        stay in the Docker engine that built it. ``spec`` only says where files are looked for, which no
+        lock holds."""
+        return {
+            "native": partial(self.native_engine, spec, reuse=reuse),
+            "buildx": partial(self._buildx_engine, spec, reuse, keep, secrets),
+            "docker": partial(self._docker_engine, spec, reuse, keep, secrets),
+        }
+
+    def _docker_engine(self, spec: Spec, reuse: bool, keep: bool, secrets: Sequence[str]) -> Engine:
+        from envbuild.engines.docker.engine import DockerEngine
+        from envbuild.engines.secret import Secret
+
+        return DockerEngine(
+            store=self.store,
+            progress=self.progress,
+            environ=self.environ,
+            renderer=self.renderer(spec),
+            reuse=reuse,
+            keep=keep,
+            secrets=tuple(Secret.parse(each) for each in secrets),
+        )
+
+    def _buildx_engine(self, spec: Spec, reuse: bool, keep: bool, secrets: Sequence[str]) -> Engine:
+        from envbuild.engines.buildx.engine import BuildxEngine
+        from envbuild.engines.secret import Secret
+
+        return BuildxEngine(
+            store=self.store,
+            progress=self.progress,
+            environ=self.environ,
+            renderer=self.renderer(spec),
+            reuse=reuse,
+            keep=keep,
+            offline=self.settings.offline,
+            secrets=tuple(Secret.parse(each) for each in secrets),
+            access=partial(self._pip_access, spec),
+        )
+
+    def renderer(self, spec: Spec) -> DockerfileRenderer:
+        """What renders Dockerfiles; see ``engines`` for ``spec``."""
+        from envbuild.render.make import DockerfileRenderer
+        from envbuild.render.templates import Templates
+
+        return DockerfileRenderer(
+            templates=Templates(self.settings.template_dir),
+            base_archive=partial(self._base_archive, spec),
+            archives=partial(self._archives, spec),
+            snapshot=partial(self._snapshot, spec),
+            micromamba=self.settings.micromamba_image,
+        )
+
+    def _base_archive(self, spec: Spec, plan: Plan, stage: PlatformLock | None) -> Path:
+        from envbuild.plan.base import base_plan
+
+        image = self.native_engine(spec, reuse=True).build(base_plan(plan, stage))
+        return self.store.blob(image.layers[0].digest)
+
+    def _snapshot(self, spec: Spec, plan: Plan) -> BuildContext:
+        from envbuild.lock.model import ContextBase
+        from envbuild.render.snapshot import snapshot_context
+        from envbuild.specs.model import BuildContextSpec
+
+        assert isinstance(plan.base, ContextBase)
+        if not isinstance(spec.base, BuildContextSpec):
+            raise BuildError(
+                f"the lock is of a build context, and {spec.source} has none",
+                hint=f"bring the lock up to date with: envbuild lock {spec.source}",
+            )
+        # What was hashed is what is built: the copy stays until this call ends.
+        scratch = self._stack.enter_context(self.store.scratch())
+        return snapshot_context(spec.base, spec.directory, plan.base, scratch)
+
+    def _archives(self, spec: Spec, plan: Plan) -> Archives:
+        from envbuild.compose.artifacts.archives import ArchivesByKind, CondaArchives, FetchedArchives
+        from envbuild.compose.artifacts.wheel.archive import WheelArchives
+        from envbuild.plan.model import ArtifactKind
+
+        return ArchivesByKind(
+            {
+                ArtifactKind.WHEEL: lambda: WheelArchives(
+                    self.store,
+                    self.fetcher,
+                    env=self.environ,
+                    options=_pip_options(spec),
+                    address=_address_of(spec),
+                    build_wheel=partial(self._built_wheel, spec, plan),
+                    offline=self.settings.offline,
+                ),
+                ArtifactKind.CONDA: lambda: CondaArchives(self.fetcher),
+                ArtifactKind.JAR: lambda: FetchedArchives(self.store, partial(self._jars, spec, plan)),
+            }
+        )
+
+    def _pip_access(self, spec: Spec, plan: Plan) -> PipAccess:
+        from envbuild.lock.model import PipPin
+        from envbuild.render.pip_access import pip_access
+
+        pins = [artifact.pin for artifact in plan.artifacts if isinstance(artifact.pin, PipPin)]
+        addresses = [pin.url for pin in pins if pin.url]
+        return pip_access(self.environ, _pip_options(spec), self.settings, addresses=addresses)
+
+    def native_engine(self, spec: Spec, *, reuse: bool) -> NativeEngine:
+        """The composer; see ``engines``."""
+        from envbuild.compose.bytecode import RootfsCompilers
+        from envbuild.compose.engine import NativeEngine
+        from envbuild.plan.model import ArtifactKind
+
+        return NativeEngine(
+            store=self.store,
+            sources={
+                ArtifactKind.DEBIAN: self._debian,
+                ArtifactKind.CONDA: self._conda,
+                ArtifactKind.WHEEL: partial(self._wheels, spec),
+                ArtifactKind.JAR: partial(self._jars, spec),
+            },
+            compiler_factory=RootfsCompilers(),
+            base_loader=partial(self._load_base, spec.directory),
+            unpack_base=partial(self._unpack_base, spec.directory),
+            progress=self.progress,
+            workers=self.settings.workers,
+            reuse=reuse,
+            shared=self._shared_segments,
+        )
+
+    @cached_property
+    def _shared_segments(self) -> SharedSegments | None:
+        """The caches of segments that the settings name; made once: one that is away is not asked again."""
+        settings = self.settings
+        if settings.offline or not (settings.cache_from or settings.cache_to):
+            return None
+        from envbuild.cache.segments import SharedSegments, cache_repository
+
+        return SharedSegments(
+            readers=tuple(dict.fromkeys(map(cache_repository, settings.cache_from))),
+            writer=cache_repository(settings.cache_to) if settings.cache_to else None,
+            reading=partial(self._registry_client, hurried=True),
+            writing=self._registry_client,
+            progress=self.progress,
+        )
+
+    def _debian(self, plan: Plan) -> AbstractContextManager[ArtifactSource]:
+        from envbuild.compose.artifacts.deb.source import DebianSource
+
+        return DebianSource(self.fetcher, self.store, self.settings, base=plan.base)
+
+    def _conda(self, plan: Plan) -> AbstractContextManager[ArtifactSource]:
+        from envbuild.compose.artifacts.conda.source import CondaSource
+
+        return CondaSource(self.store, self.fetcher, python=plan.python, drop_bytecode=plan.bytecode)
+
+    def _wheels(self, spec: Spec, plan: Plan) -> AbstractContextManager[ArtifactSource]:
+        from envbuild.compose.artifacts.wheel.source import WheelSource
+        from envbuild.lock.model import glibc_of
+
+        if plan.python is None:
+            raise BuildError("there are wheels to install, but no python to install them for")
+        return WheelSource(
+            self.store,
+            python=plan.python,
+            platform=plan.platform,
+            glibc=glibc_of(plan.base),
+            settings=self.settings,
+            env=self.environ,
+            options=_pip_options(spec),
+            address=_address_of(spec),
+            built=partial(self._built_wheel, spec, plan),
+            progress=self.progress,
+        )
+
+    def _built_wheel(self, spec: Spec, plan: Plan, pin: PipPin) -> Path:
+        from envbuild.compose.artifacts.sdist.builds import SdistWheels
+
+        return SdistWheels(self._sdist_builds(spec), plan.interpreter).archive(pin)
+
+    def _jars(self, spec: Spec, plan: Plan) -> AbstractContextManager[ArtifactSource]:
+        from envbuild.compose.artifacts.jar import JarSource
+
+        if plan.python is None:
+            raise BuildError("there are jars for Spark, but no python whose pyspark they belong to")
+        repositories = spec.spark.repositories if spec.spark else ()
+        return JarSource(
+            self.fetcher,
+            self.store,
+            python=plan.python,
+            repositories=(*repositories, self.settings.maven_repository),
+        )
+
+    def _load_base(self, directory: Path, base: ImageBase, platform: Platform) -> BaseContents:
+        from envbuild.compose.base_image import load_base
+
+        return load_base(base, platform, self.store, self.registry, directory=directory)
+
+    def base_config(self, spec: Spec, base: ImageBase, platform: Platform) -> Mapping[str, Any]:
+        """The whole config document of an image base; no layer is brought. Raises ``FetchError``."""
+        from envbuild.images.contents import image_source, read_image
+
+        source = image_source(base.reference, self.store, self.registry, spec.directory)
+        return read_image(
+            source, base.digest, self.store, platform=platform, expected=base.diff_ids, layers=False
+        ).config
+
+    def _unpack_base(self, layout_directory: Path, base: ImageBase, directory: Path) -> None:
+        from envbuild.compose.base_image import unpack_base
+
+        unpack_base(base, self.store, self.registry, directory, layout_directory=layout_directory)
+
+    # --- publish and run ------------------------------------------------------------------------------
+
+    def publishers(self, outputs: Sequence[str], *, load: bool) -> dict[str, Callable[[ImageSet], str]]:
+        """What brings an image to each of ``outputs`` (``-o``) and, with ``load``, into the engine."""
+        found: dict[str, Callable[[ImageSet], str]] = {}
+        if outputs:
+            from envbuild.images.sinks.choose import publisher
+
+            found = {each: publisher(each, self.store, self.progress).publish for each in outputs}
+        if load:
+            from envbuild.images.sinks.daemon import DaemonPublisher
+
+            found["docker"] = DaemonPublisher(self.store, self.progress, self.environ).publish
+        return found
+
+    def push_targets(self, push: Sequence[str]) -> tuple[PushTarget, ...]:
+        """What each ``REPO[:TAG]`` of ``--push`` means. Raises ``UsageError``, also for any in an offline
+        run."""
+        if not push:
+            return ()
+        from envbuild.images.repository import push_target
+
+        if self.settings.offline:
+            raise UsageError("an offline run can't push", hint="leave out --push or --offline")
+        return tuple(dict.fromkeys(push_target(each, self.settings.registry) for each in push))
+
+    def attachments(self) -> Attachments | None:
+        """What a push attaches and signs; None: nothing. Raises ``UsageError`` for a key that is no use."""
+        from envbuild.attest.attach import attachments
+
+        return attachments(
+            self.registry,
+            self.store,
+            self.progress,
+            attest=self.settings.attest,
+            sign_key=self.settings.sign_key,
+            environ=self.environ,
+            clock=time.time,
+        )
+
+    def lookup(self, name: str, targets: Sequence[PushTarget]) -> Lookup | None:
+        """What looks for the images of ``name`` in ``targets`` and in the setting's registry; None where
+        there are none, or in an offline run."""
+        setting = self.settings.registry
+        if self.settings.offline or not (targets or setting):
+            return None
+        from envbuild.images.lookup import CandidateRepository, Lookup
+        from envbuild.images.repository import repository_of
+
+        places = [
+            CandidateRepository(repository=each.repository, remote=lambda: self.registry, required=True)
+            for each in targets
+        ]
+        if setting is not None:
+            repository = repository_of(name, setting)
+            pushed = {each.repository.registry for each in targets}
+            # Who is only asked whether an image is there may not hold up a build that can do without.
+            places.append(
+                CandidateRepository(repository=repository, remote=lambda: self.registry)
+                if repository.registry in pushed
+                else CandidateRepository(repository=repository, remote=lambda: self._hurried_registry)
+            )
+        return Lookup(places=places, progress=self.progress)
+
+    def engine_platform(self) -> Platform:
+        """What the Docker engine runs. Raises ``PublishError`` where there is no engine."""
+        from envbuild.images.sinks.daemon import engine_platform
+
+        return engine_platform(self.environ)
+
+    def loaded_reference(self, publication: ImageSet, pinned: str) -> str:
+        """What the engine resolves to what it has loaded, ``pinned`` if it can. Raises ``PublishError``."""
+        from envbuild.images.sinks.daemon import loaded_reference
+
+        return loaded_reference(publication, pinned, self.environ)
+
+    def runner(self, backend: str) -> Runner:
+        """What starts commands: ``auto``, ``docker`` or ``userns``."""
+        from envbuild.run.choose import runner
+
+        return runner(backend, self.store, self.progress, self.environ)
+
+
+def _pip_options(spec: Spec) -> tuple[str, ...]:
+    """What the spec tells pip, its relative paths made absolute."""
+    from envbuild.specs.paths import located_pip
+
+    return located_pip(spec.pip, spec.directory).options
+
+
+def _address_of(spec: Spec) -> Callable[[str], str]:
+    """What makes the address that a pin states an absolute one."""
+    from envbuild.specs.paths import located_address
+
+    return partial(located_address, directory=spec.directory)

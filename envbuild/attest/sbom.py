@@ -1,0 +1,346 @@
+"""The bill of materials of an image: what lies in its layers, joined with the lock that lies there, too.
+
+Nothing of the image is run. What is in no package's metadata isn't known: files that a Dockerfile's steps
+copied, programs compiled in place, jars and libraries inside other packages.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from envbuild.attest import licence, purl
+from envbuild.attest.base import Bill, Item
+from envbuild.attest.dependencies import (
+    Interpreter,
+    Needing,
+    conda_edges,
+    debian_edges,
+    prefix_of,
+    python_edges,
+    python_of,
+)
+from envbuild.errors import LockError
+from envbuild.lock.image.inventory import Inventory, Package, inventory
+from envbuild.lock.model import CondaPin, DebianBase, Lock, MavenPin, PipPin, PlatformLock
+from envbuild.oci.image import Image
+from envbuild.platforms import Platform
+from envbuild.store.content import Store
+
+_LOGGER = logging.getLogger(__name__)
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)")
+_UPSTREAM = re.compile(r"(?:\d+:)?(3\.\d+\.\d+)")
+
+
+def bill_of(image: Image, store: Store) -> Bill:
+    """All packages inside ``image``, whose layers are in the store. Raises ``BuildError``."""
+    found = inventory(image, store)
+    lock = _lock(image, store)
+    config = _config(image, store)
+    return Bill(
+        digest=image.digest,
+        platform=str(image.platform),
+        created=_seconds(config.get("created")),
+        level=image.level,
+        lock_digest=image.lock_digest,
+        definition_digest=image.definition_digest,
+        items=items_of(
+            found,
+            lock,
+            image.platform,
+            layers=[each.digest for each in image.layers],
+            python=_variable(config, "PYTHON_VERSION"),
+        ),
+        release=found.release,
+    )
+
+
+def _lock(image: Image, store: Store) -> Lock | None:
+    """The lock inside an image that says it has one. What an unsound one says is left out: the packages are
+    there, whatever it says."""
+    from envbuild.lock.image.embedded import embedded_lock
+
+    if not image.lock_digest:
+        return None
+    try:
+        return embedded_lock(image, store)
+    except LockError as error:
+        _LOGGER.warning("the bill of %s is made without its lock: %s", image.digest, error.message)
+        return None
+
+
+def items_of(
+    found: Inventory, lock: Lock | None, platform: Platform, *, layers: Sequence[str], python: str = ""
+) -> tuple[Item, ...]:
+    """The items of a bill. ``layers`` are digests, lowest first; ``python`` is what the image's own
+    variable says of its interpreter's version."""
+    pins = _Pins.of(lock.platform(platform) if lock is not None else None)
+    release = dict(found.release)
+    owned = _owned(found)
+    entries: list[tuple[Item, Package]] = []
+    for package in found.conda_packages:
+        entries.append((_conda(package, pins.conda.get((package.name, package.version))), package))
+    for package in found.distributions:
+        if package.path not in owned:
+            entries.append((_python(package, pins.pip), package))
+    for package in found.debian_packages:
+        entries.append((_debian(package, pins, release), package))
+    for package in found.jars:
+        if pin := pins.maven.get(package.name):
+            entries.append((_maven(pin), package))
+    named = _named(
+        [
+            (replace(item, path=package.path, layer=_at(layers, package.layer)), package)
+            for item, package in entries
+        ]
+    )
+    edges = _edges(named, owned, found, platform, pins.python or python)
+    items = [replace(item, depends=tuple(sorted(edges.get(item.reference, ())))) for item, _ in named]
+    return tuple(sorted(items, key=lambda each: (each.kind, each.name, each.version, each.reference)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Pins:
+    """The pins of an image's lock, by what a package in the image is found by."""
+
+    pip: Mapping[tuple[str, str], PipPin]
+    conda: Mapping[tuple[str, str], CondaPin]
+    debian: Mapping[tuple[str, str, str], tuple[str, int, str]]
+    """File name, size and SHA-256, by name, version and architecture."""
+    maven: Mapping[str, MavenPin]
+    """By file name."""
+    python: str
+
+    @classmethod
+    def of(cls, lock: PlatformLock | None) -> _Pins:
+        base = lock.base if lock is not None else None
+        packages = base.packages if isinstance(base, DebianBase) else ()
+        return cls(
+            pip={(each.name, each.version): each for each in (lock.pip if lock else ())},
+            conda={(each.name, each.version): each for each in (lock.conda if lock else ())},
+            debian={
+                (each.name, each.version, each.architecture): (
+                    each.file.rpartition("/")[2],
+                    each.size,
+                    each.sha256,
+                )
+                for each in packages
+            },
+            maven={each.file.rpartition("/")[2]: each for each in (lock.maven if lock else ())},
+            python=lock.python.version if lock is not None and lock.python is not None else "",
+        )
+
+
+def _conda(package: Package, pin: CondaPin | None) -> Item:
+    detail = package.detail
+    url = detail("url")
+    file = url.partition("#")[0].partition("?")[0].rpartition("/")[2]
+    build, subdir = detail("build"), detail("subdir")
+    size, sha256, md5 = int(detail("size") or 0), detail("sha256"), detail("md5")
+    if pin is not None and build in ("", pin.build):
+        url, file, build, subdir = pin.url, pin.file, pin.build, pin.subdir
+        size, sha256, md5 = pin.size, pin.sha256, pin.md5
+    name = purl.conda(
+        package.name,
+        package.version,
+        build=build,
+        channel=purl.channel_of(url),
+        subdir=subdir,
+        file=file,
+    )
+    return Item(
+        kind="conda",
+        name=package.name,
+        version=package.version,
+        reference=name,
+        purl=name,
+        file=file,
+        size=size,
+        sha256=_hexadecimal(sha256, 64),
+        md5=_hexadecimal(md5, 32),
+        licence=licence.of_conda(detail("license")),
+    )
+
+
+def _python(package: Package, pins: Mapping[tuple[str, str], PipPin]) -> Item:
+    pin = pins.get((package.name, package.version))
+    name = purl.pypi(package.name, package.version)
+    return Item(
+        kind="python",
+        name=package.name,
+        version=package.version,
+        reference=name,
+        purl=name,
+        file=pin.file if pin else "",
+        size=pin.size if pin else 0,
+        sha256=pin.sha256 if pin else "",
+        licence=licence.of_distribution(
+            package.detail("license_expression"),
+            package.detail("license"),
+            package.detail("classifiers").splitlines(),
+        ),
+    )
+
+
+def _debian(package: Package, pins: _Pins, release: Mapping[str, str]) -> Item:
+    architecture = package.detail("architecture")
+    pin = pins.debian.get((package.name, package.version, architecture))
+    name = purl.debian(package.name, package.version, architecture=architecture, release=release)
+    return Item(
+        kind="debian",
+        name=package.name,
+        version=package.version,
+        reference=name,
+        purl=name,
+        file=pin[0] if pin else "",
+        size=pin[1] if pin else 0,
+        sha256=pin[2] if pin else "",
+        licence=licence.of_debian(package.detail("licenses").splitlines()),
+    )
+
+
+def _maven(pin: MavenPin) -> Item:
+    name = purl.maven(pin.group, pin.artifact, pin.version)
+    return Item(
+        kind="maven",
+        name=pin.name,
+        version=pin.version,
+        reference=name,
+        purl=name,
+        file=pin.file.rpartition("/")[2],
+        size=pin.size,
+        sha256=pin.sha256,
+    )
+
+
+def _named(entries: Iterable[tuple[Item, Package]]) -> list[tuple[Item, Package]]:
+    """The entries with references that name one item each: a package may be there several times."""
+    found: dict[str, tuple[Item, Package]] = {}
+    for item, package in sorted(entries, key=lambda each: (each[0].purl, each[0].path)):
+        reference = item.purl if item.purl not in found else f"{item.purl}#{item.path}"
+        # Two entries of one status file that are all the same are one.
+        found.setdefault(reference, (replace(item, reference=reference), package))
+    return list(found.values())
+
+
+def _owned(found: Inventory) -> dict[str, tuple[str, str]]:
+    """The metadata of distributions that a conda package brought, by path: prefix and name of the package."""
+    owners: dict[str, tuple[str, str]] = {}
+    for package in found.conda_packages:
+        prefix = prefix_of(package.path)
+        for place in package.detail("owned").splitlines():
+            owners[f"{prefix}/{place}" if prefix else place] = (prefix, package.name)
+    return {
+        each.path: owners[place]
+        for each in found.distributions
+        for place in (each.path, each.path.rpartition("/")[0])
+        if place in owners
+    }
+
+
+def _edges(
+    named: Sequence[tuple[Item, Package]],
+    owned: Mapping[str, tuple[str, str]],
+    found: Inventory,
+    platform: Platform,
+    python: str,
+) -> dict[str, set[str]]:
+    kinds: dict[str, list[Needing]] = {kind: [] for kind in ("conda", "python", "debian", "maven")}
+    for item, package in named:
+        kinds[item.kind].append(
+            Needing(
+                reference=item.reference,
+                kind=item.kind,
+                name=package.name,
+                path=package.path,
+                needs=package.detail("requires" if item.kind == "python" else "depends"),
+                provides=package.detail("provides"),
+            )
+        )
+    by_place = {(prefix_of(each.path), each.name): each.reference for each in kinds["conda"]}
+    brought = [
+        Needing(reference=by_place[owned[each.path]], kind="conda", name=each.name, path=each.path)
+        for each in found.distributions
+        if owned.get(each.path) in by_place
+    ]
+    interpreters = {
+        prefix_of(each.path): _interpreter(each.path, found, kinds, python) for each in kinds["python"]
+    }
+    return {
+        **debian_edges(kinds["debian"]),
+        **conda_edges(kinds["conda"]),
+        **python_edges(kinds["python"], brought, interpreters, platform),
+    }
+
+
+def _interpreter(
+    path: str, found: Inventory, kinds: Mapping[str, Sequence[Needing]], stated: str
+) -> Interpreter:
+    """The python that a distribution is for: conda's of its prefix, else Debian's of the version that its
+    directory names, else what the image says."""
+    prefix, short = prefix_of(path), python_of(path)
+    for package in found.conda_packages:
+        if package.name == "python" and prefix_of(package.path) == prefix:
+            reference = next((e.reference for e in kinds["conda"] if e.path == package.path), "")
+            return Interpreter(version=package.version, reference=reference)
+    by_name = {each.name: each for each in found.debian_packages}
+    shorts = (
+        [short]
+        if short
+        else sorted(name.removeprefix("python") for name in by_name if re.fullmatch(r"python3\.\d+", name))
+    )
+    for each in shorts[-1:]:
+        for name in (f"python{each}", f"python{each}-minimal", f"libpython{each}-stdlib"):
+            if name in by_name and prefix not in ("usr/local", "opt/conda"):
+                match = _UPSTREAM.match(by_name[name].version)
+                reference = next((e.reference for e in kinds["debian"] if e.name == name), "")
+                return Interpreter(version=match[1] if match else each, reference=reference)
+    if stated.startswith(f"{short}.") or (stated and not short):
+        return Interpreter(version=stated, reference="")
+    return Interpreter(version=short, reference="")
+
+
+def _config(image: Image, store: Store) -> Mapping[str, Any]:
+    try:
+        found = json.loads(store.blob(image.config_digest).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}  # Only its time and one variable are asked for.
+    return found if isinstance(found, dict) else {}
+
+
+def _variable(config: Mapping[str, Any], name: str) -> str:
+    inner = config.get("config")
+    variables = inner.get("Env") if isinstance(inner, dict) else None
+    for each in variables if isinstance(variables, list) else ():
+        if (
+            isinstance(each, str)
+            and each.startswith(f"{name}=")
+            and _UPSTREAM.fullmatch(each[len(name) + 1 :])
+        ):
+            return each[len(name) + 1 :]
+    return ""
+
+
+def _seconds(text: object) -> int:
+    """An RFC 3339 time in seconds since the epoch; 0 where it is none."""
+    match = _TIME.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        return 0
+    try:
+        time = datetime.fromisoformat(match[1] + match[2].replace("Z", "+00:00"))
+        return max(0, int(time.timestamp()))
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _at(layers: Sequence[str], number: int) -> str:
+    return layers[number] if number < len(layers) else ""
+
+
+def _hexadecimal(text: str, length: int) -> str:
+    return text if re.fullmatch(f"[0-9a-f]{{{length}}}", text) else ""

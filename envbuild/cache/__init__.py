@@ -1,0 +1,1 @@
+"""Compressed segments in registry repositories, shared by machines."""

@@ -1,0 +1,41 @@
+"""``envbuild diff``: what differs between two images."""
+
+from __future__ import annotations
+
+import click
+
+from envbuild.cli.commands.copy import one_platform_option
+from envbuild.cli.options import call_of, display_options, json_option, offline_option, store_options
+from envbuild.platforms import Platform
+
+
+@click.command(short_help="Show what differs between two images.")
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="B")
+@one_platform_option
+@click.option("--files", is_flag=True, help="Also which paths differ, and how; all layers are pulled for it.")
+@offline_option
+@store_options
+@json_option
+@display_options
+@click.pass_context
+def command(
+    context: click.Context, before: str, after: str, platform: Platform | None, files: bool, as_json: bool
+) -> int:
+    """Show which packages and settings differ from image A to image B, and what who has A pulls for B.
+
+    As with diff, the status is 0 where both are the same image, and 1 where they differ; trouble has its own.
+    """
+    from envbuild.app.examination import Examination
+    from envbuild.cli.show.inspection import difference_json, difference_lines
+    from envbuild.cli.show.report import json_text
+
+    call = call_of(context)
+    with call.images() as images:
+        found = Examination(images).diff(before, after, platform, files=files)
+    if as_json:
+        call.out(json_text(difference_json(before, after, found)))
+    else:
+        for line in difference_lines(found, color=call.color):
+            call.out(line)
+    return int(any(each.differs for each in found))

@@ -1,0 +1,168 @@
+"""``envbuild doctor``: what is here, and what each absent thing means."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+import envbuild
+from envbuild.cli.call import Call
+from envbuild.cli.options import call_of, display_options, json_option, store_options
+from envbuild.cli.show.report import json_text
+from envbuild.cli.show.text import paint, size_text, table
+from envbuild.redact import redact
+
+ENOUGH_SPACE = 2_000_000_000
+"""Bytes that one larger environment takes in the store, download and segments together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked for.
+
+    ``state`` is ``ok``, ``absent`` (something can't be used) or ``bad`` (nothing works)."""
+
+    what: str
+    state: str
+    detail: str
+
+
+@click.command(short_help="Show what envbuild finds on this machine.")
+@store_options
+@json_option
+@display_options
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> int:
+    """Show what envbuild finds on this machine. Exit 1 where it can't work here."""
+    call = call_of(context)
+    findings = look(call)
+    if as_json:
+        call.out(json_text({each.what: {"state": each.state, "detail": each.detail} for each in findings}))
+    else:
+        colors = {"ok": "green", "absent": "yellow", "bad": "red"}
+        rows = [(each.state, each.what, each.detail) for each in findings]
+        for finding, line in zip(findings, table(rows), strict=True):
+            state = paint(finding.state, colors[finding.state], color=call.color and call.stdout.isatty())
+            call.out(state + line[len(finding.state) :])
+    return 1 if any(each.state == "bad" for each in findings) else 0
+
+
+def look(call: Call) -> tuple[Finding, ...]:
+    """All findings, in a fixed order. Makes no connection but to the local engine, and writes nothing."""
+    settings = call.settings()
+    checks: list[Callable[[], Finding]] = [
+        lambda: Finding("envbuild", "ok", f"{envbuild.__version__}, python {sys.version.split()[0]}"),
+        _uv,
+        lambda: _engine(call.environ),
+        lambda: _buildkit(call.environ),
+        _user_namespaces,
+        lambda: _debian_mirror(settings.debian_mirror),
+        lambda: _cache(settings.cache_dir),
+    ]
+    findings = [check() for check in checks]
+    # Addresses come from variables, and may have a login.
+    return tuple(replace(finding, detail=redact(finding.detail)) for finding in findings)
+
+
+def _uv() -> Finding:
+    try:
+        from uv import find_uv_bin
+
+        path = find_uv_bin()
+    except (ImportError, FileNotFoundError):
+        return Finding("uv", "bad", "not found; install envbuild again, it brings uv")
+    words = _words([path, "--version"])
+    return Finding("uv", "ok" if words else "bad", words or f"{path} doesn't start")
+
+
+def _engine(environ: Mapping[str, str]) -> Finding:
+    from envbuild.docker.client import NoEngine, connect
+
+    client = connect(environ)
+    if isinstance(client, NoEngine):
+        return Finding(
+            "engine", "absent", f"{client.reason}; --engine docker, --load and run --backend docker need one"
+        )
+    try:
+        version = client.version()
+    except Exception as error:  # noqa: BLE001 - the SDK lets errors of requests and of sockets through
+        return Finding("engine", "absent", f"it stopped answering ({type(error).__name__})")
+    finally:
+        client.close()
+    return Finding("engine", "ok", f"Docker {version.get('Version', '?')}")
+
+
+def _buildkit(environ: Mapping[str, str]) -> Finding:
+    """What ``--engine buildx`` would build with."""
+    from envbuild.engines.buildx.command import NoBuilder, find_builder
+
+    builder = find_builder(environ)
+    if isinstance(builder, NoBuilder):
+        return Finding("buildkit", "absent", f"{'; '.join(builder.reasons)}; --engine buildx needs it")
+    with_what = f"buildx, driver {builder.driver}" if builder.buildx else "BuildKit of the Docker engine"
+    platforms = f", for {', '.join(builder.platforms)}" if builder.platforms else ""
+    return Finding("buildkit", "ok", f"{builder.executable}: {with_what}{platforms}")
+
+
+def _user_namespaces() -> Finding:
+    if not sys.platform.startswith("linux"):
+        return Finding("user namespaces", "absent", "not Linux; run needs a Docker engine")
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        return Finding(
+            "user namespaces", "absent", "no unshare (util-linux); byte code and run need it or Docker"
+        )
+    done = subprocess.run(
+        [unshare, "--user", "--map-root-user", "true"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=10,
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["refused"])[-1]
+        return Finding("user namespaces", "absent", f"{reason}; byte code and run need them or root")
+    return Finding("user namespaces", "ok", "programs of an image can be run without a daemon")
+
+
+def _debian_mirror(mirror: str | None) -> Finding:
+    if mirror:
+        return Finding("debian mirror", "ok", "from the settings")
+    places = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+    for place in places:
+        try:
+            text = place.read_text(errors="replace")
+        except OSError:
+            continue
+        if any(line.split(None, 1)[0] in ("deb", "URIs:") for line in text.splitlines() if line.strip()):
+            return Finding("debian mirror", "ok", f"from {place}")
+    return Finding(
+        "debian mirror", "absent", "no apt sources here; set debian-mirror, or name an image as base"
+    )
+
+
+def _cache(directory: Path) -> Finding:
+    place = directory
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        return Finding("store", "bad", f"{directory} can't be written; set ENVBUILD_CACHE_DIR")
+    free = shutil.disk_usage(place).free
+    state = "ok" if free >= ENOUGH_SPACE else "absent"
+    return Finding("store", state, f"{directory}, {size_text(free)} free")
+
+
+def _words(command: list[str]) -> str | None:
+    """What a program prints, None where it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,45 @@
+"""``envbuild inspect``: what an image is and what is in it, without running it."""
+
+from __future__ import annotations
+
+import click
+
+from envbuild.cli.commands.copy import one_platform_option
+from envbuild.cli.options import call_of, display_options, json_option, offline_option, store_options
+from envbuild.platforms import Platform
+
+
+@click.command(short_help="Show what an image is and what is in it.")
+@click.argument("reference", metavar="REF")
+@one_platform_option
+@click.option(
+    "--packages/--no-packages",
+    default=None,
+    help="All packages, of others' images too, whose layers are pulled for it; or none "
+    "[default: those of our own images, in short].",
+)
+@offline_option
+@store_options
+@json_option
+@display_options
+@click.pass_context
+def command(
+    context: click.Context, reference: str, platform: Platform | None, packages: bool | None, as_json: bool
+) -> int:
+    """Show what REF is: platforms, level, base, user, command, variables, layers and what is in each.
+
+    No layer is pulled for it, but for the small one with the lock of an image of ours.
+    """
+    from envbuild.app.examination import Examination
+    from envbuild.cli.show.inspection import inspection_json, inspection_lines
+    from envbuild.cli.show.report import json_text
+
+    call = call_of(context)
+    with call.images() as images:
+        found = Examination(images).inspect(reference, platform, packages=packages)
+    if as_json:
+        call.out(json_text(inspection_json(found)))
+    else:
+        for line in inspection_lines(found, everything=bool(packages)):
+            call.out(line)
+    return 0

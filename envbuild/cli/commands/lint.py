@@ -1,0 +1,141 @@
+"""``envbuild lint``: what is doubtful in specs, before anything is resolved."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from envbuild.cli.options import (
+    call_of,
+    display_options,
+    json_option,
+    lock_dir_option,
+    store_options,
+    workspace_option,
+)
+from envbuild.cli.show.text import count_text, paint, printable
+from envbuild.errors import SpecError
+
+if TYPE_CHECKING:
+    from envbuild.cli.call import Call
+    from envbuild.lint.model import Finding, Rule
+
+_COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
+
+
+@click.command(short_help="Look for what is doubtful in specs.")
+@click.argument("specs", metavar="[SPEC]...", nargs=-1)
+@click.option("-f", "--file", "spec_files", metavar="SPEC", multiple=True, help="A spec; may be repeated.")
+@click.option("--select", metavar="CODES", multiple=True, help="Only these rules, as EB101,EB3.")
+@click.option("--ignore", metavar="CODES", multiple=True, help="All rules but these.")
+@click.option("--strict", is_flag=True, help="Exit 1 for warnings too.")
+@lock_dir_option
+@store_options
+@workspace_option
+@json_option
+@display_options
+@click.pass_context
+def command(
+    context: click.Context,
+    specs: tuple[str, ...],
+    spec_files: tuple[str, ...],
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    strict: bool,
+    as_json: bool,
+) -> int:
+    """Look for what is doubtful in each SPEC: a line for each finding, with its place and its code.
+
+    Asks no network and writes nothing but the store. A lock beside a spec counts: what it pins isn't
+    unpinned. Exits 1 where there is an error, with --strict also for a warning.
+    """
+    from envbuild.lint.check import chosen_rules
+
+    call = call_of(context)
+    rules = chosen_rules(_codes(select), _codes(ignore))
+    found: list[tuple[str, Finding]] = []
+    broken: list[SpecError] = []
+    paths = (*specs, *spec_files) or (".",)
+    for path in paths:
+        try:
+            found += _look(call, path, rules)
+        except SpecError as error:
+            broken.append(error)
+    _show(call, found, specs=len(paths), as_json=as_json)
+    if broken:
+        problems = [problem for error in broken for problem in error.problems]
+        raise SpecError(broken[0].message, hint=broken[0].hint, problems=problems)
+    grave = {"error", "warning"} if strict else {"error"}
+    return int(any(each.severity.value in grave for _, each in found))
+
+
+def _codes(given: Sequence[str]) -> list[str]:
+    return [code.strip().upper() for each in given for code in each.split(",")]
+
+
+def _look(call: Call, path: str, rules: Sequence[Rule]) -> list[tuple[str, Finding]]:
+    """The findings of one spec, each with its file as seen from here."""
+    from envbuild.lint.check import lint_with_lock
+
+    with call.pipeline(path) as pipeline:
+        spec = pipeline.load(path)
+        directory = pipeline.lock_directory(spec)
+    found = lint_with_lock(spec, directory, today=call.today(), rules=rules)
+    return [(_seen(call.cwd, spec.directory / each.where.file), each) for each in found]
+
+
+def _seen(cwd: Path, file: Path) -> str:
+    """``file`` relative to here where it is below, else in full."""
+    whole = Path(os.path.normpath(file))
+    return whole.relative_to(cwd).as_posix() if whole.is_relative_to(cwd) else whole.as_posix()
+
+
+def _show(call: Call, found: Sequence[tuple[str, Finding]], *, specs: int, as_json: bool) -> None:
+    counts = Counter(each.severity.value for _, each in found)
+    if as_json:
+        from envbuild.cli.show.report import json_text
+
+        call.out(
+            json_text(
+                {
+                    "findings": [_json(file, each) for file, each in found],
+                    "errors": counts["error"],
+                    "warnings": counts["warning"],
+                    "infos": counts["info"],
+                }
+            )
+        )
+        return
+    color = call.color and call.stdout.isatty()
+    for file, each in found:
+        call.out(_line(file, each, color=color))
+    if found:
+        parts = [count_text(counts[kind], kind) for kind in ("error", "warning", "info") if counts[kind]]
+        call.say(f"{', '.join(parts)} in {count_text(specs, 'spec')}")
+    else:
+        call.say(f"nothing doubtful in {count_text(specs, 'spec')}")
+
+
+def _line(file: str, finding: Finding, *, color: bool) -> str:
+    where = file if finding.where.line is None else f"{file}:{finding.where.line}"
+    hint = f"; {finding.hint}" if finding.hint else ""
+    kind = finding.severity.value
+    label = paint(f"{finding.code} {kind}:", _COLORS[kind], "bold", color=color)
+    return f"{printable(where)}: {label} {printable(finding.message + hint)}"
+
+
+def _json(file: str, finding: Finding) -> dict[str, object]:
+    return {
+        "code": finding.code,
+        "severity": finding.severity.value,
+        "message": finding.message,
+        "hint": finding.hint,
+        "file": file,
+        "line": finding.where.line,
+        "key": finding.where.key or None,
+    }

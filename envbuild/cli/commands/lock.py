@@ -1,0 +1,150 @@
+"""``envbuild lock``: a spec's lockfiles, resolved, kept or checked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date
+from typing import TYPE_CHECKING
+
+import click
+
+from envbuild.cli.call import Call
+from envbuild.cli.options import (
+    call_of,
+    display_options,
+    engine_options,
+    json_option,
+    lock_dir_option,
+    offline_option,
+    one_spec,
+    refuse_both,
+    spec_argument,
+    store_options,
+    upgrade_options,
+    workspace_option,
+)
+from envbuild.cli.show.text import count_text, printable
+from envbuild.errors import UsageError
+
+if TYPE_CHECKING:
+    from envbuild.app.requests import LockResult
+    from envbuild.lock.model import Lock
+
+
+@click.command(short_help="Resolve a spec into lockfiles, or check that they answer it.")
+@spec_argument
+@click.option(
+    "--check", is_flag=True, help="Only check, offline, that the lock answers the spec; exit 1 if not."
+)
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Upgrade every lock below the directory SPEC, or --check that every spec there has one that answers "
+    "it; with --dry-run: report what would move.",
+)
+@upgrade_options
+@click.option(
+    "--bytecode/--no-bytecode", default=None, help="Compile byte code into the image [default: yes]."
+)
+@click.option("--dry-run", is_flag=True, help="Resolve and show what would change; write nothing.")
+@engine_options
+@lock_dir_option
+@offline_option
+@store_options
+@workspace_option
+@json_option
+@display_options
+@click.pass_context
+def command(
+    context: click.Context,
+    spec: str | None,
+    spec_file: str | None,
+    check: bool,
+    everything: bool,
+    upgrade: bool,
+    upgrade_packages: tuple[str, ...],
+    as_of: date | None,
+    bytecode: bool | None,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Resolve SPEC into lockfiles.
+
+    A lock that is there is kept: without --upgrade only what the spec forces changes.
+    """
+    from envbuild.app.requests import LockRequest
+
+    call = call_of(context)
+    path = one_spec(spec, spec_file)
+    refuse_both(check=check, upgrade=upgrade)
+    refuse_both(check=check, dry_run=dry_run)
+    refuse_both(upgrade=upgrade, upgrade_package=bool(upgrade_packages))
+    if check and (upgrade_packages or as_of or bytecode is not None):
+        raise UsageError("--check changes nothing", hint="leave out the options that change a lock")
+    request = LockRequest(
+        # --all is there to see what moves, so it lets all move, unless packages are named.
+        upgrade=upgrade or (everything and not upgrade_packages and not check),
+        upgrade_packages=upgrade_packages,
+        as_of=as_of,
+        bytecode=bytecode,
+        dry_run=dry_run,
+    )
+    if everything:
+        from envbuild.cli.commands.lock_all import lock_all
+
+        return lock_all(call, path, request, check=check, as_json=as_json)
+    with call.pipeline(path) as pipeline:
+        loaded = pipeline.load(path)
+        if check:
+            pipeline.check(loaded)
+            call.say(f"the lock of {printable(loaded.name)} answers its spec")
+            return 0
+        result = pipeline.lock(loaded, request)
+    report(call, result, dry_run=dry_run, as_json=as_json)
+    return 0
+
+
+def report(call: Call, result: LockResult, *, dry_run: bool, as_json: bool) -> None:
+    """Tells what a lock has become: on a dry run the difference is the result and goes to stdout."""
+    from envbuild.cli.show.report import change_json, change_lines, change_summary, json_text
+
+    if as_json:
+        call.out(
+            json_text(
+                {
+                    "directory": str(result.directory),
+                    "definition_digest": result.lock.definition,
+                    "platforms": [str(each.platform) for each in result.lock.platforms],
+                    "written": result.written,
+                    "changes": change_json(result.changes),
+                }
+            )
+        )
+        return
+    first = all(change.before is None for change in result.changes)
+    if dry_run:
+        for line in change_lines(result.changes, color=call.color and call.stdout.isatty()):
+            call.out(line)
+    elif not first:
+        # A new lock would list every pin; its files do that better.
+        for line in change_lines(result.changes, color=call.color):
+            call.say(line)
+    what = "would change" if dry_run else "written" if result.written else "kept"
+    if dry_run and not result.changes:
+        what = "would be kept"
+    call.say(
+        f"{printable(str(result.directory))} {what}: "
+        f"{_contents(result.lock)}; {change_summary(result.changes)}"
+    )
+
+
+def _contents(lock: Lock) -> str:
+    """``2 platforms, 98 debian, 130 pip``."""
+    counts: Counter[str] = Counter()
+    for each in lock.platforms:
+        counts["debian"] += len(getattr(each.base, "packages", ()))
+        counts["conda"] += len(each.conda)
+        counts["pip"] += len(each.pip)
+    pins = [f"{number} {kind}" for kind, number in counts.items() if number]
+    return ", ".join([count_text(len(lock.platforms), "platform"), *pins])

@@ -1,0 +1,117 @@
+"""``envbuild plan``: what a build would make, without making it."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING
+
+import click
+
+from envbuild.cli.options import (
+    call_of,
+    compose_options,
+    display_options,
+    engine_options,
+    json_option,
+    lock_dir_option,
+    offline_option,
+    one_spec,
+    platform_option,
+    spec_argument,
+    stale_options,
+    store_options,
+    upgrade_options,
+    workspace_option,
+)
+
+if TYPE_CHECKING:
+    from envbuild.app.requests import BuildRequest, LockResult
+    from envbuild.cli.call import Call
+    from envbuild.plan.model import Plan
+
+
+@click.command(short_help="Show the layers and artifacts of the image that a build would make.")
+@spec_argument
+@platform_option
+@stale_options
+@upgrade_options
+@engine_options
+@compose_options
+@lock_dir_option
+@offline_option
+@store_options
+@workspace_option
+@json_option
+@display_options
+@click.pass_context
+def command(
+    context: click.Context,
+    spec: str | None,
+    spec_file: str | None,
+    platforms: tuple[object, ...],
+    locked: bool,
+    frozen: bool,
+    upgrade: bool,
+    upgrade_packages: tuple[str, ...],
+    as_of: date | None,
+    as_json: bool,
+) -> int:
+    """Show the layers and artifacts of SPEC's image, their sizes, and its level. Writes nothing.
+
+    Sizes are those of the downloads, as the lock has them; -v lists every artifact.
+    """
+    from envbuild.cli.commands.build import build_request
+
+    call = call_of(context)
+    path = one_spec(spec, spec_file)
+    request = build_request(
+        platforms=platforms,
+        locked=locked,
+        frozen=frozen,
+        upgrade=upgrade,
+        upgrade_packages=upgrade_packages,
+        as_of=as_of,
+        dry_run=True,
+    )
+    show(call, path, request, as_json=as_json)
+    return 0
+
+
+def show(call: Call, path: str, request: BuildRequest, *, as_json: bool, engine: bool = False) -> None:
+    """Prints what ``request`` would build; shared with ``build --dry-run``, which also has an ``engine``
+    chosen, as that decides the image's level and lock digest."""
+    from envbuild.cli.show.report import (
+        change_json,
+        change_lines,
+        change_summary,
+        json_text,
+        plan_json,
+        plan_lines,
+    )
+
+    with call.pipeline(path) as pipeline:
+        spec = pipeline.load(path)
+        if request.locked:
+            pipeline.check(spec)
+        result: LockResult = pipeline.lock(spec, request.lock)
+        platforms = request.platforms or tuple(each.platform for each in result.lock.platforms)
+        plans: list[Plan] = [
+            pipeline.described(spec, result.lock, platform, request)
+            if engine
+            else pipeline.plan(spec, result.lock, platform)
+            for platform in platforms
+        ]
+    if as_json:
+        call.out(
+            json_text({"plans": [plan_json(plan) for plan in plans], "changes": change_json(result.changes)})
+        )
+        return
+    color = call.color and call.stdout.isatty()
+    if result.changes:
+        call.say(f"the lock would change: {change_summary(result.changes)}")
+        if any(change.before is not None for change in result.changes):
+            for line in change_lines(result.changes, color=call.color):
+                call.say(line)
+    for plan in plans:
+        for line in plan_lines(plan, verbose=bool(call.verbose), color=color):
+            call.out(line)

@@ -1,0 +1,51 @@
+"""``envbuild pull``: an image of a registry, whole in the store, its pinned reference on stdout."""
+
+from __future__ import annotations
+
+import click
+
+from envbuild.cli.commands.copy import one_platform_option
+from envbuild.cli.options import call_of, display_options, json_option, offline_option, store_options
+from envbuild.platforms import Platform
+
+
+@click.command(short_help="Bring an image into the store and to other places.")
+@click.argument("reference", metavar="REF")
+@one_platform_option
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    metavar="KIND:PATH",
+    multiple=True,
+    help="Write it to oci:DIR, oci-archive:FILE or docker-archive:FILE; may be repeated.",
+)
+@click.option("--load", is_flag=True, help="Load it into the Docker engine: the image of its platform.")
+@offline_option
+@store_options
+@json_option
+@display_options
+@click.pass_context
+def command(
+    context: click.Context,
+    reference: str,
+    platform: Platform | None,
+    outputs: tuple[str, ...],
+    load: bool,
+    as_json: bool,
+) -> int:
+    """Bring REF into the store, checked, and print its pinned reference.
+
+    A registry is asked what REF names now, whatever the store has under that name. REF may also be
+    oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME] or docker-daemon:NAME.
+    """
+    from envbuild.cli.show.images import pull_json, pull_lines
+    from envbuild.cli.show.report import json_text
+
+    call = call_of(context)
+    with call.images() as images:
+        result = images.pull(reference, platform=platform, outputs=outputs, load=load)
+    for line in pull_lines(result):
+        call.say(line)
+    call.out(json_text(pull_json(result)) if as_json else result.reference)
+    return 0

@@ -1,0 +1,178 @@
+"""``envbuild runs``: what was run on targets, and what became of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from envbuild.cli.commands.env import opened_workspace
+from envbuild.cli.options import call_of, display_options, json_option, workspace_option
+from envbuild.cli.show.environments import time_text
+from envbuild.cli.show.report import json_text
+from envbuild.cli.show.text import printable, table
+from envbuild.errors import WorkspaceError
+
+if TYPE_CHECKING:
+    from envbuild.app.workspace import Workspace
+    from envbuild.workspace.base import Run
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _shared(function: F) -> F:
+    function = click.pass_context(function)  # type: ignore[assignment]
+    return workspace_option(json_option(display_options(function)))
+
+
+@click.group(short_help="Show what was run on targets.")
+def command() -> None:
+    """Show what was run on targets: by which environment version, image and code, and how it ended."""
+
+
+@command.command("list")
+@click.argument("environment", required=False)
+@click.option("--target", metavar="NAME", help="Only those on this target.")
+@click.option("-n", "--limit", type=click.IntRange(1), default=50, metavar="N", show_default=True)
+@_shared
+def list_(
+    context: click.Context, environment: str | None, target: str | None, limit: int, as_json: bool
+) -> int:
+    """List runs, the newest first; of ENVIRONMENT, which may be name or name:version."""
+    call = call_of(context)
+    name, _, version = (environment or "").partition(":")
+    with opened_workspace(call) as workspace:
+        found = (
+            workspace.registry.runs(
+                environment=name or None, version=version or None, target=target, limit=limit
+            )
+            if workspace.is_there
+            else ()
+        )
+        watched = {each.name: _watched(workspace, each) for each in found}
+    if as_json:
+        call.out(json_text({"runs": [_json(each, watched[each.name]) for each in found]}))
+        return 0
+    if not found:
+        call.say("nothing was run")
+        return 0
+    rows = [
+        (
+            each.name,
+            f"{each.environment}:{each.version}",
+            each.target,
+            _state(each, watched[each.name]),
+            time_text(each.created),
+            " ".join(each.command),
+        )
+        for each in found
+    ]
+    for line in table([("run", "environment", "target", "status", "started", "command"), *rows]):
+        call.out(printable(line))
+    return 0
+
+
+@command.command()
+@click.argument("run")
+@_shared
+def show(context: click.Context, run: str, as_json: bool) -> int:
+    """Show all that is known of RUN, which may be the beginning of a name."""
+    call = call_of(context)
+    with opened_workspace(call) as workspace:
+        found = workspace.registry.run(run)
+        watched = _watched(workspace, found)
+    if as_json:
+        call.out(json_text(_json(found, watched)))
+        return 0
+    status = found.status if found.exit_status is None else f"{found.status}, exit status {found.exit_status}"
+    if watched is False:
+        status = f"{status} when it was last seen: envbuild ended without it"
+    rows = [
+        ("run", found.name),
+        ("environment", f"{found.environment}:{found.version}"),
+        ("definition", found.definition),
+        ("target", f"{found.target} ({found.kind})"),
+        ("image", found.reference),
+        ("without code", found.base_image),
+        ("code", found.code or "none"),
+        ("command", " ".join(found.command)),
+        ("variables", ", ".join(found.variables) or "none"),
+        ("started", f"{time_text(found.created)} by {found.actor}"),
+        ("as", found.identity or "-"),
+        ("status", status),
+        ("ended", time_text(found.ended) if found.ended else "-"),
+    ]
+    for line in table(rows):
+        call.out(printable(line))
+    return 0
+
+
+@command.command()
+@click.argument("run")
+@click.option("-f", "--follow", is_flag=True, help="Go on while it is watched on this machine.")
+@_shared
+def logs(context: click.Context, run: str, follow: bool, as_json: bool) -> int:
+    """Print what RUN has printed, as far as it was seen here."""
+    from envbuild.app.jobs import log_file
+    from envbuild.app.run_log import log_pieces
+
+    call = call_of(context)
+    with opened_workspace(call) as workspace:
+        found = workspace.registry.run(run)
+        file = log_file(workspace, found.name)
+    try:
+        pieces = log_pieces(file, follow=follow)
+        if as_json:
+            call.out(json_text({"run": found.name, "log": b"".join(pieces).decode(errors="replace")}))
+            return 0
+        for piece in pieces:
+            # As the job wrote it: a log may hold any bytes.
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+    except FileNotFoundError:
+        raise WorkspaceError(
+            f"the log of {found.name} isn't on this machine",
+            hint=f"it ran on {found.target} as {found.identity or 'nothing'}, started by {found.actor}",
+        ) from None
+    return 0
+
+
+def _watched(workspace: Workspace, run: Run) -> bool | None:
+    """Whether the end of an unfinished run will be recorded, as far as this machine can tell; None: it has
+    ended, or was started elsewhere."""
+    from envbuild.app.jobs import log_file
+    from envbuild.app.run_log import is_watched
+
+    return is_watched(log_file(workspace, run.name)) if run.ended is None else None
+
+
+def _state(run: Run, watched: bool | None) -> str:
+    if watched is False:
+        return "unfinished"
+    return run.status if run.exit_status in (None, 0) else f"{run.status} ({run.exit_status})"
+
+
+def _json(run: Run, watched: bool | None) -> dict[str, object]:
+    return {
+        "name": run.name,
+        "environment": run.environment,
+        "version": run.version,
+        "definition": run.definition,
+        "target": run.target,
+        "kind": run.kind,
+        "image": run.image,
+        "base_image": run.base_image,
+        "reference": run.reference,
+        "code": run.code,
+        "command": list(run.command),
+        "variables": list(run.variables),
+        "actor": run.actor,
+        "created": run.created.isoformat(),
+        "identity": run.identity,
+        "status": run.status,
+        "watched": watched,
+        "exit_status": run.exit_status,
+        "ended": run.ended.isoformat() if run.ended else None,
+    }

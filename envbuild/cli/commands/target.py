@@ -1,0 +1,150 @@
+"""``envbuild target``: the places where images run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from envbuild.cli.commands.env import opened_workspace
+from envbuild.cli.options import call_of, display_options, json_option, workspace_option
+from envbuild.cli.show.report import json_text
+from envbuild.cli.show.text import printable, table
+from envbuild.errors import UsageError
+from envbuild.targets.base import TargetRecord
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _shared(function: F) -> F:
+    function = click.pass_context(function)  # type: ignore[assignment]
+    return workspace_option(json_option(display_options(function)))
+
+
+@click.group(short_help="Keep the places where images run.")
+def command() -> None:
+    """Keep the places where images run, by name: ``envbuild run --target NAME``.
+
+    The target ``local``, this machine, is always there. Options hold no credentials: they name where those
+    are kept.
+    """
+
+
+@command.command()
+@click.argument("name")
+@click.argument("kind")
+@click.argument("options", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--replace", is_flag=True, help="Put it in the place of another one of that name.")
+@_shared
+def add(
+    context: click.Context, name: str, kind: str, options: tuple[str, ...], replace: bool, as_json: bool
+) -> int:
+    """Keep a target: its KIND (``envbuild target kinds`` lists them) and its options."""
+    from envbuild.targets.kinds import kind as kind_of
+    from envbuild.targets.options import check_options
+
+    call = call_of(context)
+    record = TargetRecord(name=name, kind=kind, options=_pairs(options))
+    check_options(record, kind_of(kind).options)
+    with opened_workspace(call) as workspace:
+        workspace.registry.add_target(record, replace=replace)
+    call.say(f"{printable(name)} is a target of the kind {kind}")
+    if as_json:
+        call.out(json_text(_json(record)))
+    return 0
+
+
+@command.command("list")
+@_shared
+def list_(context: click.Context, as_json: bool) -> int:
+    """List all targets."""
+    call = call_of(context)
+    with opened_workspace(call) as workspace:
+        found = workspace.targets()
+    if as_json:
+        call.out(json_text({"targets": [_json(each) for each in found]}))
+        return 0
+    rows = [
+        (each.name, each.kind, " ".join(f"{key}={value}" for key, value in each.options)) for each in found
+    ]
+    for line in table([("name", "kind", "options"), *rows]):
+        call.out(printable(line))
+    return 0
+
+
+@command.command()
+@click.argument("name")
+@_shared
+def show(context: click.Context, name: str, as_json: bool) -> int:
+    """Show a target and its options."""
+    call = call_of(context)
+    with opened_workspace(call) as workspace:
+        found = workspace.target(name)
+    if as_json:
+        call.out(json_text(_json(found)))
+        return 0
+    for line in table([("name", found.name), ("kind", found.kind), *found.options]):
+        call.out(printable(line))
+    return 0
+
+
+@command.command()
+@click.argument("name")
+@_shared
+def remove(context: click.Context, name: str, as_json: bool) -> int:
+    """Forget a target; its runs stay."""
+    call = call_of(context)
+    with opened_workspace(call) as workspace:
+        workspace.registry.remove_target(name)
+    call.say(f"{printable(name)} is no target any more")
+    if as_json:
+        call.out(json_text({"removed": name}))
+    return 0
+
+
+@command.command()
+@click.argument("kind", required=False)
+@_shared
+def kinds(context: click.Context, kind: str | None, as_json: bool) -> int:
+    """List the kinds of targets, or the options of one KIND."""
+    from envbuild.targets.kinds import kind as kind_of
+    from envbuild.targets.kinds import kind_names
+    from envbuild.targets.options import COMMON
+
+    call = call_of(context)
+    if kind is None:
+        names = kind_names()
+        for line in [json_text({"kinds": list(names)})] if as_json else names:
+            call.out(line)
+        return 0
+    own = kind_of(kind).options
+    options = (*own, *(each for each in COMMON if each.name not in {mine.name for mine in own}))
+    if as_json:
+        rows = [
+            {"name": each.name, "help": each.help, "required": each.required, "default": each.default}
+            for each in options
+        ]
+        call.out(json_text({"kind": kind, "options": rows}))
+        return 0
+    lines = [("option", "default", "")]
+    lines += [(each.name, "needed" if each.required else each.default or "-", each.help) for each in options]
+    for line in table(lines):
+        call.out(printable(line))
+    return 0
+
+
+def _pairs(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{each!r} is not KEY=VALUE", hint="an option is given as namespace=train")
+        if key in found:
+            raise UsageError(f"the option {key} is given twice")
+        found[key] = value
+    return tuple(sorted(found.items()))
+
+
+def _json(record: TargetRecord) -> dict[str, object]:
+    return {"name": record.name, "kind": record.kind, "options": dict(record.options)}

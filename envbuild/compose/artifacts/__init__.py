@@ -1,0 +1,1 @@
+"""What each kind of pinned artifact puts into an image."""

@@ -1,0 +1,1 @@
+"""Conda packages as entries of an image."""

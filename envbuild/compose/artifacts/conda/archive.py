@@ -1,0 +1,289 @@
+"""Unpacks a conda package (``.conda`` or ``.tar.bz2``) into scratch space, in constant memory, safely.
+
+Whatever the archive says, nothing is written outside the scratch directory: members are stored under
+numbers, and their names are only looked at. Small files go one behind another into one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from envbuild.errors import BuildError
+from envbuild.oci.digest import CHUNK
+
+SMALL = 64 << 10
+"""Bytes up to which a file's content is given as bytes."""
+_ALLOWANCE = 1 << 30
+_RATIO = 100
+"""An archive may unpack to ``_ALLOWANCE`` bytes and ``_RATIO`` times its size; more is taken for a bomb."""
+_INFO_LIMIT = 64 << 20
+"""Bytes of one metadata file that is read into memory."""
+
+
+class MemberKind(str, Enum):
+    FILE = "file"
+    SYMLINK = "symlink"
+    DIRECTORY = "directory"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """One path of an archive. ``store`` holds the content from ``offset`` on, ``size`` bytes of it."""
+
+    kind: MemberKind
+    executable: bool = False
+    size: int = 0
+    sha256: str = ""
+    store: Path = Path()
+    offset: int = 0
+    target: str = ""
+
+    def content(self) -> bytes | Path:
+        """Bytes of a small file; the path of a file with just this content, else."""
+        return self.read() if self.size <= SMALL else self.store
+
+    def read(self) -> bytes:
+        with self.store.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unpacked:
+    """An archive's members by path."""
+
+    what: str
+    members: dict[str, Member]
+
+    def metadata(self, path: str) -> bytes | None:
+        """The bytes of a small file below ``info/``; None where there is none."""
+        member = self.members.get(path)
+        if member is None or member.kind is not MemberKind.FILE:
+            return None
+        if member.size > _INFO_LIMIT:
+            raise BuildError(f"{self.what}: {path} has {member.size} bytes")
+        return member.read()
+
+
+def unpack(archive: Path, file_name: str, scratch: Path, what: str) -> Unpacked:
+    """All members of ``archive``, whose format ``file_name`` tells. ``what`` names it for people.
+
+    Raises ``BuildError``: damaged, a name or a symlink that leaves the package, one path twice, a
+    device, or more bytes than an archive of its size may hold.
+    """
+    limit = _ALLOWANCE + _RATIO * archive.stat().st_size
+    members: dict[str, Member] = {}
+    store = scratch / "small"
+    with refuse_damaged(what), archive.open("rb") as raw, store.open("wb") as small:
+        for tar, info in stream(raw, file_name, limit, what):
+            path = normal_path(info.name, what)
+            if not path:
+                continue
+            if path in members:
+                if info.isdir() and members[path].kind is MemberKind.DIRECTORY:
+                    continue
+                raise BuildError(f"{what}: the path {path} is there twice")
+            members[path] = _member(tar, info, members, small, store, scratch / str(len(members)), what)
+    _check_tree(members, what)
+    return Unpacked(what=what, members=members)
+
+
+def stream(
+    raw: BinaryIO, file_name: str, limit: int, what: str, *, info_only: bool = False
+) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Members in the archive's order, metadata first where the format has it apart."""
+    from conda_package_streaming import package_streaming  # type: ignore[import-untyped]
+
+    if file_name.endswith(".tar.bz2"):
+        import bz2
+
+        with bz2.open(raw) as bz2_file:
+            yield from package_streaming.tar_generator(_Bounded(bz2_file, limit, what))
+        return
+    with zipfile.ZipFile(raw) as bag:
+        for part in ("info",) if info_only else ("info", "pkg"):
+            names = [
+                each
+                for each in bag.infolist()
+                if each.filename.startswith(f"{part}-") and each.filename.endswith(".tar.zst")
+            ]
+            if len(names) != 1:
+                raise BuildError(f"{what}: the archive has {len(names)} {part} parts, not one")
+            with bag.open(names[0]) as packed, package_streaming.zstd.open(packed) as plain:
+                yield from package_streaming.tar_generator(_Bounded(plain, limit, what))
+
+
+@contextmanager
+def refuse_damaged(what: str) -> Iterator[None]:
+    """Turns what the archive libraries raise into a ``BuildError``."""
+    try:
+        yield
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        EOFError,
+        ValueError,
+        KeyError,
+        NotImplementedError,
+    ) as error:
+        raise BuildError(
+            f"{what}: damaged archive: {error}", hint="the channel's file is broken; choose another build"
+        ) from error
+    except OSError as error:
+        if error.errno is None:  # bz2 says so for bad data
+            raise BuildError(f"{what}: damaged archive: {error}") from error
+        raise BuildError(f"{what}: can't unpack: {error.strerror}", hint="free some space") from error
+    except Exception as error:
+        if type(error).__name__ == "ZstdError":
+            raise BuildError(f"{what}: damaged archive: {error}") from error
+        raise
+
+
+def refusal(what: str, why: str) -> BuildError:
+    """The error of a package that no honest tool makes. ``what`` names the package."""
+    return BuildError(
+        f"{what}: refused: {why}", hint="don't use this package: choose another build, and tell its channel"
+    )
+
+
+def normal_path(name: str, what: str) -> str:
+    """``name`` without ``./``; empty for the root. Raises ``BuildError`` for one that isn't safe."""
+    if name.startswith("/") or "\0" in name:
+        raise refusal(what, f"the path {name!r} is absolute or has a NUL")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise refusal(what, f"the path {name!r} leaves the prefix")
+    if any(part.startswith(".wh.") for part in parts):
+        raise refusal(what, f"the path {name!r} would delete a file of an image")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise refusal(what, f"the path {name!r} is not UTF-8") from error
+    return "/".join(parts)
+
+
+def _member(
+    tar: tarfile.TarFile,
+    info: tarfile.TarInfo,
+    members: dict[str, Member],
+    small: BinaryIO,
+    store: Path,
+    own: Path,
+    what: str,
+) -> Member:
+    if info.isdir():
+        return Member(kind=MemberKind.DIRECTORY)
+    if info.issym():
+        return Member(kind=MemberKind.SYMLINK, target=info.linkname)
+    if info.islnk():
+        linked = members.get(normal_path(info.linkname, what))
+        if linked is None or linked.kind is not MemberKind.FILE:
+            raise refusal(what, f"{info.name} is a hard link to {info.linkname!r}")
+        return linked
+    if not info.isreg():
+        raise refusal(what, f"{info.name} is a device, a pipe or unknown")
+    reader = tar.extractfile(info)
+    if reader is None:
+        raise BuildError(f"{what}: {info.name} has no content")
+    executable = bool(info.mode & 0o111)
+    if info.size <= SMALL:
+        offset = small.tell()
+        data = _exactly(reader, info)
+        small.write(data)
+        # Readers of small members open the file anew, and metadata is read as soon as all is unpacked.
+        return Member(
+            kind=MemberKind.FILE,
+            executable=executable,
+            size=info.size,
+            sha256=hashlib.sha256(data).hexdigest(),
+            store=store,
+            offset=offset,
+        )
+    digest, left = hashlib.sha256(), info.size
+    with own.open("wb") as file:
+        while left:
+            chunk = reader.read(min(CHUNK, left))
+            if not chunk:
+                raise EOFError(f"{info.name} is cut short")
+            digest.update(chunk)
+            file.write(chunk)
+            left -= len(chunk)
+    return Member(
+        kind=MemberKind.FILE, executable=executable, size=info.size, sha256=digest.hexdigest(), store=own
+    )
+
+
+def _exactly(reader: IO[bytes], info: tarfile.TarInfo) -> bytes:
+    data = reader.read()
+    if len(data) != info.size:
+        raise EOFError(f"{info.name} is cut short")
+    return data
+
+
+def _check_tree(members: dict[str, Member], what: str) -> None:
+    """No file below a file or a symlink, and no symlink that leads out of the prefix."""
+    for path, member in members.items():
+        parent = path.rpartition("/")[0]
+        while parent:
+            above = members.get(parent)
+            if above is not None and above.kind is not MemberKind.DIRECTORY:
+                raise refusal(what, f"{path} lies below the {above.kind.value} {parent}")
+            parent = parent.rpartition("/")[0]
+        if member.kind is MemberKind.SYMLINK:
+            check_symlink(path, members, what)
+
+
+def check_symlink(path: str, members: dict[str, Member], what: str) -> None:
+    """Raises ``BuildError`` for a symlink that leads out of the prefix, itself or through another."""
+    here = path.split("/")[:-1]
+    todo = members[path].target.split("/")
+    if not members[path].target or members[path].target.startswith("/"):
+        raise refusal(what, f"the symlink {path} leads to {members[path].target!r}")
+    for _ in range(1000):
+        if not todo:
+            return
+        part = todo.pop(0)
+        if part in ("", "."):
+            continue
+        if part == "..":
+            if not here:
+                break
+            here.pop()
+            continue
+        here.append(part)
+        other = members.get("/".join(here))
+        if other is not None and other.kind is MemberKind.SYMLINK:
+            if other.target.startswith("/"):
+                break
+            here.pop()
+            todo = other.target.split("/") + todo
+    raise refusal(what, f"the symlink {path} to {members[path].target!r} leaves the prefix")
+
+
+class _Bounded:
+    """A reader that ends with an error once more than ``limit`` bytes came out of it."""
+
+    def __init__(self, file: Any, limit: int, what: str) -> None:
+        self._file = file
+        self._left = limit
+        self._what = what
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self._left:
+            size = self._left + 1
+        data: bytes = self._file.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise BuildError(
+                f"{self._what}: refused: the archive unpacks to far more than its size",
+                hint="such an archive would fill the disk",
+            )
+        return data

@@ -1,0 +1,181 @@
+"""What a conda package says about its own files: ``info/paths.json`` and its older forms.
+
+Sources: conda's package specification and CEP 17/20; ``info/files``, ``info/has_prefix`` and
+``info/no_link`` for packages made before ``paths.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from envbuild.compose.artifacts.conda.archive import MemberKind, Unpacked, normal_path, refusal
+from envbuild.errors import BuildError
+
+_OLD_PLACEHOLDER = "/opt/anaconda1anaconda2anaconda3"
+"""What a ``has_prefix`` line without a placeholder means."""
+_ENTRY_POINT = re.compile(r"\s*([^\s=/]+)\s*=\s*([A-Za-z_][\w.]*)\s*:\s*([A-Za-z_][\w.]*)\s*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackagePath:
+    """One file to link. ``placeholder`` is None where no prefix is in it; ``mode`` is text or binary."""
+
+    path: str
+    kind: MemberKind
+    sha256: str | None = None
+    size: int | None = None
+    placeholder: str | None = None
+    mode: str = "text"
+    no_link: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntryPoint:
+    """``command = module:function`` of a ``noarch: python`` package."""
+
+    command: str
+    module: str
+    function: str
+
+
+def index_of(package: Unpacked) -> dict[str, Any]:
+    """``info/index.json``."""
+    return _mapping(package, "info/index.json", required=True)
+
+
+def paths_of(package: Unpacked) -> tuple[PackagePath, ...]:
+    """The files to link, sorted by path; all of them are there, with the sizes and hashes stated.
+
+    Raises ``BuildError`` with all that isn't so."""
+    document = _mapping(package, "info/paths.json")
+    paths = _stated(package, document) if document else _listed(package)
+    problems = []
+    for each in paths:
+        member = package.members.get(each.path)
+        if member is None:
+            if each.kind is not MemberKind.DIRECTORY:
+                problems.append(f"{each.path} is stated but not there")
+            continue
+        if member.kind is not each.kind:
+            problems.append(f"{each.path} is stated as {each.kind.value} but is a {member.kind.value}")
+        elif member.kind is MemberKind.FILE:
+            if each.size is not None and member.size != each.size:
+                problems.append(f"{each.path} has {member.size} bytes, not {each.size}")
+            elif each.sha256 is not None and member.sha256 != each.sha256:
+                problems.append(f"{each.path} has SHA-256 {member.sha256}, not {each.sha256}")
+    seen: set[str] = set()
+    for each in paths:
+        if each.path in seen:
+            problems.append(f"{each.path} is stated twice")
+        seen.add(each.path)
+    if problems:
+        raise BuildError(
+            f"{package.what}: not what its metadata says: " + "; ".join(problems[:20]),
+            hint="the package is damaged; choose another build",
+        )
+    return tuple(sorted(paths, key=lambda each: each.path))
+
+
+def entry_points_of(package: Unpacked) -> tuple[EntryPoint, ...]:
+    """The entry points of a ``noarch: python`` package (``info/link.json``), in its order."""
+    noarch = _mapping(package, "info/link.json").get("noarch") or {}
+    stated = noarch.get("entry_points") if isinstance(noarch, dict) else None
+    points = []
+    for text in stated or ():
+        found = _ENTRY_POINT.fullmatch(str(text).partition("[")[0])
+        if found is None:
+            raise refusal(package.what, f"entry point {text!r}")
+        command, module, function = found.groups()
+        normal_path(command, package.what)
+        points.append(EntryPoint(command=command, module=module, function=function))
+    return tuple(points)
+
+
+def _stated(package: Unpacked, document: dict[str, Any]) -> list[PackagePath]:
+    if document.get("paths_version") != 1 or not isinstance(document.get("paths"), list):
+        raise BuildError(f"{package.what}: info/paths.json is not of version 1")
+    paths = []
+    for each in document["paths"]:
+        kind = {
+            "hardlink": MemberKind.FILE,
+            "softlink": MemberKind.SYMLINK,
+            "directory": MemberKind.DIRECTORY,
+        }.get(str(each.get("path_type")) if isinstance(each, dict) else "")
+        if kind is None or not isinstance(each.get("_path"), str):
+            raise BuildError(f"{package.what}: info/paths.json has an entry that isn't a path: {each!r:.200}")
+        placeholder, mode = each.get("prefix_placeholder") or None, each.get("file_mode") or "text"
+        if mode not in ("text", "binary") or not isinstance(placeholder, str | None):
+            raise BuildError(f"{package.what}: info/paths.json: {each['_path']} has no known file mode")
+        sha256, size = each.get("sha256"), each.get("size_in_bytes")
+        paths.append(
+            PackagePath(
+                path=normal_path(each["_path"], package.what),
+                kind=kind,
+                sha256=sha256.lower() if isinstance(sha256, str) else None,
+                size=size if isinstance(size, int) else None,
+                placeholder=placeholder,
+                mode=mode,
+                no_link=bool(each.get("no_link", False)),
+            )
+        )
+    return paths
+
+
+def _listed(package: Unpacked) -> list[PackagePath]:
+    prefixed = _has_prefix(package)
+    no_link = {normal_path(each, package.what) for each in _lines(package, "info/no_link")}
+    paths = []
+    for line in _lines(package, "info/files"):
+        path = normal_path(line, package.what)
+        member = package.members.get(path)
+        placeholder, mode = prefixed.get(path, (None, "text"))
+        paths.append(
+            PackagePath(
+                path=path,
+                kind=member.kind if member else MemberKind.FILE,
+                placeholder=placeholder,
+                mode=mode,
+                no_link=path in no_link,
+            )
+        )
+    return paths
+
+
+def _has_prefix(package: Unpacked) -> dict[str, tuple[str | None, str]]:
+    found: dict[str, tuple[str | None, str]] = {}
+    for line in _lines(package, "info/has_prefix"):
+        parts = [part.strip("\"'") for part in shlex.split(line, posix=False)]
+        if len(parts) == 1:
+            found[parts[0]] = (_OLD_PLACEHOLDER, "text")
+        elif len(parts) == 3 and parts[1] in ("text", "binary"):
+            found[parts[2]] = (parts[0], parts[1])
+        else:
+            raise BuildError(f"{package.what}: info/has_prefix has a line that isn't one: {line!r:.200}")
+    return found
+
+
+def _lines(package: Unpacked, path: str) -> list[str]:
+    try:
+        text = (package.metadata(path) or b"").decode()
+    except UnicodeDecodeError as error:
+        raise BuildError(f"{package.what}: {path} is not UTF-8") from error
+    return [line for each in text.splitlines() if (line := each.strip())]
+
+
+def _mapping(package: Unpacked, path: str, *, required: bool = False) -> dict[str, Any]:
+    data = package.metadata(path)
+    if data is None:
+        if required:
+            raise BuildError(f"{package.what}: no {path} in the archive")
+        return {}
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BuildError(f"{package.what}: {path} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise BuildError(f"{package.what}: {path} is not a JSON object")
+    return document

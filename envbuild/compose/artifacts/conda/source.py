@@ -1,0 +1,354 @@
+"""Conda packages as entries of an image: linked into the prefix by the conda specification.
+
+``conda list -p``, micromamba and rattler understand the prefix: every package has its record in
+``conda-meta``. Where conda would run a package's own scripts while linking, the package is refused
+before work begins. Byte code isn't in the records: the composer adds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any
+
+from envbuild.compose.artifacts.conda.archive import (
+    Member,
+    MemberKind,
+    Unpacked,
+    refusal,
+    unpack,
+)
+from envbuild.compose.artifacts.conda.paths import (
+    EntryPoint,
+    PackagePath,
+    entry_points_of,
+    index_of,
+    paths_of,
+)
+from envbuild.compose.artifacts.conda.prefix import replace_in_file, replace_prefix, short_shebang
+from envbuild.compose.artifacts.conda.scripts import Reachable, foreseen, needs_code
+from envbuild.compose.base import Entry, EntryKind
+from envbuild.errors import BuildError, FetchError
+from envbuild.http.base import Download, Fetcher, RangeReader
+from envbuild.lock.model import CondaPin, PythonPin
+from envbuild.plan.model import Artifact
+from envbuild.specs.model import PREFIX
+from envbuild.store.content import Store
+
+_BYTE_CODE = re.compile(r"(?:(.*)/)?__pycache__/([^/]+?)\.[a-z]+-?[0-9]+(?:\.opt-[0-9a-z]+)?\.pyc")
+_REQUESTS = 16
+"""Small requests at once."""
+_NEEDS_ENGINE = "--engine buildx or docker runs it while the image is built; or pin a build without a script"
+_OUTDATED = "no engine runs a pre-link script: pin a build without one"
+_TEMPLATE = """# -*- coding: utf-8 -*-
+import re
+import sys
+
+from {module} import {imported}
+
+if __name__ == '__main__':
+    sys.argv[0] = re.sub(r'(-script\\.pyw?|\\.exe)?$', '', sys.argv[0])
+    sys.exit({function}())
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Linked:
+    """A file of the image (path relative to the prefix) and where it came from."""
+
+    path: str
+    member: Member
+    stated: PackagePath
+
+
+class CondaSource:
+    """An :class:`envbuild.compose.base.ArtifactSource` for conda packages.
+
+    ``python`` is the image's interpreter, for ``noarch: python`` packages; ``site_packages`` its
+    directory relative to the prefix where it isn't the usual one. ``drop_bytecode``: byte code that
+    packages ship beside its source is left out, because the composer makes its own (theirs holds the
+    time of a file that isn't in the image, so python would not use it).
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        fetcher: Fetcher,
+        *,
+        python: PythonPin | None = None,
+        site_packages: str | None = None,
+        prefix: PurePosixPath = PREFIX,
+        drop_bytecode: bool = True,
+    ) -> None:
+        self._store = store
+        self._fetcher = fetcher
+        self._python = python
+        self._site_packages = site_packages
+        self._prefix = prefix
+        self._drop_bytecode = drop_bytecode
+        self._stack = ExitStack()
+
+    def __enter__(self) -> CondaSource:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def fetch(self, artifacts: Sequence[Artifact]) -> None:
+        """Downloads all of them, then refuses those that would run code, all in one ``BuildError``."""
+        pins = [_pin(artifact) for artifact in artifacts]
+        _refuse_unusual(pins)
+        downloads = [
+            Download(
+                what=f"conda package {pin.name} {pin.version}",
+                urls=(pin.url,),
+                sha256=pin.sha256,
+                size=pin.size or None,
+            )
+            for pin in pins
+        ]
+        try:
+            found = self._fetcher.files(downloads)
+        except FetchError as error:
+            raise BuildError(error.message, hint=error.hint) from error
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            reasons = list(pool.map(needs_code, pins, (found[pin.sha256] for pin in pins)))
+        _refuse(pins, reasons)
+
+    def foresee(self, artifacts: Sequence[Artifact]) -> None:
+        """Raises the same ``BuildError`` before any download, as far as small requests can tell."""
+        _refuse_unusual([_pin(artifact) for artifact in artifacts])
+        ranges = self._fetcher
+        if not isinstance(ranges, RangeReader):
+            return
+        reach = Reachable(ranges)
+        pins = [_pin(artifact) for artifact in artifacts]
+        with ThreadPoolExecutor(max_workers=_REQUESTS) as pool:
+            stored = [self._store.artifact(pin.sha256) for pin in pins]
+            reasons = list(pool.map(partial(foreseen, ranges=reach), pins, stored))
+        _refuse(pins, reasons)
+
+    def entries(self, artifact: Artifact) -> Iterator[Entry]:
+        """The package's files below the prefix and its record in ``conda-meta``, sorted by path.
+
+        A function of the archive, the pin, the prefix and the python. Scratch space is freed when the
+        iterator ends."""
+        pin = _pin(artifact)
+        archive = self._store.artifact(pin.sha256)
+        what = f"conda package {pin.name} {pin.version}"
+        if not archive.is_file():
+            raise BuildError(f"{what} was not fetched", hint="run the build again")
+        with self._store.scratch() as scratch:
+            package = unpack(archive, pin.file, scratch, what)
+            yield from self._link(pin, package, scratch)
+
+    def _link(self, pin: CondaPin, package: Unpacked, scratch: Path) -> Iterator[Entry]:
+        index = index_of(package)
+        for key, wanted in (("name", pin.name), ("version", pin.version), ("build", pin.build)):
+            if str(index.get(key)) != wanted:
+                raise BuildError(
+                    f"{package.what}: its metadata says {key} {index.get(key)!r}, the lock {wanted!r}",
+                    hint="the lock was edited or the channel is wrong: lock again",
+                )
+        noarch = str(index.get("noarch") or "")
+        linked = self._map(package, noarch)
+        made = [
+            self._replaced(each, scratch, number) for number, each in enumerate(linked) if _is_prefixed(each)
+        ]
+        contents = {path: (content, size, sha256) for path, content, size, sha256 in made}
+        scripts = {}
+        if noarch == "python":
+            for point in entry_points_of(package):
+                scripts[f"bin/{point.command}"] = self._script(point)
+        taken = {each.path for each in linked}
+        both = sorted(taken & set(scripts))
+        if both:
+            raise refusal(package.what, f"{', '.join(both)} is a file and an entry point")
+        record = _record(pin, index, linked, contents, scripts)
+        record_path = f"conda-meta/{pin.name}-{pin.version}-{pin.build}.json"
+        if record_path in taken:
+            raise refusal(package.what, f"it brings its own {record_path}")
+        root = str(self._prefix).lstrip("/")
+        members: dict[str, _Linked | bytes] = {each.path: each for each in linked}
+        members.update(scripts)
+        members[record_path] = record
+        for path in sorted(members, key=lambda path: f"{root}/{path}".encode()):
+            each = members[path]
+            if isinstance(each, bytes):
+                mode = 0o755 if path in scripts else 0o644
+                yield Entry(path=f"{root}/{path}", content=each, mode=mode)
+                continue
+            mode = 0o755 if each.member.executable else 0o644
+            match each.member.kind:
+                case MemberKind.SYMLINK:
+                    yield Entry(
+                        path=f"{root}/{path}", kind=EntryKind.SYMLINK, mode=0o777, target=each.member.target
+                    )
+                case MemberKind.DIRECTORY:
+                    yield Entry(path=f"{root}/{path}", kind=EntryKind.DIRECTORY, mode=0o755)
+                case MemberKind.FILE:
+                    content = contents[path][0] if path in contents else each.member.content()
+                    yield Entry(path=f"{root}/{path}", content=content, mode=mode)
+
+    def _map(self, package: Unpacked, noarch: str) -> list[_Linked]:
+        """The package's files at their places below the prefix, sorted, no place twice."""
+        linked: dict[str, _Linked] = {}
+        paths = paths_of(package)
+        sources = {each.path for each in paths}
+        for each in paths:
+            if self._drop_bytecode and _source_of(each.path) in sources:
+                continue
+            path = self._place(each.path, package.what) if noarch == "python" else each.path
+            if path in linked:
+                raise refusal(package.what, f"two of its files go to {path}")
+            if path.startswith("conda-meta/") and path.endswith(".json"):
+                raise refusal(package.what, f"it brings a package record, {path}")
+            member = package.members.get(each.path, Member(kind=MemberKind.DIRECTORY))
+            linked[path] = _Linked(path, member, each)
+        return [linked[path] for path in sorted(linked)]
+
+    def _place(self, path: str, what: str) -> str:
+        top, _, rest = path.partition("/")
+        if top == "site-packages":
+            if self._python is None:
+                raise BuildError(f"{what} is a python package, but the image has no python")
+            directory = self._site_packages or f"lib/python{self._python.short}/site-packages"
+            return f"{directory}/{rest}"
+        return f"bin/{rest}" if top == "python-scripts" else path
+
+    def _replaced(self, each: _Linked, scratch: Path, number: int) -> tuple[str, bytes | Path, int, str]:
+        placeholder, mode, prefix = each.stated.placeholder or "", each.stated.mode, str(self._prefix)
+        content = each.member.content()
+        if isinstance(content, bytes):
+            data = b"".join(replace_prefix(content, placeholder, prefix, mode, each.path))
+            return each.path, data, len(data), hashlib.sha256(data).hexdigest()
+        sink = scratch / f"prefixed-{number}"
+        size, sha256 = replace_in_file(content, sink, placeholder, prefix, mode, each.path)
+        return each.path, sink, size, sha256
+
+    def _script(self, point: EntryPoint) -> bytes:
+        if self._python is None:
+            raise BuildError(f"entry point {point.command}: the image has no python")
+        text = _TEMPLATE.format(
+            module=point.module, imported=point.function.split(".")[0], function=point.function
+        )
+        return short_shebang(f"#!{self._prefix}/bin/python{self._python.short}\n{text}".encode())
+
+
+def _refuse(pins: Sequence[CondaPin], reasons: Sequence[str | None]) -> None:
+    refused = [
+        f"conda package {pin.name} {pin.version} can't be composed: {reason}"
+        for pin, reason in zip(pins, reasons, strict=True)
+        if reason
+    ]
+    if refused:
+        outdated = any("pre-link" in reason for reason in reasons if reason)
+        raise BuildError("\n".join(refused), hint=_OUTDATED if outdated else _NEEDS_ENGINE)
+
+
+def _refuse_unusual(pins: Sequence[CondaPin]) -> None:
+    """Raises for a python that keeps packages elsewhere than usual, where wheels and byte code don't go."""
+    for pin in pins:
+        usual = f"lib/python{'.'.join(pin.version.split('.')[:2])}/site-packages"
+        if pin.name == "python" and pin.python_site_packages_path not in (None, usual):
+            raise BuildError(
+                f"conda package python {pin.version} {pin.build} keeps packages in "
+                f"{pin.python_site_packages_path}, which this version can't compose",
+                hint="ask for the usual build: add python-gil to the conda dependencies, then lock again",
+            )
+
+
+def _is_prefixed(each: _Linked) -> bool:
+    return each.stated.placeholder is not None and each.member.kind is MemberKind.FILE
+
+
+def _source_of(path: str) -> str | None:
+    """The source that a file of byte code stands beside; None for any other file."""
+    found = _BYTE_CODE.fullmatch(path)
+    if found is None:
+        return None
+    directory, stem = found.groups()
+    return f"{directory}/{stem}.py" if directory else f"{stem}.py"
+
+
+def _pin(artifact: Artifact) -> CondaPin:
+    if not isinstance(artifact.pin, CondaPin):
+        raise BuildError(f"{artifact.name} is planned as a conda package but has no pin of one")
+    return artifact.pin
+
+
+def _record(
+    pin: CondaPin,
+    index: dict[str, Any],
+    linked: Sequence[_Linked],
+    contents: dict[str, tuple[bytes | Path, int, str]],
+    scripts: dict[str, bytes],
+) -> bytes:
+    """The package's ``conda-meta`` record (a ``PrefixRecord``): sorted keys, no path of this machine."""
+    paths: list[dict[str, Any]] = []
+    for each in linked:
+        path: dict[str, Any] = {"_path": each.path}
+        if each.member.kind is MemberKind.SYMLINK:
+            path["path_type"] = "softlink"
+        elif each.member.kind is MemberKind.DIRECTORY:
+            path["path_type"] = "directory"
+        else:
+            path |= {"path_type": "hardlink", "sha256": each.member.sha256, "size_in_bytes": each.member.size}
+            path["sha256_in_prefix"] = each.member.sha256
+            if each.path in contents:
+                path["file_mode"] = each.stated.mode
+                path["prefix_placeholder"] = each.stated.placeholder
+                path["sha256_in_prefix"] = contents[each.path][2]
+        if each.stated.no_link:
+            path["no_link"] = True
+        paths.append(path)
+    for name, content in sorted(scripts.items()):
+        sha256 = hashlib.sha256(content).hexdigest()
+        paths.append(
+            {
+                "_path": name,
+                "path_type": "unix_python_entry_point",
+                "sha256_in_prefix": sha256,
+                "size_in_bytes": len(content),
+            }
+        )
+    paths.sort(key=lambda path: str(path["_path"]))
+    record: dict[str, Any] = {
+        "arch": index.get("arch"),
+        "build": pin.build,
+        "build_number": pin.build_number,
+        "channel": pin.channel,
+        "constrains": sorted(pin.constrains),
+        "depends": sorted(pin.depends),
+        "extracted_package_dir": "",
+        "files": [path["_path"] for path in paths],
+        "fn": pin.file,
+        "license": index.get("license"),
+        "link": {"source": "", "type": 1},
+        "name": pin.name,
+        "noarch": index.get("noarch"),
+        "package_tarball_full_path": "",
+        "paths_data": {"paths": paths, "paths_version": 1},
+        "platform": index.get("platform"),
+        "python_site_packages_path": pin.python_site_packages_path,
+        "requested_spec": "",
+        "sha256": pin.sha256,
+        "size": pin.size or None,
+        "subdir": pin.subdir,
+        "timestamp": pin.timestamp,
+        "url": pin.url,
+        "version": pin.version,
+        "md5": pin.md5 or None,
+    }
+    kept = {key: value for key, value in record.items() if value is not None}
+    return (json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,1 @@
+"""Source distributions, built in isolation into the wheel that is locked."""

@@ -1,0 +1,308 @@
+"""Source distributions, each built once into the wheel that is locked, in isolation.
+
+A lock says of such a wheel what it was built from (``PipPin.sdist``), so that a machine whose store doesn't
+have it builds it again, from the lock alone, and finds the same bytes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+
+from envbuild.compose.artifacts.sdist.backend import PATIENCE, Backend
+from envbuild.compose.artifacts.sdist.fetch import SdistFiles
+from envbuild.compose.artifacts.sdist.source import BuildSystem, load_build_system, unpack_sdist
+from envbuild.compose.artifacts.wheel.install import WheelInstall, install_options
+from envbuild.compose.interpreter import (
+    Sources,
+    UnpackBase,
+    interpreter_artifacts,
+    interpreter_rootfs,
+    rootfs_key,
+)
+from envbuild.errors import BuildError, FetchError, ResolveError
+from envbuild.lock.base import PipResolver, PipTarget
+from envbuild.lock.debian.selection import python_closure
+from envbuild.lock.model import DebianBase, PipPin, PlatformLock, PythonPin, glibc_of
+from envbuild.lock.pip.runner import Runner, SubprocessRunner
+from envbuild.lock.sdist import (
+    CanonicalWheel,
+    ImpureWheel,
+    built_pin,
+    canonical_wheel,
+    dump_build_requires,
+    load_build_requires,
+    source_pin,
+)
+from envbuild.plan.model import Interpreter
+from envbuild.platforms import Platform
+from envbuild.progress import Progress, Silent
+from envbuild.specs.model import Origin, PipRequirement, PipSpec
+from envbuild.store.content import Store, commit_file
+from envbuild.store.leases import Lease, locked
+
+_BY_ADDRESS = "give a wheel of it by address (name @ https://…/name.whl)"
+Requirements = Callable[[tuple[str, ...]], tuple[PipPin, ...]]
+"""Pins what a build needs, from what the source tree and its backend state."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SdistBuilds:
+    """Builds sdists with the python of a lock. ``sources`` bring the interpreter's own packages."""
+
+    store: Store
+    files: SdistFiles
+    sources: Callable[[PlatformLock], Sources]
+    unpack_base: UnpackBase | None = None
+    runner: Runner = field(default_factory=SubprocessRunner)
+    progress: Progress = field(default_factory=Silent)
+    host: Platform = field(default_factory=Platform.host)
+    patience: float = PATIENCE
+    """Seconds that each call of a backend may take."""
+
+    def build(
+        self, source: PipPin, interpreter: PlatformLock, requirements: Requirements
+    ) -> tuple[CanonicalWheel, tuple[PipPin, ...]]:
+        """The canonical wheel of the sdist ``source``, in the store, and what it was built with.
+
+        ``requirements`` is asked twice at the most: for the static ones, and with the backend's own.
+        Raises ``BuildError``."""
+        python = interpreter.python
+        if python is None or interpreter.platform != self.host:
+            raise BuildError(
+                f"{source.file}: building it needs a python of the lock that runs on this machine "
+                f"({self.host}), and the lock has none",
+                hint=f"add {self.host} to the platforms, or {_BY_ADDRESS}",
+            )
+        target = PipTarget(
+            platform=interpreter.platform, python=python.version, glibc=glibc_of(interpreter.base)
+        )
+        try:
+            with locked(self.store.root / "locks" / f"sdist-{source.sha256}"), Lease(self.store) as lease:
+                lease.use(f"artifacts/{source.sha256}")
+                archive = self.files.path(source, target)
+                rootfs = self._rootfs(interpreter, python, lease)
+                with (
+                    self.store.scratch() as scratch,
+                    self.progress.task("build", source.file, unit="wheels", total=1) as task,
+                ):
+                    work = _Work(
+                        builds=self,
+                        source=source,
+                        python=python,
+                        target=target,
+                        rootfs=rootfs,
+                        scratch=scratch,
+                    )
+                    wheel, pins = work.make(archive, requirements)
+                    lease.use(f"artifacts/{wheel.sha256}")
+                    commit_file(work.result, self.store.artifact(wheel.sha256))
+                    task.advance(1)
+        except OSError as error:
+            raise BuildError(
+                f"{source.file} can't be built in {self.store.root}: {error.strerror or error}",
+                hint="check the space on its disk, or set ENVBUILD_CACHE_DIR to another",
+            ) from error
+        return wheel, pins
+
+    def _rootfs(self, interpreter: PlatformLock, python: PythonPin, lease: Lease) -> Path:
+        """Where the interpreter is unpacked; ``lease`` names it before it is looked for."""
+        base = interpreter.base
+        if python.provider == "debian" and isinstance(base, DebianBase):
+            # As a plan has it, so that a build from the lock runs in the very same place.
+            interpreter = replace(interpreter, base=replace(base, packages=python_closure(base, python)))
+        wanted = Interpreter(python=python, lock=interpreter)
+        packages = (f"artifacts/{each.sha256}" for each in interpreter_artifacts(wanted, whole=True))
+        lease.use(f"rootfs/{rootfs_key(wanted, whole=True)}", *packages)
+        return interpreter_rootfs(
+            wanted,
+            self.store,
+            self.sources(interpreter),
+            unpack_base=self.unpack_base,
+            whole=True,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Work:
+    """One build under way, in a directory of its own."""
+
+    builds: SdistBuilds
+    source: PipPin
+    python: PythonPin
+    target: PipTarget
+    rootfs: Path
+    scratch: Path
+
+    @property
+    def result(self) -> Path:
+        return self.scratch / "wheel"
+
+    def make(self, archive: Path, requirements: Requirements) -> tuple[CanonicalWheel, tuple[PipPin, ...]]:
+        """The canonical wheel of ``archive`` as ``result``, and what it was built with."""
+        source = self.source
+        unpacked = self.scratch / "source"
+        unpacked.mkdir()
+        tree = unpack_sdist(archive, source.file, unpacked)
+        system = load_build_system(tree, source.file)
+        pins = requirements(system.requires)
+        backend = self._backend(system, tree, pins, "first")
+        more = backend.requirements()
+        if more:
+            wanted = tuple(sorted({*system.requires, *more}))
+            pins = requirements(wanted)
+            backend = self._backend(system, tree, pins, "second")
+        made = backend.wheel()
+        name, version = source.name, source.version
+        try:
+            wheel = canonical_wheel(made, made.name, self.result, name=name, version=version)
+        except ImpureWheel as error:
+            raise BuildError(
+                f"{source.file}: no wheel of {name} {version} fits, and the one that is built from this "
+                f"isn't taken: {error.message}",
+                hint=f"pin a version of {name} that has a wheel, take it from conda, or {_BY_ADDRESS}",
+            ) from error
+        return wheel, pins
+
+    def _backend(self, system: BuildSystem, tree: Path, pins: tuple[PipPin, ...], name: str) -> Backend:
+        """The backend with ``pins`` beside it."""
+        place = self.scratch / name
+        requires = place / "requires"
+        requires.mkdir(parents=True)
+        if pins:
+            self._install(pins, requires)
+        return Backend(
+            file=self.source.file,
+            system=system,
+            source=tree,
+            requires=requires,
+            rootfs=self.rootfs,
+            executable=self.python.executable,
+            scratch=place,
+            patience=self.builds.patience,
+        )
+
+    def _install(self, pins: tuple[PipPin, ...], directory: Path) -> None:
+        """Unpacks the wheels ``pins`` into ``directory``, flat, as PYTHONPATH wants them."""
+        files, target = self.builds.files, self.target
+        place = directory.with_name("installed")
+        place.mkdir(mode=0o700)
+        WheelInstall(
+            argv=install_options(self.python, target.platform, target.glibc, offline=files.offline),
+            env=files.env,
+            options=tuple(files.options),
+            runner=self.builds.runner,
+            executable=None,
+            offline=files.offline,
+        ).run(pins, place)
+        libraries = [each for each in sorted((place / "prefix").glob("lib*")) if not each.is_symlink()]
+        for library in libraries:
+            for path in sorted(library.glob("python3.*/site-packages/*")):
+                path.rename(directory / path.name)
+
+
+class LockedSdists:
+    """A ``SdistBuilder``: the wheels of a lock under way."""
+
+    def __init__(self, builds: SdistBuilds, resolver: Callable[[], PipResolver]) -> None:
+        self._builds = builds
+        self._resolver = resolver
+        self.host = builds.host
+        self._made: dict[str, PipPin] = {}
+        self._guard = threading.Lock()
+
+    def wheel(
+        self,
+        pin: PipPin,
+        target: PipTarget,
+        *,
+        interpreter: PlatformLock,
+        preferred: PipPin | None = None,
+        as_of: date | None = None,
+        offline: bool = False,
+    ) -> PipPin:
+        """See ``SdistBuilder``. A lock's second platform gets the wheel of the first."""
+        if preferred is not None and preferred.sdist is not None and preferred.sdist.sha256 == pin.sha256:
+            return replace(
+                pin,
+                file=preferred.file,
+                size=preferred.size,
+                sha256=preferred.sha256,
+                sdist=preferred.sdist,
+            )
+        with self._guard:
+            made = self._made.get(pin.sha256)
+            if made is None:
+                made = self._made[pin.sha256] = self._build(pin, interpreter, as_of, offline)
+        return replace(made, via=pin.via, url=pin.url)
+
+    def _build(self, pin: PipPin, interpreter: PlatformLock, as_of: date | None, offline: bool) -> PipPin:
+        def requirements(stated: tuple[str, ...]) -> tuple[PipPin, ...]:
+            if not stated:
+                return ()
+            assert interpreter.python is not None
+            spec = PipSpec(
+                requirements=tuple(
+                    PipRequirement(text=text, origin=Origin(file=pin.file)) for text in stated
+                ),
+                # Wheels alone: resolving an sdist runs its code, and what builds can't be built itself.
+                options=(*self._builds.files.indexes, "--only-binary :all:"),
+            )
+            own = PipTarget(
+                platform=interpreter.platform,
+                python=interpreter.python.version,
+                glibc=glibc_of(interpreter.base),
+            )
+            try:
+                return self._resolver().resolve(spec, own, as_of=as_of, offline=offline)
+            except ResolveError as error:
+                raise ResolveError(
+                    f"{pin.file}: what its build requires: {error.message}", hint=error.hint
+                ) from error
+
+        try:
+            wheel, pins = self._builds.build(pin, interpreter, requirements)
+            size = self._builds.store.artifact(pin.sha256).stat().st_size
+        except (BuildError, FetchError) as error:
+            raise ResolveError(error.message, hint=error.hint) from error
+        return built_pin(pin, wheel, pins, size=size)
+
+
+class SdistWheels:
+    """The built wheels of a lock that is there. ``interpreter`` builds those that the store lacks."""
+
+    def __init__(self, builds: SdistBuilds, interpreter: Interpreter | None) -> None:
+        self._builds = builds
+        self._interpreter = interpreter
+
+    def archive(self, pin: PipPin) -> Path:
+        """The canonical wheel of ``pin`` (``sdist`` set), a file of the store; built where it isn't there.
+
+        Raises ``BuildError``: it can't be built here, or gives other bytes than those that are pinned."""
+        sdist = pin.sdist
+        if sdist is None:
+            raise BuildError(f"{pin.file} isn't built from a source distribution")
+        there = self._builds.store.verified_artifact(pin.sha256)
+        if there is not None:
+            return there
+        if self._interpreter is None:
+            raise BuildError(
+                f"{pin.file}: it must be built from {sdist.file}, and the lock has no python that runs on "
+                f"this machine ({self._builds.host})",
+                hint="build on a machine of one of the lock's platforms, or lock again",
+            )
+        pinned = load_build_requires(sdist.requires)
+        wheel, pins = self._builds.build(source_pin(pin), self._interpreter.lock, lambda _: pinned)
+        assert dump_build_requires(pins) == tuple(sorted(sdist.requires))
+        if wheel.sha256 != pin.sha256:
+            raise BuildError(
+                f"{sdist.file} builds another wheel here than the one that is locked: {wheel.file}, "
+                f"{wheel.size} bytes, SHA-256 {wheel.sha256}; locked is {pin.file}, {pin.size} bytes, "
+                f"{pin.sha256}",
+                hint="its build isn't reproducible: lock again (envbuild lock --upgrade-package "
+                f"{pin.name}), or {_BY_ADDRESS}",
+            )
+        return self._builds.store.artifact(pin.sha256)

@@ -1,0 +1,1 @@
+"""Wheels as entries of an image."""

@@ -1,0 +1,1 @@
+"""A Docker engine's API: client, streams, containers."""

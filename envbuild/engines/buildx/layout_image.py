@@ -1,0 +1,139 @@
+"""An OCI layout in a tar, as BuildKit exports one, brought into the store: read with distrust."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from envbuild.compose.image import MANIFEST_TYPE, manifest_json
+from envbuild.errors import BuildError, FetchError
+from envbuild.images.sources.base import copy_file, read_file
+from envbuild.images.sources.tar_files import TarFiles
+from envbuild.oci.digest import digest_bytes
+from envbuild.oci.history import layer_names
+from envbuild.oci.image import Image, Layer
+from envbuild.oci.layer import check_diff_id
+from envbuild.oci.manifest import (
+    CONFIG_LIMIT,
+    Descriptor,
+    ImageManifest,
+    matches,
+    parse_config,
+    parse_index,
+    parse_manifest,
+)
+from envbuild.oci.media import DOCKER_CONFIG, LAYERS, OCI_CONFIG
+from envbuild.plan.model import Plan
+from envbuild.store.content import Store, blob_name
+from envbuild.store.leases import Lease
+
+_WHAT = "the image that the builder made"
+_DOCUMENT_LIMIT = 4 << 20
+"""Bytes of an index or a manifest that is believed to be one."""
+_DEPTH = 3
+
+
+def store_layout_image(archive: Path, plan: Plan, store: Store, *, lease: Lease | None = None) -> Image:
+    """The image of ``plan``'s platform in ``archive``, its blobs in the store under a manifest of ours.
+
+    Config and layers are kept byte for byte, each with its digest, size and diff_id checked. Raises
+    ``BuildError`` for an archive that isn't the layout of one such image. ``lease`` is told what is used.
+    """
+    try:
+        layout = _Layout(files=TarFiles(archive, _WHAT), store=store)
+        manifest = layout.manifest(plan)
+        content = layout.blob(manifest.config, CONFIG_LIMIT)
+        document, diff_ids = parse_config(content, _WHAT, len(manifest.layers))
+        _check(document, manifest.config, plan)
+        names = layer_names(document, len(diff_ids))
+        if lease is not None:
+            digests = [each.digest for each in (manifest.config, *manifest.layers)]
+            lease.use(*map(blob_name, digests))
+        layers = tuple(
+            layout.store_layer(descriptor, diff_id, name)
+            for descriptor, diff_id, name in zip(manifest.layers, diff_ids, names, strict=True)
+        )
+    except FetchError as error:
+        raise BuildError(error.message, hint=error.hint) from error
+    except (OSError, EOFError, ValueError, RecursionError) as error:
+        raise BuildError(f"{_WHAT} can't be read: {error}") from error
+    own = manifest_json(plan, manifest.config.digest, len(content), layers)
+    if lease is not None:
+        lease.use(blob_name(digest_bytes(own)))
+    return Image(
+        platform=plan.platform,
+        digest=store.add_blob(own),
+        media_type=MANIFEST_TYPE,
+        size=len(own),
+        config_digest=store.add_blob(content),
+        layers=layers,
+        lock_digest=plan.lock_digest,
+        definition_digest=plan.definition_digest,
+        level=plan.level,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Layout:
+    files: TarFiles
+    store: Store
+
+    def manifest(self, plan: Plan) -> ImageManifest:
+        """The one manifest for the plan's platform, through indexes where need be."""
+        content = read_file(self.files, "index.json", _DOCUMENT_LIMIT, _WHAT)
+        for _ in range(_DEPTH):
+            entries = parse_index(content, _WHAT)
+            fitting = {
+                each.digest for each in entries if not each.platform or matches(plan.platform, each.platform)
+            }
+            if len(fitting) != 1:
+                there = ", ".join(sorted({each.platform for each in entries if each.platform})) or "none"
+                raise BuildError(
+                    f"{_WHAT}: {len(fitting)} images of it are for {plan.platform} (there are: {there})"
+                )
+            digest = fitting.pop()
+            content = read_file(self.files, _path(digest), _DOCUMENT_LIMIT, _WHAT)
+            if digest_bytes(content) != digest:
+                raise BuildError(f"{_WHAT}: the manifest {digest} is damaged")
+            document = json.loads(content)
+            if not isinstance(document, dict) or "manifests" not in document:
+                return parse_manifest(content, _WHAT)
+        raise BuildError(f"{_WHAT}: indexes within indexes")
+
+    def blob(self, descriptor: Descriptor, limit: int) -> bytes:
+        content = read_file(self.files, _path(descriptor.digest), limit, _WHAT)
+        if len(content) != descriptor.size or digest_bytes(content) != descriptor.digest:
+            raise BuildError(f"{_WHAT}: the blob {descriptor.digest} is damaged")
+        return content
+
+    def store_layer(self, descriptor: Descriptor, diff_id: str, name: str) -> Layer:
+        """The layer, in the store and checked. It is written even where the store has it: a new file's age
+        protects it from a prune that runs meanwhile."""
+        media_type = LAYERS[descriptor.media_type]
+        copy_file(
+            self.store,
+            self.files,
+            _path(descriptor.digest),
+            descriptor.digest,
+            descriptor.size,
+            _WHAT,
+            lambda part: check_diff_id(part, media_type, diff_id, _WHAT),
+        )
+        return Layer(
+            digest=descriptor.digest, diff_id=diff_id, size=descriptor.size, media_type=media_type, name=name
+        )
+
+
+def _path(digest: str) -> str:
+    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+
+
+def _check(document: Mapping[str, Any], config: Descriptor, plan: Plan) -> None:
+    if config.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
+        raise BuildError(f"{_WHAT}: its config has the type {config.media_type!r}, so it is no image")
+    found = f"{document.get('os')}/{document.get('architecture')}"
+    if found != str(plan.platform):
+        raise BuildError(f"{_WHAT} is for {found}, not {plan.platform}")

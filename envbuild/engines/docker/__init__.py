@@ -1,0 +1,1 @@
+"""Builds by the API of a Docker engine, with its classic builder."""

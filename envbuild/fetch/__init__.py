@@ -1,1 +1,0 @@
-"""Gets files from elsewhere, verified."""

@@ -1,0 +1,1 @@
+"""Files from elsewhere: requests, retries, TLS, credentials, downloads into the store."""

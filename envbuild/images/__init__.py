@@ -1,0 +1,1 @@
+"""Where images may be read from and written to, and what is done with them there."""

@@ -1,0 +1,57 @@
+"""All that a manifest or an index leads to, byte for byte: what a copy consists of, whatever it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from envbuild.errors import FetchError
+from envbuild.images.sources.base import ImageSource
+from envbuild.oci.manifest import Descriptor, parts_of
+from envbuild.oci.media import INDEXES
+from envbuild.registry.base import Manifest
+
+_MANIFESTS = 1000
+_DEPTH = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tree:
+    """A manifest or index with everything below it, attestations and what we can't read included."""
+
+    manifests: tuple[Manifest, ...]
+    """Each once, what an index names before the index itself; the top is the last."""
+    blobs: tuple[Descriptor, ...]
+    """Of all of them, each once: configs and layers."""
+
+    @property
+    def top(self) -> Manifest:
+        return self.manifests[-1]
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Of all manifests and blobs, sorted."""
+        found = {each.digest for each in self.manifests} | {each.digest for each in self.blobs}
+        return tuple(sorted(found))
+
+
+def tree_of(source: ImageSource, top: Manifest) -> Tree:
+    """All that ``top`` leads to. Its manifests are in the store afterwards; blobs needn't be. Raises
+    ``FetchError``."""
+    manifests: dict[str, Manifest] = {}
+    blobs: dict[str, Descriptor] = {}
+
+    def visit(manifest: Manifest, depth: int) -> None:
+        if manifest.digest in manifests:
+            return
+        if depth > _DEPTH or len(manifests) >= _MANIFESTS:
+            raise FetchError(f"{source.what}: indexes within indexes without end")
+        parts = parts_of(manifest.content, f"{source.what} ({manifest.digest})")
+        if manifest.media_type in INDEXES:
+            for each in parts.manifests:
+                visit(source.manifest(each.digest), depth + 1)
+        for each in (*parts.layers, *parts.configs):
+            blobs.setdefault(each.digest, each)
+        manifests[manifest.digest] = manifest
+
+    visit(top, 0)
+    return Tree(manifests=tuple(manifests.values()), blobs=tuple(blobs.values()))

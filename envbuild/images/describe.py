@@ -1,0 +1,172 @@
+"""An image that exists somewhere, as the values that the store's own images have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from envbuild.errors import FetchError
+from envbuild.images.sources.base import ImageSource, for_platform
+from envbuild.oci.digest import canonical_json, is_digest
+from envbuild.oci.image import Image, Layer
+from envbuild.oci.manifest import CONFIG_LIMIT, parse_config, parse_index, parse_manifest
+from envbuild.oci.media import INDEXES
+from envbuild.platforms import Platform
+from envbuild.registry.base import Manifest
+
+CREATED_BY = "envbuild"
+"""What the history of a layer that envbuild composed says; its comment is the layer's name."""
+LOCK_LABEL = "dev.envbuild.lock"
+"""Label and annotation: the lock digest of an image of ours."""
+ENVIRONMENT_LABEL = "dev.envbuild.environment"
+"""Label and annotation of an image that envbuild put code on: digest of the environment's own, below."""
+_BASE_LABEL = "org.opencontainers.image.base.digest"
+_COMPOSED = "L3"
+"""The level of images that envbuild composed itself."""
+_PLATFORMS = 64
+"""Images of one index; each is a manifest and a config to be fetched, and a config may be large."""
+
+
+def images_of(source: ImageSource, top: Manifest) -> tuple[Image, ...]:
+    """All images for Linux below ``top``: itself, or those of an index, which may be one level deep.
+
+    Manifests and configs are in the store afterwards; layers needn't be. Raises ``FetchError``.
+    """
+    if top.media_type not in INDEXES:
+        return (image_of(source, top),)
+    found: list[Image] = []
+    for entry in parse_index(top.content, source.what):
+        if entry.platform and not entry.platform.startswith("linux/"):
+            continue
+        manifest = source.manifest(entry.digest)
+        if manifest.media_type in INDEXES:
+            raise FetchError(f"{source.what}: indexes within indexes")
+        if len(found) == _PLATFORMS:
+            raise FetchError(f"{source.what}: an index with more than {_PLATFORMS} images")
+        found.append(image_of(source, manifest))
+    if not found:
+        raise FetchError(f"{source.what}: an index without an image")
+    return tuple(found)
+
+
+def top_for(source: ImageSource, top: Manifest, platform: Platform | None) -> Manifest:
+    """The manifest of ``platform`` below ``top``; ``top`` itself where ``platform`` is None. Raises
+    ``FetchError`` that says which platforms there are."""
+    if platform is None:
+        return top
+    found = for_platform(source, platform, top)
+    if isinstance(found, Manifest):
+        there = image_of(source, found).platform if found is top else platform
+        if there == platform:
+            return found
+        found = (str(there),)
+    raise FetchError(
+        f"{source.what} has no image for {platform}, only for {', '.join(found) or 'none that it names'}"
+    )
+
+
+def image_of(source: ImageSource, top: Manifest) -> Image:
+    """The single-platform image of the manifest ``top``. Lock, definition and level are empty where no label
+    says them, and where the image has inherited its labels: they are those of another one."""
+    what = f"{source.what} ({top.digest})"
+    manifest = parse_manifest(top.content, what)
+    if manifest.config.size > CONFIG_LIMIT:
+        raise FetchError(f"{what}: its config is larger than {CONFIG_LIMIT} bytes")
+    content = source.blob(manifest.config.digest, manifest.config.size).read_bytes()
+    document, diff_ids = parse_config(content, what, len(manifest.layers))
+    labels = labels_of(document)
+    if layers_of_others(top.content, document) is not None:
+        labels = {}
+    names = _layer_names(document, len(diff_ids))
+    return Image(
+        platform=Platform(str(document.get("os") or ""), str(document.get("architecture") or "")),
+        digest=top.digest,
+        media_type=top.media_type,
+        size=len(top.content),
+        config_digest=manifest.config.digest,
+        layers=tuple(
+            Layer(
+                digest=layer.digest, diff_id=diff_id, size=layer.size, media_type=layer.media_type, name=name
+            )
+            for layer, diff_id, name in zip(manifest.layers, diff_ids, names, strict=True)
+        ),
+        lock_digest=_digest(labels, LOCK_LABEL),
+        definition_digest=_digest(labels, "dev.envbuild.definition"),
+        level=labels.get("dev.envbuild.level", ""),
+    )
+
+
+def layers_of_others(manifest: bytes, config: Mapping[str, Any]) -> int | None:
+    """How many layers others have put on an image of ours, whose labels ``config`` then has inherited; 0
+    where they changed settings only. None where nobody did, as far as ``manifest`` and ``config`` show, or
+    where the image has no label of ours.
+
+    An engine that stores or pushes an image of ours writes a manifest of its own but keeps the config. So a
+    manifest that is ours to the byte is proof enough; else the history must end with what envbuild, or the
+    Dockerfile that it rendered, did last."""
+    labels = labels_of(config)
+    lock = labels.get(LOCK_LABEL)
+    if lock is None or is_our_manifest(manifest, lock):
+        return None
+    history = config.get("history")
+    steps = [step for step in history if isinstance(step, dict)] if isinstance(history, list) else []
+    composed = [index for index, step in enumerate(steps) if step.get("created_by") == CREATED_BY]
+    if composed:
+        above = steps[composed[-1] + 1 :]
+        return _filled(above) if above else None
+    labelled = [index for index, step in enumerate(steps) if _is_our_label_step(step, lock)]
+    if labelled:
+        # The rendered Dockerfile goes on with settings.
+        return _filled(steps[labelled[-1] + 1 :]) or None
+    # What was composed says so in its history, unless it is another image as it is, which a label names.
+    if labels.get("dev.envbuild.level") == _COMPOSED and _BASE_LABEL not in labels:
+        return len(config["rootfs"]["diff_ids"])
+    return None
+
+
+def is_our_manifest(content: bytes, lock: str) -> bool:
+    """Whether a manifest that says to be of ``lock`` is written as envbuild writes it. Others who take the
+    annotations of their base over, as buildah does, write it in another way."""
+    try:
+        document = json.loads(content)
+        return bool(document["annotations"][LOCK_LABEL] == lock) and canonical_json(document) == content
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
+
+
+def _is_our_label_step(step: Mapping[str, Any], lock: str) -> bool:
+    """Whether a Dockerfile's ``LABEL`` of ours was this step of a history."""
+    command = str(step.get("created_by") or "")
+    return "LABEL " in command and LOCK_LABEL in command and lock in command
+
+
+def _filled(steps: Sequence[Mapping[str, Any]]) -> int:
+    """How many of a history's ``steps`` made a layer."""
+    return sum(1 for step in steps if not step.get("empty_layer"))
+
+
+def labels_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """The labels of a config document, those that are text."""
+    settings = config.get("config")
+    labels = settings.get("Labels") if isinstance(settings, dict) else None
+    return {str(key): value for key, value in (labels or {}).items() if isinstance(value, str)}
+
+
+def _digest(labels: Mapping[str, str], key: str) -> str:
+    value = labels.get(key, "")
+    return value if is_digest(value) else ""
+
+
+def _layer_names(config: Mapping[str, Any], count: int) -> Sequence[str]:
+    """The name of each layer that envbuild composed; empty for another's, and for all where the history
+    doesn't fit the layers."""
+    filled = [item for item in config.get("history") or () if not item.get("empty_layer")]
+    if len(filled) != count:
+        return [""] * count
+    return [
+        comment
+        if item.get("created_by") == CREATED_BY and isinstance(comment := item.get("comment"), str)
+        else ""
+        for item in filled
+    ]

@@ -1,0 +1,1 @@
+"""Where an image may be written to: one module a medium."""

@@ -1,0 +1,136 @@
+"""What a publication consists of: its blobs, and the index.json and manifest.json that name them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from envbuild.errors import PublishError, UsageError
+from envbuild.oci.digest import canonical_json
+from envbuild.oci.image import Image, ImageSet
+from envbuild.oci.media import OCI_INDEX
+from envbuild.oci.reference import Reference
+from envbuild.progress import Progress
+from envbuild.store.content import Store
+
+LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
+"""Content of ``oci-layout`` (OCI image-spec, image-layout)."""
+REF_NAME = "org.opencontainers.image.ref.name"
+CONTAINERD_NAME = "io.containerd.image.name"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Name:
+    """One ``repository:tag`` that an image is published under."""
+
+    text: str
+    """As given: ``train:3f2a…``; also the annotation ``org.opencontainers.image.ref.name``."""
+    full: str
+    """With registry: what containerd calls it."""
+    familiar: str
+    """As Docker shows it."""
+
+
+def names(publication: ImageSet) -> tuple[Name, ...]:
+    """The publication's names, checked, each once; raises ``PublishError`` with all that no engine would
+    take."""
+    found: dict[str, Name] = {}
+    problems: list[str] = []
+    for text in publication.names:
+        try:
+            reference = Reference.parse(text)
+        except UsageError as error:
+            problems.append(str(error))
+            continue
+        familiar = f"{reference.familiar}:{reference.tag or 'latest'}"
+        # ``app`` and ``app:latest`` are one name.
+        found.setdefault(reference.tagged, Name(text=text, full=reference.tagged, familiar=familiar))
+    if problems:
+        raise PublishError("\n".join(problems), hint="choose another name with --tag")
+    return tuple(found.values())
+
+
+def note_names(publication: ImageSet, where: str, progress: Progress) -> None:
+    """Tells how others read ``where``, a layout or an archive of one, where the publication has several
+    names: podman, buildah and skopeo take none of several unasked."""
+    found = names(publication)
+    if len(found) > 1:
+        what = f"{where} has {len(found)} names"
+        progress.note(f"{what}; podman and skopeo take one: {where}:{found[0].text}")
+
+
+def blobs(publication: ImageSet, store: Store) -> tuple[str, ...]:
+    """Digests of all blobs, sorted, each once. Raises ``PublishError`` where the store lacks one."""
+    wanted: set[str] = set()
+    for image in publication.images:
+        wanted |= {image.digest, image.config_digest, *(layer.digest for layer in image.layers)}
+    if publication.index_digest:
+        wanted.add(publication.index_digest)
+    if publication.whole is not None:
+        wanted = set(publication.whole.blobs)
+    missing = sorted(digest for digest in wanted if not store.has_blob(digest))
+    if missing:
+        raise PublishError(
+            "the store lacks parts of the image: " + ", ".join(missing),
+            hint="build it again with --no-cache",
+        )
+    return tuple(sorted(wanted))
+
+
+def descriptors(publication: ImageSet, store: Store) -> tuple[dict[str, object], ...]:
+    """The entries of index.json for this publication: one a name, or one unnamed where it has none."""
+    top: dict[str, object]
+    if publication.whole is not None:
+        whole = publication.whole
+        top = {"mediaType": whole.media_type, "digest": whole.digest, "size": whole.size}
+    elif publication.index_digest:
+        top = {
+            "mediaType": OCI_INDEX,
+            "digest": publication.index_digest,
+            "size": store.blob(publication.index_digest).stat().st_size,
+        }
+    else:
+        image = publication.images[0]
+        top = {
+            "mediaType": image.media_type,
+            "digest": image.digest,
+            "size": image.size,
+            "platform": {"architecture": image.platform.architecture, "os": image.platform.os},
+        }
+    found: list[dict[str, object]] = [
+        {**top, "annotations": {REF_NAME: name.text, CONTAINERD_NAME: name.full}}
+        for name in names(publication)
+    ]
+    return tuple(found) or (top,)
+
+
+def index_json(entries: tuple[Mapping[str, object], ...]) -> bytes:
+    """The bytes of index.json with these descriptors, in this order."""
+    return canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(entries)})
+
+
+def manifest_json(image: Image, tags: tuple[str, ...]) -> bytes:
+    """Docker's manifest.json for one image, pointing at the blobs of the OCI layout beside it."""
+    entry = {
+        "Config": blob_path(image.config_digest),
+        "RepoTags": list(tags) or None,
+        "Layers": [blob_path(layer.digest) for layer in image.layers],
+    }
+    return json.dumps([entry], sort_keys=True, separators=(",", ":")).encode()
+
+
+def blob_path(digest: str) -> str:
+    """Where an OCI layout has the blob: ``blobs/sha256/<hex>``."""
+    algorithm, _, value = digest.partition(":")
+    return f"blobs/{algorithm}/{value}"
+
+
+def check_images(publication: ImageSet) -> None:
+    """Raises ``PublishError`` for a publication that holds no image, or several and no index."""
+    if publication.whole is not None:
+        return
+    if not publication.images:
+        raise PublishError("there is no image to publish")
+    if len(publication.images) > 1 and publication.index_digest is None:
+        raise PublishError("several platforms need an index", hint="this is a fault of envbuild: report it")

@@ -1,0 +1,1 @@
+"""Where an image may be read from: one module a medium."""

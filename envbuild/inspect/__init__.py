@@ -1,0 +1,1 @@
+"""Images that exist: what is inside, what differs, composed again, on another base."""

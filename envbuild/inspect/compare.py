@@ -1,0 +1,107 @@
+"""What differs between two images of one platform."""
+
+from __future__ import annotations
+
+from envbuild.inspect.bytes import pulled_bytes
+from envbuild.inspect.documents import config_of, value_differences
+from envbuild.inspect.inspect import Bring, packages_of, sound_lock
+from envbuild.inspect.model import ImageDifference, PathDifference, PinChange, Value
+from envbuild.inspect.tree import differences, merged
+from envbuild.lock.diff import lock_changes
+from envbuild.oci.image import Image
+from envbuild.store.content import Store
+
+_PATHS = 1000
+"""Paths that are named."""
+_LAYERS_SAY = frozenset({"rootfs.diff_ids", "history"})
+
+
+def layer_sizes(image: Image) -> dict[str, int]:
+    """Size by digest of an image's layers."""
+    return {layer.digest: layer.size for layer in image.layers}
+
+
+def compared(
+    before: Image,
+    after: Image,
+    store: Store,
+    *,
+    bring_before: Bring,
+    bring_after: Bring,
+    files: bool,
+) -> ImageDifference:
+    """What differs from ``before`` to ``after``. ``files``: also which paths, for which all layers that both
+    don't have alike are brought and read. Raises ``BuildError``, ``LockError`` and ``FetchError``."""
+    old, new = layer_sizes(before), layer_sizes(after)
+    same = before.digest == after.digest
+    paths: tuple[PathDifference, ...] | None = None
+    more = 0
+    if files:
+        paths = ()
+    if files and [each.diff_id for each in before.layers] != [each.diff_id for each in after.layers]:
+        # What both begin with is read too: a layer above it may hide or change its entries.
+        bring_before(before.layers)
+        bring_after(after.layers)
+        paths, more = differences(
+            merged(before.layers, store),
+            merged(after.layers, store),
+            gone="removed",
+            new="added",
+            times=False,
+            limit=_PATHS,
+        )
+    return ImageDifference(
+        platform=str(after.platform) if before.platform == after.platform else "",
+        packages=() if same else _packages(before, after, store, bring_before, bring_after),
+        config=() if same else _config(before, after, store),
+        pulled=pulled_bytes(old, new),
+        size=sum(new.values()),
+        same=same,
+        paths=paths,
+        more_paths=more,
+    )
+
+
+def only_one(image: Image, *, first: bool) -> ImageDifference:
+    """For a platform that only the first, or only the second, of two indexes has."""
+    sizes = layer_sizes(image)
+    name = str(image.platform)
+    return ImageDifference(
+        platform=name,
+        packages=(),
+        config=(("platform", name, None) if first else ("platform", None, name),),
+        pulled=0 if first else sum(sizes.values()),
+        size=0 if first else sum(sizes.values()),
+        same=False,
+    )
+
+
+def _config(before: Image, after: Image, store: Store) -> tuple[Value, ...]:
+    found = value_differences(config_of(before, store), config_of(after, store))
+    return tuple(each for each in found if each[0] not in _LAYERS_SAY)
+
+
+def _packages(
+    before: Image, after: Image, store: Store, bring_before: Bring, bring_after: Bring
+) -> tuple[PinChange, ...]:
+    if [each.diff_id for each in before.layers] == [each.diff_id for each in after.layers]:
+        return ()
+    if before.platform == after.platform:
+        locks = sound_lock(before, store, bring_before), sound_lock(after, store, bring_after)
+        if locks[0] is not None and locks[1] is not None:
+            return lock_changes(locks[0], locks[1])
+    old, new = (
+        {(each.kind, each.name): each.version for each in packages_of(image, store, bring)}
+        for image, bring in ((before, bring_before), (after, bring_after))
+    )
+    return tuple(
+        PinChange(
+            platform=str(after.platform),
+            kind=kind,
+            name=name,
+            before=old.get((kind, name)),
+            after=new.get((kind, name)),
+        )
+        for kind, name in sorted(old.keys() | new.keys())
+        if old.get((kind, name)) != new.get((kind, name))
+    )

@@ -1,0 +1,174 @@
+"""What an image is, as far as its config, the lock inside and, where asked for, its layers say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from envbuild.errors import LockError
+from envbuild.images.describe import ENVIRONMENT_LABEL, LOCK_LABEL, labels_of
+from envbuild.inspect.derived import additions_of_others, additions_to_plan
+from envbuild.inspect.documents import (
+    CREATED,
+    annotations_of,
+    config_of,
+    manifest_of,
+    settings_of,
+    texts,
+    variables,
+)
+from envbuild.inspect.model import Contained, InspectedImage, InspectedLayer
+from envbuild.inspect.parameters import composition_of
+from envbuild.lock.image.embedded import embedded_lock
+from envbuild.lock.image.inventory import Inventory, inventory
+from envbuild.lock.model import DebianBase, ImageBase, Lock, base_title
+from envbuild.oci.image import Image, Layer
+from envbuild.plan.make import make_plan
+from envbuild.plan.model import Artifact, ArtifactKind, Pin, Plan
+from envbuild.platforms import Platform
+from envbuild.store.content import Store
+
+Bring = Callable[[Sequence[Layer]], None]
+"""Pulls layers into the store."""
+_SETTINGS = "settings"
+_LOCK_LAYER = 64 << 20
+"""Bytes of a layer that is brought only for the lock inside."""
+_KINDS = {ArtifactKind.WHEEL: "pip", ArtifactKind.JAR: "maven"}
+
+
+def lock_inside(image: Image, store: Store, bring: Bring) -> Lock | None:
+    """The lock inside an image of ours; of its layers only the small ones down to it are brought. Raises
+    ``LockError``."""
+    names = [each.name for each in image.layers]
+    if not image.lock_digest or _SETTINGS not in names:
+        return None
+    above = image.layers[len(names) - 1 - names[::-1].index(_SETTINGS) :]
+    if sum(each.size for each in above) > _LOCK_LAYER:
+        return None
+    return embedded_lock(image, store, bring=lambda layer: bring([layer]))
+
+
+def inspected(
+    image: Image, store: Store, *, packages: bool | None, bring: Bring, budget: int
+) -> InspectedImage:
+    """What ``image`` is. ``packages``: True looks into all layers where no lock is inside; None only where
+    one is; False nowhere. Raises ``BuildError``, ``LockError`` and ``FetchError``."""
+    manifest, config = manifest_of(image, store), config_of(image, store)
+    settings, labels = settings_of(config), labels_of(config)
+    lock = lock_inside(image, store, bring) if packages is not False else None
+    derived = additions_of_others(image, store)
+    contained: list[list[Contained]] = [[] for _ in image.layers]
+    rest: list[Contained] = []
+    origin = ""
+    if lock is not None:
+        origin = "lock"
+        made, follows = composition_of(image, manifest, lock, lock.platforms[0], budget=budget)
+        plan = make_plan(lock, lock.platforms[0], made, host=Platform.host())
+        rest = _planned(image, plan, follows, contained)
+        if follows and ENVIRONMENT_LABEL not in labels:
+            derived = additions_to_plan(image, plan, store)
+    elif packages:
+        origin = "layers"
+        bring(image.layers)
+        for number, each in _found(inventory(image, store)):
+            contained[number].append(each)
+    base = lock.platforms[0].base if lock else None
+    python = lock.platforms[0].python if lock else None
+    annotations = annotations_of(manifest)
+    return InspectedImage(
+        platform=str(image.platform),
+        digest=image.digest,
+        config_digest=image.config_digest,
+        level="" if derived else image.level,
+        derived=derived,
+        created=annotations.get(CREATED) or str(config.get("created") or ""),
+        lock_digest=image.lock_digest or (labels.get(LOCK_LABEL, "") if derived else ""),
+        definition_digest=image.definition_digest,
+        base=base_title(base)
+        if isinstance(base, DebianBase)
+        else base.reference
+        if isinstance(base, ImageBase)
+        else labels.get("org.opencontainers.image.base.name", ""),
+        base_digest=base.digest
+        if isinstance(base, ImageBase)
+        else labels.get("org.opencontainers.image.base.digest", ""),
+        python=python.version if python else "",
+        user=str(settings.get("User") or ""),
+        working_dir=str(settings.get("WorkingDir") or ""),
+        entrypoint=texts(settings.get("Entrypoint")),
+        command=texts(settings.get("Cmd")),
+        env=tuple(sorted(variables(settings).items())),
+        ports=tuple(sorted(map(str, settings.get("ExposedPorts") or {}))),
+        labels=tuple(sorted(labels.items())),
+        layers=tuple(
+            InspectedLayer(
+                digest=layer.digest,
+                diff_id=layer.diff_id,
+                size=layer.size,
+                media_type=layer.media_type,
+                name=layer.name,
+                packages=tuple(sorted(found)),
+            )
+            for layer, found in zip(image.layers, contained, strict=True)
+        ),
+        packages_from=origin,
+        packages=tuple(sorted(rest)),
+    )
+
+
+def _planned(image: Image, plan: Plan, follows: bool, contained: list[list[Contained]]) -> list[Contained]:
+    """Puts what the lock's plan has in each layer there; returns what can't be placed: all, where the lock
+    isn't the one that these layers follow from."""
+    layers = [layer for layer in plan.layers if layer.artifacts]
+    first = len(image.layers) - len(layers)
+    if (
+        not follows
+        or [each.name for each in image.layers[first:]] != [each.name for each in layers]
+        or first < 0
+    ):
+        return [_contained(each) for each in plan.artifacts if each.pin is not None]
+    for number, layer in enumerate(layers, first):
+        contained[number] += [_contained(each) for each in layer.artifacts if each.pin is not None]
+    return []
+
+
+def _contained(artifact: Artifact) -> Contained:
+    return Contained(
+        kind=_KINDS.get(artifact.kind, artifact.kind.value),
+        name=artifact.name,
+        version=artifact.version,
+        size=artifact.size,
+    )
+
+
+def _found(found: Inventory) -> list[tuple[int, Contained]]:
+    kinds = {
+        "debian": found.debian_packages,
+        "conda": found.conda_packages,
+        "pip": found.distributions,
+        "jar": found.jars,
+    }
+    return [
+        (each.layer, Contained(kind=kind, name=each.name, version=each.version, size=None))
+        for kind, packages in kinds.items()
+        for each in packages
+    ]
+
+
+def sound_lock(image: Image, store: Store, bring: Bring) -> Lock | None:
+    """The lock inside; None also for one that isn't sound: what is there is there, whatever it says."""
+    try:
+        return lock_inside(image, store, bring)
+    except LockError:
+        return None
+
+
+def packages_of(image: Image, store: Store, bring: Bring) -> tuple[Contained, ...]:
+    """All packages of an image: by the lock inside, else by what lies in its layers, which are brought."""
+    lock = sound_lock(image, store, bring)
+    if lock is None:
+        bring(image.layers)
+        return tuple(sorted(each for _, each in _found(inventory(image, store))))
+    pins = lock.platforms[0]
+    debian = pins.base.packages if isinstance(pins.base, DebianBase) else ()
+    everything: tuple[Pin, ...] = (*debian, *pins.conda, *pins.pip, *pins.maven)
+    return tuple(sorted(_contained(Artifact.of(pin)) for pin in everything))

@@ -1,0 +1,66 @@
+"""Layers of images as streams: uncompressed, as a tar, checked."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+from envbuild.errors import FetchError
+from envbuild.oci.digest import CHUNK
+from envbuild.oci.media import LAYERS, OCI_LAYER, OCI_LAYER_GZIP
+
+
+@contextlib.contextmanager
+def open_layer(blob: Path, media_type: str) -> Iterator[tarfile.TarFile]:
+    """A layer's tar, to be read once from front to end. Raises ``FetchError`` for an unknown media type."""
+    with (
+        uncompressed(blob, media_type) as stream,
+        tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK, encoding="utf-8") as archive,
+    ):
+        yield archive
+
+
+@contextlib.contextmanager
+def uncompressed(blob: Path, media_type: str) -> Iterator[IO[bytes]]:
+    """The bytes of a layer's tar. Raises ``FetchError`` for an unknown media type and damaged zstd; gzip's
+    own errors are ``OSError``, ``EOFError`` and ``zlib.error``."""
+    known = LAYERS.get(media_type)
+    if known is None:
+        raise FetchError(f"the layer {blob.name} has the unknown media type {media_type!r}")
+    with blob.open("rb") as raw:
+        if known == OCI_LAYER:
+            yield raw
+        elif known == OCI_LAYER_GZIP:
+            from isal import igzip
+
+            opened = igzip.IGzipFile(fileobj=raw, mode="rb")  # type: ignore[no-untyped-call]
+            with opened as stream:
+                yield cast(IO[bytes], stream)
+        else:
+            import zstandard
+
+            try:
+                with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as stream:
+                    yield cast(IO[bytes], stream)
+            except zstandard.ZstdError as error:
+                raise FetchError(f"the layer {blob.name} is damaged: {error}") from error
+
+
+def check_diff_id(blob: Path, media_type: str, diff_id: str, what: str) -> None:
+    """Raises ``FetchError`` unless the layer's tar, uncompressed, hashes to ``diff_id``."""
+    sha = hashlib.sha256()
+    try:
+        with uncompressed(blob, media_type) as stream:
+            while piece := stream.read(CHUNK):
+                sha.update(piece)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise FetchError(f"{what}: the layer {blob.name} can't be uncompressed: {error}") from error
+    if f"sha256:{sha.hexdigest()}" != diff_id:
+        raise FetchError(
+            f"{what}: the layer {blob.name} holds sha256:{sha.hexdigest()}, but its config says {diff_id}"
+        )

@@ -1,0 +1,194 @@
+"""Manifests, indexes and configs of images, read with distrust: OCI's and Docker's schema 2."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from envbuild.errors import FetchError
+from envbuild.oci.digest import is_digest
+from envbuild.oci.media import ELSEWHERE, INDEXES, LAYERS, MANIFESTS
+from envbuild.platforms import Platform
+
+MANIFEST_LIMIT = 4 << 20
+"""Bytes; the distribution specification asks registries for this much."""
+CONFIG_LIMIT = 8 << 20
+"""Bytes of a config that is believed to be one."""
+_LAYERS = 127
+_SIZES = 1 << 63
+_SHOWN = 100
+"""Characters of a name of others' in a message."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Descriptor:
+    """One blob as a manifest names it. ``size`` is in bytes."""
+
+    digest: str
+    size: int
+    media_type: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexEntry:
+    """One image of an index. ``platform`` is ``os/architecture[/variant]`` as it stands there."""
+
+    digest: str
+    platform: str
+    name: str | None = None
+    """The annotation ``org.opencontainers.image.ref.name``."""
+    full_name: str | None = None
+    """The annotation ``io.containerd.image.name``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageManifest:
+    """A single-platform image: its config and its layers, lowest first."""
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """All that a manifest or index names directly, of any type, in its order."""
+
+    manifests: tuple[Descriptor, ...] = ()
+    configs: tuple[Descriptor, ...] = ()
+    layers: tuple[Descriptor, ...] = ()
+
+
+def media_type_of(content: bytes) -> str:
+    """The media type that a manifest or index states, or that its shape shows. Raises ``FetchError``."""
+    try:
+        document = json.loads(content)
+        stated = document.get("mediaType")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise FetchError("the registry sent a manifest that is no JSON object") from error
+    if stated in (*INDEXES, *MANIFESTS):
+        return str(stated)
+    if stated is None and isinstance(document.get("manifests"), list):
+        return INDEXES[0]
+    if stated is None and isinstance(document.get("layers"), list):
+        return MANIFESTS[0]
+    raise FetchError(
+        f"the registry sent a manifest of the unknown type {str(stated)[:_SHOWN]!r}",
+        hint="images of Docker's schema 1 must be pushed again with a newer tool",
+    )
+
+
+def parse_index(content: bytes, what: str) -> tuple[IndexEntry, ...]:
+    """The images of an index, attestations left out. Raises ``FetchError``."""
+    document = _object(content, what)
+    found = []
+    for item in _list(document.get("manifests"), what):
+        if not isinstance(item, dict) or not is_digest(str(item.get("digest"))):
+            raise FetchError(f"{what}: an entry of the index has no sha256 digest")
+        platform = item.get("platform")
+        annotations = item.get("annotations")
+        annotations = annotations if isinstance(annotations, dict) else {}
+        if annotations.get("vnd.docker.reference.type"):
+            continue  # An attestation of BuildKit, not an image.
+        text = ""
+        if isinstance(platform, dict):
+            parts = [str(platform.get(key) or "") for key in ("os", "architecture", "variant")]
+            text = "/".join(part for part in parts if part)
+        name = annotations.get("org.opencontainers.image.ref.name")
+        full = annotations.get("io.containerd.image.name")
+        found.append(
+            IndexEntry(
+                digest=str(item["digest"]),
+                platform=text,
+                name=name if isinstance(name, str) else None,
+                full_name=full if isinstance(full, str) else None,
+            )
+        )
+    return tuple(found)
+
+
+def matches(platform: Platform, text: str) -> bool:
+    """Whether an index's ``os/architecture[/variant]`` is ``platform``; arm64 has the variant v8 or none."""
+    return text in (str(platform), f"{platform}/v8" if platform.architecture == "arm64" else str(platform))
+
+
+def parse_manifest(content: bytes, what: str) -> ImageManifest:
+    """The blobs of an image. Raises ``FetchError`` for what isn't one, and for layers of unknown types."""
+    document = _object(content, what)
+    layers = tuple(_descriptor(item, what) for item in _list(document.get("layers"), what))
+    if len(layers) > _LAYERS:
+        raise FetchError(f"{what}: {len(layers)} layers are more than any engine mounts ({_LAYERS})")
+    for layer in layers:
+        if layer.media_type not in LAYERS:
+            raise FetchError(
+                f"{what}: a layer has the type {layer.media_type[:_SHOWN]!r}, which can't be used",
+                hint="layers that may not be distributed (Windows) and encrypted ones don't work",
+            )
+    return ImageManifest(config=_descriptor(document.get("config"), what), layers=layers)
+
+
+def parts_of(content: bytes, what: str) -> Parts:
+    """What must be pushed before this manifest or index can be: attestations and other artifacts too, but not
+    what no registry holds. Raises ``FetchError`` for what isn't one."""
+    document = _object(content, what)
+    if isinstance(document.get("manifests"), list):
+        return Parts(manifests=tuple(_descriptor(item, what) for item in document["manifests"]))
+    layers = [_descriptor(item, what) for item in _list(document.get("layers"), what)]
+    return Parts(
+        configs=(_descriptor(document.get("config"), what),),
+        layers=tuple(layer for layer in layers if not layer.media_type.startswith(ELSEWHERE)),
+    )
+
+
+def parse_config(content: bytes, what: str, layers: int) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """The config and its diff_ids, of which there must be one for each of ``layers``."""
+    document = _object(content, what)
+    rootfs = document.get("rootfs")
+    diff_ids = tuple(
+        str(each) for each in _list(rootfs.get("diff_ids") if isinstance(rootfs, dict) else None, what)
+    )
+    if not all(is_digest(each) for each in diff_ids) or len(diff_ids) != layers:
+        raise FetchError(f"{what}: the config names {len(diff_ids)} layers, the manifest has {layers}")
+    _check_form(document, what)
+    return document, diff_ids
+
+
+def _check_form(document: Mapping[str, Any], what: str) -> None:
+    """Raises ``FetchError`` unless what is taken over from a config has the image-spec's form."""
+    settings = document.get("config")
+    settings = {} if settings is None else settings
+    good = isinstance(settings, dict)
+    if isinstance(settings, dict):
+        good = all(isinstance(settings.get(key) or {}, dict) for key in ("ExposedPorts", "Labels", "Volumes"))
+        good = good and all(isinstance(each, str) for each in _list(settings.get("Env"), what))
+    good = good and all(isinstance(each, dict) for each in _list(document.get("history"), what))
+    if not good:
+        raise FetchError(f"{what}: not the form of an image config")
+
+
+def _object(content: bytes, what: str) -> dict[str, Any]:
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise FetchError(f"{what}: not valid JSON") from error
+    if not isinstance(document, dict):
+        raise FetchError(f"{what}: not a JSON object")
+    return document
+
+
+def _list(value: object, what: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise FetchError(f"{what}: not the form of an image manifest")
+    return value
+
+
+def _descriptor(value: object, what: str) -> Descriptor:
+    if isinstance(value, dict):
+        digest, size, media_type = value.get("digest"), value.get("size"), value.get("mediaType")
+        named = isinstance(digest, str) and is_digest(digest) and isinstance(media_type, str)
+        if named and type(size) is int and 0 <= size < _SIZES:
+            return Descriptor(digest=str(digest), size=size, media_type=str(media_type))
+    raise FetchError(f"{what}: a descriptor has no digest, size and type")

@@ -1,1 +1,0 @@
-"""Brings images from the store to where they are wanted."""

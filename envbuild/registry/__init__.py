@@ -1,0 +1,1 @@
+"""A container registry, by the OCI distribution specification: reading and writing."""

@@ -1,0 +1,295 @@
+"""Connections to registries: kept open, through proxies, with TLS, and cut at once when work must stop.
+
+On httpcore, the part of httpx that makes connections: importing all of httpx takes longer than a push
+that has nothing to send.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from envbuild.errors import FetchError, causes
+from envbuild.http.proxy import proxy_of
+from envbuild.http.tls import tls_context
+
+if TYPE_CHECKING:
+    import httpcore
+
+_COMMIT_SECONDS = 300.0
+"""For the answer to an upload: a registry may move the whole blob before it answers."""
+_IDLE_SECONDS = 20.0
+_PARALLEL = 16
+_ADDRESS = re.compile(r"[!-~]+")
+
+
+class BrokenError(Exception):
+    """No connection, or one that broke. ``certificate``: it will never work. Its text may be shown."""
+
+    def __init__(self, reason: str, *, certificate: bool = False) -> None:
+        super().__init__(reason)
+        self.certificate = certificate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Response:
+    """An answer whose body has yet to be read. Names of headers are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    url: str
+    body: Iterator[bytes]
+    """Raises ``BrokenError``."""
+
+    def read(self, limit: int) -> bytes | None:
+        """The whole body, or None where it is longer than ``limit`` bytes."""
+        content = bytearray()
+        for piece in self.body:
+            content += piece
+            if len(content) > limit:
+                return None
+        return bytes(content)
+
+
+class Trust:
+    """TLS settings per host: the CA bundle or the system's, and what lies in ``certs.d/HOST`` of Docker and
+    Podman besides: ``*.crt`` are further CAs, ``NAME.cert`` with ``NAME.key`` is shown to the registry."""
+
+    def __init__(
+        self, ca_bundle: Path | None, environ: Mapping[str, str], directories: Sequence[Path] | None = None
+    ) -> None:
+        self._ca_bundle = ca_bundle
+        self._environ = environ
+        if directories is None:
+            config = Path(environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME') or '/'}/.config")
+            directories = [
+                config / "containers" / "certs.d",
+                config / "docker" / "certs.d",
+                Path("/etc/containers/certs.d"),
+                Path("/etc/docker/certs.d"),
+            ]
+        self._directories = directories
+        self._plain: ssl.SSLContext | None = None
+
+    def directory(self, host: str) -> Path | None:
+        """The first ``certs.d/HOST[:PORT]`` there is."""
+        for each in self._directories:
+            with contextlib.suppress(OSError):
+                if (each / host).is_dir():
+                    return each / host
+        return None
+
+    def context(self, host: str) -> ssl.SSLContext:
+        directory = self.directory(host)
+        if directory is None:
+            if self._plain is None:
+                self._plain = tls_context(self._ca_bundle, self._environ)
+            return self._plain
+        context = tls_context(self._ca_bundle, self._environ)
+        try:
+            for file in sorted(directory.glob("*.crt")):
+                context.load_verify_locations(str(file))
+            for file in sorted(directory.glob("*.cert")):
+                context.load_cert_chain(str(file), str(file.with_suffix(".key")))
+        except OSError as error:
+            raise FetchError(
+                f"the certificates in {directory} can't be used: {error.strerror or type(error).__name__}",
+                hint="they must be PEM files that you may read; NAME.cert needs its NAME.key",
+            ) from error
+        return context
+
+
+class Sockets:
+    """Those that are open, which any thread may cut; one that comes after the cut is cut at once: a thread
+    that was about to connect would else wait for its answer as long as a registry may take. Thread safe."""
+
+    def __init__(self) -> None:
+        # Reentrant, because the garbage collector may close a connection in the midst of any of these.
+        self._lock = threading.RLock()
+        self._open: set[socket.socket] = set()
+        self._is_cut = False
+
+    def add(self, opened: socket.socket) -> None:
+        with self._lock:
+            self._open.add(opened)
+            if self._is_cut:
+                _shut(opened)
+
+    def discard(self, closed: socket.socket) -> None:
+        with self._lock:
+            self._open.discard(closed)
+
+    def cut(self) -> None:
+        with self._lock:
+            self._is_cut = True
+            for each in list(self._open):
+                _shut(each)
+
+
+def _shut(opened: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        # Not the method of a TLS socket, which would take its state away from under its thread.
+        socket.socket.shutdown(opened, socket.SHUT_RDWR)
+
+
+class Connections:
+    """Makes single requests. Thread safe. ``seconds``: for a connection, and for an answer or its next
+    piece."""
+
+    def __init__(self, trust: Trust, environ: Mapping[str, str], seconds: tuple[float, float]) -> None:
+        self._trust = trust
+        self._environ = environ
+        self._seconds = seconds
+        self._lock = threading.RLock()
+        self._pools: dict[tuple[str, str | None], httpcore.ConnectionPool] = {}
+        self._sockets = Sockets()
+
+    def close(self) -> None:
+        with self._lock:
+            pools = list(self._pools.values())
+            self._pools.clear()
+        for pool in pools:
+            pool.close()
+
+    def cut(self) -> None:
+        """Ends whatever is under way in other threads, and what they begin from now on: they get a
+        ``BrokenError`` at once."""
+        self._sockets.cut()
+
+    @contextmanager
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Iterator[bytes] | bytes | None = None,
+    ) -> Iterator[Response]:
+        """One request and its answer, whatever that is. Raises ``BrokenError``; what ``body`` raises
+        ends the connection and comes out here."""
+        import httpcore
+
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        if not _ADDRESS.fullmatch(url) or not parts.hostname:
+            raise BrokenError("not a usable address", certificate=True)
+        connect, answer = self._seconds
+        read = max(answer, _COMMIT_SECONDS) if body is not None and answer >= 60 else answer
+        times = {"connect": connect, "read": read, "write": answer, "pool": None}
+        pool = self._pool(parts.scheme, host, parts.hostname, parts.port)
+        try:
+            with pool.stream(
+                method, url, headers=list(headers.items()), content=body, extensions={"timeout": times}
+            ) as raw:
+                yield Response(
+                    status=raw.status,
+                    headers=_headers(raw.headers),
+                    url=url,
+                    body=_pieces(raw, self._seconds),
+                )
+        except (
+            httpcore.TimeoutException,
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+            httpcore.ProxyError,
+            httpcore.UnsupportedProtocol,
+            OSError,
+        ) as error:
+            if isinstance(error, OSError) and not isinstance(error, (ssl.SSLError, ConnectionError)):
+                raise
+            raise broken(error, self._seconds) from error
+
+    def _pool(self, scheme: str, netloc: str, host: str, port: int | None) -> httpcore.ConnectionPool:
+        proxy = proxy_of(host, port, self._environ) if scheme == "https" else None
+        own = scheme == "https" and self._trust.directory(netloc) is not None
+        key = (netloc if own else scheme, proxy)
+        with self._lock:
+            if key not in self._pools:
+                # A pool is told its TLS settings even where all it does is plain HTTP; the usual ones
+                # read a whole store of certificates.
+                context = (
+                    self._trust.context(netloc)
+                    if scheme == "https"
+                    else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                )
+                self._pools[key] = self._make_pool(context, proxy)
+            return self._pools[key]
+
+    def _make_pool(self, context: ssl.SSLContext, proxy: str | None) -> httpcore.ConnectionPool:
+        import httpcore
+
+        from envbuild.registry.wire import Backend
+
+        keywords: dict[str, Any] = {
+            "ssl_context": context,
+            "max_connections": _PARALLEL,
+            "max_keepalive_connections": _PARALLEL,
+            "keepalive_expiry": _IDLE_SECONDS,
+            "network_backend": Backend(self._sockets),
+        }
+        if proxy is None:
+            return httpcore.ConnectionPool(**keywords)
+        try:
+            parts = urlsplit(proxy)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError("not a proxy of HTTP")
+            user = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+            bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+            return httpcore.HTTPProxy(bare, proxy_auth=user, **keywords)
+        except (ValueError, UnicodeError) as error:
+            raise FetchError(
+                f"the proxy settings can't be used: {type(error).__name__}",
+                hint="look at HTTPS_PROXY and ALL_PROXY; http(s):// proxies work",
+            ) from error
+
+
+def broken(error: Exception, seconds: tuple[float, float]) -> BrokenError:
+    """What an exception of a connection means, in words that hold no address and no header."""
+    import httpcore
+
+    for cause in causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return BrokenError(
+                f"its TLS certificate is not trusted: {cause.verify_message}", certificate=True
+            )
+        if isinstance(cause, ssl.SSLError):
+            return BrokenError(f"TLS failed: {cause.reason or type(cause).__name__}", certificate=True)
+    if isinstance(error, httpcore.ConnectTimeout):
+        return BrokenError(f"no connection within {seconds[0]:.0f} s")
+    if isinstance(error, httpcore.TimeoutException):
+        return BrokenError("silent for too long")
+    if isinstance(error, httpcore.ProxyError):
+        return BrokenError(f"the proxy refused: {str(error)[:80]}")
+    if isinstance(error, httpcore.LocalProtocolError):
+        return BrokenError("the request can't be written", certificate=True)
+    if isinstance(error, httpcore.RemoteProtocolError):
+        return BrokenError("the connection ended before the answer did")
+    if isinstance(error, httpcore.ConnectError):
+        return BrokenError(f"no connection: {error}")
+    return BrokenError(f"the connection broke: {error or type(error).__name__}")
+
+
+def _pieces(response: httpcore.Response, seconds: tuple[float, float]) -> Iterator[bytes]:
+    import httpcore
+
+    assert isinstance(response.stream, Iterable)
+    try:
+        yield from response.stream
+    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+        raise broken(error, seconds) from error
+
+
+def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, value in raw:
+        key, text = name.decode("ascii", "replace").lower(), value.decode("latin-1")
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    return found

@@ -1,0 +1,128 @@
+"""A spec as the directory that Azure ML's first SDK saves and loads."""
+
+from __future__ import annotations
+
+import json
+
+from envbuild.platforms import LINUX_AMD64
+from envbuild.specs.base import Exported
+from envbuild.specs.exporters.azure_v2 import IMAGE
+from envbuild.specs.exporters.conda import conda_mapping
+from envbuild.specs.exporters.unsupported_fields import beyond
+from envbuild.specs.importers.azure.v1 import CONDA_FILE, DIRECTORY, DOCKERFILE, OLD_SPARK
+from envbuild.specs.model import (
+    BuildContextSpec,
+    EnvironmentType,
+    ImageBaseSpec,
+    Runtime,
+    SparkSpec,
+    Spec,
+)
+from envbuild.specs.text.source import YAML_LIMIT, SourceFile
+from envbuild.specs.text.yaml import dump_yaml
+
+
+def export_azure_v1(spec: Spec) -> Exported:
+    """``azureml_environment.json``, and ``conda_dependencies.yml`` or ``BaseDockerfile`` where it has one.
+
+    Another build context stays where it is, beside the files. Raises ``SpecError`` for a ``BaseDockerfile``
+    that can't be read any more.
+    """
+    managed = spec.type is not EnvironmentType.USER_MANAGED
+    carried = {"name", "version", "type", "base"}
+    lines: list[str] = []
+    conda: dict[str, object] | None = None
+    pip = spec.pip.requirements or spec.pip.options
+    if managed and (spec.conda is not None or pip or spec.python is not None):
+        conda, lines = conda_mapping(spec, variables=False)
+        carried |= {"python", "conda_file", "requirements"}
+    elif managed:
+        lines.append("conda_file: Azure ML installs a python of conda where none is said")
+    docker, dockerfile = _docker(spec, lines)
+    if dockerfile is None and docker["buildContext"] is None:
+        carried.add("environment_variables")
+    if spec.spark is not None or spec.runtime is Runtime.SPARK:
+        carried.add("spark")
+    if spec.runtime is Runtime.SPARK and spec.spark is not None and _says(spec.spark):
+        carried.add("runtime")
+    if len(spec.platforms) == 1:
+        carried.add("platforms")
+    content = {
+        "name": spec.name,
+        "version": spec.version,
+        "environmentVariables": dict(spec.environment_variables),
+        "inferencingStackVersion": None,
+        "assetId": None,
+        "python": {
+            "userManagedDependencies": not managed,
+            "interpreterPath": "python",
+            "condaDependencies": conda,
+            "condaDependenciesFile": None,
+            "baseCondaEnvironment": None,
+        },
+        "docker": docker,
+        "spark": _spark(spec.spark),
+    }
+    files = {DIRECTORY: (json.dumps(content, indent=4, ensure_ascii=False) + "\n").encode()}
+    if conda is not None:
+        files[CONDA_FILE] = dump_yaml(conda).encode()
+    if dockerfile is not None:
+        files[DOCKERFILE] = dockerfile.encode()
+    told = beyond(spec, carried)
+    if dockerfile is not None:
+        told = tuple(each for each in told if not each.startswith("build: "))
+    return Exported(files=tuple(files.items()), left_out=(*lines, *told))
+
+
+def _docker(spec: Spec, lines: list[str]) -> tuple[dict[str, object], str | None]:
+    """The docker section, and the text of the Dockerfile where the environment is one alone."""
+    base = spec.base
+    platform = spec.platforms[0] if len(spec.platforms) == 1 else LINUX_AMD64
+    image: str | None = None
+    context: dict[str, object] | None = None
+    dockerfile: str | None = None
+    if isinstance(base, ImageBaseSpec):
+        image = base.reference
+    elif isinstance(base, BuildContextSpec):
+        if base.dockerfile_path == DOCKERFILE and (spec.directory / base.path / DIRECTORY).is_file():
+            dockerfile = SourceFile.at(spec.directory / base.path / DOCKERFILE).read(YAML_LIMIT)
+        else:
+            context = {
+                "locationType": "localFile",
+                "location": base.path.as_posix(),
+                "dockerfilePath": base.dockerfile_path,
+            }
+    else:
+        image = IMAGE
+        chosen = base is not None
+        lines.append(
+            f"base: Azure ML needs an image, so {IMAGE} is named" + (" in its place" if chosen else "")
+        )
+    found: dict[str, object] = {
+        "baseImage": image,
+        "baseDockerfile": dockerfile,
+        "buildContext": context,
+        "baseImageRegistry": {"address": None, "username": None, "password": None, "registryIdentity": None},
+        "platform": {"os": "Linux", "architecture": platform.architecture},
+        "arguments": [],
+        "shmSize": None,
+    }
+    return found, dockerfile
+
+
+def _spark(spark: SparkSpec | None) -> dict[str, object]:
+    spark = spark or SparkSpec()
+    return {
+        "repositories": list(spark.repositories),
+        "packages": [
+            {"group": each.group, "artifact": each.artifact, "version": each.version}
+            for each in spark.packages
+        ],
+        "precachePackages": spark.precache_packages,
+    }
+
+
+def _says(spark: SparkSpec) -> bool:
+    """Whether the section is told from the one that every object of the SDK has."""
+    packages = [f"{each.group}:{each.artifact}:{each.version}" for each in spark.packages]
+    return packages != [OLD_SPARK] and bool(packages or spark.repositories)

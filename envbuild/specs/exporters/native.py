@@ -1,0 +1,154 @@
+"""A spec as envbuild's own YAML, in one file that needs no other wherever that is possible."""
+
+from __future__ import annotations
+
+import re
+
+from envbuild.specs.base import Exported
+from envbuild.specs.explicit import explicit_text
+from envbuild.specs.model import (
+    BuildContextSpec,
+    CondaSpec,
+    DebianBaseSpec,
+    EnvironmentType,
+    ImageBaseSpec,
+    InferenceConfig,
+    PipRequirement,
+    Runtime,
+    SparkSpec,
+    Spec,
+)
+from envbuild.specs.text.yaml import dump_yaml
+
+_USER = "1000:1000"
+_EVEN_EMPTY = ("base", "description")
+"""Keys that are written with nothing in them: a base with nothing chosen is not the lack of one."""
+_LOCAL = re.compile(r"(?:^| @ )file:|^\.\.?(?:/|$)|^/")
+
+
+def export_native(spec: Spec) -> Exported:
+    """``envbuild.yaml``. Nothing of a spec is beyond it."""
+    return Exported(files=(("envbuild.yaml", dump_native(spec).encode()),))
+
+
+def dump_native(spec: Spec) -> str:
+    """YAML that loads as a spec with the definition digest of ``spec``; conda file and requirements inline.
+
+    What :func:`portable_problems` names stays relative to the spec's directory. A curated spec becomes a
+    system-managed one: its copy is anyone's to change, and so has a definition of its own.
+    """
+    kind = EnvironmentType.SYSTEM_MANAGED if spec.type is EnvironmentType.CURATED else spec.type
+    pip = spec.pip
+    found: dict[str, object] = {
+        "name": spec.name,
+        "version": spec.version,
+        "description": spec.description,
+        "tags": dict(spec.tags),
+        "type": kind.value,
+        "runtime": spec.runtime.value if spec.runtime is not Runtime.PYTHON else None,
+        "platforms": [str(each) for each in spec.platforms],
+        "python": spec.python,
+        **_base(spec),
+        "conda_file": _conda(spec.conda),
+        "requirements": [*pip_options(pip.options), *map(pip_line, pip.requirements)],
+        "constraints": [pip_line(each) for each in pip.constraints],
+        "requirements_complete": pip.complete or None,
+        "environment_variables": dict(spec.environment_variables),
+    }
+    more = {
+        "spark": _spark(spec.spark),
+        "inference_config": inference_mapping(spec.inference_config),
+        "user": spec.user if spec.user != _USER or kind is EnvironmentType.USER_MANAGED else None,
+        "as_of": spec.as_of,
+    }
+    kept = {key: value for key, value in found.items() if value or (key in _EVEN_EMPTY and value is not None)}
+    return dump_yaml(kept | {key: value for key, value in more.items() if value not in (None, "")})
+
+
+def portable_problems(spec: Spec) -> list[str]:
+    """What of ``spec`` its YAML only names, so that it must be carried along or reached from elsewhere."""
+    found = []
+    if isinstance(spec.base, BuildContextSpec):
+        found.append(f"build: the context {spec.base.path.as_posix()!r} stands beside the spec")
+    if isinstance(spec.base, ImageBaseSpec) and spec.base.reference.startswith("oci:"):
+        found.append(f"image: the layout {spec.base.reference!r} is a directory of this machine")
+    channels = spec.conda.channels if spec.conda is not None else ()
+    for channel in channels:
+        if _LOCAL.search(channel):
+            found.append(f"conda_file: the channel {channel!r} is a directory of this machine")
+    for package in spec.conda.explicit if spec.conda is not None else ():
+        if package.url.startswith("file:"):
+            found.append(f"conda_file: the package {package.url!r} is a file of this machine")
+    for each in (*spec.pip.requirements, *spec.pip.constraints):
+        if _LOCAL.search(each.text):
+            found.append(f"requirements: {each.text!r} is a file beside the spec")
+    for option in spec.pip.options:
+        value = option.partition(" ")[2]
+        if option.startswith("--find-links ") and not re.match(r"https?:|\$\{", value):
+            found.append(f"requirements: --find-links {value!r} is a directory of this machine")
+    if spec.type is EnvironmentType.CURATED:
+        found.append("type: a copy of a curated environment is system-managed")
+    return found
+
+
+def pip_line(requirement: PipRequirement) -> str:
+    """A requirement as a line of a requirements file, with its hashes."""
+    return " ".join((requirement.text, *(f"--hash={each}" for each in requirement.hashes)))
+
+
+def pip_options(options: tuple[str, ...]) -> list[str]:
+    """Options as lines of a requirements file; a value with spaces or quotes stands in quotes."""
+    return [_option(each) for each in options]
+
+
+def _option(option: str) -> str:
+    import shlex
+
+    name, space, value = option.partition(" ")
+    return name + space + (shlex.quote(value) if re.search(r"[\s'\"\\]", value) else value)
+
+
+def _base(spec: Spec) -> dict[str, object]:
+    base = spec.base
+    if isinstance(base, ImageBaseSpec):
+        return {"image": base.reference}
+    if isinstance(base, DebianBaseSpec):
+        parts = {"debian": base.suite, "packages": list(base.packages)}
+        return {"base": {key: value for key, value in parts.items() if value}}
+    if isinstance(base, BuildContextSpec):
+        return {"build": {"path": base.path.as_posix(), "dockerfile_path": base.dockerfile_path}}
+    return {}
+
+
+def _conda(conda: CondaSpec | None) -> dict[str, object] | None:
+    if conda is None:
+        return None
+    if not conda.explicit:
+        return {"channels": list(conda.channels), "dependencies": list(conda.dependencies)}
+    explicit: dict[str, list[str]] = {}
+    for each in conda.explicit:
+        explicit.setdefault(each.platform.subdir, []).append(explicit_text(each))
+    return {"channels": list(conda.channels), "explicit": explicit}
+
+
+def _spark(spark: SparkSpec | None) -> dict[str, object] | None:
+    if spark is None:
+        return None
+    packages = [{"group": p.group, "artifact": p.artifact, "version": p.version} for p in spark.packages]
+    return {
+        "packages": packages,
+        "repositories": list(spark.repositories),
+        "precache_packages": spark.precache_packages,
+    }
+
+
+def inference_mapping(config: InferenceConfig | None) -> dict[str, object] | None:
+    """The three routes as YAML has them."""
+    if config is None:
+        return None
+    routes = {
+        "liveness_route": config.liveness_route,
+        "readiness_route": config.readiness_route,
+        "scoring_route": config.scoring_route,
+    }
+    return {name: {"path": route.path, "port": route.port} for name, route in routes.items()}

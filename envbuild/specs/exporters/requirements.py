@@ -1,0 +1,42 @@
+"""The pip side of a spec as a requirements file."""
+
+from __future__ import annotations
+
+from envbuild.errors import SpecError
+from envbuild.specs.base import Exported
+from envbuild.specs.exporters.native import pip_line, pip_options
+from envbuild.specs.exporters.unsupported_fields import beyond
+from envbuild.specs.importers.pip.requirements_file import is_locked
+from envbuild.specs.model import Spec
+
+CONSTRAINTS = "constraints.txt"
+
+
+def export_requirements(spec: Spec) -> Exported:
+    """``requirements.txt``, and ``constraints.txt`` where there are any.
+
+    Raises ``SpecError`` where there is no requirement: the file would hold nothing of the spec.
+    """
+    pip = spec.pip
+    if not pip.requirements:
+        raise SpecError(
+            f"{spec.name}: has no pip requirements", hint="a conda file or envbuild's own YAML can hold it"
+        )
+    lines = [*pip_options(pip.options), *([f"-c {CONSTRAINTS}"] if pip.constraints else [])]
+    lines += [pip_line(each) for each in pip.requirements]
+    files = {"requirements.txt": _text(lines)}
+    if pip.constraints:
+        files[CONSTRAINTS] = _text([pip_line(each) for each in pip.constraints])
+    more = spec.conda.dependencies if spec.conda is not None else ()
+    conda = tuple(f"conda_file: {each}" for each in more)
+    carried = {"requirements", "constraints", *(["conda_file"] if conda else [])}
+    told: tuple[str, ...] = ()
+    if is_locked(pip):
+        carried.add("requirements_complete")
+        if not pip.complete:
+            told = ("requirements: pip adds nothing to a list where each pin has its hash",)
+    return Exported(files=tuple(files.items()), left_out=(*conda, *told, *beyond(spec, carried)))
+
+
+def _text(lines: list[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()

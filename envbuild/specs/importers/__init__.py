@@ -1,0 +1,1 @@
+"""File formats that become a spec: one module or folder a family of formats."""

@@ -1,0 +1,1 @@
+"""Azure Machine Learning: environments, jobs and assets of both SDKs."""

@@ -1,0 +1,124 @@
+"""Azure ML's files of the first SDK that hold an environment among other things.
+
+A run configuration (``.azureml/<name>.runconfig``, ``aml_config/<name>.runconfig``) has it inline or by path;
+an ``inferenceconfig.json`` has it inline, or names a conda file and an image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from envbuild.errors import SpecError
+from envbuild.specs.importers.azure.v1 import is_azure_v1, read_azure_v1
+from envbuild.specs.model import InferenceConfig, Route, Spec
+from envbuild.specs.problems import Problems
+from envbuild.specs.text.document import Document, Mapping, Node, Scalar, parse_document, yaml_document
+from envbuild.specs.text.json import parse_json
+from envbuild.specs.text.section import LeftOut, Section, mapping_node
+from envbuild.specs.text.source import YAML_LIMIT, SourceFile
+
+DIRECTORIES = (".azureml", "aml_config")
+INFERENCE = "inferenceconfig.json"
+_ROUTES = InferenceConfig(
+    liveness_route=Route(path="/", port=5001),
+    readiness_route=Route(path="/", port=5001),
+    scoring_route=Route(path="/score", port=5001),
+)
+"""Where the service of that time looked for a model's server."""
+
+
+class RunConfigImporter:
+    """Reads ``*.runconfig``, and YAML files that hold the same."""
+
+    name = "azure-runconfig"
+    markers: tuple[str, ...] = ()
+
+    def recognises(self, file: SourceFile) -> bool:
+        suffix = file.path.suffix.lower()
+        if suffix == ".runconfig" or (not suffix and file.path.parent.name in DIRECTORIES):
+            return True
+        if suffix not in (".yaml", ".yml"):
+            return False
+        root = yaml_document(file).root
+        return isinstance(root, Mapping) and is_azure_v1(root.get("environment"))
+
+    def load(self, file: SourceFile) -> Spec:
+        left, problems = LeftOut(), Problems()
+        document = yaml_document(file)
+        if not isinstance(document.root, Mapping):
+            raise SpecError(f"{file.shown}: a run configuration is a mapping with an 'environment'")
+        top = Section(document.root, file, problems, left)
+        framework = top.text("framework")
+        spark = framework is not None and framework.text.lower() == "pyspark"
+        if framework is not None and framework.text.lower() not in ("python", "pyspark"):
+            top.leave("framework")
+        communicator = top.text("communicator")
+        if communicator is not None and communicator.text.lower() != "none":
+            top.leave("communicator")
+        nodes = top.text("nodeCount")
+        if nodes is not None and nodes.text != "1":
+            top.leave("nodeCount")
+        node = top.get("environment")
+        top.rest()
+        problems.raise_if_any()
+        project = file.beside("../x") if file.path.parent.name in DIRECTORIES else file
+        if isinstance(node, Scalar):
+            other = project.beside(node.text)
+            other = other if other.is_there() else file.beside(node.text)
+            return _other(other, left, project, spark)
+        inner = Document(node, document.lines)
+        return read_azure_v1(inner, file, left, key="environment", project=project, spark=spark)
+
+
+class InferenceConfigImporter:
+    """Reads ``inferenceconfig.json``. What it describes serves, on the routes of that time."""
+
+    name = "azure-inferenceconfig"
+    markers: tuple[str, ...] = (INFERENCE,)
+
+    def recognises(self, file: SourceFile) -> bool:
+        return file.path.name.lower() == INFERENCE
+
+    def load(self, file: SourceFile) -> Spec:
+        left, problems = LeftOut(), Problems()
+        document = parse_json(file.read(YAML_LIMIT), file.shown)
+        if not isinstance(document.root, Mapping):
+            raise SpecError(f"{file.shown}: an inference configuration is a mapping")
+        top = Section(document.root, file, problems, left)
+        runtime = top.text("runtime")
+        spark = runtime is not None and runtime.text.lower() == "spark-py"
+        if runtime is not None and runtime.text.lower() not in ("python", "spark-py"):
+            top.problem("runtime", f"{runtime.text!r} is unknown", "known are python and spark-py")
+        if top.flag("enableGpu"):
+            top.leave("enableGpu", "name an image that has CUDA")
+        inline = top.get("environment")
+        old = {name: top.get(name) for name in ("condaFile", "baseImage", "baseImageRegistry")}
+        top.rest()
+        problems.raise_if_any()
+        if isinstance(inline, Scalar):
+            spec = _other(file.beside(inline.text), left, file, spark)
+        else:
+            if inline is None:
+                inline = _environment(old, document.root.line)
+                key = ""
+            else:
+                key = "environment"
+                for name in old:
+                    top.leave(name, "the environment is used")
+            inner = Document(inline, document.lines)
+            spec = read_azure_v1(inner, file, left, key=key, spark=spark or None)
+        return replace(spec, inference_config=spec.inference_config or _ROUTES)
+
+
+def _environment(old: dict[str, Node | None], line: int) -> Mapping:
+    """The environment that the older keys describe."""
+    docker = {"baseImage": old["baseImage"], "baseImageRegistry": old["baseImageRegistry"]}
+    python = {"condaDependenciesFile": old["condaFile"]}
+    return mapping_node({"docker": mapping_node(docker, line), "python": mapping_node(python, line)}, line)
+
+
+def _other(file: SourceFile, left: LeftOut, project: SourceFile, spark: bool) -> Spec:
+    """An environment in a file of its own."""
+    text = file.read(YAML_LIMIT)
+    parse = parse_json if file.path.suffix.lower() == ".json" else parse_document
+    return read_azure_v1(parse(text, file.shown), file, left, project=project, spark=spark or None)

@@ -1,0 +1,1 @@
+"""Conda's own files: environments, explicit lists, locks, installed prefixes."""

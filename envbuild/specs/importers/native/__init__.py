@@ -1,0 +1,1 @@
+"""envbuild's own YAML."""

@@ -1,0 +1,1 @@
+"""The files of Python's packaging: requirements, projects, scripts, locks, installed environments."""

@@ -1,0 +1,297 @@
+"""Requirements files, and lines of the same language inside other files, as one :class:`PipSpec`.
+
+The language is pip's (``requirements-file-format``): comments, line continuations, ``-r`` and ``-c`` relative
+to the including file, options, hashes. Relative paths are rewritten relative to the spec's directory.
+``${VAR}`` is kept as text, so no value of an environment variable reaches a spec, a lock or an identity.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+
+from envbuild.errors import SpecError
+from envbuild.redact import redact
+from envbuild.specs.credentials import refuse_credential
+from envbuild.specs.importers.pip.requirement import (
+    BUILD_REMEDY,
+    Directories,
+    canonical_hash,
+    canonical_requirement,
+    local_path,
+)
+from envbuild.specs.model import Origin, PipRequirement, PipSpec
+from envbuild.specs.problems import Place, Problems, Refused
+from envbuild.specs.text.source import REQUIREMENTS_LIMIT, SourceFile
+
+FILE_LIMIT = 100
+"""Files one requirements file may lead to, itself included."""
+
+_log = logging.getLogger(__name__)
+
+_COMMENT = re.compile(r"(?:^|\s+)#.*$")
+
+_SHORT = {"-i": "--index-url", "-f": "--find-links", "-e": "--editable", "--pypi-url": "--index-url"}
+_SHORT |= {"-r": "--requirement", "-c": "--constraint"}
+_FLAGS = ("--no-index", "--pre", "--prefer-binary")
+_IGNORED_FLAGS = {"--require-hashes": "every pin of a lock has its hash anyway"}
+_IGNORED = {
+    "--trusted-host": "certificates are always checked; name an own authority in SSL_CERT_FILE",
+    "--use-feature": "it steers pip itself, and pip doesn't install here",
+}
+_VALUES = ("--index-url", "--extra-index-url", "--find-links", "--no-binary", "--only-binary")
+_REFUSED = {
+    "--editable": (
+        "a source tree would have to be built",
+        BUILD_REMEDY,
+    ),
+    "--config-settings": ("it steers the build of a source distribution", "name a wheel instead"),
+    "--global-option": ("it steers the build of a source distribution", "name a wheel instead"),
+    "--install-option": ("it steers the build of a source distribution", "name a wheel instead"),
+}
+_TAKES_VALUE = frozenset({*_VALUES, *_IGNORED, *_REFUSED, "--requirement", "--constraint", "--hash"})
+_KNOWN = (*sorted(_TAKES_VALUE), *_FLAGS, *_IGNORED_FLAGS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """Which file a line stands in, and what the lines of that file are."""
+
+    file: SourceFile
+    constraint: bool
+    stack: tuple[Path, ...]
+    key: str = ""
+
+
+@dataclass(slots=True)
+class RequirementsReader:
+    """Collects requirements, constraints and options from any number of files and lines.
+
+    ``root`` is the directory of the spec. Problems go to ``problems``; nothing is raised.
+    """
+
+    root: Path
+    problems: Problems
+    _requirements: dict[tuple[str, tuple[str, ...]], PipRequirement] = field(default_factory=dict)
+    _constraints: dict[tuple[str, tuple[str, ...]], PipRequirement] = field(default_factory=dict)
+    _index: str | None = None
+    _options: dict[str, None] = field(default_factory=dict)
+    _files: int = 0
+
+    def result(self) -> PipSpec:
+        """What was read. Of several ``--index-url`` the last counts, as in pip; the rest keep their order."""
+        index = (f"--index-url {self._index}",) if self._index is not None else ()
+        return PipSpec(
+            requirements=tuple(self._requirements.values()),
+            constraints=tuple(self._constraints.values()),
+            options=(*index, *self._options),
+        )
+
+    def read_file(self, file: SourceFile, *, constraint: bool = False) -> None:
+        """Reads a requirements file and every file it includes; as constraints where that is said."""
+        self._read(_Context(file, constraint, ()), None)
+
+    def read_text(
+        self, text: str, file: SourceFile, *, line: int, key: str, constraint: bool = False
+    ) -> None:
+        """Reads lines that stand inside another file, at ``line`` under the key path ``key``."""
+        context = _Context(file, constraint, (), key)
+        for _, logical in _logical_lines(text):
+            self._line(logical, line, context)
+
+    def _read(self, context: _Context, included_at: Place | None) -> None:
+        file = context.file
+        self._files += 1
+        if self._files > FILE_LIMIT:
+            if self._files == FILE_LIMIT + 1:
+                place = included_at or Place(file=file.shown)
+                self.problems.add(place, f"more than {FILE_LIMIT} requirements files are included")
+            return
+        try:
+            text = file.read(REQUIREMENTS_LIMIT)
+        except SpecError as error:
+            if included_at is None:
+                self.problems.include(error)
+            else:
+                self.problems.add(included_at, str(error))
+            return
+        for number, logical in _logical_lines(text):
+            self._line(logical, number, context)
+
+    def _line(self, text: str, number: int, context: _Context) -> None:
+        place = Place(file=context.file.shown, line=number, key=context.key)
+        requirement, options = _split(text)
+        try:
+            words = shlex.split(options) if options else []
+        except ValueError:
+            self.problems.add(place, f"{redact(options)!r}: a quotation mark is not closed")
+            return
+        hashes = []
+        for name, value in self._option_pairs(words, place):
+            try:
+                if name == "--hash":
+                    hashes.append(canonical_hash(value))
+                    if not requirement:
+                        raise Refused("--hash stands without a requirement")
+                elif name in _REFUSED:
+                    what, remedy = _REFUSED[name]
+                    raise Refused(f"{name} {redact(value)}: {what}", remedy)
+                elif requirement:
+                    raise Refused(f"{name} can't follow a requirement", "write it on a line of its own")
+                else:
+                    self._option(name, value, place, context)
+            except Refused as refused:
+                self.problems.add(place, refused.what, refused.remedy)
+        if requirement:
+            self._requirement(requirement, hashes, place, number, context)
+
+    def _requirement(
+        self, text: str, hashes: list[str], place: Place, number: int, context: _Context
+    ) -> None:
+        try:
+            canonical, more = canonical_requirement(text, self._directories(context))
+        except Refused as refused:
+            self.problems.add(place, refused.what, refused.remedy)
+            return
+        where = f"{number}: {context.key}" if context.key else str(number)
+        item = PipRequirement(
+            text=canonical,
+            hashes=tuple(sorted({*hashes, *more})),
+            origin=Origin(file=context.file.relative_to(self.root), where=where),
+        )
+        (self._constraints if context.constraint else self._requirements).setdefault(item.canonical, item)
+
+    def _option_pairs(self, words: list[str], place: Place) -> Iterator[tuple[str, str]]:
+        """Options under their long names with their values (``""`` for a flag)."""
+        rest = iter(words)
+        for word in rest:
+            name, equals, value = word.partition("=")
+            if not word.startswith("--") and len(word) > 2 and word[:2] in _SHORT:
+                name, equals, value = word[:2], "=", word[2:]
+            name = _SHORT.get(name, name)
+            if name in _FLAGS or name in _IGNORED_FLAGS:
+                if equals:
+                    self.problems.add(place, f"{name} takes no value")
+                else:
+                    yield name, ""
+            elif name in _TAKES_VALUE:
+                if not equals:
+                    value = next(rest, "")
+                if value:
+                    yield name, value
+                else:
+                    self.problems.add(place, f"{name} needs a value")
+            elif not name.startswith("-"):
+                self.problems.add(
+                    place, f"{redact(word)!r} follows an option", "write it on a line of its own"
+                )
+            else:
+                near = difflib.get_close_matches(name, _KNOWN, 1)
+                self.problems.add(
+                    place, f"unknown option {redact(name)!r}", f"did you mean {near[0]}?" if near else None
+                )
+
+    def _option(self, name: str, value: str, place: Place, context: _Context) -> None:
+        if name in ("--requirement", "--constraint"):
+            self._include(value, name == "--constraint", place, context)
+        elif name in _IGNORED or name in _IGNORED_FLAGS:
+            _log.warning("%s: %s is ignored: %s", place, name, (_IGNORED | _IGNORED_FLAGS)[name])
+        elif name in _FLAGS:
+            self._options.setdefault(name)
+        elif name == "--index-url":
+            self._index = _index_address(value)
+        elif name == "--extra-index-url":
+            self._options.setdefault(f"{name} {_index_address(value)}")
+        elif name == "--find-links":
+            self._options.setdefault(f"{name} {self._links(value, context)}")
+        else:
+            self._options.setdefault(f"{name} {_format_control(name, value)}")
+
+    def _include(self, written: str, constraint: bool, place: Place, context: _Context) -> None:
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", written):
+            remedy = "download it beside the spec: a spec must be complete on disk"
+            raise Refused(f"{redact(written)!r} is not a local file", remedy)
+        if "${" in written or "\0" in written:
+            raise Refused(f"the path {redact(written)!r} can't be used", "write it relative to this file")
+        file = context.file.beside(written)
+        stack = (*context.stack, context.file.path)
+        if file.path in stack:
+            cycle = " → ".join(each.name for each in (*stack[stack.index(file.path) :], file.path))
+            raise Refused(f"{written!r} includes itself ({cycle})")
+        if file.relative_to(self.root).startswith(".."):
+            _log.info("%s: %s lies outside the spec's directory", place, file.shown)
+        self._read(_Context(file, constraint or context.constraint, stack), place)
+
+    def _links(self, value: str, context: _Context) -> str:
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", value) or value.startswith("${"):
+            refuse_credential(value)
+            return value
+        where = self._directories(context)
+        if "\0" in value or not (where.base / value).exists():
+            raise Refused(f"--find-links {value}: no such file or directory")
+        return local_path(value, where)
+
+    def _directories(self, context: _Context) -> Directories:
+        return Directories(context.file.path.parent, self.root)
+
+
+def _index_address(value: str) -> str:
+    refuse_credential(value)
+    if not value.startswith("${") and not re.match(r"(?:https?|file)://", value, re.IGNORECASE):
+        raise Refused(
+            f"{redact(value)!r} is no address of an index", "it begins with https://, http:// or file://"
+        )
+    return value
+
+
+def _format_control(name: str, value: str) -> str:
+    """``:all:``, ``:none:`` and names; their order counts only where one of the first two is among them."""
+    words = [each.strip() for each in value.split(",") if each.strip()]
+    names = []
+    for word in words:
+        if word in (":all:", ":none:"):
+            names.append(word)
+        elif re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", word):
+            names.append(canonicalize_name(word))
+        else:
+            raise Refused(f"{name}: {word!r} is no name of a distribution")
+    return ",".join(names if set(words) & {":all:", ":none:"} else sorted(set(names)))
+
+
+def _split(line: str) -> tuple[str, str]:
+    """The requirement at the beginning of a line, and its options: all from the first word with a dash on."""
+    match = re.search(r"(?:^|(?<=\s))-", line)
+    if match is None:
+        return line.strip(), ""
+    return line[: match.start()].strip(), line[match.start() :]
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines with continuations joined and comments gone, each with the number it begins on; no empty ones.
+
+    As in pip, a comment line ends a continuation.
+    """
+    pending: list[str] = []
+    start = 0
+    for number, line in enumerate(text.splitlines(), 1):
+        comment = _COMMENT.search(line) is not None
+        if line.endswith("\\") and not comment:
+            start = start if pending else number
+            pending.append(line.rstrip("\\"))
+            continue
+        first = start if pending else number
+        joined = "".join((*pending, " " + line if comment else line))
+        pending = []
+        stripped = _COMMENT.sub("", joined).strip()
+        if stripped:
+            yield first, stripped
+    rest = _COMMENT.sub("", "".join(pending)).strip()
+    if rest:
+        yield start, rest

@@ -1,0 +1,1 @@
+"""Pixi's manifest and lock."""

@@ -1,0 +1,177 @@
+"""``pixi.lock``: the packages of one of its environments as they are, without a solve.
+
+The environment is ``default``, or the one named behind ``#``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from envbuild.errors import SpecError, UsageError
+from envbuild.platforms import Platform
+from envbuild.redact import redact
+from envbuild.specs import fields
+from envbuild.specs.explicit import explicit_package
+from envbuild.specs.importers.conda.explicit import explicit_conda, listed_channel
+from envbuild.specs.importers.pip.locked import by_address, on_platforms
+from envbuild.specs.importers.pip.requirement import BUILD_REMEDY
+from envbuild.specs.model import ExplicitPackage, Origin, PipRequirement, PipSpec, Spec
+from envbuild.specs.problems import Place, Problems, Refused
+from envbuild.specs.text.source import SourceFile
+from envbuild.specs.text.yaml_values import LOCK_LIMIT, Value, parse_values
+
+FORMATS = ("4", "5", "6")
+_KINDS = ("conda", "pypi")
+
+
+class PixiLockImporter:
+    """Reads ``pixi.lock``."""
+
+    name = "pixi-lock"
+    markers: tuple[str, ...] = ("pixi.lock",)
+    selective = True
+
+    def recognises(self, file: SourceFile) -> bool:
+        return file.path.name == "pixi.lock"
+
+    def load(self, file: SourceFile) -> Spec:
+        problems = Problems()
+        document = parse_values(file.read(LOCK_LIMIT), file.shown)
+        if not isinstance(document, dict):
+            raise SpecError(f"{file.shown}: is no lock of pixi: it is no mapping")
+        version = document.get("version")
+        if version not in FORMATS:
+            raise SpecError(
+                f"{file.shown}: has format version {version!s:.40}; read are {', '.join(FORMATS)}",
+                hint="lock again with a pixi that writes one of these",
+            )
+        spec = _Reader(file, problems, file.fragment or "default").spec(document)
+        problems.raise_if_any()
+        return spec
+
+
+@dataclass(slots=True)
+class _Reader:
+    file: SourceFile
+    problems: Problems
+    environment: str
+    conda: list[ExplicitPackage] = field(default_factory=list)
+    pip: dict[Platform, list[PipRequirement]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    def spec(self, document: Mapping[str, Value]) -> Spec:
+        environments = document.get("environments")
+        environments = environments if isinstance(environments, dict) else {}
+        chosen = environments.get(self.environment)
+        if not isinstance(chosen, dict):
+            known = ", ".join(sorted(environments)) or "none"
+            raise SpecError(
+                f"{self.file.shown}: has no environment {self.environment!r}",
+                hint=f"its environments: {known}",
+            )
+        place = self.file.path.name
+        self.left_out += [
+            f"{place}: environments.{name}" for name in environments if name != self.environment
+        ]
+        records = self._records(document.get("packages"))
+        packages = chosen.get("packages")
+        for subdir, entries in (packages if isinstance(packages, dict) else {}).items():
+            key = f"environments.{self.environment}.packages.{subdir}"
+            try:
+                platform = Platform.parse(subdir)
+            except UsageError:
+                self.left_out.append(f"{place}: {key}")
+                continue
+            self.pip[platform] = []
+            for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+                try:
+                    self._package(entry, records, platform, f"{key}[{index}]")
+                except Refused as refused:
+                    self._problem(f"{key}[{index}]", refused.what, refused.remedy)
+        if not self.pip:
+            self._problem(f"environments.{self.environment}", "is for no platform that there are images of")
+        requirements = on_platforms(self.pip)
+        for each in self.pip:
+            if self.conda and not any(package.platform == each for package in self.conda):
+                self._problem(f"environments.{self.environment}", f"names no conda package for {each}")
+        channels = tuple(self._channels(chosen.get("channels")))
+        return Spec(
+            name=fields.default_name(self.file.path),
+            source=self.file.path,
+            platforms=tuple(sorted(self.pip)),
+            conda=explicit_conda(self.conda, channels) if self.conda else None,
+            pip=PipSpec(requirements=requirements, complete=bool(requirements)),
+            left_out=tuple(self.left_out),
+        )
+
+    def _records(self, packages: Value) -> dict[tuple[str, str], Mapping[str, Value]]:
+        """What the lock says of each package, by its kind and address."""
+        found: dict[tuple[str, str], Mapping[str, Value]] = {}
+        for index, entry in enumerate(packages if isinstance(packages, list) else ()):
+            kind, address = _reference(entry)
+            if not isinstance(entry, dict) or address is None:
+                self._problem(f"packages[{index}]", "names no conda and no pypi package")
+                continue
+            found.setdefault((kind, address), entry)
+        return found
+
+    def _package(
+        self,
+        entry: Value,
+        records: Mapping[tuple[str, str], Mapping[str, Value]],
+        platform: Platform,
+        key: str,
+    ) -> None:
+        kind, address = _reference(entry)
+        if address is None:
+            raise Refused("names no conda and no pypi package", "lock again: the file is damaged")
+        record = records.get((kind, address), {})
+        stated = {
+            name: value for name in ("sha256", "md5") if isinstance(value := record.get(name), str) and value
+        }
+        if kind == "conda":
+            if "://" not in address:
+                raise Refused(f"{redact(address)!r} is a source tree: pixi would build it", BUILD_REMEDY)
+            fragment = ",".join(f"{name}:{value}" for name, value in sorted(stated.items()))
+            package = explicit_package(address + (f"#{fragment}" if fragment else ""), platform)
+            if package.url.split("/")[-2] not in (platform.subdir, "noarch"):
+                raise Refused(f"{package.url!r} is no package for {platform}")
+            self.conda.append(package)
+            return
+        name = record.get("name")
+        origin = Origin(file=self.file.path.name, where=key)
+        hashes = [f"sha256:{stated['sha256']}"] if "sha256" in stated else []
+        direct = address.removeprefix("direct+")
+        self.pip[platform].append(
+            by_address(name if isinstance(name, str) else None, direct, hashes, origin, self.file.path.parent)
+        )
+
+    def _channels(self, value: Value) -> Iterator[str]:
+        for index, each in enumerate(value if isinstance(value, list) else ()):
+            url = each.get("url") if isinstance(each, dict) else each
+            where = f"environments.{self.environment}.channels[{index}]"
+            if not isinstance(url, str) or not url:
+                self._problem(where, "has no url")
+                continue
+            try:
+                yield listed_channel(url)
+            except Refused as refused:
+                self._problem(where, refused.what, refused.remedy)
+
+    def _problem(self, key: str, what: str, remedy: str | None = None) -> None:
+        self.problems.add(Place(file=self.file.shown, key=key), what, remedy)
+
+
+def _reference(entry: Value) -> tuple[str, str | None]:
+    """Kind and address of an entry: ``conda: URL`` of version 6, or ``kind`` and ``url`` before."""
+    if not isinstance(entry, dict):
+        return "", None
+    for kind in _KINDS:
+        address = entry.get(kind)
+        if isinstance(address, str):
+            return kind, address
+    named, address = entry.get("kind"), entry.get("url") or entry.get("path")
+    if isinstance(named, str) and named in _KINDS and isinstance(address, str):
+        return named, address
+    return "", None

@@ -1,0 +1,179 @@
+"""A directory as repo2docker (and Binder) reads it: its ``binder/`` or ``.binder/``, else itself.
+
+``environment.yml``, or ``requirements.txt`` and ``runtime.txt``; ``apt.txt`` beside either; a ``Dockerfile``
+before all. What runs code of its own, or another language, is refused by name.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from envbuild.errors import SpecError
+from envbuild.platforms import LINUX_AMD64
+from envbuild.specs import fields
+from envbuild.specs.importers.conda.environment import CondaFile, read_conda
+from envbuild.specs.importers.docker.dockerfile import user_managed
+from envbuild.specs.importers.pip.requirements import RequirementsReader
+from envbuild.specs.model import DebianBaseSpec, PipSpec, Spec
+from envbuild.specs.problems import Place, Problems, Refused
+from envbuild.specs.text.document import parse_document
+from envbuild.specs.text.source import YAML_LIMIT, SourceFile
+
+_DIRECTORIES = ("binder", ".binder")
+_REMEDY = "write what it does into a Dockerfile, which repo2docker takes before all else"
+_REFUSED = {
+    "postBuild": "runs code of its own in the image",
+    "install.R": "installs packages of R",
+    "DESCRIPTION": "describes a package of R",
+    "Project.toml": "lists packages of Julia",
+    "JuliaProject.toml": "lists packages of Julia",
+    "REQUIRE": "lists packages of Julia",
+    "default.nix": "is an environment of Nix",
+}
+_PIPFILES = ("Pipfile", "Pipfile.lock")
+_PROJECTS = ("pyproject.toml", "setup.py")
+_READ = ("environment.yml", "requirements.txt", "apt.txt", "runtime.txt")
+_KNOWN = (*_READ, *_REFUSED, *_PIPFILES, "start")
+
+
+class Repo2dockerImporter:
+    """Reads a directory with repo2docker's configuration files."""
+
+    name = "repo2docker"
+    markers: tuple[str, ...] = ("binder/", ".binder/", "apt.txt", "runtime.txt", "postBuild")
+
+    def recognises(self, file: SourceFile) -> bool:
+        if file.path.name in _DIRECTORIES:
+            return file.path.is_dir()
+        return file.path.name in self.markers
+
+    def load(self, file: SourceFile) -> Spec:
+        config = file.path if file.path.name in _DIRECTORIES else file.path.parent
+        root = config.parent if config.name in _DIRECTORIES else config
+        source = file.path if config == root else config
+        place = file.beside(".") if config == file.path.parent else SourceFile(config, file.shown, file.reads)
+        return _Reader(place, root, source).spec()
+
+
+@dataclass(slots=True)
+class _Reader:
+    config: SourceFile
+    """The directory with the configuration files."""
+    root: Path
+    source: Path
+    problems: Problems = field(default_factory=Problems)
+    left_out: list[str] = field(default_factory=list)
+    names: frozenset[str] = frozenset()
+
+    def spec(self) -> Spec:
+        self.names = frozenset(self.config.names())
+        if all((self.root / each).is_dir() for each in _DIRECTORIES):
+            raise SpecError(
+                f"{self.config.shown}: there are both binder and .binder",
+                hint="repo2docker reads one of them",
+            )
+        if "Dockerfile" in self.names:
+            return self._user_managed()
+        for name, what in _REFUSED.items():
+            if name in self.names:
+                self.problems.add(Place(file=self._file(name).shown), what, _REMEDY)
+        if "start" in self.names:
+            self._leave("start", "it runs when a container starts")
+        conda = self._conda() if "environment.yml" in self.names else None
+        pip = conda.pip if conda else self._pip()
+        python = self._python(conda)
+        base = self._base()
+        self.left_out.append("what repo2docker adds by itself: Jupyter and what it needs")
+        self.problems.raise_if_any()
+        named = conda.name if conda else None
+        return Spec(
+            name=fields.fit_name(named or self.root.name),
+            source=self.source,
+            platforms=(conda.platforms if conda else None) or (LINUX_AMD64,),
+            python=python,
+            base=base,
+            conda=conda.conda if conda else None,
+            pip=pip,
+            environment_variables=conda.variables if conda else (),
+            left_out=tuple(self.left_out),
+        )
+
+    def _user_managed(self) -> Spec:
+        spec = user_managed(self.config.path / "Dockerfile", self.root, source=self.source)
+        unread = [each for each in _KNOWN if each in self.names]
+        for each in unread:
+            self._leave(each, "repo2docker reads nothing beside a Dockerfile")
+        return replace(spec, left_out=tuple(self.left_out))
+
+    def _conda(self) -> CondaFile | None:
+        file = self._file("environment.yml")
+        for name in ("requirements.txt", *_PIPFILES):
+            if name in self.names:
+                self._leave(name, "repo2docker doesn't read it beside an environment.yml")
+        try:
+            document = parse_document(file.read(YAML_LIMIT), file.shown)
+        except SpecError as error:
+            self.problems.include(error)
+            return None
+        return read_conda(document, file, self.source.parent, self.problems)
+
+    def _pip(self) -> PipSpec:
+        for name in _PIPFILES:
+            if name in self.names:
+                remedy = "write a requirements.txt: pipenv requirements > requirements.txt"
+                self.problems.add(Place(file=self._file(name).shown), "is written for pipenv", remedy)
+        for name in _PROJECTS:
+            if self.config.path == self.root and name in self.names:
+                self._leave(name, "the project itself: it would have to be built")
+        reader = RequirementsReader(self.source.parent, self.problems)
+        if "requirements.txt" in self.names:
+            reader.read_file(self._file("requirements.txt"))
+        return reader.result()
+
+    def _python(self, conda: CondaFile | None) -> str | None:
+        if "runtime.txt" not in self.names:
+            return None
+        file = self._file("runtime.txt")
+        try:
+            text = file.read(YAML_LIMIT).strip()
+        except SpecError as error:
+            self.problems.include(error)
+            return None
+        place = Place(file=file.shown, line=1)
+        if text.startswith("r-"):
+            self.problems.add(place, f"{text!r} asks for R", _REMEDY)
+        elif conda is not None or "environment.yml" in self.names:
+            self._leave("runtime.txt", "repo2docker doesn't read it beside an environment.yml")
+        elif not re.fullmatch(r"python-[0-9]+(\.[0-9]+){1,2}", text):
+            shown = text if len(text) <= 60 else f"{text[:57]}…"
+            self.problems.add(place, f"{shown!r} is no runtime", "write python-3.12")
+        else:
+            return text.removeprefix("python-")
+        return None
+
+    def _base(self) -> DebianBaseSpec | None:
+        if "apt.txt" not in self.names:
+            return None
+        file = self._file("apt.txt")
+        try:
+            text = file.read(YAML_LIMIT)
+        except SpecError as error:
+            self.problems.include(error)
+            return None
+        packages = set()
+        for number, line in enumerate(text.splitlines(), 1):
+            for word in dict.fromkeys(line.split("#", 1)[0].split()):
+                try:
+                    packages.add(fields.debian_package(word))
+                except Refused as refused:
+                    self.problems.add(Place(file=file.shown, line=number), refused.what, refused.remedy)
+        return DebianBaseSpec(packages=tuple(sorted(packages))) if packages else None
+
+    def _file(self, name: str) -> SourceFile:
+        return SourceFile(self.config.path / name, f"{self.config.shown}/{name}", self.config.reads)
+
+    def _leave(self, name: str, why: str) -> None:
+        shown = (self.config.path / name).relative_to(self.root).as_posix()
+        self.left_out.append(f"{shown}: {why}")

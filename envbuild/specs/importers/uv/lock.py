@@ -1,0 +1,288 @@
+"""``uv.lock``: what a project's lock pins, as it is, without a resolution.
+
+Taken are the packages that the project leads to on any Linux image, each with the marker of the images that
+need it. The project itself isn't installed. Extras and groups count where they are named behind ``#``
+(``uv.lock#plot,group:dev``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from envbuild.errors import SpecError
+from envbuild.platforms import LINUX_AMD64
+from envbuild.redact import redact
+from envbuild.specs import fields
+from envbuild.specs.importers.pip.locked import (
+    direct,
+    index_address,
+    index_options,
+    is_public,
+    links_option,
+    pinned,
+)
+from envbuild.specs.importers.pip.marker_range import Case, Cases, reachable
+from envbuild.specs.importers.pip.pylock import python_wanted, selected
+from envbuild.specs.importers.pip.requirement import BUILD_REMEDY
+from envbuild.specs.model import Origin, PipRequirement, PipSpec, Spec
+from envbuild.specs.problems import Place, Problems, Refused
+from envbuild.specs.text.source import SourceFile
+from envbuild.specs.text.toml import parse_toml
+from envbuild.specs.text.yaml_values import LOCK_LIMIT
+
+VERSION = 1
+_PROJECTS = ("editable", "virtual")
+_SOURCES = ("registry", "url", "path", "git", "directory", *_PROJECTS)
+
+
+class UvLockImporter:
+    """Reads ``uv.lock``."""
+
+    name = "uv-lock"
+    markers: tuple[str, ...] = ("uv.lock",)
+    selective = True
+
+    def recognises(self, file: SourceFile) -> bool:
+        return file.path.name == "uv.lock"
+
+    def load(self, file: SourceFile) -> Spec:
+        data = parse_toml(file.read(LOCK_LIMIT), file.shown)
+        version = data.get("version")
+        if version != VERSION or isinstance(version, bool):
+            raise SpecError(
+                f"{file.shown}: has format version {str(version)[:40]}; version {VERSION} is read",
+                hint="lock again with a uv that writes it",
+            )
+        problems = Problems()
+        try:
+            spec = _Reader(file, problems, data).spec()
+        except Refused as refused:
+            problems.add(Place(file=file.shown), refused.what, refused.remedy)
+            problems.raise_if_any()
+            raise
+        problems.raise_if_any()
+        return spec
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One ``[[package]]`` and its place in the list."""
+
+    index: int
+    name: str
+    version: str | None
+    source: str
+    """Which of ``_SOURCES`` it is."""
+    address: str
+    data: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        return f"package[{self.index}]: {self.name}"
+
+
+@dataclass(slots=True)
+class _Reader:
+    file: SourceFile
+    problems: Problems
+    data: Mapping[str, Any]
+    packages: list[_Entry] = field(default_factory=list)
+    options: dict[str, None] = field(default_factory=dict)
+    registries: dict[str, bool] = field(default_factory=dict)
+    """Whether all files of an index are public."""
+    left_out: list[str] = field(default_factory=list)
+
+    def spec(self) -> Spec:
+        self.packages = [self._entry(index, each) for index, each in enumerate(_tables(self.data, "package"))]
+        extras, groups = selected(self.file.fragment)
+        roots = self._roots()
+        self._check_selection(roots, extras, groups)
+        requires = self.data.get("requires-python")
+        requires = requires if isinstance(requires, str) else None
+        cases = Cases(
+            requires,
+            [*self._all_markers()],
+            supported=[
+                each for key in ("supported-markers", "environments") for each in _texts(self.data, key)
+            ],
+            active=[
+                f"{kind}-{len(root.name)}-{root.name}-{each}"
+                for root in roots
+                for kind, chosen in (("extra", extras), ("group", groups))
+                for each in chosen
+            ],
+        )
+        starts = [f"{root.index}" for root in roots]
+        starts += [f"{root.index}[{each}]" for root in roots for each in extras]
+        starts += [f"{root.index}:{each}" for root in roots for each in groups]
+        found: dict[int, set[Case]] = {}
+        for node, holding in reachable(starts, self._edges(), cases).items():
+            found.setdefault(int(node.split("[")[0].split(":")[0]), set()).update(holding)
+        requirements: list[PipRequirement] = []
+        for index, held in sorted(found.items()):
+            package = self.packages[index]
+            try:
+                requirements += self._requirements(package, cases.marker(held))
+            except Refused as refused:
+                self.problems.add(Place(file=self.file.shown, key=package.key), refused.what, refused.remedy)
+        platforms = cases.platforms
+        return Spec(
+            name=fields.fit_name(roots[0].name)
+            if len(roots) == 1
+            else fields.fit_name(self.file.path.parent.name),
+            source=self.file.path,
+            platforms=(LINUX_AMD64,) if LINUX_AMD64 in platforms else platforms,
+            python=python_wanted(requires),
+            pip=PipSpec(
+                requirements=tuple(sorted(requirements, key=lambda each: each.canonical)),
+                options=(*index_options(self.registries), *self.options),
+                complete=bool(requirements),
+            ),
+            left_out=tuple(dict.fromkeys(self.left_out)),
+        )
+
+    def _entry(self, index: int, table: Mapping[str, Any]) -> _Entry:
+        name, version, source = table.get("name"), table.get("version"), table.get("source")
+        if not isinstance(name, str) or not isinstance(version, (str, type(None))):
+            raise Refused(f"package[{index}]: has no name", "lock again: the file is damaged")
+        kind = next((each for each in _SOURCES if isinstance(source, dict) and each in source), None)
+        if kind is None or not isinstance(source, dict) or not isinstance(source[kind], str):
+            raise Refused(
+                f"package[{index}]: {name}: its source isn't known", f"known: {', '.join(_SOURCES)}"
+            )
+        return _Entry(index, canonicalize_name(name), version, kind, source[kind], table)
+
+    def _roots(self) -> list[_Entry]:
+        """The project of the lock's own directory; all members where there is none (a virtual workspace)."""
+        projects = [each for each in self.packages if each.source in _PROJECTS]
+        own = [each for each in projects if each.address == "."]
+        if own:
+            return own
+        manifest = self.data.get("manifest")
+        members = _texts(manifest, "members") if isinstance(manifest, dict) else ()
+        named = {canonicalize_name(each) for each in members}
+        found = [each for each in projects if each.name in named]
+        if not found:
+            raise Refused("names no project: there is nothing that its packages are for")
+        return found
+
+    def _check_selection(
+        self, roots: Iterable[_Entry], extras: frozenset[str], groups: frozenset[str]
+    ) -> None:
+        for kind, key, chosen in (
+            ("extra", "optional-dependencies", extras),
+            ("group", "dev-dependencies", groups),
+        ):
+            known = {canonicalize_name(each): root for root in roots for each in _table(root.data, key)}
+            for each in sorted(chosen - set(known)):
+                shown = ", ".join(sorted(known)) or "none"
+                place = Place(file=self.file.shown, key=f"#{each}")
+                self.problems.add(place, f"the project has no {kind} {each!r}", f"it has: {shown}")
+            for each, root in sorted(known.items()):
+                if each not in chosen:
+                    self.left_out.append(f"{self.file.path.name}: {root.name}: {key}.{each}")
+
+    def _all_markers(self) -> Iterator[str]:
+        for package in self.packages:
+            for _, dependency in _dependencies(package.data):
+                if isinstance(marker := dependency.get("marker"), str):
+                    yield marker
+
+    def _edges(self) -> Any:
+        """A function from a node to its neighbours. A node is a package's index, with an extra in brackets
+        or a group behind a colon."""
+        by_name: dict[str, list[_Entry]] = {}
+        for each in self.packages:
+            by_name.setdefault(each.name, []).append(each)
+        graph: dict[str, list[tuple[str, str | None]]] = {}
+        for package in self.packages:
+            for suffix, dependency in _dependencies(package.data):
+                node = f"{package.index}{suffix}"
+                edges = graph.setdefault(node, [])
+                marker = dependency.get("marker")
+                condition = marker if isinstance(marker, str) else None
+                target = self._target(package, dependency, by_name)
+                edges.append((f"{target.index}", condition))
+                for extra in _texts(dependency, "extra"):
+                    edges.append((f"{target.index}[{canonicalize_name(extra)}]", condition))
+        return lambda node: graph.get(node, ())
+
+    def _target(
+        self, package: _Entry, dependency: Mapping[str, Any], by_name: Mapping[str, list[_Entry]]
+    ) -> _Entry:
+        name = canonicalize_name(str(dependency.get("name")))
+        version, source = dependency.get("version"), dependency.get("source")
+        found = [
+            each
+            for each in by_name.get(name, ())
+            if version in (None, each.version) and (source is None or source == each.data.get("source"))
+        ]
+        if len(found) != 1:
+            raise Refused(
+                f"{package.key}: {len(found)} packages answer its dependency {name[:80]!r}",
+                "lock again: the file is damaged",
+            )
+        return found[0]
+
+    def _requirements(self, package: _Entry, marker: str) -> Iterator[PipRequirement]:
+        where = self.file.path.parent
+        origin = Origin(file=self.file.path.name, where=package.key)
+        files = [*_tables(package.data, "wheels")]
+        if isinstance(sdist := package.data.get("sdist"), dict):
+            files.append(sdist)
+        hashes = [each["hash"] for each in files if isinstance(each.get("hash"), str)]
+        match package.source:
+            case "registry":
+                if package.version is None or not files:
+                    raise Refused("has no version or no file", "lock again: the file is damaged")
+                if "://" in package.address:
+                    index = index_address(package.address)
+                    public = all(is_public(str(each.get("url"))) for each in files)
+                    self.registries[index] = self.registries.get(index, True) and public
+                else:
+                    self.options.setdefault(links_option(package.address, where))
+                yield pinned(package.name, package.version, hashes, origin, marker=marker)
+            case "url" | "path":
+                yield direct(package.name, package.address, hashes, origin, where, marker=marker)
+            case "editable" | "virtual":
+                what = "the project itself" if package.address == "." else "a member of the workspace"
+                self.left_out.append(f"{self.file.path.name}: {package.name}: {what}")
+            case kind:
+                remedy = BUILD_REMEDY
+                raise Refused(
+                    f"its source is {kind} {redact(package.address)!r}: it would have to be built", remedy
+                )
+
+
+def _dependencies(package: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every dependency of a package, with what makes its node: nothing, ``[extra]`` or ``:group``."""
+    yield from (("", each) for each in _tables(package, "dependencies"))
+    for key, form in (("optional-dependencies", "[{}]"), ("dev-dependencies", ":{}")):
+        tables = _table(package, key)
+        for name in tables:
+            yield from ((form.format(canonicalize_name(name)), each) for each in _tables(tables, name))
+
+
+def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = table.get(key, {})
+    if not isinstance(found, dict):
+        raise Refused(f"{key} must be a table", "lock again: the file is damaged")
+    return found
+
+
+def _tables(table: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    found = table.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise Refused(f"{key} must be a list of tables", "lock again: the file is damaged")
+    return found
+
+
+def _texts(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    found = table.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise Refused(f"{key} must be a list of texts", "lock again: the file is damaged")
+    return tuple(found)

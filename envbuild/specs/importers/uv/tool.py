@@ -1,0 +1,159 @@
+"""What ``[tool.uv]`` of a pyproject or a script says about where its requirements come from.
+
+Indexes become options. One that uv would ask for single packages only is asked for all, which is told. A
+requirement whose source is an archive is that archive; one that would have to be cloned or built is refused,
+since by its name alone another package could come in its place.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from envbuild.specs.importers.pip.requirement import BUILD_REMEDY
+from envbuild.specs.problems import Refused
+from envbuild.specs.text.toml import describe_value
+
+_LINUX = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
+_VARIABLES = re.compile(r"'[^']*'|\"[^\"]*\"|\b(and|or|not|in)\b|([a-z][a-z_.]*)")
+_CARRIED = {
+    "sources",
+    "index",
+    "index-url",
+    "extra-index-url",
+    "find-links",
+    "no-index",
+    "constraint-dependencies",
+}
+_WITHOUT_EFFECT = {"package", "managed", "workspace", "required-version", "cache-keys", "build-backend"}
+"""About the project itself, which isn't installed, or about uv."""
+
+
+class UvTool:
+    """The table ``[tool.uv]``. ``place`` leads each line of :meth:`left_out`."""
+
+    def __init__(self, table: object, place: str) -> None:
+        if not isinstance(table, dict):
+            raise Refused(f"must be a table, is {describe_value(table)}")
+        self.table: Mapping[str, Any] = table
+        self.place = place
+        self._asked: set[str] = set()
+        self._lines: list[str] = []
+
+    def sourced(self, requirement: Requirement, selected: frozenset[str]) -> str:
+        """``requirement`` as text, with the address that ``sources`` gives it. ``selected`` are the chosen
+        ``extra:NAME`` and ``group:NAME``. Raises :class:`Refused`."""
+        sources = self._table("sources")
+        name = canonicalize_name(requirement.name)
+        found = next((value for key, value in sources.items() if canonicalize_name(key) == name), None)
+        entries = found if isinstance(found, list) else [] if found is None else [found]
+        entries = [each for each in entries if _applies(each, selected)]
+        if not entries or requirement.url is not None:
+            return str(requirement)
+        if len(entries) > 1:
+            raise Refused(f"tool.uv.sources: several sources of {name} may apply", "leave one of them")
+        return self._from(entries[0], requirement, name)
+
+    def _from(self, entry: Mapping[str, Any], requirement: Requirement, name: str) -> str:
+        key = f"tool.uv.sources.{name}"
+        extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+        marker = f" ; {requirement.marker}" if requirement.marker else ""
+        index, url, path = entry.get("index"), entry.get("url"), entry.get("path")
+        if isinstance(index, str):
+            self._asked.add(index)
+            if not any(each.get("name") == index for each in self._indexes()):
+                raise Refused(f"{key}: no index is called {index!r}", "add it under [[tool.uv.index]]")
+            self._lines.append(f"{key}: its index {index!r} is asked for every package, not for {name} alone")
+            return str(requirement)
+        if "marker" in entry:
+            raise Refused(f"{key}: its source depends on a marker", "leave the marker out")
+        if isinstance(url, str) and "subdirectory" not in entry:
+            return f"{requirement.name}{extras} @ {url}{marker}"
+        if isinstance(path, str):
+            return f"{requirement.name}{extras} @ file:{quote(path)}{marker}"
+        kind = next((each for each in ("git", "workspace", "url") if each in entry), "it")
+        raise Refused(f"{key}: {kind} is no archive: it would have to be built", BUILD_REMEDY)
+
+    def options(self) -> Iterator[str]:
+        """The indexes as lines of a requirements file, in uv's order. Ask after every requirement."""
+        main, more = self.table.get("index-url"), self.table.get("extra-index-url", [])
+        links = self.table.get("find-links", [])
+        for entry in self._indexes():
+            url = entry.get("url")
+            if not isinstance(url, str):
+                raise Refused("tool.uv.index: an index has no url")
+            if entry.get("explicit") is True and entry.get("name") not in self._asked:
+                continue
+            flat = entry.get("format") == "flat"
+            option = "--find-links" if flat else "--index-url" if entry.get("default") is True else ""
+            yield f"{option or '--extra-index-url'} {shlex.quote(url)}"
+        if isinstance(main, str):
+            yield f"--index-url {shlex.quote(main)}"
+        for each in _texts(more, "tool.uv.extra-index-url"):
+            yield f"--extra-index-url {shlex.quote(each)}"
+        for each in _texts(links, "tool.uv.find-links"):
+            yield f"--find-links {shlex.quote(each)}"
+        if self.table.get("no-index") is True:
+            yield "--no-index"
+
+    def constraints(self) -> tuple[str, ...]:
+        """``constraint-dependencies``. Raises :class:`Refused`."""
+        return _texts(self.table.get("constraint-dependencies", []), "tool.uv.constraint-dependencies")
+
+    def left_out(self) -> tuple[str, ...]:
+        """The keys that nothing here stands for. Ask after everything else."""
+        keys = [key for key in self.table if key not in _CARRIED | _WITHOUT_EFFECT]
+        remedy = {"exclude-newer": " (as_of in a spec of envbuild's own)"}
+        return (
+            *(f"{self.place}: {each}" for each in dict.fromkeys(self._lines)),
+            *(f"{self.place}: tool.uv.{key}{remedy.get(key, '')}" for key in keys),
+        )
+
+    def _indexes(self) -> list[Mapping[str, Any]]:
+        found = self.table.get("index", [])
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            raise Refused("tool.uv.index: must be tables", "write [[tool.uv.index]]")
+        return found
+
+    def _table(self, key: str) -> Mapping[str, Any]:
+        found = self.table.get(key, {})
+        if not isinstance(found, dict):
+            raise Refused(f"tool.uv.{key}: must be a table, is {describe_value(found)}")
+        return found
+
+
+def _texts(value: object, key: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise Refused(f"{key}: must be a list of texts")
+    return tuple(value)
+
+
+def _applies(entry: object, selected: frozenset[str]) -> bool:
+    """Whether a source may count on Linux with these extras and groups."""
+    if not isinstance(entry, dict):
+        raise Refused(f"tool.uv.sources: must be tables, one is {describe_value(entry)}")
+    for kind in ("extra", "group"):
+        if kind in entry and f"{kind}:{canonicalize_name(str(entry[kind]))}" not in selected:
+            return False
+    text = entry.get("marker")
+    if text is None:
+        return True
+    if not isinstance(text, str):
+        raise Refused(f"tool.uv.sources: a marker must be text, is {describe_value(text)}")
+    try:
+        marker = Marker(text)
+        named = {match[2] for match in _VARIABLES.finditer(text) if match[2]}
+        applies = not named <= set(_LINUX) or marker.evaluate(dict(_LINUX))
+    except (InvalidMarker, UndefinedEnvironmentName, RecursionError) as error:
+        raise Refused(f"tool.uv.sources: {text!r} is no marker") from error
+    if applies and named <= set(_LINUX):
+        # Decided: it is the source on every platform an image is made for.
+        entry.pop("marker")
+    return applies

@@ -1,0 +1,188 @@
+"""What was asked for: the frozen values every later stage reads.
+
+Loaders (``envbuild.specs.load``) make these from people's files; nothing in here reads a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from enum import Enum
+from pathlib import Path, PurePosixPath
+
+from envbuild.platforms import LINUX_AMD64, Platform
+
+
+class EnvironmentType(str, Enum):
+    """Who decides what is installed (DESIGN §4)."""
+
+    SYSTEM_MANAGED = "system-managed"
+    USER_MANAGED = "user-managed"
+    CURATED = "curated"
+
+
+class Runtime(str, Enum):
+    """What the environment is for."""
+
+    PYTHON = "python"
+    SPARK = "spark"
+    DOCKER = "docker"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DebianBaseSpec:
+    """``base: {debian: trixie, packages: […]}``. ``suite`` is None where the python pin decides."""
+
+    suite: str | None = None
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageBaseSpec:
+    """``image: …``: a registry reference, or ``oci:DIR[:TAG]`` for a local OCI layout."""
+
+    reference: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildContextSpec:
+    """``build: {path, dockerfile_path}`` of a user-managed environment."""
+
+    path: Path
+    dockerfile_path: str = "Dockerfile"
+    digest: str = ""
+    """Of the context's snapshot (``spec.context``): what the definition digest covers instead of the path."""
+
+
+BaseSpec = DebianBaseSpec | ImageBaseSpec | BuildContextSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """Where a line was written, for messages: a file and a 1-based line, or a key path in it."""
+
+    file: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.where}" if self.where else self.file
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipRequirement:
+    """One requirement line in PEP 508 form (``pkg[extra]>=1; marker``, ``pkg @ url``) with its hashes.
+
+    ``hashes`` are ``sha256:<hex>`` as a requirements file gives them, sorted; empty where none was given.
+    ``text`` never holds a credential.
+    """
+
+    text: str
+    hashes: tuple[str, ...] = ()
+    origin: Origin
+
+    @property
+    def canonical(self) -> tuple[str, tuple[str, ...]]:
+        """What counts for identity."""
+        return self.text, self.hashes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipSpec:
+    """Everything that was said to pip. ``options`` are its long options, one ``--name value`` each.
+
+    Only options that change a resolution are kept (``--index-url``, ``--extra-index-url``, ``--find-links``,
+    ``--no-index``, ``--pre``, ``--no-binary``, ``--only-binary``, ``--prefer-binary``).
+    """
+
+    requirements: tuple[PipRequirement, ...] = ()
+    constraints: tuple[PipRequirement, ...] = ()
+    options: tuple[str, ...] = ()
+    complete: bool = False
+    """The requirements come from a lock and are all there is: nothing is added to them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class ExplicitPackage:
+    """One conda package by its address, as an explicit list or another tool's lock names it."""
+
+    platform: Platform
+    url: str
+    """Without a credential."""
+    sha256: str | None = None
+    md5: str | None = None
+    """Bare hex; at least one of the two."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CondaSpec:
+    """Channels in order of priority and dependencies as conda match specs (``channel::name >=1``)."""
+
+    channels: tuple[str, ...]
+    dependencies: tuple[str, ...]
+    explicit: tuple[ExplicitPackage, ...] = ()
+    """Set: exactly these packages, sorted; nothing is solved, and ``dependencies`` is empty."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MavenPackage:
+    group: str
+    artifact: str
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SparkSpec:
+    packages: tuple[MavenPackage, ...] = ()
+    repositories: tuple[str, ...] = ()
+    precache_packages: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Route:
+    path: str
+    port: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InferenceConfig:
+    liveness_route: Route
+    readiness_route: Route
+    scoring_route: Route
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spec:
+    """One environment, as described. Mappings are sorted pairs; ``source`` is the file it came from."""
+
+    name: str
+    source: Path
+    version: str | None = None
+    description: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    type: EnvironmentType = EnvironmentType.SYSTEM_MANAGED
+    runtime: Runtime = Runtime.PYTHON
+    platforms: tuple[Platform, ...] = (LINUX_AMD64,)
+    python: str | None = None
+    """A version or PEP 440/conda constraint as written: ``3.11``, ``3.11.*``, ``>=3.10,<3.13``."""
+    base: BaseSpec | None = None
+    conda: CondaSpec | None = None
+    pip: PipSpec = PipSpec()
+    environment_variables: tuple[tuple[str, str], ...] = ()
+    spark: SparkSpec | None = None
+    inference_config: InferenceConfig | None = None
+    user: str = "1000:1000"
+    """``uid:gid``, numbers only: names would need a look into the base. Empty: the image's own, where a
+    user-managed environment names none."""
+    as_of: date | None = None
+    left_out: tuple[str, ...] = ()
+    """What the source says and an environment can't carry, a line each with its place; never part of the
+    definition."""
+
+    @property
+    def directory(self) -> Path:
+        """The directory that relative paths and the lock directory stand in."""
+        return self.source.parent
+
+
+PREFIX = PurePosixPath("/opt/env")
+"""Where the software of every image lives (DESIGN §4)."""

@@ -1,0 +1,1 @@
+"""Text formats read with the place of every value, within bounds."""

@@ -1,1 +1,0 @@
-"""Where images run: targets, their limits, jobs and services on them."""

@@ -1,0 +1,1 @@
+"""Where images run: jobs that train, services that answer."""

@@ -1,0 +1,199 @@
+"""A Docker engine: this machine's, or another's over TCP or SSH (``host=ssh://user@machine``)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envbuild.docker.client import NoEngine, connect
+from envbuild.docker.ssh import ssh_command
+from envbuild.errors import EnvbuildError, RunError
+from envbuild.oci.image import Image
+from envbuild.targets.base import OUTPUTS, Finding, Job, Option, Service, TargetFile, TargetRecord
+from envbuild.targets.files.compose import job_file, service_file
+from envbuild.targets.kinds import TargetContext
+from envbuild.targets.options import check_options, limits_of
+
+if TYPE_CHECKING:
+    from envbuild.docker.job import ContainerExecution, ContainerJob
+
+
+def _switch(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
+
+
+def _address(text: str) -> str:
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in ("unix", "tcp", "ssh") or not rest:
+        raise ValueError("must be unix://PATH, tcp://HOST:PORT or ssh://USER@HOST")
+    if ":" in rest.rpartition("@")[0]:
+        raise ValueError("must hold no password: log in by a key")
+    if scheme == "ssh":
+        ssh_command(text)
+    return text
+
+
+class DockerTarget:
+    """Images are loaded straight into the engine, only the layers it lacks; with ``registry`` they are pushed
+    there too, for others."""
+
+    def __init__(self, record: TargetRecord, surroundings: TargetContext) -> None:
+        options = check_options(record, KIND.options)
+        self.record = record
+        self.limits = limits_of(options)
+        self.registry = options.get("registry")
+        self._options = options
+        self._surroundings = surroundings
+
+    @property
+    def _environ(self) -> Mapping[str, str]:
+        """This process's environment, at the engine of the target."""
+        environ = dict(self._surroundings.environ)
+        for option, variable in (("host", "DOCKER_HOST"), ("context", "DOCKER_CONTEXT")):
+            if option in self._options:
+                for other in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+                    environ.pop(other, None)
+                environ[variable] = self._options[option]
+        return environ
+
+    def findings(self, image: Image) -> Sequence[Finding]:
+        from envbuild.images.sinks.daemon import engine_platform
+
+        try:
+            found = engine_platform(self._environ)
+        except EnvbuildError as error:
+            return [Finding(text=error.message, hint=error.hint)]
+        if found != image.platform:
+            return [
+                Finding(
+                    text=f"the engine of {self.record.name} runs {found}, the image is for {image.platform}",
+                    hint=f"give the target that platform: platform={found}",
+                )
+            ]
+        return []
+
+    def bytes_to_pull(self, image: Image) -> int | None:
+        from envbuild.images.sinks.daemon import bytes_to_load
+
+        client = connect(self._environ)
+        if isinstance(client, NoEngine):
+            return None
+        try:
+            return bytes_to_load(client, image)
+        finally:
+            client.close()
+
+    def job_files(self, job: Job) -> tuple[TargetFile, ...]:
+        return (job_file(job, gpus=_switch(self._options["gpus"])),)
+
+    def service_files(self, service: Service) -> tuple[TargetFile, ...]:
+        return (service_file(service, gpus=_switch(self._options["gpus"])),)
+
+    def submit(self, job: Job) -> DockerExecution:
+        from envbuild.docker.job import ContainerJob
+
+        started = ContainerJob(
+            name=job.name,
+            image="",
+            command=job.command,
+            environment=dict(job.env),
+            gpus=_switch(self._options["gpus"]),
+            outputs=OUTPUTS,
+        )
+        return self._start(started, job.image, job.reference)
+
+    def serve(self, service: Service, port: int) -> DockerExecution:
+        from envbuild.docker.client import has_bridge, is_here
+        from envbuild.docker.job import ContainerJob
+        from envbuild.targets.serving import HOST_VARIABLE, STOP_SECONDS, serving_command
+
+        client = connect(self._environ)
+        if isinstance(client, NoEngine):
+            raise RunError(client.reason, hint=client.hint)
+        try:
+            here, bridge = is_here(client), has_bridge(client)
+        finally:
+            client.close()
+        if not here:
+            raise RunError(
+                f"the engine of {self.record.name} isn't on this machine: a service there can't be reached",
+                hint="--dry-run prints the compose file that starts it there",
+            )
+        # Without a network of its own the container shares the machine's: its server listens on loopback.
+        inner = service.port if bridge else port
+        own = {} if bridge else {HOST_VARIABLE: "127.0.0.1"}
+        started = ContainerJob(
+            name=service.name,
+            image="",
+            command=serving_command(service.image, inner, self._surroundings.store),
+            environment={**dict(service.env), **own},
+            gpus=_switch(self._options["gpus"]),
+            ports={inner: port},
+            stop_seconds=STOP_SECONDS,
+        )
+        return self._start(started, service.image, service.reference)
+
+    def _start(self, job: ContainerJob, image: Image, reference: str) -> DockerExecution:
+        """Loads the image and starts the job in it."""
+        from envbuild.docker.job import start_container
+        from envbuild.images.sinks.daemon import load
+
+        client = connect(self._environ)
+        if isinstance(client, NoEngine):
+            raise RunError(client.reason, hint=client.hint)
+        try:
+            name = reference.partition("@")[0]
+            identity = load(client, image, (name,), self._surroundings.store, self._surroundings.progress)
+            started = start_container(client, replace(job, image=identity))
+        except EnvbuildError as error:
+            client.close()
+            raise RunError(error.message, hint=error.hint) from error
+        except BaseException:
+            client.close()
+            raise
+        return DockerExecution(started)
+
+
+class DockerExecution:
+    """A job's container."""
+
+    def __init__(self, container: ContainerExecution) -> None:
+        self._container = container
+
+    @property
+    def identity(self) -> str:
+        return self._container.identity
+
+    def logs(self) -> Iterator[bytes]:
+        return self._container.logs()
+
+    def wait(self) -> int:
+        return self._container.wait()
+
+    def stop(self) -> None:
+        self._container.stop()
+
+    def bring_outputs(self, directory: Path) -> bool:
+        return self._container.bring_outputs(str(OUTPUTS), directory)
+
+    def close(self) -> None:
+        self._container.close()
+
+
+class DockerKind:
+    name = "docker"
+    options: Sequence[Option] = (
+        Option(name="host", help="the engine: unix://, tcp:// or ssh:// [DOCKER_HOST]", check=_address),
+        Option(name="context", help="a context of docker's own configuration"),
+        Option(name="gpus", help="give the job all GPUs", default="false", check=_switch),
+    )
+
+    def open(self, record: TargetRecord, surroundings: TargetContext) -> DockerTarget:
+        return DockerTarget(record, surroundings)
+
+
+KIND = DockerKind()

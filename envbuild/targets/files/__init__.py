@@ -1,0 +1,1 @@
+"""Files for tools that run images without envbuild."""

@@ -1,0 +1,134 @@
+"""What files can be written for: a kind alone, without a target of the workspace; and how a file says whose
+it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import PurePath
+from typing import NoReturn
+
+from envbuild.errors import UsageError
+from envbuild.oci.image import Image
+from envbuild.targets.base import (
+    Finding,
+    Job,
+    Limits,
+    PublishedEnvironment,
+    Service,
+    Target,
+    TargetFile,
+    TargetRecord,
+)
+from envbuild.targets.kinds import TargetContext, kind_names, open_target
+
+_COMMENTS = (".conf", ".properties", ".sbatch", ".sh", ".toml", ".yaml", ".yml")
+"""Files where a line that begins with ``#`` says nothing."""
+_MARK = "# environment "
+_ALIASES = {"sbatch": "slurm"}
+
+
+class FilesOnly:
+    """A place that nothing is known of: no limits, no registry, nothing to connect to."""
+
+    registry: str | None = None
+
+    def __init__(self, name: str) -> None:
+        self.record = TargetRecord(name=name, kind=name)
+        self.limits = Limits()
+
+    def findings(self, image: Image) -> Sequence[Finding]:
+        return ()
+
+    def bytes_to_pull(self, image: Image) -> int | None:
+        return None
+
+    def submit(self, job: Job) -> NoReturn:
+        """Raises ``UsageError``: nothing is started from here."""
+        raise UsageError(f"{self.record.name} is a kind of file, and starts nothing")
+
+
+class ComposeFiles(FilesOnly):
+    """``compose.yaml``, for whichever engine it is brought to."""
+
+    def job_files(self, job: Job) -> tuple[TargetFile, ...]:
+        from envbuild.targets.files.compose import job_file
+
+        return (job_file(job),)
+
+    def service_files(self, service: Service) -> tuple[TargetFile, ...]:
+        from envbuild.targets.files.compose import service_file
+
+        return (service_file(service),)
+
+
+class GithubFiles(FilesOnly):
+    """A job of a GitHub Actions workflow."""
+
+    def environment_files(self, published: PublishedEnvironment) -> tuple[TargetFile, ...]:
+        from envbuild.targets.files.github import environment_file
+
+        return (environment_file(published),)
+
+    def job_files(self, job: Job) -> tuple[TargetFile, ...]:
+        from envbuild.targets.files.github import job_file
+
+        return (job_file(job),)
+
+    def service_files(self, service: Service) -> tuple[TargetFile, ...]:
+        raise UsageError(
+            "a workflow of GitHub runs commands and serves nothing",
+            hint="give a command: -- python test.py",
+        )
+
+
+_FILES: dict[str, type[ComposeFiles] | type[GithubFiles]] = {"compose": ComposeFiles, "github": GithubFiles}
+
+
+def file_kinds() -> tuple[str, ...]:
+    """All that files can be written for without a target of the workspace. Imports no kind."""
+    return (*_FILES, *_ALIASES, *(each for each in kind_names() if each != "local"))
+
+
+def check_file_kind(name: str, targets: Sequence[str] = ()) -> None:
+    """Raises ``UsageError`` for what is no kind of file, with the nearest of these and of ``targets``."""
+    if name in file_kinds():
+        return
+    known = dict.fromkeys((*targets, *file_kinds()))
+    near = get_close_matches(name, known, n=1)
+    raise UsageError(
+        f"{name[:80]!r} is neither a target nor a kind of file"
+        + (f"; did you mean {near[0]}?" if near else ""),
+        hint=f"known: {', '.join(known)}",
+    )
+
+
+def file_target(name: str, surroundings: TargetContext, *, registry: str | None = None) -> Target:
+    """The kind ``name`` as a target to write files with and not to connect to, without options but the
+    ``registry`` that images are in. Raises ``UsageError`` for an unknown one, and for one that can't do
+    without others."""
+    check_file_kind(name)
+    if name in _FILES:
+        return _FILES[name](name)
+    options = (("registry", registry),) if registry is not None else ()
+    record = TargetRecord(name=name, kind=_ALIASES.get(name, name), options=options)
+    return open_target(record, surroundings)
+
+
+def headed(file: TargetFile, header: str) -> TargetFile:
+    """``file`` with a comment that leads back to the environment, behind its interpreter's line if it has
+    one; a file that takes no comments as it is. ``header`` is one line."""
+    if PurePath(file.name).suffix not in _COMMENTS:
+        return file
+    line = f"{_MARK}{' '.join(header.split())}\n"
+    first, rest = "", file.content
+    if rest.startswith("#!"):
+        first, newline, rest = rest.partition("\n")
+        first += newline or "\n"
+    return replace(file, content=f"{first}{line}{rest}")
+
+
+def is_ours(content: str) -> bool:
+    """Whether ``headed`` made a file that begins like this."""
+    return any(line.startswith(_MARK) for line in content.split("\n", 2)[:2])

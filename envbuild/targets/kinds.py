@@ -1,0 +1,103 @@
+"""The kinds of targets there are: ours, and those that other packages bring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Protocol
+
+from envbuild.errors import UsageError
+from envbuild.progress import Progress
+from envbuild.store.content import Store
+from envbuild.targets.base import Option, Target, TargetRecord
+
+GROUP = "envbuild.targets"
+"""Entry points of this group name a ``TargetKind`` each, by the kind's name."""
+_OURS = {
+    "local": "envbuild.targets.local",
+    "docker": "envbuild.targets.docker",
+    "kubernetes": "envbuild.targets.kubernetes.target",
+    "slurm": "envbuild.targets.slurm.target",
+    "spark": "envbuild.targets.spark.target",
+    "ray": "envbuild.targets.ray.target",
+    "azureml": "envbuild.targets.azureml",
+}
+"""Modules whose ``KIND`` is the kind."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetContext:
+    """What a target may use of this process. ``state`` is a directory for files that outlive a run; whoever
+    writes there makes it."""
+
+    store: Store
+    progress: Progress
+    state: Path
+    environ: Mapping[str, str] = field(repr=False)
+
+
+class TargetKind(Protocol):
+    """What an entry point names: how targets of one kind are made."""
+
+    name: str
+    options: Sequence[Option]
+    """Besides those that every kind takes (``target.options.COMMON``)."""
+
+    def open(self, record: TargetRecord, surroundings: TargetContext) -> Target:
+        """The target, without a connection. Raises ``UsageError`` with all options that don't fit."""
+
+
+def kind_names() -> tuple[str, ...]:
+    """All kinds, ours first. Imports none of them."""
+    return (*_OURS, *sorted({each.name for each in _others()} - set(_OURS)))
+
+
+def kind(name: str) -> TargetKind:
+    """The kind of that name. Raises ``UsageError`` where there is none, or where it can't be loaded."""
+    if name in _OURS:
+        try:
+            found: TargetKind = import_module(_OURS[name]).KIND
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"targets of the kind {name} need a module that isn't installed: {error.name}"
+            ) from error
+        return found
+    for point in _others():
+        if point.name == name:
+            return _loaded(point)
+    near = get_close_matches(name, kind_names(), n=1)
+    raise UsageError(
+        f"unknown kind of target {name!r}" + (f"; did you mean {near[0]}?" if near else ""),
+        hint=f"known: {', '.join(kind_names())}",
+    )
+
+
+def open_target(record: TargetRecord, surroundings: TargetContext) -> Target:
+    """The target of ``record``. Raises ``UsageError`` for an unknown kind and options that don't fit."""
+    return kind(record.kind).open(record, surroundings)
+
+
+def _others() -> tuple[EntryPoint, ...]:
+    return tuple(each for each in entry_points(group=GROUP) if each.name not in _OURS)
+
+
+def _loaded(point: EntryPoint) -> TargetKind:
+    try:
+        found: TargetKind = point.load()
+    except Exception as error:  # whatever another package's module raises
+        raise UsageError(
+            f"the kind of target {point.name!r} can't be loaded from {point.value}: {error}",
+            hint="upgrade or remove the package that brings it",
+        ) from error
+    missing = [part for part in ("options", "open") if not hasattr(found, part)]
+    if missing or isinstance(found, type):
+        lacks = "is a class, not a kind" if isinstance(found, type) else f"has no {' and no '.join(missing)}"
+        raise UsageError(
+            f"the kind of target {point.name!r} can't be used: {point.value} {lacks}",
+            hint="upgrade or remove the package that brings it",
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Jobs and services on a Kubernetes cluster."""

@@ -1,0 +1,216 @@
+"""A Kubernetes cluster: a Job for a training run, a Deployment and a Service for what answers HTTP."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from envbuild.errors import EnvbuildError, RunError, UsageError
+from envbuild.oci.image import Image
+from envbuild.run.process import image_config
+from envbuild.targets.base import Finding, Job, Option, Service, TargetFile, TargetRecord
+from envbuild.targets.kinds import TargetContext
+from envbuild.targets.kubernetes.manifest import job_manifest, service_manifests
+from envbuild.targets.kubernetes.options import OPTIONS, pod_options, switch
+from envbuild.targets.options import check_options, limits_of, whole
+
+if TYPE_CHECKING:
+    from envbuild.targets.kubernetes.client import Cluster
+    from envbuild.targets.kubernetes.job import KubernetesExecution
+
+_log = logging.getLogger(__name__)
+
+JOB_FILE = "job.yaml"
+SERVICE_FILE = "service.yaml"
+
+_SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+class KubernetesTarget:
+    """Images are pushed to ``registry``, and pulled from there by digest."""
+
+    def __init__(self, record: TargetRecord, surroundings: TargetContext) -> None:
+        options = check_options(record, KIND.options)
+        self.record = record
+        self.limits = limits_of(options)
+        self.registry: str | None = options["registry"]
+        self._options = options
+        self._pod = pod_options(options)
+        self._surroundings = surroundings
+
+    def findings(self, image: Image) -> Sequence[Finding]:
+        try:
+            cluster = self._connect(patience=0)
+        except RunError as error:
+            return [Finding(text=error.message, hint=error.hint)]
+        try:
+            return self._look(cluster, image)
+        except RunError as error:
+            return [Finding(text=error.message, hint=error.hint)]
+        finally:
+            cluster.close()
+
+    def bytes_to_pull(self, image: Image) -> int | None:
+        """0 where every node that the image fits has it; else None, as nodes don't tell of layers."""
+        try:
+            cluster = self._connect(patience=0)
+        except RunError:
+            return None
+        try:
+            nodes = cluster.nodes(self._nodes_for(image))
+        except RunError:
+            return None
+        finally:
+            cluster.close()
+        return 0 if nodes and all(_has_image(node, image.digest) for node in nodes) else None
+
+    def job_files(self, job: Job) -> tuple[TargetFile, ...]:
+        from envbuild.targets.yaml import yaml_text
+
+        return (TargetFile(name=JOB_FILE, content=yaml_text(self._manifest(job))),)
+
+    def service_files(self, service: Service) -> tuple[TargetFile, ...]:
+        from envbuild.targets.yaml import yaml_text
+
+        if not _SERVICE_NAME.fullmatch(service.name):
+            raise UsageError(
+                f"{service.name!r} can't be the name of a Service",
+                hint="it must begin with a letter and hold lower-case letters, digits and -",
+            )
+        manifests = service_manifests(
+            service, self._pod, image_config(service.image, self._surroundings.store)
+        )
+        return (TargetFile(name=SERVICE_FILE, content=yaml_text(*manifests)),)
+
+    def submit(self, job: Job) -> KubernetesExecution:
+        from envbuild.targets.kubernetes.client import Refused
+        from envbuild.targets.kubernetes.job import KubernetesExecution
+
+        cluster = self._connect(patience=whole(self._options["patience"]))
+        execution = KubernetesExecution(cluster, job.name, keep=switch(self._options["keep"]))
+        taken = True
+        try:
+            try:
+                cluster.create_job(self._manifest(job))
+            except Refused:
+                taken = False
+                raise
+            with self._surroundings.progress.stage("start"):
+                execution.await_start(whole(self._options["start-timeout"]), self._surroundings.progress.note)
+        except BaseException:
+            self._withdraw(cluster, job.name if taken else None)
+            raise
+        return execution
+
+    # --- parts ----------------------------------------------------------------------------------------
+
+    def _connect(self, *, patience: int) -> Cluster:
+        from envbuild.targets.kubernetes.access import Access, connect
+
+        access = Access(
+            kubeconfig=self._options.get("kubeconfig"),
+            context=self._options.get("context"),
+            namespace=self._options.get("namespace"),
+        )
+        return connect(access, self._surroundings.environ, self._surroundings.store, patience=patience)
+
+    def _manifest(self, job: Job) -> dict[str, Any]:
+        return job_manifest(job, self._pod, image_config(job.image, self._surroundings.store))
+
+    def _look(self, cluster: Cluster, image: Image) -> list[Finding]:
+        place = cluster.namespace
+        if cluster.has_namespace() is False:
+            return [
+                Finding(
+                    text=f"the cluster at {cluster.where} has no namespace {place}",
+                    hint=f"make it: kubectl create namespace {place}",
+                )
+            ]
+        found = []
+        needed = (
+            ("create", "batch", "jobs", ""),
+            ("get", "batch", "jobs", ""),
+            ("list", "", "pods", ""),
+            ("get", "", "pods", "log"),
+        )
+        for verb, group, resource, part in needed:
+            if not cluster.may(verb, group, resource, part):
+                named = "/".join(filter(None, (resource, part)))
+                found.append(
+                    Finding(
+                        text=f"you may not {verb} {named} in the namespace {place}",
+                        hint="ask for a role with: create, get and delete jobs; list pods; get pods/log",
+                    )
+                )
+        if not cluster.may("delete", "batch", "jobs"):
+            text = f"you may not delete jobs in the namespace {place}: Ctrl-C can't stop this one"
+            found.append(Finding(text=text, error=False))
+        pod = self._pod
+        parts = [("secret", each) for each in (pod.image_pull_secret, *pod.secret_env)]
+        parts += [("service_account", pod.service_account), ("persistent_volume_claim", pod.outputs_claim)]
+        for kind, each in parts:
+            if each is not None and cluster.has(kind, each) is False:
+                text = f"there is no {kind.replace('_', ' ')} {each} in the namespace {place}"
+                found.append(Finding(text=text))
+        return found + self._node_findings(cluster, image)
+
+    def _node_findings(self, cluster: Cluster, image: Image) -> list[Finding]:
+        platform = f"kubernetes.io/arch={image.platform.architecture},kubernetes.io/os={image.platform.os}"
+        fitting = cluster.nodes(platform)
+        if fitting is None:
+            return []
+        if not fitting:
+            # None at all: a cluster that makes nodes when they are asked for.
+            return [
+                Finding(
+                    text=f"the cluster at {cluster.where} has no node for {image.platform}",
+                    error=bool(cluster.nodes("")),
+                    hint="set the target's platform to that of its nodes",
+                )
+            ]
+        if self._pod.node_selector and not cluster.nodes(self._nodes_for(image)):
+            return [Finding(text=f"no node has the labels {self._options['node-selector']} now", error=False)]
+        return []
+
+    def _nodes_for(self, image: Image) -> str:
+        """The selector of the nodes that a job may run on."""
+        chosen = {
+            "kubernetes.io/arch": image.platform.architecture,
+            "kubernetes.io/os": image.platform.os,
+            **dict(self._pod.node_selector),
+        }
+        return ",".join(f"{key}={value}" for key, value in chosen.items())
+
+    def _withdraw(self, cluster: Cluster, name: str | None) -> None:
+        """Leaves nothing of a job that didn't start. None: the cluster took no job, and one that has its name
+        isn't ours."""
+        try:
+            if name is not None:
+                cluster.delete_job(name, wait=False)
+        except EnvbuildError as error:
+            _log.warning("the job %s may still be on the cluster: %s", name, error)
+        finally:
+            cluster.close()
+
+
+def _has_image(node: Mapping[str, Any], digest: str) -> bool:
+    status = node.get("status")
+    images = status.get("images") if isinstance(status, dict) else None
+    return any(
+        isinstance(name, str) and name.endswith(f"@{digest}")
+        for each in (images if isinstance(images, list) else ())
+        for name in (each.get("names") or () if isinstance(each, dict) else ())
+    )
+
+
+class KubernetesKind:
+    name = "kubernetes"
+    options: Sequence[Option] = OPTIONS
+
+    def open(self, record: TargetRecord, surroundings: TargetContext) -> KubernetesTarget:
+        return KubernetesTarget(record, surroundings)
+
+
+KIND = KubernetesKind()

@@ -1,0 +1,216 @@
+"""This machine, the target that is always there: by its Docker engine, or in a user namespace."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envbuild.errors import RunError
+from envbuild.oci.image import Image
+from envbuild.platforms import Platform
+from envbuild.run.base import Command, Mount
+from envbuild.run.userns import Launched, UsernsRunner
+from envbuild.targets.base import OUTPUTS, Finding, Job, Option, Service, TargetFile, TargetRecord
+from envbuild.targets.docker import DockerTarget
+from envbuild.targets.kinds import TargetContext
+from envbuild.targets.options import check_options, limits_of
+
+if TYPE_CHECKING:
+    from envbuild.targets.base import Target
+
+_PIECE = 1 << 16
+_STOP_SECONDS = 10
+
+
+def _backend(text: str) -> str:
+    if text not in ("auto", "docker", "userns"):
+        raise ValueError("must be auto, docker or userns")
+    return text
+
+
+class NamespaceTarget:
+    """Jobs in a user namespace of this machine."""
+
+    registry: str | None = None
+
+    def __init__(self, record: TargetRecord, surroundings: TargetContext) -> None:
+        self.record = record
+        self.limits = limits_of(check_options(record, KIND.options))
+        self._surroundings = surroundings
+        self._runner = UsernsRunner(surroundings.store, surroundings.progress)
+
+    def findings(self, image: Image) -> Sequence[Finding]:
+        reason = self._runner.available()
+        if reason is not None:
+            return [Finding(text=reason, hint="start a Docker engine, or use Linux with user namespaces")]
+        if image.platform != Platform.host():
+            return [Finding(text=f"the image is for {image.platform}, this machine runs {Platform.host()}")]
+        return []
+
+    def bytes_to_pull(self, image: Image) -> int | None:
+        return 0
+
+    def job_files(self, job: Job) -> tuple[TargetFile, ...]:
+        from envbuild.targets.files.compose import job_file
+
+        return (job_file(job),)
+
+    def service_files(self, service: Service) -> tuple[TargetFile, ...]:
+        from envbuild.targets.files.compose import service_file
+
+        return (service_file(service),)
+
+    def submit(self, job: Job) -> NamespaceExecution:
+        # Beside the log and not in the cache: what a killed envbuild leaves is the user's, not rubbish.
+        outputs = self._surroundings.state / f"{job.name}.outputs"
+        try:
+            outputs.mkdir(parents=True)
+        except OSError as error:
+            raise RunError(f"can't make {outputs}: {error.strerror}") from error
+        command = Command(
+            image=job.image,
+            arguments=job.command,
+            env=job.env,
+            mounts=(Mount(source=outputs, target=OUTPUTS),),
+        )
+        try:
+            return self._start(command, _STOP_SECONDS, outputs)
+        except BaseException:
+            _remove_empty(outputs)
+            raise
+
+    def serve(self, service: Service, port: int) -> NamespaceExecution:
+        from envbuild.targets.serving import HOST_VARIABLE, STOP_SECONDS, serving_command
+
+        # The network is this machine's: the server itself listens on loopback alone.
+        command = Command(
+            image=service.image,
+            arguments=serving_command(service.image, port, self._surroundings.store),
+            env=(*service.env, (HOST_VARIABLE, "127.0.0.1")),
+        )
+        return self._start(command, STOP_SECONDS)
+
+    def _start(self, command: Command, stop_seconds: int, outputs: Path | None = None) -> NamespaceExecution:
+        with ExitStack() as stack:
+            stage = stack.enter_context(self._surroundings.store.scratch())
+            read, write = os.pipe()
+            stack.callback(os.close, read)
+            try:
+                launched = self._runner.launch(command, stage, write)
+            finally:
+                os.close(write)
+            return NamespaceExecution(launched, read, stack.pop_all(), stop_seconds, outputs)
+
+
+class NamespaceExecution:
+    """A job's processes; what it prints comes through the pipe ``output``."""
+
+    def __init__(
+        self,
+        launched: Launched,
+        output: int,
+        resources: ExitStack,
+        stop_seconds: int,
+        outputs: Path | None = None,
+    ) -> None:
+        self._launched = launched
+        self._output = output
+        self._outputs = outputs
+        self._resources = resources
+        self._stop_seconds = stop_seconds
+
+    @property
+    def identity(self) -> str:
+        return f"process {self._launched.process.pid}"
+
+    def logs(self) -> Iterator[bytes]:
+        while piece := os.read(self._output, _PIECE):
+            yield piece
+
+    def wait(self) -> int:
+        return self._launched.wait()
+
+    def stop(self) -> None:
+        process = self._launched.process
+        if process.poll() is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(self._stop_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def bring_outputs(self, directory: Path) -> bool:
+        """By renaming where it can be; see ``Execution``."""
+        import shutil
+
+        if self._outputs is None:
+            return False
+        try:
+            _keep_files(self._outputs)
+            found = list(self._outputs.iterdir())
+            for each in found:
+                shutil.move(each, directory / each.name)
+        except (OSError, shutil.Error) as error:
+            raise RunError(str(error), hint=f"what isn't there is in {self._outputs}") from error
+        return bool(found)
+
+    def close(self) -> None:
+        self.stop()
+        self._launched.close()
+        self._resources.close()
+        if self._outputs is not None:
+            _remove_empty(self._outputs)
+
+
+def _keep_files(directory: Path) -> None:
+    """Leaves plain files and directories, in common modes: a link of the job would lead anywhere here."""
+    directory.chmod(0o755)
+    with os.scandir(directory) as found:
+        entries = list(found)
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            _keep_files(path)
+        elif entry.is_file(follow_symlinks=False):
+            path.chmod(0o755 if entry.stat(follow_symlinks=False).st_mode & 0o100 else 0o644)
+        else:
+            path.unlink()
+
+
+def _remove_empty(directory: Path) -> None:
+    """What was not brought stays."""
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+
+
+class LocalKind:
+    name = "local"
+    options: Sequence[Option] = (
+        Option(name="backend", help="auto, docker or userns", default="auto", check=_backend),
+    )
+
+    def open(self, record: TargetRecord, surroundings: TargetContext) -> Target:
+        options = check_options(record, self.options)
+        backend = options["backend"]
+        if backend == "docker" or (backend == "auto" and _answers(surroundings)):
+            rest = tuple(pair for pair in record.options if pair[0] != "backend")
+            return DockerTarget(TargetRecord(name=record.name, kind=record.kind, options=rest), surroundings)
+        return NamespaceTarget(record, surroundings)
+
+
+def _answers(surroundings: TargetContext) -> bool:
+    from envbuild.run.container import ContainerRunner
+
+    runner = ContainerRunner(surroundings.store, surroundings.progress, surroundings.environ)
+    return runner.available() is None
+
+
+KIND = LocalKind()

@@ -1,0 +1,124 @@
+"""A Ray cluster: jobs go to its dashboard; files are written for KubeRay and ``ray up``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from envbuild.errors import RunError, UsageError
+from envbuild.lock.model import PlatformLock
+from envbuild.oci.image import Image
+from envbuild.targets.base import Finding, Job, Option, Service, TargetFile, TargetRecord
+from envbuild.targets.kinds import TargetContext
+from envbuild.targets.options import check_options, limits_of
+from envbuild.targets.ray.client import Away, Dashboard
+from envbuild.targets.ray.code import bring_package, package_address
+from envbuild.targets.ray.files import files, request
+from envbuild.targets.ray.job import RayExecution
+from envbuild.targets.ray.options import OPTIONS, RayOptions
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class RayTarget:
+    """Jobs by Ray's Jobs API."""
+
+    def __init__(self, record: TargetRecord, surroundings: TargetContext) -> None:
+        options = check_options(record, KIND.options)
+        self.record = record
+        self.limits = limits_of(options)
+        self.registry = options.get("registry")
+        self._options = RayOptions.of(record.name, options)
+        self._surroundings = surroundings
+
+    def findings(self, image: Image) -> Sequence[Finding]:
+        return self.findings_of_pins(image, None)
+
+    def findings_of_pins(self, image: Image, pins: PlatformLock | None) -> Sequence[Finding]:
+        """``findings``, with what the versions in ``pins`` add; see ``ReadsPins``."""
+        options = self._options
+        found = []
+        if options.token_variable is not None and options.address is not None:
+            parts = urlsplit(options.address)
+            if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+                found.append(Finding(text=f"the token goes to {options.address} in the clear", error=False))
+        own = next((each.version for each in pins.pip if each.name == "ray"), None) if pins else None
+        # Of an image that was made elsewhere nothing is known.
+        if pins is not None and pins.pip and options.in_image and own is None:
+            found.append(
+                Finding(
+                    text="the environment has no ray, and Ray's workers run in its image",
+                    hint="add ray[default] to its requirements",
+                )
+            )
+        try:
+            with contextlib.closing(self._dashboard()) as dashboard:
+                version = dashboard.version()
+        except RunError as error:
+            return [*found, Finding(text=error.message, hint=error.hint)]
+        if version is not None and own is not None and own.partition("+")[0] != version:
+            found.append(
+                Finding(
+                    text=f"the environment has ray {own}, the cluster runs {version}; they must be the same",
+                    hint=f"pin it: ray[default]=={version}",
+                )
+            )
+        return found
+
+    def bytes_to_pull(self, image: Image) -> int | None:
+        return None if self._options.in_image else 0
+
+    def job_files(self, job: Job) -> tuple[TargetFile, ...]:
+        return files(self._options, job, package_address(job))
+
+    def service_files(self, service: Service) -> NoReturn:
+        """Raises ``UsageError``: a scoring script is no Ray Serve application."""
+        raise UsageError(
+            "Ray targets run jobs and serve nothing", hint="serve the image on a docker or kubernetes target"
+        )
+
+    def submit(self, job: Job) -> RayExecution:
+        with contextlib.closing(self._dashboard()) as dashboard:
+            if not self._options.in_image:
+                bring_package(job, self._surroundings.store, dashboard)
+            try:
+                dashboard.submit(request(self._options, job, package_address(job)))
+            except BaseException as error:
+                if isinstance(error, Away) or not isinstance(error, Exception):
+                    # It may have been taken all the same; its name is nobody else's.
+                    with contextlib.suppress(RunError):
+                        dashboard.stop(job.name)
+                raise
+        return RayExecution(
+            self._dashboard, job.name, self._surroundings.progress, patience=self._options.patience
+        )
+
+    def _dashboard(self) -> Dashboard:
+        options = self._options
+        if options.address is None:
+            raise RunError(
+                f"target {self.record.name} has no dashboard that takes jobs",
+                hint="give it one: address=http://HOST:8265",
+            )
+        token = None
+        if options.token_variable is not None:
+            token = self._surroundings.environ.get(options.token_variable)
+            if not token or not (token.isascii() and token.isprintable()):
+                raise RunError(
+                    f"the variable {options.token_variable} holds no token for {options.address}",
+                    hint="set it where envbuild runs",
+                )
+        return Dashboard(options.address, token)
+
+
+class RayKind:
+    name = "ray"
+    options: Sequence[Option] = OPTIONS
+
+    def open(self, record: TargetRecord, surroundings: TargetContext) -> RayTarget:
+        return RayTarget(record, surroundings)
+
+
+KIND = RayKind()

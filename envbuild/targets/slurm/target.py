@@ -1,0 +1,201 @@
+"""A cluster of Slurm: images run from an unpacked root file system, by Apptainer, or by Pyxis."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from typing import NoReturn
+
+from envbuild.errors import EnvbuildError, RunError, UsageError
+from envbuild.oci.image import Image
+from envbuild.platforms import Platform
+from envbuild.run.base import Command
+from envbuild.run.process import argv, environment, image_config, numeric_user
+from envbuild.targets.base import Finding, Job, Option, Service, TargetFile, TargetRecord
+from envbuild.targets.kinds import TargetContext
+from envbuild.targets.options import check_options, limits_of
+from envbuild.targets.slurm.command import Login
+from envbuild.targets.slurm.files import SharedDirectory
+from envbuild.targets.slurm.job import SlurmExecution, submit_job
+from envbuild.targets.slurm.options import OPTIONS, SlurmOptions
+from envbuild.targets.slurm.script import SCRIPT, Start, script
+
+_COMMANDS = ("sbatch", "scontrol", "scancel", "sinfo")
+_NODES = 64
+"""Nodes of a partition whose architecture is looked at."""
+_NODE = re.compile(r"^NodeName=(\S+) Arch=(\S+)", re.MULTILINE)
+_NAMED = 20
+
+
+class SlurmTarget:
+    """Jobs by ``sbatch``, here or on a login node over ssh."""
+
+    def __init__(self, record: TargetRecord, surroundings: TargetContext) -> None:
+        options = check_options(record, KIND.options)
+        self.record = record
+        self.limits = limits_of(options)
+        self.registry = options.get("registry")
+        self._options = SlurmOptions.of(record.name, options)
+        self._gpus = "gpus" in options
+        self._surroundings = surroundings
+        self._login = Login(surroundings.environ, self._options.host)
+
+    @property
+    def _files(self) -> SharedDirectory:
+        if self._options.directory is None:
+            raise UsageError(
+                f"target {self.record.name}: jobs need the option directory",
+                hint="name a directory that login and compute nodes share: directory=/shared/envbuild",
+            )
+        return SharedDirectory(self._options.directory, self._login)
+
+    def findings(self, image: Image) -> Sequence[Finding]:
+        files = self._files
+        try:
+            return [*self._commands(), *self._partitions(), *self._directory(files), *self._nodes(image)]
+        except RunError as error:
+            return [Finding(text=error.message, hint=error.hint)]
+
+    def bytes_to_pull(self, image: Image) -> int | None:
+        if not self._options.unpacks:
+            return None
+        try:
+            there = self._files.has(image)
+        except RunError:
+            return None
+        return 0 if there else sum(layer.size for layer in image.layers)
+
+    def job_files(self, job: Job) -> tuple[TargetFile, ...]:
+        options = self._options
+        files = self._files if options.directory is not None else None
+        config = image_config(job.image, self._surroundings.store)
+        own = Command(image=job.image, arguments=job.command)
+        start = Start(
+            name=job.name,
+            directory=files.run(job.name) if files is not None else None,
+            rootfs=files.rootfs(job.image) if files is not None and options.unpacks else None,
+            reference=job.reference,
+            command=tuple(argv(config, own)),
+            env=job.env,
+            image_env=tuple(environment(config, own).items()),
+            workdir=str(config.get("WorkingDir") or "/"),
+            user=numeric_user(config),
+        )
+        content = script(start, options.runtime, options.directives, gpus=self._gpus)
+        return (TargetFile(name=SCRIPT, content=content, executable=True),)
+
+    def service_files(self, service: Service) -> NoReturn:
+        """Raises ``UsageError``: a batch system serves nothing."""
+        raise UsageError(
+            "Slurm runs jobs and serves nothing", hint="serve the image on a docker or kubernetes target"
+        )
+
+    def submit(self, job: Job) -> SlurmExecution:
+        files = self._files
+        (file,) = self.job_files(job)
+        progress = self._surroundings.progress
+        try:
+            if self._options.unpacks:
+                files.bring(job.image, self._surroundings.store, progress)
+            return submit_job(self._login, files, job.name, file.content, progress)
+        except EnvbuildError as error:
+            raise RunError(error.message, hint=error.hint) from error
+
+    # --- findings ---------------------------------------------------------------------------------------
+
+    def _commands(self) -> list[Finding]:
+        asked = "; ".join(f"command -v {each} > /dev/null || echo {each}" for each in _COMMANDS)
+        missing = self._login.run(asked).out.decode(errors="replace").split()
+        if missing:
+            # Without its commands nothing more can be found out.
+            raise RunError(
+                f"{self._login.place} has no command {', '.join(missing)} of Slurm",
+                hint="run envbuild on a login node, or name one: host=LOGIN",
+            )
+        return []
+
+    def _partitions(self) -> list[Finding]:
+        said = self._login.run("exec sinfo -h -o '%R|%a'")
+        if said.status != 0:
+            raise RunError(f"Slurm doesn't answer: {said.complaint}", hint="see whether sinfo works")
+        known = dict(
+            line.split("|", 1) for line in said.out.decode(errors="replace").splitlines() if "|" in line
+        )
+        found = []
+        for name in (self._options.partition or "").split(","):
+            if name and name not in known:
+                listed = ", ".join(sorted(known)[:_NAMED]) or "none"
+                found.append(Finding(text=f"there is no partition {name}", hint=f"there are: {listed}"))
+            elif name and known[name] != "up":
+                found.append(Finding(text=f"the partition {name} is {known[name]}", error=False))
+        return found
+
+    def _directory(self, files: SharedDirectory) -> list[Finding]:
+        path = shlex.quote(str(files.path))
+        found = []
+        said = self._login.run(f"mkdir -p {path} && test -w {path} && test -x {path}")
+        if said.status != 0:
+            found.append(
+                Finding(
+                    text=f"{files.path} of {self._login.place} can't be written to",
+                    hint="give the target another directory: directory=/shared/you/envbuild",
+                )
+            )
+        if self._options.runtime == "rootfs":
+            allowed = self._login.run("unshare --user --map-root-user true")
+            if allowed.status != 0:
+                found.append(
+                    Finding(
+                        text=f"{self._login.place} allows no user namespaces ({allowed.complaint}); "
+                        "jobs need them on their nodes",
+                        error=False,
+                        hint="use runtime=apptainer or runtime=pyxis",
+                    )
+                )
+        return found
+
+    def _nodes(self, image: Image) -> list[Finding]:
+        where = f"-p {shlex.quote(self._options.partition)} " if self._options.partition else ""
+        said = self._login.run(
+            f"nodes=$(sinfo -h {where}-N -o %N | sort -u | head -n {_NODES} | paste -s -d , -) && "
+            '[ -n "$nodes" ] && exec scontrol show node -o "$nodes"'
+        )
+        machines = {machine for _, machine in _NODE.findall(said.out.decode(errors="replace"))}
+        fitting = {machine for machine in machines if _platform(machine) == str(image.platform)}
+        others = ", ".join(sorted(machines - fitting))
+        if not others:
+            return []
+        where = f"partition {self._options.partition}" if self._options.partition else self.record.name
+        if fitting:
+            return [
+                Finding(
+                    text=f"some nodes of {where} are {others}, the image is for {image.platform}",
+                    error=False,
+                    hint="keep to those that fit by constraint=FEATURE",
+                )
+            ]
+        return [
+            Finding(
+                text=f"the nodes of {where} are {others}, the image is for {image.platform}",
+                hint="set the target's platform to what its nodes are",
+            )
+        ]
+
+
+def _platform(machine: str) -> str:
+    try:
+        return str(Platform.parse(f"linux/{machine}"))
+    except UsageError:
+        return machine
+
+
+class SlurmKind:
+    name = "slurm"
+    options: Sequence[Option] = OPTIONS
+
+    def open(self, record: TargetRecord, surroundings: TargetContext) -> SlurmTarget:
+        return SlurmTarget(record, surroundings)
+
+
+KIND = SlurmKind()

@@ -1,0 +1,208 @@
+"""Spark: in the environment's image here, on a standalone cluster, or in pods of Kubernetes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NoReturn
+
+from envbuild.errors import UsageError
+from envbuild.lock.model import PlatformLock
+from envbuild.oci.image import Image
+from envbuild.run.process import image_config
+from envbuild.targets.base import Execution, Finding, Job, Option, Service, TargetFile, TargetRecord
+from envbuild.targets.kinds import TargetContext
+from envbuild.targets.local import KIND as LOCAL
+from envbuild.targets.local import NamespaceTarget
+from envbuild.targets.options import check_options, limits_of
+from envbuild.targets.spark.files import DEFAULTS, files, submit_arguments
+from envbuild.targets.spark.options import OPTIONS, SparkOptions
+
+if TYPE_CHECKING:
+    from envbuild.targets.base import Target
+
+_REACH_SECONDS = 5.0
+_PAGE = 1 << 20
+"""Bytes of a master's page that are read."""
+_VARIABLE = "ENVBUILD_SPARK_DEFAULTS"
+_START = (
+    "umask 077; directory=$(mktemp -d) || exit; "
+    f'printf %s "${_VARIABLE}" > "$directory/{DEFAULTS}" || exit; unset {_VARIABLE}; '
+    f'submit=$1; shift; exec "$submit" --properties-file "$directory/{DEFAULTS}" "$@"'
+)
+"""Brings the settings into the image. They don't stand on a command line, that everyone here may read: a
+variable of the job's may be among them."""
+_SHOWN_VERSION = re.compile(r'class="version\b[^"]*"[^>]*>\s*v?([0-9]+\.[0-9]+(?:\.[0-9]+)?)')
+
+
+class SparkTarget:
+    """Jobs by ``spark-submit``. The driver runs in the image on this machine, but for Kubernetes, where it
+    runs in a pod of that image."""
+
+    def __init__(self, record: TargetRecord, surroundings: TargetContext) -> None:
+        options = check_options(record, KIND.options)
+        self.record = record
+        self.limits = limits_of(options)
+        self._options = SparkOptions.of(record.name, options)
+        self.registry = options.get("registry") if self._options.place == "kubernetes" else None
+        self._surroundings = surroundings
+
+    def findings(self, image: Image) -> Sequence[Finding]:
+        return self.findings_of_pins(image, None)
+
+    def findings_of_pins(self, image: Image, pins: PlatformLock | None) -> Sequence[Finding]:
+        """``findings``, with what the versions in ``pins`` add; see ``ReadsPins``."""
+        own = _version(pins) if pins is not None else None
+        found = []
+        # Of an image that was made elsewhere nothing is known.
+        if pins is not None and (pins.pip or pins.conda) and own is None:
+            found.append(
+                Finding(text="the environment has no pyspark", hint="add runtime: spark to the spec")
+            )
+        if self._options.place == "kubernetes":
+            return [*found, *self._command()]
+        found += self._here.findings(image)
+        if self._options.place == "standalone" and not found:
+            found += self._masters() or self._cluster(own)
+        return found
+
+    def bytes_to_pull(self, image: Image) -> int | None:
+        return None if self._options.place == "kubernetes" else self._here.bytes_to_pull(image)
+
+    def job_files(self, job: Job) -> tuple[TargetFile, ...]:
+        return files(self._options, job, self._directory(job))
+
+    def service_files(self, service: Service) -> NoReturn:
+        """Raises ``UsageError``: Spark runs jobs."""
+        raise UsageError(
+            "Spark runs jobs and serves nothing", hint="serve the image on a docker or kubernetes target"
+        )
+
+    def submit(self, job: Job) -> Execution:
+        made = self.job_files(job)
+        if self._options.place == "kubernetes":
+            from envbuild.targets.spark.submit import submit
+
+            arguments = submit_arguments(self._options, job, self._directory(job))
+            return submit(self._options, job.name, made, arguments, self._surroundings)
+        (defaults,) = (each for each in made if each.name == DEFAULTS)
+        inside = replace(
+            job,
+            command=(
+                "/bin/sh",
+                "-c",
+                _START,
+                "envbuild",
+                self._options.submit,
+                *submit_arguments(self._options, job, self._directory(job)),
+            ),
+            env=(*job.env, (_VARIABLE, defaults.content)),
+        )
+        return self._here.submit(inside)
+
+    # --- parts ----------------------------------------------------------------------------------------
+
+    @property
+    def _here(self) -> Target:
+        """This machine, where the driver runs. Workers of a cluster must reach it: it has this machine's
+        network then."""
+        record = TargetRecord(name=self.record.name, kind=LOCAL.name)
+        if self._options.place == "standalone":
+            return NamespaceTarget(record, self._surroundings)
+        return LOCAL.open(record, self._surroundings)
+
+    def _directory(self, job: Job) -> str:
+        return str(image_config(job.image, self._surroundings.store).get("WorkingDir") or "/")
+
+    def _command(self) -> list[Finding]:
+        command, environ = self._options.submit, self._surroundings.environ
+        if shutil.which(command, path=environ.get("PATH", os.defpath)) is not None:
+            return []
+        return [
+            Finding(
+                text=f"there is no command {command} on this machine: it starts the driver's pod",
+                hint="install pyspark of the environment's version, or name one: spark-submit=PATH",
+            )
+        ]
+
+    def _masters(self) -> list[Finding]:
+        """Nothing where one of the masters can be reached."""
+        complaint = ""
+        for place in self._options.masters:
+            try:
+                socket.create_connection(place, _REACH_SECONDS).close()
+            except (OSError, UnicodeError, OverflowError) as error:
+                complaint = str(error)
+            else:
+                return []
+        return [
+            Finding(
+                text=f"no master answers at {self._options.master}: {complaint}",
+                hint="start it, or give the target another: master=spark://HOST:PORT",
+            )
+        ]
+
+    def _cluster(self, own: str | None) -> list[Finding]:
+        """What the environment's Spark and the cluster's have against each other, as far as that is known."""
+        if own is not None and self._options.page is not None:
+            return self._asked(own, self._options.page)
+        return [
+            Finding(
+                text=f"the workers need Spark {own or 'of the environment'} and, as {self._options.python}, "
+                "the environment's Python; whether they have them isn't known",
+                error=False,
+                hint="master-ui=http://HOST:8080 lets the master be asked",
+            )
+        ]
+
+    def _asked(self, own: str, page: str) -> list[Finding]:
+        import httpx
+
+        try:
+            with (
+                httpx.Client(timeout=_REACH_SECONDS, trust_env=False) as client,
+                client.stream("GET", f"{page}/") as answer,
+            ):
+                text = b""
+                for piece in answer.iter_bytes():
+                    text += piece
+                    if len(text) > _PAGE:
+                        break
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return [Finding(text=f"the master's page {page} doesn't answer: {error}", error=False)]
+        match = _SHOWN_VERSION.search(text.decode(errors="replace"))
+        if match is None:
+            return [Finding(text=f"{page} doesn't tell the version of its Spark", error=False)]
+        if match[1] == own:
+            return []
+        # Within a feature release Spark's protocols fit, but for accidents.
+        other = match[1].split(".")[:2] != own.split(".")[:2]
+        return [
+            Finding(
+                text=f"the environment has Spark {own}, the cluster {match[1]}",
+                error=other,
+                hint=f"pin it in the spec: pyspark=={match[1]}",
+            )
+        ]
+
+
+def _version(pins: PlatformLock) -> str | None:
+    """Of pyspark in the environment; None: it has none."""
+    names = [(each.name, each.version) for each in pins.pip]
+    names += [(each.name, each.version) for each in pins.conda]
+    return next((version for name, version in names if name == "pyspark"), None)
+
+
+class SparkKind:
+    name = "spark"
+    options: Sequence[Option] = OPTIONS
+
+    def open(self, record: TargetRecord, surroundings: TargetContext) -> SparkTarget:
+        return SparkTarget(record, surroundings)
+
+
+KIND = SparkKind()

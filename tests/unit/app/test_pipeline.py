@@ -1,0 +1,222 @@
+"""The pipeline over real parts, where no test of a stage reaches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from envbuild.app.pipeline import Pipeline
+from envbuild.app.requests import BuildRequest, BuildResult, RenderRequest, RunRequest
+from envbuild.compose.engine import NativeEngine
+from envbuild.compose.image import store_image
+from envbuild.engines.docker.engine import DockerEngine
+from envbuild.errors import BuildError, UsageError
+from envbuild.images.repository import identity_tag
+from envbuild.images.sinks.registry import push_publication
+from envbuild.lock.files import write_lock
+from envbuild.lock.model import ContextBase, Lock, PlatformLock, RuntimeSettings
+from envbuild.oci.image import Image, ImageSet
+from envbuild.oci.reference import Reference
+from envbuild.plan.model import Plan
+from envbuild.platforms import LINUX_AMD64, Platform
+from envbuild.progress import Silent
+from envbuild.registry.auth import Credentials
+from envbuild.registry.client import RegistryClient
+from envbuild.run.base import Command
+from envbuild.settings import Settings
+from envbuild.specs.model import EnvironmentType, Spec
+from envbuild.store.content import Store
+from envbuild.store.leases import in_use
+from tests.fakes.image import Item, put_image, put_layer
+from tests.fakes.registry import serve
+from tests.unit.lock.sample import LOCK
+
+SPEC = Spec(name="x", source=Path("envbuild.yaml"))
+
+
+class Recorder:
+    """A runner that notes what is in use while its command runs."""
+
+    name = "recorder"
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.names: frozenset[str] = frozenset()
+        self.since: float | None = 0.0
+        self.command: Command | None = None
+
+    def available(self) -> str | None:
+        return None
+
+    def run(self, command: Command) -> int:
+        self.command = command
+        with in_use(self.store) as used:
+            self.names, self.since = used.names, used.since
+        return 7
+
+
+def test_what_a_command_runs_in_is_in_use_until_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "cache")
+    image = put_image(store, [put_layer(store, [Item(name="a")])])
+    runner = Recorder(store)
+    asked: list[BuildRequest] = []
+
+    def build(self: Pipeline, spec: Spec, request: BuildRequest) -> BuildResult:
+        asked.append(request)
+        return _result(image)
+
+    monkeypatch.setattr(Pipeline, "build", build)
+    monkeypatch.setattr("envbuild.app.session.Session.runner", lambda self, backend: runner)
+    with Pipeline(Settings(cache_dir=store.root), Silent(), environ={}) as pipeline:
+        assert pipeline.run(SPEC, RunRequest(command=("true",), workdir=tmp_path)) == 7
+    digests = (image.digest, image.config_digest, image.layers[0].digest)
+    assert runner.names == {f"blobs/sha256/{digest.removeprefix('sha256:')}" for digest in digests}
+    assert runner.since is None, "what was written since the start is nobody's any more"
+    assert runner.command == Command(image=image, arguments=("true",), workdir=tmp_path)
+    assert [request.platforms for request in asked] == [(Platform.host(),)]
+    with in_use(store) as used:
+        assert used.names == frozenset()
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.mark.parametrize("engine", ["native", "docker"])
+def test_a_plan_is_described_as_the_chosen_engine_makes_it(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Locked without byte code, so that this machine needs no interpreter to compose it.
+    lock = replace(LOCK, bytecode=False)
+    monkeypatch.setattr("envbuild.engines.docker.engine.DockerEngine.unable", lambda self, plan: [])
+    settings = Settings(cache_dir=tmp_path / "cache", engine=engine)
+    notes = Notes()
+    with Pipeline(settings, notes, environ={}) as pipeline:
+        plan = pipeline.plan(SPEC, lock, LINUX_AMD64)
+        shown = pipeline.described(SPEC, lock, LINUX_AMD64, BuildRequest(secrets=("id=a,src=b",)))
+    if engine == "native":
+        assert shown == plan
+        assert notes.notes == ["the secrets are for nobody: the native engine runs no steps"]
+    else:
+        assert (shown.level, notes.notes) == ("L2", [])
+        assert shown.lock_digest != plan.lock_digest
+
+
+def test_no_platform_is_built_where_another_can_not_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unable(self: DockerEngine, plan: Plan) -> list[str]:
+        return [] if plan.platform == LINUX_AMD64 else ["the Docker engine runs linux/amd64"]
+
+    def build(self: DockerEngine, plan: Plan) -> Image:
+        raise AssertionError(f"{plan.platform} is built")
+
+    monkeypatch.setattr(DockerEngine, "unable", unable)
+    monkeypatch.setattr(DockerEngine, "build", build)
+    lock = replace(LOCK, bytecode=False)
+    write_lock(tmp_path / "locks" / "x", lock)
+    settings = Settings(cache_dir=tmp_path / "cache", lock_dir=tmp_path / "locks", engine="docker")
+    with (
+        Pipeline(settings, Silent(), environ={}) as pipeline,
+        pytest.raises(BuildError, match="the Docker engine runs linux/amd64"),
+    ):
+        pipeline.build(SPEC, BuildRequest(frozen=True))
+
+
+def test_a_lock_of_a_build_context_needs_a_spec_that_has_one(tmp_path: Path) -> None:
+    context = ContextBase(digest="sha256:" + "1" * 64, dockerfile="Dockerfile")
+    lock = Lock(
+        definition=LOCK.definition,
+        platforms=(PlatformLock(platform=LINUX_AMD64, base=context, python=None),),
+        runtime=RuntimeSettings(type="user-managed", user=""),
+    )
+    spec = replace(SPEC, type=EnvironmentType.USER_MANAGED)
+    write_lock(tmp_path / "locks" / "x", lock)
+    settings = Settings(cache_dir=tmp_path / "cache", lock_dir=tmp_path / "locks")
+    request = RenderRequest(output=tmp_path / "out", build=BuildRequest(frozen=True))
+    with (
+        Pipeline(settings, Silent(), environ={}) as pipeline,
+        pytest.raises(
+            BuildError, match=r"the lock is of a build context, and envbuild\.yaml has none"
+        ) as caught,
+    ):
+        pipeline.render(spec, request)
+    assert caught.value.hint == "bring the lock up to date with: envbuild lock envbuild.yaml"
+
+
+def test_an_image_that_a_registry_has_is_run_without_being_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(self: NativeEngine, plan: Plan) -> Image:
+        raise AssertionError(f"{plan.platform} is built")
+
+    monkeypatch.setattr(NativeEngine, "build", build)
+    lock = replace(LOCK, bytecode=False)
+    write_lock(tmp_path / "locks" / "x", lock)
+    there, store = Store(tmp_path / "there"), Store(tmp_path / "cache")
+    runner = Recorder(store)
+    monkeypatch.setattr("envbuild.app.session.Session.runner", lambda self, backend: runner)
+    with serve() as registry:
+        settings = Settings(
+            cache_dir=store.root, lock_dir=tmp_path / "locks", registry=f"{registry.host}/team"
+        )
+        environ = {"HOME": str(tmp_path)}
+        with Pipeline(settings, Silent(), environ=environ) as pipeline:
+            plan = pipeline.plan(SPEC, lock, LINUX_AMD64)
+        layers = [
+            replace(put_layer(there, [Item(name=layer.name)]), name=layer.name)
+            for layer in plan.layers
+            if layer.artifacts
+        ]
+        made = store_image(there, plan, layers)
+        with RegistryClient(there, Silent(), Credentials(environ)) as client:
+            push_publication(
+                ImageSet(images=(made,), names=()),
+                Reference.parse(f"{registry.host}/team/x"),
+                (identity_tag([plan.lock_digest]),),
+                client,
+                there,
+                Silent(),
+            )
+        request = RunRequest(command=("true",), platform=LINUX_AMD64, build=BuildRequest(frozen=True))
+        for _ in range(2):
+            with Pipeline(settings, Silent(), environ=environ) as pipeline:
+                assert pipeline.run(SPEC, request) == 7
+            assert runner.command is not None
+            assert (runner.command.image.digest, runner.command.image.level) == (made.digest, "found")
+            assert all(store.has_blob(each.digest) for each in layers)
+            registry.manifests.clear()
+        # The second time it was here.
+
+
+def test_a_platform_that_is_not_locked_is_told_before_a_registry_is_asked(tmp_path: Path) -> None:
+    write_lock(tmp_path / "locks" / "x", LOCK)
+    settings = Settings(cache_dir=tmp_path, lock_dir=tmp_path / "locks", registry="127.0.0.1:9/team")
+    request = BuildRequest(frozen=True, platforms=(LINUX_AMD64, Platform("linux", "riscv64")))
+    notes = Notes()
+    with (
+        Pipeline(settings, notes, environ={}) as pipeline,
+        pytest.raises(UsageError, match="x is not locked for linux/riscv64"),
+    ):
+        pipeline.build(SPEC, request)
+    assert notes.notes == []
+
+
+def _result(image: Image) -> BuildResult:
+    return BuildResult(
+        reference=f"x:1@{image.digest}",
+        digest=image.digest,
+        images=(image,),
+        cached=True,
+        engine="native",
+        seconds=0.0,
+        published=(),
+    )

@@ -1,0 +1,130 @@
+"""Where sdists come from: the index, without running any of their code; logins only to their own host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from envbuild.compose.artifacts.sdist.fetch import SdistFiles
+from envbuild.errors import BuildError, FetchError
+from envbuild.http.base import Download
+from envbuild.lock.base import PipTarget
+from envbuild.lock.model import PipPin
+from envbuild.platforms import LINUX_AMD64
+from envbuild.store.content import Store
+from tests.fakes.sdist import source_dist
+from tests.fakes.wheelhouse import Wheelhouse
+
+TARGET = PipTarget(platform=LINUX_AMD64, python="3.13.5", glibc="2.41")
+
+
+@dataclass
+class Recorder:
+    """A fetcher that only remembers what it was asked for."""
+
+    asked: list[Download] = field(default_factory=list)
+    error: FetchError | None = None
+
+    def files(self, downloads: Sequence[Download], *, stage: str = "download") -> dict[str, Path]:
+        self.asked += downloads
+        if self.error:
+            raise self.error
+        return {each.sha256: Path("/made", each.sha256) for each in downloads}
+
+    def read(self, url: str, *, limit: int, cache: bool = False) -> bytes:
+        raise AssertionError(url)
+
+
+def files(
+    tmp_path: Path, fetcher: Recorder, env: Mapping[str, str], options: Sequence[str] = ()
+) -> SdistFiles:
+    kept = {key: os.environ[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in os.environ}
+    return SdistFiles(
+        store=Store(tmp_path / "store"),
+        fetcher=lambda: fetcher,
+        env={**kept, "UV_CACHE_DIR": str(tmp_path / "uv"), **env},
+        options=options,
+    )
+
+
+def test_finding_an_sdist_runs_none_of_its_code(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    legacy = source_dist(
+        "demo",
+        pyproject="",
+        files={
+            "PKG-INFO": "Metadata-Version: 1.0\nName: demo\nVersion: 1.0\n",
+            "setup.py": f"open({str(marker)!r}, 'w').write('x')\n",
+        },
+    )
+    # Settings of uv above the store don't count.
+    (tmp_path / "uv.toml").write_text("no-index = true\n")
+    house = Wheelhouse(tmp_path / "house")
+    house.add_file("demo", "demo-1.0.tar.gz", legacy)
+    pin = PipPin(
+        name="demo",
+        version="1.0",
+        file="demo-1.0.tar.gz",
+        size=len(legacy),
+        sha256=sha256(legacy).hexdigest(),
+    )
+    fetcher = Recorder()
+    path = files(tmp_path, fetcher, {"UV_DEFAULT_INDEX": house.url}).path(pin, TARGET)
+    assert path == Path("/made", pin.sha256)
+    assert fetcher.asked == [
+        Download(
+            what="demo-1.0.tar.gz",
+            urls=((house.simple / "demo" / "demo-1.0.tar.gz").as_uri(),),
+            sha256=pin.sha256,
+            size=pin.size,
+        )
+    ]
+    assert not marker.exists()
+
+
+def asked(tmp_path: Path, url: str, env: Mapping[str, str], options: Sequence[str] = ()) -> str:
+    fetcher = Recorder()
+    pin = PipPin(name="demo", version="1.0", file="demo-1.0.tar.gz", size=0, sha256="a" * 64, url=url)
+    files(tmp_path, fetcher, env, options).path(pin, TARGET)
+    ((address,),) = [each.urls for each in fetcher.asked]
+    return address
+
+
+@pytest.mark.parametrize(
+    ("env", "options"),
+    [
+        ({"UV_DEFAULT_INDEX": "https://me:pw@index.test/simple"}, ()),
+        ({"UV_INDEX": "https://a.test/simple own=https://me:pw@index.test/simple"}, ()),
+        ({"PIP_EXTRA_INDEX_URL": "https://me:pw@index.test/simple"}, ()),
+        ({"TOKEN": "pw"}, ("--extra-index-url https://me:${TOKEN}@index.test/simple",)),
+    ],
+)
+def test_an_indexs_login_goes_to_its_own_host_alone(
+    tmp_path: Path, env: Mapping[str, str], options: Sequence[str]
+) -> None:
+    url = "https://index.test/files/demo-1.0.tar.gz"
+    assert asked(tmp_path, url, env, options) == "https://me:pw@index.test/files/demo-1.0.tar.gz"
+    for other in ("https://index.test.evil/x", "https://files.test/x", "http://index.test/x"):
+        assert asked(tmp_path, f"{other}/demo-1.0.tar.gz", env, options) == f"{other}/demo-1.0.tar.gz"
+    own = "https://you:own@index.test/demo-1.0.tar.gz"
+    assert asked(tmp_path, own, env, options) == own
+
+
+def test_a_variable_of_an_address_is_filled_in(tmp_path: Path) -> None:
+    url = "https://${TOKEN}@index.test/demo-1.0.tar.gz"
+    assert asked(tmp_path, url, {"TOKEN": "t:pw"}) == "https://t:pw@index.test/demo-1.0.tar.gz"
+
+
+def test_a_download_that_fails_is_an_error_of_the_build(tmp_path: Path) -> None:
+    fetcher = Recorder(error=FetchError("gone", hint="try later"))
+    pin = PipPin(
+        name="demo", version="1.0", file="demo-1.0.tar.gz", size=0, sha256="a" * 64, url="https://a.test/x"
+    )
+    with pytest.raises(BuildError, match="gone") as caught:
+        files(tmp_path, fetcher, {}).path(pin, TARGET)
+    assert caught.value.hint == "try later"

@@ -1,0 +1,172 @@
+"""A Dockerfile's steps: which install no more than the files that are read, and which are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from envbuild.errors import SpecError
+from envbuild.specs.importers.docker.steps import InstalledFiles, dockerfile_steps
+from envbuild.specs.load import load_spec
+from envbuild.specs.model import BuildContextSpec, EnvironmentType, ImageBaseSpec
+
+ASSET = "name: trees\ntype: environment\n"
+SPEC = "name: trees\nbuild: {path: context, dockerfile_path: Dockerfile}\n"
+BASE = "registry.example/base"
+
+
+def followed(text: str) -> tuple[list[str], set[str]]:
+    """The refusals of a Dockerfile's steps, and which of the files beside it they install."""
+    files = InstalledFiles(frozenset({"requirements.txt", "conda.yaml"}))
+    refusals = (files.refusal(step) for step in dockerfile_steps(text))
+    return [refusal for refusal in refusals if refusal is not None], files.installed
+
+
+def asset(directory: Path, dockerfile: str, **others: str) -> Path:
+    (directory / "context").mkdir(parents=True)
+    (directory / "asset.yaml").write_text(ASSET, encoding="utf-8")
+    (directory / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    (directory / "context/Dockerfile").write_text(dockerfile, encoding="utf-8")
+    for name, text in others.items():
+        (directory / f"context/{name}.txt").write_text(text, encoding="utf-8")
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("text", "file"),
+    [
+        (
+            "COPY requirements.txt .\nRUN pip install --no-cache-dir -U -r requirements.txt",
+            "requirements.txt",
+        ),
+        ("copy ./requirements.txt /a/b.txt\nrun python3.12 -m pip install -r/a/b.txt", "requirements.txt"),
+        (
+            'ADD ["requirements.txt", "/a/"]\nRUN ["pip3", "install", "--requirement=/a/requirements.txt"]',
+            "requirements.txt",
+        ),
+        (
+            "COPY . /src\nRUN --mount=type=cache,target=/cache set -eux; cd /src; \\\n"
+            "  # a remark\n\n pip install -r requirements.txt; rm -rf /src",
+            "requirements.txt",
+        ),
+        (
+            "COPY *.yaml /\nRUN mamba env update -q -n base --file=/conda.yaml && conda clean -ay",
+            "conda.yaml",
+        ),
+        (
+            "COPY conda.yaml /\nRUN sed -i s/a/b/ /etc/x && chmod +x /conda.yaml && "
+            "/opt/bin/conda env create -p $PLACE -f conda.yaml && conda run -p $PLACE pip cache purge",
+            "conda.yaml",
+        ),
+    ],
+)
+def test_a_file_that_is_copied_and_installed_is_carried(text: str, file: str) -> None:
+    assert followed(f"FROM {BASE}\n{text}\n") == ([], {file})
+
+
+@pytest.mark.parametrize(
+    ("step", "refusal"),
+    [
+        ("RUN pip install numpy", "RUN pip install"),
+        ("RUN pip install -r requirements.txt numpy", "RUN pip install"),
+        ("RUN pip install -r requirements.txt -c other.txt", "RUN pip install"),
+        (
+            "RUN pip install --index-url https://me:hunter2@index.example -r requirements.txt",
+            "RUN pip install",
+        ),
+        ("RUN pip install -r /elsewhere/dev.txt", "RUN pip install"),
+        ("RUN pip install", "RUN pip install"),
+        ("RUN pip install -r requirements.txt # and more", "RUN pip install"),
+        ('RUN ["pip", "install", "numpy"]', "RUN pip install"),
+        ("RUN rm -rf /tmp/* ; pip uninstall -y numpy", "RUN pip uninstall"),
+        ("RUN conda run -n base --no-capture-output pip install numpy", "RUN pip install"),
+        ("RUN conda env create -q", "RUN conda env"),
+        ("RUN conda config --add channels x", "RUN conda config"),
+        ("RUN true && \\\n  apt-get install -y \\\n  libgomp1", "RUN apt-get install"),
+        ("RUN TOKEN=hunter2 fetch", "RUN"),
+        ("RUN uv pip install --system -r requirements.txt", "RUN uv pip"),
+        ("RUN curl -L https://files.example/x | sh", "RUN curl"),
+        ("RUN bash setup.sh", "RUN bash"),
+        ("RUN echo numpy >> requirements.txt", "RUN echo"),
+        ("RUN sed -i s/1/2/ *.txt", "RUN sed"),
+        ("RUN ln -sf other.txt requirements.txt", "RUN ln"),
+        ("RUN rm $(pip install numpy)", "RUN of a script"),
+        ('RUN rm "$(pip install numpy)"', "RUN rm"),
+        ("RUN (pip install numpy)", "RUN of a script"),
+        ("RUN echo 'open", "RUN of a script"),
+        ("RUN --mount=type=secret,id=pip pip install -r requirements.txt", "RUN of a script"),
+        ("RUN --mount=type=bind,target=/src pip install -r requirements.txt", "RUN of a script"),
+        ("RUN <<EOF bash\npip install numpy\nEOF", "RUN with text of its own"),
+        ("COPY <<-one.txt <<'two.txt' /\nnumpy\none.txt\nRUN x\ntwo.txt", "COPY with text of its own"),
+        ("ADD https://files.example/x /", "ADD of an address or an archive"),
+        ("ADD git@forge.example:a/b.git /", "ADD of an address or an archive"),
+        ("ADD ./software.tar.gz /", "ADD of an address or an archive"),
+    ],
+)
+def test_what_no_file_says_is_refused_without_its_values(step: str, refusal: str) -> None:
+    copied = f"FROM {BASE}\nCOPY requirements.txt .\n"
+    assert followed(f"{copied}{step}\nENV A=b\n")[0] == [f"{refusal} brings what isn't carried"]
+
+
+def test_what_only_an_image_or_the_service_has_is_refused() -> None:
+    text = f"FROM {BASE}\nCOPY --chown=1 --from=other /a /b\nPIP install numpy\n"
+    assert followed(text)[0] == [
+        "COPY --from brings what another image has",
+        "is no instruction of a Dockerfile",
+    ]
+
+
+@pytest.mark.parametrize(
+    "copy",
+    ["COPY other/requirements.txt .", "COPY dev.txt requirements.txt", "COPY conda.yaml requirements.txt"],
+)
+def test_another_file_of_the_same_name_in_the_image_is_not_the_one_that_is_read(copy: str) -> None:
+    text = f"FROM {BASE}\nCOPY requirements.txt .\n{copy}\nRUN pip install -r requirements.txt\n"
+    assert followed(text)[1] in ({"conda.yaml"}, set())
+
+
+def test_a_step_that_never_ends_is_one(tmp_path: Path) -> None:
+    assert [step.line for step in dockerfile_steps("FROM a\nRUN <<X <<Y\nb\nX\n")] == [1, 2]
+    assert [step.text for step in dockerfile_steps("RUN a \\\n\n# c\n b\\")] == ["a b"]
+    assert dockerfile_steps("\\\n\\\n") == dockerfile_steps("\\\n")
+
+
+def test_an_image_with_nothing_installed_is_read_and_what_it_sets_is_said(tmp_path: Path) -> None:
+    dockerfile = f"FROM --platform=linux/amd64 {BASE}:{{{{latest-image-tag}}}} AS last\nENV A=b\nLABEL c=d\n"
+    spec = load_spec(asset(tmp_path / "a", dockerfile, requirements="numpy==2.0.0\n"))
+    assert spec.base == ImageBaseSpec(reference=f"{BASE}:latest")
+    assert spec.pip.requirements == ()
+    assert spec.left_out == (
+        "context/Dockerfile:1: {{latest-image-tag}}: 'latest', as the lock pins it",
+        "context/Dockerfile:2: ENV",
+        "context/Dockerfile:3: LABEL",
+        "context/requirements.txt: no step installs it",
+    )
+
+
+def test_a_refused_dockerfile_is_built_as_it_is_once_its_templates_are_filled(tmp_path: Path) -> None:
+    installs = "RUN pip install numpy=={{latest-pypi-version}}\n"
+    directory = asset(tmp_path / "a", f"FROM {BASE}:{{{{latest-image-tag}}}}\n{installs}")
+    with pytest.raises(SpecError) as raised:
+        load_spec(directory)
+    place = directory / "context/Dockerfile"
+    assert raised.value.problems == (f"{place}:2: RUN pip install brings what isn't carried",)
+    assert raised.value.exit_code == 3
+    assert raised.value.hint == (
+        "only a conda file or requirements.txt that the Dockerfile copies and installs can be carried; "
+        "write what the templates of the context stand for, and the directory, or its context as the SPEC, "
+        "is built by that Dockerfile as it is (user-managed)"
+    )
+    place.write_text(f"FROM {BASE}:1\nRUN pip install numpy==2.0.0\n", encoding="utf-8")
+    for spec in (load_spec(directory), load_spec(directory / "context")):
+        assert spec.type is EnvironmentType.USER_MANAGED
+        assert isinstance(spec.base, BuildContextSpec)
+
+
+def test_many_refused_steps_are_counted(tmp_path: Path) -> None:
+    steps = "".join(f"RUN apt-get install {name}\n" for name in "abcdef")
+    with pytest.raises(SpecError) as raised:
+        load_spec(asset(tmp_path / "a", f"FROM {BASE}:{{{{latest-image-tag}}}}\n{steps}"))
+    assert len(raised.value.problems) == 6
+    assert raised.value.problems[-1].endswith("context/Dockerfile: so does 1 more of its steps")

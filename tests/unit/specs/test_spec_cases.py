@@ -1,0 +1,83 @@
+"""Folder tests: ``tests/cases/spec/<case>/`` holds a spec and what reading it must give, exactly.
+
+``expected.json`` is the spec with its definition digest; ``expected-error.txt`` is the message and the hint.
+The spec is found as ``load_spec`` finds it in a directory; where a file ``SPEC`` is there, it holds what is
+written behind the directory's path instead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import date
+from enum import Enum
+from pathlib import Path
+
+import pytest
+
+from envbuild.errors import SpecError
+from envbuild.platforms import Platform
+from envbuild.specs.definition import definition_digest
+from envbuild.specs.load import load_spec
+from envbuild.specs.model import Spec
+
+CASES = Path(__file__).parents[2] / "cases" / "spec"
+GOOD = sorted(each.parent.name for each in CASES.glob("*/expected.json"))
+BAD = sorted(each.parent.name for each in CASES.glob("*/expected-error.txt"))
+
+
+SELDOM = {"left_out", "explicit", "complete"}
+"""Fields that are only shown where they say something."""
+
+
+def plain(value: object, case: Path) -> object:
+    """A value as JSON; the folder's own path is cut off, so that it reads the same anywhere."""
+    if isinstance(value, (Platform, date)):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return value.relative_to(case).as_posix() if value.is_absolute() else value.as_posix()
+    if dataclasses.is_dataclass(value):
+        found = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {name: plain(item, case) for name, item in found.items() if item or name not in SELDOM}
+    if isinstance(value, tuple):
+        return [plain(item, case) for item in value]
+    return value
+
+
+def spec_of(case: Path) -> Path:
+    written = case / "SPEC"
+    return case / written.read_text(encoding="utf-8").strip() if written.is_file() else case
+
+
+def as_json(spec: Spec, case: Path) -> str:
+    found = plain(spec, case)
+    assert isinstance(found, dict)
+    return json.dumps({"definition": definition_digest(spec), **found}, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_text(error: SpecError, case: Path) -> str:
+    lines = str(error).replace(f"{case.as_posix()}/", "").replace(case.as_posix(), ".")
+    return f"{lines}\nhint: {error.hint}\n"
+
+
+def test_every_case_says_what_to_expect() -> None:
+    assert sorted(each.name for each in CASES.iterdir()) == sorted(GOOD + BAD)
+    assert GOOD
+    assert BAD
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_spec_is_read_as_expected(name: str) -> None:
+    case = CASES / name
+    assert as_json(load_spec(spec_of(case)), case) == (case / "expected.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_spec_is_refused_with_every_problem(name: str) -> None:
+    case = CASES / name
+    with pytest.raises(SpecError) as raised:
+        load_spec(spec_of(case))
+    assert as_text(raised.value, case) == (case / "expected-error.txt").read_text(encoding="utf-8")
+    assert "hunter2" not in str(raised.value)

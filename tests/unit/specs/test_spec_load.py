@@ -1,0 +1,294 @@
+"""What ``load_spec`` picks, and what it says about files it can't use."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from envbuild.errors import SpecError
+from envbuild.specs.base import Importer
+from envbuild.specs.definition import canonical_definition, definition_digest
+from envbuild.specs.importers.conda.environment import conda_python
+from envbuild.specs.load import NAMES, importers, load_spec, markers
+from envbuild.specs.model import CondaSpec, EnvironmentType, Spec
+from envbuild.specs.schema import json_schema
+from envbuild.specs.text.source import SourceFile
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refused(path: Path) -> SpecError:
+    with pytest.raises(SpecError) as raised:
+        load_spec(path)
+    return raised.value
+
+
+def test_directory_gives_the_first_known_name(tmp_path: Path) -> None:
+    plain = [
+        each for each in NAMES if Path(each).stem in ("envbuild", "environment", "conda", "requirements")
+    ]
+    assert len(plain) == 8
+    for name in reversed(plain):
+        write(tmp_path / name, "name: x\n" if name.endswith(("yaml", "yml")) else "numpy\n")
+        if name.startswith("conda"):
+            write(tmp_path / name, "dependencies: [numpy]\n")
+        assert load_spec(tmp_path).source == tmp_path / name
+
+
+def test_every_marker_of_our_importers_has_a_deliberate_place() -> None:
+    own = [name for each in importers() for name in each.markers]
+    assert set(own) <= set(NAMES)
+    assert [name for name in NAMES if name in own] == list(markers(importers()))
+
+
+class Foreign:
+    """A third party's format."""
+
+    name = "foreign"
+    markers: tuple[str, ...] = ("foreign.cfg", "envbuild.yaml")
+
+    def recognises(self, file: SourceFile) -> bool:
+        return file.path.name == "foreign.cfg"
+
+    def load(self, file: SourceFile) -> Spec:
+        return Spec(name="foreign", source=file.path)
+
+
+def test_a_marker_without_a_place_comes_last(tmp_path: Path) -> None:
+    formats: tuple[Importer, ...] = (Foreign(), *importers())
+    assert markers(formats)[0] == "envbuild.yaml"
+    assert markers(formats)[-1] == "foreign.cfg"
+    write(tmp_path / "foreign.cfg", "")
+    assert load_spec(tmp_path, formats=formats).name == "foreign"
+    write(tmp_path / "requirements.txt", "six\n")
+    assert load_spec(tmp_path, formats=formats).source == tmp_path / "requirements.txt"
+
+
+def test_directory_without_a_spec_says_what_was_looked_for(tmp_path: Path) -> None:
+    error = refused(tmp_path)
+    assert error.message == f"{tmp_path}: no spec in this directory"
+    assert error.hint == f"looked for {', '.join(markers(importers()))}"
+    assert error.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("proj/requirements.txt", "proj"),
+        ("proj/environment.yml", "proj"),
+        ("proj/train.yml", "train"),
+        ("my env (2)/requirements.in", "my-env-2"),
+        ("proj/dev-requirements.txt", "dev-requirements"),
+    ],
+)
+def test_name_comes_from_the_file_or_its_directory(tmp_path: Path, file: str, name: str) -> None:
+    text = "dependencies: [numpy]\n" if file.endswith("yml") else "numpy\n"
+    assert load_spec(write(tmp_path / file, text)).name == name
+
+
+@pytest.mark.parametrize("name", ["gone.yaml", "gone.txt", "gone"])
+def test_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    assert refused(tmp_path / name).message == f"{tmp_path / name}: no such file or directory"
+
+
+def test_unknown_format_is_refused_by_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "setup.cfg", "[metadata]\n")
+    assert refused(path).message == f"{path}: its format isn't known by its name"
+
+
+def test_special_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "requirements.txt")
+    assert refused(tmp_path / "requirements.txt").message.endswith("requirements.txt: is not a regular file")
+
+
+def test_oversized_yaml_is_refused_unread(tmp_path: Path) -> None:
+    path = write(tmp_path / "envbuild.yaml", "#" * ((4 << 20) + 1))
+    assert refused(path).message == f"{path}: is larger than 4 MiB"
+
+
+def test_text_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_bytes(b"numpy\n# caf\xe9\n")
+    assert refused(path).message == f"{path}:2: is not UTF-8 text; save it as UTF-8"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_byte_order_marks_are_understood(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_bytes("numpy\r\nscipy\r\n".encode(encoding))
+    assert [each.text for each in load_spec(path).pip.requirements] == ["numpy", "scipy"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("- a\n", "must be a mapping, is a list"),
+        ("name: a\n---\nname: b\n", "a second YAML document; a spec is one document"),
+        ("name: !!python/object/apply:os.system [x]\n", "the tag"),
+        ("a: *x\n", "the alias *x stands for nothing that came before"),
+        ("a: &a [*a]\n", "the alias *a stands for nothing that came before"),
+        ("[" * 5000, "nested deeper than 32 levels"),
+        ("a:\tb:\tc\n\t-", "bad YAML"),
+        ("\0", "bad YAML"),
+    ],
+)
+def test_hostile_yaml_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    assert message in str(refused(write(tmp_path / "envbuild.yaml", text)))
+
+
+@pytest.mark.parametrize("written", ["3.10", "3.1", "3", "3.12.0", "'3.10'", "!!str 3.10", ">=3.10,<3.13"])
+def test_python_is_the_text_that_was_written(tmp_path: Path, written: str) -> None:
+    expected = written.removeprefix("!!str ").strip("'")
+    quoted = f'"{written}"' if written.startswith(">") else written
+    assert load_spec(write(tmp_path / "envbuild.yaml", f"python: {quoted}\n")).python == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "user"),
+    [("1000", "1000:1000"), ("root", "0:0"), ("root:root", "0:0"), ("5:7", "5:7"), ("007", "7:7")],
+)
+def test_user_is_two_numbers(tmp_path: Path, written: str, user: str) -> None:
+    assert load_spec(write(tmp_path / "envbuild.yaml", f"user: {written}\n")).user == user
+
+
+def test_merge_keys_are_understood(tmp_path: Path) -> None:
+    text = "environment_variables: &e {A: 1, B: 2}\ntags: {<<: *e, B: 3}\n"
+    assert load_spec(write(tmp_path / "envbuild.yaml", text)).tags == (("A", "1"), ("B", "3"))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("image: debian\n", EnvironmentType.USER_MANAGED),
+        ("image: debian\npython: 3.11\n", EnvironmentType.SYSTEM_MANAGED),
+        ("image: debian\nrequirements: [numpy]\n", EnvironmentType.SYSTEM_MANAGED),
+        ("image: debian\ntype: system-managed\n", EnvironmentType.SYSTEM_MANAGED),
+        ("requirements: [numpy]\n", EnvironmentType.SYSTEM_MANAGED),
+    ],
+)
+def test_type_follows_from_what_there_is_to_install(tmp_path: Path, text: str, kind: EnvironmentType) -> None:
+    assert load_spec(write(tmp_path / "envbuild.yaml", text)).type is kind
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "python"),
+    [
+        (("numpy",), None),
+        (("python",), "*"),
+        (("python=3.11",), "3.11"),
+        (("python=3.8.*",), "3.8.*"),
+        (("python==3.11.4",), "==3.11.4"),
+        (("python>=3.10,<3.13",), ">=3.10,<3.13"),
+        (("python 3.11.*",), "3.11.*"),
+        (("python=3.11=*_cpython",), "3.11"),
+        (("conda-forge::python=3.12",), "3.12"),
+        (("python[version='>=3.9']",), ">=3.9"),
+        (("python>=3.10", "numpy", "python<3.13"), ">=3.10,<3.13"),
+    ],
+)
+def test_conda_python_is_as_written(dependencies: tuple[str, ...], python: str | None) -> None:
+    conda = CondaSpec(channels=("conda-forge",), dependencies=dependencies)
+    assert conda_python(Spec(name="x", source=Path("x"), conda=conda)) == python
+
+
+def test_selectors_leave_out_what_no_platform_has(tmp_path: Path) -> None:
+    text = (
+        "dependencies:\n- a # [osx]\n- b # [linux]\n- c # see [docs]\n- d # [linux64]\n"
+        "channels: [x]\nplatforms: [linux-64]\n"
+    )
+    conda = load_spec(write(tmp_path / "environment.yml", text)).conda
+    assert conda is not None
+    assert conda.dependencies == ("b", "c", "d")
+
+
+def test_missing_channels_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "environment.yml", "dependencies: [numpy]\n")
+    with caplog.at_level(logging.WARNING, "envbuild"):
+        load_spec(path)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: channels: no channels, so conda's own (defaults) are taken; name them, e.g. "
+        "channels: [conda-forge]"
+    ]
+
+
+def test_values_of_environment_variables_reach_no_spec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "hunter2")
+    path = write(tmp_path / "requirements.txt", "-i https://${TOKEN}@index.example/simple\nnumpy\n")
+    spec = load_spec(path)
+    assert spec.pip.options == ("--index-url https://${TOKEN}@index.example/simple",)
+    assert "hunter2" not in repr(spec)
+
+
+def test_the_directory_of_a_spec_is_not_in_its_digest(tmp_path: Path) -> None:
+    digests = set()
+    for name in ("a", "b"):
+        write(tmp_path / name / "wheels" / "own-1.0-py3-none-any.whl", "")
+        path = write(tmp_path / name / "requirements.txt", "./wheels/own-1.0-py3-none-any.whl\nnumpy\n")
+        digests.add(definition_digest(load_spec(path)))
+    assert len(digests) == 1
+
+
+def test_channel_and_index_order_count(tmp_path: Path) -> None:
+    def conda(channels: str) -> str:
+        text = f"channels: {channels}\ndependencies: [a]\n"
+        return definition_digest(load_spec(write(tmp_path / "environment.yml", text)))
+
+    def pip(*indexes: str) -> str:
+        text = "".join(f"--extra-index-url https://{each}.example/simple\n" for each in indexes)
+        return definition_digest(load_spec(write(tmp_path / "requirements.txt", f"{text}numpy\n")))
+
+    assert conda("[x, y]") != conda("[y, x]")
+    assert pip("x", "y") != pip("y", "x")
+
+
+def test_definition_names_every_field_but_the_labels() -> None:
+    fields = set(Spec.__dataclass_fields__)
+    labels = {"name", "source", "version", "description", "tags", "left_out"}
+    assert set(canonical_definition(Spec(name="x", source=Path("x")))) == fields - labels
+
+
+def test_schema_knows_exactly_the_keys_that_are_read() -> None:
+    schema = json.loads(json.dumps(json_schema()))
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["additionalProperties"] is False
+    assert sorted(schema["properties"]) == sorted(
+        [
+            "$schema",
+            "as_of",
+            "base",
+            "build",
+            "conda_file",
+            "constraints",
+            "datastore",
+            "description",
+            "environment_variables",
+            "image",
+            "inference_config",
+            "name",
+            "os_type",
+            "platforms",
+            "properties",
+            "python",
+            "requirements",
+            "requirements_complete",
+            "runtime",
+            "spark",
+            "tags",
+            "type",
+            "user",
+            "version",
+        ]
+    )
+    assert schema["$defs"]["RouteModel"]["required"] == ["path", "port"]
+    assert schema["properties"]["python"]["anyOf"][0]["type"] == ["string", "number"]

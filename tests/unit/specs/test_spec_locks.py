@@ -1,0 +1,195 @@
+"""Locks of other tools as specs: what behind ``#`` is asked for, and markers that come to one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from envbuild.errors import SpecError
+from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
+from envbuild.specs.definition import definition_digest
+from envbuild.specs.importers.pip.marker_range import Case, Cases, reachable
+from envbuild.specs.load import load_spec
+from envbuild.specs.model import Spec
+from envbuild.specs.problems import Refused
+from envbuild.specs.text.yaml_values import parse_values
+
+CASES = Path(__file__).parents[2] / "cases" / "spec"
+
+
+def texts(spec: Spec) -> list[str]:
+    return [each.text for each in spec.pip.requirements]
+
+
+def test_parts_of_a_uv_lock_are_asked_for_by_name() -> None:
+    plain = load_spec(CASES / "lock-uv" / "uv.lock")
+    more = load_spec(CASES / "lock-uv" / "uv.lock#cpu,group:dev")
+    assert sorted(set(texts(more)) - set(texts(plain))) == ["pytest==8.3.4", "torch==2.5.1+cpu"]
+    assert more.pip.options == ("--extra-index-url https://wheels.example/whl/cpu",)
+    assert more.left_out == (
+        "uv.lock: demo: optional-dependencies.gpu",
+        "uv.lock: demo: the project itself",
+        "uv.lock: member: a member of the workspace",
+    )
+    gpu = load_spec(CASES / "lock-uv" / "uv.lock#gpu")
+    assert [each for each in texts(gpu) if each.startswith("torch")] == ["torch==2.5.1"]
+    with pytest.raises(SpecError) as caught:
+        load_spec(CASES / "lock-uv" / "uv.lock#plot,group:nothing")
+    assert "the project has no extra 'plot'; it has: cpu, gpu" in caught.value.problems[0]
+    assert "the project has no group 'nothing'; it has: dev" in caught.value.problems[1]
+
+
+def test_parts_of_a_pylock_are_asked_for_by_name() -> None:
+    plain = load_spec(CASES / "lock-pylock" / "pylock.toml")
+    more = load_spec(CASES / "lock-pylock" / "pylock.toml#plot,group:dev")
+    assert set(texts(more)) - set(texts(plain)) == {"cycler==0.12.1", "pytest==8.3.4"}
+    with pytest.raises(SpecError, match="the lock has no group 'nothing'; it has: dev, main"):
+        load_spec(CASES / "lock-pylock" / "pylock.toml#group:nothing")
+
+
+def test_another_environment_of_pixi_and_category_of_conda_lock() -> None:
+    pixi = load_spec(CASES / "lock-pixi" / "pixi.lock#test")
+    assert pixi.conda is not None
+    assert [each.url.rsplit("/", 1)[1] for each in pixi.conda.explicit] == [
+        "python-3.12.7-h1_0_cpython.conda"
+    ]
+    with pytest.raises(SpecError, match="has no environment 'nothing'") as caught:
+        load_spec(CASES / "lock-pixi" / "pixi.lock#nothing")
+    assert caught.value.hint == "its environments: default, test"
+    plain = load_spec(CASES / "lock-conda-lock" / "conda-lock.yml")
+    dev = load_spec(CASES / "lock-conda-lock" / "conda-lock.yml#dev")
+    assert plain.conda is not None
+    assert dev.conda is not None
+    assert [each.url.rsplit("/", 1)[1] for each in set(dev.conda.explicit) - set(plain.conda.explicit)] == [
+        "pytest-8.3.4-pyhd8ed1ab_1.conda"
+    ]
+    with pytest.raises(SpecError, match="no package is of the category 'nothing'"):
+        load_spec(CASES / "lock-conda-lock" / "conda-lock.yml#nothing")
+
+
+@pytest.mark.parametrize(
+    ("line", "complete"),
+    [
+        ("click==8.1.8 --hash=sha256:" + "0" * 64, True),
+        ("click @ https://wheels.example/click-1-py3-none-any.whl --hash=sha256:" + "0" * 64, True),
+        ("click==8.1.8", False),
+        ("click==8.1.* --hash=sha256:" + "0" * 64, False),
+        ("click>=8,==8.1 --hash=sha256:" + "0" * 64, False),
+    ],
+)
+def test_a_requirements_file_with_a_hash_for_every_pin_is_a_lock(
+    tmp_path: Path, line: str, complete: bool
+) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_text("idna==3.10 --hash=sha256:" + "1" * 64 + f"\n{line}\n")
+    assert load_spec(path).pip.complete is complete
+    written = path.rename(tmp_path / "requirements.in")
+    assert load_spec(written).pip.complete is False, "what is compiled from"
+
+
+def test_a_requirements_file_without_hashes_keeps_its_identity(tmp_path: Path) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_text("idna==3.10\n")
+    assert definition_digest(load_spec(path)) == (
+        "sha256:7a9bc07e6b2513729f22f83e2a44c1f57df5d795a4b687d75969ae3bf861b598"
+    )
+
+
+def test_a_marker_is_one_of_architecture_and_python() -> None:
+    markers = ["python_version < '3.10' or python_full_version >= '3.11.4'", "platform_machine == 'aarch64'"]
+    cases = Cases(">=3.9,<3.13", markers)
+
+    def holding(marker: str) -> str:
+        return cases.marker([each for each in cases.all if cases.holds(marker, each)])
+
+    assert cases.platforms == (LINUX_AMD64, LINUX_ARM64)
+    assert holding("sys_platform == 'linux' and os_name == 'posix' and extra != 'x'") == ""
+    assert holding(markers[0]) == 'python_full_version < "3.10" or python_full_version >= "3.11.4"'
+    assert holding(markers[1]) == 'platform_machine == "aarch64"'
+    assert holding(f"({markers[0]}) and {markers[1]}") == (
+        'platform_machine == "aarch64" and (python_full_version < "3.10" or python_full_version >= "3.11.4")'
+    )
+    assert cases.marker([]) == 'python_version < "0"'
+    for marker in (*markers, " and ".join(f"({each})" for each in markers)):
+        again = holding(marker)
+        assert [cases.holds(again, each) for each in cases.all] == [
+            cases.holds(marker, each) for each in cases.all
+        ]
+
+
+def test_conflicting_extras_hold_where_they_are_asked_for() -> None:
+    marker = "extra == 'extra-4-demo-cpu' or (extra != \"extra-4-demo-gpu\" and python_version < '3.0')"
+    for active, expected in (("extra-4-demo-cpu", True), ("extra-4-demo-gpu", False)):
+        cases = Cases(">=3.12", [marker], active=[active])
+        assert {cases.holds(marker, each) for each in cases.all} == {expected}
+
+
+@pytest.mark.parametrize(
+    ("requires", "markers", "supported", "reason"),
+    [
+        ("nonsense", [], [], "is no version specifier"),
+        ("", ["nonsense"], [], "is no marker"),
+        ("", ["nothing == 'x'"], [], "is no marker"),
+        ("", [], ["sys_platform == 'win32'"], "no environment that an image can be"),
+        (">=4", [], [], "no environment that an image can be"),
+        ("", [f"python_full_version < '3.{each}.1'" for each in range(120)], [], "more than 100 versions"),
+    ],
+)
+def test_what_is_no_lock_for_images_is_refused(
+    requires: str, markers: list[str], supported: list[str], reason: str
+) -> None:
+    def decide() -> None:
+        cases = Cases(requires, markers, supported=supported)
+        for each in markers:
+            cases.holds(each, Case(LINUX_AMD64, (3, 12, 0)))
+
+    with pytest.raises(Refused, match=reason):
+        decide()
+
+
+def test_a_circle_of_dependencies_ends_and_markers_join() -> None:
+    graph: dict[str, list[tuple[str, str | None]]] = {
+        "a": [("b", "python_version < '3.12'"), ("c", None)],
+        "b": [("a", None), ("d", None)],
+        "c": [("d", "platform_machine == 'aarch64'")],
+    }
+    cases = Cases(">=3.11", ["python_version < '3.12'"])
+    found = reachable(["a"], lambda node: graph.get(node, ()), cases)
+    assert {name: cases.marker(each) for name, each in found.items()} == {
+        "a": "",
+        "b": 'python_full_version < "3.12"',
+        "c": "",
+        "d": 'platform_machine == "x86_64" and python_full_version < "3.12" or platform_machine == "aarch64"',
+    }
+
+
+def test_values_of_a_lock_stay_text() -> None:
+    assert parse_values("a: 3.10\nb: [~, 'null', yes]\nc: &x {d: 1}\ne: *x\n", "f") == {
+        "a": "3.10",
+        "b": [None, "null", "yes"],
+        "c": {"d": "1"},
+        "e": {"d": "1"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 100_000, "f:1: nested deeper than 32 levels"),
+        ("a: [b]\nc:\n  d: " + "[" * 5_000, "f:3: nested deeper than 32 levels"),
+        ("{a: " * 5_000, "f:1: nested deeper than 32 levels"),
+        ("a:\n" + "- " * 5_000, "f:2: nested deeper than 32 levels"),
+        ("\n".join(" " * depth + "a:" for depth in range(3_000)), "f:33: nested deeper than 32 levels"),
+        ("[[a], " * 20 + "]" * 19 + "}", "f:1: bad YAML"),
+        ("a: 1\na: 2\n", "f:2: the key 'a' is there twice"),
+        ("a: &x [*x]\n", r"f:1: the alias \*x stands for nothing that came before"),
+        ("a: 1\n---\nb: 1\n", "f:2: a second YAML document"),
+        ("[a]: 1\n", "f:1: a key must be text"),
+        ("a: [\n", "f:2: bad YAML"),
+        ("a: \x01", "f: bad YAML"),
+    ],
+)
+def test_a_lock_that_is_no_plain_yaml_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(SpecError, match=reason):
+        parse_values(text, "f")
