@@ -104,7 +104,7 @@ def _first(scratch: Path, push: Callable[[str], Measurement]) -> Measurement:
 
 
 def _seconds(runs: Sequence[Measurement]) -> float:
-    return statistics.median(each.seconds for each in runs)
+    return statistics.median(run.seconds for run in runs)
 
 
 @contextmanager

@@ -168,9 +168,9 @@ def base_references(lock: Lock) -> tuple[Reference, ...]:
     from envbuild.oci.reference import Reference
 
     return tuple(
-        Reference.parse(each.base.reference)
-        for each in lock.platforms
-        if isinstance(each.base, ImageBase) and not each.base.reference.startswith(LAYOUT_PREFIX)
+        Reference.parse(platform.base.reference)
+        for platform in lock.platforms
+        if isinstance(platform.base, ImageBase) and not platform.base.reference.startswith(LAYOUT_PREFIX)
     )
 
 
@@ -183,7 +183,8 @@ def blob_names(image: Image) -> list[str]:
 def _with_artifacts(image: Image, plan: Plan) -> Image:
     """``image`` with what its plan puts into each layer, which no manifest says."""
     artifacts = {
-        layer.name: tuple(f"{each.name} {each.version}" for each in layer.artifacts) for layer in plan.layers
+        layer.name: tuple(f"{artifact.name} {artifact.version}" for artifact in layer.artifacts)
+        for layer in plan.layers
     }
     return replace(
         image,

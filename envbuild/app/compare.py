@@ -120,7 +120,7 @@ def _moved(
 
 
 def _pins(lock: Lock | None) -> dict[str, PlatformLock]:
-    return {str(each.platform): each for each in lock.platforms} if lock is not None else {}
+    return {str(pins.platform): pins for pins in lock.platforms} if lock is not None else {}
 
 
 def _images(workspace: Workspace, version: Version) -> dict[str, dict[str, int]]:
@@ -176,7 +176,7 @@ def _named(pins: PlatformLock) -> Iterator[tuple[str, str, str]]:
     if pins.python is not None:
         yield "python", "python", pins.python.version
     if isinstance(pins.base, DebianBase):
-        yield from (("debian", each.name, each.version) for each in pins.base.packages)
+        yield from (("debian", package.name, package.version) for package in pins.base.packages)
     yield from (("conda", each.name, each.version) for each in pins.conda)
     yield from (("pip", each.name, each.version) for each in pins.pip)
     yield from (("maven", each.name, each.version) for each in pins.maven)

@@ -34,22 +34,22 @@ def pack_context(spec: Spec) -> bytes:
             raise WorkspaceError(
                 f"the build context of {spec.name} was changed while it was read", hint="run it again"
             )
-        if sum(each.size for each in found.entries) > _LARGEST:
+        if sum(entry.size for entry in found.entries) > _LARGEST:
             raise WorkspaceError(
                 f"the build context of {spec.name} is larger than {_LARGEST >> 20} MiB, so it can't be kept",
                 hint="leave out what the Dockerfile doesn't need (.dockerignore)",
             )
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for each in found.entries:
-                member = tarfile.TarInfo(each.path)
-                member.mode = each.mode
-                if each.directory:
+            for entry in found.entries:
+                member = tarfile.TarInfo(entry.path)
+                member.mode = entry.mode
+                if entry.directory:
                     member.type = tarfile.DIRTYPE
-                elif each.target is not None:
-                    member.type, member.linkname = tarfile.SYMTYPE, each.target
+                elif entry.target is not None:
+                    member.type, member.linkname = tarfile.SYMTYPE, entry.target
                 if member.isreg():
-                    member.size = each.size
-                    with (Path(scratch) / each.sha256).open("rb") as file:
+                    member.size = entry.size
+                    with (Path(scratch) / entry.sha256).open("rb") as file:
                         archive.addfile(member, file)
                 else:
                     archive.addfile(member)

@@ -36,7 +36,7 @@ class CuratedEnvironment:
 
     @property
     def platforms(self) -> tuple[Platform, ...]:
-        return tuple(each.platform for each in self.lock.platforms)
+        return tuple(pins.platform for pins in self.lock.platforms)
 
 
 def curated_environments() -> tuple[CuratedEnvironment, ...]:
@@ -82,8 +82,8 @@ def pins_size(pins: PlatformLock) -> int:
 def moved_bytes(before: Lock | None, after: Lock) -> int:
     """The bytes of ``after``'s files that ``before`` doesn't pin, each counted once: what an upgrade makes
     every machine download."""
-    known = {sha256 for each in (before.platforms if before else ()) for sha256, _ in _sizes(each)}
-    new = {sha256: size for each in after.platforms for sha256, size in _sizes(each)}
+    known = {sha256 for platform in (before.platforms if before else ()) for sha256, _ in _sizes(platform)}
+    new = {sha256: size for platform in after.platforms for sha256, size in _sizes(platform)}
     return sum(size for sha256, size in new.items() if sha256 not in known)
 
 
@@ -145,7 +145,7 @@ def unlocked_specs(directory: Path, locked: Sequence[Path]) -> UnlockedSpecs:
 
     known = {each if each.is_dir() else each.parent for each in locked}
     names = (*NAMES, *markers(tuple(other_importers())))
-    found = [each for each in _candidates(directory, names) if each.parent not in known]
+    found = [candidate for candidate in _candidates(directory, names) if candidate.parent not in known]
     if not found:
         return UnlockedSpecs(specs=(), doubtful=())
     sure = {each for each in found if not _is_doubtful(each, directory)}

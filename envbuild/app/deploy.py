@@ -111,7 +111,7 @@ def _served(spec: Spec) -> Spec:
 def _asked(jobs: Jobs, pipeline: WorkspacePipeline, spec: Spec, request: PublishRequest, name: str) -> _Asked:
     from envbuild.targets.files.base import check_file_kind, file_target
 
-    known = [each.name for each in pipeline.workspace.targets()]
+    known = [target.name for target in pipeline.workspace.targets()]
     registry, given = pipeline.settings.registry, None
     if request.push is not None:
         given = push_target(request.push, registry)

@@ -77,17 +77,17 @@ class Published:
 def places_of(results: Sequence[PublishedTo], request: PublishRequest) -> list[tuple[Path, ...]]:
     """Where each file goes; with several targets, below a directory of its own for each. Raises
     ``UsageError`` where something is in the way."""
-    for each in results:
-        for name in (each.target, *(file.name for file in each.files)):
+    for result in results:
+        for name in (result.target, *(file.name for file in result.files)):
             if Path(name).name != name or name.startswith("."):
-                raise PublishError(f"the kind {each.kind} names a file {name!r}, which is no file name")
-    if request.single and sum(len(each.files) for each in results) != 1:
-        names = ", ".join(file.name for each in results for file in each.files)
+                raise PublishError(f"the kind {result.kind} names a file {name!r}, which is no file name")
+    if request.single and sum(len(result.files) for result in results) != 1:
+        names = ", ".join(file.name for result in results for file in result.files)
         raise UsageError(f"several files are written: {names}", hint="name a directory: --output DIR")
     directory = request.directory
     if directory is None:
         return [()] * len(results)
-    below = [directory] if len(results) == 1 else [directory / each.target for each in results]
+    below = [directory] if len(results) == 1 else [directory / result.target for result in results]
     places = [
         tuple(place / file.name for file in each.files) for each, place in zip(results, below, strict=True)
     ]
@@ -101,7 +101,7 @@ def _free(path: Path, file: TargetFile) -> None:
     """Returns where ``path`` may be written: it isn't there, is ours, or says the same."""
     from envbuild.targets.files.base import is_ours
 
-    beyond = next(each for each in path.parents if os.path.lexists(each))
+    beyond = next(parent for parent in path.parents if os.path.lexists(parent))
     if not beyond.is_dir() or not os.access(beyond, os.W_OK):
         raise UsageError(f"{path} can't be written: {beyond} is no directory to write in")
     if not os.path.lexists(path):

@@ -71,9 +71,9 @@ class Examination:
         subjects = dict.fromkeys([opened.top.digest, *(image.digest for image in opened.images)])
         try:
             return tuple(
-                Document(digest=each.digest, artifact_type=each.artifact_type, size=each.size)
+                Document(digest=referrer.digest, artifact_type=referrer.artifact_type, size=referrer.size)
                 for subject in subjects
-                for each in referrers(self._images.parts.registry, opened.repository, subject)
+                for referrer in referrers(self._images.parts.registry, opened.repository, subject)
             )
         except FetchError as error:
             if isinstance(opened.source, RegistrySource):
@@ -109,8 +109,8 @@ class Examination:
                 )
                 for a, b in pairs
             ]
-        found += [only_one(each, first=True) for each in old.images if each.platform not in paired]
-        found += [only_one(each, first=False) for each in new.images if each.platform not in paired]
+        found += [only_one(image, first=True) for image in old.images if image.platform not in paired]
+        found += [only_one(image, first=False) for image in new.images if image.platform not in paired]
         return tuple(found)
 
     def verify(
@@ -133,7 +133,7 @@ class Examination:
         images = opened.images if platform is None else (opened.image(platform),)
         signed = None if public_key is None else self._signed(opened, public_key)
         with self._images.progress.stage("pull"):
-            drop_damaged(opened.store, [each.digest for image in images for each in image.layers])
+            drop_damaged(opened.store, [layer.digest for image in images for layer in image.layers])
             opened.bring([layer for image in images for layer in image.layers])
         with self._images.progress.stage("check"):
             for image in images:
@@ -236,7 +236,7 @@ class Examination:
         if len(images) > 1:
             from envbuild.compose.image import store_index
 
-            index = store_index(store, images, created=max(each.created for _, _, each in works))
+            index = store_index(store, images, created=max(work.created for _, _, work in works))
         publication = ImageSet(images=tuple(images), names=tuple(tags), index_digest=index)
         self._images.lease.use(*(blob_name(digest) for digest in publication_blobs(publication, store)))
         remember_names(store, publication, publication.names)
@@ -308,7 +308,7 @@ class Examination:
                     hint="name an image: docker.io/library/debian:trixie-slim",
                 )
             # All that the software may have been asked to find there; what those need comes with them.
-            packages = tuple(each.name for each in pins.base.packages)
+            packages = tuple(package.name for package in pins.base.packages)
             spec = DebianBaseSpec(suite=suite or pins.base.suite, packages=packages)
         python = pins.python is not None and pins.python.provider != "conda"
         for make in self._images.parts.resolvers(self._spec).bases:

@@ -216,11 +216,11 @@ class Images:
         if attached:
             return self._attached(opened, image, CYCLONEDX if form == "cyclonedx" else SPDX)
         with self.progress.stage("pull"):
-            self._lease.use(*(blob_name(each.digest) for each in image.layers))
+            self._lease.use(*(blob_name(layer.digest) for layer in image.layers))
             opened.source.pull(
                 [
-                    Descriptor(digest=each.digest, size=each.size, media_type=each.media_type)
-                    for each in image.layers
+                    Descriptor(digest=layer.digest, size=layer.size, media_type=layer.media_type)
+                    for layer in image.layers
                 ]
             )
         with self.progress.stage("look inside"):
@@ -294,13 +294,13 @@ class Images:
             digest=opened.top.digest,
             images=opened.images,
             fetched=fetched,
-            present=sum(each.size for each in tree.blobs) - fetched,
+            present=sum(blob.size for blob in tree.blobs) - fetched,
             seconds=self._clock() - started,
             published=tuple(published),
         )
 
     def _missing(self, tree: Tree) -> list[Descriptor]:
-        return [each for each in tree.blobs if not self._parts.store.has_blob(each.digest)]
+        return [blob for blob in tree.blobs if not self._parts.store.has_blob(blob.digest)]
 
     def _keep(self, opened: OpenedImage, tree: Tree, name: Reference | None) -> None:
         """Records images that are whole in the store, for a prune to treat them as those that were built."""
@@ -311,7 +311,7 @@ class Images:
             self._name(name, opened.images, tree)
 
     def _name(self, name: Reference, images: Sequence[Image], tree: Tree) -> None:
-        digests = [each.digest for each in images]
+        digests = [image.digest for image in images]
         Names(self._parts.store, time.time).put(name.tagged, tree.top.digest, digests, tree.digests)
 
     def push(self, reference: str, repositories: Sequence[str]) -> tuple[CopyResult, ...]:
@@ -467,7 +467,7 @@ def _copy_result(source: str, where: str, tree: Tree, seconds: float) -> CopyRes
         digest=tree.top.digest,
         media_type=tree.top.media_type,
         manifests=len(tree.manifests),
-        size=sum(each.size for each in tree.blobs),
+        size=sum(blob.size for blob in tree.blobs),
         seconds=seconds,
     )
 

@@ -185,9 +185,9 @@ class Jobs:
                 findings = preflight(target, image, self.pins(spec, platform))
                 if target.registry is not None and not isinstance(target, WritesOnly):
                     findings += registry_findings(job.reference, self._parts.registry)
-                to_pull = None if any(each.error for each in findings) else target.bytes_to_pull(image)
+                to_pull = None if any(finding.error for finding in findings) else target.bytes_to_pull(image)
             # A job may run for weeks: what it doesn't need is anybody's to prune.
-            lease.hold(*(blob_name(each) for each in digests(image)))
+            lease.hold(*(blob_name(digest) for digest in digests(image)))
             yield Prepared(
                 job=job,
                 target=target,
@@ -245,14 +245,14 @@ class Jobs:
         """``base`` with the code on top, the code's digest, and its layer's size; ``lease`` holds both."""
         from envbuild.store.content import blob_name
 
-        lease.use(*(blob_name(each) for each in digests(base)))
+        lease.use(*(blob_name(digest) for digest in digests(base)))
         if code is None:
             return base, None, 0
         from envbuild.targets.code import code_image
 
         with self._pipeline.progress.stage("code"):
             made = code_image(base, code, self._parts.store)
-        lease.use(*(blob_name(each) for each in digests(made.image)))
+        lease.use(*(blob_name(digest) for digest in digests(made.image)))
         return made.image, made.digest, made.size
 
     def pins(self, spec: Spec, platform: Platform) -> PlatformLock | None:
@@ -447,11 +447,11 @@ def push_image(pipeline: WorkspacePipeline, image: Image, repository: Reference,
 
 def refuse(findings: Sequence[Finding], target: str) -> None:
     """Raises ``RunError`` with every finding that is an error."""
-    errors = [each for each in findings if each.error]
+    errors = [finding for finding in findings if finding.error]
     if errors:
         raise RunError(
-            "\n".join([f"this can't run on {target}:", *(each.text for each in errors)]),
-            hint=next((each.hint for each in errors if each.hint), None),
+            "\n".join([f"this can't run on {target}:", *(error.text for error in errors)]),
+            hint=next((error.hint for error in errors if error.hint), None),
         )
 
 

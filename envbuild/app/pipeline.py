@@ -218,7 +218,7 @@ class Pipeline:
         targets = self._parts.push_targets(request.push)
         attach = self._parts.attachments() if targets else None
         lock = self._lock_for(spec, request)
-        platforms = request.platforms or tuple(each.platform for each in lock.platforms)
+        platforms = request.platforms or tuple(pins.platform for pins in lock.platforms)
         for platform in platforms:
             _pins(spec, lock, platform)
         # Held until all is published, so that no prune takes a blob in between.
@@ -329,7 +329,7 @@ class Pipeline:
         digests = {each.platform: plan_identity(lock, each, self._composition) for each in lock.platforms}
         # As it would be pushed now; with the other platforms of the lock; and alone.
         tags = (
-            identity_tag([digests[each] for each in platforms]),
+            identity_tag([digests[platform] for platform in platforms]),
             identity_tag(list(digests.values())),
             identity_tag([digest]),
         )
@@ -398,7 +398,7 @@ class Pipeline:
         from envbuild.render.context import context_size, write_context
 
         lock = self._lock_for(spec, request.build)
-        platforms = request.build.platforms or tuple(each.platform for each in lock.platforms)
+        platforms = request.build.platforms or tuple(pins.platform for pins in lock.platforms)
         renderer = self._parts.renderer(spec)
         results = []
         for platform in platforms:
@@ -507,7 +507,7 @@ class Pipeline:
         if request.build.platforms != (platform,):
             request = replace(request, build=replace(request.build, platforms=(platform,)))
         here = request.workdir or Path()
-        mounts = tuple(Mount.parse(each, relative_to=here) for each in request.mounts)
+        mounts = tuple(Mount.parse(mount, relative_to=here) for mount in request.mounts)
         # What the command runs in must outlast it, whoever prunes; nothing else, as it may run for weeks.
         with Lease(self._parts.store) as lease:
             image = self.build(spec, request.build).images[0]

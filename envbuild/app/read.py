@@ -74,7 +74,7 @@ def _described(reference: str, parts: Session, platform: Platform) -> Spec:
         contents = read_image(source, top.digest, parts.store, platform=platform)
     except FetchError as error:
         raise ResolveError(error.message, hint=error.hint) from error
-    layers = [(parts.store.blob(each.digest), each.media_type) for each in contents.layers]
+    layers = [(parts.store.blob(layer.digest), layer.media_type) for layer in contents.layers]
     return describe_image(
         read_inventory(layers),
         contents.settings,

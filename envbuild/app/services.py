@@ -152,7 +152,7 @@ class Services(Jobs):
         with Lease(self._parts.store) as lease:
             built = self._pipeline.build(serving, replace(request.build, platforms=(platform,)))
             base = built.images[0]
-            lease.use(*(blob_name(each) for each in digests(base)))
+            lease.use(*(blob_name(digest) for digest in digests(base)))
             with self._pipeline.progress.stage("code"):
                 made = serving_image(
                     base,
@@ -164,7 +164,7 @@ class Services(Jobs):
                     left_out=(RUN_NOTE,),
                 )
             image = made.image
-            held = [blob_name(each) for each in digests(image)]
+            held = [blob_name(digest) for digest in digests(image)]
             lease.use(*held)
             pushed = self._push(image, request.push) if request.push is not None else None
             prepared = self._looked_at(serving, request, target, base, made, model_run, pushed, lease)
@@ -214,7 +214,7 @@ class Services(Jobs):
         )
         with self._pipeline.progress.stage("pre-flight"):
             findings = preflight(target, image, self.pins(spec, image.platform))
-            to_pull = None if any(each.error for each in findings) else target.bytes_to_pull(image)
+            to_pull = None if any(finding.error for finding in findings) else target.bytes_to_pull(image)
         return PreparedService(
             prepared=Prepared(
                 job=job,
@@ -379,7 +379,7 @@ def _look_at_model(model: Path | None) -> str | None:
         return None
     if not model.is_dir():
         raise UsageError(f"there is no model directory {model}", hint="name the directory, not a file in it")
-    if not any(each.name != RUN_NOTE for each in model.iterdir()):
+    if not any(path.name != RUN_NOTE for path in model.iterdir()):
         raise UsageError(f"the model directory {model} is empty", hint="train the model first")
     return noted_run(model)
 

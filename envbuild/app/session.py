@@ -224,7 +224,7 @@ class Session:
             renderer=self.renderer(spec),
             reuse=reuse,
             keep=keep,
-            secrets=tuple(Secret.parse(each) for each in secrets),
+            secrets=tuple(Secret.parse(secret) for secret in secrets),
         )
 
     def _buildx_engine(self, spec: Spec, reuse: bool, keep: bool, secrets: Sequence[str]) -> Engine:
@@ -239,7 +239,7 @@ class Session:
             reuse=reuse,
             keep=keep,
             offline=self.settings.offline,
-            secrets=tuple(Secret.parse(each) for each in secrets),
+            secrets=tuple(Secret.parse(secret) for secret in secrets),
             access=partial(self._pip_access, spec),
         )
 
@@ -419,7 +419,7 @@ class Session:
         if outputs:
             from envbuild.images.sinks.choose import publisher
 
-            found = {each: publisher(each, self.store, self.progress).publish for each in outputs}
+            found = {output: publisher(output, self.store, self.progress).publish for output in outputs}
         if load:
             from envbuild.images.sinks.daemon import DaemonPublisher
 
@@ -461,12 +461,12 @@ class Session:
         from envbuild.images.repository import repository_of
 
         places = [
-            CandidateRepository(repository=each.repository, remote=lambda: self.registry, required=True)
-            for each in targets
+            CandidateRepository(repository=target.repository, remote=lambda: self.registry, required=True)
+            for target in targets
         ]
         if setting is not None:
             repository = repository_of(name, setting)
-            pushed = {each.repository.registry for each in targets}
+            pushed = {target.repository.registry for target in targets}
             # Who is only asked whether an image is there may not hold up a build that can do without.
             places.append(
                 CandidateRepository(repository=repository, remote=lambda: self.registry)

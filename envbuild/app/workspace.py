@@ -159,7 +159,7 @@ class Workspace:
         """What environments there are, the first few thousand: for those who mistyped one."""
         if not self.is_there:
             return ()
-        return tuple(each.name for each in self.registry.environments(limit=_COMPARED))
+        return tuple(environment.name for environment in self.registry.environments(limit=_COMPARED))
 
     def register(
         self,
@@ -213,7 +213,7 @@ class Workspace:
                 same = False
         if same:
             return
-        problems = [each for each in portable_problems(spec) if not each.startswith("build:")]
+        problems = [problem for problem in portable_problems(spec) if not problem.startswith("build:")]
         raise WorkspaceError(
             "\n".join([f"{spec.name} can't be registered: it needs files that stand beside it", *problems]),
             hint="name them by an absolute path or a URL, so that the same is meant from everywhere",
@@ -270,7 +270,7 @@ class Workspace:
             files = {LOCK_FILE: head, **{name: (directory / name).read_bytes() for name in beside}}
         except OSError as error:
             raise WorkspaceError(f"the lock of {spec.name} can't be read: {error.strerror}") from error
-        return self.registry.add_lock(lock.definition, [str(each.platform) for each in lock.platforms], files)
+        return self.registry.add_lock(lock.definition, [str(pins.platform) for pins in lock.platforms], files)
 
     def keep_answering_lock(self, spec: Spec, directory: Path) -> None:
         """Keeps the lock in ``directory`` if it is one of ``spec`` as it is; a damaged or older one stays

@@ -85,7 +85,7 @@ class WorkspacePipeline(Pipeline):
 
         known = {*self.workspace.names(), *curated_names()}
         with contextlib.suppress(OSError):
-            known |= {each.name for each in Path().iterdir() if not each.name.startswith(".")}
+            known |= {path.name for path in Path().iterdir() if not path.name.startswith(".")}
         near = get_close_matches(named.name, sorted(known), n=3)
         return SpecError(
             f"{text}: no such file or directory, and no environment of that name",
@@ -121,11 +121,11 @@ class WorkspacePipeline(Pipeline):
     def moving_tags(self, spec: Spec, lock: Lock, images: Sequence[Image]) -> tuple[str, ...]:
         """``v<version>`` of a registered version, and ``latest`` where it is the newest: of images for all
         its platforms, since nobody who asks for a version should miss one."""
-        platforms = {each.platform for each in lock.platforms}
+        platforms = {pins.platform for pins in lock.platforms}
         if (
             spec.version is None
             or not self._is_registered(spec)
-            or {each.platform for each in images} != platforms
+            or {image.platform for image in images} != platforms
         ):
             return ()
         if any(image.definition_digest != definition_digest(spec) for image in images):
@@ -182,7 +182,7 @@ class WorkspacePipeline(Pipeline):
         file = self.workspace.file
         made = file.stat().st_ino if file is not None and file.exists() else 0
         what = [self._place, made, spec.name, sorted(names), result.digest]
-        what.append(sorted([each.digest, each.level] for each in result.images))
+        what.append(sorted([image.digest, image.level] for image in result.images))
         name = canonical_digest("recorded", _MARKER_FORMAT, what).removeprefix("sha256:")
         return self._recorded / name
 

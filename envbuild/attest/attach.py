@@ -126,7 +126,7 @@ class Attachments:
             documents = self._made(image, fetch)
             with self._progress.stage("attach"):
                 subject = Descriptor(digest=image.digest, size=image.size, media_type=image.media_type)
-                artifacts = [self._artifact(each) for each in documents]
+                artifacts = [self._artifact(document) for document in documents]
                 attach(self._remote, self._store, repository, subject, artifacts)
         except RefusedError as error:
             if error.status not in _REFUSALS:

@@ -38,27 +38,27 @@ class Interpreter:
 def debian_edges(packages: Sequence[Needing]) -> dict[str, set[str]]:
     """By Depends and Pre-Depends: of alternatives the first that is there, by name or as provided."""
     there: dict[str, list[str]] = {}
-    for each in packages:
-        there.setdefault(each.name, []).append(each.reference)
-    for each in packages:
-        for name in _names(each.provides.split(",")):
-            there.setdefault(name, []).append(each.reference)
+    for package in packages:
+        there.setdefault(package.name, []).append(package.reference)
+    for package in packages:
+        for name in _names(package.provides.split(",")):
+            there.setdefault(name, []).append(package.reference)
     edges: dict[str, set[str]] = {}
-    for each in packages:
-        for group in each.needs.split(","):
+    for package in packages:
+        for group in package.needs.split(","):
             found = next((there[name] for name in _names(group.split("|")) if name in there), [])
-            edges.setdefault(each.reference, set()).update(found[:1])
+            edges.setdefault(package.reference, set()).update(found[:1])
     return edges
 
 
 def conda_edges(packages: Sequence[Needing]) -> dict[str, set[str]]:
     """By ``depends``, within one prefix. Virtual packages are the machine's."""
-    there = {(prefix_of(each.path), each.name): each.reference for each in packages}
+    there = {(prefix_of(package.path), package.name): package.reference for package in packages}
     edges: dict[str, set[str]] = {}
-    for each in packages:
-        prefix = prefix_of(each.path)
-        found = {there.get((prefix, name)) for name in _names(each.needs.splitlines())}
-        edges[each.reference] = {name for name in found if name}
+    for package in packages:
+        prefix = prefix_of(package.path)
+        found = {there.get((prefix, name)) for name in _names(package.needs.splitlines())}
+        edges[package.reference] = {name for name in found if name}
     return edges
 
 
@@ -72,8 +72,8 @@ def python_edges(
     that others ask for. ``owned`` are the distributions that a conda package brought, under its reference;
     their needs are the conda package's. Each needs its interpreter, too."""
     by_prefix: dict[str, list[Needing]] = {}
-    for each in packages:
-        by_prefix.setdefault(prefix_of(each.path), []).append(each)
+    for package in packages:
+        by_prefix.setdefault(prefix_of(package.path), []).append(package)
     edges: dict[str, set[str]] = {}
     for prefix, mine in by_prefix.items():
         there = {each.name: each.reference for each in owned if prefix_of(each.path) == prefix}
@@ -101,8 +101,8 @@ def python_of(path: str) -> str:
 def _python_edges(
     packages: Sequence[Needing], there: Mapping[str, str], interpreter: Interpreter, platform: Platform
 ) -> dict[str, set[str]]:
-    by_name = {each.name: each for each in packages}
-    edges: dict[str, set[str]] = {each.reference: set() for each in packages}
+    by_name = {package.name: package for package in packages}
+    edges: dict[str, set[str]] = {package.reference: set() for package in packages}
     environment = _environment(interpreter.version, platform)
     extras: dict[str, frozenset[str]] = dict.fromkeys(by_name, frozenset())
     open_ = list(by_name)
@@ -165,4 +165,4 @@ def _environment(version: str, platform: Platform) -> dict[str, str]:
 
 def _names(entries: Sequence[str]) -> list[str]:
     """The names that begin entries: ``libc6 (>= 2.36)``, ``python3:any``, ``numpy >=1.2``."""
-    return [match[1] for each in entries if (match := _NAME.match(each))]
+    return [match[1] for entry in entries if (match := _NAME.match(entry))]

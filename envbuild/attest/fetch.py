@@ -27,9 +27,9 @@ def attached_document(
     ``FetchError``."""
     assert is_digest(digest)
     found = [
-        each
-        for each in referrers(remote, repository, digest, artifact_type)
-        if each.artifact_type == artifact_type
+        referrer
+        for referrer in referrers(remote, repository, digest, artifact_type)
+        if referrer.artifact_type == artifact_type
     ]
     for referrer in sorted(found, key=lambda each: (not each.annotation(DOCUMENT), each.digest))[:_MOST]:
         document = _document(remote, repository, digest, referrer)

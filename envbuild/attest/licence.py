@@ -82,8 +82,8 @@ def of_distribution(expression: str, words: str, classifiers: Iterable[str]) -> 
     for stated in (expression, words):
         if certain := _expression(stated):
             return Licence(expression=certain)
-    names = [each.rpartition(" :: ")[2] for each in classifiers]
-    names = [each for each in dict.fromkeys(names) if each != "OSI Approved"]
+    names = [classifier.rpartition(" :: ")[2] for classifier in classifiers]
+    names = [name for name in dict.fromkeys(names) if name != "OSI Approved"]
     if len(names) == 1 and names[0] in _CLASSIFIERS:
         return Licence(expression=_CLASSIFIERS[names[0]])
     # Where there are several nobody knows whether one may choose.
@@ -99,7 +99,7 @@ def of_conda(words: str) -> Licence:
 def of_debian(names: Iterable[str]) -> Licence:
     """From all short names of a copyright file: each holds for some files of the source package."""
     names = sorted(set(names))
-    found = {_debian(each) for each in names}
+    found = {_debian(name) for name in names}
     if not found:
         return Licence()
     if "" not in found:

@@ -53,7 +53,7 @@ def bill_of(image: Image, store: Store) -> Bill:
             found,
             lock,
             image.platform,
-            layers=[each.digest for each in image.layers],
+            layers=[layer.digest for layer in image.layers],
             python=_variable(config, "PYTHON_VERSION"),
         ),
         release=found.release,
@@ -124,12 +124,12 @@ class _Pins:
             pip={(each.name, each.version): each for each in (lock.pip if lock else ())},
             conda={(each.name, each.version): each for each in (lock.conda if lock else ())},
             debian={
-                (each.name, each.version, each.architecture): (
-                    each.file.rpartition("/")[2],
-                    each.size,
-                    each.sha256,
+                (package.name, package.version, package.architecture): (
+                    package.file.rpartition("/")[2],
+                    package.size,
+                    package.sha256,
                 )
-                for each in packages
+                for package in packages
             },
             maven={each.file.rpartition("/")[2]: each for each in (lock.maven if lock else ())},
             python=lock.python.version if lock is not None and lock.python is not None else "",
@@ -236,9 +236,9 @@ def _owned(found: Inventory) -> dict[str, tuple[str, str]]:
         for place in package.detail("owned").splitlines():
             owners[f"{prefix}/{place}" if prefix else place] = (prefix, package.name)
     return {
-        each.path: owners[place]
-        for each in found.distributions
-        for place in (each.path, each.path.rpartition("/")[0])
+        distribution.path: owners[place]
+        for distribution in found.distributions
+        for place in (distribution.path, distribution.path.rpartition("/")[0])
         if place in owners
     }
 
@@ -262,14 +262,19 @@ def _edges(
                 provides=package.detail("provides"),
             )
         )
-    by_place = {(prefix_of(each.path), each.name): each.reference for each in kinds["conda"]}
+    by_place = {(prefix_of(kind.path), kind.name): kind.reference for kind in kinds["conda"]}
     brought = [
-        Needing(reference=by_place[owned[each.path]], kind="conda", name=each.name, path=each.path)
-        for each in found.distributions
-        if owned.get(each.path) in by_place
+        Needing(
+            reference=by_place[owned[distribution.path]],
+            kind="conda",
+            name=distribution.name,
+            path=distribution.path,
+        )
+        for distribution in found.distributions
+        if owned.get(distribution.path) in by_place
     ]
     interpreters = {
-        prefix_of(each.path): _interpreter(each.path, found, kinds, python) for each in kinds["python"]
+        prefix_of(kind.path): _interpreter(kind.path, found, kinds, python) for kind in kinds["python"]
     }
     return {
         **debian_edges(kinds["debian"]),
@@ -288,7 +293,7 @@ def _interpreter(
         if package.name == "python" and prefix_of(package.path) == prefix:
             reference = next((e.reference for e in kinds["conda"] if e.path == package.path), "")
             return Interpreter(version=package.version, reference=reference)
-    by_name = {each.name: each for each in found.debian_packages}
+    by_name = {debian_package.name: debian_package for debian_package in found.debian_packages}
     shorts = (
         [short]
         if short
@@ -316,13 +321,13 @@ def _config(image: Image, store: Store) -> Mapping[str, Any]:
 def _variable(config: Mapping[str, Any], name: str) -> str:
     inner = config.get("config")
     variables = inner.get("Env") if isinstance(inner, dict) else None
-    for each in variables if isinstance(variables, list) else ():
+    for variable in variables if isinstance(variables, list) else ():
         if (
-            isinstance(each, str)
-            and each.startswith(f"{name}=")
-            and _UPSTREAM.fullmatch(each[len(name) + 1 :])
+            isinstance(variable, str)
+            and variable.startswith(f"{name}=")
+            and _UPSTREAM.fullmatch(variable[len(name) + 1 :])
         ):
-            return each[len(name) + 1 :]
+            return variable[len(name) + 1 :]
     return ""
 
 

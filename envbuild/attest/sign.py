@@ -151,7 +151,7 @@ def sign_image(remote: Remote, store: Store, reference: Reference, digest: str, 
             "created": "0001-01-01T00:00:00Z",
             "history": [{"created": "0001-01-01T00:00:00Z"} for _ in layers],
             "os": "",
-            "rootfs": {"type": "layers", "diff_ids": [each["digest"] for each in layers]},
+            "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in layers]},
             "config": {},
         }
     )

@@ -36,9 +36,9 @@ def spdx(bill: Bill) -> Document:
             _relationship("SPDXRef-DOCUMENT", "DESCRIBES", _IMAGE),
             *(_relationship(_IMAGE, "CONTAINS", names[item.reference]) for item in bill.items),
             *(
-                _relationship(names[item.reference], "DEPENDS_ON", names[each])
+                _relationship(names[item.reference], "DEPENDS_ON", names[depend])
                 for item in bill.items
-                for each in item.depends
+                for depend in item.depends
             ),
         ],
     }

@@ -83,7 +83,7 @@ class SharedSegments:
         self._progress = progress
         self._patience = patience
         self._lock = threading.Lock()
-        self._standings = {each.name: Standing() for each in (*readers, *([writer] if writer else []))}
+        self._standings = {reader.name: Standing() for reader in (*readers, *([writer] if writer else []))}
 
     @property
     def reads(self) -> bool:
@@ -208,9 +208,9 @@ class SharedSegments:
 
     def _mounts(self, writer: Reference, key: str) -> list[Reference]:
         return [
-            each
-            for each in self._readers
-            if each.registry == writer.registry and key in self._standings[each.name].has
+            reader
+            for reader in self._readers
+            if reader.registry == writer.registry and key in self._standings[reader.name].has
         ]
 
     # --- what went wrong ------------------------------------------------------------------------------

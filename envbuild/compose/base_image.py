@@ -139,7 +139,7 @@ def _tree(base: ImageBase, layers: Sequence[Layer], store: Store) -> Tree:
             return Tree(found, links, tuple(map(str, document["prefix"])))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # Not there or damaged: it is made again from the layers.
-    tree = read_tree([(store.blob(each.digest), each.media_type) for each in layers])
+    tree = read_tree([(store.blob(layer.digest), layer.media_type) for layer in layers])
     with store.scratch() as scratch:
         part = scratch / "tree"
         part.write_text(json.dumps({"format": _TREE_FORMAT, **tree._asdict()}, sort_keys=True))
@@ -226,6 +226,6 @@ def _read_layer(
             for path in below
             if path not in hidden
             and "" not in emptied
-            and not any(each in hidden or each in emptied for each in parents(path))
+            and not any(parent in hidden or parent in emptied for parent in parents(path))
         }
     return below | files

@@ -93,7 +93,11 @@ class NativeBuild:
         identity = None
         if plan.bytecode and plan.python and engine.compiler_factory:
             identity = engine.compiler_factory.identity(plan.python)
-        debian = {each.name: each.sha256 for each in plan.artifacts if each.kind is ArtifactKind.DEBIAN}
+        debian = {
+            artifact.name: artifact.sha256
+            for artifact in plan.artifacts
+            if artifact.kind is ArtifactKind.DEBIAN
+        }
         self.work = [
             _Work(
                 artifact=artifact,
@@ -334,7 +338,7 @@ class NativeBuild:
         """SHA-256 of the packages to be fetched first, because compiling waits for them."""
         interpreter = self._interpreter(missing)
         return (
-            frozenset(each.sha256 for each in interpreter_artifacts(interpreter))
+            frozenset(artifact.sha256 for artifact in interpreter_artifacts(interpreter))
             if interpreter
             else frozenset()
         )
@@ -348,7 +352,7 @@ class NativeBuild:
         if interpreter is None or factory is None or self.plan.python is None:
             return None
         # Its packages may be another platform's than the plan's.
-        packages = (f"artifacts/{each.sha256}" for each in interpreter_artifacts(interpreter))
+        packages = (f"artifacts/{artifact.sha256}" for artifact in interpreter_artifacts(interpreter))
         self.lease.use(f"rootfs/{rootfs_key(interpreter)}", *packages)
         ready = fetch.after_first(lambda: factory(interpreter.python, self._rootfs(interpreter)))
         return AwaitedCompiler(factory.identity(self.plan.python), ready)
@@ -412,7 +416,7 @@ class NativeBuild:
                 size=file.size,
                 media_type=self.codec.media_type,
                 name=layer.name,
-                artifacts=tuple(f"{each.name} {each.version}" for each in layer.artifacts),
+                artifacts=tuple(f"{artifact.name} {artifact.version}" for artifact in layer.artifacts),
             )
             for (layer, _), file in zip(grouped, files, strict=True)
         )

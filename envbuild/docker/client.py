@@ -131,7 +131,7 @@ def _closing(bridge: SshBridge) -> BaseAdapter:
 
 def has_bridge(client: docker.DockerClient) -> bool:
     """Whether containers can have a network of their own; where not, they can share the host's."""
-    return any(each["Name"] == "bridge" for each in client.api.networks())
+    return any(network["Name"] == "bridge" for network in client.api.networks())
 
 
 def is_here(client: docker.DockerClient) -> bool:

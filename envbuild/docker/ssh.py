@@ -101,7 +101,7 @@ class SshBridge:
                     continue
             listening = threading.Thread(target=self._listen, args=(process,), daemon=True)
             listening.start()
-            self._connections = [each for each in self._connections if each[1].is_alive()]
+            self._connections = [connection for connection in self._connections if connection[1].is_alive()]
             self._connections.append((process, listening))
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:

@@ -76,7 +76,9 @@ class FilesError(FetchError):
 
     def __init__(self, failures: Sequence[Failure], *, hint: str | None = None) -> None:
         self.failures = tuple(failures)
-        super().__init__("\n".join(str(each) for each in self.failures), hint=hint or _hint(self.failures))
+        super().__init__(
+            "\n".join(str(failure) for failure in self.failures), hint=hint or _hint(self.failures)
+        )
 
 
 def _hint(failures: Sequence[Failure]) -> str | None:

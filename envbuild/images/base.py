@@ -116,7 +116,7 @@ class PrunePlan:
 
     @property
     def remove(self) -> tuple[OwnImage, ...]:
-        return tuple(each for each in self.images if not each.kept)
+        return tuple(image for image in self.images if not image.kept)
 
 
 class Publisher(Protocol):

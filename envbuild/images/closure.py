@@ -30,7 +30,7 @@ class Tree:
     @property
     def digests(self) -> tuple[str, ...]:
         """Of all manifests and blobs, sorted."""
-        found = {each.digest for each in self.manifests} | {each.digest for each in self.blobs}
+        found = {manifest.digest for manifest in self.manifests} | {blob.digest for blob in self.blobs}
         return tuple(sorted(found))
 
 
@@ -49,8 +49,8 @@ def tree_of(source: ImageSource, top: Manifest) -> Tree:
         if manifest.media_type in INDEXES:
             for each in parts.manifests:
                 visit(source.manifest(each.digest), depth + 1)
-        for each in (*parts.layers, *parts.configs):
-            blobs.setdefault(each.digest, each)
+        for layer in (*parts.layers, *parts.configs):
+            blobs.setdefault(layer.digest, layer)
         manifests[manifest.digest] = manifest
 
     visit(top, 0)

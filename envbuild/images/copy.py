@@ -80,7 +80,7 @@ class Copier:
         registry's list or by cosign's tags; how many there were, and what it came to."""
         count, moved = 0, None
         copier = replace(self, source=RegistrySource(origin, self.remote))
-        todo = [each.digest for each in tree.manifests]
+        todo = [manifest.digest for manifest in tree.manifests]
         for tag in (f"{fallback_tag(digest)}{suffix}" for digest in todo for suffix in COSIGN):
             signed = self.remote.find_manifest(origin, tag)
             if signed is not None:
@@ -90,7 +90,11 @@ class Copier:
         seen = set(todo)
         while todo:
             subject = todo.pop()
-            found = [each for each in referrers(self.remote, origin, subject) if each.digest not in seen]
+            found = [
+                referrer
+                for referrer in referrers(self.remote, origin, subject)
+                if referrer.digest not in seen
+            ]
             for each in found:
                 attached = tree_of(copier.source, copier.source.manifest(each.digest))
                 done = copier.push(attached, repository, ())

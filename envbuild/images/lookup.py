@@ -139,8 +139,8 @@ def pull_layers(found: Match, remote: Remote, store: Store) -> None:
 
     Raises ``FetchError``."""
     layers = [
-        (Descriptor(digest=each.digest, size=each.size, media_type=each.media_type), each.diff_id)
-        for each in found.image.layers
+        (Descriptor(digest=layer.digest, size=layer.size, media_type=layer.media_type), layer.diff_id)
+        for layer in found.image.layers
     ]
     remote.pull_blobs(found.reference, list(dict.fromkeys(layer for layer, _ in layers)))
     check_diff_ids(store, layers, found.reference.name)

@@ -53,7 +53,7 @@ class RepositoryPruner:
     def plan(self, keep: int, *, now: datetime, older_than: timedelta | None = None) -> PrunePlan:
         """Keeps the ``keep`` newest images, what any other tag names and what a kept index lists. With
         ``older_than`` only images that are known to be older go. Raises ``FetchError``."""
-        tags = [each for each in self._remote.tags(self.repository) if not _is_attached(each)]
+        tags = [tag for tag in self._remote.tags(self.repository) if not _is_attached(tag)]
         found = dict(zip(tags, self._each(self._find, tags), strict=True))
         own: list[OwnImage] = []
         others: dict[str, Manifest] = {}
@@ -71,7 +71,7 @@ class RepositoryPruner:
         """Removes what ``plan`` says, image by image, with all that is attached to it; yields each that is
         gone. One that was pushed again, or got another tag, since the plan was made stays. Raises
         ``PublishError`` where the registry deletes nothing."""
-        known = {*plan.others, *(each.tag for each in plan.images)}
+        known = {*plan.others, *(image.tag for image in plan.images)}
         live = set(plan.live)
         for image in plan.remove:
             tags = self._remote.tags(self.repository)
@@ -100,11 +100,11 @@ class RepositoryPruner:
         """Digests of all that is attached to a manifest; what is attached to that comes first."""
 
         def below(digest: str, depth: int) -> Iterator[str]:
-            for each in referrers(self._remote, self.repository, digest) if depth < _DEPTH else ():
-                if each.digest not in seen:
-                    seen.add(each.digest)
-                    yield from below(each.digest, depth + 1)
-                    yield each.digest
+            for referrer in referrers(self._remote, self.repository, digest) if depth < _DEPTH else ():
+                if referrer.digest not in seen:
+                    seen.add(referrer.digest)
+                    yield from below(referrer.digest, depth + 1)
+                    yield referrer.digest
             named = fallback_tag(digest)
             for tag in (named, *(f"{named}{suffix}" for suffix in COSIGN)):
                 if tag in tags and (top := self._find(tag)) is not None:
@@ -135,7 +135,7 @@ class RepositoryPruner:
         locks = self._locks(top)
         return (
             0 < len(locks) <= _PLATFORMS
-            and all(is_digest(each) for each in locks)
+            and all(is_digest(lock) for lock in locks)
             and identity_tag(locks) == tag
         )
 
@@ -163,8 +163,8 @@ class RepositoryPruner:
         times = [
             time
             for digest in image.children or (image.digest,)
-            for each in referrers(self._remote, self.repository, digest, IN_TOTO)
-            if (time := self._time(each)) is not None
+            for referrer in referrers(self._remote, self.repository, digest, IN_TOTO)
+            if (time := self._time(referrer)) is not None
         ]
         return replace(image, pushed=max(times, default=None))
 
@@ -229,7 +229,7 @@ def _planned(
 def _children(top: Manifest) -> tuple[str, ...]:
     if top.media_type not in INDEXES:
         return ()
-    return tuple(dict.fromkeys(each.digest for each in parts_of(top.content, top.digest).manifests))
+    return tuple(dict.fromkeys(manifest.digest for manifest in parts_of(top.content, top.digest).manifests))
 
 
 def _loaded(content: bytes) -> object:

@@ -80,7 +80,7 @@ def repository_name(name: str) -> str:
 def remember_names(store: Store, publication: ImageSet, names: Sequence[str]) -> None:
     """Lets the store know the publication by ``names``; what can't be a name is for publishers to refuse."""
     known = Names(store, time.time)
-    images = [each.digest for each in publication.images]
+    images = [image.digest for image in publication.images]
     others = [publication.index_digest] if publication.index_digest else []
     for name in names:
         with contextlib.suppress(UsageError):
@@ -98,7 +98,9 @@ def known_repositories(store: Store, registry: str) -> tuple[Reference, ...]:
 
 def remember_repository(store: Store, repository: Reference) -> None:
     """Notes a push, for the next to another repository. What can't be written is forgotten."""
-    known = [each.repository for each in known_repositories(store, repository.registry)]
+    known = [
+        known_repository.repository for known_repository in known_repositories(store, repository.registry)
+    ]
     if known[:1] == [repository.repository]:
         return
     names = list(dict.fromkeys([repository.repository, *known]))[:_KNOWN]

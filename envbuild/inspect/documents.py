@@ -34,7 +34,7 @@ def settings_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def variables(config: Mapping[str, Any]) -> dict[str, str]:
     """The environment variables of an inner ``config``."""
-    return dict(str(each).partition("=")[::2] for each in texts(config.get("Env")))
+    return dict(str(text).partition("=")[::2] for text in texts(config.get("Env")))
 
 
 def texts(value: object) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ _KINDS = {ArtifactKind.WHEEL: "pip", ArtifactKind.JAR: "maven"}
 def lock_inside(image: Image, store: Store, bring: Bring) -> Lock | None:
     """The lock inside an image of ours; of its layers only the small ones down to it are brought. Raises
     ``LockError``."""
-    names = [each.name for each in image.layers]
+    names = [layer.name for layer in image.layers]
     if not image.lock_digest or _SETTINGS not in names:
         return None
     above = image.layers[len(names) - 1 - names[::-1].index(_SETTINGS) :]
@@ -122,12 +122,14 @@ def _planned(image: Image, plan: Plan, follows: bool, contained: list[list[Conta
     first = len(image.layers) - len(layers)
     if (
         not follows
-        or [each.name for each in image.layers[first:]] != [each.name for each in layers]
+        or [layer.name for layer in image.layers[first:]] != [each.name for each in layers]
         or first < 0
     ):
-        return [_contained(each) for each in plan.artifacts if each.pin is not None]
+        return [_contained(artifact) for artifact in plan.artifacts if artifact.pin is not None]
     for number, layer in enumerate(layers, first):
-        contained[number] += [_contained(each) for each in layer.artifacts if each.pin is not None]
+        contained[number] += [
+            _contained(artifact) for artifact in layer.artifacts if artifact.pin is not None
+        ]
     return []
 
 
@@ -148,9 +150,9 @@ def _found(found: Inventory) -> list[tuple[int, Contained]]:
         "jar": found.jars,
     }
     return [
-        (each.layer, Contained(kind=kind, name=each.name, version=each.version, size=None))
+        (package.layer, Contained(kind=kind, name=package.name, version=package.version, size=None))
         for kind, packages in kinds.items()
-        for each in packages
+        for package in packages
     ]
 
 

@@ -109,7 +109,7 @@ class Inspection:
     @property
     def size(self) -> int:
         """Of all different layers, in bytes."""
-        return sum({layer.digest: layer.size for each in self.images for layer in each.layers}.values())
+        return sum({layer.digest: layer.size for image in self.images for layer in image.layers}.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)

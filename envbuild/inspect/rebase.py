@@ -100,20 +100,20 @@ def taken_layers(image: Image, before: Plan, after: Plan, store: Store) -> Reuse
     are in the store and are read. Raises ``NotReusable`` where a layer depends on more than its packages."""
     planned = [layer for layer in before.layers if layer.artifacts]
     own_layers = image.layers[len(image.layers) - len(planned) :]
-    if [each.name for each in own_layers] != [each.name for each in planned]:
+    if [own_layer.name for own_layer in own_layers] != [each.name for each in planned]:
         raise NotReusable("the image's layers aren't those of its lock")
     if _prefix(before) != _prefix(after):
         raise NotReusable("the prefix itself changes")
-    own = {each.path for artifact in _prefix(before) for each in artifact.files}
+    own = {file.path for artifact in _prefix(before) for file in artifact.files}
     own |= {path[:end] for path in own for end, letter in enumerate(path) if letter == "/"}
     there = {_key(layer): record for layer, record in zip(planned, own_layers, strict=True)}
     layers: dict[int, Layer] = {}
     for index, layer in enumerate(after.layers):
-        if layer.artifacts and all(each.kind in _SOFTWARE for each in layer.artifacts):
+        if layer.artifacts and all(artifact.kind in _SOFTWARE for artifact in layer.artifacts):
             record = there.get(_key(layer))
             if record is None:
                 raise NotReusable(f"the layer {layer.name} isn't planned as it was")
-            names = tuple(f"{each.name} {each.version}" for each in layer.artifacts)
+            names = tuple(f"{artifact.name} {artifact.version}" for artifact in layer.artifacts)
             layers[index] = replace(record, artifacts=names)
     directories: dict[str, tuple[int, int, int]] = {}
     links: set[str] = set()
@@ -146,9 +146,11 @@ def _check(path: str, node: Node, own: set[str] | None) -> None:
 
 def _prefix(plan: Plan) -> tuple[Artifact, ...]:
     return tuple(
-        each for each in plan.artifacts if each.kind is ArtifactKind.GENERATED and each.name == "prefix"
+        artifact
+        for artifact in plan.artifacts
+        if artifact.kind is ArtifactKind.GENERATED and artifact.name == "prefix"
     )
 
 
 def _key(layer: PlannedLayer) -> tuple[str, ...]:
-    return (layer.name, *(each.sha256 for each in layer.artifacts))
+    return (layer.name, *(artifact.sha256 for artifact in layer.artifacts))

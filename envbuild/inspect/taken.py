@@ -38,13 +38,13 @@ def taken_lock(image: Image, store: Store, engine: NativeEngine) -> Plan | str:
         return "it has no lock inside, and doesn't say which image it was made of"
     reference, digest = base.reference, base.digest
     contents = engine.base_loader(base, image.platform)
-    if [each.diff_id for each in contents.layers] != [each.diff_id for each in image.layers]:
+    if [layer.diff_id for layer in contents.layers] != [each.diff_id for each in image.layers]:
         return f"it has no lock inside, and its layers aren't those of {reference}@{digest}"
     base = ImageBase(
         reference=reference,
         digest=digest,
         layers=len(contents.layers),
-        diff_ids=tuple(each.diff_id for each in contents.layers),
+        diff_ids=tuple(layer.diff_id for layer in contents.layers),
     )
     mine, below = settings_of(config), settings_of(contents.config)
     known = variables(below)

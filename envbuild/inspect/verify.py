@@ -55,7 +55,7 @@ def check_image(image: Image, store: Store, what: str) -> None:
     for digest in (image.digest, image.config_digest, *(layer.digest for layer in image.layers)):
         if not store.has_blob(digest) or digest_file(store.blob(digest)) != digest:
             raise FetchError(f"{what}: {digest} isn't what its digest says", hint="pull it again")
-    for layer in {each.digest: each for each in image.layers}.values():
+    for layer in {layer.digest: layer for layer in image.layers}.values():
         check_diff_id(store.blob(layer.digest), layer.media_type, layer.diff_id, what)
 
 
@@ -103,7 +103,7 @@ class Verification:
 
     def _taken(self, image: Image) -> Verdict:
         """Of an image that is another one as it is, with labels."""
-        with self.apart([each.digest for each in image.layers]) as engine:
+        with self.apart([layer.digest for layer in image.layers]) as engine:
             found = taken_lock(image, self.store, engine)
             if isinstance(found, str):
                 return _not(image, found)
@@ -141,7 +141,7 @@ def _base_blobs(image: Image, pins: PlatformLock, store: Store) -> list[str]:
     if not isinstance(pins.base, ImageBase):
         return []
     diff_ids = set(pins.base.diff_ids)
-    found = [each.digest for each in image.layers if each.diff_id in diff_ids]
+    found = [layer.digest for layer in image.layers if layer.diff_id in diff_ids]
     if store.has_blob(pins.base.digest):
         content = store.blob(pins.base.digest).read_bytes()
         if digest_bytes(content) == pins.base.digest:
@@ -151,14 +151,16 @@ def _base_blobs(image: Image, pins: PlatformLock, store: Store) -> list[str]:
 
 
 def _values(expected: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[Value, ...]:
-    return tuple(each for each in value_differences(expected, found) if each[0] not in _LAYERS_SAY)
+    return tuple(
+        difference for difference in value_differences(expected, found) if difference[0] not in _LAYERS_SAY
+    )
 
 
 def _layers(image: Image, store: Store, made: Image, apart: Store) -> list[LayerDifference]:
     """The layers that aren't the same on both sides; what is left of both is paired in its order."""
-    same = {each.digest for each in image.layers} & {each.digest for each in made.layers}
-    found = [each for each in image.layers if each.digest not in same]
-    expected = [each for each in made.layers if each.digest not in same]
+    same = {layer.digest for layer in image.layers} & {each.digest for each in made.layers}
+    found = [layer for layer in image.layers if layer.digest not in same]
+    expected = [layer for layer in made.layers if layer.digest not in same]
     named = {each.name: each for each in found if each.name}
     pairs: list[tuple[Layer | None, Layer | None]] = []
     for each in expected:

@@ -50,7 +50,7 @@ def unstated(subject: Subject) -> Iterator[Doubt]:
     if not subject.installs or any(pins.python is not None for pins in subject.locked):
         return
     constraints = _constraints(subject)
-    if any(each.text != "*" for each in constraints):
+    if any(constraint.text != "*" for constraint in constraints):
         return
     if spec.conda is None:
         plain = spec.runtime is Runtime.DOCKER and not spec.pip.requirements
@@ -86,13 +86,13 @@ def dying(subject: Subject) -> Iterator[Doubt]:
 def disagreement(subject: Subject) -> Iterator[Doubt]:
     whole = ANY
     shown: list[str] = []
-    for each in _constraints(subject):
-        whole = whole.meet(conda_range(each.text))
-        shown.append(each.text)
+    for constraint in _constraints(subject):
+        whole = whole.meet(conda_range(constraint.text))
+        shown.append(constraint.text)
         if whole.empty:
             others = ", ".join(shown[:-1][-3:])
-            what = f"no Python is {each.text}" + (f" as well as {others}" if others else "")
-            yield Doubt(message=what, where=each.where, hint="state it once")
+            what = f"no Python is {constraint.text}" + (f" as well as {others}" if others else "")
+            yield Doubt(message=what, where=constraint.where, hint="state it once")
             return
 
 
@@ -103,7 +103,7 @@ def admits(constraint: str, version: str) -> bool:
 
 def asked(subject: Subject) -> list[str]:
     """What is said about Python, as written; ``*`` where it is only named."""
-    return [each.text for each in _constraints(subject)]
+    return [constraint.text for constraint in _constraints(subject)]
 
 
 def _constraints(subject: Subject) -> list[_Constraint]:
@@ -123,8 +123,8 @@ def _pythons(subject: Subject) -> Iterator[tuple[str, Place]]:
     constraints = _constraints(subject)
     where = constraints[0].where if constraints else subject.places.whole
     locked = {pins.python.short for pins in subject.locked if pins.python is not None}
-    if not locked and any(each.text != "*" for each in constraints):
-        fit = [v for v in END_OF_LIFE if all(admits(each.text, v) for each in constraints)]
+    if not locked and any(constraint.text != "*" for constraint in constraints):
+        fit = [v for v in END_OF_LIFE if all(admits(constraint.text, v) for constraint in constraints)]
         locked = set(fit[-1:])
     base = subject.spec.base
     if not locked and not constraints and subject.spec.conda is None and isinstance(base, DebianBaseSpec):

@@ -54,7 +54,7 @@ def privileged_port(subject: Subject) -> Iterator[Doubt]:
     if config is None or not user or _is_root(user):
         return
     routes = (config.liveness_route, config.readiness_route, config.scoring_route)
-    for port in sorted({each.port for each in routes if each.port < _FIRST_FREE_PORT}):
+    for port in sorted({route.port for route in routes if route.port < _FIRST_FREE_PORT}):
         yield Doubt(
             message=f"port {port} is open to root alone on many machines, and the user is {user}",
             where=subject.places.key("inference_config"),

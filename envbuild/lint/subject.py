@@ -94,7 +94,7 @@ class Subject:
     @cached_property
     def locked(self) -> tuple[PlatformLock, ...]:
         """The pins of every platform of the spec; empty where one of them isn't locked."""
-        found = [self.lock.platform(each) if self.lock else None for each in self.spec.platforms]
+        found = [self.lock.platform(platform) if self.lock else None for platform in self.spec.platforms]
         pins = tuple(each for each in found if each is not None)
         return pins if len(pins) == len(found) else ()
 
@@ -139,6 +139,6 @@ def _wanted(items: Iterable[PipRequirement]) -> tuple[Wanted, ...]:
 
 def _by_name(items: Iterable[Wanted]) -> dict[str, list[Wanted]]:
     found: dict[str, list[Wanted]] = {}
-    for each in items:
-        found.setdefault(each.name, []).append(each)
+    for item in items:
+        found.setdefault(item.name, []).append(item)
     return found

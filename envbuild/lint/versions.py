@@ -91,8 +91,8 @@ def bounded(specifier: str) -> bool:
 
 def _meet(ranges: Iterable[Range]) -> Range:
     whole = ANY
-    for each in ranges:
-        whole = whole.meet(each)
+    for range_ in ranges:
+        whole = whole.meet(range_)
     return whole
 
 

@@ -25,7 +25,7 @@ def lock_problems(spec: Spec, lock: Lock) -> list[str]:
         if pins is None:
             problems.append(f"{platform}: not locked")
         else:
-            problems += [f"{platform}: {each}" for each in _platform_problems(whole, pins)]
+            problems += [f"{platform}: {problem}" for problem in _platform_problems(whole, pins)]
     problems += [
         f"{each.platform}: locked, but no longer asked for"
         for each in lock.platforms
@@ -66,7 +66,7 @@ def _maven_problems(spec: Spec, pins: PlatformLock) -> list[str]:
     if spec.spark is None or not spec.spark.precache_packages or spec.type is EnvironmentType.USER_MANAGED:
         return []
     locked = {pin.name for pin in pins.maven}
-    names = (f"{each.group}:{each.artifact}" for each in spec.spark.packages)
+    names = (f"{package.group}:{package.artifact}" for package in spec.spark.packages)
     return [f"the Maven package {name} isn't locked" for name in names if name not in locked]
 
 
@@ -89,6 +89,6 @@ def _base_problems(spec: Spec, pins: PlatformLock) -> list[str]:
     if spec.base.suite not in (None, base.suite):
         problems.append(f"Debian {spec.base.suite} is asked for, {base.suite} is locked")
     locked = {pin.name for pin in base.packages}
-    names = (each.split("=")[0].split(":")[0].strip() for each in spec.base.packages)
+    names = (package.split("=")[0].split(":")[0].strip() for package in spec.base.packages)
     problems += [f"the Debian package {name} isn't locked" for name in names if name not in locked]
     return problems

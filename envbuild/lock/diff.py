@@ -50,8 +50,8 @@ _Key = tuple[str, str, str]
 def _pins(lock: Lock | None) -> Iterator[tuple[_Key, tuple[str, str]]]:
     if lock is None:
         return
-    for each in lock.platforms:
-        yield from _platform_pins(each)
+    for platform in lock.platforms:
+        yield from _platform_pins(platform)
     for kind, needed in (("toolchain", lock.toolchain), ("installer", lock.installer)):
         for each in needed:
             python = each.python.version if each.python else ""

@@ -59,18 +59,18 @@ def requirements_file(platform: Platform) -> str:
 def dump_lock(lock: Lock) -> dict[str, bytes]:
     """The lock's files, name to bytes: equal locks give equal bytes, however they were put together."""
     files: dict[str, bytes] = {}
-    conda = {each.platform: each.conda for each in lock.platforms if each.conda}
+    conda = {pins.platform: pins.conda for pins in lock.platforms if pins.conda}
     if conda:
         files[CONDA_FILE] = dump_conda_lock(lock.channels, conda).encode()
-    for each in lock.platforms:
-        if each.pip:
-            files[requirements_file(each.platform)] = dump_requirements(each.pip).encode()
+    for pins in lock.platforms:
+        if pins.pip:
+            files[requirements_file(pins.platform)] = dump_requirements(pins.pip).encode()
     body: dict[str, Any] = {
         "format": LOCK_FORMAT,
         "definition": lock.definition,
         "bytecode": lock.bytecode,
         "files": {name: digest_bytes(data) for name, data in files.items()},
-        "platforms": {str(each.platform): _dump_platform(each) for each in lock.platforms},
+        "platforms": {str(pins.platform): _dump_platform(pins) for pins in lock.platforms},
         "runtime": {
             # What equals its default is left out, but for these three.
             **dump_record(lock.runtime),
@@ -259,7 +259,9 @@ def _load_body(body: Mapping[str, Any]) -> Lock:
         as_of=None if as_of is None else expect_text(as_of, "as_of"),
         toolchain=_load_platforms(body.get("toolchain", {}), "toolchain"),
         installer=_load_platforms(body.get("installer", {}), "installer"),
-        engines=tuple(sorted((name, expect_text(each, f"engines.{name}")) for name, each in engines.items())),
+        engines=tuple(
+            sorted((name, expect_text(engine, f"engines.{name}")) for name, engine in engines.items())
+        ),
     )
 
 
@@ -271,8 +273,8 @@ def _load_runtime(value: object) -> RuntimeSettings:
         plain,
         environment_variables=tuple(
             sorted(
-                (name, expect_text(each, f"runtime.environment_variables.{name}"))
-                for name, each in variables.items()
+                (name, expect_text(variable, f"runtime.environment_variables.{name}"))
+                for name, variable in variables.items()
             )
         ),
     )

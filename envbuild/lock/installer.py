@@ -41,17 +41,17 @@ def installer_bases(
     """A base with python for each of ``pins`` with conda packages; ``present`` are those of the lock
     before, which are kept. One that can't be had is left out: only a Dockerfile needs it."""
     found = []
-    for each in pins:
-        spec = _spec(each.base, has_debian) if each.conda else None
+    for pin in pins:
+        spec = _spec(pin.base, has_debian) if pin.conda else None
         if spec is None:
             continue
-        before = next((other.base for other in present if other.platform == each.platform), None)
+        before = next((other.base for other in present if other.platform == pin.platform), None)
         try:
-            base = resolve(spec, each.platform, with_python=True, preferred=before)
+            base = resolve(spec, pin.platform, with_python=True, preferred=before)
         except (ResolveError, FetchError) as error:
             progress.note(f"a Dockerfile of this lock would need its own installer: {error.message}")
             continue
-        found.append(PlatformLock(platform=each.platform, base=base.base, python=base.python))
+        found.append(PlatformLock(platform=pin.platform, base=base.base, python=base.python))
     return tuple(found)
 
 

@@ -396,10 +396,10 @@ class _Making:
         before = None if self.upgrade.allows(pin.name) else self._present(ground.platform)
 
         def runnable(platforms: Sequence[PlatformLock]) -> Iterator[PlatformLock]:
-            for each in platforms:
-                same = each.python and ground.python and each.python.version == ground.python.version
-                if same and each.platform == builder.host:
-                    yield each
+            for pins in platforms:
+                same = pins.python and ground.python and pins.python.version == ground.python.version
+                if same and pins.platform == builder.host:
+                    yield pins
 
         # The platform's own where there is no other: the builder says why it can't.
         found = next(runnable(below), None) or next(runnable(tools()), ground)
@@ -416,8 +416,8 @@ class _Making:
         self, pins: Sequence[PlatformLock], choice: PythonChoice, conda: CondaSpec | None
     ) -> tuple[PlatformLock, ...]:
         """An interpreter for linux/amd64, so that byte code of another platform can be compiled there."""
-        pythons = {each.python.version for each in pins if each.python}
-        if not pythons or any(each.platform == LINUX_AMD64 for each in pins):
+        pythons = {pin.python.version for pin in pins if pin.python}
+        if not pythons or any(pin.platform == LINUX_AMD64 for pin in pins):
             return ()
         if len(pythons) > 1:
             raise ResolveError(
@@ -432,7 +432,7 @@ class _Making:
             preferred=present[0].base if present else None,
         )
         packages: tuple[CondaPin, ...] = ()
-        if conda is not None and any(each.conda for each in pins):
+        if conda is not None and any(pin.conda for pin in pins):
             exact = CondaSpec(channels=conda.channels, dependencies=(f"python=={version}",))
             packages = self._solve(exact, {LINUX_AMD64: base.base}, present)[LINUX_AMD64]
         python = self._python(base, packages)
@@ -481,7 +481,8 @@ def runtime_settings(spec: Spec) -> RuntimeSettings:
         runtime=spec.runtime.value,
         spark_packages=tuple(
             sorted(
-                f"{each.group}:{each.artifact}:{each.version}" for each in (later.packages if later else ())
+                f"{package.group}:{package.artifact}:{package.version}"
+                for package in (later.packages if later else ())
             )
         ),
         spark_repositories=later.repositories if later else (),

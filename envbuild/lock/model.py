@@ -244,4 +244,4 @@ class Lock:
     """Resolvers and their versions; information only."""
 
     def platform(self, platform: Platform) -> PlatformLock | None:
-        return next((each for each in self.platforms if each.platform == platform), None)
+        return next((pins for pins in self.platforms if pins.platform == platform), None)

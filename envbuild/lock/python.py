@@ -101,7 +101,7 @@ def matches_python(wanted: str | None, version: str) -> bool:
     except InvalidSpecifier as error:
         raise ResolveError(f"python: {wanted!r} is not a version or a version specifier") from error
     candidates = [version] if version.count(".") > 1 else [f"{version}.{patch}" for patch in range(40)]
-    return any(specifiers.contains(each) for each in candidates)
+    return any(specifiers.contains(candidate) for candidate in candidates)
 
 
 def with_conda_python(conda: CondaSpec | None, wanted: str | None) -> CondaSpec:
@@ -112,7 +112,7 @@ def with_conda_python(conda: CondaSpec | None, wanted: str | None) -> CondaSpec:
     if conda is not None and conda.explicit:
         _check_listed_python(conda, wanted)
         return conda
-    if wanted is None and any(split_match(each).name == "python" for each in dependencies):
+    if wanted is None and any(split_match(dependency).name == "python" for dependency in dependencies):
         return CondaSpec(channels=channels, dependencies=dependencies)
     return CondaSpec(channels=channels, dependencies=(*dependencies, conda_python_spec(wanted)))
 

@@ -20,13 +20,13 @@ _Value = TypeVar("_Value")
 def dump_record(value: Any) -> dict[str, Any]:
     """``value``, a dataclass of plain fields, as a JSON object without the fields that hold defaults."""
     record: dict[str, Any] = {}
-    for each in dataclasses.fields(value):
-        item = getattr(value, each.name)
-        if each.default is not dataclasses.MISSING and item == each.default:
+    for field in dataclasses.fields(value):
+        item = getattr(value, field.name)
+        if field.default is not dataclasses.MISSING and item == field.default:
             continue
         if dataclasses.is_dataclass(item):
             item = dump_record(item)
-        record[each.name] = list(item) if isinstance(item, tuple) else item
+        record[field.name] = list(item) if isinstance(item, tuple) else item
     return record
 
 
@@ -34,7 +34,7 @@ def load_record(kind: type[_Value], value: object, where: str) -> _Value:
     """The ``kind`` that the JSON ``value`` at the key path ``where`` describes."""
     record = expect_object(value, where)
     hints = typing.get_type_hints(kind)
-    known = {each.name: each for each in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    known = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(record) - set(known))
     if unknown:
         raise LockError(f"{where}: unknown key {unknown[0]!r}")
@@ -72,7 +72,7 @@ def _plain(hint: Any, value: object, where: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None:
             return None
-        hint = next(each for each in typing.get_args(hint) if each is not types.NoneType)
+        hint = next(argument for argument in typing.get_args(hint) if argument is not types.NoneType)
         origin = typing.get_origin(hint)
     if origin is tuple:
         item = typing.get_args(hint)[0]

@@ -34,8 +34,8 @@ def what_stays(spec: Spec) -> tuple[str, ...]:
         *(["Python distributions"] if spec.pip.complete else []),
     ]
     return tuple(
-        f"{spec.source.name}: its {each} are pinned there and stay; upgrade that file, then lock again"
-        for each in kinds
+        f"{spec.source.name}: its {kind} are pinned there and stay; upgrade that file, then lock again"
+        for kind in kinds
     )
 
 

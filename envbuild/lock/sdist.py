@@ -79,10 +79,12 @@ def load_build_requires(requires: Sequence[str]) -> tuple[PipPin, ...]:
 
     Raises ``BuildError`` for anything else, as these lines are given to an installer."""
     pins = []
-    for each in requires:
-        match = _REQUIRED.fullmatch(each)
+    for require in requires:
+        match = _REQUIRED.fullmatch(require)
         if match is None:
-            raise BuildError(f"{each!r} isn't a pinned build requirement", hint="lock again: envbuild lock")
+            raise BuildError(
+                f"{require!r} isn't a pinned build requirement", hint="lock again: envbuild lock"
+            )
         pins.append(
             PipPin(name=match[1], version=match[2], file=f"{match[1]}-{match[2]}", size=0, sha256=match[3])
         )

@@ -41,7 +41,7 @@ def spark_spec(spec: Spec) -> Spec:
 
 
 def _with_pyspark(spec: Spec) -> Spec:
-    names = [_requirement_name(each.text) for each in spec.pip.requirements]
+    names = [_requirement_name(requirement.text) for requirement in spec.pip.requirements]
     if _PYSPARK in names or _PYSPARK in _conda_names(spec.conda):
         return spec
     added = PipRequirement(text=_PYSPARK, origin=_ORIGIN)
@@ -79,7 +79,9 @@ def _requirement_name(text: str) -> str:
 
 
 def _conda_names(conda: CondaSpec | None) -> frozenset[str]:
-    return frozenset(split_match(each).name for each in conda.dependencies) if conda else frozenset()
+    return (
+        frozenset(split_match(dependency).name for dependency in conda.dependencies) if conda else frozenset()
+    )
 
 
 def _debian_name(text: str) -> str:

@@ -71,8 +71,8 @@ def check_values(lock: Lock) -> None:
         ("toolchain", lock.toolchain),
         ("installer", lock.installer),
     ):
-        for each in platforms:
-            _check_platform(each, f"{name}.{each.platform}")
+        for pins in platforms:
+            _check_platform(pins, f"{name}.{pins.platform}")
     _check_runtime(lock.runtime)
     _check_type(lock)
     for number, channel in enumerate(lock.channels):
@@ -142,8 +142,8 @@ def _check_pip(pin: PipPin, where: str) -> None:
     _check_printable(pin.via, f"{where}.via")
     if pin.sdist is not None:
         _check(_FILE, pin.sdist.file, f"{where}.sdist.file", "a file name")
-        for each in pin.sdist.requires:
-            _check(_REQUIRED, each, f"{where}.sdist.requires", "an exact version with its hash")
+        for require in pin.sdist.requires:
+            _check(_REQUIRED, require, f"{where}.sdist.requires", "an exact version with its hash")
 
 
 def _check_jar(pin: MavenPin, where: str) -> None:
@@ -180,13 +180,13 @@ def _check_runtime(runtime: RuntimeSettings) -> None:
 def _check_type(lock: Lock) -> None:
     """Sees that a type has the bases it can have."""
     own = lock.runtime.type == EnvironmentType.USER_MANAGED.value
-    for each in lock.platforms:
-        where = f"platforms.{each.platform}"
-        if isinstance(each.base, ContextBase) and not own:
+    for pins in lock.platforms:
+        where = f"platforms.{pins.platform}"
+        if isinstance(pins.base, ContextBase) and not own:
             raise LockError(f"{where}.base: a build context is of a user-managed environment only")
-        if isinstance(each.base, DebianBase) and own:
+        if isinstance(pins.base, DebianBase) and own:
             raise LockError(f"{where}.base: a user-managed environment has an image or a build context")
-        if own and (each.conda or each.pip or each.maven):
+        if own and (pins.conda or pins.pip or pins.maven):
             raise LockError(f"{where}: nothing is installed in a user-managed environment")
     for each in (*lock.toolchain, *lock.installer):
         if isinstance(each.base, ContextBase):

@@ -19,7 +19,7 @@ def layer_names(config: Mapping[str, Any], count: int) -> list[str]:
         for each in (history if isinstance(history, list) else [])
         if isinstance(each, Mapping) and not each.get("empty_layer")
     ]
-    return [step_name(each) for each in steps] if len(steps) == count else [""] * count
+    return [step_name(step) for step in steps] if len(steps) == count else [""] * count
 
 
 def step_name(created_by: str) -> str:

@@ -18,7 +18,9 @@ def base_plan(plan: Plan, stage: PlatformLock | None = None) -> Plan:
     which a stage of a Dockerfile stands on. Always gzip, because every builder unpacks that."""
     if stage is None:
         artifacts = tuple(
-            each for each in plan.artifacts if each.kind is ArtifactKind.DEBIAN or each.name == "system"
+            artifact
+            for artifact in plan.artifacts
+            if artifact.kind is ArtifactKind.DEBIAN or artifact.name == "system"
         )
         base, python, bytecode = plan.base, plan.python, plan.bytecode
     else:
@@ -29,7 +31,7 @@ def base_plan(plan: Plan, stage: PlatformLock | None = None) -> Plan:
     return replace(
         plan,
         lock_digest=canonical_digest(
-            "base-archive", 1, [plan.lock_digest, [each.sha256 for each in artifacts], bytecode]
+            "base-archive", 1, [plan.lock_digest, [artifact.sha256 for artifact in artifacts], bytecode]
         ),
         base=base,
         python=python,

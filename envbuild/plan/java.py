@@ -34,14 +34,14 @@ def java_links(base: DebianBase) -> dict[str, str]:
         return {}
     release, pin = found
     tools = list(_JRE_TOOLS)
-    if any(each.name == f"openjdk-{release}-jdk-headless" for each in base.packages):
+    if any(package.name == f"openjdk-{release}-jdk-headless" for package in base.packages):
         tools += _JDK_TOOLS
         if release >= _JWEBSERVER:
             tools.append("jwebserver")
     above = "../" + _home(release, pin).removeprefix("usr/")
     return {
         "usr/bin/jexec": f"{above}/lib/jexec",
-        **{f"usr/bin/{each}": f"{above}/bin/{each}" for each in tools},
+        **{f"usr/bin/{tool}": f"{above}/bin/{tool}" for tool in tools},
     }
 
 

@@ -112,9 +112,13 @@ def interpreter(lock: Lock, pins: PlatformLock, host: Platform) -> Interpreter |
     if pins.python is None:
         return None
     candidates = [pins, *lock.platforms, *lock.toolchain]
-    for each in candidates:
-        if each.platform == host and each.python and each.python.version == pins.python.version:
-            return Interpreter(python=each.python, lock=_interpreter_only(each, each.python))
+    for candidate in candidates:
+        if (
+            candidate.platform == host
+            and candidate.python
+            and candidate.python.version == pins.python.version
+        ):
+            return Interpreter(python=candidate.python, lock=_interpreter_only(candidate, candidate.python))
     return None
 
 
@@ -173,15 +177,15 @@ def _self_description(lock: Lock, pins: PlatformLock) -> tuple[GeneratedFile, ..
 def generated(name: str, files: tuple[GeneratedFile, ...]) -> Artifact:
     """``files`` as one artifact, by the digest of their canonical form."""
     content: list[list[str | int | bool | None]] = [
-        [each.path, each.content.hex(), each.mode, each.target, each.directory, each.uid, each.gid]
-        for each in files
+        [file.path, file.content.hex(), file.mode, file.target, file.directory, file.uid, file.gid]
+        for file in files
     ]
     return Artifact(
         kind=ArtifactKind.GENERATED,
         name=name,
         version="1",
         sha256=canonical_digest("generated", 1, content).removeprefix("sha256:"),
-        size=sum(len(each.content) for each in files),
+        size=sum(len(file.content) for file in files),
         files=files,
     )
 

@@ -45,9 +45,9 @@ def spark_files(lock: Lock, pins: PlatformLock) -> tuple[GeneratedFile, ...]:
         ("spark.jars.packages", runtime.spark_packages, _COORDINATE),
         ("spark.jars.repositories", runtime.spark_repositories, _ADDRESS),
     ):
-        for each in values:
-            if not pattern.fullmatch(each):
-                raise BuildError(f"{each!r} can't be a value of {key}", hint="lock again: envbuild lock")
+        for value in values:
+            if not pattern.fullmatch(value):
+                raise BuildError(f"{value!r} can't be a value of {key}", hint="lock again: envbuild lock")
         if values:
             lines.append(f"{key} {','.join(values)}\n")
     if not lines:

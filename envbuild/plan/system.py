@@ -92,7 +92,9 @@ def system_files(base: DebianBase, user: str) -> tuple[GeneratedFile, ...]:
     ``BuildError`` for a user that isn't two numbers."""
     uid, gid = _numbers(user)
     architectures = {pin.architecture for pin in base.packages} - {"all"}
-    multiarch = next((_MULTIARCH[each] for each in sorted(architectures) if each in _MULTIARCH), "")
+    multiarch = next(
+        (_MULTIARCH[architecture] for architecture in sorted(architectures) if architecture in _MULTIARCH), ""
+    )
     made = [
         GeneratedFile(path="etc/group", content=_groups(gid).encode()),
         GeneratedFile(path="etc/passwd", content=_users(uid, gid).encode()),

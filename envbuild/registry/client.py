@@ -259,7 +259,7 @@ class RegistryClient:
             pages = self._pages(reference, f"/v2/{reference.repository}/tags/list?n=1000", {}, reference.name)
             for _, content in pages:
                 # A name that is no tag can't be asked for, and would only do harm where it is shown.
-                found.update(each for each in json.loads(content)["tags"] or () if is_tag(each))
+                found.update(tag for tag in json.loads(content)["tags"] or () if is_tag(tag))
         except AbsentError:
             return ()
         except (ValueError, KeyError, TypeError, RecursionError) as error:

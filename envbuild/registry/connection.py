@@ -82,10 +82,10 @@ class Trust:
 
     def directory(self, host: str) -> Path | None:
         """The first ``certs.d/HOST[:PORT]`` there is."""
-        for each in self._directories:
+        for directory in self._directories:
             with contextlib.suppress(OSError):
-                if (each / host).is_dir():
-                    return each / host
+                if (directory / host).is_dir():
+                    return directory / host
         return None
 
     def context(self, host: str) -> ssl.SSLContext:

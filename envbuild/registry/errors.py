@@ -37,7 +37,7 @@ def complaints(body: bytes | None, secrets: Iterable[str] = ()) -> tuple[Complai
     address, no user in it, none of ``secrets``."""
     try:
         errors = json.loads(body or b"")["errors"]
-        found = [(each.get("code"), each.get("message")) for each in errors[:3] if isinstance(each, dict)]
+        found = [(error.get("code"), error.get("message")) for error in errors[:3] if isinstance(error, dict)]
     except (ValueError, TypeError, KeyError, RecursionError):
         return ()
     hidden = tuple(secrets)

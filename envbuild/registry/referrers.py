@@ -99,18 +99,18 @@ def attach(
     annotations say. Raises ``FetchError``.
     """
     present = referrers(remote, reference, subject.digest)
-    there = {each: _same(remote, reference, present, each) for each in artifacts}
+    there = {artifact: _same(remote, reference, present, artifact) for artifact in artifacts}
     missing = [artifact for artifact, referrer in there.items() if referrer is None]
     if missing:
         new = dict(zip(missing, _pushed(remote, store, reference, subject, missing), strict=True))
         enlist(remote, reference, subject.digest, list(new.values()))
         there |= new
-    return tuple(found.digest for each in artifacts if (found := there[each]) is not None)
+    return tuple(found.digest for artifact in artifacts if (found := there[artifact]) is not None)
 
 
 def enlist(remote: Remote, reference: Reference, digest: str, new: Sequence[Referrer]) -> None:
     """Makes the list of what refers to ``digest`` have ``new``, whose manifests the repository has."""
-    known = {each.digest for each in referrers(remote, reference, digest)}
+    known = {referrer.digest for referrer in referrers(remote, reference, digest)}
     # A registry may keep a list, but not look at the subject of what is pushed.
     missing = [each for each in new if each.digest not in known]
     if missing:
@@ -143,7 +143,7 @@ def _pushed(
     remote: Remote, store: Store, reference: Reference, subject: Descriptor, artifacts: Sequence[Artifact]
 ) -> Iterator[Referrer]:
     config = store.add_blob(b"{}")
-    layers = [store.add_blob(each.content) for each in artifacts]
+    layers = [store.add_blob(artifact.content) for artifact in artifacts]
     blobs = {config: Descriptor(digest=config, size=2, media_type=EMPTY_CONFIG)}
     for artifact, layer in zip(artifacts, layers, strict=True):
         blobs[layer] = Descriptor(digest=layer, size=len(artifact.content), media_type=artifact.media_type)

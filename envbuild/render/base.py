@@ -47,7 +47,7 @@ class BuildContext:
         return canonical_digest(
             "context",
             1,
-            [[each.path, each.mode, each.target, each.directory, each.sha256] for each in self.files],
+            [[file.path, file.mode, file.target, file.directory, file.sha256] for file in self.files],
         )
 
 

@@ -41,8 +41,8 @@ def context_tar(context: BuildContext) -> Iterator[bytes]:
 def context_size(context: BuildContext) -> int:
     """The bytes of all contents."""
     return sum(
-        len(each.content) if isinstance(each.content, bytes) else _size(each.content)
-        for each in context.files
+        len(file.content) if isinstance(file.content, bytes) else _size(file.content)
+        for file in context.files
     )
 
 

@@ -62,9 +62,9 @@ def tools_digest() -> str:
         "tools",
         1,
         [
-            [each.name, digest_bytes(each.read_bytes())]
-            for each in sorted(_directory().iterdir())
-            if each.is_file()
+            [path.name, digest_bytes(path.read_bytes())]
+            for path in sorted(_directory().iterdir())
+            if path.is_file()
         ],
     )
 
@@ -130,7 +130,7 @@ def _linking_order(pins: Sequence[CondaPin]) -> list[CondaPin]:
     """The pins, each after those it depends on. Where python and a package of python's need each other, as
     pip does, python comes first."""
     named = {pin.name: pin for pin in sorted(pins, key=lambda pin: pin.name, reverse=True)}
-    needed = {name: [each.split()[0] for each in sorted(pin.depends)] for name, pin in named.items()}
+    needed = {name: [depend.split()[0] for depend in sorted(pin.depends)] for name, pin in named.items()}
     if "python" in needed:
         needed["python"] = [each for each in needed["python"] if "python" not in needed.get(each, ())]
     order: dict[str, CondaPin] = {}

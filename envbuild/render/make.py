@@ -108,7 +108,7 @@ class DockerfileRenderer:
         reasons = self.unable(plan)
         if reasons:
             raise BuildError(
-                "no Dockerfile can make this image:\n" + "\n".join(f"  {each}" for each in reasons),
+                "no Dockerfile can make this image:\n" + "\n".join(f"  {reason}" for reason in reasons),
                 hint="envbuild build --engine native composes images without a Dockerfile",
             )
         job = _Rendering(self, plan, offline)
@@ -144,8 +144,8 @@ class _Rendering:
     def _lock_files(self) -> None:
         for artifact in self.plan.artifacts:
             if artifact.kind is ArtifactKind.GENERATED and artifact.name == "settings":
-                for each in artifact.files:
-                    self._add(each.path.replace(SELF_DESCRIPTION, "lock", 1), each.content)
+                for file in artifact.files:
+                    self._add(file.path.replace(SELF_DESCRIPTION, "lock", 1), file.content)
 
     def _bases(self) -> None:
         if isinstance(self.plan.base, DebianBase):
@@ -175,10 +175,10 @@ class _Rendering:
             packages = PurePosixPath("/installer/packages") if self.offline else None
             self._add("installer/conda.txt", explicit_list(conda, directory=packages))
         if tools:
-            files = self.renderer.archives(self.plan).archives([Artifact.of(each) for each in tools])
-            for each in tools:
-                folder = "installer" if each.name == "pip" else "installer/wheels"
-                self._add(f"{folder}/{each.file}", files[each.sha256])
+            files = self.renderer.archives(self.plan).archives([Artifact.of(tool) for tool in tools])
+            for tool in tools:
+                folder = "installer" if tool.name == "pip" else "installer/wheels"
+                self._add(f"{folder}/{tool.file}", files[tool.sha256])
 
     def _archives(self) -> None:
         """The pinned files: those that no index has, and offline all of them."""
@@ -211,8 +211,8 @@ class _Rendering:
 
     def _spark_settings(self) -> GeneratedFile | None:
         """Spark's own settings file, where the plan has one."""
-        files = (each for artifact in self.plan.artifacts for each in artifact.files)
-        return next((each for each in files if each.path.endswith("/spark-defaults.conf")), None)
+        files = (file for artifact in self.plan.artifacts for file in artifact.files)
+        return next((file for file in files if file.path.endswith("/spark-defaults.conf")), None)
 
     def _values(self) -> Mapping[str, object]:
         plan, config = self.plan, self.plan.config
@@ -257,11 +257,11 @@ class _Rendering:
 
 
 def _conda(plan: Plan) -> tuple[CondaPin, ...]:
-    return tuple(each.pin for each in plan.artifacts if isinstance(each.pin, CondaPin))
+    return tuple(artifact.pin for artifact in plan.artifacts if isinstance(artifact.pin, CondaPin))
 
 
 def _pip(plan: Plan) -> tuple[PipPin, ...]:
-    return tuple(each.pin for each in plan.artifacts if isinstance(each.pin, PipPin))
+    return tuple(artifact.pin for artifact in plan.artifacts if isinstance(artifact.pin, PipPin))
 
 
 def _is_file(pin: PipPin) -> bool:

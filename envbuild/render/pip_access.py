@@ -85,21 +85,21 @@ def pip_access(
     uv_paths = uv_config_files(env) if uv_files is None else uv_files
     pip_paths = pip_config_files(env) if pip_files is None else pip_files
     places = [
-        _from_options([expand(each, env) for each in options]),
+        _from_options([expand(option, env) for option in options]),
         _from_uv_variables(environ),
         *(_from_uv_table(table, environ) for table in load_uv_config(uv_paths)),
         _from_pip_variables(env),
         *(_from_pip_file(path) for path in pip_paths),
     ]
-    index = next((each.index for each in places if each.index and _reachable(each.index)), None)
-    extra = [url for each in places for url in (each.index, *each.extra) if url and _reachable(url)]
+    index = next((place.index for place in places if place.index and _reachable(place.index)), None)
+    extra = [url for place in places for url in (place.index, *place.extra) if url and _reachable(url)]
     extra = [url for url in dict.fromkeys(extra) if url != index]
-    links = list(dict.fromkeys(url for each in places for url in each.find_links if _reachable(url)))
-    trusted = dict.fromkeys(host for each in places for host in each.trusted if _HOST.fullmatch(host))
+    links = list(dict.fromkeys(url for place in places for url in place.find_links if _reachable(url)))
+    trusted = dict.fromkeys(host for place in places for host in place.trusted if _HOST.fullmatch(host))
     bundle = _bundle(env, settings, places)
-    timeout = next((each.timeout for each in places if each.timeout), None)
+    timeout = next((place.timeout for place in places if place.timeout), None)
     lines = ["[global]"]
-    if any(each.no_index for each in places):
+    if any(place.no_index for place in places):
         lines.append("no-index = true")
     elif index:
         lines.append(f"index-url = {index}")
@@ -243,7 +243,7 @@ def _reachable(url: str) -> bool:
 def _bundle(env: Mapping[str, str], settings: Settings, places: Sequence[_Found]) -> Path | None:
     """The CA bundle that connections of this machine are checked with, where it is one file."""
     named = [env.get(name) for name in ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")]
-    for text in (settings.ca_bundle, *named, *(each.cert for each in places)):
+    for text in (settings.ca_bundle, *named, *(place.cert for place in places)):
         if text:
             path = Path(text).expanduser()
             if path.is_file():
@@ -274,7 +274,7 @@ def _netrc(env: Mapping[str, str], urls: Iterable[str]) -> str | None:
 
 
 def _several(key: str, values: Sequence[str]) -> list[str]:
-    return [f"{key} =", *(f"    {each}" for each in values)] if values else []
+    return [f"{key} =", *(f"    {value}" for value in values)] if values else []
 
 
 def _seconds(text: str | None) -> str | None:
@@ -285,7 +285,7 @@ def _seconds(text: str | None) -> str | None:
 
 def _texts(value: object) -> list[str]:
     items = value if isinstance(value, list) else [value]
-    return [each for each in items if isinstance(each, str)]
+    return [item for item in items if isinstance(item, str)]
 
 
 def _tables(value: object) -> list[Mapping[str, Any]]:

@@ -20,7 +20,10 @@ def install_list(pins: Sequence[PipPin], *, carried: Collection[str] = ()) -> by
     text = dump_requirements(chosen, header=_HEADER)
     # A lock comes from elsewhere: what pip will read must be what was meant, line by line.
     try:
-        read = [(each.name, each.version, each.sha256s, each.url) for each in load_requirements(text)]
+        read = [
+            (requirement.name, requirement.version, requirement.sha256s, requirement.url)
+            for requirement in load_requirements(text)
+        ]
     except LockError as error:
         raise BuildError(error.message, hint=_HINT) from error
     meant = sorted((pin.name, None if pin.url else pin.version, (pin.sha256,), pin.url) for pin in chosen)

@@ -32,7 +32,7 @@ def snapshot_context(
             hint="bring the lock up to date with: envbuild lock",
         )
     return BuildContext(
-        files=tuple(_file(each, copies) for each in found.entries), dockerfile=base.dockerfile
+        files=tuple(_file(entry, copies) for entry in found.entries), dockerfile=base.dockerfile
     )
 
 

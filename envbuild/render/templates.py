@@ -166,7 +166,7 @@ def exec_form(values: Iterable[object]) -> Markup:
     """``values`` as the JSON array of CMD, ENTRYPOINT or COPY."""
     from markupsafe import Markup
 
-    return Markup(json.dumps([str(each) for each in values]))
+    return Markup(json.dumps([str(value) for value in values]))
 
 
 def unwritable(text: str) -> str | None:

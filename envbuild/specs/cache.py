@@ -48,7 +48,7 @@ def remembered_spec(path: Path, directory: Path) -> Spec:
         return spec
     reads: dict[Path, str] = {}
     spec = load_spec(path, reads=reads)
-    body = json.dumps({"reads": {str(each): digest for each, digest in reads.items()}, "spec": _dump(spec)})
+    body = json.dumps({"reads": {str(read): digest for read, digest in reads.items()}, "spec": _dump(spec)})
     # Only a convenience: a full disk is the build's to report.
     with contextlib.suppress(OSError):
         directory.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def _code() -> list[str]:
 
 def _dump(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        fields = {each.name: _dump(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        fields = {field.name: _dump(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"$": type(value).__name__, **fields}
     if isinstance(value, Enum):
         return value.value
@@ -107,7 +107,11 @@ def _load(hint: Any, value: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         named = _TYPES[value["$"]] if isinstance(value, dict) else None
-        chosen = (each for each in arguments if each is named or (named is None and each is not type(None)))
+        chosen = (
+            argument
+            for argument in arguments
+            if argument is named or (named is None and argument is not type(None))
+        )
         return _load(next(chosen), value)
     if origin is tuple:
         items = arguments[:1] * len(value) if arguments[-1:] == (...,) else arguments

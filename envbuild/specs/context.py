@@ -94,7 +94,7 @@ class ContextContents:
     @property
     def digest(self) -> str:
         """Equal for equal contexts, wherever they stand."""
-        return canonical_digest("build-context", _FORMAT, [each.canonical for each in self.entries])
+        return canonical_digest("build-context", _FORMAT, [entry.canonical for entry in self.entries])
 
 
 def read_context(
@@ -122,7 +122,7 @@ def read_model(
     ``SpecError`` as ``read_context`` does."""
     reading = _Reading(root=root, dockerfile=None, copies=copies, limits=limits or Limits(), named="model")
     entries = reading.contents().entries
-    return ContextContents(entries=tuple(each for each in entries if each.path not in without))
+    return ContextContents(entries=tuple(entry for entry in entries if entry.path not in without))
 
 
 def with_digest(base: BuildContextSpec, directory: Path) -> BuildContextSpec:
@@ -354,7 +354,7 @@ class _Reading:
 
     def check_dockerfile(self, dockerfile: str) -> None:
         """Sees that the Dockerfile is in the context, itself or as a link to a file of the context."""
-        found = {each.path: each for each in self.entries}
+        found = {entry.path: entry for entry in self.entries}
         path, links = dockerfile, 0
         while (entry := found.get(path)) is not None and entry.target is not None and links < 40:
             links += 1

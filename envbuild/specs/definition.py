@@ -101,7 +101,7 @@ def _index_kind(option: str) -> str:
 
 
 def _requirements(requirements: Iterable[PipRequirement]) -> list[list[object]]:
-    unique = {each.canonical for each in requirements}
+    unique = {requirement.canonical for requirement in requirements}
     return [[text, list(hashes)] for text, hashes in sorted(unique)]
 
 

@@ -77,14 +77,14 @@ class DockerIgnore:
         """Whether a ``!`` line could bring back something below the directory ``path``."""
         parts = path.split("/")
         return any(
-            all(mine == theirs for mine, theirs in zip(parts, each.literal, strict=False))
-            for each in self.patterns
-            if each.keeps
+            all(mine == theirs for mine, theirs in zip(parts, pattern.literal, strict=False))
+            for pattern in self.patterns
+            if pattern.keeps
         )
 
     def keeps_name(self, name: str) -> bool:
         """Whether a ``!`` line has ``name`` as a part of its path."""
-        return any(name in each.text.split("/") for each in self.patterns if each.keeps)
+        return any(name in pattern.text.split("/") for pattern in self.patterns if pattern.keeps)
 
 
 def docker_ignore(text: str, shown: str) -> DockerIgnore:

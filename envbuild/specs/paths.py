@@ -22,9 +22,9 @@ def located_pip(pip: PipSpec, directory: Path) -> PipSpec:
     directory = directory.absolute()
     return replace(
         pip,
-        requirements=tuple(_located(each, directory) for each in pip.requirements),
-        constraints=tuple(_located(each, directory) for each in pip.constraints),
-        options=tuple(_option(each, directory) for each in pip.options),
+        requirements=tuple(_located(requirement, directory) for requirement in pip.requirements),
+        constraints=tuple(_located(constraint, directory) for constraint in pip.constraints),
+        options=tuple(_option(option, directory) for option in pip.options),
     )
 
 

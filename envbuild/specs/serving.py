@@ -95,7 +95,9 @@ def check_routes(routes: InferenceConfig) -> None:
 
 def _asks_for_server(spec: Spec) -> bool:
     conda = spec.conda.dependencies if spec.conda is not None else ()
-    return promises(each.text for each in spec.pip.requirements) or any(map(_CONDA_SERVER.match, conda))
+    return promises(requirement.text for requirement in spec.pip.requirements) or any(
+        map(_CONDA_SERVER.match, conda)
+    )
 
 
 def serves(distributions: Iterable[tuple[str, str]]) -> bool:
@@ -105,7 +107,7 @@ def serves(distributions: Iterable[tuple[str, str]]) -> bool:
 
 def promises(requirements: Iterable[str]) -> bool:
     """Whether one of ``requirements`` (PEP 508) asks for what brings the server, in a version that may."""
-    return any(_promises(each) for each in requirements)
+    return any(_promises(requirement) for requirement in requirements)
 
 
 def _serves(name: str, version: str) -> bool:

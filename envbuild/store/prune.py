@@ -170,7 +170,7 @@ class _Pruning:
     def _needed(self, kept: list[StoredImage]) -> set[str]:
         """The blobs of the images that are kept, and of what is named and consists of such images."""
         images = {blob_name(digest) for stored in kept for digest in stored.digests}
-        named = (each for each in self.names.entries() if _is_whole(each, kept))
+        named = (entry for entry in self.names.entries() if _is_whole(entry, kept))
         return images | {blob_name(digest) for each in named for digest in (each.digest, *each.others)}
 
     def _forget_names(self, kept: list[StoredImage]) -> None:

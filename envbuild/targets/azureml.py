@@ -152,7 +152,7 @@ class AzureTarget:
 
     def how_to_submit(self, files: Sequence[TargetFile]) -> tuple[str, ...]:
         """See ``WritesOnly``."""
-        return tuple(self._az(each.name) for each in files)
+        return tuple(self._az(file.name) for file in files)
 
     def submit(self, job: Job) -> NoReturn:
         """Raises ``UsageError`` that says what does."""

@@ -99,16 +99,16 @@ def _entries(tree: Tree, owner: tuple[int, int]) -> Iterator[Entry]:
     directories = {str(parent) for parent in PurePosixPath(root).parents if parent.name}
     inside = {root} | {
         f"{root}/{parent}"
-        for each in contents.entries
-        for parent in PurePosixPath(each.path).parents
+        for entry in contents.entries
+        for parent in PurePosixPath(entry.path).parents
         if parent.name
     }
-    found = [Entry(path=each, kind=EntryKind.DIRECTORY, mode=0o755) for each in directories]
+    found = [Entry(path=directory, kind=EntryKind.DIRECTORY, mode=0o755) for directory in directories]
     found += [
         Entry(path=each, kind=EntryKind.DIRECTORY, mode=0o755, uid=uid, gid=gid)
-        for each in inside | {f"{root}/{each.path}" for each in contents.entries if each.directory}
+        for each in inside | {f"{root}/{entry.path}" for entry in contents.entries if entry.directory}
     ]
-    found += [_entry(each, tree.copies, root, owner) for each in contents.entries if not each.directory]
+    found += [_entry(entry, tree.copies, root, owner) for entry in contents.entries if not entry.directory]
     yield from sorted([*found, *tree.written], key=lambda entry: entry.path)
 
 
@@ -194,7 +194,7 @@ def _on_top(
     manifest["config"] = {**manifest["config"], "digest": config_digest, "size": len(content)}
     manifest["layers"] = [
         *manifest["layers"],
-        *({"mediaType": each.media_type, "digest": each.digest, "size": each.size} for each in layers),
+        *({"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size} for layer in layers),
     ]
     manifest["annotations"] = {**(manifest.get("annotations") or {}), **labels}
     own = image_json(manifest)

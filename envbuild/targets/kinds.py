@@ -53,7 +53,7 @@ class TargetKind(Protocol):
 
 def kind_names() -> tuple[str, ...]:
     """All kinds, ours first. Imports none of them."""
-    return (*_OURS, *sorted({each.name for each in _others()} - set(_OURS)))
+    return (*_OURS, *sorted({other.name for other in _others()} - set(_OURS)))
 
 
 def kind(name: str) -> TargetKind:
@@ -82,7 +82,7 @@ def open_target(record: TargetRecord, surroundings: TargetContext) -> Target:
 
 
 def _others() -> tuple[EntryPoint, ...]:
-    return tuple(each for each in entry_points(group=GROUP) if each.name not in _OURS)
+    return tuple(point for point in entry_points(group=GROUP) if point.name not in _OURS)
 
 
 def _loaded(point: EntryPoint) -> TargetKind:

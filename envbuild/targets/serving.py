@@ -138,7 +138,7 @@ def serving_image(
         if model is not None:
             (scratch / "model").mkdir()
             contents = read_model(model, copies=scratch / "model", without=left_out)
-            if all(each.directory for each in contents.entries):
+            if all(entry.directory for entry in contents.entries):
                 raise SpecError(f"the model directory {model} is empty", hint="train the model first")
             digest = labels[MODEL_LABEL] = contents.digest
             trees.append(
@@ -212,7 +212,7 @@ def _problems(script: Path, tree: ast.Module) -> Iterator[str]:
         given = run.args
         if given.posonlyargs or given.vararg or given.kwarg:
             yield f"{script}:{run.lineno}: run() can't take *args, **kwargs or positional-only arguments"
-        elif all(each.arg == "request_headers" for each in (*given.args, *given.kwonlyargs)):
+        elif all(argument.arg == "request_headers" for argument in (*given.args, *given.kwonlyargs)):
             yield f"{script}:{run.lineno}: run() takes no argument for the data of a request"
 
 

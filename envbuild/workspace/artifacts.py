@@ -73,7 +73,7 @@ def lock_record(
         definition=row["definition"],
         platforms=tuple(row["platforms"]),
         digest=row["digest"],
-        files={each["name"]: _inflated(each) for each in connection.execute(kept).mappings()},
+        files={mapping["name"]: _inflated(mapping) for mapping in connection.execute(kept).mappings()},
         created=row["created"],
     )
 
@@ -121,12 +121,12 @@ def add_image(change: Change, image: NewImage) -> None:
         # What a build only found is composed or verified now.
         connection.execute(sa.update(images).where(images.c.digest == image.digest).values(level=image.level))
     added = [
-        each
-        for each in sorted(set(image.references))
-        if change.insert_new(image_references, image=image.digest, reference=each)
+        reference
+        for reference in sorted(set(image.references))
+        if change.insert_new(image_references, image=image.digest, reference=reference)
     ]
-    for each in sorted(set(image.indexes)):
-        change.insert_new(image_indexes, image=image.digest, index_digest=each)
+    for index in sorted(set(image.indexes)):
+        change.insert_new(image_indexes, image=image.digest, index_digest=index)
     if row is not None and added:
         _event(change, "image", image.definition, image=image.digest, references=added)
 
@@ -175,8 +175,8 @@ def image_records(
         for image, each in connection.execute(listing.order_by(image_indexes.c.index_digest)):
             indexes.setdefault(image, []).append(each)
     for keys in _portions(sorted({row["definition"] for row in rows})):
-        for each, environment_name, of in _owners(connection, keys):
-            belongs.setdefault(each, []).append((environment_name, of))
+        for owner, environment_name, of in _owners(connection, keys):
+            belongs.setdefault(owner, []).append((environment_name, of))
     return tuple(
         ImageRecord(
             digest=row["digest"],

@@ -124,7 +124,7 @@ def one(connection: Connection, name: str, *, exactly: bool = False) -> Run:
     if len(rows) == 1:
         return rows[0]
     if rows:
-        named = ", ".join(each.name for each in rows)
+        named = ", ".join(row.name for row in rows)
         raise WorkspaceError(f"several runs begin with {name!r}", hint=f"name one of them: {named}")
     raise WorkspaceError(f"there is no run {name!r}", hint="envbuild runs list shows what there is")
 

@@ -251,7 +251,7 @@ class SqlEnvironmentStore:
     def add_lock(self, definition: str, platforms: Iterable[str], files: Mapping[str, bytes]) -> LockRecord:
         check_digest("a definition", definition)
         check_files(files)
-        named = sorted({check_text("a platform", each, 64) for each in platforms})
+        named = sorted({check_text("a platform", platform, 64) for platform in platforms})
         with self._change() as change:
             artifacts.add_lock(change, definition, named, files)
             found = artifacts.lock_record(change.connection, digest=digest_bytes(files["envbuild.lock"]))

@@ -23,7 +23,7 @@ def main(where: str) -> None:
     conda.tags["team"] = "forecast"
 
     pip = Environment.from_pip_requirements("scoring", HERE / "requirements.txt", python="3.12")
-    print(f"pip: {', '.join(each.text for each in pip.spec.pip.requirements)}")
+    print(f"pip: {', '.join(requirement.text for requirement in pip.spec.pip.requirements)}")
 
     image = Environment.from_docker_image("as-it-is", "python:3.13-slim")
     image_and_pip = Environment.from_docker_image(

@@ -37,7 +37,7 @@ def main(where: str) -> None:
 
         with tempfile.TemporaryDirectory() as directory:
             production.save_to_directory(directory)
-            print(f"saved: {', '.join(sorted(each.name for each in Path(directory).iterdir()))}")
+            print(f"saved: {', '.join(sorted(path.name for path in Path(directory).iterdir()))}")
             again = Environment.load_from_directory(directory)
             print(f"the same: {again.definition_digest == production.definition_digest}")
         for line in production.export("azure-v2").left_out:

@@ -111,10 +111,10 @@ def test_what_a_channel_no_longer_lists_is_read_from_the_archive(
     whole = RattlerResolver(tmp_path / "before").resolve(asked, [target()])
     directory = Path(channel.removeprefix("file://"))
     if gone == "record":
-        index_channel(directory, [each for each in small_packages() if each.name == "undated"])
+        index_channel(directory, [package for package in small_packages() if package.name == "undated"])
     else:
-        for each in directory.glob("*/repodata.json"):
-            each.unlink()
+        for path in directory.glob("*/repodata.json"):
+            path.unlink()
     assert conda.resolve(asked, [target()]) == whole
 
 
@@ -180,9 +180,9 @@ def test_the_present_lock_is_enough_and_an_upgrade_moves_nothing(
 ) -> None:
     asked = listed(channel, TOOL, GREETER, kinds=("md5",))
     pins = conda.resolve(asked, [target()])
-    for each in Path(channel.removeprefix("file://")).rglob("*"):
-        if each.is_file():
-            each.unlink()
+    for path in Path(channel.removeprefix("file://")).rglob("*"):
+        if path.is_file():
+            path.unlink()
     everything = Upgrade(everything=True)
     assert conda.resolve(asked, [target()], preferred=pins, upgrade=everything, offline=True) == pins
     with pytest.raises(ResolveError, match="the channel's metadata has no such package"):

@@ -302,11 +302,11 @@ def test_environments_come_in_pages_by_name(ws: EnvironmentStore) -> None:
     for number, name in enumerate(["b", "B", "a.x", "a-y", "a_z", "c"]):
         add(ws, name, number)
     names = ["B", "a-y", "a.x", "a_z", "b", "c"]
-    assert [each.name for each in ws.environments()] == names
-    assert [each.name for each in ws.environments(limit=2)] == names[:2]
-    assert [each.name for each in ws.environments(limit=3, after="a-y")] == names[2:5]
-    assert [each.name for each in ws.environments(prefix="a")] == names[1:4]
-    assert [each.name for each in ws.environments(prefix="a_")] == ["a_z"]
+    assert [environment.name for environment in ws.environments()] == names
+    assert [environment.name for environment in ws.environments(limit=2)] == names[:2]
+    assert [environment.name for environment in ws.environments(limit=3, after="a-y")] == names[2:5]
+    assert [environment.name for environment in ws.environments(prefix="a")] == names[1:4]
+    assert [environment.name for environment in ws.environments(prefix="a_")] == ["a_z"]
     assert ws.environments(limit=0) == ()
 
 
@@ -582,7 +582,7 @@ def test_runs_are_listed_newest_first(ws: EnvironmentStore) -> None:
     ws.add_run(new_run("c", environment="other", target="laptop"))
 
     def names(**wanted: str | int) -> list[str]:
-        return [each.name for each in ws.runs(**wanted)]  # type: ignore[arg-type]
+        return [run.name for run in ws.runs(**wanted)]  # type: ignore[arg-type]
 
     assert names() == ["c", "b", "a"]
     assert names(limit=2) == ["c", "b"]

@@ -131,9 +131,9 @@ def _info(package: Package) -> list[File]:
             File(path="info/link.json", content=_json({"noarch": noarch, "package_metadata_version": 1}))
         )
     if package.old:
-        info.append(File(path="info/files", content=_text(each.path for each in package.files)))
+        info.append(File(path="info/files", content=_text(file.path for file in package.files)))
         prefixed = [
-            f'"{each.placeholder}" {each.prefix} "{each.path}"' for each in package.files if each.prefix
+            f'"{file.placeholder}" {file.prefix} "{file.path}"' for file in package.files if file.prefix
         ]
         info.append(File(path="info/has_prefix", content=_text(prefixed)))
     elif package.paths:
@@ -141,7 +141,7 @@ def _info(package: Package) -> list[File]:
             File(
                 path="info/paths.json",
                 content=_json(
-                    {"paths": [_stated(each, package) for each in package.files], "paths_version": 1}
+                    {"paths": [_stated(file, package) for file in package.files], "paths_version": 1}
                 ),
             )
         )
@@ -200,8 +200,8 @@ def index_channel(channel: Path, packages: Sequence[Package]) -> str:
         (channel / subdir).mkdir(parents=True, exist_ok=True)
         document = {
             "info": {"subdir": subdir},
-            "packages": {name: each for name, each in records.items() if name.endswith(".tar.bz2")},
-            "packages.conda": {name: each for name, each in records.items() if name.endswith(".conda")},
+            "packages": {name: record for name, record in records.items() if name.endswith(".tar.bz2")},
+            "packages.conda": {name: record for name, record in records.items() if name.endswith(".conda")},
             "removed": [],
             "repodata_version": 1,
         }
@@ -337,7 +337,7 @@ def foreign_python_package(subdir: str) -> Package:
     version = python_version()
     short = ".".join(version.split(".")[:2])
     standard = Path(sysconfig.get_path("stdlib"))
-    names = sorted(["os.py", "site.py", *(f"json/{each.name}" for each in (standard / "json").glob("*.py"))])
+    names = sorted(["os.py", "site.py", *(f"json/{path.name}" for path in (standard / "json").glob("*.py"))])
     return Package(
         name="python",
         version=version,
@@ -410,7 +410,7 @@ def wheel_package(
         (info,) = target.glob(f"{name}-*.dist-info")
         version = info.name.removesuffix(".dist-info").split("-")[1]
     files = []
-    for path in sorted(each for each in target.rglob("*") if each.is_file()):
+    for path in sorted(path for path in target.rglob("*") if path.is_file()):
         inside = path.relative_to(target)
         if inside.parts[0] == "bin" or inside.name == ".lock" or "__pycache__" in inside.parts:
             continue

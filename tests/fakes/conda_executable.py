@@ -77,7 +77,7 @@ async def _solve(channels: list[str], specs: list[str], subdir: str) -> list[dic
             )
     solved = await solve(
         sources=[Channel(each) for each in real],
-        specs=[MatchSpec(each, strict=False) for each in specs],
+        specs=[MatchSpec(spec, strict=False) for spec in specs],
         gateway=Gateway(cache_dir=Path(os.environ["CONDA_PKGS_DIRS"]) / "cache"),
         platforms=[subdir, "noarch"],  # type: ignore[list-item]
         virtual_packages=virtual,

@@ -65,7 +65,9 @@ def pom(
 
 
 def _all(dependencies: Sequence[str]) -> str:
-    return "".join(each if each.startswith("<") else needs(each) for each in dependencies)
+    return "".join(
+        dependency if dependency.startswith("<") else needs(dependency) for dependency in dependencies
+    )
 
 
 def jar(name: str) -> bytes:

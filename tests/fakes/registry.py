@@ -227,7 +227,7 @@ def _delete(handler: BaseHTTPRequestHandler, state: Registry) -> None:
     else:
         content = state.manifests[match[1], match[2]][1]
         for key in [
-            key for key, each in state.manifests.items() if key[0] == match[1] and each[1] == content
+            key for key, manifest in state.manifests.items() if key[0] == match[1] and manifest[1] == content
         ]:
             del state.manifests[key]
         _answer(handler, 202)

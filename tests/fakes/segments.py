@@ -34,7 +34,7 @@ def shared_segments(
         return RegistryClient(store, progress, Credentials(environ), hurried=True, environ=environ)
 
     return SharedSegments(
-        readers=[cache_repository(each) for each in readers],
+        readers=[cache_repository(reader) for reader in readers],
         writer=cache_repository(writer) if writer else None,
         reading=client,
         writing=client,

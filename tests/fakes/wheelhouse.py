@@ -48,9 +48,9 @@ class Wheel:
         info = f"{self.stem}.dist-info"
         metadata = [f"Metadata-Version: 2.1\nName: {self.name}\nVersion: {self.version}"]
         metadata += [f"Provides-Extra: {extra}" for extra in self.extras]
-        metadata += [f"Requires-Dist: {each}" for each in self.requires]
+        metadata += [f"Requires-Dist: {require}" for require in self.requires]
         wheel = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\n"
-        wheel += "".join(f"Tag: {each}\n" for each in _tags(self.tag))
+        wheel += "".join(f"Tag: {tag}\n" for tag in _tags(self.tag))
         members = dict(self.files) or {f"{self.name.replace('-', '_')}.py": b"value = 1\n"}
         members[f"{info}/METADATA"] = ("\n".join(metadata) + "\n").encode()
         members[f"{info}/WHEEL"] = wheel.encode()
@@ -109,10 +109,10 @@ class Wheelhouse:
         directory = self.simple / name
         directory.mkdir(parents=True, exist_ok=True)
         (directory / file).write_bytes(data)
-        files = sorted(each for each in directory.iterdir() if each.name != "index.html")
+        files = sorted(path for path in directory.iterdir() if path.name != "index.html")
         links = "".join(
-            f'<a href="{each.name}#sha256={hashlib.sha256(each.read_bytes()).hexdigest()}">{each.name}</a>\n'
-            for each in files
+            f'<a href="{file.name}#sha256={hashlib.sha256(file.read_bytes()).hexdigest()}">{file.name}</a>\n'
+            for file in files
         )
         (directory / "index.html").write_text(f"<!DOCTYPE html><html><body>\n{links}</body></html>\n")
 

@@ -237,7 +237,7 @@ def demo(*requirements: str, packages: Sequence[str] = (), more: str = "") -> st
     lines = ["name: demo", "platforms: [linux/amd64]"]
     base = f"base: {{debian: trixie, packages: {json.dumps(list(packages))}}}"
     lines += [base, *(["requirements:"] if requirements else [])]
-    lines += [f"  - {json.dumps(each)}" for each in requirements]
+    lines += [f"  - {json.dumps(requirement)}" for requirement in requirements]
     return "\n".join(lines) + f"\n{more}"
 
 

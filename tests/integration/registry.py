@@ -39,7 +39,8 @@ def blobs(store: Store, image: Image) -> list[Descriptor]:
         media_type=OCI_CONFIG,
     )
     layers = [
-        Descriptor(digest=each.digest, size=each.size, media_type=each.media_type) for each in image.layers
+        Descriptor(digest=layer.digest, size=layer.size, media_type=layer.media_type)
+        for layer in image.layers
     ]
     return [*layers, config]
 
@@ -62,8 +63,8 @@ def pull(client: RegistryClient, image: Image, name: str, source: Store) -> None
 
 
 def same_blobs(source: Store, target: Store, image: Image) -> bool:
-    digests = [image.digest, *(each.digest for each in blobs(source, image))]
-    return all(target.blob(each).read_bytes() == source.blob(each).read_bytes() for each in digests)
+    digests = [image.digest, *(blob.digest for blob in blobs(source, image))]
+    return all(target.blob(digest).read_bytes() == source.blob(digest).read_bytes() for digest in digests)
 
 
 def docker_config(home: Path, users: Mapping[str, tuple[str, str]], **more: object) -> Path:

@@ -89,23 +89,23 @@ def key(scene: Scene) -> tuple[Path, Path]:
 def test_a_push_attaches_bills_of_materials_and_provenance(scene: Scene) -> None:
     done = scene.build("team/attested")
     entries = scene.attached("team/attested", done.digest)
-    assert [each["artifactType"] for each in entries] == TYPES
+    assert [entry["artifactType"] for entry in entries] == TYPES
     subject = scene.raw("team/attested", done.digest)
     documents = []
-    for each in entries:
-        manifest = scene.raw("team/attested", each["digest"])
-        assert manifest["artifactType"] == each["artifactType"]
+    for entry in entries:
+        manifest = scene.raw("team/attested", entry["digest"])
+        assert manifest["artifactType"] == entry["artifactType"]
         assert manifest["subject"]["digest"] == done.digest
         assert manifest["subject"]["mediaType"] == subject["mediaType"]
         (layer,) = manifest["layers"]
-        assert layer["mediaType"] == each["artifactType"]
+        assert layer["mediaType"] == entry["artifactType"]
         documents.append(json.loads(scene.blob(layer["digest"])))
     cyclonedx, spdx, provenance = documents
     assert cyclonedx["bomFormat"] == "CycloneDX"
     assert spdx["spdxVersion"] == "SPDX-2.3"
     assert provenance["subject"] == [{"digest": {"sha256": done.digest.removeprefix("sha256:")}}]
     materials = provenance["predicate"]["buildDefinition"]["resolvedDependencies"]
-    named = {each["name"]: each["digest"]["sha256"] for each in materials}
+    named = {material["name"]: material["digest"]["sha256"] for material in materials}
     lock = json.loads((scene.machine.lock / "envbuild.lock").read_bytes())
     (wheel,) = lock["platforms"]["linux/amd64"]["pip"]
     assert named[wheel["file"]] == wheel["sha256"]
@@ -133,7 +133,7 @@ def test_what_is_attached_somewhere_else_is_the_same_but_for_the_time(scene: Sce
     for repository in ("team/here", "team/there"):
         digest = scene.build(repository).digest
         entries = scene.attached(repository, digest)
-        layers.append([scene.raw(repository, each["digest"])["layers"] for each in entries])
+        layers.append([scene.raw(repository, entry["digest"])["layers"] for entry in entries])
     assert layers[0] == layers[1]
 
 
@@ -201,8 +201,8 @@ def test_inspect_lists_what_is_attached(scene: Scene) -> None:
     for name in (done.reference, f"{scene.server.host}/team/listed:dev"):
         shown = json.loads(scene.machine.run("inspect", name, "--json").stdout)
         assert shown["attached"] == [
-            {"digest": each["digest"], "artifact_type": each["artifactType"], "size": each["size"]}
-            for each in entries
+            {"digest": entry["digest"], "artifact_type": entry["artifactType"], "size": entry["size"]}
+            for entry in entries
         ]
     assert json.loads(scene.machine.run("inspect", done.digest, "--json").stdout)["attached"] is None
     away = scene.machine.run("inspect", f"127.0.0.1:1/team/listed@{done.digest}", "--json")
@@ -228,8 +228,8 @@ def test_prune_takes_what_is_attached_with_the_image(scene: Scene, key: tuple[Pa
     name = f"{scene.server.host}/team/gone"
     assert scene.machine.run("prune", name, "--keep", "0", "--yes").status == 0
     assert scene.server.manifest("team/gone", done.digest) is None
-    for each in entries:
-        assert scene.server.manifest("team/gone", each["digest"]) is None
+    for entry in entries:
+        assert scene.server.manifest("team/gone", entry["digest"]) is None
     again = scene.build("team/gone", "--sign-key", str(key[0]), env=password)
     assert again.digest == done.digest
     assert scene.server.complete("team/gone", done.digest)

@@ -81,7 +81,7 @@ class Bench:
         """Containers and images of the engine."""
         return (
             {str(each.id) for each in self.client.containers.list(all=True)},
-            {str(each["Id"]) for each in self.client.api.images(all=True)},
+            {str(image["Id"]) for image in self.client.api.images(all=True)},
         )
 
     def text(self, image: Image, path: str) -> str:

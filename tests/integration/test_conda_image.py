@@ -81,7 +81,11 @@ def run(machine: Machine, *arguments: str, env: Mapping[str, str | None] | None 
 
 
 def environment(url: str, *dependencies: str, pip: tuple[str, ...] = ()) -> str:
-    lines = [f"channels: [{json.dumps(url)}]", "dependencies:", *(f"  - {each}" for each in dependencies)]
+    lines = [
+        f"channels: [{json.dumps(url)}]",
+        "dependencies:",
+        *(f"  - {dependency}" for dependency in dependencies),
+    ]
     if pip:
         lines += ["  - pip:", *(f"      - {each}" for each in pip)]
     return "\n".join(lines) + "\n"
@@ -91,7 +95,7 @@ def write(machine: Machine, name: str, conda: str, *, platforms: tuple[Platform,
     """The spec's path, in a directory of its own."""
     machine.write(f"{name}/environment.yml", conda)
     text = f"name: {name}\nconda_file: environment.yml\nbase: {{debian: trixie}}\n"
-    text += f"platforms: {json.dumps([str(each) for each in platforms])}\n"
+    text += f"platforms: {json.dumps([str(platform) for platform in platforms])}\n"
     return str(machine.write(f"{name}/envbuild.yaml", text))
 
 
@@ -224,8 +228,10 @@ def test_two_platforms_share_the_interpreter_that_compiles(machine: Machine, cha
     assert built.status == 0, built.stderr
     index = blob(layout, json.loads((layout / "index.json").read_text())["manifests"][0]["digest"])
     manifests = json.loads(index)["manifests"]
-    assert sorted(each["platform"]["architecture"] for each in manifests) == ["amd64", "arm64"]
-    (other,) = [each for each in manifests if each["platform"]["architecture"] == OTHER.architecture]
+    assert sorted(manifest["platform"]["architecture"] for manifest in manifests) == ["amd64", "arm64"]
+    (other,) = [
+        manifest for manifest in manifests if manifest["platform"]["architecture"] == OTHER.architecture
+    ]
     names = set()
     for layer in json.loads(blob(layout, other["digest"]))["layers"]:
         listed = subprocess.run(

@@ -31,7 +31,7 @@ def allow(path: str, headers: Mapping[str, str]) -> str | None:
 def said(machine: Machine) -> str:
     """All that the project and the metadata of the caches hold."""
     files = [*machine.project.rglob("*"), *(machine.cache / "images").rglob("*")]
-    return "".join(each.read_text(errors="replace") for each in files if each.is_file())
+    return "".join(file.read_text(errors="replace") for file in files if file.is_file())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -48,7 +48,7 @@ def test_a_channel_with_a_login_is_locked_and_built(tmp_path: Path, method: str)
         assert locked.status == 0, locked.stderr
         built = machine.run("build", "--locked", "-vv")
         assert built.reference
-        assert any(each.endswith("/linux-64/tool-2.0-0.conda") for each in requests)
+        assert any(request.endswith("/linux-64/tool-2.0-0.conda") for request in requests)
         del machine.env["RATTLER_AUTH_FILE"]
         other = {"ENVBUILD_CACHE_DIR": str(tmp_path / "other")}
         machine.run("build", "--locked", env=other).failed(6, "HTTP 401", "rattler's auth file")

@@ -22,8 +22,8 @@ def test_a_post_link_script_is_refused_before_any_download(tmp_path: Path) -> No
         machine.run("build", "--locked").failed(
             6, "conda package scripted 1.0 can't be composed: it runs a post-link script", "hint: "
         )
-        assert [each for each in requests if " bytes=" not in each] == []
-        assert any(each.startswith("/linux-64/scripted-1.0-0.conda bytes=") for each in requests)
+        assert [request for request in requests if " bytes=" not in request] == []
+        assert any(request.startswith("/linux-64/scripted-1.0-0.conda bytes=") for request in requests)
     assert sorted((machine.cache / "artifacts").glob("*")) == before
     assert machine.leftovers() == []
 

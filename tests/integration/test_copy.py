@@ -120,7 +120,7 @@ def test_what_the_registry_has_is_neither_fetched_nor_sent(
     one: RegistryServer, two: RegistryServer, machine: Machine, source: Store, tmp_path: Path
 ) -> None:
     digest, reference = in_layout(source, tmp_path, 1)
-    size = sum(each.stat().st_size for each in source.root.glob("blobs/sha256/*"))
+    size = sum(path.stat().st_size for path in source.root.glob("blobs/sha256/*"))
     size -= source.blob(digest).stat().st_size
     for server in (one, two):
         skopeo("copy", "--dest-tls-verify=false", reference, f"docker://{server.host}/there:1")

@@ -16,7 +16,7 @@ from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.specs.load import load_spec
 from envbuild.specs.model import EnvironmentType
 
-CURATED = {each.name: each for each in curated_environments()}
+CURATED = {environment.name: environment for environment in curated_environments()}
 ALIASES = {"sklearn": "scikit-learn", "xgboost": "xgboost-cpu", "spark": "pyspark"}
 """Packages that a name calls by another name."""
 CLAIM = re.compile(r"([a-z]+)-(\d+(?:\.\d+)*)(?=-|$)")
@@ -68,7 +68,7 @@ def test_no_lock_says_where_it_was_made() -> None:
 
 def test_they_are_listed_and_shown(tmp_path: Path) -> None:
     listed = run("curated", "list", "--json", home=tmp_path)
-    assert [each["name"] for each in json.loads(listed.stdout)["environments"]] == sorted(CURATED)
+    assert [load["name"] for load in json.loads(listed.stdout)["environments"]] == sorted(CURATED)
     shown = run("curated", "show", "minimal-py3.13-inference", home=tmp_path)
     assert "azureml-inference-server-http" in shown.stdout
     unknown = run("curated", "show", "sklearn", home=tmp_path)

@@ -57,20 +57,20 @@ class Machine:
             for pin in pins
         ]
         files = [
-            Entry(path=each.path, kind=EntryKind.SYMLINK, target=each.target)
-            if each.target
+            Entry(path=file.path, kind=EntryKind.SYMLINK, target=file.target)
+            if file.target
             else Entry(
-                path=each.path,
-                kind=EntryKind.DIRECTORY if each.directory else EntryKind.FILE,
-                mode=each.mode,
-                content=each.content,
+                path=file.path,
+                kind=EntryKind.DIRECTORY if file.directory else EntryKind.FILE,
+                mode=file.mode,
+                content=file.content,
             )
-            for each in system_files(base, "1000:1000")
+            for file in system_files(base, "1000:1000")
         ]
         entries: dict[str, Entry] = {}
         with DebianSource(self.fetcher, self.store, self.settings) as source:
             source.fetch(artifacts)
-            for entry in [*files, *(entry for each in artifacts for entry in source.entries(each))]:
+            for entry in [*files, *(entry for artifact in artifacts for entry in source.entries(artifact))]:
                 there = entries.get(entry.path)
                 assert there is None or there.kind is entry.kind is EntryKind.DIRECTORY, entry.path
                 entries[entry.path] = entry

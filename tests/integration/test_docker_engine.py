@@ -122,8 +122,8 @@ def clean(client: docker.DockerClient) -> Iterator[None]:
 def held(client: docker.DockerClient) -> tuple[set[str], set[str]]:
     """All containers and images, intermediate ones too."""
     return (
-        {each["Id"] for each in client.api.containers(all=True)},
-        {each["Id"] for each in client.api.images(all=True)},
+        {container["Id"] for container in client.api.containers(all=True)},
+        {image["Id"] for image in client.api.images(all=True)},
     )
 
 

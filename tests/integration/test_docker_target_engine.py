@@ -104,7 +104,7 @@ def test_job_runs_and_its_outputs_come_back(store: Store, image: Image, tmp_path
     out = tmp_path / "out"
     out.mkdir()
     assert execution.bring_outputs(out)
-    assert [str(each.relative_to(out)) for each in out.rglob("*")] == ["model"]
+    assert [str(path.relative_to(out)) for path in out.rglob("*")] == ["model"]
     assert containers(job.name)
     execution.close()
     assert containers(job.name) == []
@@ -192,8 +192,8 @@ def test_engine_that_goes_away_is_told(store: Store, image: Image, tmp_path: Pat
         execution.close()
     client = connect(os.environ)
     assert not isinstance(client, NoEngine)
-    for each in containers(job.name):
-        client.api.remove_container(each, force=True)
+    for container in containers(job.name):
+        client.api.remove_container(container, force=True)
     client.close()
     del logs, execution
     gc.collect()
@@ -286,7 +286,7 @@ def test_engine_behind_ssh_is_sent_only_what_it_lacks(
     fresh.mkdir()
     (fresh / "data").write_bytes(os.urandom(64))
     coded = code_image(base, fresh, store).image
-    assert engine.bytes_to_pull(coded) in (coded.layers[-1].size, sum(each.size for each in coded.layers))
+    assert engine.bytes_to_pull(coded) in (coded.layers[-1].size, sum(layer.size for layer in coded.layers))
     job = a_job(coded, "echo $DEPTH; cat data > outputs/copy; exit 5")
     execution = engine.submit(job)
     assert b"".join(execution.logs()) == b"3\n"

@@ -64,7 +64,7 @@ def test_a_build_of_no_registered_spec_is_found_by_its_digest(machine: Machine) 
     again = machine.run("build", "-t", "repo:1")
     assert (again.digest, "recorded" in again.stderr) == (first.digest, False)
     events = shown(machine, "env", "history")["events"]
-    assert [each["action"] for each in events] == ["image", "lock", "record"]  # type: ignore[attr-defined]
+    assert [event["action"] for event in events] == ["image", "lock", "record"]  # type: ignore[attr-defined]
 
 
 def test_no_record_leaves_no_workspace(machine: Machine) -> None:

@@ -70,9 +70,9 @@ def test_our_own_conda_lock_file_is_locked_to_the_same_pins(
     world: World, machine: Machine, locked: Path, channel: str, tmp_path: Path
 ) -> None:
     other = Machine(root=tmp_path / "other", env=dict(world.machine.env))
-    for each in locked.iterdir():
-        if each.name != "envbuild.lock":
-            shutil.copy(each, other.project / each.name)
+    for path in locked.iterdir():
+        if path.name != "envbuild.lock":
+            shutil.copy(path, other.project / path.name)
     world.index.add(NEW)
     directory = Path(channel.removeprefix("file://"))
     newer = Package(name="libtool", version="8.0")
@@ -105,7 +105,7 @@ def test_an_explicit_list_and_hashed_requirements_are_locked_as_they_are(
     lines = [
         "# platform: linux-aarch64",
         "@EXPLICIT",
-        *(f"{each['url']}#{each['md5']}" for each in conda_pins),
+        *(f"{pin['url']}#{pin['md5']}" for pin in conda_pins),
     ]
     other.write("list.txt", "\n".join(lines) + "\n")
     done = other.run("lock", "list.txt", "--no-bytecode")
@@ -114,7 +114,7 @@ def test_an_explicit_list_and_hashed_requirements_are_locked_as_they_are(
     assert list(found["platforms"]) == ["linux/arm64"]
     assert found["platforms"]["linux/arm64"]["conda"] == conda_pins
     # The list of one platform, without the dependency of app.
-    app = [each for each in pip_pins if each["name"] == "app"]
+    app = [pin for pin in pip_pins if pin["name"] == "app"]
     other.write("requirements.txt", f"app==1.0 --hash=sha256:{app[0]['sha256']}\n")
     done = other.run("lock", "requirements.txt", "--no-bytecode")
     assert done.status == 0, done.stderr

@@ -62,7 +62,7 @@ class Site:
 
     @property
     def pins(self) -> tuple[CondaPin, ...]:
-        return tuple(each.pin for each in self.artifacts if isinstance(each.pin, CondaPin))
+        return tuple(artifact.pin for artifact in self.artifacts if isinstance(artifact.pin, CondaPin))
 
     def install(
         self, pins: Sequence[CondaPin], *options: str, env: Mapping[str, str] | None = None
@@ -119,9 +119,11 @@ class Site:
 def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[Package, Artifact]]]:
     directory = tmp_path_factory.mktemp("channel")
     chosen = [
-        each
-        for each in small_packages()
-        if each.place in ("noarch", "linux-64") and each.name not in LEFT_OUT and each.version != "1.0"
+        package
+        for package in small_packages()
+        if package.place in ("noarch", "linux-64")
+        and package.name not in LEFT_OUT
+        and package.version != "1.0"
     ]
     return directory, [(each, artifact_of(each, directory)) for each in [*chosen, python_package()]]
 
@@ -222,7 +224,7 @@ def test_an_archive_that_is_not_there_is_named(site: Site) -> None:
 
 
 def scripted(site: Site, content: bytes, path: str = "bin/.scripted-post-link.sh") -> CondaPin:
-    (package,) = (each for each in small_packages() if each.name == "scripted")
+    (package,) = (small_package for small_package in small_packages() if small_package.name == "scripted")
     script = replace(package.files[0], path=path, content=content)
     pin = artifact_of(replace(package, files=(script,)), site.root / "scripts").pin
     assert isinstance(pin, CondaPin)
@@ -254,7 +256,7 @@ def test_a_script_of_the_old_kind_is_refused(site: Site) -> None:
 
 
 def test_credentials_of_rattlers_file_open_a_channel(site: Site) -> None:
-    (pin,) = (each for each in site.pins if each.name == "tool")
+    (pin,) = (pin for pin in site.pins if pin.name == "tool")
 
     def allow(path: str, headers: Mapping[str, str]) -> str | None:
         return path if headers.get("Authorization") == "Bearer s3cret" else None
@@ -272,7 +274,7 @@ def test_credentials_of_rattlers_file_open_a_channel(site: Site) -> None:
 
 
 def test_a_channel_is_trusted_by_the_certificates_that_are_given(site: Site) -> None:
-    (pin,) = (each for each in site.pins if each.name == "tool")
+    (pin,) = (pin for pin in site.pins if pin.name == "tool")
     authority = trustme.CA()
     trusted = site.root / "ca.pem"
     authority.cert_pem.write_to_path(str(trusted))

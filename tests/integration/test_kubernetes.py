@@ -105,7 +105,7 @@ def scene(site: tuple[Machine, RegistryServer], tmp_path: Path) -> Iterator[Scen
         yield found
     assert TOKEN not in "".join(found.said)
     files = [*machine.root.rglob("*"), *(tmp_path / "workspace").rglob("*")]
-    assert [each for each in files if each.is_file() and TOKEN.encode() in each.read_bytes()] == []
+    assert [file for file in files if file.is_file() and TOKEN.encode() in file.read_bytes()] == []
     assert found.machine.leftovers() == []
 
 

@@ -39,7 +39,7 @@ def inspected(where: str) -> str:
 def named(index: bytes) -> list[tuple[str, str]]:
     """Each name in an index.json, with the digest behind it."""
     entries = json.loads(index)["manifests"]
-    return [(each["annotations"]["org.opencontainers.image.ref.name"], each["digest"]) for each in entries]
+    return [(entry["annotations"]["org.opencontainers.image.ref.name"], entry["digest"]) for entry in entries]
 
 
 def member(archive: Path, name: str) -> bytes:

@@ -89,13 +89,13 @@ class World:
     def index(self, images: Sequence[Image]) -> str:
         entries = [
             {
-                "mediaType": each.media_type,
-                "digest": each.digest,
-                "size": each.size,
-                "platform": {"os": each.platform.os, "architecture": each.platform.architecture},
-                "annotations": {"dev.envbuild.lock": each.lock_digest},
+                "mediaType": image.media_type,
+                "digest": image.digest,
+                "size": image.size,
+                "platform": {"os": image.platform.os, "architecture": image.platform.architecture},
+                "annotations": {"dev.envbuild.lock": image.lock_digest},
             }
-            for each in images
+            for image in images
         ]
         return self.store.add_blob(
             canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
@@ -107,7 +107,7 @@ class World:
         """The tag that one image, or the index of several, has now."""
         self.days += 1
         now = (START + timedelta(days=self.days)).timestamp()
-        tag = identity_tag([each.lock_digest for each in images])
+        tag = identity_tag([image.lock_digest for image in images])
         publication = ImageSet(
             images=images,
             names=(f"demo:{tag}",),
@@ -132,7 +132,7 @@ class World:
 
     def tags(self) -> set[str]:
         """Without those of what is attached."""
-        return {each for each in self.client.tags(self.repository) if not each.startswith("sha256-")}
+        return {tag for tag in self.client.tags(self.repository) if not tag.startswith("sha256-")}
 
     def has(self, digest: str) -> bool:
         """As another client sees it: without this one's store."""
@@ -177,12 +177,12 @@ def test_the_newest_stay_and_the_others_go_with_all_that_is_attached(world: Worl
     key = tmp_path / "key.pem"
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(key)], check=True)
     images = [world.image(number) for number in range(4)]
-    tags = [world.push(each, key=key) for each in images]
-    attached = [each.digest for each in referrers(world.client, world.repository, images[0].digest)]
+    tags = [world.push(image, key=key) for image in images]
+    attached = [referrer.digest for referrer in referrers(world.client, world.repository, images[0].digest)]
     assert len(attached) == 1
     assert world.prune(2) == [tags[1], tags[0]]
     assert world.tags() == set(tags[2:])
-    assert [world.has(each.digest) for each in images] == [False, False, True, True]
+    assert [world.has(image.digest) for image in images] == [False, False, True, True]
     assert not world.has(attached[0])
     left = set(world.client.tags(world.repository))
     for image, there in zip(images, (False, False, True, True), strict=True):
@@ -194,15 +194,15 @@ def test_the_newest_stay_and_the_others_go_with_all_that_is_attached(world: Worl
 
 def test_planning_removes_nothing_and_says_why_each_stays(world: World) -> None:
     images = [world.image(number) for number in range(3)]
-    tags = [world.push(each) for each in images]
+    tags = [world.push(image) for image in images]
     world.tag("latest", images[1])
     plan = world.pruner.plan(1, now=START)
-    assert [(each.tag, each.kept) for each in plan.images] == [
+    assert [(image.tag, image.kept) for image in plan.images] == [
         (tags[2], "one of the newest"),
         (tags[1], "latest names it"),
         (tags[0], ""),
     ]
-    assert [each.pushed for each in plan.images] == [START + timedelta(days=day) for day in (3, 2, 1)]
+    assert [image.pushed for image in plan.images] == [START + timedelta(days=day) for day in (3, 2, 1)]
     assert plan.others == ("latest",)
     assert world.tags() == {*tags, "latest"}
 
@@ -236,7 +236,7 @@ def test_what_a_kept_index_lists_stays(world: World) -> None:
     both = world.push(amd, arm)
     plan = world.pruner.plan(1, now=START)
     # An index is as new as the newest image in it.
-    assert {each.tag: each.kept for each in plan.images} == {
+    assert {image.tag: image.kept for image in plan.images} == {
         both: "one of the newest",
         alone: f"part of {both}",
     }
@@ -248,13 +248,13 @@ def test_an_image_without_a_time_is_the_oldest_but_has_no_age(world: World) -> N
     unknown = world.push(world.image(1), attested=False)
     first, second = world.push(world.image(2)), world.push(world.image(3))
     plan = world.pruner.plan(0, now=START)
-    assert [(each.tag, each.pushed is None) for each in plan.images] == [
+    assert [(image.tag, image.pushed is None) for image in plan.images] == [
         (second, False),
         (first, False),
         (unknown, True),
     ]
     plan = world.pruner.plan(0, now=START + timedelta(days=4), older_than=timedelta(days=1))
-    assert [(each.tag, each.kept) for each in plan.images] == [
+    assert [(image.tag, image.kept) for image in plan.images] == [
         (second, "not that old"),
         (first, ""),
         (unknown, "nobody knows how old it is"),
@@ -299,9 +299,9 @@ def test_a_prune_that_was_interrupted_is_completed_by_the_next(
     amd, arm = world.image(1), world.image(1, LINUX_ARM64)
     tag = world.push(amd, arm)
     attached = [
-        each.digest
+        referrer.digest
         for image in (amd, arm)
-        for each in referrers(world.client, world.repository, image.digest)
+        for referrer in referrers(world.client, world.repository, image.digest)
     ]
     really = world.client.delete
     done: list[str] = []

@@ -55,7 +55,7 @@ class Scene:
     def layers(self, name: str, digest: str) -> list[str]:
         manifest = self.server.manifest(name, digest)
         assert manifest is not None
-        return [each["digest"] for each in json.loads(manifest)["layers"]]
+        return [load["digest"] for load in json.loads(manifest)["layers"]]
 
     def has(self, name: str) -> bool:
         """Whether the registry has anything called so."""
@@ -119,7 +119,7 @@ def test_several_targets_have_a_directory_each_and_code_is_on_top(scene: Scene) 
     assert done.status == 0, done.stderr
     names = ["out/azureml/environment.yaml", "out/azureml/job.yaml", "out/compose/compose.yaml"]
     assert done.stdout.splitlines() == names
-    alone, job, compose = (yaml.safe_load((machine.project / each).read_text()) for each in names)
+    alone, job, compose = (yaml.safe_load((machine.project / name).read_text()) for name in names)
     # The environment is the image without the code, which others may use.
     assert alone["image"] == f"{repository}@{scene.digest}"
     reference = compose["services"]["main"]["image"]
@@ -158,7 +158,7 @@ def test_files_are_the_same_each_time_and_only_ours_are_replaced(scene: Scene) -
     file.write_text("services: {}\n")
     machine.run(*arguments, "c.py").failed(2, "kept/compose.yaml is there, and envbuild didn't write it")
     assert file.read_text() == "services: {}\n"
-    assert (note.read_text(), sorted(each.name for each in file.parent.iterdir())) == (
+    assert (note.read_text(), sorted(path.name for path in file.parent.iterdir())) == (
         "mine",
         ["compose.yaml", "note.txt"],
     )
@@ -263,7 +263,7 @@ def test_the_references_are_recorded(scene: Scene) -> None:
     file = machine.home / ".local" / "share" / "envbuild" / "workspace.db"
     assert file.is_file()
     with Workspace(Settings(cache_dir=machine.cache, workspace=file)) as workspace:
-        (image,) = [each for each in workspace.registry.images(name="demo") if each.digest == scene.digest]
+        (image,) = [image for image in workspace.registry.images(name="demo") if image.digest == scene.digest]
     assert {f"{repository}:{scene.tag}", f"{repository}:prod"} <= set(image.references)
 
 
@@ -288,7 +288,7 @@ def test_the_references_are_recorded(scene: Scene) -> None:
 def test_what_can_t_be_is_said_before_anything_is_pushed(
     scene: Scene, arguments: tuple[str, ...], said: tuple[str, ...]
 ) -> None:
-    done = scene.machine.run("publish", *(each.format(scene.server.host) for each in arguments))
+    done = scene.machine.run("publish", *(argument.format(scene.server.host) for argument in arguments))
     done.failed(2, *said)
     assert not scene.has("none")
 
@@ -307,7 +307,7 @@ def test_from_python(scene: Scene, tmp_path: Path) -> None:
             locked=True,
         )
         assert [each.target for each in published.targets] == ["compose", "github"]
-        paths = [path for each in published.targets for path in each.paths]
+        paths = [path for target in published.targets for path in target.paths]
         assert paths == [tmp_path / "out/compose/compose.yaml", tmp_path / "out/github/job.yaml"]
         assert all(path.read_text().startswith(f"# environment {published.environment}, ") for path in paths)
         assert workspace.registry.get("demo", published.environment.partition(":")[2]).anonymous

@@ -60,9 +60,9 @@ class Scene:
         """The requests that read a layer."""
         layers = {each["digest"] for each in self.document["layers"]}
         return [
-            each.path
-            for each in self.proxy.requests
-            if each.method == "GET" and each.path.rpartition("/")[2] in layers
+            request.path
+            for request in self.proxy.requests
+            if request.method == "GET" and request.path.rpartition("/")[2] in layers
         ]
 
     @property
@@ -117,7 +117,7 @@ def test_json_says_what_was_pushed_and_how_much_was_sent(scene: Scene) -> None:
     assert one["references"] == [f"{first}:{scene.tag}@{scene.digest}"]
     assert two["references"] == [f"{second}:{name}@{scene.digest}" for name in (scene.tag, "x")]
     blobs = [*scene.document["layers"], scene.document["config"]]
-    total = sum(each["size"] for each in blobs)
+    total = sum(blob["size"] for blob in blobs)
     assert [one["sent"] + one["mounted"] + one["present"], one["digest"]] == [total, scene.digest]
     # What the first has got is taken over by the second.
     assert [two["sent"], two["mounted"], two["present"]] == [0, total, 0]
@@ -129,7 +129,7 @@ def test_a_second_push_asks_for_the_tag_alone(scene: Scene) -> None:
     scene.proxy.break_next()
     done = scene.first.run("build", "--push", repository)
     assert done.digest == scene.digest
-    asked = [(each.method, each.path) for each in scene.proxy.requests]
+    asked = [(request.method, request.path) for request in scene.proxy.requests]
     assert asked == [("GET", f"/v2/again/manifests/{scene.tag}")]
 
 
@@ -273,7 +273,7 @@ def test_several_platforms_are_one_index_and_one_of_them_leaves_it_alone(scene: 
     content = scene.server.manifest("multi/demo", tag)
     assert content is not None
     assert digest_bytes(content) == done.digest
-    platforms = [each["platform"]["architecture"] for each in json.loads(content)["manifests"]]
+    platforms = [load["platform"]["architecture"] for load in json.loads(content)["manifests"]]
     assert platforms == ["amd64", "arm64"]
     assert scene.server.complete("multi/demo", tag)
     # One platform alone has a tag of its own.
@@ -297,7 +297,7 @@ def test_several_platforms_are_one_index_and_one_of_them_leaves_it_alone(scene: 
     third = scene.another()
     whole = third.run("verify", f"{repository}:prod", "--json")
     assert whole.status == 0, whole.stderr
-    assert [(each["platform"], each["reproduced"]) for each in json.loads(whole.stdout)["images"]] == [
+    assert [(load["platform"], load["reproduced"]) for load in json.loads(whole.stdout)["images"]] == [
         ("linux/amd64", True),
         ("linux/arm64", True),
     ]

@@ -122,7 +122,7 @@ def test_a_rebased_image_is_pushed_with_what_its_new_lock_says(world: World, tmp
     assert (verified.status, found["digest"] in verified.stdout) == (0, True), verified.stderr
     materials = json.loads(content)["predicate"]["buildDefinition"]["resolvedDependencies"]
     (image,) = found["images"]
-    named = {each["name"]: each["digest"]["sha256"] for each in materials}
+    named = {material["name"]: material["digest"]["sha256"] for material in materials}
     assert named["lock"] == image["lock_digest"].removeprefix("sha256:")
     tools = [name for name in named if name.startswith("tool_")]
     assert [name.split("_")[1] for name in tools] == ["1.1"]

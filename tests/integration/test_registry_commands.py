@@ -43,7 +43,7 @@ class Site:
         """Those of images, without those that list what refers to one."""
         status, _, content = self.server.get("/v2/team/app/tags/list")
         tags = json.loads(content)["tags"] or () if status == 200 else ()
-        return [each for each in tags if not each.startswith("sha256-")]
+        return [tag for tag in tags if not tag.startswith("sha256-")]
 
     def right(self, digest: str) -> None:
         """Asserts that the repository has one tag, and that it names the whole image ``digest``."""

@@ -126,7 +126,7 @@ def test_what_docker_pushed_is_pulled_copied_and_built_upon(
     with Pipeline(settings, Silent(), environ={"HOME": str(tmp_path)}) as pipeline:
         built = pipeline.build(pipeline.load(str(spec)), BuildRequest())
     (mine,) = built.images
-    assert [each.digest for each in mine.layers] == [each.digest for each in image.layers]
+    assert [layer.digest for layer in mine.layers] == [each.digest for each in image.layers]
     config = json.loads(Store(tmp_path / "cache").blob(mine.config_digest).read_bytes())["config"]
     assert {"FROM_DOCKER=yes", "MINE=1"} <= set(config["Env"])
     assert config["Labels"]["theirs"] == "kept"

@@ -150,7 +150,7 @@ def test_damaged_bytes_never_reach_the_store(
     with make_client(tmp_path, store) as client:
         with pytest.raises(FetchError, match=r"digest sha256:[0-9a-f]{64}"):
             pull(client, image, f"{way.host}/pulled:1", pushed)
-        wrong = {each.digest for each in blobs(pushed, image)} if path == "/blobs/" else {image.digest}
+        wrong = {blob.digest for blob in blobs(pushed, image)} if path == "/blobs/" else {image.digest}
         assert not any(store.has_blob(each) for each in wrong)
         way.break_next()
         pull(client, image, f"{way.host}/pulled:1", pushed)
@@ -230,7 +230,7 @@ def test_uploads_elsewhere_are_sent_without_credentials(
     with make_client(tmp_path, store, {guarded.host: WRITER}) as client:
         push(client, store, image, f"{guarded.host}/moved:1")
     assert authorized(free) == {False}
-    assert sum(seen.body for seen in free.requests) == sum(each.size for each in blobs(store, image))
+    assert sum(seen.body for seen in free.requests) == sum(blob.size for blob in blobs(store, image))
     assert True in authorized(guarded)
 
 
@@ -249,10 +249,10 @@ def test_downloads_elsewhere_are_asked_for_without_credentials(
                 kind="status",
                 status=status,
                 method="GET",
-                path=each.digest,
-                headers={"Location": f"http://{free.host}/v2/away/blobs/{each.digest}"},
+                path=blob.digest,
+                headers={"Location": f"http://{free.host}/v2/away/blobs/{blob.digest}"},
             )
-            for each in blobs(store, image)
+            for blob in blobs(store, image)
         )
     )
     with make_client(tmp_path, target, {guarded.host: WRITER}) as client:

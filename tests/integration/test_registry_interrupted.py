@@ -176,7 +176,7 @@ def test_a_download_goes_on_where_it_broke(
         pull(client, image, f"{way.host}/large:1", store)
     assert same_blobs(store, target, image)
     ranges = [seen.headers.get("range", "bytes=0-") for seen in way.requests if layer.digest in seen.path]
-    starts = [int(each.removeprefix("bytes=").removesuffix("-")) for each in ranges]
+    starts = [int(range_.removeprefix("bytes=").removesuffix("-")) for range_ in ranges]
     assert starts[0] == 0
     # What came last may be lost, up to a buffer's size.
     assert layer.size // 2 - (1 << 20) <= starts[1] <= layer.size // 2 < starts[2] < layer.size
@@ -205,7 +205,7 @@ def test_one_cut_of_a_push_that_mounts(
                 mount_from=(lender,),
             )
         assert server.complete(name, "1")
-        assert done.sent + done.mounted + done.present == sum(each.size for each in blobs(store, image))
+        assert done.sent + done.mounted + done.present == sum(blob.size for blob in blobs(store, image))
         if not any(seen.fault for seen in way.requests):
             assert (done.sent, done.present) == (0, 0)
             assert sum(seen.body for seen in way.requests) == image.size

@@ -96,7 +96,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(root / "ca.crt"))
     issued = authority.issue_cert(TLS_NAME, "127.0.0.1")
-    (root / "cert.pem").write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+    (root / "cert.pem").write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
     issued.private_key_pem.write_to_path(str(root / "key.pem"))
     tls = (root / "cert.pem", root / "key.pem")
     with (
@@ -109,7 +109,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
 def there_and_back(client: RegistryClient, store: Store, name: str) -> None:
     """Pushes an image as ``name``, and pulls it when the store of the client has been emptied."""
     image = small_image(store)
-    total = sum(each.size for each in blobs(store, image))
+    total = sum(blob.size for blob in blobs(store, image))
     pushed = push(client, store, image, name)
     assert (pushed.sent, pushed.mounted, pushed.present) == (total, 0, 0)
     again = push(client, store, image, name)
@@ -287,7 +287,7 @@ def test_skopeo_takes_what_was_pushed_and_brings_it_back(plain: RegistryServer, 
     raw = skopeo("inspect", "--tls-verify=false", "--raw", f"docker://{name}:1")
     assert raw.encode() == content
     seen = json.loads(skopeo("inspect", "--tls-verify=false", f"docker://{name}:1"))
-    assert (seen["Digest"], seen["Layers"]) == (image.digest, [each.digest for each in image.layers])
+    assert (seen["Digest"], seen["Layers"]) == (image.digest, [layer.digest for layer in image.layers])
     skopeo(
         "copy", "--preserve-digests", "--src-tls-verify=false", f"docker://{name}:1", f"oci:{tmp_path}/out:1"
     )
@@ -363,7 +363,7 @@ def test_an_index_of_two_platforms(plain: RegistryServer, tmp_path: Path) -> Non
     )
     assert json.loads(arm)["architecture"] == "arm64"
     assert {path.name for path in (tmp_path / "out/blobs/sha256").iterdir()} >= {
-        each.digest.removeprefix("sha256:") for image in images for each in image.layers
+        layer.digest.removeprefix("sha256:") for image in images for layer in image.layers
     }
 
 

@@ -53,7 +53,7 @@ class Site:
     def secrets(self) -> list[str]:
         passwords = [WRITER, HELPED, PROXY]
         found = [password for _, password in passwords] + [IDENTITY, SIGNING, *self.tokens.issued]
-        found += [base64.b64encode(":".join(each).encode()).decode() for each in passwords]
+        found += [base64.b64encode(":".join(password).encode()).decode() for password in passwords]
         return found + [urllib.parse.quote(each, safe="") for each in found]
 
     def run(self, status: int, *arguments: str) -> Ended:
@@ -62,15 +62,15 @@ class Site:
         assert done.status == status, done.stderr
         said = done.stdout + done.stderr
         secrets = self.secrets()
-        assert [each for each in secrets if each in said] == []
-        forms = [each.encode() for each in secrets]
+        assert [secret for secret in secrets if secret in said] == []
+        forms = [secret.encode() for secret in secrets]
         for path in (path for place in self.places for path in place.rglob("*")):
-            assert [each for each in secrets if each in str(path)] == []
+            assert [secret for secret in secrets if secret in str(path)] == []
             if path.is_file() and not path.is_symlink():
                 state = (path, path.stat().st_mtime_ns, path.stat().st_size)
                 if state not in self.checked:
                     data = _unpacked(path.read_bytes())
-                    assert [each for each in forms if each in data] == [], path
+                    assert [form for form in forms if form in data] == [], path
                     self.checked.add(state)
         return done
 
@@ -93,7 +93,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     authority = trustme.CA()
     issued = authority.issue_cert(NAME)
     tls = (tmp_path / "cert.pem", tmp_path / "key.pem")
-    tls[0].write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+    tls[0].write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
     issued.private_key_pem.write_to_path(str(tls[1]))
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     rights = frozenset({"pull", "push"})

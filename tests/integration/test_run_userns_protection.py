@@ -64,7 +64,7 @@ def _run(store: Store, user: str, program: str, *, network: bool = True) -> int:
     command = Command(
         image=shell_image(store, {"User": user}),
         arguments=(str(PYTHON), "-I", "-c", HELPERS + program),
-        mounts=tuple(Mount(source=each, target=PurePosixPath(each), read_only=True) for each in places),
+        mounts=tuple(Mount(source=place, target=PurePosixPath(place), read_only=True) for place in places),
         network=network,
     )
     return UsernsRunner(store, Silent()).run(command)

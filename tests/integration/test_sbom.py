@@ -74,8 +74,8 @@ def found_by_syft(layout: Path) -> set[tuple[str, str, str]]:
         timeout=120,
     )
     return {
-        (KINDS.get(each["type"], each["type"]), each["name"], each["version"])
-        for each in json.loads(done.stdout)["artifacts"]
+        (KINDS.get(load["type"], load["type"]), load["name"], load["version"])
+        for load in json.loads(done.stdout)["artifacts"]
     }
 
 
@@ -173,7 +173,7 @@ def test_debian_packages_and_wheels(world: World) -> None:
     assert gomp["hashes"] == [{"alg": "SHA-256", "content": debian["libgomp1"]["sha256"]}]
     assert gomp["licenses"] == [{"expression": "GPL-2.0-or-later AND MIT", "acknowledgement": "declared"}]
     assert needs(document, "libgomp1") == {"libc6", "mawk"}
-    assert all(each["hashes"] for each in components.values())
+    assert all(component["hashes"] for component in components.values())
     assert components["ours"]["purl"] == "pkg:pypi/ours@1.5"
     assert needs(document, "ours") == {"six", "part", "python3.13"}
     assert needs(document, "part") == {"speed", "python3.13"}
@@ -259,7 +259,7 @@ def test_the_one_that_is_attached_is_fetched_without_the_layers(world: World, tm
         for form in ("cyclonedx", "spdx"):
             fetched = sbom(other, f"{server.host}/team/ours:1", "--attached", "--format", form)
             assert fetched == sbom(world.machine, reference, "--format", form)
-        here = {each.name for each in (other.cache / "blobs" / "sha256").iterdir()}
+        here = {path.name for path in (other.cache / "blobs" / "sha256").iterdir()}
         assert here.isdisjoint(layers_of(layout, json.loads(sbom(world.machine, reference))))
         plain = world.machine.run(
             "build", "--no-record", "--no-attest", "--push", f"{server.host}/team/plain:1"

@@ -89,7 +89,7 @@ def test_two_machines_fill_an_empty_cache_at_once(
     cache = f"{registry.host}/at-once"
     machines = [another(locked, tmp_path / name, registry) for name in ("one", "two")]
     with ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(each.run, "build", "--frozen", "--cache-to", cache) for each in machines]
+        jobs = [pool.submit(machine.run, "build", "--frozen", "--cache-to", cache) for machine in machines]
         first, second = (job.result() for job in jobs)
     assert first.digest == second.digest
     assert "not all segments" not in first.stderr + second.stderr

@@ -354,7 +354,7 @@ def test_an_environment_with_the_server_is_one_image_for_both_uses(world: World)
     done = machine.run(*dry(world, "--model", "model"))
     assert done.status == 0, done.stderr
     assert "8080:8080" in done.stdout
-    assert sorted(each.name for each in machine.lock.parent.iterdir()) == ["demo"]
+    assert sorted(path.name for path in machine.lock.parent.iterdir()) == ["demo"]
     digest = done.stdout.partition("image: ")[2].split()[0].partition("@")[2]
     shown = machine.run("inspect", digest)
     assert shown.status == 0, shown.stderr

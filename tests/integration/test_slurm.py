@@ -153,14 +153,14 @@ def test_a_job_runs_in_its_image_and_its_outputs_come_back(
     assert (place / "model").read_text() == "result\n"
     execution.close()
     assert list((shared / "runs").iterdir()) == []
-    assert [each.name for each in (shared / "images").iterdir()] == [image.digest[7:]]
+    assert [path.name for path in (shared / "images").iterdir()] == [image.digest[7:]]
     assert (shared / "images" / image.digest[7:] / "rootfs/etc/image").read_text() == "made by a test\n"
 
 
 def test_the_exit_status_is_the_command_s(opened: Open, image: Image) -> None:
     scripts = {"exit 7": 7, "kill -9 $$": 137, "nosuch": 127, "exit 255": 255}
     target = opened()
-    started = [target.submit(a_job(image, each, name=f"run-{n}")) for n, each in enumerate(scripts)]
+    started = [target.submit(a_job(image, script, name=f"run-{n}")) for n, script in enumerate(scripts)]
     assert [to_the_end(each)[0] for each in started] == list(scripts.values())
     for each in started:
         each.close()
@@ -199,12 +199,12 @@ def test_two_jobs_at_once_share_an_image_unpacked_by_one_of_them(
         execution.close()
 
     threads = [threading.Thread(target=work, args=(f"run-{each}",)) for each in "ab"]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join(LIMIT)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
     assert ends == {"run-a": (0, b"run-a\n"), "run-b": (0, b"run-b\n")}
-    assert [each.name for each in (shared / "images").iterdir()] == [image.digest[7:]]
+    assert [path.name for path in (shared / "images").iterdir()] == [image.digest[7:]]
 
 
 def test_nobody_else_can_read_what_a_job_was_given(opened: Open, image: Image, shared: Path) -> None:
@@ -401,7 +401,7 @@ def test_a_job_over_ssh_is_as_one_from_here(
     assert (place / "model").read_text() == "result\n"
     execution.close()
     assert list((shared / "runs").iterdir()) == []
-    assert [each.name for each in (shared / "images").iterdir()] == [image.digest[7:]]
+    assert [path.name for path in (shared / "images").iterdir()] == [image.digest[7:]]
     assert target.bytes_to_pull(image) == 0
     target.submit(replace(a_job(image, "exit 0"), name="run-2")).stop()
 
@@ -465,7 +465,7 @@ def test_a_job_from_the_command_line(machine: Machine, shared: Path) -> None:
     assert str(run["identity"]).startswith("job ")
     failed = machine.run(*train(machine, "echo bad >&2; exit 6"))
     assert (failed.status, failed.stdout) == (6, "bad\n")
-    assert [each["status"] for each in runs(machine)].count("failed") == 1
+    assert [run["status"] for run in runs(machine)].count("failed") == 1
     assert list((shared / "runs").iterdir()) == []
 
 

@@ -126,7 +126,7 @@ def test_job_runs_its_code_and_leads_back_to_all_it_was_made_of(jobs: Jobs) -> N
     history = jobs.machine.run("env", "history", "--json").stdout
     assert found["name"] in history
     assert jobs.log(found["name"]) == done.stdout
-    assert sorted(each.name for each in jobs.state.iterdir()) == [found["name"], f"{found['name']}.log"]
+    assert sorted(path.name for path in jobs.state.iterdir()) == [found["name"], f"{found['name']}.log"]
     assert not jobs.machine.leftovers()
 
 
@@ -296,8 +296,8 @@ def test_workspace_that_is_away_at_the_end_changes_no_status(jobs: Jobs) -> None
     process = jobs.started("echo ready; while [ ! -e outputs/go ]; do sleep 0.05; done; exit 4")
     name = jobs.record()["name"]
     database = jobs.state.parent / "workspace.db"
-    for each in database.parent.glob("workspace.db*"):
-        each.unlink()
+    for path in database.parent.glob("workspace.db*"):
+        path.unlink()
     database.write_bytes(b"no database" * 1000)
     (jobs.state / f"{name}.outputs" / "go").touch()
     done = ended(process)
@@ -357,7 +357,7 @@ def test_place_for_outputs_is_looked_at_before_the_job_starts(jobs: Jobs) -> Non
 
 def test_two_jobs_at_once_are_two_runs(jobs: Jobs) -> None:
     processes = [jobs.machine.start(*jobs.arguments(f"echo {each} > outputs/x")) for each in (1, 2)]
-    assert [ended(each).status for each in processes] == [0, 0]
+    assert [ended(process).status for process in processes] == [0, 0]
     found = json.loads(jobs.machine.run("runs", "list", "--json").stdout)["runs"]
     texts = {(jobs.state / each["name"] / "x").read_text() for each in found}
     assert texts == {"1\n", "2\n"}

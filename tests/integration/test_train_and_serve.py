@@ -121,7 +121,7 @@ def test_a_prediction_leads_back_to_lock_and_code(
     assert lines[10] == "  trained from the same code: True"
     assert lines[11].startswith("  locked: sha256:")
     shown = here.run("runs", "list", "--json", "--workspace", str(here.project / "iris.db"))
-    assert [(each["status"], each["exit_status"]) for each in json.loads(shown.stdout)["runs"]] == [
+    assert [(load["status"], load["exit_status"]) for load in json.loads(shown.stdout)["runs"]] == [
         ("stopped", None),
         ("succeeded", 0),
     ]

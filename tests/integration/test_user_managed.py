@@ -115,10 +115,14 @@ def test_an_image_keeps_its_layers_and_all_of_its_config(
     result = build(pipeline, path)
     (image,) = result.images
     assert image.layers == tuple(
-        type(each)(
-            digest=each.digest, diff_id=each.diff_id, size=each.size, media_type=each.media_type, name="base"
+        type(layer)(
+            digest=layer.digest,
+            diff_id=layer.diff_id,
+            size=layer.size,
+            media_type=layer.media_type,
+            name="base",
         )
-        for each in theirs.layers
+        for layer in theirs.layers
     )
     before = json.loads(Store(tmp_path / "source").blob(theirs.config_digest).read_bytes())
     labels = {
@@ -131,7 +135,7 @@ def test_an_image_keeps_its_layers_and_all_of_its_config(
     }
     assert document(tmp_path, image.config_digest) == {**before, "config": {**SETTINGS, "Labels": labels}}
     assert document(tmp_path, image.digest)["layers"] == [
-        {"mediaType": each.media_type, "digest": each.digest, "size": each.size} for each in theirs.layers
+        {"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size} for layer in theirs.layers
     ]
     assert image.level == "L3"
     assert result.reference == f"own:{image.lock_digest[7:19]}@{image.digest}"
@@ -173,15 +177,15 @@ def test_an_image_of_dockers_own_types_keeps_its_bytes(
                 "size": len(registry.blobs[oci.config_digest]),
             },
             "layers": [
-                {"mediaType": DOCKER_LAYER_GZIP, "digest": each.digest, "size": each.size}
-                for each in oci.layers
+                {"mediaType": DOCKER_LAYER_GZIP, "digest": layer.digest, "size": layer.size}
+                for layer in oci.layers
             ],
         }
     )
     registry.put_manifest("app", "1", DOCKER_MANIFEST, content)
     (image,) = build(pipeline, write(tmp_path, f"image: {registry.host}/app:1\n")).images
     assert [(each.digest, each.media_type) for each in image.layers] == [
-        (each.digest, OCI_LAYER_GZIP) for each in oci.layers
+        (layer.digest, OCI_LAYER_GZIP) for layer in oci.layers
     ]
 
 
@@ -211,9 +215,11 @@ def test_a_lock_holds_the_digest_of_each_platform_and_keeps_it(
     path = write(tmp_path, f"image: {registry.host}/app:1\nplatforms: [linux/amd64, linux/arm64]\n")
     spec = pipeline.load(str(path))
     lock = pipeline.lock(spec, LockRequest()).lock
-    bases = [each.base for each in lock.platforms]
-    assert [each.digest for each in bases if isinstance(each, ImageBase)] == [each.digest for each in images]
-    assert [each.python for each in lock.platforms] == [None, None]
+    bases = [platform.base for platform in lock.platforms]
+    assert [base.digest for base in bases if isinstance(base, ImageBase)] == [
+        image.digest for image in images
+    ]
+    assert [platform.python for platform in lock.platforms] == [None, None]
     assert not lock.bytecode
     assert len(build(pipeline, path).images) == 2
     moved = push(registry, tmp_path, Item(name="moved"))

@@ -29,7 +29,7 @@ def test_a_damaged_package_is_refused_or_read(position: int, byte: int, cut: boo
             paths = set(data_entries(path, Path(folder)))
         except Unsafe:
             return
-    assert all(not each.startswith("/") and ".." not in each.split("/") for each in paths)
+    assert all(not path.startswith("/") and ".." not in path.split("/") for path in paths)
 
 
 @settings(max_examples=200, deadline=None)

@@ -56,8 +56,8 @@ def test_every_importer_has_a_case() -> None:
     for case in CASES.iterdir():
         with contextlib.suppress(EnvbuildError):
             source = spec_file(spec_of(case))
-            loaded.add(next(each.name for each in importers() if each.recognises(source)))
-    assert loaded == {each.name for each in importers()}
+            loaded.add(next(importer.name for importer in importers() if importer.recognises(source)))
+    assert loaded == {importer.name for importer in importers()}
 
 
 @BOUNDED

@@ -91,7 +91,7 @@ def test_what_is_dumped_is_loaded_in_whatever_order(lock: Lock, order: random.Ra
         order.shuffle(pip)
         return replace(pins, base=replace(pins.base, packages=tuple(debian)), pip=tuple(pip))
 
-    platforms = [shuffled(each) for each in lock.platforms]
+    platforms = [shuffled(platform) for platform in lock.platforms]
     order.shuffle(platforms)
     other = replace(lock, platforms=tuple(platforms))
     assert dump_lock(other) == files

@@ -189,7 +189,7 @@ def build_request(
     for name, value in moves.items():
         refuse_both(locked=locked, **{name: value})
         refuse_both(frozen=frozen, **{name: value})
-    chosen = tuple(dict.fromkeys(each for each in platforms if isinstance(each, Platform)))
+    chosen = tuple(dict.fromkeys(platform for platform in platforms if isinstance(platform, Platform)))
     lock = LockRequest(upgrade=upgrade, upgrade_packages=upgrade_packages, as_of=as_of, dry_run=dry_run)
     return BuildRequest(platforms=chosen, locked=locked, frozen=frozen, lock=lock, **others)
 

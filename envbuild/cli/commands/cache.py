@@ -31,7 +31,7 @@ def info(context: click.Context, as_json: bool) -> int:
     call = call_of(context)
     store = Store(call.settings().cache_dir)
     areas = usage(store)
-    total = sum(each.bytes for each in areas)
+    total = sum(area.bytes for area in areas)
     if as_json:
         kinds = [{"area": each.area, "files": each.files, "bytes": each.bytes} for each in areas]
         call.out(json_text({"directory": str(store.root), "bytes": total, "areas": kinds}))

@@ -44,14 +44,18 @@ def command(context: click.Context, as_json: bool) -> int:
     call = call_of(context)
     findings = look(call)
     if as_json:
-        call.out(json_text({each.what: {"state": each.state, "detail": each.detail} for each in findings}))
+        call.out(
+            json_text(
+                {finding.what: {"state": finding.state, "detail": finding.detail} for finding in findings}
+            )
+        )
     else:
         colors = {"ok": "green", "absent": "yellow", "bad": "red"}
-        rows = [(each.state, each.what, each.detail) for each in findings]
+        rows = [(finding.state, finding.what, finding.detail) for finding in findings]
         for finding, line in zip(findings, table(rows), strict=True):
             state = paint(finding.state, colors[finding.state], color=call.color and call.stdout.isatty())
             call.out(state + line[len(finding.state) :])
-    return 1 if any(each.state == "bad" for each in findings) else 0
+    return 1 if any(finding.state == "bad" for finding in findings) else 0
 
 
 def look(call: Call) -> tuple[Finding, ...]:

@@ -350,7 +350,7 @@ def _told(call: Call, version: Version, *, as_json: bool) -> int:
         f"tags {tags_text(version.tags)}" if version.tags else "",
         version.description,
     ]
-    call.say(printable(f"{version.reference}: {'; '.join(each for each in parts if each) or 'no labels'}"))
+    call.say(printable(f"{version.reference}: {'; '.join(part for part in parts if part) or 'no labels'}"))
     if as_json:
         call.out(json_text(version_json(version)))
     return 0
@@ -358,9 +358,9 @@ def _told(call: Call, version: Version, *, as_json: bool) -> int:
 
 def _pairs(tags: Sequence[str]) -> tuple[tuple[str, str], ...]:
     pairs = []
-    for each in tags:
-        key, equals, value = each.partition("=")
+    for tag in tags:
+        key, equals, value = tag.partition("=")
         if not equals or not key:
-            raise UsageError(f"{each!r} is not KEY=VALUE", hint="a tag is given as --tag KEY=VALUE")
+            raise UsageError(f"{tag!r} is not KEY=VALUE", hint="a tag is given as --tag KEY=VALUE")
         pairs.append((key, value))
     return tuple(pairs)

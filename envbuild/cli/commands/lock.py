@@ -115,7 +115,7 @@ def report(call: Call, result: LockResult, *, dry_run: bool, as_json: bool) -> N
                 {
                     "directory": str(result.directory),
                     "definition_digest": result.lock.definition,
-                    "platforms": [str(each.platform) for each in result.lock.platforms],
+                    "platforms": [str(pins.platform) for pins in result.lock.platforms],
                     "written": result.written,
                     "changes": change_json(result.changes),
                 }
@@ -142,9 +142,9 @@ def report(call: Call, result: LockResult, *, dry_run: bool, as_json: bool) -> N
 def _contents(lock: Lock) -> str:
     """``2 platforms, 98 debian, 130 pip``."""
     counts: Counter[str] = Counter()
-    for each in lock.platforms:
-        counts["debian"] += len(getattr(each.base, "packages", ()))
-        counts["conda"] += len(each.conda)
-        counts["pip"] += len(each.pip)
+    for platform in lock.platforms:
+        counts["debian"] += len(getattr(platform.base, "packages", ()))
+        counts["conda"] += len(platform.conda)
+        counts["pip"] += len(platform.pip)
     pins = [f"{number} {kind}" for kind, number in counts.items() if number]
     return ", ".join([count_text(len(lock.platforms), "platform"), *pins])

@@ -49,12 +49,12 @@ def lock_all(call: Call, directory: str, request: LockRequest, *, check: bool, a
         )
     results = [_upgrade(call, spec, request) for spec in specs]
     if as_json:
-        call.out(json_text({"environments": [_json(each) for each in results]}))
+        call.out(json_text({"environments": [_json(result) for result in results]}))
     else:
         _tell(call, results, dry_run=request.dry_run)
     if others.specs:
         call.say(f"passed over, without a lock: {_several(call, others.specs)}")
-    failed = [each.name for each in results if each.error]
+    failed = [result.name for result in results if result.error]
     if failed:
         raise ResolveError(
             f"{count_text(len(failed), 'environment')} could not be locked: {', '.join(failed)}"
@@ -68,21 +68,21 @@ def _check(call: Call, specs: Sequence[Path], doubtful: Sequence[Path], *, as_js
         call.out(
             json_text(
                 {
-                    "environments": [_checked_json(each) for each in results],
+                    "environments": [_checked_json(result) for result in results],
                     "passed_over": [str(each) for each in doubtful],
                 }
             )
         )
     if doubtful:
         call.say(f"passed over, as they may be no specs: {_several(call, doubtful)}")
-    stale = [each.name for each in results if each.state == "stale"]
-    missing = [each.name for each in results if each.state == "missing"]
+    stale = [result.name for result in results if result.state == "stale"]
+    missing = [result.name for result in results if result.state == "missing"]
     problems = [f"{count_text(len(stale), 'lock')} out of date: {', '.join(stale)}"] if stale else []
     if missing:
         problems.append(f"{count_text(len(missing), 'spec')} without a lock: {', '.join(missing)}")
     if problems:
         raise StaleLockError("; ".join(problems))
-    failed = [each for each in results if each.error is not None]
+    failed = [result for result in results if result.error is not None]
     if failed:
         assert failed[-1].error is not None
         names = ", ".join(each.name for each in failed)
@@ -110,7 +110,7 @@ def _checked(call: Call, spec: Path) -> _Checked:
 
 
 def _several(call: Call, paths: Sequence[Path]) -> str:
-    shown = [_shown(call, each) for each in paths[:_SHOWN]]
+    shown = [_shown(call, path) for path in paths[:_SHOWN]]
     more = len(paths) - _SHOWN
     return printable(", ".join(shown)) + (f" and {more} more" if more > 0 else "")
 
@@ -133,16 +133,16 @@ def _upgrade(call: Call, spec: Path, request: LockRequest) -> Upgrade:
 
 
 def _tell(call: Call, results: Sequence[Upgrade], *, dry_run: bool) -> None:
-    for each in results:
-        if each.error:
-            call.complain(f"{each.name}: {each.error}")
+    for result in results:
+        if result.error:
+            call.complain(f"{result.name}: {result.error}")
             continue
-        moved = f", {size_text(each.moved)} to download" if each.changes else ""
-        call.out(f"{printable(each.name)}: {change_summary(each.changes)}{moved}")
-        for line in change_lines(each.changes, color=call.color and call.stdout.isatty()):
+        moved = f", {size_text(result.moved)} to download" if result.changes else ""
+        call.out(f"{printable(result.name)}: {change_summary(result.changes)}{moved}")
+        for line in change_lines(result.changes, color=call.color and call.stdout.isatty()):
             call.out(f"  {line}")
-    total = sum(each.moved for each in results)
-    changed = sum(bool(each.changes) for each in results)
+    total = sum(result.moved for result in results)
+    changed = sum(bool(result.changes) for result in results)
     what = "would change" if dry_run else "changed"
     call.say(f"{changed} of {count_text(len(results), 'lock')} {what}, {size_text(total)} to download in all")
 

@@ -94,7 +94,7 @@ def show(call: Call, path: str, request: BuildRequest, *, as_json: bool, engine:
         if request.locked:
             pipeline.check(spec)
         result: LockResult = pipeline.lock(spec, request.lock)
-        platforms = request.platforms or tuple(each.platform for each in result.lock.platforms)
+        platforms = request.platforms or tuple(pins.platform for pins in result.lock.platforms)
         plans: list[Plan] = [
             pipeline.described(spec, result.lock, platform, request)
             if engine

@@ -82,9 +82,9 @@ def _json(repository: str, plan: PrunePlan, removed: list[OwnImage], *, dry_run:
         "dry_run": dry_run,
         "removed": [_image(each) for each in gone],
         "kept": [
-            {**_image(each), "why": each.kept or "it changed meanwhile"}
-            for each in plan.images
-            if each not in gone
+            {**_image(image), "why": image.kept or "it changed meanwhile"}
+            for image in plan.images
+            if image not in gone
         ],
         "others": list(plan.others),
     }

@@ -171,8 +171,8 @@ def _lines(published: Published) -> list[str]:
 
 
 def _list(call: Call, published: Published) -> None:
-    for each in published.targets:
-        for path in each.paths:
+    for target in published.targets:
+        for path in target.paths:
             shown = path.relative_to(call.cwd) if path.is_relative_to(call.cwd) else path
             call.out(printable(str(shown)))
 
@@ -180,7 +180,7 @@ def _list(call: Call, published: Published) -> None:
 def _json(published: Published) -> dict[str, object]:
     return {
         "environment": published.environment,
-        "targets": [_target_json(each) for each in published.targets],
+        "targets": [_target_json(target) for target in published.targets],
         "pushed": [push_json(each) for each in published.pushed],
     }
 
@@ -198,5 +198,5 @@ def _target_json(published: PublishedTo) -> dict[str, object]:
             {"name": file.name, "path": str(path) if path else None, "content": file.content}
             for file, path in zip(published.files, paths, strict=True)
         ],
-        "notes": [each.text for each in published.findings],
+        "notes": [finding.text for finding in published.findings],
     }

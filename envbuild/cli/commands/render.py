@@ -93,6 +93,6 @@ def command(
     if as_json:
         call.out(json_text(render_json(results)))
     else:
-        for each in results:
-            call.out(str(each.directory))
+        for result in results:
+            call.out(str(result.directory))
     return 0

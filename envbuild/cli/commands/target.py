@@ -122,13 +122,16 @@ def kinds(context: click.Context, kind: str | None, as_json: bool) -> int:
     options = (*own, *(each for each in COMMON if each.name not in {mine.name for mine in own}))
     if as_json:
         rows = [
-            {"name": each.name, "help": each.help, "required": each.required, "default": each.default}
-            for each in options
+            {"name": option.name, "help": option.help, "required": option.required, "default": option.default}
+            for option in options
         ]
         call.out(json_text({"kind": kind, "options": rows}))
         return 0
     lines = [("option", "default", "")]
-    lines += [(each.name, "needed" if each.required else each.default or "-", each.help) for each in options]
+    lines += [
+        (option.name, "needed" if option.required else option.default or "-", option.help)
+        for option in options
+    ]
     for line in table(lines):
         call.out(printable(line))
     return 0

@@ -105,7 +105,7 @@ def found_lines(found: Found) -> list[str]:
     if version is not None:
         rows = [
             ("environment", version.reference),
-            ("also", ", ".join(each.reference for each in found.versions[1:])),
+            ("also", ", ".join(version.reference for version in found.versions[1:])),
             ("description", version.description),
             ("tags", tags_text(version.tags)),
             ("labels", ", ".join(version.labels)),
@@ -142,7 +142,7 @@ def found_json(found: Found) -> dict[str, object]:
     return {
         **head,
         "definition_digest": found.definition,
-        "versions": [each.reference for each in found.versions],
+        "versions": [version.reference for version in found.versions],
         "content": version.content if version is not None else None,
         "lock": {
             "digest": found.lock.digest,
@@ -152,7 +152,7 @@ def found_json(found: Found) -> dict[str, object]:
         }
         if found.lock is not None
         else None,
-        "images": [_image_json(each) for each in found.images],
+        "images": [_image_json(image) for image in found.images],
     }
 
 
@@ -188,13 +188,13 @@ def comparison_lines(found: Comparison, *, color: bool) -> list[str]:
         lines.append(change_summary(found.changes))
     rows = [
         (
-            each.platform,
-            _size(each.before),
+            move.platform,
+            _size(move.before),
             "->",
-            _size(each.after),
-            f"{_size(each.pulled)} to pull" + (" (downloads, no layers known)" if each.by == "pins" else ""),
+            _size(move.after),
+            f"{_size(move.pulled)} to pull" + (" (downloads, no layers known)" if move.by == "pins" else ""),
         )
-        for each in found.moves
+        for move in found.moves
     ]
     return lines + table(rows, right=[1, 3])
 
@@ -212,13 +212,13 @@ def comparison_json(found: Comparison) -> dict[str, object]:
         "changes": change_json(found.changes) if found.changes is not None else None,
         "sizes": [
             {
-                "platform": each.platform,
-                "before": each.before,
-                "after": each.after,
-                "pulled": each.pulled,
-                "by": each.by,
+                "platform": move.platform,
+                "before": move.before,
+                "after": move.after,
+                "pulled": move.pulled,
+                "by": move.by,
             }
-            for each in found.moves
+            for move in found.moves
         ],
     }
 

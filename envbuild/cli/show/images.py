@@ -20,9 +20,10 @@ def copy_lines(results: Sequence[CopyResult]) -> list[str]:
     if first.referrers:
         what += f", {count_text(first.referrers, 'referrer')}"
     places = [
-        f"copied to {each.reference}" if each.pushed is None else push_line(each.pushed) for each in results
+        f"copied to {result.reference}" if result.pushed is None else push_line(result.pushed)
+        for result in results
     ]
-    seconds = seconds_text(sum(each.seconds for each in results))
+    seconds = seconds_text(sum(result.seconds for result in results))
     return [*map(printable, (f"{first.source}: {what}", *places)), f"done in {seconds}"]
 
 
@@ -40,8 +41,8 @@ def copy_json(results: Sequence[CopyResult]) -> dict[str, object]:
         "manifests": first.manifests,
         "size": first.size,
         "referrers": first.referrers,
-        "seconds": round(sum(each.seconds for each in results), 3),
-        "pushed": [push_json(each.pushed) for each in results if each.pushed is not None],
+        "seconds": round(sum(result.seconds for result in results), 3),
+        "pushed": [push_json(result.pushed) for result in results if result.pushed is not None],
     }
 
 

@@ -33,7 +33,10 @@ def inspection_lines(found: Inspection, *, everything: bool) -> list[str]:
         lines += ["", *_image_lines(image, everything)]
     if found.documents:
         lines += ["", f"attached ({len(found.documents)}):"]
-        rows = [(each.artifact_type, each.digest, size_text(each.size)) for each in found.documents]
+        rows = [
+            (document.artifact_type, document.digest, size_text(document.size))
+            for document in found.documents
+        ]
         lines += table(rows, right=[2], indent="  ")
     return lines
 
@@ -74,11 +77,16 @@ def _package_lines(packages: Sequence[Contained], everything: bool) -> list[str]
         return []
     if everything:
         rows = [
-            (each.kind, each.name, each.version, size_text(each.size) if each.size is not None else "")
-            for each in packages
+            (
+                package.kind,
+                package.name,
+                package.version,
+                size_text(package.size) if package.size is not None else "",
+            )
+            for package in packages
         ]
         return table(rows, right=[3], indent="    ")
-    named = ", ".join(f"{each.name} {each.version}" for each in packages[:_SHOWN])
+    named = ", ".join(f"{package.name} {package.version}" for package in packages[:_SHOWN])
     more = len(packages) - _SHOWN
     return [f"    {printable(named)}" + (f" and {more} more" if more > 0 else "")]
 
@@ -90,12 +98,12 @@ def inspection_json(found: Inspection) -> dict[str, object]:
         "digest": found.digest,
         "media_type": found.media_type,
         "size": found.size,
-        "images": [_image_json(each) for each in found.images],
+        "images": [_image_json(image) for image in found.images],
         "attached": None
         if found.documents is None
         else [
-            {"digest": each.digest, "artifact_type": each.artifact_type, "size": each.size}
-            for each in found.documents
+            {"digest": document.digest, "artifact_type": document.artifact_type, "size": document.size}
+            for document in found.documents
         ],
     }
 
@@ -139,8 +147,8 @@ def _image_json(image: InspectedImage) -> dict[str, object]:
 
 def _packages_json(packages: Sequence[Contained]) -> list[dict[str, object]]:
     return [
-        {"kind": each.kind, "name": each.name, "version": each.version, "size": each.size}
-        for each in packages
+        {"kind": package.kind, "name": package.name, "version": package.version, "size": package.size}
+        for package in packages
     ]
 
 
@@ -279,7 +287,7 @@ def rebased_lines(found: Rebased, copies: Sequence[CopyResult], *, color: bool) 
     lines = change_lines(found.changes, color=color)
     lines += [f"composed from packages, {printable(reason)}" for reason in found.reasons]
     lines.append(f"{count_text(found.taken, 'layer')} taken over, {count_text(found.made, 'layer')} composed")
-    places = [*found.published, *(push_line(each.pushed) for each in copies if each.pushed is not None)]
+    places = [*found.published, *(push_line(copy.pushed) for copy in copies if copy.pushed is not None)]
     return [*lines, *map(printable, places)]
 
 
@@ -289,13 +297,13 @@ def rebased_json(found: Rebased, copies: Sequence[CopyResult]) -> dict[str, obje
         "reference": found.reference,
         "digest": found.digest,
         "images": [
-            {"platform": str(each.platform), "digest": each.digest, "lock_digest": each.lock_digest}
-            for each in found.images
+            {"platform": str(image.platform), "digest": image.digest, "lock_digest": image.lock_digest}
+            for image in found.images
         ],
         "changes": change_json(found.changes),
         "taken": found.taken,
         "composed": found.made,
         "reasons": list(found.reasons),
         "published": list(found.published),
-        "pushed": [push_json(each.pushed) for each in copies if each.pushed is not None],
+        "pushed": [push_json(copy.pushed) for copy in copies if copy.pushed is not None],
     }

@@ -212,10 +212,11 @@ def build_json(result: BuildResult) -> dict[str, object]:
 def render_lines(results: Sequence[RenderResult]) -> list[str]:
     """Where each context is and how to build it."""
     lines = []
-    for each in results:
+    for result in results:
         lines.append(
-            f"{each.platform}  {each.level}  {count_text(each.files, 'file')}, {size_text(each.size)}, "
-            f"lock {_short(each.lock_digest)}"
+            f"{result.platform}  {result.level}  {count_text(result.files, 'file')}, "
+            f"{size_text(result.size)}, "
+            f"lock {_short(result.lock_digest)}"
         )
     return lines
 
@@ -225,15 +226,15 @@ def render_json(results: Sequence[RenderResult]) -> dict[str, object]:
     return {
         "contexts": [
             {
-                "platform": str(each.platform),
-                "directory": str(each.directory),
-                "digest": each.digest,
-                "files": each.files,
-                "size": each.size,
-                "lock_digest": each.lock_digest,
-                "level": each.level,
+                "platform": str(result.platform),
+                "directory": str(result.directory),
+                "digest": result.digest,
+                "files": result.files,
+                "size": result.size,
+                "lock_digest": result.lock_digest,
+                "level": result.level,
             }
-            for each in results
+            for result in results
         ]
     }
 

@@ -30,7 +30,7 @@ def paint(text: str, *styles: str, color: bool) -> str:
     """``text`` in the given styles where ``color`` is wanted, else as it is."""
     if not color or not text:
         return text
-    return f"\x1b[{';'.join(_STYLES[each] for each in styles)}m{text}\x1b[0m"
+    return f"\x1b[{';'.join(_STYLES[style] for style in styles)}m{text}\x1b[0m"
 
 
 def size_text(size: float) -> str:

@@ -57,7 +57,7 @@ class FetchedArchives:
         with self._source() as source:
             source.fetch(artifacts)
         found = {artifact.sha256: self._store.artifact(artifact.sha256) for artifact in artifacts}
-        missing = [each for each in artifacts if not found[each.sha256].is_file()]
+        missing = [artifact for artifact in artifacts if not found[artifact.sha256].is_file()]
         if missing:
             raise BuildError(f"{missing[0].name} {missing[0].version} was not kept when it was fetched")
         return found

@@ -95,7 +95,7 @@ class BuildLog:
     def failure(self, status: int, platform: str, *, proxy: str | None = None) -> BuildError:
         """What went wrong: the step, its instruction and the end of its output, else the builder's words.
         ``proxy`` is one that steps were told of but can't reach."""
-        failed = [each for each in self._vertices.values() if each.error is not None]
+        failed = [vertex for vertex in self._vertices.values() if vertex.error is not None]
         failed.sort(key=lambda each: "context canceled" in (each.error or ""))
         said = "\n".join((*(failed[0].last if failed else ()), *self._outside))
         if failed and failed[0].step is not None:

@@ -196,7 +196,7 @@ def _ours(context: BuildContext, plan: Plan) -> bool:
 
 def _other_platforms(builder: Builder, plan: Plan) -> list[str]:
     """The reason why no node of the builder runs the steps of ``plan``, as far as the builder says."""
-    if not builder.platforms or any(matches(plan.platform, each) for each in builder.platforms):
+    if not builder.platforms or any(matches(plan.platform, platform) for platform in builder.platforms):
         return []
     there = ", ".join(builder.platforms)
     return [f"the builder runs {there}, and the build steps of this image need {plan.platform}"]

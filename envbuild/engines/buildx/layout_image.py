@@ -87,10 +87,12 @@ class _Layout:
         for _ in range(_DEPTH):
             entries = parse_index(content, _WHAT)
             fitting = {
-                each.digest for each in entries if not each.platform or matches(plan.platform, each.platform)
+                entry.digest
+                for entry in entries
+                if not entry.platform or matches(plan.platform, entry.platform)
             }
             if len(fitting) != 1:
-                there = ", ".join(sorted({each.platform for each in entries if each.platform})) or "none"
+                there = ", ".join(sorted({entry.platform for entry in entries if entry.platform})) or "none"
                 raise BuildError(
                     f"{_WHAT}: {len(fitting)} images of it are for {plan.platform} (there are: {there})"
                 )

@@ -269,7 +269,7 @@ class _Reading:
         self._lease.use(blob_name(plan.base.digest))
         try:
             layers = _object(manifest.read_bytes(), manifest.name)["layers"]
-            self._lease.use(*(blob_name(str(each["digest"])) for each in layers))
+            self._lease.use(*(blob_name(str(layer["digest"])) for layer in layers))
             return {
                 diff_id: Layer(
                     digest=each["digest"],

@@ -165,7 +165,7 @@ def _send(
     needed = {layer.digest for layer in image.layers[held:]}
     spared = {blob_path(layer.digest) for layer in image.layers[:held] if layer.digest not in needed}
     try:
-        _post(client, tuple(each for each in members if each.name not in spared), progress)
+        _post(client, tuple(member for member in members if member.name not in spared), progress)
     except (docker.errors.APIError, PublishError):
         if not spared:
             raise

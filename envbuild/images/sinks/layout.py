@@ -75,7 +75,7 @@ class LayoutPublisher:
         """Whether only an earlier, interrupted run of this publisher left something here."""
         allowed = {"blobs", "oci-layout", "index.json", ".envbuild.lock"}
         return all(
-            each.name in allowed or each.name.startswith(".envbuild-") for each in self._directory.iterdir()
+            path.name in allowed or path.name.startswith(".envbuild-") for path in self._directory.iterdir()
         )
 
     def _present(self) -> tuple[Mapping[str, object], ...]:
@@ -87,7 +87,9 @@ class LayoutPublisher:
                 raise ValueError("it is too large")
             document = json.loads(path.read_bytes())
             manifests = document["manifests"]
-            if not isinstance(manifests, list) or not all(isinstance(each, dict) for each in manifests):
+            if not isinstance(manifests, list) or not all(
+                isinstance(manifest, dict) for manifest in manifests
+            ):
                 raise TypeError("manifests is no list of objects")
         except (ValueError, KeyError, TypeError) as error:
             raise PublishError(

@@ -64,9 +64,9 @@ def push_everywhere(
             store,
             progress,
             mount_from=[
-                each
-                for each in others.values()
-                if each.registry == repository.registry and each.name != repository.name
+                other
+                for other in others.values()
+                if other.registry == repository.registry and other.name != repository.name
             ],
             fetch=fetch,
             attach=attach,
@@ -135,15 +135,15 @@ def push_top(
         there = _named(digest, target, tags, remote)
         done = PushResult(repository=target.name, digest=digest, tags=tuple(dict.fromkeys(tags)))
         if there:
-            done = done.plus(present=sum(each.size for each in tree.blobs))
+            done = done.plus(present=sum(blob.size for blob in tree.blobs))
         else:
             if prepare is not None:
                 prepare()
             for blobs in _layers_then_configs(tree):
                 moved = remote.push_blobs(target, blobs, mount_from=mount_from, fetch=fetch)
                 done = done.plus(moved.sent, moved.mounted, moved.present)
-            for each in tree.manifests[:-1]:
-                remote.push_manifest(target, each.content, each.media_type, each.digest)
+            for manifest in tree.manifests[:-1]:
+                remote.push_manifest(target, manifest.content, manifest.media_type, manifest.digest)
             if attach is not None:
                 remote.push_manifest(target, tree.top.content, tree.top.media_type, digest)
         if attach is not None:
@@ -156,10 +156,12 @@ def push_top(
 
 def _layers_then_configs(tree: Tree) -> tuple[list[Descriptor], list[Descriptor]]:
     """All blobs, each once. Configs come after the layers: some registries look below one when it arrives."""
-    configs = {each.digest for top in tree.manifests for each in parts_of(top.content, top.digest).configs}
+    configs = {
+        config.digest for top in tree.manifests for config in parts_of(top.content, top.digest).configs
+    }
     return (
-        [each for each in tree.blobs if each.digest not in configs],
-        [each for each in tree.blobs if each.digest in configs],
+        [blob for blob in tree.blobs if blob.digest not in configs],
+        [blob for blob in tree.blobs if blob.digest in configs],
     )
 
 

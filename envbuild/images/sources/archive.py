@@ -137,11 +137,11 @@ def _entries(files: TarFiles, what: str) -> tuple[_Entry, ...]:
 
 
 def _chosen(entries: Sequence[_Entry], name: str | None, what: str) -> _Entry:
-    known = sorted({tag for each in entries for tag in each.tags})
+    known = sorted({tag for entry in entries for tag in entry.tags})
     if name is not None:
-        entries = [each for each in entries if any(_same(tag, name) for tag in each.tags)]
+        entries = [entry for entry in entries if any(_same(tag, name) for tag in entry.tags)]
     # One image may be listed once for each of its names.
-    if len({(each.config, each.layers) for each in entries}) == 1:
+    if len({(entry.config, entry.layers) for entry in entries}) == 1:
         return entries[0]
     raise FetchError(
         f"{what} has {len(entries) or 'no'} {'images' if entries else 'image of that name'}",

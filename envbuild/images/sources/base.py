@@ -162,13 +162,13 @@ def stated_manifest(content: bytes, digest: str, what: str) -> Manifest:
 def chosen_entry(entries: Sequence[IndexEntry], name: str | None, what: str) -> str:
     """The digest of the one image of ``entries`` with that name, or of the only one where ``name`` is None.
     Raises ``FetchError`` that says which there are."""
-    known = sorted({each.name for each in entries if each.name})
+    known = sorted({entry.name for entry in entries if entry.name})
     if name is not None:
         # Docker writes the tag alone as the name, and beside it the name with its registry.
         entries = [each for each in entries if each.name == name] or [
-            each for each in entries if each.full_name is not None and _same_name(each.full_name, name)
+            entry for entry in entries if entry.full_name is not None and _same_name(entry.full_name, name)
         ]
-    digests = sorted({each.digest for each in entries})
+    digests = sorted({entry.digest for entry in entries})
     if len(digests) == 1:
         return digests[0]
     count = f"{len(digests)} images" if digests else "no image"
@@ -232,7 +232,7 @@ def copy_file(
 
 def several(work: Callable[[Descriptor], object], blobs: Sequence[Descriptor]) -> None:
     """Does ``work`` for every blob once, a few at once; raises what it raised first."""
-    unique = tuple({each.digest: each for each in blobs}.values())
+    unique = tuple({blob.digest: blob for blob in blobs}.values())
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="blobs") as pool:
         futures = [pool.submit(work, each) for each in unique]
         try:
@@ -251,8 +251,8 @@ def for_platform(source: ImageSource, platform: Platform, top: Manifest) -> Mani
         if seen > 3:
             raise FetchError(f"{source.what}: indexes within indexes")
         entries = parse_index(top.content, source.what)
-        found = next((each for each in entries if matches(platform, each.platform)), None)
+        found = next((entry for entry in entries if matches(platform, entry.platform)), None)
         if found is None:
-            return tuple(sorted({each.platform for each in entries if each.platform}))
+            return tuple(sorted({entry.platform for entry in entries if entry.platform}))
         top = source.manifest(found.digest)
     return top

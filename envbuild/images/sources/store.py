@@ -42,8 +42,8 @@ class StoreSource:
         return path
 
     def pull(self, blobs: Sequence[Descriptor]) -> None:
-        for each in blobs:
-            self.blob(each.digest, each.size)
+        for blob in blobs:
+            self.blob(blob.digest, blob.size)
 
     def _missing(self, digest: str) -> FetchError:
         return FetchError(f"{self.what}: the store lacks {digest}", hint="build the image again, or pull it")

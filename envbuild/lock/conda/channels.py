@@ -35,7 +35,7 @@ class ChannelNames:
         """
         name = name.strip()
         if name == "defaults":
-            return tuple(address for each in self.defaults for address in self.addresses(each))
+            return tuple(address for default in self.defaults for address in self.addresses(default))
         if name.startswith("file:") and not name.startswith("file:///"):
             name = name.removeprefix("file:").removeprefix("//localhost")
         if "://" in name:
@@ -52,7 +52,7 @@ class ChannelNames:
     def of(self, spec: CondaSpec) -> tuple[str, ...]:
         """The addresses to ask, in order of priority: the spec's channels, then those that only a
         ``channel::package`` names (as conda does). No channel at all means ``defaults``."""
-        named = [each for each in spec.channels if each != "nodefaults"]
+        named = [channel for channel in spec.channels if channel != "nodefaults"]
         if not named and "nodefaults" not in spec.channels:
             named = ["defaults"]
         named += [channel for channel, _ in map(split_channel, spec.dependencies) if channel]

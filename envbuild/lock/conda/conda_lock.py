@@ -106,9 +106,9 @@ class CondaLockResolver:
         if kept:
             exact = tuple(f"{pin.name}={pin.version}={pin.build}" for pin in kept)
             loose = tuple(
-                each
-                for each in spec.dependencies
-                if split_depend(split_channel(each)[1])[0].lower() not in {pin.name for pin in kept}
+                dependency
+                for dependency in spec.dependencies
+                if split_depend(split_channel(dependency)[1])[0].lower() not in {pin.name for pin in kept}
             )
             pinned = CondaSpec(channels=spec.channels, dependencies=loose + exact)
             try:
@@ -127,9 +127,9 @@ class CondaLockResolver:
         names = self.metadata.channel_names
         channels = [
             address
-            for each in spec.channels
-            if each != "nodefaults"
-            for address in (names.addresses(each) if each.startswith(("/", "file:")) else (each,))
+            for channel in spec.channels
+            if channel != "nodefaults"
+            for address in (names.addresses(channel) if channel.startswith(("/", "file:")) else (channel,))
         ] or ["defaults"]
         environment = {"channels": channels, "dependencies": list(spec.dependencies)}
         virtual = {name: version.replace("=", " ") for name, version in target.virtual_packages.items()}
@@ -194,7 +194,9 @@ class CondaLockResolver:
 def _fits(spec: CondaSpec, pin: CondaPin) -> bool:
     """Whether no requirement of the spec speaks against the pin."""
     own = tuple(
-        each for each in spec.dependencies if split_depend(split_channel(each)[1])[0].lower() == pin.name
+        dependency
+        for dependency in spec.dependencies
+        if split_depend(split_channel(dependency)[1])[0].lower() == pin.name
     )
     alone = replace(pin, depends=(), constrains=())
     return not unsatisfied_conda(CondaSpec(channels=spec.channels, dependencies=own), [alone])
@@ -203,7 +205,7 @@ def _fits(spec: CondaSpec, pin: CondaPin) -> bool:
 def _needed(spec: CondaSpec, pins: Iterable[CondaPin]) -> tuple[CondaPin, ...]:
     """Those pins that the spec's requirements lead to, sorted by name."""
     by_name = {pin.name: pin for pin in pins}
-    todo = [split_depend(split_channel(each)[1])[0].lower() for each in spec.dependencies]
+    todo = [split_depend(split_channel(dependency)[1])[0].lower() for dependency in spec.dependencies]
     needed: dict[str, CondaPin] = {}
     while todo:
         name = todo.pop()

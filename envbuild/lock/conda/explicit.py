@@ -126,7 +126,7 @@ class ExplicitList:
         for each in missing:
             channels.setdefault(each.url.rsplit("/", 2)[0], []).append(each)
         for channel, packages in channels.items():
-            names = sorted({_name(each.url) for each in packages})
+            names = sorted({_name(package.url) for package in packages})
             try:
                 records = {
                     (pin.subdir, pin.file): pin for pin in self.records(channel, packages[0].platform, names)
@@ -135,16 +135,16 @@ class ExplicitList:
                 # The archives may be there all the same.
                 _log.debug("no metadata from a channel: %s", error)
                 continue
-            for each in packages:
-                _, subdir, file = each.url.rsplit("/", 2)
+            for package in packages:
+                _, subdir, file = package.url.rsplit("/", 2)
                 record = records.get((subdir, file))
                 if record is None:
                     continue
-                wrong = _contradictions(each, record)
+                wrong = _contradictions(package, record)
                 if wrong:
-                    problems.append(f"{each.url}: {wrong}")
-                elif _states(each, record):
-                    found[each.url] = replace(record, url=each.url, channel=channel)
+                    problems.append(f"{package.url}: {wrong}")
+                elif _states(package, record):
+                    found[package.url] = replace(record, url=package.url, channel=channel)
 
     def _from_archives(
         self,
@@ -153,12 +153,12 @@ class ExplicitList:
         problems: list[str],
         offline: bool,
     ) -> None:
-        if self.fetcher is None or (offline and any(each.sha256 is None for each in packages)):
-            problems += [f"{each.url}: the channel's metadata has no such package" for each in packages]
+        if self.fetcher is None or (offline and any(package.sha256 is None for package in packages)):
+            problems += [f"{package.url}: the channel's metadata has no such package" for package in packages]
             return
-        for each in packages:
+        for package in packages:
             try:
-                found[each.url] = _archived(each, self.fetcher)
+                found[package.url] = _archived(package, self.fetcher)
             except (ResolveError, FetchError) as error:
                 problems.append(error.message)
 

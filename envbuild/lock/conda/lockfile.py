@@ -45,8 +45,8 @@ def dump_conda_lock(channels: Sequence[str], pins: Mapping[Platform, Sequence[Co
         )
         from conda_lock.models.channel import Channel  # type: ignore[import-untyped]
 
-    channels = [without_credentials(each) if "://" in each else each for each in channels]
-    subdirs = {platform.subdir: each for platform, each in pins.items()}
+    channels = [without_credentials(channel) if "://" in channel else channel for channel in channels]
+    subdirs = {platform.subdir: pin for platform, pin in pins.items()}
     packages = [
         LockedDependency(
             name=pin.name,
@@ -74,7 +74,7 @@ def dump_conda_lock(channels: Sequence[str], pins: Mapping[Platform, Sequence[Co
                 for subdir, each in sorted(subdirs.items())
             },
             # Channel objects, not strings: from a string conda-lock looks for credentials in the environment.
-            channels=[Channel(url=each, used_env_vars=frozenset()) for each in channels],
+            channels=[Channel(url=channel, used_env_vars=frozenset()) for channel in channels],
             platforms=sorted(subdirs),
             sources=[],
         ),

@@ -115,7 +115,7 @@ class RattlerResolver:
 
         async def query() -> list[str]:
             found = await gateway.query(
-                [Channel(each) for each in channels],
+                [Channel(channel) for channel in channels],
                 [platform.subdir, "noarch"],  # type: ignore[list-item]
                 list(names),
                 recursive=False,
@@ -127,7 +127,7 @@ class RattlerResolver:
             records = [json.loads(each) for each in _run(query())]
         except (GatewayError, FetchRepoDataError) as error:
             raise _unreachable(str(error), channels) from error
-        return {str(each["sha256"]): pin_of(each) for each in records if each.get("sha256")}
+        return {str(record["sha256"]): pin_of(record) for record in records if record.get("sha256")}
 
     def _listed(
         self, offline: bool, channel: str, platform: Platform, names: Sequence[str]
@@ -179,7 +179,7 @@ class RattlerResolver:
         subdir = target.platform.subdir
         try:
             records = await solve(
-                sources=[Channel(each) for each in channels],
+                sources=[Channel(channel) for channel in channels],
                 specs=list(specs),
                 gateway=gateway,
                 platforms=[subdir, "noarch"],  # type: ignore[list-item]
@@ -220,7 +220,7 @@ class RattlerResolver:
         from rattler.exceptions import FetchRepoDataError, GatewayError
 
         try:
-            found = await gateway.names([Channel(each) for each in channels], [subdir, "noarch"])  # type: ignore[list-item]
+            found = await gateway.names([Channel(channel) for channel in channels], [subdir, "noarch"])  # type: ignore[list-item]
         except (GatewayError, FetchRepoDataError):
             return []
         names = {each.normalized for each in found}
@@ -230,7 +230,7 @@ class RattlerResolver:
             if wanted in names or wanted.startswith("__"):
                 continue
             near = difflib.get_close_matches(wanted, names, n=1)
-            where = ", ".join(without_credentials(each) for each in channels)
+            where = ", ".join(without_credentials(channel) for channel in channels)
             guess = f"; did you mean {near[0]}?" if near else ""
             lines.append(f"no conda package is named {wanted!r} in {where} for {subdir}{guess}")
         return lines
@@ -262,7 +262,7 @@ def _kept(
 
 def _unreachable(reason: str, channels: Sequence[str]) -> ResolveError:
     """The error for a channel that did not answer, or that isn't one."""
-    asked = next((each for each in channels if each in reason), None)
+    asked = next((channel for channel in channels if channel in reason), None)
     where = without_credentials(asked) if asked else ", ".join(map(without_credentials, channels))
     clean = hide_credentials(reason, channels).strip()
     if "no usable repodata cache" in reason:

@@ -63,7 +63,7 @@ def _siblings(packages: Packages, pins: Mapping[str, DebianPin], name: str) -> s
     """``name``, and the pinned packages that are built from the same source."""
     sources = {package.source for package in packages.versions(name)}
     return {name} | {
-        each for each in pins if any(package.source in sources for package in packages.versions(each))
+        pin for pin in pins if any(package.source in sources for package in packages.versions(pin))
     }
 
 
@@ -241,7 +241,7 @@ class _Attempt:
     def _conflict(self, package: Package, other: Package, relation: Relation) -> None:
         for name in (other.name, package.name):
             if name in self._pins and any(
-                each.sha256 != self._pins[name].sha256 for each in self._packages.versions(name)
+                version.sha256 != self._pins[name].sha256 for version in self._packages.versions(name)
             ):
                 raise _Unpin(name)
         self._problems.append(

@@ -135,7 +135,7 @@ class Package:
     def provided(self, relation: Relation) -> bool:
         """Whether one of its Provides fits: versioned relations need a versioned Provides (Policy §7.5)."""
         return any(
-            each.name == relation.name
-            and (not relation.operator or (each.version != "" and relation.allows(each.version)))
-            for each in self.provides
+            provide.name == relation.name
+            and (not relation.operator or (provide.version != "" and relation.allows(provide.version)))
+            for provide in self.provides
         )

@@ -121,7 +121,7 @@ def make_index(store: Store, source: Path, name: str, sha256: str, archive: str)
         {
             "frames": [len(frame.result()) for frame in frames],
             "names": names,
-            "provides": {each: " ".join(sorted(by)) for each, by in sorted(provides.items())},
+            "provides": {provide: " ".join(sorted(by)) for provide, by in sorted(provides.items())},
         }
     ).encode()
     path = store.directory(AREA) / sha256
@@ -219,7 +219,7 @@ class Packages:
         )
 
     def providers(self, name: str) -> tuple[str, ...]:
-        return tuple(sorted({each for index in self._indexes for each in index.providers(name)}))
+        return tuple(sorted({provider for index in self._indexes for provider in index.providers(name)}))
 
     def close_names(self, name: str) -> list[str]:
         """Known names near ``name``, for an error message."""

@@ -63,21 +63,21 @@ def describe_image(
     owned = _owned(found, prefix)
     python: str | None = None
     distributions: list[Distribution] = []
-    for each in found.distributions:
-        site = _SITE.fullmatch(each.path)
+    for distribution in found.distributions:
+        site = _SITE.fullmatch(distribution.path)
         if site is None or (site["prefix"] or "") != prefix:
             continue
-        place = _place(each.path)
-        installer = each.detail("installer")
+        place = _place(distribution.path)
+        installer = distribution.detail("installer")
         python = python or site["python"]
         if place not in owned and installer != "conda":
             distributions.append(
                 Distribution(
-                    name=each.name,
-                    version=each.version,
+                    name=distribution.name,
+                    version=distribution.version,
                     place=place,
                     installer=installer,
-                    direct_url=each.detail("direct_url"),
+                    direct_url=distribution.detail("direct_url"),
                 )
             )
     pins, lines = exact_requirements(distributions)
@@ -117,8 +117,8 @@ def _prefix(found: Inventory, environment: Mapping[str, str]) -> str:
     """The prefix that is meant, without a leading slash: the first in PATH that has packages, else the one
     that has most of them."""
     counts: dict[str, int] = {}
-    for each in (*found.conda_packages, *found.distributions):
-        match = _CONDA.fullmatch(each.path) or _SITE.fullmatch(each.path)
+    for package in (*found.conda_packages, *found.distributions):
+        match = _CONDA.fullmatch(package.path) or _SITE.fullmatch(package.path)
         if match is not None:
             counts[match["prefix"] or ""] = counts.get(match["prefix"] or "", 0) + 1
     for directory in environment.get(_PATH, "").split(":"):
@@ -131,14 +131,14 @@ def _prefix(found: Inventory, environment: Mapping[str, str]) -> str:
 def _conda(found: Inventory, prefix: str, platform: Platform, left_out: list[str]) -> CondaSpec | None:
     records = [
         CondaRecord(
-            title=f"{each.name} {each.version}",
-            url=each.detail("url"),
-            subdir=each.detail("subdir"),
-            sha256=each.detail("sha256"),
-            md5=each.detail("md5"),
+            title=f"{package.name} {package.version}",
+            url=package.detail("url"),
+            subdir=package.detail("subdir"),
+            sha256=package.detail("sha256"),
+            md5=package.detail("md5"),
         )
-        for each in found.conda_packages
-        if _prefix_of(each) == prefix
+        for package in found.conda_packages
+        if _prefix_of(package) == prefix
     ]
     packages, lines = explicit_packages(records, platform)
     left_out += lines
@@ -150,20 +150,20 @@ def _owned(found: Inventory, prefix: str) -> frozenset[str]:
     lead = f"{prefix}/" if prefix else ""
     return frozenset(
         lead + place
-        for each in found.conda_packages
-        if _prefix_of(each) == prefix
-        for place in each.detail("owned").splitlines()
+        for package in found.conda_packages
+        if _prefix_of(package) == prefix
+        for place in package.detail("owned").splitlines()
     )
 
 
 def _elsewhere(found: Inventory, prefix: str) -> list[str]:
     """What is installed in other prefixes, counted."""
     counts: dict[str, int] = {}
-    for each in found.conda_packages:
-        if (other := _prefix_of(each)) != prefix:
+    for package in found.conda_packages:
+        if (other := _prefix_of(package)) != prefix:
             counts[f"packages of conda in /{other}"] = counts.get(f"packages of conda in /{other}", 0) + 1
-    for each in found.distributions:
-        site = _SITE.fullmatch(each.path)
+    for distribution in found.distributions:
+        site = _SITE.fullmatch(distribution.path)
         if site is None:
             # In dist-packages, where Debian's own packages put them: they come with those.
             continue
@@ -183,14 +183,14 @@ def _base(found: Inventory, left_out: list[str]) -> DebianBaseSpec | None:
         left_out.append(f"{count} of {title}: a base is composed of Debian's")
         return None
     asked = set()
-    for each in packages:
-        if each.detail("automatic") or each.detail("priority") in _EVERYWHERE:
+    for package in packages:
+        if package.detail("automatic") or package.detail("priority") in _EVERYWHERE:
             continue
         try:
-            asked.add(fields.debian_package(each.name))
+            asked.add(fields.debian_package(package.name))
         except Refused as refused:
             left_out.append(refused.what)
-    rest = len({each.name for each in packages} - asked)
+    rest = len({package.name for package in packages} - asked)
     if rest:
         left_out.append(f"{rest} packages of Debian that every system has or that came with others")
     if packages:
@@ -215,9 +215,11 @@ def _full(python: str | None, found: Inventory, environment: Mapping[str, str], 
     if python is None:
         return None
     candidates = [environment.get("PYTHON_VERSION", "")] if prefix != "usr" else []
-    candidates += [each.version for each in found.debian_packages if each.name == f"python{python}-minimal"]
-    for each in candidates:
-        full = re.match(r"3\.\d+\.\d+", each)
+    candidates += [
+        package.version for package in found.debian_packages if package.name == f"python{python}-minimal"
+    ]
+    for candidate in candidates:
+        full = re.match(r"3\.\d+\.\d+", candidate)
         if full and full[0].startswith(f"{python}."):
             return full[0]
     return python

@@ -121,7 +121,7 @@ def _lock(files: Mapping[str, bytes], image: Image) -> Lock:
             raise LockError(f"{where} names {name}, and there is none beside it")
         if digest_bytes(files[name]) != digest:
             raise LockError(f"{where} isn't of the {name} beside it")
-    platforms = [each.platform for each in lock.platforms]
+    platforms = [pins.platform for pins in lock.platforms]
     if platforms != [image.platform]:
         stated = ", ".join(map(str, platforms))
         raise LockError(f"{where} is of {stated}, and the image of {image.platform}")

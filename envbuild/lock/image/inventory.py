@@ -144,8 +144,8 @@ class _View:
 
 def _merged(layers: Iterable[LayerRecords], limits: Limits) -> Inventory:
     view = _View(limits=limits)
-    for each in layers:
-        view.add(each)
+    for layer in layers:
+        view.add(layer)
     return _inventory(view.records)
 
 
@@ -221,9 +221,9 @@ def _distribution(path: str, content: str, layer: int) -> Package | None:
 
 def _status(path: str, content: str, layer: int) -> list[Package]:
     found = []
-    for each in json.loads(content or "[]"):
-        name, version = each.pop("name"), each.pop("version")
-        found.append(Package(name=name, version=version, path=path, details=_pairs(each), layer=layer))
+    for record in json.loads(content or "[]"):
+        name, version = record.pop("name"), record.pop("version")
+        found.append(Package(name=name, version=version, path=path, details=_pairs(record), layer=layer))
     return found
 
 

@@ -146,7 +146,7 @@ class _Reading:
                 raise BuildError(f"a layer makes more than {self.limits.turned} directories files")
             below = f"{path}/"
             for records in (found.contents, found.links):
-                for each in [each for each in records if each.startswith(below)]:
+                for each in [record for record in records if record.startswith(below)]:
                     del records[each]
 
     def _record(self, path: str, entry: ScannedEntry, scan: LayerScan) -> None:

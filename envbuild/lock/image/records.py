@@ -54,7 +54,7 @@ def essence(kind: str, text: str) -> str:
         return text.strip()
     if kind == "states":
         states = (dict(fields(paragraph)) for paragraph in text.split("\n\n"))
-        return " ".join(each.get("Package", "") for each in states if each.get("Auto-Installed") == "1")
+        return " ".join(state.get("Package", "") for state in states if state.get("Auto-Installed") == "1")
     if kind == "status":
         return json.dumps(list(_status(text)))
     if kind == "copyright":
@@ -90,7 +90,7 @@ def _distribution(text: str) -> dict[str, str]:
             classifiers.append(value)
         elif key in ("Name", "Version", "License", "License-Expression"):
             found.setdefault(key, value)
-    lines = [each for each in found.get("License", "").splitlines() if any(map(str.isalpha, each))]
+    lines = [line for line in found.get("License", "").splitlines() if any(map(str.isalpha, line))]
     # A whole licence's text says in its first line which one it is, or whose; a classifier says more.
     words = lines[0] if len(lines) == 1 or (lines and not classifiers) else ""
     stated = {
@@ -147,4 +147,4 @@ def _copyright(text: str) -> list[str]:
     if not text.startswith("Format:"):
         return []
     names = {line[len("License:") :].strip() for line in text.splitlines() if line.startswith("License:")}
-    return sorted(each for each in names if each and len(each) <= _LONGEST)[:_LINES]
+    return sorted(name for name in names if name and len(name) <= _LONGEST)[:_LINES]

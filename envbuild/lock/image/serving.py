@@ -19,9 +19,9 @@ def check_serving(image: Image, store: Store, runtime: RuntimeSettings) -> None:
     if runtime.type != EnvironmentType.USER_MANAGED.value or not runtime.ports:
         return
     found = inventory(image, store)
-    if serves((each.name, each.version) for each in found.distributions):
+    if serves((distribution.name, distribution.version) for distribution in found.distributions):
         return
-    old = [each.version for each in found.distributions if each.name == DEFAULTS]
+    old = [distribution.version for distribution in found.distributions if distribution.name == DEFAULTS]
     having = f"it has {DEFAULTS} {old[0]}, older than {DEFAULTS_MINIMUM}" if old else "neither is inside"
     raise BuildError(
         f"the environment has an inference_config, but its image for {image.platform} can't serve: it needs "

@@ -63,7 +63,7 @@ def effective(coordinate: Coordinate, load: Callable[[Coordinate], Pom]) -> Effe
         raise ResolveError(f"{coordinate} is packaged as {packaging!r}, which is no jar")
     managed = model.managed((), {})
     dependencies = model.merged(each.dependencies for each in lineage)
-    needs = [_need(coordinate, each, managed.get(key)) for key, each in dependencies.items()]
+    needs = [_need(coordinate, dependency, managed.get(key)) for key, dependency in dependencies.items()]
     return Effective(
         coordinate=coordinate,
         has_jar=packaging != "pom",
@@ -141,8 +141,8 @@ class _Model:
     ) -> dict[_Key, Dependency]:
         """dependencyManagement of all levels, with what it imports behind it. ``known``: imports so far."""
         entries = self.merged(each.managed for each in self.lineage)
-        imports = [each for each in entries.values() if each.scope == "import"]
-        found = {key: each for key, each in entries.items() if each.scope != "import"}
+        imports = [entry for entry in entries.values() if entry.scope == "import"]
+        found = {key: entry for key, entry in entries.items() if entry.scope != "import"}
         for each in imports:
             where = f"{self.coordinate} imports"
             other = checked(each.group, each.artifact, each.version, where)
@@ -203,4 +203,4 @@ def _need(owner: Coordinate, each: Dependency, managed: Dependency | None) -> Ne
 
 def excluded(module: Module, exclusions: Iterable[Module]) -> bool:
     """Whether one of ``exclusions`` names ``module``."""
-    return any(each.excludes(module) for each in exclusions)
+    return any(exclusion.excludes(module) for exclusion in exclusions)

@@ -47,7 +47,7 @@ class Repositories:
     def __init__(self, fetcher: Fetcher, store: Store, roots: Sequence[str], *, offline: bool) -> None:
         self._fetcher = fetcher
         self._store = store
-        self._roots = tuple(dict.fromkeys(each.rstrip("/") for each in roots))
+        self._roots = tuple(dict.fromkeys(root.rstrip("/") for root in roots))
         self._offline = offline
         self._poms: dict[Coordinate, Pom] = {}
         self._homes: dict[Coordinate, str] = {}
@@ -160,7 +160,7 @@ class Repositories:
         try:
             return self._fetcher.read(address(root, file), limit=limit, cache=keep)
         except FilesError as error:
-            if all(each.gone for each in error.failures):
+            if all(failure.gone for failure in error.failures):
                 return None
             raise self._unreachable(coordinate, error) from error
         except FetchError as error:

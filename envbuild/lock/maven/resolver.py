@@ -54,7 +54,10 @@ class PomResolver:
         offline: bool = False,
     ) -> tuple[MavenPin, ...]:
         """See the protocol. ``offline`` answers from the POMs that were read before, and from the store."""
-        roots = [checked(each.group, each.artifact, each.version, "spark.packages") for each in spec.packages]
+        roots = [
+            checked(package.group, package.artifact, package.version, "spark.packages")
+            for package in spec.packages
+        ]
         repositories = Repositories(
             self._fetcher, self._store, (*spec.repositories, self._repository), offline=offline
         )
@@ -136,7 +139,7 @@ class _Closure:
         that is asked for, so that no order matters."""
         walk = _Walk()
         level: list[tuple[Coordinate | None, Need, frozenset[Module]]] = [
-            (None, Need(coordinate=each), frozenset()) for each in sorted(set(roots))
+            (None, Need(coordinate=root), frozenset()) for root in sorted(set(roots))
         ]
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="maven") as pool:
             while level:
@@ -163,7 +166,7 @@ class _Closure:
         return walk
 
     def _load(self, pool: ThreadPoolExecutor, coordinates: Iterable[Coordinate]) -> None:
-        missing = sorted(each for each in set(coordinates) if each not in self._known)
+        missing = sorted(coordinate for coordinate in set(coordinates) if coordinate not in self._known)
         jobs = {each: pool.submit(effective, each, self._repositories.pom) for each in missing}
         for coordinate, job in jobs.items():
             try:

@@ -44,9 +44,10 @@ class FileChoice:
         ``keep``: the SHA-256 of the file pinned before, which stays as long as it is offered.
         ``hashes``: ``sha256:<hex>`` that the spec allows; empty: all."""
         fitting = [
-            (key, each)
-            for each in candidates
-            if (not hashes or f"sha256:{each.sha256}" in hashes) and (key := self._key(each.file)) is not None
+            (key, candidate)
+            for candidate in candidates
+            if (not hashes or f"sha256:{candidate.sha256}" in hashes)
+            and (key := self._key(candidate.file)) is not None
         ]
         kept = [each for _, each in fitting if each.sha256 == keep]
         if kept:

@@ -96,7 +96,7 @@ def option_name(option: str) -> str:
 
 def index_options(options: Iterable[str], env: Mapping[str, str]) -> tuple[str, ...]:
     """Those of pip's ``options`` that say where to look, with the variables of ``env`` filled in."""
-    return tuple(expand(each, env) for each in options if option_name(each) in _INDEXES)
+    return tuple(expand(option, env) for option in options if option_name(option) in _INDEXES)
 
 
 def secrets(texts: Iterable[str], env: Mapping[str, str]) -> tuple[str, ...]:

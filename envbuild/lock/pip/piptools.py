@@ -83,12 +83,18 @@ class PipToolsResolver:
         given = {str(canonicalize_name(name)): version for name, version in (provided or {}).items()}
         text = self._compile(spec, kept, given)
         try:
-            chosen = [each for each in load_requirements(text, name="pip-compile") if each.name not in given]
+            chosen = [
+                requirement
+                for requirement in load_requirements(text, name="pip-compile")
+                if requirement.name not in given
+            ]
         except LockError as error:
             raise ResolveError(f"pip-compile's answer can't be pinned: {error}", hint=error.hint) from error
         sources = {
-            str(canonicalize_name(Requirement(each.text).name)): f"-r {Path(each.origin.file).name}"
-            for each in spec.requirements
+            str(
+                canonicalize_name(Requirement(requirement.text).name)
+            ): f"-r {Path(requirement.origin.file).name}"
+            for requirement in spec.requirements
         }
         via = load_via(text, sources)
         pins = self._files.resolve(_exact(spec, chosen), target, preferred=kept)
@@ -119,10 +125,10 @@ class PipToolsResolver:
                     f"pip-tools can't take into account what conda installs: {', '.join(absent)}",
                     hint="use --pip-engine uv",
                 )
-            lines = [expand(each, self._env) for each in spec.options]
-            lines += [expand(_line(each), self._env) for each in spec.requirements]
+            lines = [expand(option, self._env) for option in spec.options]
+            lines += [expand(_line(requirement), self._env) for requirement in spec.requirements]
             (directory / "requirements.in").write_text("\n".join(lines) + "\n")
-            constraints = [*stubs, *(expand(_line(each), self._env) for each in spec.constraints)]
+            constraints = [*stubs, *(expand(_line(constraint), self._env) for constraint in spec.constraints)]
             (directory / "constraints.in").write_text("\n".join(constraints) + "\n")
             # pip-compile prefers what its output file says.
             (directory / "requirements.txt").write_text(
@@ -138,7 +144,7 @@ class PipToolsResolver:
             ]
             answer = self._runner.run(argv, env=self._pip_environment(directory), cwd=directory)
             if answer.status != 0:
-                texts = [*(each.text for each in spec.requirements), *spec.options]
+                texts = [*(requirement.text for requirement in spec.requirements), *spec.options]
                 said = clean(answer.stderr, secrets(texts, self._env)).replace(f"{directory}/", "")
                 hint = "loosen one of the requirements named above, or see what --pip-engine uv says"
                 raise ResolveError(f"pip requirements: {said[-3000:]}", hint=hint)
@@ -182,7 +188,10 @@ def _line(requirement: PipRequirement) -> str:
 
 def _exact(spec: PipSpec, chosen: Sequence[LockedRequirement]) -> PipSpec:
     """The chosen versions as a spec of their own; addresses and hashes as the spec writes them."""
-    asked = {str(canonicalize_name(Requirement(each.text).name)): each for each in spec.requirements}
+    asked = {
+        str(canonicalize_name(Requirement(requirement.text).name)): requirement
+        for requirement in spec.requirements
+    }
     lines = []
     for each in chosen:
         before = asked.get(each.name)

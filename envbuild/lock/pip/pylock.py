@@ -64,7 +64,7 @@ def load_pylock(text: str) -> tuple[Resolved, ...]:
             Resolved(
                 name=str(package.name),
                 version=str(package.version),
-                files=tuple(each for each in files if each is not None),
+                files=tuple(file for file in files if file is not None),
                 direct=package.archive is not None,
             )
         )

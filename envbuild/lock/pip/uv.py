@@ -149,8 +149,10 @@ class _Job:
         }
 
     def write(self, kept: Sequence[PipPin]) -> None:
-        self._write("requirements.in", [expand(each.text, self.env) for each in self.spec.requirements])
-        constraints = [expand(each.text, self.env) for each in self.spec.constraints]
+        self._write(
+            "requirements.in", [expand(requirement.text, self.env) for requirement in self.spec.requirements]
+        )
+        constraints = [expand(constraint.text, self.env) for constraint in self.spec.constraints]
         stubs, absent = write_provided(self.directory / "provided", self.provided)
         self._write("constraints.in", constraints + stubs)
         if absent:
@@ -161,7 +163,7 @@ class _Job:
 
     def options(self) -> list[str]:
         found = ["-c", "constraints.in"]
-        if self.spec.complete and all(each.hashes for each in self.spec.requirements):
+        if self.spec.complete and all(requirement.hashes for requirement in self.spec.requirements):
             # Another tool found each on its own index; hashes say which file it is, so any index may have it.
             found += ["--index-strategy", "unsafe-best-match"]
         if (self.directory / "excludes.in").exists():
@@ -184,7 +186,7 @@ class _Job:
         return found
 
     def _index_options(self) -> list[str]:
-        return [expand(each, self.env) for each in self.spec.options if option_name(each) in _TAKEN]
+        return [expand(option, self.env) for option in self.spec.options if option_name(option) in _TAKEN]
 
     def pins(
         self, resolved: Sequence[Resolved], kept: Mapping[str, PipPin], via: Mapping[str, tuple[str, ...]]
@@ -275,7 +277,7 @@ class _Job:
 
     def failure(self, answer: Completed, offline: bool) -> ResolveError:
         """uv's own explanation, without credentials and without names of our temporary files."""
-        texts = [*(each.text for each in self.spec.requirements), *self.spec.options]
+        texts = [*(requirement.text for requirement in self.spec.requirements), *self.spec.options]
         said = clean(answer.stderr, secrets(texts, self.env)) or f"uv ended with status {answer.status}"
         said = said.replace(f"{self.directory}/", "")
         said = re.sub(r"file://\S*provided/(\S+?)-py3-none-any\.whl", r"conda's \1", said)

@@ -115,8 +115,8 @@ def _spark(spark: SparkSpec | None) -> dict[str, object]:
     return {
         "repositories": list(spark.repositories),
         "packages": [
-            {"group": each.group, "artifact": each.artifact, "version": each.version}
-            for each in spark.packages
+            {"group": package.group, "artifact": package.artifact, "version": package.version}
+            for package in spark.packages
         ],
         "precachePackages": spark.precache_packages,
     }
@@ -124,5 +124,5 @@ def _spark(spark: SparkSpec | None) -> dict[str, object]:
 
 def _says(spark: SparkSpec) -> bool:
     """Whether the section is told from the one that every object of the SDK has."""
-    packages = [f"{each.group}:{each.artifact}:{each.version}" for each in spark.packages]
+    packages = [f"{package.group}:{package.artifact}:{package.version}" for package in spark.packages]
     return packages != [OLD_SPARK] and bool(packages or spark.repositories)

@@ -18,7 +18,7 @@ CONSTRAINTS = "constraints.txt"
 
 def export_conda(spec: Spec) -> Exported:
     """``environment.yml``, and ``constraints.txt`` where there are any."""
-    constraints = "".join(f"{pip_line(each)}\n" for each in spec.pip.constraints)
+    constraints = "".join(f"{pip_line(constraint)}\n" for constraint in spec.pip.constraints)
     content, lines = conda_mapping(spec, constraints=bool(constraints))
     files = {"environment.yml": dump_yaml(content).encode()}
     if constraints:
@@ -50,7 +50,7 @@ def conda_mapping(
         dependencies.append("python")
         lines.append("python: none is pinned, so conda takes its newest")
     installed = [*pip_options(pip.options), *(["-c " + CONSTRAINTS] if constraints else [])]
-    installed += [pip_line(each) for each in pip.requirements]
+    installed += [pip_line(requirement) for requirement in pip.requirements]
     if installed:
         if not _has(dependencies, "pip") and conda is None:
             dependencies.append("pip")
@@ -62,7 +62,11 @@ def conda_mapping(
 
 
 def _has(dependencies: list[object], name: str) -> bool:
-    return any(re.match(rf"{name}(?![\w.-])", each) for each in dependencies if isinstance(each, str))
+    return any(
+        re.match(rf"{name}(?![\w.-])", dependency)
+        for dependency in dependencies
+        if isinstance(dependency, str)
+    )
 
 
 def _python(wanted: str) -> str:

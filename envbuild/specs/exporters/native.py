@@ -46,12 +46,12 @@ def dump_native(spec: Spec) -> str:
         "tags": dict(spec.tags),
         "type": kind.value,
         "runtime": spec.runtime.value if spec.runtime is not Runtime.PYTHON else None,
-        "platforms": [str(each) for each in spec.platforms],
+        "platforms": [str(platform) for platform in spec.platforms],
         "python": spec.python,
         **_base(spec),
         "conda_file": _conda(spec.conda),
         "requirements": [*pip_options(pip.options), *map(pip_line, pip.requirements)],
-        "constraints": [pip_line(each) for each in pip.constraints],
+        "constraints": [pip_line(constraint) for constraint in pip.constraints],
         "requirements_complete": pip.complete or None,
         "environment_variables": dict(spec.environment_variables),
     }
@@ -79,9 +79,9 @@ def portable_problems(spec: Spec) -> list[str]:
     for package in spec.conda.explicit if spec.conda is not None else ():
         if package.url.startswith("file:"):
             found.append(f"conda_file: the package {package.url!r} is a file of this machine")
-    for each in (*spec.pip.requirements, *spec.pip.constraints):
-        if _LOCAL.search(each.text):
-            found.append(f"requirements: {each.text!r} is a file beside the spec")
+    for requirement in (*spec.pip.requirements, *spec.pip.constraints):
+        if _LOCAL.search(requirement.text):
+            found.append(f"requirements: {requirement.text!r} is a file beside the spec")
     for option in spec.pip.options:
         value = option.partition(" ")[2]
         if option.startswith("--find-links ") and not re.match(r"https?:|\$\{", value):
@@ -98,7 +98,7 @@ def pip_line(requirement: PipRequirement) -> str:
 
 def pip_options(options: tuple[str, ...]) -> list[str]:
     """Options as lines of a requirements file; a value with spaces or quotes stands in quotes."""
-    return [_option(each) for each in options]
+    return [_option(option) for option in options]
 
 
 def _option(option: str) -> str:

@@ -23,10 +23,10 @@ def export_requirements(spec: Spec) -> Exported:
             f"{spec.name}: has no pip requirements", hint="a conda file or envbuild's own YAML can hold it"
         )
     lines = [*pip_options(pip.options), *([f"-c {CONSTRAINTS}"] if pip.constraints else [])]
-    lines += [pip_line(each) for each in pip.requirements]
+    lines += [pip_line(requirement) for requirement in pip.requirements]
     files = {"requirements.txt": _text(lines)}
     if pip.constraints:
-        files[CONSTRAINTS] = _text([pip_line(each) for each in pip.constraints])
+        files[CONSTRAINTS] = _text([pip_line(constraint) for constraint in pip.constraints])
     more = spec.conda.dependencies if spec.conda is not None else ()
     conda = tuple(f"conda_file: {each}" for each in more)
     carried = {"requirements", "constraints", *(["conda_file"] if conda else [])}

@@ -113,8 +113,12 @@ class _Reader:
             found = self._python_env(python_file)
             python, pip = (found.python, found.pip) if found else (None, PipSpec())
             if conda is not None and conda_file is not None:
-                known = {each.text for each in pip.requirements}
-                more = [each.text for each in conda.pip.requirements if each.text not in known]
+                known = {requirement.text for requirement in pip.requirements}
+                more = [
+                    requirement.text
+                    for requirement in conda.pip.requirements
+                    if requirement.text not in known
+                ]
                 self.left_out += [
                     f"{conda_file.path.name}: {each}: {python_file.path.name} counts" for each in more
                 ]
@@ -342,4 +346,4 @@ def _has_packages(conda: CondaFile | None) -> bool:
     """Whether there are conda packages besides python and its installers."""
     if conda is None or conda.conda is None:
         return False
-    return any(split_match(each).name not in _PYTHON_ITSELF for each in conda.conda.dependencies)
+    return any(split_match(dependency).name not in _PYTHON_ITSELF for dependency in conda.conda.dependencies)

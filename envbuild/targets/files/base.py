@@ -88,7 +88,7 @@ _FILES: dict[str, type[ComposeFiles] | type[GithubFiles]] = {"compose": ComposeF
 
 def file_kinds() -> tuple[str, ...]:
     """All that files can be written for without a target of the workspace. Imports no kind."""
-    return (*_FILES, *_ALIASES, *(each for each in kind_names() if each != "local"))
+    return (*_FILES, *_ALIASES, *(name for name in kind_names() if name != "local"))
 
 
 def check_file_kind(name: str, targets: Sequence[str] = ()) -> None:

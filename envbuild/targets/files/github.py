@@ -23,7 +23,7 @@ def job_file(job: Job) -> TargetFile:
     """A whole job below ``jobs:``, whose one step is the command."""
     line = shlex.join(job.command)
     values = [line, *(value for _, value in job.env)]
-    if any("${{" in each for each in values):
+    if any("${{" in value for value in values):
         raise UsageError(
             "the command or a variable has ${{, which GitHub replaces in workflows",
             hint="put the command into a script of the code",

@@ -259,9 +259,9 @@ class KubernetesExecution:
 def _main(pod: dict[str, Any] | None) -> dict[str, Any]:
     """The state of the command's container; empty where it has none."""
     statuses = mapping((pod or {}).get("status")).get("containerStatuses")
-    for each in statuses if isinstance(statuses, list) else ():
-        if mapping(each).get("name") == CONTAINER:
-            return mapping(mapping(each).get("state"))
+    for status in statuses if isinstance(statuses, list) else ():
+        if mapping(status).get("name") == CONTAINER:
+            return mapping(mapping(status).get("state"))
     return {}
 
 

@@ -101,7 +101,7 @@ class LogPosition:
 
 def _stamp(match: re.Match[bytes]) -> Stamp | None:
     moment, fraction, sign, hours, minutes = (
-        each.decode() if each is not None else "" for each in match.groups()
+        group.decode() if group is not None else "" for group in match.groups()
     )
     try:
         time = datetime.strptime(moment, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)

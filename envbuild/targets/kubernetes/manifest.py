@@ -197,9 +197,9 @@ def _pod(
         **dict(options.node_selector),
     }
     if options.tolerations:
-        found["tolerations"] = [dict(each) for each in options.tolerations]
+        found["tolerations"] = [dict(toleration) for toleration in options.tolerations]
     found["securityContext"] = _security(
-        config, claim=any("persistentVolumeClaim" in each for each in volumes)
+        config, claim=any("persistentVolumeClaim" in volume for volume in volumes)
     )
     found["containers"] = [container]
     if volumes:

@@ -200,8 +200,8 @@ def _has_image(node: Mapping[str, Any], digest: str) -> bool:
     images = status.get("images") if isinstance(status, dict) else None
     return any(
         isinstance(name, str) and name.endswith(f"@{digest}")
-        for each in (images if isinstance(images, list) else ())
-        for name in (each.get("names") or () if isinstance(each, dict) else ())
+        for image in (images if isinstance(images, list) else ())
+        for name in (image.get("names") or () if isinstance(image, dict) else ())
     )
 
 

@@ -130,6 +130,6 @@ def _reason(error: Exception) -> str:
 def _complaint(data: bytes) -> str:
     """The last line that says something: Ray answers with a traceback."""
     lines = [line for line in data[-20_000:].decode(errors="replace").splitlines() if line.strip()]
-    return "".join(each if each.isprintable() else "?" for each in (lines[-1] if lines else "no reason"))[
+    return "".join(line if line.isprintable() else "?" for line in (lines[-1] if lines else "no reason"))[
         :_TEXT
     ]

@@ -66,7 +66,7 @@ def script(start: Start, runtime: str, directives: Sequence[str], *, gpus: bool)
             f"#SBATCH --output={start.directory}/{LOG}",
         ]
     lines += ["#SBATCH --export=NONE", "#SBATCH --no-requeue", "#SBATCH --nodes=1", "#SBATCH --ntasks=1"]
-    lines += [f"#SBATCH {each}" for each in directives]
+    lines += [f"#SBATCH {directive}" for directive in directives]
     lines += ["", f"run={shlex.quote(start.directory)}" if start.directory else 'run="$PWD"']
     if start.directory is None:
         lines.append('mkdir -p "$run/outputs"')

@@ -187,5 +187,5 @@ class SparkOptions:
         match = _STANDALONE.fullmatch(self.master)
         parts = match[1].split(",") if match is not None else ()
         return tuple(
-            (host.strip("[]"), int(port)) for host, _, port in (each.rpartition(":") for each in parts)
+            (host.strip("[]"), int(port)) for host, _, port in (part.rpartition(":") for part in parts)
         )

@@ -39,10 +39,10 @@ def submit(
         raise RunError(f"there is no command {options.submit} on this machine")
     with ExitStack() as stack:
         directory = stack.enter_context(surroundings.store.scratch())
-        for each in files:
-            place = directory / each.name
+        for file in files:
+            place = directory / file.name
             place.touch(mode=0o600)
-            place.write_text(each.content)
+            place.write_text(file.content)
         command = (str(Path(found).resolve()), "--properties-file", DEFAULTS, *arguments)
         try:
             process = subprocess.Popen(

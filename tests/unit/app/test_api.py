@@ -49,7 +49,7 @@ def test_a_requirements_file_is_read_as_pip_reads_it(tmp_path: Path) -> None:
     write(tmp_path, "idna  # a comment\n", "more.txt")
     path = write(tmp_path, "# head\n-r more.txt\nsix>=1\n", "reqs")
     env = Environment.from_pip_requirements("train", path, python="3.13")
-    assert [each.text for each in env.spec.pip.requirements] == ["idna", "six>=1"]
+    assert [requirement.text for requirement in env.spec.pip.requirements] == ["idna", "six>=1"]
     assert env.spec.python == "3.13"
 
 
@@ -190,7 +190,7 @@ def test_a_directory_holds_all_of_an_environment(tmp_path: Path) -> None:
     env = Environment.from_docker_build_context("img", tmp_path / "in")
     out = tmp_path / "out"
     assert env.save_to_directory(out) == ()
-    assert sorted(each.name for each in out.iterdir()) == ["context", "envbuild.yaml"]
+    assert sorted(path.name for path in out.iterdir()) == ["context", "envbuild.yaml"]
     assert Environment.load_from_directory(out).definition_digest == env.definition_digest
     with pytest.raises(UsageError, match=r"has envbuild\.yaml, context already"):
         env.save_to_directory(out)

@@ -35,7 +35,7 @@ def write(root: Path, *names: str) -> None:
 def unlocked(root: Path) -> tuple[list[str], list[str]]:
     """The unlocked specs and the doubtful files below ``root``, relative to it."""
     found = unlocked_specs(root, locked_specs(root))
-    specs = [each.relative_to(root).as_posix() for each in found.specs]
+    specs = [spec.relative_to(root).as_posix() for spec in found.specs]
     return specs, [each.relative_to(root).as_posix() for each in found.doubtful]
 
 

@@ -52,7 +52,7 @@ def image(store: Store, content: bytes, platform: object = LINUX_AMD64) -> Image
 
 
 def upload(registry: Registry, store: Store, made: Image, repository: str, tag: str) -> None:
-    for digest in (made.config_digest, *(each.digest for each in made.layers)):
+    for digest in (made.config_digest, *(layer.digest for layer in made.layers)):
         registry.put_blob(store.blob(digest).read_bytes())
     registry.put_manifest(repository, tag, made.media_type, store.blob(made.digest).read_bytes())
 
@@ -167,7 +167,7 @@ def test_what_is_pulled_is_kept_under_its_name(
     elsewhere = Store(tmp_path / "elsewhere")
     made = image(elsewhere, b"there")
     upload(registry, elsewhere, made, "app", "1")
-    size = sum(len(each) for each in registry.blobs.values())
+    size = sum(len(blob) for blob in registry.blobs.values())
 
     first = images.pull(f"{registry.host}/app:1", outputs=("oci:" + str(tmp_path / "out"),))
     again = images.pull(f"{registry.host}/app:1")
@@ -178,7 +178,7 @@ def test_what_is_pulled_is_kept_under_its_name(
     kept = Names(store, lambda: 0.0).get(f"{registry.host}/app:1")
     assert kept is not None
     assert (kept.digest, kept.images) == (made.digest, (made.digest,))
-    stored = [each.image.digest for each in ImageIndex(store, lambda: 0.0).entries()]
+    stored = [entry.image.digest for entry in ImageIndex(store, lambda: 0.0).entries()]
     assert stored == [made.digest]
     # It is no answer to a build: nobody has seen that it is what its labels say.
     assert ImageIndex(store, lambda: 0.0).get(made.lock_digest.removeprefix("sha256:")) is None

@@ -221,7 +221,7 @@ def test_the_image_is_held_until_the_target_has_it_and_nothing_else_ever(
 def test_no_outputs_leave_no_directory(run: Started, place: Place) -> None:
     outcome = run()
     assert outcome.outputs is None
-    assert [each.name for each in outcome.log.parent.iterdir()] == [outcome.log.name]
+    assert [path.name for path in outcome.log.parent.iterdir()] == [outcome.log.name]
 
 
 def test_job_is_watched_while_it_runs(run: Started, place: Place) -> None:

@@ -192,7 +192,7 @@ def test_an_image_that_a_registry_has_is_run_without_being_built(
                 assert pipeline.run(SPEC, request) == 7
             assert runner.command is not None
             assert (runner.command.image.digest, runner.command.image.level) == (made.digest, "found")
-            assert all(store.has_blob(each.digest) for each in layers)
+            assert all(store.has_blob(layer.digest) for layer in layers)
             registry.manifests.clear()
         # The second time it was here.
 

@@ -120,7 +120,7 @@ def test_a_build_records_spec_lock_and_image(pipeline: WorkspacePipeline, tmp_pa
         result.images[0].level,
     )
     assert (image.references, image.engine, image.envbuild) == (("repo:1",), "native", envbuild.__version__)
-    assert image.size == sum(each.size for each in result.images[0].layers)
+    assert image.size == sum(layer.size for layer in result.images[0].layers)
     found = look_up(pipeline.workspace, f"repo:1@{result.digest}")
     assert (found.images, found.definition) == ((image,), definition)
     (version,) = found.versions
@@ -179,7 +179,7 @@ def test_a_workspace_that_fails_is_a_warning(
     ):
         result = failing.build(spec, BuildRequest())
     assert result.digest.startswith("sha256:")
-    (record,) = [each for each in caplog.records if each.name == "envbuild.app.workspace_pipeline"]
+    (record,) = [record for record in caplog.records if record.name == "envbuild.app.workspace_pipeline"]
     assert record.getMessage().startswith("the build isn't recorded in the workspace: ")
 
 
@@ -193,7 +193,7 @@ def test_a_server_that_is_away_slows_down_one_build(
         caplog.clear()
         with WorkspacePipeline(away, Notes(), environ={}) as failing:
             failing.build(spec, BuildRequest())
-        (record,) = [each for each in caplog.records if each.name == "envbuild.app.workspace_pipeline"]
+        (record,) = [record for record in caplog.records if record.name == "envbuild.app.workspace_pipeline"]
         assert record.getMessage().startswith(said)
         assert "secret" not in record.getMessage()
     caplog.clear()

@@ -88,7 +88,7 @@ def one(image: Image) -> ImageSet:
 
 
 def types(registry: Registry, client: RegistryClient, digest: str) -> list[str]:
-    return [each.artifact_type for each in referrers(client, app(registry), digest)]
+    return [referrer.artifact_type for referrer in referrers(client, app(registry), digest)]
 
 
 def test_every_document_is_attached_before_a_tag_is_there(
@@ -161,8 +161,12 @@ def test_a_scan_that_somebody_attached_does_not_pass_for_ours(
         content = json.dumps({**theirs, "config": {}, "layers": []}).encode()
         registry.put_manifest("app", "scan", "application/vnd.oci.image.manifest.v1+json", content)
     push(registry, client, store, one(image), attacher(client, store))
-    ours = [each for each in referrers(client, app(registry), image.digest) if each.annotation("by") is None]
-    assert [each.artifact_type for each in ours] == list(TYPES)
+    ours = [
+        referrer
+        for referrer in referrers(client, app(registry), image.digest)
+        if referrer.annotation("by") is None
+    ]
+    assert [our.artifact_type for our in ours] == list(TYPES)
 
 
 def test_each_platform_of_an_index_gets_its_own(
@@ -251,7 +255,7 @@ def test_documents_are_begun_before_the_push_and_made_once(
     push(registry, client, store, one(image), attach)
     push_publication(one(image), elsewhere, ["1"], client, store, Silent(), attach=attach)
     assert made == [image.digest]
-    assert [each.artifact_type for each in referrers(client, elsewhere, image.digest)] == list(TYPES)
+    assert [referrer.artifact_type for referrer in referrers(client, elsewhere, image.digest)] == list(TYPES)
 
 
 def test_an_image_that_has_been_described_in_vain_is_pushed(
@@ -285,7 +289,7 @@ def test_an_index_and_all_its_images_are_signed_before_the_tag(
     push(registry, client, store, publication, signing)
     put = [path.rpartition("/")[2] for path in registry.paths("PUT") if "/manifests/" in path]
     digests = [image.digest, other.digest, publication.digest]
-    assert put[-4:] == [*(signature_tag(each) for each in digests), "1"]
+    assert put[-4:] == [*(signature_tag(digest) for digest in digests), "1"]
     registry.requests.clear()
     push(registry, client, store, publication, signing)
     assert registry.paths("PUT") == []

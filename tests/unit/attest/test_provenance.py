@@ -206,7 +206,7 @@ def test_an_image_without_a_lock_inside_names_what_its_labels_say(store: Store) 
     }
     layer = put_layer(store, [Item(name="etc/base")])
     image = put_image(store, [layer], {"Labels": labels}, platform=LINUX_AMD64)
-    assert [each["digest"]["sha256"] for each in dependencies(image, store)] == [
+    assert [dependency["digest"]["sha256"] for dependency in dependencies(image, store)] == [
         digest_bytes(b"lock").removeprefix("sha256:"),
         "9" * 64,
     ]
@@ -216,7 +216,7 @@ def test_a_lock_of_a_newer_envbuild_is_named_by_its_file(store: Store) -> None:
     content = b'{"format": 1000}'
     layer = put_layer(store, [Item(name="./usr/share/envbuild/envbuild.lock", content=content)])
     image = put_image(store, [layer], platform=LINUX_AMD64)
-    assert [each["name"] for each in dependencies(image, store)] == ["lock", "envbuild.lock"]
+    assert [dependency["name"] for dependency in dependencies(image, store)] == ["lock", "envbuild.lock"]
 
 
 def test_two_stores_give_the_same_bytes(store: Store, tmp_path: Path) -> None:

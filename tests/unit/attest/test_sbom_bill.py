@@ -58,7 +58,7 @@ def test_an_image_of_others_has_a_bill_without_hashes(store: Store) -> None:
     )
     image = put_image(store, [below, above], {"Env": ["PYTHON_VERSION=3.12.4"]}, LINUX_AMD64)
     bill = bill_of(image, store)
-    assert [(each.kind, each.name, each.version, each.layer, each.sha256) for each in bill.items] == [
+    assert [(item.kind, item.name, item.version, item.layer, item.sha256) for item in bill.items] == [
         ("debian", "libc6", "2.36-9", below.digest, ""),
         ("debian", "libgcc-s1", "12", below.digest, ""),
         ("python", "one", "1", above.digest, ""),
@@ -93,7 +93,7 @@ def test_a_pin_counts_for_the_package_of_its_version_alone() -> None:
         )
     )
     items = items_of(found, lock(pip=(pin,)), LINUX_AMD64, layers=["sha256:a"])
-    assert [(each.version, each.sha256, each.size, each.file) for each in items] == [
+    assert [(item.version, item.sha256, item.size, item.file) for item in items] == [
         ("1", HASH, 7, pin.file),
         ("2", "", 0, ""),
     ]
@@ -126,8 +126,8 @@ def test_a_package_that_is_there_twice_has_two_references() -> None:
         )
     )
     items = items_of(found, None, LINUX_AMD64, layers=["sha256:a"])
-    assert [each.purl for each in items] == ["pkg:pypi/one@1"] * 2
-    assert [each.reference for each in items] == [
+    assert [item.purl for item in items] == ["pkg:pypi/one@1"] * 2
+    assert [item.reference for item in items] == [
         "pkg:pypi/one@1",
         f"pkg:pypi/one@1#{SITE}/one-1.dist-info/METADATA",
     ]

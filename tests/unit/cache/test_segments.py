@@ -66,7 +66,7 @@ class Machine:
     def share(self, shared: SharedSegments, *segments: Segment) -> None:
         cache = self.cache(*segments)
         with Store(self.root).scratch() as scratch:
-            shared.share({each.key: each for each in segments}, cache, scratch)
+            shared.share({segment.key: segment for segment in segments}, cache, scratch)
 
     def bring(self, shared: SharedSegments, *keys: str, size: int = 0) -> dict[str, bytes]:
         def take(found: Found) -> None:
@@ -166,7 +166,7 @@ def test_two_machines_write_at_once(registry: Registry, one: Machine, two: Machi
     for thread in threads:
         thread.join()
     third = Machine(root=one.root.parent / "three")
-    assert len(third.bring(third.shared(repository), *(each.key for each in segments))) == 30
+    assert len(third.bring(third.shared(repository), *(segment.key for segment in segments))) == 30
 
 
 def test_repositories_are_asked_in_their_order(registry: Registry, one: Machine, two: Machine) -> None:

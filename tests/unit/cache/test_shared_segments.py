@@ -118,7 +118,7 @@ def two(tmp_path: Path) -> Machine:
 def whole(*more: Artifact, compression: str = "gzip") -> Plan:
     layers = [(LIBC, SYSTEM), (NUMPY, META), (ATTRS, TWIN), *([more] if more else [])]
     return plan(
-        *(PlannedLayer(name=str(number), artifacts=each) for number, each in enumerate(layers)),
+        *(PlannedLayer(name=str(number), artifacts=layer) for number, layer in enumerate(layers)),
         bytecode=True,
         compression=compression,
     )
@@ -135,8 +135,8 @@ def test_a_second_machine_composes_without_packages(
     assert two.build(what, cache) == image
     assert (two.source.fetched, two.source.opened, two.compiler.calls) == ([], [], [])
     assert not (two.root / "rootfs").exists()
-    records = {each.name: each.read_bytes() for each in (two.root / "segments").glob("*.json")}
-    assert records == {each.name: each.read_bytes() for each in (one.root / "segments").glob("*.json")}
+    records = {path.name: path.read_bytes() for path in (two.root / "segments").glob("*.json")}
+    assert records == {path.name: path.read_bytes() for path in (one.root / "segments").glob("*.json")}
 
 
 def test_only_what_no_cache_has_is_fetched(registry: Registry, one: Machine, tmp_path: Path) -> None:

@@ -59,7 +59,9 @@ def a_lock(*platforms: Platform) -> Lock:
     pip = (PipPin(name="numpy", version="2.3.5", file="numpy.whl", size=18_200_000, sha256="3" * 64),)
     return Lock(
         definition=DEFINITION,
-        platforms=tuple(PlatformLock(platform=each, base=base, python=python, pip=pip) for each in platforms),
+        platforms=tuple(
+            PlatformLock(platform=platform, base=base, python=python, pip=pip) for platform in platforms
+        ),
     )
 
 
@@ -173,7 +175,7 @@ class FakePipeline(Pipeline):
         return BuildResult(
             reference=f"train:111111111111@{INDEX}" if several else REFERENCE,
             digest=INDEX if several else IMAGE,
-            images=tuple(an_image(each) for each in self.answers.platforms),
+            images=tuple(an_image(platform) for platform in self.answers.platforms),
             cached=False,
             engine=self.answers.engine,
             seconds=4.25,
@@ -185,15 +187,15 @@ class FakePipeline(Pipeline):
         several = len(self.answers.platforms) > 1
         return tuple(
             RenderResult(
-                platform=each,
-                directory=request.output / each.subdir if several else request.output,
+                platform=platform,
+                directory=request.output / platform.subdir if several else request.output,
                 files=7,
                 size=32_800_000,
                 digest=IMAGE,
                 lock_digest=LOCK,
                 level="L2",
             )
-            for each in self.answers.platforms
+            for platform in self.answers.platforms
         )
 
     def run(self, spec: Spec, request: RunRequest) -> int:

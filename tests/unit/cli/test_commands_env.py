@@ -101,7 +101,7 @@ def test_list_shows_environments_and_versions(envbuild: Machine) -> None:
     assert head.split() == ["name", "latest", "versions", "labels", "updated", "description"]
     assert line.split()[:4] == ["train", "2", "2", "prod=1"]
     head, *lines = envbuild("env", "list", "train").out.splitlines()
-    assert [each.split()[0] for each in lines] == ["2", "1"]
+    assert [line.split()[0] for line in lines] == ["2", "1"]
     (summary,) = envbuild.json("env", "list", "--prefix", "tr")["environments"]
     assert (summary["latest"], summary["versions"], summary["labels"]) == ("2", 2, {"prod": "1"})
     assert envbuild.json("env", "list", "--prefix", "x") == {"environments": []}
@@ -177,7 +177,9 @@ def put_version(workspace: Workspace, envbuild: Machine, *layers: str, **change:
     record = workspace.keep_lock(spec, directory)
     assert record is not None
     store = Store(workspace.settings.cache_dir)
-    image = put_image(store, [put_layer(store, [Item(name=each, content=each.encode())]) for each in layers])
+    image = put_image(
+        store, [put_layer(store, [Item(name=layer, content=layer.encode())]) for layer in layers]
+    )
     new = NewImage(
         digest=image.digest,
         platform="linux/amd64",
@@ -187,7 +189,7 @@ def put_version(workspace: Workspace, envbuild: Machine, *layers: str, **change:
         level="L3",
         references=("train:0123456789ab",),
         engine="native",
-        size=sum(each.size for each in image.layers),
+        size=sum(layer.size for layer in image.layers),
         envbuild="0.1.0",
     )
     workspace.registry.add_image(new)
@@ -238,7 +240,7 @@ def test_history_of_a_package_across_versions(workspace: Workspace, envbuild: Ma
     assert first["version"] == "1"
     assert {"platform": "linux/amd64", "kind": "pip", "version": "3.10"} in first["pins"]
     lines = envbuild("env", "history", "train", "--package", "idna").out.splitlines()
-    assert [each.split()[:2] for each in lines] == [["2", "-"], ["1", "3.10"]]
+    assert [line.split()[:2] for line in lines] == [["2", "-"], ["1", "3.10"]]
     assert "--package needs the name" in envbuild("env", "history", "--package", "x", status=2).err
 
 
@@ -249,7 +251,7 @@ def test_history_says_who_did_what(envbuild: Machine) -> None:
     assert first.split()[2:] == ["ann", "label", "train:1", "labels", "prod"]
     assert second.split()[2:5] == ["ann", "register", "train:1"]
     events = envbuild.json("env", "history", "-n", "1")["events"]
-    assert [each["action"] for each in events] == ["label"]
+    assert [event["action"] for event in events] == ["label"]
 
 
 def test_import_writes_native_yaml_and_says_what_is_left_out(envbuild: Machine) -> None:

@@ -31,8 +31,8 @@ class Named:
         self.asked: list[str] = []
 
     def archives(self, artifacts: Sequence[Artifact]) -> dict[str, Path]:
-        self.asked += [each.name for each in artifacts]
-        return {each.sha256: Path(self.name, each.name) for each in artifacts}
+        self.asked += [artifact.name for artifact in artifacts]
+        return {artifact.sha256: Path(self.name, artifact.name) for artifact in artifacts}
 
 
 def an_artifact(kind: ArtifactKind, name: str) -> Artifact:

@@ -53,7 +53,7 @@ def test_windows_of_a_large_file_change_nothing(
     if mode == "text":
         expected = data.replace(b"/older", b"/new")
     else:
-        parts = [each.replace(b"/older", b"/new").ljust(len(each), b"\0") for each in strings[:-1]]
+        parts = [string.replace(b"/older", b"/new").ljust(len(string), b"\0") for string in strings[:-1]]
         expected = b"\0".join([*parts, strings[-1]])
     assert replaced(data, "/older", "/new", mode) == expected
     source, sink = tmp_path / "source", tmp_path / "sink"

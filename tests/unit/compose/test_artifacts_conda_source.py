@@ -33,11 +33,11 @@ class Files:
         self.store = store
 
     def files(self, downloads: Sequence[Download], *, stage: str = "download") -> dict[str, Path]:
-        for each in downloads:
-            path = self.store.artifact(each.sha256)
+        for download in downloads:
+            path = self.store.artifact(download.sha256)
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(each.urls[0].removeprefix("file://"), path)
-        return {each.sha256: self.store.artifact(each.sha256) for each in downloads}
+            shutil.copyfile(download.urls[0].removeprefix("file://"), path)
+        return {download.sha256: self.store.artifact(download.sha256) for download in downloads}
 
     def read(self, url: str, *, limit: int, cache: bool = False) -> bytes:
         raise AssertionError("no document is read")
@@ -188,7 +188,7 @@ def test_the_record_is_one_that_rattler_reads(tmp_path: Path) -> None:
     path.write_bytes(content)
     read = PrefixRecord.from_path(path)
     assert str(read.name.normalized) == "greeter"
-    assert [str(each) for each in read.files] == [
+    assert [str(file) for file in read.files] == [
         "bin/greet",
         "etc/g",
         "lib/python3.12/site-packages/greeter.py",

@@ -331,8 +331,8 @@ def base_of(*names: str, architecture: str = "amd64") -> DebianBase:
 
 def test_system_files_have_the_user_the_links_and_the_alternatives() -> None:
     files = {
-        each.path: each
-        for each in system_files(base_of("mawk", "libopenblas0-pthread", "libblas3"), "1000:1000")
+        file.path: file
+        for file in system_files(base_of("mawk", "libopenblas0-pthread", "libblas3"), "1000:1000")
     }
     assert list(files) == sorted(files)
     assert {
@@ -354,7 +354,7 @@ def test_system_files_have_the_user_the_links_and_the_alternatives() -> None:
 
 
 def test_arm64_has_no_lib64_and_a_known_user_no_new_home() -> None:
-    files = {each.path: each for each in system_files(base_of("bash", architecture="arm64"), "0:0")}
+    files = {file.path: file for file in system_files(base_of("bash", architecture="arm64"), "0:0")}
     assert "lib64" not in files
     assert "home/env" not in files
     assert b"\nenv:" not in files["etc/passwd"].content
@@ -396,7 +396,7 @@ def java_store(root: Path, *authorities: tuple[str, bytes]) -> dict[str, Entry]:
     with make_source(root, base=base) as source:
         wanted = place(root, java, pin)
         source.fetch([wanted])
-        return {each.path: each for each in source.entries(wanted)}
+        return {entry.path: entry for entry in source.entries(wanted)}
 
 
 def test_javas_truststore_is_made_of_the_certificates_of_another_package(tmp_path: Path) -> None:
@@ -421,4 +421,4 @@ def test_a_base_without_certificates_has_no_truststore(source: DebianSource, tmp
     data = deb_bytes("ca-certificates-java")
     wanted = place(tmp_path, data, make_pin(data, "ca-certificates-java"))
     source.fetch([wanted])
-    assert "etc/ssl/certs/java/cacerts" not in {each.path for each in source.entries(wanted)}
+    assert "etc/ssl/certs/java/cacerts" not in {entry.path for entry in source.entries(wanted)}

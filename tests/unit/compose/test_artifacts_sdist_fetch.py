@@ -34,7 +34,7 @@ class Recorder:
         self.asked += downloads
         if self.error:
             raise self.error
-        return {each.sha256: Path("/made", each.sha256) for each in downloads}
+        return {download.sha256: Path("/made", download.sha256) for download in downloads}
 
     def read(self, url: str, *, limit: int, cache: bool = False) -> bytes:
         raise AssertionError(url)

@@ -251,7 +251,7 @@ def test_addresses_that_uv_remembers_are_asked_anew_once_they_are_gone(site: Sit
         os.utime(page, (page.stat().st_mtime + 5, page.stat().st_mtime + 5))
         requests.clear()
         assert site.bring(pin, store="other") == {pin.sha256: DEMO.data()}
-    assert [each for each in requests if each.endswith(".whl")] == [
+    assert [request for request in requests if request.endswith(".whl")] == [
         f"/simple/demo/{DEMO.file}",
         f"/moved/{DEMO.file}",
     ]

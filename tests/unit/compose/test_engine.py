@@ -362,7 +362,7 @@ def test_layers_of_a_base_image_lie_below_and_its_links_and_modes_are_kept(bench
     image = bench.engine(base_loader=load).build(replace(plan(layer(NUMPY)), base=base))
     assert image.layers[0] == below.layers[0]
     tar = bench.tar(image.layers[1])
-    assert [(each.name, each.mode) for each in tar.getmembers()] == [
+    assert [(getmember.name, getmember.mode) for getmember in tar.getmembers()] == [
         ("root", 0o700), ("srv", 0o755), ("srv/x", 0o644), ("root/y", 0o644)
     ]  # fmt: skip
     config = json.loads(bench.store.blob(image.config_digest).read_bytes())

@@ -95,7 +95,7 @@ def test_a_conda_interpreter_is_python_with_what_it_depends_on_and_the_c_library
     )
     python = PythonPin(version="3.13.5", provider="conda", executable="/opt/env/bin/python")
     asked = Interpreter(python=python, lock=replace(DEBIAN.lock, python=python, conda=pins))
-    assert [each.name for each in interpreter_artifacts(asked)] == [
+    assert [artifact.name for artifact in interpreter_artifacts(asked)] == [
         "bzip2", "libgcc", "openssl", "python", "libc6"
     ]  # fmt: skip
 

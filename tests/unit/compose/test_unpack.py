@@ -26,7 +26,7 @@ def _unpack(tmp_path: Path, *layers: list[Item], limits: Limits | None = None) -
 
 
 def _tree(root: Path) -> list[str]:
-    return sorted(str(each.relative_to(root)) for each in root.rglob("*"))
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
 
 
 @pytest.mark.parametrize("media_type", [OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD])
@@ -94,7 +94,7 @@ def test_nothing_is_written_through_a_link_that_leaves_the_root(tmp_path: Path, 
         [symlink("way", name), Item(name="way/file", content=b"theirs"), Item(name="way/new", content=b"x")],
         [Item(name="way/.wh.file"), Item(name="way/.wh..wh..opq")],
     )
-    assert [each.name for each in outside.iterdir()] == ["file"]
+    assert [path.name for path in outside.iterdir()] == ["file"]
     assert (outside / "file").read_text() == "mine"
     assert (root / "way").is_symlink()
 

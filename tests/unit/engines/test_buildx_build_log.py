@@ -163,7 +163,7 @@ def test_each_step_is_a_task_and_its_end_a_note() -> None:
 def test_output_goes_to_the_log_and_is_never_taken_for_an_end(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "envbuild.engines.buildx.build_log"):
         read(GOOD)
-    assert [each for each in caplog.messages if " | " in each] == [
+    assert [message for message in caplog.messages if " | " in message] == [
         "[final 1/3] | DONE 9.9s",
         "[final 1/3] | #6 ERROR: no",
         "[final 1/3] | second half",

@@ -22,7 +22,7 @@ from tests.fakes.docker_command import DockerCommand, built_in, with_buildx
 
 
 def found(*commands: DockerCommand, **more: str) -> Builder | NoBuilder:
-    path = os.pathsep.join(str(each.directory) for each in commands)
+    path = os.pathsep.join(str(command.directory) for command in commands)
     return find_builder({"PATH": path, **more})
 
 

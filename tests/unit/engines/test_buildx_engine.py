@@ -120,7 +120,7 @@ def test_the_exported_image_is_in_the_store_under_the_plans_digest(bench: Bench)
     assert image.lock_digest == engine.identity(PLAN) != PLAN.lock_digest
     assert image.level == "L2"
     assert bench.store.has_blob(image.digest)
-    assert [each.name for each in image.layers] == ["ADD base.tar.gz /", "RUN echo hello"]
+    assert [layer.name for layer in image.layers] == ["ADD base.tar.gz /", "RUN echo hello"]
     assert list(bench.store.directory("scratch").iterdir()) == []
 
 

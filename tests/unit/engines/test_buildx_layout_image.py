@@ -54,11 +54,11 @@ def test_blobs_are_kept_under_a_manifest_of_ours(wrap: bool, store: Store, tmp_p
         "dev.envbuild.lock": PLAN.lock_digest,
         "org.opencontainers.image.created": "1970-01-01T00:00:00Z",
     }
-    assert [layer["digest"] for layer in manifest["layers"]] == [each.digest for each in image.layers]
-    for digest in (image.config_digest, *(each.digest for each in image.layers)):
+    assert [layer["digest"] for layer in manifest["layers"]] == [layer.digest for layer in image.layers]
+    for digest in (image.config_digest, *(layer.digest for layer in image.layers)):
         data = store.blob(digest).read_bytes()
         assert data == export.blobs[f"blobs/sha256/{digest.removeprefix('sha256:')}"]
-    assert [each.name for each in image.layers] == ["ADD base.tar.gz /", "RUN echo hello"]
+    assert [layer.name for layer in image.layers] == ["ADD base.tar.gz /", "RUN echo hello"]
     assert (image.lock_digest, image.level) == (PLAN.lock_digest, PLAN.level)
     assert list(store.directory("scratch").iterdir()) == []
 
@@ -75,7 +75,7 @@ def test_types_of_docker_and_all_compressions_become_ocis(store: Store, tmp_path
     manifest = json.loads(store.blob(image.digest).read_bytes())
     assert [each["mediaType"] for each in manifest["layers"]] == [OCI_LAYER_GZIP, OCI_LAYER, OCI_LAYER_ZSTD]
     assert manifest["config"]["mediaType"] == OCI_CONFIG
-    assert [each.name for each in image.layers] == ["", "", ""]
+    assert [layer.name for layer in image.layers] == ["", "", ""]
 
 
 def test_what_is_used_is_named_before_it_is_there(store: Store, tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_what_is_used_is_named_before_it_is_there(store: Store, tmp_path: Path) 
         image = store_layout_image(archive, PLAN, store, lease=lease)
         with in_use(store) as used:
             names = used.names
-    digests = [image.digest, image.config_digest, *(each.digest for each in image.layers)]
-    assert names == {f"blobs/sha256/{each.removeprefix('sha256:')}" for each in digests}
+    digests = [image.digest, image.config_digest, *(layer.digest for layer in image.layers)]
+    assert names == {f"blobs/sha256/{digest.removeprefix('sha256:')}" for digest in digests}
 
 
 def other_bytes(export: Export) -> None:

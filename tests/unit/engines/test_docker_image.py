@@ -55,7 +55,7 @@ def config(layers: Sequence[bytes] = LAYERS, **more: object) -> bytes:
         {
             "os": "linux",
             "architecture": "amd64",
-            "rootfs": {"type": "layers", "diff_ids": [digest_bytes(each) for each in layers]},
+            "rootfs": {"type": "layers", "diff_ids": [digest_bytes(layer) for layer in layers]},
             "history": HISTORY,
             **more,
         },
@@ -98,7 +98,7 @@ def classic(body: bytes, layers: Sequence[bytes] = LAYERS) -> list[Item]:
 def layout(body: bytes, blobs: Sequence[bytes] = LAYERS, extra: Sequence[bytes] = ()) -> list[Item]:
     """The form since Docker 25."""
     name = f"blobs/sha256/{digest_bytes(body)[7:]}"
-    manifest = [{"Config": name, "Layers": [f"blobs/sha256/{digest_bytes(each)[7:]}" for each in blobs]}]
+    manifest = [{"Config": name, "Layers": [f"blobs/sha256/{digest_bytes(blob)[7:]}" for blob in blobs]}]
     every = {digest_bytes(each)[7:]: each for each in (*blobs, body, *extra)}
     return [
         *(Item(name=f"blobs/sha256/{key}", content=every[key]) for key in sorted(every)),
@@ -261,11 +261,11 @@ def with_manifest(document: object) -> list[Item]:
 )
 def test_a_hostile_archive_is_refused(items: list[Item], message: str, tmp_path: Path) -> None:
     body = config()
-    names = [each for each in items if each.name == "manifest.json"]
+    names = [item for item in items if item.name == "manifest.json"]
     if names:
         entry = json.loads(names[0].content)
         wanted = entry[0].get("Config") if isinstance(entry, list) and entry else None
-        body = next((each.content for each in items if each.name == wanted), body)
+        body = next((item.content for item in items if item.name == wanted), body)
     with pytest.raises(BuildError) as raised:
         read(Store(tmp_path), pack(items), digest_bytes(body))
     assert message in raised.value.message

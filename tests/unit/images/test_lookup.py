@@ -97,10 +97,10 @@ def test_the_image_of_a_tag_without_its_layers(registry: Registry, client: Clien
     assert found == Match(
         image=expected, reference=Reference.parse(f"{registry.host}/app:3f2a@{made.digest}")
     )
-    assert [here.has_blob(each.digest) for each in made.layers] == [False, False]
+    assert [here.has_blob(layer.digest) for layer in made.layers] == [False, False]
     pull_layers(found, remote, here)
     assert [here.blob(each.digest).stat().st_size for each in made.layers] == [
-        each.size for each in made.layers
+        layer.size for layer in made.layers
     ]
     registry.requests.clear()
     pull_layers(found, remote, here)

@@ -79,7 +79,7 @@ def writes(registry: Registry) -> list[str]:
 
 
 def size(store: Store, image: Image) -> int:
-    return sum(each.size for each in image.layers) + store.blob(image.config_digest).stat().st_size
+    return sum(layer.size for layer in image.layers) + store.blob(image.config_digest).stat().st_size
 
 
 def test_layers_configs_manifests_and_then_the_tags(
@@ -120,7 +120,7 @@ def test_a_push_of_what_is_there_is_one_question(
     done = pushed(publication, registry, client, store, "1")
     assert [(method, path) for method, path, _ in registry.requests] == [("GET", "/v2/team/app/manifests/1")]
     shared = publication.images[0].layers[0].size
-    assert (done.sent, done.present) == (0, sum(size(store, each) for each in publication.images) - shared)
+    assert (done.sent, done.present) == (0, sum(size(store, image) for image in publication.images) - shared)
 
 
 def test_another_tag_of_what_is_there_sends_no_blob_and_asks_for_none(
@@ -193,10 +193,10 @@ def test_what_is_attached_comes_before_the_tag(
 def test_only_what_must_be_sent_is_fetched(registry: Registry, client: RegistryClient, store: Store) -> None:
     publication = one(store)
     layers = publication.images[0].layers
-    content = {each.digest: store.blob(each.digest).read_bytes() for each in layers}
+    content = {layer.digest: store.blob(layer.digest).read_bytes() for layer in layers}
     registry.put_blob(content[layers[0].digest])
-    for each in layers:
-        store.blob(each.digest).unlink()
+    for layer in layers:
+        store.blob(layer.digest).unlink()
     fetched: list[str] = []
 
     def fetch(blob: Descriptor) -> None:
@@ -341,13 +341,13 @@ def test_what_no_push_can_go_to(text: str, message: str, hint: str) -> None:
 
 def test_names_of_environments_become_those_of_repositories() -> None:
     names = ["Train", "a__b..c", "x-", "a.-_b"]
-    assert [repository_name(each) for each in names] == ["train", "a_b.c", "x", "a.b"]
+    assert [repository_name(name) for name in names] == ["train", "a_b.c", "x", "a.b"]
 
 
 def test_known_repositories_are_few_and_the_latest_first(store: Store) -> None:
     for name in "abcdea":
         remember_repository(store, Reference.parse(f"r.example:5000/{name}"))
-    known = [each.repository for each in known_repositories(store, "r.example:5000")]
+    known = [known_repository.repository for known_repository in known_repositories(store, "r.example:5000")]
     assert known == ["a", "e", "d", "c"]
     assert known_repositories(store, "other.example") == ()
 
@@ -357,4 +357,6 @@ def test_damaged_memory_of_repositories_is_forgotten(store: Store, content: byte
     (store.directory("metadata/pushed") / "r.example").write_bytes(content)
     assert known_repositories(store, "r.example") == ()
     remember_repository(store, Reference.parse("r.example/a"))
-    assert [each.repository for each in known_repositories(store, "r.example")] == ["a"]
+    assert [known_repository.repository for known_repository in known_repositories(store, "r.example")] == [
+        "a"
+    ]

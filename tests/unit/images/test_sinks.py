@@ -79,7 +79,7 @@ def test_a_layout_names_the_image_and_holds_exactly_its_blobs(store: Store, tmp_
         ],
     }
     assert (where / "oci-layout").read_bytes() == b'{"imageLayoutVersion":"1.0.0"}'
-    found = sorted("sha256:" + each.name for each in (where / "blobs/sha256").iterdir())
+    found = sorted("sha256:" + path.name for path in (where / "blobs/sha256").iterdir())
     assert found == sorted({image.digest, image.config_digest, *(layer.digest for layer in image.layers)})
     assert all(digest_file(where / "blobs/sha256" / each[7:]) == each for each in found)
 
@@ -89,7 +89,7 @@ def test_a_layout_keeps_what_others_put_there_and_moves_its_own_name(store: Stor
     for text, name in ((b"1", "demo:one"), (b"2", "other:x"), (b"3", "demo:one")):
         _publish(store, f"oci:{where}", _publication(store, text, name))
     entries = json.loads((where / "index.json").read_bytes())["manifests"]
-    assert [each["annotations"]["org.opencontainers.image.ref.name"] for each in entries] == [
+    assert [entry["annotations"]["org.opencontainers.image.ref.name"] for entry in entries] == [
         "other:x",
         "demo:one",
     ]
@@ -100,7 +100,7 @@ def test_a_layout_with_several_platforms_names_their_index(store: Store, tmp_pat
     publication = _several(store)
     _publish(store, f"oci:{tmp_path}/layout", publication)
     entries = json.loads((tmp_path / "layout/index.json").read_bytes())["manifests"]
-    assert [each["digest"] for each in entries] == [publication.index_digest]
+    assert [entry["digest"] for entry in entries] == [publication.index_digest]
 
 
 def test_a_directory_with_other_things_is_left_alone(store: Store, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_directory_with_other_things_is_left_alone(store: Store, tmp_path: Pat
     (tmp_path / "home/letter.txt").write_text("dear")
     with pytest.raises(PublishError, match="neither empty nor an OCI layout"):
         _publish(store, f"oci:{tmp_path}/home", _publication(store))
-    assert [each.name for each in (tmp_path / "home").iterdir()] == ["letter.txt"]
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["letter.txt"]
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"manifests": [1]}', '{"manifests": {}}'])
@@ -133,13 +133,13 @@ def test_an_archive_is_a_pure_function_of_the_image(store: Store, tmp_path: Path
     assert (tmp_path / "deep/two.tar").stat().st_mode & 0o777 == 0o644
     with tarfile.open(tmp_path / "one.tar") as archive:
         members = archive.getmembers()
-    assert {(each.mode, each.uid, each.gid, each.mtime, each.uname) for each in members} == {
+    assert {(member.mode, member.uid, member.gid, member.mtime, member.uname) for member in members} == {
         (0o644, 0, 0, 0, "")
     }
-    assert [each.name for each in members][-1] == (
+    assert [member.name for member in members][-1] == (
         "oci-layout" if scheme == "oci-archive" else "manifest.json"
     )
-    assert not [each.name for each in members if each.name.startswith(".")]
+    assert not [member.name for member in members if member.name.startswith(".")]
 
 
 def test_a_docker_archive_points_at_the_blobs(store: Store, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_an_archive_that_fails_half_way_leaves_the_old_file(store: Store, tmp_pa
     blob.mkdir()
     with pytest.raises(PublishError):
         _publish(store, f"oci-archive:{target}", publication)
-    assert [each.name for each in tmp_path.iterdir() if "x.tar" in each.name] == ["x.tar"]
+    assert [path.name for path in tmp_path.iterdir() if "x.tar" in path.name] == ["x.tar"]
     assert target.read_bytes() == b"old"
 
 

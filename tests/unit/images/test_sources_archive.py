@@ -83,7 +83,10 @@ def whole(source: ImageSource) -> Image:
     """The one image, after all its layers were brought into the store."""
     (image,) = images_of(source, source.manifest())
     source.pull(
-        [Descriptor(digest=each.digest, size=each.size, media_type=each.media_type) for each in image.layers]
+        [
+            Descriptor(digest=layer.digest, size=layer.size, media_type=layer.media_type)
+            for layer in image.layers
+        ]
     )
     return image
 
@@ -94,9 +97,9 @@ def test_an_old_archive_is_an_image_of_its_layers_as_they_lie(
     image = whole(opened(saved(tmp_path / "a.tar")))
 
     assert image.config_digest == digest_bytes(CONFIG)
-    assert [each.digest for each in image.layers] == [digest_bytes(each) for each in LAYERS]
-    assert [store.blob(each.digest).read_bytes() for each in image.layers] == LAYERS
-    assert {each.media_type for each in image.layers} == {"application/vnd.oci.image.layer.v1.tar"}
+    assert [layer.digest for layer in image.layers] == [digest_bytes(each) for each in LAYERS]
+    assert [store.blob(layer.digest).read_bytes() for layer in image.layers] == LAYERS
+    assert {layer.media_type for layer in image.layers} == {"application/vnd.oci.image.layer.v1.tar"}
     again = whole(opened(saved(tmp_path / "b.tar", [entry(["other:2"])])))
     assert again.digest == image.digest
 
@@ -127,7 +130,7 @@ def test_a_link_names_another_file_of_the_archive(opened: Callable[..., ImageSou
         tmp_path / "a.tar", [entry(Layers=layers)], more=[symlink("three/layer.tar", "../two/layer.tar")]
     )
 
-    assert [each.digest for each in whole(opened(path)).layers] == [digest_bytes(each) for each in LAYERS]
+    assert [layer.digest for layer in whole(opened(path)).layers] == [digest_bytes(each) for each in LAYERS]
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../../etc/passwd", "../nothing", "layer.tar"])

@@ -30,7 +30,7 @@ DIGEST = "@sha256:" + "a" * 64
 def test_how_a_base_image_is_named(found: Looker, image: str, codes: list[str]) -> None:
     assert found(f"name: x\nimage: {image}\n").codes == codes
     assert found(f"name: x\nimage: {image}\n", a_lock(base=IMAGE, python=None)).codes == [
-        each for each in codes if each != "EB202"
+        code for code in codes if code != "EB202"
     ]
 
 

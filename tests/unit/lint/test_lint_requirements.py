@@ -113,7 +113,7 @@ def test_two_addresses_of_one_package(found: Looker) -> None:
 def test_ten_thousand_requirements_take_less_than_a_second() -> None:
     lines = [f"p{number}" for number in range(5000)] + [f"same!=1.{number}" for number in range(5000)]
     origin = Origin(file="r.txt", where="1")
-    pip = PipSpec(requirements=tuple(PipRequirement(text=each, origin=origin) for each in lines))
+    pip = PipSpec(requirements=tuple(PipRequirement(text=line, origin=origin) for line in lines))
     begin = time.process_time()
     result = look(Spec(name="many-a1-b2", source=Path("/nowhere/envbuild.yaml"), python="3.13", pip=pip))
     assert time.process_time() - begin < 1

@@ -80,7 +80,7 @@ class FakeConda:
         offline: bool = False,
     ) -> dict[Platform, tuple[CondaPin, ...]]:
         self.kept.append({platform: tuple(pins) for platform, pins in (preferred or {}).items()})
-        return {each.platform: (conda_pin(each.platform),) for each in targets}
+        return {target.platform: (conda_pin(target.platform),) for target in targets}
 
 
 def conda_pin(platform: Platform) -> CondaPin:

@@ -85,16 +85,16 @@ def test_a_canonical_wheel_is_sorted_timeless_stored_and_has_a_true_record(tmp_p
     with zipfile.ZipFile(target) as archive:
         entries = archive.infolist()
         record = archive.read("demo-1.0.dist-info/RECORD").decode()
-    assert [each.filename for each in entries] == [
+    assert [entry.filename for entry in entries] == [
         "a/__init__.py", "demo-1.0.data/scripts/say", "demo.py", "demo-1.0.dist-info/METADATA",
         "demo-1.0.dist-info/WHEEL", "demo-1.0.dist-info/RECORD",
     ]  # fmt: skip
-    assert {each.date_time for each in entries} == {(1980, 1, 1, 0, 0, 0)}
-    assert {each.compress_type for each in entries} == {zipfile.ZIP_STORED}
-    modes = {each.filename: stat.S_IMODE(each.external_attr >> 16) for each in entries}
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
+    assert {entry.compress_type for entry in entries} == {zipfile.ZIP_STORED}
+    modes = {entry.filename: stat.S_IMODE(entry.external_attr >> 16) for entry in entries}
     assert {name for name, mode in modes.items() if mode != 0o644} == {"demo-1.0.data/scripts/say"}
     assert modes["demo-1.0.data/scripts/say"] == 0o755
-    listed = [name for name in (each.filename for each in entries) if name in MEMBERS][:-1]
+    listed = [name for name in (entry.filename for entry in entries) if name in MEMBERS][:-1]
     rows = [f"{name},sha256={hashed(MEMBERS[name])},{len(MEMBERS[name])}\n" for name in sorted(listed)]
     assert record == "".join([*rows, "demo-1.0.dist-info/RECORD,,\n"])
     assert len(rows) == 5

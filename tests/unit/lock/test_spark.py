@@ -79,7 +79,7 @@ def test_nothing_is_added_where_nothing_is_asked_for(spec: Spec) -> None:
 )
 def test_pyspark_is_added_unless_it_is_there(given: PipSpec, requirements: list[str]) -> None:
     found = spark_spec(replace(SPEC, pip=given))
-    assert [each.text for each in found.pip.requirements] == requirements
+    assert [requirement.text for requirement in found.pip.requirements] == requirements
 
 
 def test_condas_pyspark_will_do() -> None:
@@ -237,7 +237,7 @@ def locked(spec: Spec, maven: FakeMaven, present: Lock | None = None, *, offline
 def test_every_platform_has_the_same_jars_and_the_definition_is_of_the_spec_as_written() -> None:
     maven = FakeMaven()
     lock = locked(WITH_JARS, maven)
-    assert [each.maven for each in lock.platforms] == [(JAR,), (JAR,)]
+    assert [platform.maven for platform in lock.platforms] == [(JAR,), (JAR,)]
     assert maven.asked == [(WITH_JARS.spark, (), False)]
     assert lock.definition == definition_digest(WITH_JARS)
     assert dict(lock.engines)["fake-maven"] == "1"
@@ -259,5 +259,5 @@ def test_packages_left_to_spark_are_not_resolved() -> None:
     maven = FakeMaven()
     later = replace(WITH_JARS, spark=SparkSpec(packages=(LIB,), precache_packages=False))
     lock = locked(later, maven)
-    assert (maven.asked, [each.maven for each in lock.platforms]) == ([], [(), ()])
+    assert (maven.asked, [platform.maven for platform in lock.platforms]) == ([], [(), ()])
     assert lock.runtime.spark_packages == ("g:lib:1.0",)

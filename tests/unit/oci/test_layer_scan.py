@@ -117,7 +117,7 @@ def test_a_sparse_file_of_gnu_is_passed_over_with_its_map() -> None:
     data = bytes(header) + bytes(512) + b"data" + bytes(508)
     data += made([("after", 0, tarfile.REGTYPE, "", b"")], FORMATS[1])
     entries = list(LayerScan(io.BytesIO(data)))
-    assert [(each.name, each.is_regular) for each in entries] == [("holes", False), ("after", True)]
+    assert [(entry.name, entry.is_regular) for entry in entries] == [("holes", False), ("after", True)]
 
 
 def test_a_directory_of_old_is_known_by_its_slash() -> None:

@@ -20,18 +20,18 @@ COMPOSITION = ComposerSettings(composer="1 gzip")
 def files(lock: Lock, pins: PlatformLock, artifact: str) -> dict[str, GeneratedFile]:
     plan = make_plan(lock, pins, COMPOSITION, host=LINUX_AMD64)
     found = next(each for each in plan.artifacts if each.name == artifact)
-    return {each.path: each for each in found.files}
+    return {file.path: file for file in found.files}
 
 
 def test_every_pin_is_an_artifact_and_every_layer_has_its_place() -> None:
     plan = make_plan(LOCK, AMD64, COMPOSITION, host=LINUX_AMD64)
-    assert [(layer.name, [each.name for each in layer.artifacts]) for layer in plan.layers] == [
+    assert [(layer.name, [artifact.name for artifact in layer.artifacts]) for layer in plan.layers] == [
         ("base", ["libc6", "tzdata", "prefix", "system"]),
         ("bucket-03", ["idna"]),
         ("bucket-06", ["six"]),
         ("settings", ["settings"]),
     ]
-    assert {each.kind for each in plan.artifacts} == {
+    assert {artifact.kind for artifact in plan.artifacts} == {
         ArtifactKind.DEBIAN,
         ArtifactKind.WHEEL,
         ArtifactKind.GENERATED,

@@ -100,13 +100,13 @@ def test_packages_left_to_spark_are_in_its_defaults() -> None:
     }
     lock, plan = planned(AMD64, **later)
     assert plan.layers[-1].name == "settings"
-    files = {each.path: each for each in plan.layers[-1].artifacts[0].files}
+    files = {file.path: file for file in plan.layers[-1].artifacts[0].files}
     assert files[f"{HOME[1:]}/conf/spark-defaults.conf"].content == (
         b"spark.jars.packages g:a:1,g:b_2.13:2.0\n"
         b"spark.jars.repositories https://one.example/m2,https://two.example\n"
     )
     plain, without = planned(AMD64)
-    assert not any(each.path.endswith(".conf") for each in without.layers[-1].artifacts[0].files)
+    assert not any(file.path.endswith(".conf") for file in without.layers[-1].artifacts[0].files)
     assert plan_identity(lock, AMD64, COMPOSITION) != plan_identity(plain, AMD64, COMPOSITION)
 
 
@@ -129,7 +129,7 @@ def test_no_value_can_be_another_setting(runtime: dict[str, tuple[str, ...]]) ->
 
 
 def test_javas_tools_have_the_links_that_alternatives_would_make() -> None:
-    found = {each.path: each for each in system_files(base(package("openjdk-21-jre-headless")), "1000:1000")}
+    found = {file.path: file for file in system_files(base(package("openjdk-21-jre-headless")), "1000:1000")}
     links = {path: each.target for path, each in found.items() if "jvm" in (each.target or "")}
     above = "../lib/jvm/java-21-openjdk-amd64"
     assert links == {
@@ -145,10 +145,10 @@ def test_javas_tools_have_the_links_that_alternatives_would_make() -> None:
 @pytest.mark.parametrize(("release", "server"), [("17", False), ("21", True)])
 def test_a_jdk_has_its_compiler_linked(release: str, server: bool) -> None:
     packages = (package(f"openjdk-{release}-jre-headless"), package(f"openjdk-{release}-jdk-headless"))
-    found = {each.path: each.target for each in system_files(base(*packages), "1000:1000")}
+    found = {file.path: file.target for file in system_files(base(*packages), "1000:1000")}
     assert found["usr/bin/javac"] == f"../lib/jvm/java-{release}-openjdk-amd64/bin/javac"
     assert ("usr/bin/jwebserver" in found) is server
 
 
 def test_a_base_without_java_is_as_it_was() -> None:
-    assert not any("java" in each.path for each in system_files(BASE, "1000:1000"))
+    assert not any("java" in file.path for file in system_files(BASE, "1000:1000"))

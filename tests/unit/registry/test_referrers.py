@@ -75,7 +75,7 @@ def put_index(registry: Registry, entries: Sequence[object]) -> None:
 
 def listed(registry: Registry) -> list[str]:
     """Digests of the index under the fallback tag."""
-    return [each["digest"] for each in json.loads(registry.manifests["app", TAG][1])["manifests"]]
+    return [load["digest"] for load in json.loads(registry.manifests["app", TAG][1])["manifests"]]
 
 
 def test_what_is_attached_is_found_with_its_type_and_annotations(
@@ -90,9 +90,9 @@ def test_what_is_attached_is_found_with_its_type_and_annotations(
     ]
     assert found[0].annotations == NOTE.annotations
     assert found[0].annotation("org.example.when") == "today"
-    assert [each.digest for each in referrers(client, app(registry), SUBJECT.digest, BILL.artifact_type)] == [
-        bill
-    ]
+    assert [
+        referrer.digest for referrer in referrers(client, app(registry), SUBJECT.digest, BILL.artifact_type)
+    ] == [bill]
     assert (("app", TAG) in registry.manifests) is not registry.referrers
 
 
@@ -152,7 +152,10 @@ def test_another_content_of_the_same_type_is_attached_too(
     )
     first = attach(client, store, app(registry), SUBJECT, [NOTE])
     second = attach(client, store, app(registry), SUBJECT, [other])
-    assert {each.digest for each in referrers(client, app(registry), SUBJECT.digest)} == {*first, *second}
+    assert {referrer.digest for referrer in referrers(client, app(registry), SUBJECT.digest)} == {
+        *first,
+        *second,
+    }
 
 
 def test_what_others_listed_under_the_tag_stays_as_it_is(

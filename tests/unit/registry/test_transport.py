@@ -225,7 +225,7 @@ def test_several_blobs_are_pulled_and_each_once(
         thread.start()
     for thread in threads:
         thread.join()
-    assert [store.blob(each.digest).read_bytes() for each in blobs] == contents
+    assert [store.blob(blob.digest).read_bytes() for blob in blobs] == contents
     assert len(registry.requests) == 6
 
 

@@ -138,9 +138,9 @@ class SmallArchives:
 
     def archives(self, artifacts: Sequence[Artifact]) -> Mapping[str, Path]:
         found = {}
-        for each in artifacts:
-            found[each.sha256] = self.directory / hashlib.sha256(each.sha256.encode()).hexdigest()
-            found[each.sha256].write_text(each.name)
+        for artifact in artifacts:
+            found[artifact.sha256] = self.directory / hashlib.sha256(artifact.sha256.encode()).hexdigest()
+            found[artifact.sha256].write_text(artifact.name)
         return found
 
 

@@ -57,16 +57,19 @@ def test_py_rattler_fits_every_python_and_base_of_an_installing_stage(platform: 
     tags = parse_wheel_filename(pin.file)[3]
     fitting = {Tag("cp310", "abi3", f"manylinux_2_{minor}_{platform.machine}") for minor in (17, 28)}
     assert tags & fitting
-    assert {each.version for every in PLATFORMS for each in rattler_pins(every)} == {pin.version}
+    assert {rattler_pin.version for every in PLATFORMS for rattler_pin in rattler_pins(every)} == {
+        pin.version
+    }
 
 
 def test_pins_are_requirements_that_name_no_index() -> None:
     for path in (resource_directory("templates") / "installer").glob("*.txt"):
         text = path.read_text()
         pins = load_pins(text)
-        assert [(each.name, each.version, each.sha256s) for each in load_requirements(text)] == [
-            (pin.name, pin.version, (pin.sha256,)) for pin in pins
-        ]
+        assert [
+            (requirement.name, requirement.version, requirement.sha256s)
+            for requirement in load_requirements(text)
+        ] == [(pin.name, pin.version, (pin.sha256,)) for pin in pins]
         assert "://" not in text
         assert dump_pins(pins).decode() == text
 

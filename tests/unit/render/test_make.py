@@ -29,7 +29,7 @@ def context_of(
 
 
 def content(context: BuildContext, path: str) -> str:
-    (found,) = (each.content for each in context.files if each.path == path)
+    (found,) = (file.content for file in context.files if file.path == path)
     return (found if isinstance(found, bytes) else found.read_bytes()).decode()
 
 
@@ -75,7 +75,7 @@ def test_same_lock_same_bytes(name: str, offline: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("offline", [False, True])
 def test_everything_the_build_needs_and_nothing_else(offline: bool, tmp_path: Path) -> None:
-    found = [each.path for each in context_of("system-managed-python", tmp_path, offline=offline).files]
+    found = [file.path for file in context_of("system-managed-python", tmp_path, offline=offline).files]
     wheels = ["wheels/idna-3.10-py3-none-any.whl", "wheels/six-1.17.0-py2.py3-none-any.whl"]
     assert found == [
         ".dockerignore",
@@ -94,11 +94,11 @@ def test_every_file_that_a_step_takes_is_there_and_every_file_is_taken(
     name: str, offline: bool, micromamba: str | None, tmp_path: Path
 ) -> None:
     context = context_of(name, tmp_path, offline=offline, micromamba=micromamba)
-    paths = [each.path for each in context.files]
+    paths = [file.path for file in context.files]
     taken = {"Dockerfile", ".dockerignore"}
-    for each in instructions(content(context, "Dockerfile")):
-        if each.name in ("COPY", "ADD") and "--from=" not in each.arguments:
-            *sources, _ = each.arguments.split()
+    for instruction in instructions(content(context, "Dockerfile")):
+        if instruction.name in ("COPY", "ADD") and "--from=" not in instruction.arguments:
+            *sources, _ = instruction.arguments.split()
             for source in sources:
                 here = {path for path in paths if path == source or path.startswith(source.rstrip("/") + "/")}
                 assert here, f"{source} is not in the context"
@@ -118,7 +118,7 @@ def test_what_no_index_has_goes_into_the_context(tmp_path: Path) -> None:
     renderer = small_renderer(tmp_path)
     plan = plan_of(lock(replace(AMD64, pip=(local, built))))
     context = renderer.context(renderer.describe(plan, "dockerfile"), offline=False)
-    assert [each.path for each in context.files if each.path.startswith("wheels/")] == [
+    assert [file.path for file in context.files if file.path.startswith("wheels/")] == [
         "wheels/idna-3.10-py3-none-any.whl",
         "wheels/six-1.17.0-py2.py3-none-any.whl",
     ]
@@ -145,7 +145,9 @@ def test_no_variable_becomes_an_instruction(value: str, tmp_path: Path) -> None:
         return
     text = content(renderer.context(plan, offline=False), "Dockerfile")
     meant = content(renderer.context(harmless, offline=False), "Dockerfile")
-    assert [each.name for each in instructions(text)] == [each.name for each in instructions(meant)]
+    assert [instruction.name for instruction in instructions(text)] == [
+        each.name for each in instructions(meant)
+    ]
 
 
 @pytest.mark.parametrize("value", HOSTILE)
@@ -155,7 +157,7 @@ def test_no_pin_of_a_lock_becomes_an_option_of_pip(field: str, value: str, tmp_p
     pin = replace(IDNA, **{field: text})  # type: ignore[arg-type]
     renderer = small_renderer(tmp_path)
     plan = plan_of(LOCKS["system-managed-python"])
-    artifact = next(each for each in plan.artifacts if each.name == "idna")
+    artifact = next(artifact for artifact in plan.artifacts if artifact.name == "idna")
     layers = tuple(
         replace(
             layer,

@@ -45,21 +45,21 @@ def test_the_snapshot_is_the_context_by_its_copies(root: Path, tmp_path: Path) -
     # Whatever happens to the directory afterwards.
     for name in ("Dockerfile", "run"):
         (root / name).write_text("changed")
-    assert [replace(each, content=b"") for each in context.files] == [
+    assert [replace(file, content=b"") for file in context.files] == [
         ContextFile(path=".dockerignore"),
         ContextFile(path="Dockerfile"),
         ContextFile(path="empty", mode=0o755, directory=True),
         ContextFile(path="link", mode=0o777, target="/etc/passwd"),
         ContextFile(path="run", mode=0o755),
     ]
-    contents = {each.path: each.content for each in context.files}
+    contents = {file.path: file.content for file in context.files}
     dockerfile, run = contents["Dockerfile"], contents["run"]
     assert isinstance(dockerfile, Path)
     assert isinstance(run, Path)
     assert (dockerfile.read_text(), run.read_text()) == ("FROM scratch\n", "#!/bin/sh\n")
     assert dockerfile.is_relative_to(scratch)
     assert (context.dockerfile, context.labels, context.offline) == ("Dockerfile", (), False)
-    assert not any("hunter2" in each.read_text() for each in scratch.rglob("*") if each.is_file())
+    assert not any("hunter2" in path.read_text() for path in scratch.rglob("*") if path.is_file())
 
 
 def test_a_context_that_changed_after_its_lock_is_not_built(root: Path, tmp_path: Path) -> None:

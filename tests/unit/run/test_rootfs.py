@@ -24,7 +24,7 @@ def test_an_image_is_unpacked_once_and_only_if_whole(tmp_path: Path) -> None:
     bad = put_image(store, [put_layer(store, [Item(name="../f")])])
     with pytest.raises(RunError):
         image_rootfs(bad, store)
-    assert [each.name for each in (store.root / "rootfs").iterdir()] == [image.digest[7:]]
+    assert [path.name for path in (store.root / "rootfs").iterdir()] == [image.digest[7:]]
     assert list((store.root / "scratch").iterdir()) == []
 
 

@@ -22,8 +22,8 @@ from envbuild.specs.load import load_spec
 from envbuild.specs.model import Spec
 
 CASES = Path(__file__).parents[2] / "cases" / "spec"
-GOOD = sorted(each.parent.name for each in CASES.glob("*/expected.json"))
-BAD = sorted(each.parent.name for each in CASES.glob("*/expected-error.txt"))
+GOOD = sorted(path.parent.name for path in CASES.glob("*/expected.json"))
+BAD = sorted(path.parent.name for path in CASES.glob("*/expected-error.txt"))
 
 
 SELDOM = {"left_out", "explicit", "complete"}
@@ -63,7 +63,7 @@ def as_text(error: SpecError, case: Path) -> str:
 
 
 def test_every_case_says_what_to_expect() -> None:
-    assert sorted(each.name for each in CASES.iterdir()) == sorted(GOOD + BAD)
+    assert sorted(path.name for path in CASES.iterdir()) == sorted(GOOD + BAD)
     assert GOOD
     assert BAD
 

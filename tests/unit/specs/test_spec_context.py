@@ -33,7 +33,7 @@ def fill(root: Path, files: Mapping[str, str]) -> Path:
 
 
 def held(root: Path, dockerfile: str = "Dockerfile") -> list[str]:
-    return [each.path for each in read_context(root, dockerfile).entries]
+    return [entry.path for entry in read_context(root, dockerfile).entries]
 
 
 def digest(root: Path) -> str:
@@ -47,7 +47,7 @@ def test_a_context_is_paths_modes_contents_links_and_empty_directories(tmp_path:
     fill(tmp_path, {"a/f.txt": "1", "b/f.txt": "22", "empty/": ""})
     (tmp_path / "b/f.txt").chmod(0o700)
     (tmp_path / "out").symlink_to("/etc")
-    assert [each.canonical for each in read_context(tmp_path, "Dockerfile").entries] == [
+    assert [entry.canonical for entry in read_context(tmp_path, "Dockerfile").entries] == [
         ["Dockerfile", "0644", digest_bytes(b"FROM scratch\n").removeprefix("sha256:")],
         ["a/f.txt", "0644", digest_bytes(b"1").removeprefix("sha256:")],
         ["b/f.txt", "0755", digest_bytes(b"22").removeprefix("sha256:")],
@@ -150,7 +150,7 @@ ALL = ["Dockerfile", *sorted(TREE)]
 )
 def test_dockers_patterns_are_dockers(tmp_path: Path, lines: str, out: set[str]) -> None:
     fill(tmp_path, {**TREE, ".dockerignore": lines})
-    found = [each.path for each in read_context(tmp_path, "Dockerfile").entries if not each.directory]
+    found = [entry.path for entry in read_context(tmp_path, "Dockerfile").entries if not entry.directory]
     assert found == [".dockerignore", *(each for each in ALL if each not in out)]
 
 
@@ -215,7 +215,7 @@ def test_gitignore_files_mean_what_git_takes_them_for(tmp_path: Path) -> None:
 def test_a_line_that_git_could_not_use_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill(tmp_path, {".gitignore": "*.log\n!\n", "a.log": ""})
     assert held(tmp_path) == [".gitignore", "Dockerfile"]
-    assert [each.getMessage() for each in caplog.records] == [".gitignore:2: no pattern, left out: '!'"]
+    assert [record.getMessage() for record in caplog.records] == [".gitignore:2: no pattern, left out: '!'"]
 
 
 def test_git_is_left_out_unless_the_dockerignore_names_it(tmp_path: Path) -> None:
@@ -326,8 +326,8 @@ def test_copies_are_what_was_hashed(tmp_path: Path) -> None:
     copies.mkdir()
     entries = read_context(root, "Dockerfile", copies=copies).entries
     shutil.rmtree(root)
-    assert {each.name for each in copies.iterdir()} == {each.sha256 for each in entries}
-    assert all(digest_bytes((copies / each.sha256).read_bytes()).endswith(each.sha256) for each in entries)
+    assert {path.name for path in copies.iterdir()} == {entry.sha256 for entry in entries}
+    assert all(digest_bytes((copies / entry.sha256).read_bytes()).endswith(entry.sha256) for entry in entries)
 
 
 def test_a_copy_that_cannot_be_made_is_no_fault_of_the_context(tmp_path: Path) -> None:

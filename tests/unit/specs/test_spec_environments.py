@@ -31,7 +31,7 @@ HASH = "ab" * 32
 
 
 def pins(spec: Spec) -> list[str]:
-    return [each.text for each in spec.pip.requirements]
+    return [requirement.text for requirement in spec.pip.requirements]
 
 
 def uv(*arguments: str, directory: Path) -> None:
@@ -95,8 +95,8 @@ def test_an_environment_of_conda(tmp_path: Path) -> None:
             ),
         ),
     ]
-    for each in packages:
-        make_package(each, channel)
+    for package in packages:
+        make_package(package, channel)
     index_channel(channel, packages)
     prefix = tmp_path / "envs" / "train"
     with house.serve() as index:
@@ -228,7 +228,7 @@ def test_addresses_of_conda_lose_tokens_and_credentials() -> None:
         )
     )
     packages, lines = explicit_packages([record], LINUX_AMD64)
-    assert [(each.url, each.sha256, each.md5) for each in packages] == [
+    assert [(package.url, package.sha256, package.md5) for package in packages] == [
         ("https://c.example/team/linux-64/x-1-0.conda", HASH, None)
     ]
     assert (lines, record.owned) == ((), ("lib/x.dist-info",))

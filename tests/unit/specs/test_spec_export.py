@@ -19,7 +19,7 @@ from envbuild.specs.model import BuildContextSpec, CondaSpec, Spec
 from tests.unit.specs.test_spec_cases import spec_of
 
 CASES = Path(__file__).parents[2] / "cases" / "spec"
-GOOD = sorted(each.parent.name for each in CASES.glob("*/expected.json"))
+GOOD = sorted(path.parent.name for path in CASES.glob("*/expected.json"))
 
 
 @pytest.mark.parametrize("case", GOOD)
@@ -182,8 +182,8 @@ def test_a_conda_file_holds_the_pip_side_too(tmp_path: Path) -> None:
         channels=("conda-forge",),
         dependencies=("python=3.12.8=h9e4cc4f_1_cpython", "six=1.17.0=pyhd8ed1ab_0"),
     )
-    assert [each.text for each in read.pip.requirements] == ["idna==3.10"]
-    assert [each.text for each in read.pip.constraints] == ["idna<4"]
+    assert [requirement.text for requirement in read.pip.requirements] == ["idna==3.10"]
+    assert [constraint.text for constraint in read.pip.constraints] == ["idna<4"]
 
 
 def test_requirements_are_read_again_as_they_were(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_directory_gives_the_first_known_name(tmp_path: Path) -> None:
 
 
 def test_every_marker_of_our_importers_has_a_deliberate_place() -> None:
-    own = [name for each in importers() for name in each.markers]
+    own = [name for importer in importers() for name in importer.markers]
     assert set(own) <= set(NAMES)
     assert [name for name in NAMES if name in own] == list(markers(importers()))
 
@@ -124,7 +124,7 @@ def test_text_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:
 def test_byte_order_marks_are_understood(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "requirements.txt"
     path.write_bytes("numpy\r\nscipy\r\n".encode(encoding))
-    assert [each.text for each in load_spec(path).pip.requirements] == ["numpy", "scipy"]
+    assert [requirement.text for requirement in load_spec(path).pip.requirements] == ["numpy", "scipy"]
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_channel_and_index_order_count(tmp_path: Path) -> None:
         return definition_digest(load_spec(write(tmp_path / "environment.yml", text)))
 
     def pip(*indexes: str) -> str:
-        text = "".join(f"--extra-index-url https://{each}.example/simple\n" for each in indexes)
+        text = "".join(f"--extra-index-url https://{index}.example/simple\n" for index in indexes)
         return definition_digest(load_spec(write(tmp_path / "requirements.txt", f"{text}numpy\n")))
 
     assert conda("[x, y]") != conda("[y, x]")

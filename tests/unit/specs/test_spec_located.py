@@ -20,7 +20,7 @@ def test_relative_files_become_absolute_and_the_rest_stays(tmp_path: Path) -> No
     spec = load_spec(directory)
     found = located_pip(spec.pip, spec.directory)
     address = (directory / "wheels" / "own-1.0-py3-none-any.whl").as_uri()
-    assert [each.text for each in found.requirements] == [
+    assert [requirement.text for requirement in found.requirements] == [
         "numpy",
         f'own @ {address} ; sys_platform == "linux"',
         "pkg @ https://files.example/pkg-1.0-py3-none-any.whl",

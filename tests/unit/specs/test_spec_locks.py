@@ -19,7 +19,7 @@ CASES = Path(__file__).parents[2] / "cases" / "spec"
 
 
 def texts(spec: Spec) -> list[str]:
-    return [each.text for each in spec.pip.requirements]
+    return [requirement.text for requirement in spec.pip.requirements]
 
 
 def test_parts_of_a_uv_lock_are_asked_for_by_name() -> None:
@@ -33,7 +33,7 @@ def test_parts_of_a_uv_lock_are_asked_for_by_name() -> None:
         "uv.lock: member: a member of the workspace",
     )
     gpu = load_spec(CASES / "lock-uv" / "uv.lock#gpu")
-    assert [each for each in texts(gpu) if each.startswith("torch")] == ["torch==2.5.1"]
+    assert [text for text in texts(gpu) if text.startswith("torch")] == ["torch==2.5.1"]
     with pytest.raises(SpecError) as caught:
         load_spec(CASES / "lock-uv" / "uv.lock#plot,group:nothing")
     assert "the project has no extra 'plot'; it has: cpu, gpu" in caught.value.problems[0]
@@ -111,7 +111,7 @@ def test_a_marker_is_one_of_architecture_and_python() -> None:
         'platform_machine == "aarch64" and (python_full_version < "3.10" or python_full_version >= "3.11.4")'
     )
     assert cases.marker([]) == 'python_version < "0"'
-    for marker in (*markers, " and ".join(f"({each})" for each in markers)):
+    for marker in (*markers, " and ".join(f"({marker})" for marker in markers)):
         again = holding(marker)
         assert [cases.holds(again, each) for each in cases.all] == [
             cases.holds(marker, each) for each in cases.all
@@ -141,8 +141,8 @@ def test_what_is_no_lock_for_images_is_refused(
 ) -> None:
     def decide() -> None:
         cases = Cases(requires, markers, supported=supported)
-        for each in markers:
-            cases.holds(each, Case(LINUX_AMD64, (3, 12, 0)))
+        for marker in markers:
+            cases.holds(marker, Case(LINUX_AMD64, (3, 12, 0)))
 
     with pytest.raises(Refused, match=reason):
         decide()

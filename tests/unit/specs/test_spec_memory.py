@@ -13,11 +13,11 @@ from envbuild.specs.load import load_spec
 from envbuild.specs.text.source import SourceFile, state_of
 
 CASES = Path(__file__).parents[2] / "cases" / "spec"
-GOOD = sorted(each.name for each in CASES.iterdir() if not each.name.startswith("error-"))
+GOOD = sorted(path.name for path in CASES.iterdir() if not path.name.startswith("error-"))
 
 
 def spec_of(case: str) -> Path:
-    return next(each for each in sorted((CASES / case).iterdir()) if not each.name.startswith("expected"))
+    return next(path for path in sorted((CASES / case).iterdir()) if not path.name.startswith("expected"))
 
 
 @pytest.mark.parametrize("case", GOOD)
@@ -40,10 +40,10 @@ def test_a_change_of_an_included_file_is_seen(tmp_path: Path) -> None:
     (tmp_path / "requirements.in").write_text("-r more.in\nsix\n")
     (tmp_path / "more.in").write_text("idna\n")
     first = remembered_spec(tmp_path / "requirements.in", memory)
-    assert [each.text for each in first.pip.requirements] == ["idna", "six"]
+    assert [requirement.text for requirement in first.pip.requirements] == ["idna", "six"]
     (tmp_path / "more.in").write_text("attrs\n")
     second = remembered_spec(tmp_path / "requirements.in", memory)
-    assert [each.text for each in second.pip.requirements] == ["attrs", "six"]
+    assert [requirement.text for requirement in second.pip.requirements] == ["attrs", "six"]
 
 
 def test_a_file_that_became_wrong_is_an_error(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_a_project_leads_what_lies_beside_it(tmp_path: Path, name: str) -> None:
     (tmp_path / "conda.yaml").write_text(CONDA, encoding="utf-8")
     for asked in (tmp_path, tmp_path / name):
         spec = load_spec(asked)
-        assert [each.text for each in spec.pip.requirements] == ["polars==1.9.0"]
+        assert [requirement.text for requirement in spec.pip.requirements] == ["polars==1.9.0"]
         assert (spec.python, spec.conda) == ("3.12", None)
         assert spec.source == tmp_path / name
     (tmp_path / "envbuild.yaml").write_text("name: own\npython: '3.13'\n", encoding="utf-8")

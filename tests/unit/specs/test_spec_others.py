@@ -64,7 +64,7 @@ def install(site: Path, name: str, module: str, *, entry: str = "IMPORTER") -> N
 
 
 def texts(spec: Spec) -> list[str]:
-    return [each.text for each in spec.pip.requirements]
+    return [requirement.text for requirement in spec.pip.requirements]
 
 
 def test_file_and_directory_of_another_s_format_are_read(site: Path, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_broken_one_is_told_and_harms_no_other(
         assert texts(load_spec(tmp_path / "requirements.txt")) == ["beta"]
         assert caplog.messages == []
         assert texts(load_spec(tmp_path / "Pipfile")) == ["alpha"]
-    assert [each.partition(" can't")[0] for each in caplog.messages] == [
+    assert [message.partition(" can't")[0] for message in caplog.messages] == [
         "the format others_a_broken",
         "the format others_b_empty",
     ]

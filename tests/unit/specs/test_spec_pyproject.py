@@ -21,7 +21,7 @@ def load(directory: Path, text: str, parts: str = "") -> Spec:
 
 
 def pins(spec: Spec) -> list[str]:
-    return [each.text for each in spec.pip.requirements]
+    return [requirement.text for requirement in spec.pip.requirements]
 
 
 def refusal(directory: Path, text: str, parts: str = "") -> str:

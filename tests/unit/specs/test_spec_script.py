@@ -61,7 +61,7 @@ def test_blocks_are_those_of_the_specification(lines: list[str]) -> None:
 def test_a_script_with_other_line_ends_is_read(tmp_path: Path) -> None:
     path = tmp_path / "run.py"
     path.write_bytes(b'# /// script\r\n# dependencies = ["six"]\r\n# ///\r\n')
-    assert [each.text for each in load_spec(path).pip.requirements] == ["six"]
+    assert [requirement.text for requirement in load_spec(path).pip.requirements] == ["six"]
 
 
 def test_a_script_without_a_block_is_told_how_to_write_one(tmp_path: Path) -> None:

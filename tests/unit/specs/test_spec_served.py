@@ -30,13 +30,15 @@ ON_8080 = InferenceConfig(
 
 def spec(*requirements: str, routes: InferenceConfig | None = None) -> Spec:
     pip = PipSpec(
-        requirements=tuple(PipRequirement(text=each, origin=Origin(file="x")) for each in requirements)
+        requirements=tuple(
+            PipRequirement(text=requirement, origin=Origin(file="x")) for requirement in requirements
+        )
     )
     return Spec(name="iris", source=Path("iris.yaml"), version="3", pip=pip, inference_config=routes)
 
 
 def texts(found: Spec) -> list[str]:
-    return [each.text for each in found.pip.requirements]
+    return [requirement.text for requirement in found.pip.requirements]
 
 
 @pytest.mark.parametrize("server", ["azureml-inference-server-http>=1.2", "azureml-defaults>=1.45"])

@@ -201,4 +201,4 @@ def test_what_is_left_is_what_a_sweep_removes(store: Store) -> None:
         assert left[0] != living
         sweep(store.root / "scratch")
         assert leftovers(store.root / "scratch") == []
-        assert [each for each in (store.root / "scratch").iterdir() if each.is_dir()] == [living]
+        assert [path for path in (store.root / "scratch").iterdir() if path.is_dir()] == [living]

@@ -103,7 +103,7 @@ def test_prune_forgets_the_name_with_the_image(store: Store) -> None:
 
     prune(store, clock=clock, keep_last=1)
 
-    assert [each.name for each in names.entries()] == ["docker.io/library/new:1"]
+    assert [entry.name for entry in names.entries()] == ["docker.io/library/new:1"]
 
 
 def test_a_dry_run_forgets_no_name(store: Store) -> None:

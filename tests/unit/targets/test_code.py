@@ -88,14 +88,14 @@ def test_image_below_stays_as_it_is(store: Store, image: Image, tmp_path: Path) 
     assert made.size == layer.size == store.blob(layer.digest).stat().st_size
     check_diff_id(store.blob(layer.digest), layer.media_type, layer.diff_id, "it")
     config = document(store, top.config_digest)
-    assert config["rootfs"]["diff_ids"] == [each.diff_id for each in top.layers]
+    assert config["rootfs"]["diff_ids"] == [layer.diff_id for layer in top.layers]
     assert config["config"] == {
         "User": "1000:1001",
         "WorkingDir": "/workspace",
         "Labels": {"a": "b", CODE_LABEL: made.digest, ENVIRONMENT_LABEL: image.digest},
     }
     manifest = document(store, top.digest)
-    assert [each["digest"] for each in manifest["layers"]] == [each.digest for each in top.layers]
+    assert [each["digest"] for each in manifest["layers"]] == [layer.digest for layer in top.layers]
     assert manifest["config"]["digest"] == top.config_digest
     assert manifest["annotations"] == {CODE_LABEL: made.digest, ENVIRONMENT_LABEL: image.digest}
 

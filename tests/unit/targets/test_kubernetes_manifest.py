@@ -182,9 +182,9 @@ def test_manifests_are_valid_by_the_published_schemas(
     env = (("A", "1"),)
     files = (*target.job_files(a_job(image, env=env)), *target.service_files(a_service(image, env=env)))
     documents = [each for file in files for each in yaml.safe_load_all(file.content)]
-    assert [each["kind"] for each in documents] == ["Job", "Deployment", "Service"]
-    for each in documents:
-        assert version.startswith(kubernetes_validate.validate(each, version, strict=True))
+    assert [document["kind"] for document in documents] == ["Job", "Deployment", "Service"]
+    for document in documents:
+        assert version.startswith(kubernetes_validate.validate(document, version, strict=True))
     documents[0]["spec"]["template"]["spec"]["comand"] = []
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(documents[0], version, strict=True)

@@ -473,7 +473,7 @@ def test_nodes_must_fit_the_image(api: KubernetesApi, store: Store, environ: dic
     assert findings(store, environ) == [absent]
     # Nodes that are made when they are asked for.
     api.nodes = []
-    assert [(each.text, each.error) for each in findings(store, environ)] == [(absent.text, False)]
+    assert [(finding.text, finding.error) for finding in findings(store, environ)] == [(absent.text, False)]
     api.nodes = [dict(kubernetes_api.NODE)]
     assert findings(store, environ, {"node-selector": "pool=gpu"}) == [
         Finding(text="no node has the labels pool=gpu now", error=False)
@@ -601,7 +601,7 @@ def test_keys_in_a_kubeconfig_leave_no_file(store: Store, tmp_path: Path) -> Non
         environ = {"KUBECONFIG": str(path)}
         for _ in range(2):
             found = connect(Access(), environ, store, patience=0)
-            (scratch,) = [each for each in store.directory("scratch").iterdir() if each.is_dir()]
+            (scratch,) = [path for path in store.directory("scratch").iterdir() if path.is_dir()]
             assert scratch.stat().st_mode & 0o777 == 0o700
             assert len(list(scratch.iterdir())) == 3
             assert found.has_namespace() is True
@@ -630,7 +630,7 @@ def test_missing_extra_is_named(
             raise ModuleNotFoundError(name)
         return real(name, *arguments, **more)
 
-    for name in [each for each in sys.modules if each.partition(".")[0] == "kubernetes"]:
+    for name in [module for module in sys.modules if module.partition(".")[0] == "kubernetes"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without)
     target = a_target(store, environ=environ)

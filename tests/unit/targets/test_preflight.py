@@ -69,7 +69,7 @@ def an_image(*layers: Layer) -> Image:
 def pins(
     *wheels: tuple[str, str], conda: Sequence[tuple[str, str]] = (), glibc: str = "2.41"
 ) -> PlatformLock:
-    sample = next(pin for each in LOCK.platforms for pin in each.conda)
+    sample = next(pin for platform in LOCK.platforms for pin in platform.conda)
     return PlatformLock(
         platform=LINUX_AMD64,
         base=DebianBase(suite="trixie", glibc=glibc, packages=()),

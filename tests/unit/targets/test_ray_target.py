@@ -131,7 +131,7 @@ def test_cluster_without_a_dashboard_gets_files(store: Store) -> None:
             "ssh-user": "ann",
         },
     )
-    found = {each.name: each.content for each in target.job_files(job)}
+    found = {file.name: file.content for file in target.job_files(job)}
     assert found == {
         "ray-job.yaml": RAY_JOB.replace("IMAGE", image.digest).replace("CODE", str(job.code_digest)),
         "ray-cluster.yaml": CLUSTER.replace("IMAGE", image.digest),

@@ -194,7 +194,7 @@ def test_an_image_is_in_the_shared_directory_whole_or_not_at_all(tmp_path: Path)
     good = put_image(store, [layer])
     shared.bring(good, store, Silent())
     assert shared.has(good)
-    assert sorted(each.name for each in young.parent.iterdir()) == [".part-1", good.digest[7:]]
+    assert sorted(path.name for path in young.parent.iterdir()) == [".part-1", good.digest[7:]]
     assert (Path(shared.rootfs(good)) / "f").read_bytes() == b"1"
 
 

@@ -40,7 +40,7 @@ def store(tmp_path: Path) -> Store:
 
 def contents(store: Store, options: Mapping[str, str], **job: object) -> dict[str, str]:
     target = a_target(store, options)
-    return {each.name: each.content for each in target.job_files(a_job(an_image(store), **job))}  # type: ignore[arg-type]
+    return {file.name: file.content for file in target.job_files(a_job(an_image(store), **job))}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

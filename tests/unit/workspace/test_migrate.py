@@ -76,7 +76,7 @@ def first(location: str) -> str:
 def test_known_revisions_are_those_that_ship() -> None:
     config = Config()
     config.set_main_option("script_location", str(ROOT))
-    found = [each.revision for each in ScriptDirectory.from_config(config).walk_revisions()]
+    found = [walk_revision.revision for walk_revision in ScriptDirectory.from_config(config).walk_revisions()]
     assert tuple(reversed(found)) == REVISIONS
 
 

@@ -31,7 +31,7 @@ def mode(path: Path) -> int:
 
 
 def modes(directory: Path) -> dict[str, int]:
-    return {each.name: mode(each) for each in directory.iterdir()}
+    return {path.name: mode(path) for path in directory.iterdir()}
 
 
 def write(path: Path, own: Path | None = None) -> None:

@@ -127,7 +127,7 @@ def _stated(package: Unpacked, document: dict[str, Any]) -> list[PackagePath]:
 
 def _listed(package: Unpacked) -> list[PackagePath]:
     prefixed = _has_prefix(package)
-    no_link = {normal_path(each, package.what) for each in _lines(package, "info/no_link")}
+    no_link = {normal_path(line, package.what) for line in _lines(package, "info/no_link")}
     paths = []
     for line in _lines(package, "info/files"):
         path = normal_path(line, package.what)

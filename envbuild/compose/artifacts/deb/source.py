@@ -76,7 +76,7 @@ class DebianSource:
         except FetchError as error:
             raise BuildError(error.message, hint=error.hint) from error
         by_hash = {pin.sha256: pin for pin in pins}
-        gone = [by_hash[each.download.sha256] for each in failed.failures if each.gone]
+        gone = [by_hash[failure.download.sha256] for failure in failed.failures if failure.gone]
         if len(gone) < len(failed.failures):
             raise BuildError(failed.message, hint=self._remedy(failed)) from failed
         self._fetch_gone(gone, failed)

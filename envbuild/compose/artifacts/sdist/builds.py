@@ -115,7 +115,7 @@ class SdistBuilds:
             # As a plan has it, so that a build from the lock runs in the very same place.
             interpreter = replace(interpreter, base=replace(base, packages=python_closure(base, python)))
         wanted = Interpreter(python=python, lock=interpreter)
-        packages = (f"artifacts/{each.sha256}" for each in interpreter_artifacts(wanted, whole=True))
+        packages = (f"artifacts/{artifact.sha256}" for artifact in interpreter_artifacts(wanted, whole=True))
         lease.use(f"rootfs/{rootfs_key(wanted, whole=True)}", *packages)
         return interpreter_rootfs(
             wanted,
@@ -198,7 +198,7 @@ class _Work:
             executable=None,
             offline=files.offline,
         ).run(pins, place)
-        libraries = [each for each in sorted((place / "prefix").glob("lib*")) if not each.is_symlink()]
+        libraries = [path for path in sorted((place / "prefix").glob("lib*")) if not path.is_symlink()]
         for library in libraries:
             for path in sorted(library.glob("python3.*/site-packages/*")):
                 path.rename(directory / path.name)

@@ -82,7 +82,7 @@ class SdistFiles:
                     hint="check the network, the proxy and the index (UV_INDEX_URL)",
                 )
             found = load_pylock((scratch / "pylock.toml").read_text(encoding="utf-8"))
-        files = [each for package in found for each in package.files if each.sha256 == pin.sha256]
+        files = [file for package in found for file in package.files if file.sha256 == pin.sha256]
         if not files or not files[0].url:
             raise BuildError(
                 f"{pin.file}: no index has this file any more",

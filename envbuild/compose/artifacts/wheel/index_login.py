@@ -42,7 +42,7 @@ class IndexLogins:
             return url
         if self._indexes is None:
             self._indexes = [each for each in self._known() if _has_login(each)]
-        near = [each for each in self._indexes if same_host(each, url)]
+        near = [index for index in self._indexes if same_host(index, url)]
         for index in sorted(near, key=lambda each: _shared(each, url), reverse=True):
             login = self._login(index)
             if login:

@@ -81,7 +81,7 @@ class WheelSource:
         self._stack.close()
 
     def fetch(self, artifacts: Sequence[Artifact]) -> None:
-        pins = [wheel_pin(each) for each in artifacts if each.sha256 not in self._claims]
+        pins = [wheel_pin(artifact) for artifact in artifacts if artifact.sha256 not in self._claims]
         if not pins:
             return
         total = sum(pin.size for pin in pins)

@@ -120,8 +120,8 @@ class _Asset:
                 context.get(name)
             templates = context.get("template_files")
             if isinstance(templates, Sequence):
-                texts = [each.text for each in templates.items if isinstance(each, Scalar)]
-                self.templates = tuple(self.file.beside(f"{directory}/{each}") for each in texts)
+                texts = [item.text for item in templates.items if isinstance(item, Scalar)]
+                self.templates = tuple(self.file.beside(f"{directory}/{text}") for text in texts)
             image.rest()
         self.values["image.context.path"] = directory
         self.values["image.dockerfile.path"] = dockerfile
@@ -167,7 +167,7 @@ class _Asset:
         listed = own.beside("requirements.txt")
         pip = listed if listed.is_there() else None
         files = dict.fromkeys(each for each in (own, conda, pip, *self.templates) if each is not None)
-        texts = {each: each.read(YAML_LIMIT) for each in files if each.is_there()} if build else {}
+        texts = {file: file.read(YAML_LIMIT) for file in files if file.is_there()} if build else {}
         filled_in = [each for each, text in texts.items() if _TEMPLATE.search(text)]
         if not filled_in:
             return read_native(Document(root, document.lines), file)
@@ -268,7 +268,7 @@ def _mapped(node: Node, change: Callable[[Scalar], Scalar]) -> Node:
     if isinstance(node, Scalar):
         return change(node)
     if isinstance(node, Sequence):
-        return Sequence(tuple(_mapped(each, change) for each in node.items), node.line)
+        return Sequence(tuple(_mapped(item, change) for item in node.items), node.line)
     return Mapping(tuple((key, _mapped(value, change)) for key, value in node.entries), node.line)
 
 

@@ -221,8 +221,8 @@ class _Reader:
         """A Dockerfile that only names an image is that image."""
         if image is not None:
             docker.leave("baseImage", "the Dockerfile is used")
-        lines = [each.strip() for each in text.splitlines()]
-        steps = [each for each in lines if each and not each.startswith("#")]
+        lines = [line.strip() for line in text.splitlines()]
+        steps = [line for line in lines if line and not line.startswith("#")]
         only = _FROM.fullmatch(steps[0]) if len(steps) == 1 else None
         if only is not None:
             return text_node(only[1], line), None
@@ -277,7 +277,7 @@ class _Reader:
         packages, repositories = spark.get("packages"), spark.get("repositories")
         precache = spark.text("precachePackages")
         spark.rest()
-        coordinates = [_coordinate(each) for each in packages.items] if isinstance(packages, Sequence) else []
+        coordinates = [_coordinate(item) for item in packages.items] if isinstance(packages, Sequence) else []
         if packages is None and (repositories is None or wanted is False):
             return None
         if wanted is False or (wanted is None and coordinates == [OLD_SPARK]):

@@ -112,8 +112,8 @@ def conda_python(spec: Spec) -> str | None:
     """
     if spec.conda is None:
         return None
-    matches = [split_match(each) for each in spec.conda.dependencies]
-    versions = [each.version for each in matches if each.name == "python"]
+    matches = [split_match(dependency) for dependency in spec.conda.dependencies]
+    versions = [match.version for match in matches if match.name == "python"]
     if not versions:
         return None
     return ",".join(version for version in versions if version) or "*"

@@ -109,11 +109,11 @@ class _Reader:
     def spec(self) -> Spec:
         platform = self.platform or LINUX_AMD64
         packages: dict[str, ExplicitPackage] = {}
-        for number, each in self.packages:
-            mine = ExplicitPackage(platform=platform, url=each.url, sha256=each.sha256, md5=each.md5)
+        for number, package in self.packages:
+            mine = ExplicitPackage(platform=platform, url=package.url, sha256=package.sha256, md5=package.md5)
             if packages.setdefault(mine.url, mine) != mine:
                 place = Place(file=self.file.shown, line=number)
-                self.problems.add(place, f"{each.url!r} is there twice, with two hashes")
+                self.problems.add(place, f"{package.url!r} is there twice, with two hashes")
         if not packages and not self.problems:
             self.problems.add(Place(file=self.file.shown), "the list has no package")
         return Spec(

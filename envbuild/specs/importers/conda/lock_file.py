@@ -72,8 +72,8 @@ class _Reader:
         platforms = tuple(dict.fromkeys(each for each in known if each is not None))
         if not platforms:
             self._problem("metadata.platforms", "names no platform that there are images of")
-        for each in platforms:
-            self.pip[each] = []
+        for platform in platforms:
+            self.pip[platform] = []
         packages = document["package"]
         assert isinstance(packages, list)
         categories = {"main", *self.asked}
@@ -101,9 +101,9 @@ class _Reader:
             requirements = (*requirements, *self._beside(platforms))
         explicit = tuple(self.conda)
         channels = self._channels(metadata.get("channels"))
-        for each in platforms:
-            if explicit and not any(package.platform == each for package in explicit):
-                self._problem("package", f"names no conda package for {each}")
+        for platform in platforms:
+            if explicit and not any(package.platform == platform for package in explicit):
+                self._problem("package", f"names no conda package for {platform}")
         place = self.file.path.name
         return Spec(
             name=fields.default_name(self.file.path),
@@ -168,13 +168,13 @@ class _Reader:
     def _beside(self, platforms: tuple[Platform, ...]) -> tuple[PipRequirement, ...]:
         """The pip pins of each platform, as envbuild's own lock has them beside this file."""
         found: dict[Platform, tuple[PipRequirement, ...]] = {}
-        for each in platforms:
-            file = self.file.beside(f"requirements.{each.subdir}.txt")
-            found[each] = ()
+        for platform in platforms:
+            file = self.file.beside(f"requirements.{platform.subdir}.txt")
+            found[platform] = ()
             if file.is_there():
                 reader = RequirementsReader(self.file.path.parent, self.problems)
                 reader.read_file(file)
-                found[each] = reader.result().requirements
+                found[platform] = reader.result().requirements
         return on_platforms(found)
 
     def _problem(self, key: str, what: str, remedy: str | None = None) -> None:

@@ -45,10 +45,10 @@ class CondaPrefixImporter:
         prefix = file.beside(".")
         if not records:
             raise SpecError(f"{prefix.shown}: no package is installed in this conda environment")
-        platform = platform_of({each.subdir for each in records}, prefix.shown)
+        platform = platform_of({record.subdir for record in records}, prefix.shown)
         packages, lines = explicit_packages(records, platform)
         left_out = list(lines)
-        owned = {f"{prefix.path.name}/{place}" for each in records for place in each.owned}
+        owned = {f"{prefix.path.name}/{place}" for record in records for place in record.owned}
         found = [
             each
             for site in site_packages(prefix)
@@ -97,8 +97,8 @@ def conda_record(text: str) -> CondaRecord:
     if not isinstance(found, dict):
         raise ValueError("no mapping")
     files = found.get("files")
-    paths = [each for each in files if isinstance(each, str)] if isinstance(files, list) else []
-    owned = [_RECORD.fullmatch(each) for each in paths if "-info" in each]
+    paths = [file for file in files if isinstance(file, str)] if isinstance(files, list) else []
+    owned = [_RECORD.fullmatch(path) for path in paths if "-info" in path]
     depends, size = found.get("depends"), found.get("size")
     return CondaRecord(
         title=f"{_text(found, 'name')} {_text(found, 'version')}"[:200],
@@ -110,7 +110,9 @@ def conda_record(text: str) -> CondaRecord:
         build=_text(found, "build"),
         size=str(size) if type(size) is int and 0 < size < 1 << 60 else "",
         license=_text(found, "license"),
-        depends=tuple(each for each in depends if isinstance(each, str)) if isinstance(depends, list) else (),
+        depends=tuple(depend for depend in depends if isinstance(depend, str))
+        if isinstance(depends, list)
+        else (),
     )
 
 
@@ -129,7 +131,7 @@ def explicit_packages(
 
 def platform_of(subdirs: Iterable[str], shown: str) -> Platform:
     """The one platform that packages of these subdirs are for. Raises ``SpecError`` where no image has it."""
-    found = sorted({each for each in subdirs if each and each != "noarch"})
+    found = sorted({subdir for subdir in subdirs if subdir and subdir != "noarch"})
     try:
         if len(found) <= 1:
             return Platform.parse(found[0]) if found else LINUX_AMD64

@@ -316,7 +316,7 @@ class _Reader:
         what is inside the image says whether it can serve, and that is looked at in every case."""
         from envbuild.specs.serving import WANTED, promises
 
-        listed = [each.text for each in pip.requirements]
+        listed = [requirement.text for requirement in pip.requirements]
         if kind is not EnvironmentType.USER_MANAGED or model.inference_config is None or not listed:
             return
         if not self.broken & {"conda_file", "requirements"} and not promises(listed):
@@ -353,8 +353,8 @@ class _Reader:
         try:
             return with_digest(found, self.file.path.parent)
         except SpecError as error:
-            for each in error.problems:
-                self._problem(("build", "path"), each, error.hint)
+            for problem in error.problems:
+                self._problem(("build", "path"), problem, error.hint)
             return found
 
     def _left_out(self, model: NativeModel) -> tuple[str, ...]:
@@ -376,8 +376,8 @@ def _spark(model: NativeModel) -> SparkSpec | None:
     if model.spark is None:
         return None
     packages = (
-        MavenPackage(group=each.group, artifact=each.artifact, version=each.version)
-        for each in model.spark.packages
+        MavenPackage(group=package.group, artifact=package.artifact, version=package.version)
+        for package in model.spark.packages
     )
     return SparkSpec(
         packages=tuple(packages),
@@ -455,9 +455,9 @@ def _model_at(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseM
 
 def _without_index(options: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
     """The first ``options`` without their main index where ``others`` name one: the last one counts."""
-    if not any(each.startswith("--index-url ") for each in others):
+    if not any(other.startswith("--index-url ") for other in others):
         return options
-    return tuple(each for each in options if not each.startswith("--index-url "))
+    return tuple(option for option in options if not option.startswith("--index-url "))
 
 
 def _unique(*items: Any) -> tuple[Any, ...]:

@@ -48,22 +48,22 @@ def exact_requirements(
     """One pin for each distribution, sorted, and a line for each that none can stand for."""
     pins: dict[str, PipRequirement] = {}
     lines: list[str] = []
-    for each in sorted(distributions, key=lambda one: (one.name, one.place)):
-        shown = redact(f"{each.name} {each.version}")[:200]
-        name = canonicalize_name(each.name)
+    for distribution in sorted(distributions, key=lambda one: (one.name, one.place)):
+        shown = redact(f"{distribution.name} {distribution.version}")[:200]
+        name = canonicalize_name(distribution.name)
         if name in _INSTALLERS:
             lines.append(f"{shown}: only installs packages")
             continue
         try:
-            text, hashes = _pin(each, name)
+            text, hashes = _pin(distribution, name)
         except Refused as refused:
             lines.append(f"{shown}: {refused.what}")
             continue
         if name in pins:
-            lines.append(f"{shown} in {each.place}: hidden by {pins[name].text}")
+            lines.append(f"{shown} in {distribution.place}: hidden by {pins[name].text}")
             continue
-        pins[name] = PipRequirement(text=text, hashes=hashes, origin=Origin(file=each.place))
-        if "+" in each.version and " @ " not in text:
+        pins[name] = PipRequirement(text=text, hashes=hashes, origin=Origin(file=distribution.place))
+        if "+" in distribution.version and " @ " not in text:
             lines.append(f"{shown}: which index it came from isn't known; name that index")
     return tuple(pins[name] for name in sorted(pins)), tuple(lines)
 

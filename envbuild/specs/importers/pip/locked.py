@@ -113,16 +113,16 @@ def on_platforms(found: Mapping[Platform, Sequence[PipRequirement]]) -> tuple[Pi
     """One list of the lists of several platforms: what isn't the same on all of them gets a marker."""
     lines: dict[tuple[str, tuple[str, ...]], tuple[PipRequirement, list[Platform]]] = {}
     for platform, requirements in sorted(found.items()):
-        for each in requirements:
-            lines.setdefault(each.canonical, (each, []))[1].append(platform)
+        for requirement in requirements:
+            lines.setdefault(requirement.canonical, (requirement, []))[1].append(platform)
     result = []
-    for each, platforms in lines.values():
+    for line, platforms in lines.values():
         if len(set(platforms)) == len(found):
-            result.append(each)
+            result.append(line)
             continue
         for platform in dict.fromkeys(platforms):
-            text = with_marker(each.text, f'platform_machine == "{platform.machine}"')
-            result.append(PipRequirement(text=text, hashes=each.hashes, origin=each.origin))
+            text = with_marker(line.text, f'platform_machine == "{platform.machine}"')
+            result.append(PipRequirement(text=text, hashes=line.hashes, origin=line.origin))
     return tuple(sorted(result, key=lambda each: each.canonical))
 
 
@@ -153,10 +153,10 @@ def index_options(registries: Mapping[str, bool]) -> tuple[str, ...]:
 
     Such an index isn't named, as its address is a setting of the machine; another that is the only one takes
     its place."""
-    others = [each for each, public in registries.items() if not public]
+    others = [registry for registry, public in registries.items() if not public]
     option = "--extra-index-url" if len(others) < len(registries) else "--index-url"
     return tuple(
-        f"{option if number == 0 else '--extra-index-url'} {each}" for number, each in enumerate(others)
+        f"{option if number == 0 else '--extra-index-url'} {other}" for number, other in enumerate(others)
     )
 
 

@@ -81,9 +81,9 @@ class Cases:
         except InvalidSpecifier as error:
             raise Refused(f"requires-python: {redact(requires or '')!r} is no version specifier") from error
         pythons = [
-            each
-            for each in _releases([requires or "", *markers, *supported])
-            if allowed.contains(".".join(map(str, each)))
+            release
+            for release in _releases([requires or "", *markers, *supported])
+            if allowed.contains(".".join(map(str, release)))
         ]
         if len(pythons) > CASES_LIMIT:
             raise Refused(f"its markers tell more than {CASES_LIMIT} versions of Python apart")
@@ -133,16 +133,16 @@ class Cases:
         none = ranges.pop("never", [])
         parts = []
         for condition, platforms in ranges.items():
-            machines = [f'platform_machine == "{each.machine}"' for each in platforms]
+            machines = [f'platform_machine == "{pins.machine}"' for pins in platforms]
             if len(platforms) == len(self.platforms) and not none:
                 machines = [""]
             parts += [" and ".join(each for each in (machine, condition) if each) for machine in machines]
-        marker = " or ".join(f"({each})" if " or " in each and " and " in each else each for each in parts)
+        marker = " or ".join(f"({part})" if " or " in part and " and " in part else part for part in parts)
         return str(Marker(marker)) if marker else 'python_version < "0"'
 
     def _range(self, platform: Platform, cases: Collection[Case]) -> str:
         """The condition on Python: empty where there is none, ``never`` where nothing fulfils it."""
-        mine = [each for each in self._pythons if Case(platform, each) in self.all]
+        mine = [python for python in self._pythons if Case(platform, python) in self.all]
         chosen = [Case(platform, each) in cases for each in mine]
         if all(chosen):
             return ""
@@ -158,7 +158,7 @@ class Cases:
                 *([f'python_full_version < "{_short(mine[after])}"'] if after is not None else []),
             ]
             runs.append(" and ".join(bounds))
-        return runs[0] if len(runs) == 1 else "(" + " or ".join(f"({each})" for each in runs) + ")"
+        return runs[0] if len(runs) == 1 else "(" + " or ".join(f"({run})" for run in runs) + ")"
 
     def _chosen(self, match: re.Match[str]) -> str:
         """A condition on extras as one on what every image is: uv marks its conflicts so."""

@@ -78,13 +78,13 @@ class _Reader:
         extras, groups = selected(self.file.fragment)
         self._known(extras, lock.extras or (), "extra")
         self._known(groups, lock.dependency_groups or (), "group")
-        chosen = {canonicalize_name(each) for each in lock.default_groups or ()} | groups
+        chosen = {canonicalize_name(group) for group in lock.default_groups or ()} | groups
         requires = str(lock.requires_python) if lock.requires_python is not None else None
         try:
             cases = Cases(
                 requires,
-                [text for each in lock.packages for text in _conditions(each)],
-                supported=[str(each) for each in lock.environments or ()],
+                [text for package in lock.packages for text in _conditions(package)],
+                supported=[str(environment) for environment in lock.environments or ()],
                 extras=extras,
                 groups=chosen,
             )
@@ -97,7 +97,11 @@ class _Reader:
             key = f"packages[{index}]: {package.name}"
             try:
                 conditions = tuple(_conditions(package))
-                holding = [case for case in cases.all if all(cases.holds(each, case) for each in conditions)]
+                holding = [
+                    case
+                    for case in cases.all
+                    if all(cases.holds(condition, case) for condition in conditions)
+                ]
                 if holding:
                     requirements += self._requirements(package, cases.marker(holding), key)
             except Refused as refused:
@@ -142,15 +146,15 @@ class _Reader:
             files.append(package.sdist)
         if not files:
             raise Refused("has neither a wheel nor a source archive")
-        for each in files:
-            if each.url is None and each.path is not None:
-                self._links(each.path)
+        for file in files:
+            if file.url is None and file.path is not None:
+                self._links(file.path)
         version = str(package.version) if package.version is not None else _version(_file(files[0]))
         if package.index is not None:
             index = index_address(package.index)
-            public = all(is_public(each.url or "") for each in files)
+            public = all(is_public(file.url or "") for file in files)
             self.registries[index] = self.registries.get(index, True) and public
-        hashes = [sha256 for each in files for sha256 in _sha256(each.hashes)]
+        hashes = [sha256 for file in files for sha256 in _sha256(file.hashes)]
         yield pinned(str(package.name), version, hashes, origin, marker=marker)
 
     def _links(self, path: str) -> None:
@@ -166,9 +170,9 @@ class _Reader:
     def _left_out(self, lock: Pylock, extras: Collection[str], groups: Collection[str]) -> Iterator[str]:
         yield from self.projects
         place = self.file.path.name
-        for each in lock.extras or ():
-            if canonicalize_name(each) not in extras:
-                yield f"{place}: extras: {each}"
+        for extra in lock.extras or ():
+            if canonicalize_name(extra) not in extras:
+                yield f"{place}: extras: {extra}"
         for group in lock.dependency_groups or ():
             if canonicalize_name(group) not in groups:
                 yield f"{place}: dependency-groups: {group}"
@@ -181,9 +185,9 @@ def selected(fragment: str) -> tuple[frozenset[str], frozenset[str]]:
     """The extras and the groups that are named behind ``#``: ``plot,group:test``."""
     words = [each.strip() for each in fragment.split(",") if each.strip()]
     extras = {
-        canonicalize_name(each.removeprefix("extra:")) for each in words if not each.startswith("group:")
+        canonicalize_name(word.removeprefix("extra:")) for word in words if not word.startswith("group:")
     }
-    groups = {canonicalize_name(each.removeprefix("group:")) for each in words if each.startswith("group:")}
+    groups = {canonicalize_name(word.removeprefix("group:")) for word in words if word.startswith("group:")}
     return frozenset(extras), frozenset(groups)
 
 

@@ -87,7 +87,7 @@ class _Reader:
 
     def spec(self) -> Spec:
         extras, groups = self._selection()
-        self.selected = frozenset([*(f"extra:{each}" for each in extras), *(f"group:{g}" for g in groups)])
+        self.selected = frozenset([*(f"extra:{extra}" for extra in extras), *(f"group:{g}" for g in groups)])
         self._check_kind(extras, groups)
         name = self._text("name")
         version = self._text("version")
@@ -196,7 +196,7 @@ class _Reader:
         marker = str(requirement.marker) if requirement.marker else None
         if not requirement.extras:
             self._leave(f"{key}: the project itself")
-        for extra in sorted({canonicalize_name(each) for each in requirement.extras}):
+        for extra in sorted({canonicalize_name(extra) for extra in requirement.extras}):
             if extra in self.extras:
                 self._extra(extra, marker, depth + 1)
             else:
@@ -283,10 +283,10 @@ class _Reader:
             if isinstance(dynamic, list) and key in dynamic:
                 self._leave(f"project.{key}: made by its build")
         taken = {name for kind, name in self.chosen if kind == "extra"}
-        others = [each for each in self.extras if each not in taken]
+        others = [extra for extra in self.extras if extra not in taken]
         if others:
             self._leave(f"project.optional-dependencies: {', '.join(others)}: choose them with #{others[0]}")
-        others = [each for each in self.groups if ("group", each) not in self.chosen]
+        others = [group for group in self.groups if ("group", group) not in self.chosen]
         if others:
             self._leave(f"dependency-groups: {', '.join(others)}: choose them with #group:{others[0]}")
         for tool, key in _FOREIGN:

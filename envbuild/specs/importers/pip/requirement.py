@@ -208,7 +208,7 @@ def _parse(text: str) -> Requirement:
 
 
 def _join(requirement: Requirement, tail: str, gap: str) -> str:
-    extras = sorted({canonicalize_name(each) for each in requirement.extras})
+    extras = sorted({canonicalize_name(extra) for extra in requirement.extras})
     text = canonicalize_name(requirement.name) + (f"[{','.join(extras)}]" if extras else "") + tail
     return f"{text}{gap}; {requirement.marker}" if requirement.marker else text
 

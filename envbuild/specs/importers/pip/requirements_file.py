@@ -41,5 +41,6 @@ def is_locked(pip: PipSpec) -> bool:
     """Whether every requirement is an exact pin with a hash. By pip's own rule (``--require-hashes``) such a
     file is all there is: pip refuses to install what it would have to add."""
     return bool(pip.requirements) and all(
-        each.hashes and (" @ " in each.text or _EXACT.match(each.text)) for each in pip.requirements
+        requirement.hashes and (" @ " in requirement.text or _EXACT.match(requirement.text))
+        for requirement in pip.requirements
     )

@@ -109,9 +109,11 @@ def _spec(file: SourceFile, text: str) -> Spec:
         try:
             for option in uv.options():
                 reader.read_text(one_line(option), file, line=1, key="tool.uv")
-            for each in uv.constraints():
-                key, line = "tool.uv.constraint-dependencies", line_of(text, each)
-                reader.read_text(str(plain_requirement(each)), file, line=line or 1, key=key, constraint=True)
+            for constraint in uv.constraints():
+                key, line = "tool.uv.constraint-dependencies", line_of(text, constraint)
+                reader.read_text(
+                    str(plain_requirement(constraint)), file, line=line or 1, key=key, constraint=True
+                )
         except Refused as refused:
             note("", refused)
         left_out += uv.left_out()

@@ -40,7 +40,7 @@ class VirtualenvImporter:
         sites = site_packages(prefix)
         if stated is not None:
             short = ".".join(stated[0].split(".")[:2])
-            sites = tuple(each for each in sites if each.path.parent.name.rstrip("t") == f"python{short}")
+            sites = tuple(site for site in sites if site.path.parent.name.rstrip("t") == f"python{short}")
         if not sites:
             raise SpecError(
                 f"{prefix.shown}: there is no lib/python3.*/site-packages in this virtual environment"

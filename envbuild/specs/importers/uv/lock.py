@@ -97,7 +97,9 @@ class _Reader:
     left_out: list[str] = field(default_factory=list)
 
     def spec(self) -> Spec:
-        self.packages = [self._entry(index, each) for index, each in enumerate(_tables(self.data, "package"))]
+        self.packages = [
+            self._entry(index, table) for index, table in enumerate(_tables(self.data, "package"))
+        ]
         extras, groups = selected(self.file.fragment)
         roots = self._roots()
         self._check_selection(roots, extras, groups)
@@ -107,7 +109,7 @@ class _Reader:
             requires,
             [*self._all_markers()],
             supported=[
-                each for key in ("supported-markers", "environments") for each in _texts(self.data, key)
+                text for key in ("supported-markers", "environments") for text in _texts(self.data, key)
             ],
             active=[
                 f"{kind}-{len(root.name)}-{root.name}-{each}"
@@ -117,8 +119,8 @@ class _Reader:
             ],
         )
         starts = [f"{root.index}" for root in roots]
-        starts += [f"{root.index}[{each}]" for root in roots for each in extras]
-        starts += [f"{root.index}:{each}" for root in roots for each in groups]
+        starts += [f"{root.index}[{extra}]" for root in roots for extra in extras]
+        starts += [f"{root.index}:{group}" for root in roots for group in groups]
         found: dict[int, set[Case]] = {}
         for node, holding in reachable(starts, self._edges(), cases).items():
             found.setdefault(int(node.split("[")[0].split(":")[0]), set()).update(holding)
@@ -158,14 +160,14 @@ class _Reader:
 
     def _roots(self) -> list[_Entry]:
         """The project of the lock's own directory; all members where there is none (a virtual workspace)."""
-        projects = [each for each in self.packages if each.source in _PROJECTS]
-        own = [each for each in projects if each.address == "."]
+        projects = [package for package in self.packages if package.source in _PROJECTS]
+        own = [project for project in projects if project.address == "."]
         if own:
             return own
         manifest = self.data.get("manifest")
         members = _texts(manifest, "members") if isinstance(manifest, dict) else ()
-        named = {canonicalize_name(each) for each in members}
-        found = [each for each in projects if each.name in named]
+        named = {canonicalize_name(member) for member in members}
+        found = [project for project in projects if project.name in named]
         if not found:
             raise Refused("names no project: there is nothing that its packages are for")
         return found
@@ -234,14 +236,14 @@ class _Reader:
         files = [*_tables(package.data, "wheels")]
         if isinstance(sdist := package.data.get("sdist"), dict):
             files.append(sdist)
-        hashes = [each["hash"] for each in files if isinstance(each.get("hash"), str)]
+        hashes = [file["hash"] for file in files if isinstance(file.get("hash"), str)]
         match package.source:
             case "registry":
                 if package.version is None or not files:
                     raise Refused("has no version or no file", "lock again: the file is damaged")
                 if "://" in package.address:
                     index = index_address(package.address)
-                    public = all(is_public(str(each.get("url"))) for each in files)
+                    public = all(is_public(str(file.get("url"))) for file in files)
                     self.registries[index] = self.registries.get(index, True) and public
                 else:
                     self.options.setdefault(links_option(package.address, where))
@@ -260,11 +262,11 @@ class _Reader:
 
 def _dependencies(package: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every dependency of a package, with what makes its node: nothing, ``[extra]`` or ``:group``."""
-    yield from (("", each) for each in _tables(package, "dependencies"))
+    yield from (("", table) for table in _tables(package, "dependencies"))
     for key, form in (("optional-dependencies", "[{}]"), ("dev-dependencies", ":{}")):
         tables = _table(package, key)
         for name in tables:
-            yield from ((form.format(canonicalize_name(name)), each) for each in _tables(tables, name))
+            yield from ((form.format(canonicalize_name(name)), table) for table in _tables(tables, name))
 
 
 def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:

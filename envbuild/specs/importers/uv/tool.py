@@ -54,7 +54,7 @@ class UvTool:
         name = canonicalize_name(requirement.name)
         found = next((value for key, value in sources.items() if canonicalize_name(key) == name), None)
         entries = found if isinstance(found, list) else [] if found is None else [found]
-        entries = [each for each in entries if _applies(each, selected)]
+        entries = [entry for entry in entries if _applies(entry, selected)]
         if not entries or requirement.url is not None:
             return str(requirement)
         if len(entries) > 1:
@@ -96,10 +96,10 @@ class UvTool:
             yield f"{option or '--extra-index-url'} {shlex.quote(url)}"
         if isinstance(main, str):
             yield f"--index-url {shlex.quote(main)}"
-        for each in _texts(more, "tool.uv.extra-index-url"):
-            yield f"--extra-index-url {shlex.quote(each)}"
-        for each in _texts(links, "tool.uv.find-links"):
-            yield f"--find-links {shlex.quote(each)}"
+        for text in _texts(more, "tool.uv.extra-index-url"):
+            yield f"--extra-index-url {shlex.quote(text)}"
+        for text in _texts(links, "tool.uv.find-links"):
+            yield f"--find-links {shlex.quote(text)}"
         if self.table.get("no-index") is True:
             yield "--no-index"
 
@@ -112,7 +112,7 @@ class UvTool:
         keys = [key for key in self.table if key not in _CARRIED | _WITHOUT_EFFECT]
         remedy = {"exclude-newer": " (as_of in a spec of envbuild's own)"}
         return (
-            *(f"{self.place}: {each}" for each in dict.fromkeys(self._lines)),
+            *(f"{self.place}: {line}" for line in dict.fromkeys(self._lines)),
             *(f"{self.place}: tool.uv.{key}{remedy.get(key, '')}" for key in keys),
         )
 

@@ -69,8 +69,8 @@ def debian(*paragraphs: str, automatic: Sequence[str] = (), suite: str = "bookwo
 
 
 def read(store: Store, *layers: Sequence[Item]) -> Inventory:
-    records = [put_layer(store, each) for each in layers]
-    return read_inventory([(store.blob(each.digest), each.media_type) for each in records])
+    records = [put_layer(store, layer) for layer in layers]
+    return read_inventory([(store.blob(record.digest), record.media_type) for record in records])
 
 
 def describe(store: Store, items: Sequence[Item], config: Mapping[str, Any] | None = None) -> Spec:
@@ -80,7 +80,7 @@ def describe(store: Store, items: Sequence[Item], config: Mapping[str, Any] | No
 
 
 def pins(spec: Spec) -> list[str]:
-    return [each.text for each in spec.pip.requirements]
+    return [requirement.text for requirement in spec.pip.requirements]
 
 
 def test_an_official_python_image(store: Store) -> None:

@@ -39,7 +39,7 @@ def items(lock: Lock) -> list[Item]:
 
 
 def image(store: Store, *layers: Sequence[Item]) -> Image:
-    return put_image(store, [put_layer(store, each) for each in layers], platform=LINUX_AMD64)
+    return put_image(store, [put_layer(store, layer) for layer in layers], platform=LINUX_AMD64)
 
 
 OTHER = [directory("opt"), Item(name="opt/file", content=b"x")]
@@ -106,7 +106,7 @@ def test_what_is_no_sound_lock_is_refused(store: Store, lock: Lock, bad: Item) -
 
 
 def test_a_file_that_is_named_and_missing_is_refused(store: Store, lock: Lock) -> None:
-    without = [each for each in items(lock) if not each.name.endswith(".txt")]
+    without = [item for item in items(lock) if not item.name.endswith(".txt")]
     with pytest.raises(LockError, match=r"names requirements\.linux-64\.txt"):
         embedded_lock(image(store, without), store)
 

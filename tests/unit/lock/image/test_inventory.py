@@ -34,8 +34,10 @@ def metadata(name: str, version: str, site: str = SITE, more: bytes = b"") -> It
 
 
 def read(store: Store, *layers: Sequence[Item], limits: Limits | None = None) -> Inventory:
-    records = [put_layer(store, each) for each in layers]
-    return read_inventory([(store.blob(each.digest), each.media_type) for each in records], limits=limits)
+    records = [put_layer(store, layer) for layer in layers]
+    return read_inventory(
+        [(store.blob(record.digest), record.media_type) for record in records], limits=limits
+    )
 
 
 def python(store: Store, *layers: Sequence[Item]) -> dict[str, str]:
@@ -43,7 +45,7 @@ def python(store: Store, *layers: Sequence[Item]) -> dict[str, str]:
 
 
 def versions(found: Inventory) -> dict[str, str]:
-    return {each.name: each.version for each in found.distributions}
+    return {distribution.name: distribution.version for distribution in found.distributions}
 
 
 def test_every_kind_of_package_is_found(store: Store) -> None:
@@ -158,7 +160,7 @@ def test_of_a_long_description_nothing_is_kept(store: Store) -> None:
 
 def test_a_name_in_two_places_is_there_twice(store: Store) -> None:
     found = read(store, [metadata("six", "1.0"), metadata("six", "2.0", "zz/site-packages")])
-    assert [each.version for each in found.distributions] == ["1.0", "2.0"]
+    assert [distribution.version for distribution in found.distributions] == ["1.0", "2.0"]
     assert versions(found) == {"six": "2.0"}
 
 
@@ -194,7 +196,7 @@ def test_every_compression_is_read(store: Store) -> None:
         put_layer(store, [metadata("six", "1")], OCI_LAYER),
         put_layer(store, [metadata("idna", "2")], OCI_LAYER_ZSTD),
     ]
-    found = read_inventory([(store.blob(each.digest), each.media_type) for each in records])
+    found = read_inventory([(store.blob(record.digest), record.media_type) for record in records])
     assert versions(found) == {"idna": "2", "six": "1"}
 
 

@@ -34,7 +34,9 @@ def metadata(name: str, version: str) -> Item:
 
 def versions(store: Store, *layers: Layer) -> dict[str, tuple[str, int]]:
     found = inventory(put_image(store, layers), store)
-    return {each.name: (each.version, each.layer) for each in found.distributions}
+    return {
+        distribution.name: (distribution.version, distribution.layer) for distribution in found.distributions
+    }
 
 
 def test_a_layer_that_was_read_once_is_not_read_again(store: Store) -> None:

@@ -39,7 +39,7 @@ class World:
     ) -> tuple[MavenPin, ...]:
         packages = tuple(
             MavenPackage(group=group, artifact=artifact, version=version)
-            for group, artifact, version in (each.split(":") for each in coordinates)
+            for group, artifact, version in (coordinate.split(":") for coordinate in coordinates)
         )
         settings = Settings(cache_dir=self.store.root)
         with HttpFetcher(
@@ -145,7 +145,7 @@ def test_the_order_of_packages_makes_no_difference(world: World, seed: int) -> N
         for version in (1, 2, 3):
             others = chance.sample(modules, 3)
             world.repository.add(
-                f"{module}:{version}", *(f"{each}:{chance.randint(1, 3)}" for each in others)
+                f"{module}:{version}", *(f"{other}:{chance.randint(1, 3)}" for other in others)
             )
     asked = [f"{module}:{chance.randint(1, 3)}" for module in modules[:4]]
     first = world.resolve(*asked)
