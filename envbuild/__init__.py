@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
+from envbuild._version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from envbuild.api import Environment
-    from envbuild.app.script_run import ScriptRun
-    from envbuild.app.workspace import Workspace
+    from envbuild.api import Environment, ScriptRun
+    from envbuild.app.environments import Workspace
 
 __all__ = ["Environment", "ScriptRun", "Workspace", "__version__"]
 
-__version__ = "0.1.0"
+_FRONT_DOOR = {
+    "Environment": "envbuild.api",
+    "ScriptRun": "envbuild.api",
+    "Workspace": "envbuild.app.environments",
+}
 
 
 def __getattr__(name: str) -> object:
     """The front door, imported when it is first used: ``import envbuild`` costs next to nothing."""
-    if name == "Environment":
-        from envbuild.api import Environment
-
-        return Environment
-    if name == "ScriptRun":
-        from envbuild.app.script_run import ScriptRun
-
-        return ScriptRun
-    if name == "Workspace":
-        from envbuild.app.workspace import Workspace
-
-        return Workspace
+    if name in _FRONT_DOOR:
+        return getattr(import_module(_FRONT_DOOR[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,10 @@ registered version.
 
 from __future__ import annotations
 
+import codecs
 import os
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,21 +18,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envbuild.app import sources
+from envbuild.app.environments import Workspace
+from envbuild.app.requests import BuildRequest, BuildResult, LockRequest, LockResult, RunRequest
+from envbuild.app.save import save
+from envbuild.app.session import Session
 from envbuild.errors import UsageError
+from envbuild.lazy import lazy
+from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
+from envbuild.progress import Silent
+from envbuild.settings import load_settings
+from envbuild.specs.base import Exported
+from envbuild.specs.catalogue import curated_spec
 from envbuild.specs.definition import definition_digest
+from envbuild.specs.exporters.formats import export
 from envbuild.specs.model import Spec
+from envbuild.targets.base import TargetFile
 from envbuild.workspace.base import EnvironmentSummary, ImageRecord, Version
 
 if TYPE_CHECKING:
-    from envbuild.app.deployed import Published
-    from envbuild.app.requests import BuildResult, LockResult
-    from envbuild.app.services import Serving
-    from envbuild.app.workspace import Workspace
-    from envbuild.app.workspace_pipeline import WorkspacePipeline
-    from envbuild.plan.model import Plan
-    from envbuild.progress import Progress
-    from envbuild.specs.base import Exported
+    from envbuild.app import build, deploy, jobs, lock, plan, run, services
+else:
+    build = lazy("envbuild.app.build")
+    deploy = lazy("envbuild.app.deploy")
+    jobs = lazy("envbuild.app.jobs")
+    lock = lazy("envbuild.app.lock")
+    plan = lazy("envbuild.app.plan")
+    run = lazy("envbuild.app.run")
+    services = lazy("envbuild.app.services")
 
 PathLike = str | os.PathLike[str]
 _SEVERAL = {"platforms", "push", "tags", "outputs"}
@@ -167,7 +183,6 @@ class Environment:
     def export(self, format: str = "native") -> Exported:
         """Files in another format, and what it can't carry; ``envbuild.specs.exporters.formats`` lists the
         formats."""
-        from envbuild.specs.exporters.formats import export
 
         return export(self.spec, format)
 
@@ -177,7 +192,6 @@ class Environment:
         """Writes the environment's files into ``path``; returns what they can't carry.
 
         Raises ``UsageError`` where a file is there already, unless ``overwrite``."""
-        from envbuild.app.save import save
 
         return save(self.spec, Path(path), format=format, overwrite=overwrite)
 
@@ -207,7 +221,6 @@ class Environment:
         """A registered environment, by default its latest version; else the curated one of that name.
 
         Raises ``WorkspaceError`` with the nearest names, versions or labels."""
-        from envbuild.specs.catalogue import curated_spec
 
         if version is None and label is None and workspace.find(name) is None:
             curated = curated_spec(name)
@@ -235,46 +248,42 @@ class Environment:
     def lock(self, workspace: Workspace | None = None, **options: Any) -> LockResult:
         """The lock, resolved where it is missing or stale; it stands in ``lockfiles/`` beside the source,
         and goes into ``workspace``. ``options`` are those of ``LockRequest``: ``upgrade``, ``as_of``…"""
-        from envbuild.app.requests import LockRequest
 
         request = request_of(LockRequest, options)
-        with self.pipeline(workspace) as pipeline:
+        with self.session(workspace) as session:
             spec = self.spec
-            result = pipeline.lock(spec, request)
+            result = lock.lock_spec(session, spec, request)
             if workspace is not None and not request.dry_run:
                 workspace.keep_lock(spec, result.directory)
             return result
 
     def plan(self, platform: str | None = None, workspace: Workspace | None = None) -> Plan:
         """The layers and artifacts of the image that a build would make, by default of the first platform."""
-        from envbuild.app.requests import LockRequest
 
-        with self.pipeline(workspace) as pipeline:
-            lock = pipeline.lock(self.spec, LockRequest()).lock
-            chosen = Platform.parse(platform) if platform else lock.platforms[0].platform
-            return pipeline.plan(self.spec, lock, chosen)
+        with self.session(workspace) as session:
+            pins = lock.lock_spec(session, self.spec, LockRequest()).lock
+            chosen = Platform.parse(platform) if platform else pins.platforms[0].platform
+            return plan.plan_image(session, self.spec, pins, chosen)
 
     def build(self, workspace: Workspace | None = None, **options: Any) -> BuildResult:
         """The image: locks where need be, builds what isn't in the store, records it in ``workspace``.
 
         ``options`` are those of ``BuildRequest``: ``push``, ``tags``, ``outputs``, ``load``, ``locked``…
         Raises an ``EnvbuildError`` where it can't be built."""
-        from envbuild.app.requests import BuildRequest
 
         request = request_of(BuildRequest, options)
-        with self.pipeline(workspace) as pipeline:
-            return pipeline.build(self.spec, request)
+        with self.session(workspace) as session:
+            return build.build(session, self.spec, request)
 
     def run(self, *command: str, workspace: Workspace | None = None, **options: Any) -> int:
         """Runs a command in the image, built where need be, and returns its exit status. ``options`` are
         those of ``RunRequest``: ``env``, ``mounts``, ``workdir``, ``backend``…"""
-        from envbuild.app.requests import RunRequest
 
         if not command:
             raise UsageError("no command to run", hint='write it as words: run("python", "train.py")')
         request = request_of(RunRequest, {**options, "command": tuple(map(str, command))})
-        with self.pipeline(workspace) as pipeline:
-            return pipeline.run(self.spec, request)
+        with self.session(workspace) as session:
+            return run.run(session, self.spec, request)
 
     def publish(
         self,
@@ -289,16 +298,13 @@ class Environment:
         environment_variables: Mapping[str, str] | None = None,
         push: str | None = None,
         **options: Any,
-    ) -> Published:
+    ) -> deploy.Published:
         """Pushes the image and returns, for each target or kind of file in ``to``, the files that name it by
         digest; they are written into ``directory``. They run ``command``, or serve the script ``serve``.
         ``push`` is a repository instead of the targets' own; ``options`` are those of ``BuildRequest``.
         Raises ``RunError`` where it couldn't run there."""
-        from envbuild.app.deploy import publish
-        from envbuild.app.deployed import PublishRequest
-        from envbuild.app.requests import BuildRequest
 
-        request = PublishRequest(
+        request = deploy.PublishRequest(
             to=(to,) if isinstance(to, str) else tuple(to),
             command=tuple(map(str, command)),
             code=Path(code) if code is not None else None,
@@ -309,8 +315,8 @@ class Environment:
             directory=Path(directory) if directory is not None else None,
             build=request_of(BuildRequest, options),
         )
-        with self.pipeline(workspace) as pipeline:
-            return publish(pipeline, self.spec, request)
+        with self.session(workspace) as session:
+            return deploy.publish(session, self.spec, request)
 
     @contextmanager
     def serve(
@@ -326,17 +332,15 @@ class Environment:
         out: Callable[[bytes], None] | None = None,
         ready_seconds: float | None = None,
         **options: Any,
-    ) -> Iterator[Serving]:
+    ) -> Iterator[services.Serving]:
         """What answers on this machine while the context is open: ``serving.url``, ``scoring_url``, ``name``…
 
         The entry script defines ``init()`` and ``run(data)``; ``model`` is the directory that it finds at
         ``AZUREML_MODEL_DIR``. ``out`` gets what the service prints, which is also in its log. ``options`` are
         those of ``BuildRequest``. Raises ``SpecError`` before a build for a script that can't serve, and
         ``RunError`` where it doesn't come to answer."""
-        from envbuild.app.requests import BuildRequest
-        from envbuild.app.services import READY_SECONDS, ServeRequest, Services
 
-        request = ServeRequest(
+        request = services.ServeRequest(
             entry_script=Path(entry_script),
             code=Path(code) if code is not None else None,
             model=Path(model) if model is not None else None,
@@ -345,31 +349,26 @@ class Environment:
             env=tuple(sorted((environment_variables or {}).items())),
             build=request_of(BuildRequest, options),
         )
-        with self.pipeline(workspace) as pipeline:
-            services = Services(pipeline)
-            with (
-                services.prepared_service(self.spec, request) as prepared,
-                services.serving(
-                    prepared, out or (lambda piece: None), ready_seconds=ready_seconds or READY_SECONDS
-                ) as serving,
-            ):
-                yield serving
+        with (
+            self.session(workspace) as session,
+            services.prepare_service(session, self.spec, request) as prepared,
+            services.run_service(
+                session,
+                prepared,
+                out or (lambda piece: None),
+                ready_seconds=ready_seconds or services.READY_SECONDS,
+            ) as serving,
+        ):
+            yield serving
 
-    @contextmanager
-    def pipeline(self, workspace: Workspace | None) -> Iterator[WorkspacePipeline]:
-        """What locks, builds and runs it, wired for one call; closed when the context ends."""
-        from envbuild.app.workspace_pipeline import WorkspacePipeline
-        from envbuild.progress import Silent
-        from envbuild.settings import load_settings
-
+    def session(self, workspace: Workspace | None) -> Session:
+        """What locks, builds and runs it, for one call: a context manager."""
         if workspace is not None:
             settings = workspace.settings
         else:
             # Without a workspace nothing is recorded anywhere: whoever wants it passes one.
             settings = load_settings({"record": False}, os.environ, Path.cwd(), start=self._spec.directory)
-        progress: Progress = Silent()
-        with WorkspacePipeline(settings, progress, workspace=workspace) as pipeline:
-            yield pipeline
+        return Session(settings, Silent(), workspace=workspace)
 
 
 def request_of(kind: Callable[..., Any], options: Mapping[str, Any]) -> Any:
@@ -388,3 +387,96 @@ def request_of(kind: Callable[..., Any], options: Mapping[str, Any]) -> Any:
         return kind(**given)
     except TypeError as error:
         raise UsageError(f"no such option: {error}") from error
+
+
+class ScriptRun:
+    """What is to be run, where, and in which environment. Names follow ``ScriptRunConfig`` of Azure ML.
+
+    >>> run = ScriptRun("src", "train.py", ["--depth", 3], environment=env, target="cluster")
+    >>> run.submit(workspace).exit_status
+    0
+    """
+
+    def __init__(
+        self,
+        source_directory: PathLike | None = None,
+        script: str | None = None,
+        arguments: Sequence[object] = (),
+        *,
+        environment: Environment,
+        target: str = "local",
+        command: Sequence[str] | str | None = None,
+        environment_variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """``script`` is a Python file of ``source_directory``, started with ``arguments``; ``command`` stands
+        for both, as words or as a line. Raises ``UsageError`` where neither, or both, are given."""
+        if (script is None) == (command is None):
+            raise UsageError("a run needs a script or a command, and not both")
+        if script is not None and (
+            source_directory is None or not (Path(source_directory) / script).is_file()
+        ):
+            raise UsageError(f"there is no script {script} in {source_directory}")
+        self.source_directory = Path(source_directory) if source_directory is not None else None
+        self.environment = environment
+        self.target = target
+        self.environment_variables = dict(environment_variables or {})
+        if isinstance(command, str):
+            command = shlex.split(command)
+        words = ["python", str(script), *map(str, arguments)] if command is None else [*map(str, command)]
+        if command is not None and arguments:
+            raise UsageError("arguments belong to a script, a command has its own")
+        self.command = tuple(words)
+
+    def files(self, workspace: Workspace, **options: Any) -> tuple[TargetFile, ...]:
+        """What the target would be given. Builds the image; brings and starts nothing. Raises ``RunError``
+        where it couldn't run there."""
+
+        with (
+            self.environment.session(workspace) as session,
+            jobs.prepare_job(session, self.environment.spec, self._request(options)) as prepared,
+        ):
+            jobs.refuse(prepared.findings, prepared.target.record.name)
+            return prepared.files
+
+    def submit(
+        self,
+        workspace: Workspace,
+        *,
+        outputs: PathLike | None = None,
+        out: Callable[[bytes], None] | None = None,
+        **options: Any,
+    ) -> jobs.JobOutcome:
+        """Runs it to its end: builds where need be, records, and passes what it prints to ``out``, by default
+        standard output. ``options`` are those of ``BuildRequest``. Raises ``RunError`` where it can't be
+        started or the target goes away; an exit status is no error."""
+
+        with (
+            self.environment.session(workspace) as session,
+            jobs.prepare_job(session, self.environment.spec, self._request(options)) as prepared,
+        ):
+            return jobs.run_job(
+                session, prepared, out or _writer(), outputs=Path(outputs) if outputs else None
+            )
+
+    def _request(self, options: Mapping[str, Any]) -> jobs.JobRequest:
+
+        return jobs.JobRequest(
+            target=self.target,
+            command=self.command,
+            code=self.source_directory,
+            env=tuple(sorted(self.environment_variables.items())),
+            build=request_of(BuildRequest, options),
+        )
+
+
+def _writer() -> Callable[[bytes], None]:
+    """Writes to standard output as it is now, which may be a notebook's and take text only."""
+    stream = sys.stdout
+    # Pieces end anywhere, also within a character.
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def write(piece: bytes) -> None:
+        stream.write(decoder.decode(piece))
+        stream.flush()
+
+    return write

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from envbuild.app.curated import moved_bytes, pins_size
-from envbuild.app.workspace import Workspace
+from envbuild.app.environments import Workspace
 from envbuild.inspect.bytes import pulled_bytes
 from envbuild.lock.diff import PinChange, lock_changes
 from envbuild.lock.model import DebianBase, Lock, PlatformLock
@@ -153,7 +153,7 @@ def package_history(workspace: Workspace, name: str, package: str) -> tuple[Pack
         record = workspace.registry.lock(version.definition)
         pins: list[tuple[str, str, str]] = []
         if record is not None:
-            from envbuild.app.workspace import read_record
+            from envbuild.app.environments import read_record
 
             for each in read_record(record).platforms:
                 pins += [

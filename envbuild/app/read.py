@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from envbuild.app import sources
+from envbuild.app.environments import VersionReference
 from envbuild.app.session import Session
-from envbuild.app.workspace import Reference
+from envbuild.app.specs import find_spec
 from envbuild.errors import FetchError, ResolveError
 from envbuild.platforms import Platform
 from envbuild.specs.model import Spec
-
-if TYPE_CHECKING:
-    from envbuild.app.pipeline import Pipeline
 
 IMAGE = "image:"
 ACTIVE = "venv"
 
 
 def read_source(
-    source: str,
-    pipeline: Pipeline,
-    *,
-    name: str | None = None,
-    platform: Platform | None = None,
-    environ: Mapping[str, str],
+    session: Session, source: str, *, name: str | None = None, platform: Platform | None = None
 ) -> Spec:
     """The spec that ``source`` says; ``Spec.left_out`` has what it couldn't carry.
 
     Raises ``SpecError``, and ``ResolveError`` for an image that can't be had."""
     if source.startswith(IMAGE):
         reference = source.removeprefix(IMAGE)
-        return _renamed(_image(reference, pipeline, platform or Platform.host(), environ), name)
+        return _renamed(_describe(session, reference, platform or Platform.host()), name)
     if source == ACTIVE and not Path(source).exists():
-        spec = sources.file(sources.virtual_environment(environ))
-    elif not Path(source).exists() and Reference.of(source) is not None:
-        spec = pipeline.load(source)
+        spec = sources.file(sources.virtual_environment(session.environ))
+    elif not Path(source).exists() and VersionReference.of(source) is not None:
+        spec = find_spec(session, source)
     else:
         spec = sources.file(Path(source))
     return _renamed(spec, name)
@@ -49,32 +39,27 @@ def _renamed(spec: Spec, name: str | None) -> Spec:
     return sources.checked(replace(spec, name=name)) if name is not None else spec
 
 
-def _image(reference: str, pipeline: Pipeline, platform: Platform, environ: Mapping[str, str]) -> Spec:
+def _describe(session: Session, reference: str, platform: Platform) -> Spec:
     """An existing image as a spec: what is installed in it, as exact as its records say.
 
     Raises ``ResolveError`` where it can't be had, ``SpecError`` where nothing is known of what is inside."""
-    with closing(Session(pipeline.settings, pipeline.progress, environ)) as parts:
-        return _described(reference, parts, platform)
-
-
-def _described(reference: str, parts: Session, platform: Platform) -> Spec:
     from envbuild.images.contents import image_source, read_image
     from envbuild.images.sources.base import for_platform
     from envbuild.lock.image.describe import describe_image
     from envbuild.lock.image.inventory import read_inventory
 
     try:
-        source = image_source(reference, parts.store, parts.registry, Path())
+        source = image_source(reference, session.store, session.registry, Path())
         top = for_platform(source, platform, source.manifest())
         if isinstance(top, tuple):
             raise ResolveError(
                 f"{reference} is not there for {platform}, only for {', '.join(top)}",
                 hint="choose another with --platform",
             )
-        contents = read_image(source, top.digest, parts.store, platform=platform)
+        contents = read_image(source, top.digest, session.store, platform=platform)
     except FetchError as error:
         raise ResolveError(error.message, hint=error.hint) from error
-    layers = [(parts.store.blob(layer.digest), layer.media_type) for layer in contents.layers]
+    layers = [(session.store.blob(layer.digest), layer.media_type) for layer in contents.layers]
     return describe_image(
         read_inventory(layers),
         contents.settings,

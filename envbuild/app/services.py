@@ -19,28 +19,33 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envbuild.app import build
 from envbuild.app.jobs import (
-    Jobs,
-    Prepared,
+    PreparedJob,
+    RecordedRun,
+    bring_image,
     digests,
-    let_go,
+    environment_version,
     log_file,
     make_state_directory,
-    push_image,
+    open_job_target,
+    present_pins,
+    push_made_image,
     refuse,
+    release_image,
+    run_name,
     run_slug,
     target_reference,
 )
 from envbuild.app.requests import BuildRequest
-from envbuild.app.run_log import Follower, RunLog
-from envbuild.app.run_note import RUN_NOTE, noted_run
+from envbuild.app.run_files import RUN_NOTE, Follower, RunLog, noted_run
+from envbuild.app.session import Session
 from envbuild.errors import EnvbuildError, RunError, UsageError
 from envbuild.oci.image import Image
 from envbuild.platforms import Platform
 from envbuild.specs.model import Spec
 from envbuild.specs.serving import served
 from envbuild.targets.base import Execution, Job, Serves, Service, Target, TargetFile
-from envbuild.workspace.base import Run
 
 if TYPE_CHECKING:
     from envbuild.store.leases import Lease
@@ -75,7 +80,7 @@ class ServeRequest:
 class PreparedService:
     """A service that could start, but for what ``prepared.findings`` says."""
 
-    prepared: Prepared
+    prepared: PreparedJob
     """The same as a job: what is recorded, and what it takes to bring it there."""
     service: Service
     port: int
@@ -123,214 +128,221 @@ class Serving:
         return self._execution.wait()
 
 
-class Services(Jobs):
-    """Starts services through a pipeline and its workspace."""
+@contextlib.contextmanager
+def prepare_service(session: Session, spec: Spec, request: ServeRequest) -> Iterator[PreparedService]:
+    """The service, built and looked at; its image stays in the store while the context is open.
 
-    @contextlib.contextmanager
-    def prepared_service(self, spec: Spec, request: ServeRequest) -> Iterator[PreparedService]:
-        """The service, built and looked at; its image stays in the store while the context is open.
+    What can be wrong without a build is said before one: the script, the model, the routes."""
+    from envbuild.app.sources import checked
+    from envbuild.store.content import blob_name
+    from envbuild.store.leases import Lease
+    from envbuild.targets.serving import entry_script, serving_image
 
-        What can be wrong without a build is said before one: the script, the model, the routes."""
-        from envbuild.app.sources import checked
-        from envbuild.store.content import blob_name
-        from envbuild.store.leases import Lease
-        from envbuild.targets.serving import entry_script, serving_image
-
-        entry = entry_script(request.entry_script, request.code)
-        model_run = _look_at_model(request.model)
-        serving = served(spec)
-        serving = spec if serving is spec else checked(serving)
-        routes = serving.inference_config
-        assert routes is not None, "a served spec has one"
-        target = self.target(request.target)
-        platform = target.limits.platform or Platform.host()
-        if request.build.platforms and request.build.platforms != (platform,):
-            raise UsageError(
-                f"{request.target} runs {platform}, not {', '.join(map(str, request.build.platforms))}",
-                hint="leave --platform out, or choose another target",
+    entry = entry_script(request.entry_script, request.code)
+    model_run = _look_at_model(request.model)
+    serving = served(spec)
+    serving = spec if serving is spec else checked(serving)
+    routes = serving.inference_config
+    assert routes is not None, "a served spec has one"
+    target = open_job_target(session, request.target)
+    platform = target.limits.platform or Platform.host()
+    if request.build.platforms and request.build.platforms != (platform,):
+        raise UsageError(
+            f"{request.target} runs {platform}, not {', '.join(map(str, request.build.platforms))}",
+            hint="leave --platform out, or choose another target",
+        )
+    with Lease(session.store) as lease:
+        built = build.build(session, serving, replace(request.build, platforms=(platform,)))
+        base = built.images[0]
+        lease.use(*(blob_name(digest) for digest in digests(base)))
+        with session.progress.stage("code"):
+            made = serving_image(
+                base,
+                entry,
+                request.model,
+                routes.scoring_route.port,
+                session.store,
+                model_run=model_run,
+                left_out=(RUN_NOTE,),
             )
-        with Lease(self._parts.store) as lease:
-            built = self._pipeline.build(serving, replace(request.build, platforms=(platform,)))
-            base = built.images[0]
-            lease.use(*(blob_name(digest) for digest in digests(base)))
-            with self._pipeline.progress.stage("code"):
-                made = serving_image(
-                    base,
-                    entry,
-                    request.model,
-                    routes.scoring_route.port,
-                    self._parts.store,
-                    model_run=model_run,
-                    left_out=(RUN_NOTE,),
-                )
-            image = made.image
-            held = [blob_name(digest) for digest in digests(image)]
-            lease.use(*held)
-            pushed = self._push(image, request.push) if request.push is not None else None
-            prepared = self._looked_at(serving, request, target, base, made, model_run, pushed, lease)
-            # A service runs for weeks: what it doesn't need is anybody's to prune.
-            lease.hold(*held)
-            yield prepared
-
-    def _looked_at(
-        self,
-        spec: Spec,
-        request: ServeRequest,
-        target: Target,
-        base: Image,
-        made: ServingImage,
-        model_run: str | None,
-        pushed: str | None,
-        lease: Lease,
-    ) -> PreparedService:
-        """The service of that image, as far as the target takes it."""
-        from envbuild.targets.preflight import preflight
-        from envbuild.targets.serving import IMAGE_VARIABLE, RUN_VARIABLE
-
-        routes, image = spec.inference_config, made.image
-        assert routes is not None, "a served spec has one"
-        reference, name = target_reference(target, spec.name, image), self._name(spec.name)
-        env = (*request.env, (RUN_VARIABLE, name), (IMAGE_VARIABLE, image.digest))
-        version = self.version(spec, base)
-        service = Service(
-            name=name,
-            reference=reference,
-            image=image,
-            port=routes.scoring_route.port,
-            liveness=routes.liveness_route.path,
-            readiness=routes.readiness_route.path,
-            scoring=routes.scoring_route.path,
-            env=env,
-            environment=version,
+        image = made.image
+        held = [blob_name(digest) for digest in digests(image)]
+        lease.use(*held)
+        pushed = _push_serving_image(session, image, request.push) if request.push is not None else None
+        built_service = _BuiltService(
+            spec=serving, target=target, base=base, serving=made, model_run=model_run, pushed=pushed
         )
-        job = Job(
-            name=name,
-            reference=reference,
-            image=image,
-            command=_command(self._parts.store.blob(image.config_digest)),
-            env=env,
-            environment=version,
-            code_digest=made.code_digest,
+        prepared = _prepared(session, request, built_service, lease)
+        # A service runs for weeks: what it doesn't need is anybody's to prune.
+        lease.hold(*held)
+        yield prepared
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _BuiltService:
+    """The images of a service, and what they were made of."""
+
+    spec: Spec
+    target: Target
+    base: Image
+    serving: ServingImage
+    model_run: str | None
+    pushed: str | None
+
+
+def _prepared(session: Session, request: ServeRequest, built: _BuiltService, lease: Lease) -> PreparedService:
+    """The service of that image, as far as the target takes it."""
+    from envbuild.targets.preflight import preflight
+    from envbuild.targets.serving import IMAGE_VARIABLE, RUN_VARIABLE
+
+    spec, target, image = built.spec, built.target, built.serving.image
+    routes = spec.inference_config
+    assert routes is not None, "a served spec has one"
+    reference, name = target_reference(target, spec.name, image), run_name(spec.name)
+    env = (*request.env, (RUN_VARIABLE, name), (IMAGE_VARIABLE, image.digest))
+    version = environment_version(session, spec)
+    service = Service(
+        name=name,
+        reference=reference,
+        image=image,
+        port=routes.scoring_route.port,
+        liveness=routes.liveness_route.path,
+        readiness=routes.readiness_route.path,
+        scoring=routes.scoring_route.path,
+        env=env,
+        environment=version,
+    )
+    job = Job(
+        name=name,
+        reference=reference,
+        image=image,
+        command=_command(session.store.blob(image.config_digest)),
+        env=env,
+        environment=version,
+        code_digest=built.serving.code_digest,
+    )
+    with session.progress.stage("pre-flight"):
+        findings = preflight(target, image, present_pins(session, spec, image.platform))
+        to_pull = None if any(finding.error for finding in findings) else target.bytes_to_pull(image)
+    return PreparedService(
+        prepared=PreparedJob(
+            job=job,
+            target=target,
+            base=built.base,
+            definition=built.base.definition_digest,
+            findings=findings,
+            code_size=built.serving.size,
+            to_pull=to_pull,
+            lease=lease,
+        ),
+        service=service,
+        port=request.port or service.port,
+        model_digest=built.serving.model_digest,
+        model_run=built.model_run,
+        pushed=built.pushed,
+    )
+
+
+@contextlib.contextmanager
+def run_service(
+    session: Session,
+    prepared: PreparedService,
+    out: Callable[[bytes], None],
+    *,
+    ready_seconds: float = READY_SECONDS,
+    starting: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Serving]:
+    """The service while the context is open, from its first answer on; ``out`` gets what it prints.
+
+    Its end stops the service, which first answers what it has begun; whatever ends it is recorded. Raises
+    ``RunError`` where it can't be started, ends by itself, or doesn't answer in time."""
+    job, target = prepared.prepared.job, prepared.prepared.target
+    refuse(prepared.prepared.findings, target.record.name)
+    if not isinstance(target, Serves):
+        raise UsageError(
+            f"{target.record.name} starts no services from here",
+            hint=f"--dry-run prints what starts one on a target of the kind {target.record.kind}",
         )
-        with self._pipeline.progress.stage("pre-flight"):
-            findings = preflight(target, image, self.pins(spec, image.platform))
-            to_pull = None if any(finding.error for finding in findings) else target.bytes_to_pull(image)
-        return PreparedService(
-            prepared=Prepared(
-                job=job,
-                target=target,
-                base=base,
-                definition=base.definition_digest,
-                findings=findings,
-                code_size=made.size,
-                to_pull=to_pull,
-                lease=lease,
-            ),
-            service=service,
-            port=request.port or service.port,
-            model_digest=made.model_digest,
-            model_run=model_run,
-            pushed=pushed,
-        )
-
-    @contextlib.contextmanager
-    def serving(
-        self,
-        prepared: PreparedService,
-        out: Callable[[bytes], None],
-        *,
-        ready_seconds: float = READY_SECONDS,
-        starting: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> Iterator[Serving]:
-        """The service while the context is open, from its first answer on; ``out`` gets what it prints.
-
-        Its end stops the service, which first answers what it has begun; whatever ends it is recorded. Raises
-        ``RunError`` where it can't be started, ends by itself, or doesn't answer in time."""
-        job, target = prepared.prepared.job, prepared.prepared.target
-        refuse(prepared.prepared.findings, target.record.name)
-        if not isinstance(target, Serves):
-            raise UsageError(
-                f"{target.record.name} starts no services from here",
-                hint=f"--dry-run prints what starts one on a target of the kind {target.record.kind}",
-            )
-        free_port(prepared.port)
-        self._bring(prepared.prepared)
-        make_state_directory(self._workspace)
-        with RunLog(log_file(self._workspace, job.name)) as log:
-            record = self._begin(prepared.prepared)
-            starting()
-            started = clock()
-            try:
-                execution = target.serve(prepared.service, prepared.port)
-            except BaseException as error:
-                self._end(record, "failed" if isinstance(error, Exception) else "stopped", None)
-                raise
-            try:
-                let_go(prepared.prepared)
-                self._update(record, "running", identity=execution.identity)
-                tail = _Tail(out)
-                follower = Follower(execution, log, tail)
-                serving = Serving(prepared, execution, follower)
-                try:
-                    self._ready(prepared, execution, follower, tail, started + ready_seconds, clock)
-                    serving.seconds = clock() - started
-                    yield serving
-                except BaseException as error:
-                    self._over(execution, follower, record, failed=isinstance(error, EnvbuildError))
-                    raise
-                self._over(execution, follower, record, failed=False)
-            finally:
-                execution.close()
-
-    def _over(self, execution: Execution, follower: Follower, record: Run | None, *, failed: bool) -> None:
-        """Stops the service where it still runs, and records how it ended."""
-        ended = follower.ended()
+    free_port(prepared.port)
+    bring_image(session, prepared.prepared)
+    make_state_directory(session.workspace)
+    with RunLog(log_file(session.workspace, job.name)) as log:
+        recorded = RecordedRun(session, prepared.prepared)
+        starting()
+        started = clock()
         try:
-            execution.stop()
-            follower.settle()
+            execution = target.serve(prepared.service, prepared.port)
+        except BaseException as error:
+            recorded.end("failed" if isinstance(error, Exception) else "stopped")
+            raise
+        try:
+            release_image(prepared.prepared)
+            recorded.start(execution.identity)
+            tail = _Tail(out)
+            follower = Follower(execution, log, tail)
+            serving = Serving(prepared, execution, follower)
+            try:
+                _wait_until_ready(prepared, execution, follower, tail, started + ready_seconds, clock)
+                serving.seconds = clock() - started
+                yield serving
+            except BaseException as error:
+                _finish(execution, follower, recorded, failed=isinstance(error, EnvbuildError))
+                raise
+            _finish(execution, follower, recorded, failed=False)
+        finally:
+            execution.close()
+
+
+def _finish(execution: Execution, follower: Follower, recorded: RecordedRun, *, failed: bool) -> None:
+    """Stops the service where it still runs, and records how it ended."""
+    ended = follower.ended()
+    try:
+        execution.stop()
+        follower.settle()
+        status = execution.wait()
+    except EnvbuildError:
+        recorded.end("lost")
+        return
+    if ended:
+        recorded.end("succeeded" if status == 0 else "failed", status)
+    else:
+        # What the end of a service that was stopped says is how it took that, not how it served.
+        recorded.end("failed" if failed else "stopped", status if failed else None)
+
+
+def _wait_until_ready(
+    prepared: PreparedService,
+    execution: Execution,
+    follower: Follower,
+    tail: _Tail,
+    until: float,
+    clock: Callable[[], float],
+) -> None:
+    while not _answers(prepared.port, prepared.service.readiness, prepared.service.name):
+        if follower.ended():
+            follower.wait()
             status = execution.wait()
-        except EnvbuildError:
-            self._end(record, "lost", None)
-            return
-        if ended:
-            self._end(record, "succeeded" if status == 0 else "failed", status)
-        else:
-            # What the end of a service that was stopped says is how it took that, not how it served.
-            self._end(record, "failed" if failed else "stopped", status if failed else None)
+            raise RunError(
+                f"the service ended with the exit status {status} before it answered: {tail.reason}",
+                hint=f"all it said: envbuild runs logs {prepared.service.name}",
+            )
+        if clock() > until:
+            raise RunError(
+                f"the service doesn't answer at {prepared.service.readiness}, and its time is over",
+                hint=f"all it said: envbuild runs logs {prepared.service.name}",
+            )
+        follower.ended(_LOOKED)
 
-    def _ready(
-        self,
-        prepared: PreparedService,
-        execution: Execution,
-        follower: Follower,
-        tail: _Tail,
-        until: float,
-        clock: Callable[[], float],
-    ) -> None:
-        while not _answers(prepared.port, prepared.service.readiness, prepared.service.name):
-            if follower.ended():
-                follower.wait()
-                status = execution.wait()
-                raise RunError(
-                    f"the service ended with the exit status {status} before it answered: {tail.reason}",
-                    hint=f"all it said: envbuild runs logs {prepared.service.name}",
-                )
-            if clock() > until:
-                raise RunError(
-                    f"the service doesn't answer at {prepared.service.readiness}, and its time is over",
-                    hint=f"all it said: envbuild runs logs {prepared.service.name}",
-                )
-            follower.ended(_LOOKED)
 
-    def _push(self, image: Image, repository: str) -> str:
-        from envbuild.images.repository import identity_tag
-        from envbuild.oci.reference import Reference
+def _push_serving_image(session: Session, image: Image, repository: str) -> str:
+    from envbuild.images.repository import identity_tag
+    from envbuild.oci.reference import Reference
 
-        reference = Reference.parse(repository)
-        tag = f"{identity_tag([image.lock_digest])}-{image.digest.removeprefix('sha256:')[:12]}"
-        push_image(self._pipeline, image, reference, tag)
-        return f"{reference.name}:{tag}@{image.digest}"
+    reference = Reference.parse(repository)
+    tag = f"{identity_tag([image.lock_digest])}-{image.digest.removeprefix('sha256:')[:12]}"
+    push_made_image(session, image, reference, tag)
+    return f"{reference.name}:{tag}@{image.digest}"
 
 
 class _Tail:

@@ -1,7 +1,5 @@
-"""Makes the parts of one call: which resolver, engine, publisher and runner the settings mean.
-
-Everything is made when it is first asked for, and imported then: a build of what is already in the store
-needs no resolver and no HTTP client.
+"""What the operations of one call share: settings, store, progress, and what is made of them when it is first
+asked for. A build of what is already in the store needs no resolver and no HTTP client.
 """
 
 from __future__ import annotations
@@ -10,16 +8,19 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from envbuild.app.environments import Workspace
 from envbuild.errors import BuildError, UsageError
 from envbuild.oci.image import ImageSet
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
 from envbuild.settings import Settings
 from envbuild.store.content import Store
+from envbuild.store.leases import Lease
 
 if TYPE_CHECKING:
     from envbuild.attest.attach import Attachments
@@ -31,36 +32,74 @@ if TYPE_CHECKING:
     from envbuild.http.fetcher import HttpFetcher
     from envbuild.images.lookup import Lookup
     from envbuild.images.repository import PushTarget
+    from envbuild.images.sources.locate import Sources
     from envbuild.lock.base import BaseResolver, CondaResolver, MavenResolver, PipResolver, SdistBuilder
     from envbuild.lock.make import Resolvers
     from envbuild.lock.model import ImageBase, PipPin, PlatformLock
+    from envbuild.plan.inputs import Inputs
     from envbuild.plan.model import ArtifactKind, Plan
     from envbuild.registry.client import RegistryClient
     from envbuild.render.base import BuildContext
     from envbuild.render.make import DockerfileRenderer
     from envbuild.render.pip_access import PipAccess
     from envbuild.run.base import Runner
-    from envbuild.specs.model import Spec
 
 
 class Session:
-    """The parts of one call, each made once. ``environ`` is the process's environment."""
+    """Every operation of ``envbuild.app`` takes one first. Opens no connection and touches no file before one
+    needs it; a context manager.
+
+    ``environ`` is the process's environment; ``directory`` is what relative paths of images are relative to;
+    ``clock`` counts seconds, for durations only. A ``workspace`` that is given stays open at the end.
+    """
 
     def __init__(
-        self, settings: Settings, progress: Progress, environ: Mapping[str, str] | None = None
+        self,
+        settings: Settings,
+        progress: Progress,
+        *,
+        environ: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        workspace: Workspace | None = None,
     ) -> None:
         self.settings = settings
         self.progress = progress
         self.environ = os.environ if environ is None else environ
+        self.directory = directory or Path()
+        self.clock = clock
         self.store = Store(settings.cache_dir)
+        self.workspace = workspace or Workspace(settings, environ=environ)
+        """Of the settings; without a database where they name none."""
+        self._own_workspace = workspace is None
         self._stack = ExitStack()
 
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Closes connections and removes scratch space, where there are any."""
+        """Closes connections, removes scratch space and ends the lease, where there are any. It may be used
+        again."""
         self._stack.close()
         for name in ("fetcher", "registry", "_hurried_registry"):
             if name in self.__dict__:
                 getattr(self, name).close()
+        if self._own_workspace:
+            self.workspace.close()
+        for name in ("lease", "image_sources"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def lease(self) -> Lease:
+        """Held until the end, so that no prune takes what an opened image has brought here."""
+        return self._stack.enter_context(Lease(self.store))
+
+    def scratch(self) -> Path:
+        """A new directory of the store that goes when the session ends."""
+        return self._stack.enter_context(self.store.scratch())
 
     @cached_property
     def fetcher(self) -> HttpFetcher:
@@ -96,19 +135,40 @@ class Session:
             environ=self.environ,
         )
 
+    @cached_property
+    def image_sources(self) -> Sources:
+        """What opens images by their names."""
+        from envbuild.docker.save import save_image
+        from envbuild.images.sources.locate import Sources
+
+        # Older than all that a source brings: what it has brought is named only later.
+        _ = self.lease
+        return Sources(
+            self.store,
+            lambda: self.registry,
+            scratch=self.scratch,
+            save=lambda name, file: save_image(self.environ, name, file, self.progress),
+            offline=self.settings.offline,
+        )
+
+    def apart(self, store: Store) -> Session:
+        """A session with another store, which shares nothing but the network. Whoever asks closes it."""
+        settings = replace(self.settings, cache_dir=store.root, cache_from=(), cache_to=None)
+        return Session(settings, self.progress, environ=self.environ, workspace=self.workspace)
+
     # --- resolvers ------------------------------------------------------------------------------------
 
-    def resolvers(self, spec: Spec) -> Resolvers:
-        """The resolvers of the settings; ``spec`` only says where relative paths start."""
+    def resolvers(self, inputs: Inputs) -> Resolvers:
+        """The resolvers of the settings."""
         from envbuild.lock.debian.mirror import known_mirror
         from envbuild.lock.make import Resolvers
 
         return Resolvers(
-            bases=(lambda: self._debian_resolver, partial(self._image_resolver, spec.directory)),
+            bases=(lambda: self._debian_resolver, partial(self._image_resolver, inputs.directory)),
             conda=self._conda_resolver,
             pip=self._pip_resolver,
             has_debian=lambda: known_mirror(self.settings) is not None,
-            sdists=cache(partial(self._sdist_builder, spec)),
+            sdists=cache(partial(self._sdist_builder, inputs)),
             maven=self._maven_resolver,
         )
 
@@ -157,14 +217,14 @@ class Session:
 
         return PomResolver(self.fetcher, self.store, self.settings.maven_repository)
 
-    def _sdist_builder(self, spec: Spec) -> SdistBuilder:
+    def _sdist_builder(self, inputs: Inputs) -> SdistBuilder:
         from envbuild.compose.artifacts.sdist.builds import LockedSdists
         from envbuild.lock.pip.uv import UvResolver
 
         # Whichever engine resolves the spec: what a build requires is for the target's python, not ours.
-        return LockedSdists(self._sdist_builds(spec), lambda: UvResolver(env=self.environ))
+        return LockedSdists(self._sdist_builds(inputs), lambda: UvResolver(env=self.environ))
 
-    def _sdist_builds(self, spec: Spec) -> SdistBuilds:
+    def _sdist_builds(self, inputs: Inputs) -> SdistBuilds:
         from envbuild.compose.artifacts.sdist.builds import SdistBuilds
         from envbuild.compose.artifacts.sdist.fetch import SdistFiles
 
@@ -174,12 +234,12 @@ class Session:
                 store=self.store,
                 fetcher=lambda: self.fetcher,
                 env=self.environ,
-                options=_pip_options(spec),
-                address=_address_of(spec),
+                options=inputs.pip_options,
+                address=_address_of(inputs),
                 offline=self.settings.offline,
             ),
             sources=self._interpreter_sources,
-            unpack_base=partial(self._unpack_base, spec.directory),
+            unpack_base=partial(self._unpack_base, inputs.directory),
             progress=self.progress,
         )
 
@@ -202,18 +262,17 @@ class Session:
     # --- engines --------------------------------------------------------------------------------------
 
     def engines(
-        self, spec: Spec, *, reuse: bool, keep: bool = False, secrets: Sequence[str] = ()
+        self, inputs: Inputs, *, reuse: bool, keep: bool = False, secrets: Sequence[str] = ()
     ) -> dict[str, Callable[[], Engine]]:
         """The engines by name. ``reuse=False`` takes nothing from the caches; ``keep``: the image is to
-        stay in the Docker engine that built it. ``spec`` only says where files are looked for, which no
-        lock holds."""
+        stay in the Docker engine that built it."""
         return {
-            "native": partial(self.native_engine, spec, reuse=reuse),
-            "buildx": partial(self._buildx_engine, spec, reuse, keep, secrets),
-            "docker": partial(self._docker_engine, spec, reuse, keep, secrets),
+            "native": partial(self.native_engine, inputs, reuse=reuse),
+            "buildx": partial(self._buildx_engine, inputs, reuse, keep, secrets),
+            "docker": partial(self._docker_engine, inputs, reuse, keep, secrets),
         }
 
-    def _docker_engine(self, spec: Spec, reuse: bool, keep: bool, secrets: Sequence[str]) -> Engine:
+    def _docker_engine(self, inputs: Inputs, reuse: bool, keep: bool, secrets: Sequence[str]) -> Engine:
         from envbuild.engines.docker.engine import DockerEngine
         from envbuild.engines.secret import Secret
 
@@ -221,13 +280,13 @@ class Session:
             store=self.store,
             progress=self.progress,
             environ=self.environ,
-            renderer=self.renderer(spec),
+            renderer=self.renderer(inputs),
             reuse=reuse,
             keep=keep,
             secrets=tuple(Secret.parse(secret) for secret in secrets),
         )
 
-    def _buildx_engine(self, spec: Spec, reuse: bool, keep: bool, secrets: Sequence[str]) -> Engine:
+    def _buildx_engine(self, inputs: Inputs, reuse: bool, keep: bool, secrets: Sequence[str]) -> Engine:
         from envbuild.engines.buildx.engine import BuildxEngine
         from envbuild.engines.secret import Secret
 
@@ -235,49 +294,47 @@ class Session:
             store=self.store,
             progress=self.progress,
             environ=self.environ,
-            renderer=self.renderer(spec),
+            renderer=self.renderer(inputs),
             reuse=reuse,
             keep=keep,
             offline=self.settings.offline,
             secrets=tuple(Secret.parse(secret) for secret in secrets),
-            access=partial(self._pip_access, spec),
+            access=partial(self._pip_access, inputs),
         )
 
-    def renderer(self, spec: Spec) -> DockerfileRenderer:
-        """What renders Dockerfiles; see ``engines`` for ``spec``."""
+    def renderer(self, inputs: Inputs) -> DockerfileRenderer:
+        """What renders Dockerfiles."""
         from envbuild.render.make import DockerfileRenderer
         from envbuild.render.templates import Templates
 
         return DockerfileRenderer(
             templates=Templates(self.settings.template_dir),
-            base_archive=partial(self._base_archive, spec),
-            archives=partial(self._archives, spec),
-            snapshot=partial(self._snapshot, spec),
+            base_archive=partial(self._base_archive, inputs),
+            archives=partial(self._archives, inputs),
+            snapshot=partial(self._snapshot, inputs),
             micromamba=self.settings.micromamba_image,
         )
 
-    def _base_archive(self, spec: Spec, plan: Plan, stage: PlatformLock | None) -> Path:
+    def _base_archive(self, inputs: Inputs, plan: Plan, stage: PlatformLock | None) -> Path:
         from envbuild.plan.base import base_plan
 
-        image = self.native_engine(spec, reuse=True).build(base_plan(plan, stage))
+        image = self.native_engine(inputs, reuse=True).build(base_plan(plan, stage))
         return self.store.blob(image.layers[0].digest)
 
-    def _snapshot(self, spec: Spec, plan: Plan) -> BuildContext:
+    def _snapshot(self, inputs: Inputs, plan: Plan) -> BuildContext:
         from envbuild.lock.model import ContextBase
         from envbuild.render.snapshot import snapshot_context
-        from envbuild.specs.model import BuildContextSpec
 
         assert isinstance(plan.base, ContextBase)
-        if not isinstance(spec.base, BuildContextSpec):
+        if inputs.context is None:
             raise BuildError(
-                f"the lock is of a build context, and {spec.source} has none",
-                hint=f"bring the lock up to date with: envbuild lock {spec.source}",
+                f"the lock is of a build context, and {inputs.source} has none",
+                hint=f"bring the lock up to date with: envbuild lock {inputs.source}",
             )
-        # What was hashed is what is built: the copy stays until this call ends.
-        scratch = self._stack.enter_context(self.store.scratch())
-        return snapshot_context(spec.base, spec.directory, plan.base, scratch)
+        # What was hashed is what is built: the copy stays until this session ends.
+        return snapshot_context(inputs.context, inputs.directory, plan.base, self.scratch())
 
-    def _archives(self, spec: Spec, plan: Plan) -> Archives:
+    def _archives(self, inputs: Inputs, plan: Plan) -> Archives:
         from envbuild.compose.artifacts.archives import ArchivesByKind, CondaArchives, FetchedArchives
         from envbuild.compose.artifacts.wheel.archive import WheelArchives
         from envbuild.plan.model import ArtifactKind
@@ -288,25 +345,25 @@ class Session:
                     self.store,
                     self.fetcher,
                     env=self.environ,
-                    options=_pip_options(spec),
-                    address=_address_of(spec),
-                    build_wheel=partial(self._built_wheel, spec, plan),
+                    options=inputs.pip_options,
+                    address=_address_of(inputs),
+                    build_wheel=partial(self._built_wheel, inputs, plan),
                     offline=self.settings.offline,
                 ),
                 ArtifactKind.CONDA: lambda: CondaArchives(self.fetcher),
-                ArtifactKind.JAR: lambda: FetchedArchives(self.store, partial(self._jars, spec, plan)),
+                ArtifactKind.JAR: lambda: FetchedArchives(self.store, partial(self._jars, inputs, plan)),
             }
         )
 
-    def _pip_access(self, spec: Spec, plan: Plan) -> PipAccess:
+    def _pip_access(self, inputs: Inputs, plan: Plan) -> PipAccess:
         from envbuild.lock.model import PipPin
         from envbuild.render.pip_access import pip_access
 
         pins = [artifact.pin for artifact in plan.artifacts if isinstance(artifact.pin, PipPin)]
         addresses = [pin.url for pin in pins if pin.url]
-        return pip_access(self.environ, _pip_options(spec), self.settings, addresses=addresses)
+        return pip_access(self.environ, inputs.pip_options, self.settings, addresses=addresses)
 
-    def native_engine(self, spec: Spec, *, reuse: bool) -> NativeEngine:
+    def native_engine(self, inputs: Inputs, *, reuse: bool) -> NativeEngine:
         """The composer; see ``engines``."""
         from envbuild.compose.bytecode import RootfsCompilers
         from envbuild.compose.engine import NativeEngine
@@ -317,12 +374,12 @@ class Session:
             sources={
                 ArtifactKind.DEBIAN: self._debian,
                 ArtifactKind.CONDA: self._conda,
-                ArtifactKind.WHEEL: partial(self._wheels, spec),
-                ArtifactKind.JAR: partial(self._jars, spec),
+                ArtifactKind.WHEEL: partial(self._wheels, inputs),
+                ArtifactKind.JAR: partial(self._jars, inputs),
             },
             compiler_factory=RootfsCompilers(),
-            base_loader=partial(self._load_base, spec.directory),
-            unpack_base=partial(self._unpack_base, spec.directory),
+            base_loader=partial(self._load_base, inputs.directory),
+            unpack_base=partial(self._unpack_base, inputs.directory),
             progress=self.progress,
             workers=self.settings.workers,
             reuse=reuse,
@@ -355,7 +412,7 @@ class Session:
 
         return CondaSource(self.store, self.fetcher, python=plan.python, drop_bytecode=plan.bytecode)
 
-    def _wheels(self, spec: Spec, plan: Plan) -> AbstractContextManager[ArtifactSource]:
+    def _wheels(self, inputs: Inputs, plan: Plan) -> AbstractContextManager[ArtifactSource]:
         from envbuild.compose.artifacts.wheel.source import WheelSource
         from envbuild.lock.model import glibc_of
 
@@ -368,28 +425,27 @@ class Session:
             glibc=glibc_of(plan.base),
             settings=self.settings,
             env=self.environ,
-            options=_pip_options(spec),
-            address=_address_of(spec),
-            built=partial(self._built_wheel, spec, plan),
+            options=inputs.pip_options,
+            address=_address_of(inputs),
+            built=partial(self._built_wheel, inputs, plan),
             progress=self.progress,
         )
 
-    def _built_wheel(self, spec: Spec, plan: Plan, pin: PipPin) -> Path:
+    def _built_wheel(self, inputs: Inputs, plan: Plan, pin: PipPin) -> Path:
         from envbuild.compose.artifacts.sdist.builds import SdistWheels
 
-        return SdistWheels(self._sdist_builds(spec), plan.interpreter).archive(pin)
+        return SdistWheels(self._sdist_builds(inputs), plan.interpreter).archive(pin)
 
-    def _jars(self, spec: Spec, plan: Plan) -> AbstractContextManager[ArtifactSource]:
+    def _jars(self, inputs: Inputs, plan: Plan) -> AbstractContextManager[ArtifactSource]:
         from envbuild.compose.artifacts.jar import JarSource
 
         if plan.python is None:
             raise BuildError("there are jars for Spark, but no python whose pyspark they belong to")
-        repositories = spec.spark.repositories if spec.spark else ()
         return JarSource(
             self.fetcher,
             self.store,
             python=plan.python,
-            repositories=(*repositories, self.settings.maven_repository),
+            repositories=(*inputs.spark_repositories, self.settings.maven_repository),
         )
 
     def _load_base(self, directory: Path, base: ImageBase, platform: Platform) -> BaseContents:
@@ -397,11 +453,11 @@ class Session:
 
         return load_base(base, platform, self.store, self.registry, directory=directory)
 
-    def base_config(self, spec: Spec, base: ImageBase, platform: Platform) -> Mapping[str, Any]:
+    def base_config(self, inputs: Inputs, base: ImageBase, platform: Platform) -> Mapping[str, Any]:
         """The whole config document of an image base; no layer is brought. Raises ``FetchError``."""
         from envbuild.images.contents import image_source, read_image
 
-        source = image_source(base.reference, self.store, self.registry, spec.directory)
+        source = image_source(base.reference, self.store, self.registry, inputs.directory)
         return read_image(
             source, base.digest, self.store, platform=platform, expected=base.diff_ids, layers=False
         ).config
@@ -494,15 +550,8 @@ class Session:
         return runner(backend, self.store, self.progress, self.environ)
 
 
-def _pip_options(spec: Spec) -> tuple[str, ...]:
-    """What the spec tells pip, its relative paths made absolute."""
-    from envbuild.specs.paths import located_pip
-
-    return located_pip(spec.pip, spec.directory).options
-
-
-def _address_of(spec: Spec) -> Callable[[str], str]:
+def _address_of(inputs: Inputs) -> Callable[[str], str]:
     """What makes the address that a pin states an absolute one."""
     from envbuild.specs.paths import located_address
 
-    return partial(located_address, directory=spec.directory)
+    return partial(located_address, directory=inputs.directory)

@@ -1,4 +1,4 @@
-"""One call of the command line: its options, where its words go, and the pipeline it works with."""
+"""One call of the command line: its options, where its words go, and the session it works with."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from envbuild.cli.show.text import paint, printable
+from envbuild.lazy import lazy
 from envbuild.redact import redact
 
 if TYPE_CHECKING:
-    from envbuild.app.images import Images
-    from envbuild.app.pipeline import Pipeline
+    from envbuild.app import environments
+    from envbuild.app import session as app_session
+    from envbuild.app.session import Session
     from envbuild.cli.interrupt import Interruption
+    from envbuild.cli.show import progress as progress_display
+    from envbuild.cli.show import report
     from envbuild.cli.show.progress import Display
-    from envbuild.progress import Progress
     from envbuild.settings import Settings
-
-    PipelineFactory = Callable[[Settings, Progress], Pipeline]
-
-
-def _real_pipeline(settings: Settings, progress: Progress) -> Pipeline:
-    from envbuild.app.workspace_pipeline import WorkspacePipeline
-
-    return WorkspacePipeline(settings, progress)
+else:
+    app_session = lazy("envbuild.app.session")
+    environments = lazy("envbuild.app.environments")
+    progress_display = lazy("envbuild.cli.show.progress")
+    report = lazy("envbuild.cli.show.report")
 
 
 @dataclass(kw_only=True)
@@ -42,7 +42,8 @@ class Call:
     stderr: TextIO
     clock: Callable[[], float] = time.monotonic
     today: Callable[[], date] = date.today
-    make_pipeline: PipelineFactory = _real_pipeline
+    make_session: Callable[..., Session] | None = None
+    """Makes sessions in the place of ``Session`` itself."""
     flags: dict[str, object] = field(default_factory=dict)
     """Settings that were given as options, by the setting's name."""
     progress: str = "auto"
@@ -91,24 +92,24 @@ class Call:
         return load_settings(self.flags, self.environ, self.cwd, start=start)
 
     @contextmanager
-    def pipeline(self, spec: str) -> Iterator[Pipeline]:
-        """The pipeline for a spec, with progress shown while the context is open, and the ``-v`` table
-        after it."""
+    def session(self, spec: str | None = None) -> Iterator[Session]:
+        """What the operations of ``envbuild.app`` take, with progress shown while the context is open, and
+        the ``-v`` table after it. ``spec`` is where a project's settings are looked for."""
         settings = self.settings(spec)
-        with self._shown() as display, self.make_pipeline(settings, display) as pipeline:
-            yield pipeline
-
-    @contextmanager
-    def images(self) -> Iterator[Images]:
-        """What works on images that exist, with progress shown as for a pipeline."""
-        from envbuild.app.images import Images
-
-        settings = self.settings()
         with (
             self._shown() as display,
-            Images(settings, display, environ=self.environ, directory=self.cwd) as images,
+            (self.make_session or app_session.Session)(
+                settings, display, environ=self.environ, directory=self.cwd
+            ) as session,
         ):
-            yield images
+            yield session
+
+    @contextmanager
+    def workspace(self, spec: str | None = None) -> Iterator[environments.Workspace]:
+        """The workspace of the settings, for commands that only look at its records: nothing shows
+        progress."""
+        with environments.Workspace(self.settings(spec), environ=self.environ) as workspace:
+            yield workspace
 
     @contextmanager
     def _shown(self) -> Iterator[Display]:

@@ -8,27 +8,25 @@ from envbuild.errors import BuildError, SpecError
 from envbuild.lock.model import ContextBase
 from envbuild.render.base import BuildContext, ContextFile
 from envbuild.specs.context import ContextEntry, read_context
-from envbuild.specs.model import BuildContextSpec
 
 
-def snapshot_context(
-    spec_base: BuildContextSpec, directory: Path, base: ContextBase, scratch: Path
-) -> BuildContext:
-    """The context of a spec in ``directory``; its files are copies in ``scratch``, which must last as long.
+def snapshot_context(context: Path, directory: Path, base: ContextBase, scratch: Path) -> BuildContext:
+    """The directory ``context``, relative to ``directory``; its files are copies in ``scratch``, which must
+    last as long.
 
     The digest of the copies is the lock's. Raises ``BuildError`` where it isn't, and for what can't be read.
     """
     copies = scratch / "context"
     try:
         copies.mkdir(parents=True, exist_ok=True)
-        found = read_context(directory / spec_base.path, base.dockerfile, copies=copies)
+        found = read_context(directory / context, base.dockerfile, copies=copies)
     except SpecError as error:
-        raise BuildError(f"build context {spec_base.path}: {error}", hint=error.hint) from error
+        raise BuildError(f"build context {context}: {error}", hint=error.hint) from error
     except OSError as error:
         raise BuildError(f"can't copy the build context into {scratch}: {error.strerror}") from error
     if found.digest != base.digest:
         raise BuildError(
-            f"the build context {spec_base.path} was changed after it was locked",
+            f"the build context {context} was changed after it was locked",
             hint="bring the lock up to date with: envbuild lock",
         )
     return BuildContext(

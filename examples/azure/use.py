@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from envbuild import Environment, Workspace
-from envbuild.app.lookup import look_up
+from envbuild.app.environments import look_up
 
 HERE = Path(__file__).parent
 

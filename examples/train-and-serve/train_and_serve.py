@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from envbuild import Environment, ScriptRun, Workspace
-from envbuild.app.lookup import look_up
+from envbuild.app.environments import look_up
 
 HERE = Path(__file__).parent
 FLOWERS = [[5.1, 3.5, 1.4, 0.2], [6.2, 2.9, 4.3, 1.3], [6.9, 3.1, 5.4, 2.1]]

@@ -16,6 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.app import lock as locks
+from envbuild.app import plan as plans
+from envbuild.app import specs
+from envbuild.app.session import Session
 from envbuild.oci.image import Image
 from envbuild.platforms import Platform
 from envbuild.settings import Settings
@@ -252,17 +256,16 @@ def test_spark_runs_a_job(cache: Path, tmp_path: Path) -> None:
 
 def test_a_curated_environment_is_built_from_its_lock(cache: Path, tmp_path: Path) -> None:
     """The catalogue has none yet, so the lock is one of a spec, called curated."""
-    from envbuild.app.pipeline import Pipeline
     from envbuild.engines.docker.engine import DockerEngine
     from envbuild.lock.request import LockRequest
     from envbuild.progress import Silent
 
     spec_file = spec_of(tmp_path, "name: ours\nbase: {debian: trixie}\nrequirements: [six]\n")
-    with Pipeline(Settings(cache_dir=cache), Silent(), environ=os.environ) as pipeline:
-        spec = pipeline.load(str(spec_file))
-        lock = pipeline.lock(spec, LockRequest()).lock
+    with Session(Settings(cache_dir=cache), Silent(), environ=os.environ) as session:
+        spec = specs.find_spec(session, str(spec_file))
+        lock = locks.lock_spec(session, spec, LockRequest()).lock
         lock = replace(lock, runtime=replace(lock.runtime, type="curated"))
-        engine = pipeline._parts.engines(spec, reuse=True, keep=True)["docker"]()
+        engine = session.engines(specs.inputs_of(spec), reuse=True, keep=True)["docker"]()
         assert isinstance(engine, DockerEngine)
-        image = engine.build(pipeline.plan(spec, lock, HOST))
+        image = engine.build(plans.plan_image(session, spec, lock, HOST))
     assert run(image.config_digest, "python", "-c", "import six; print(six.__name__)") == "six\n"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from envbuild.api import Environment
-from envbuild.app.workspace import Workspace
+from envbuild.app.environments import Workspace
 from envbuild.errors import UsageError
 from envbuild.settings import Settings
 from tests.fakes import registry_server

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from envbuild.api import Environment
-from envbuild.app.workspace import Workspace
+from envbuild.app.environments import Workspace
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.media import OCI_MANIFEST
 from envbuild.oci.reference import Reference

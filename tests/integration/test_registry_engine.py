@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.app.pipeline import Pipeline
+from envbuild.app import build as builds
+from envbuild.app import specs
 from envbuild.app.requests import BuildRequest
+from envbuild.app.session import Session
 from envbuild.docker.client import NoEngine, connect
 from envbuild.images.describe import image_of
 from envbuild.images.sinks.registry import push_publication
@@ -123,8 +125,8 @@ def test_what_docker_pushed_is_pulled_copied_and_built_upon(
         f"name: upon\nplatforms: [{platform}]\nimage: {name}\nenvironment_variables: {{MINE: '1'}}\n"
     )
     settings = Settings(cache_dir=tmp_path / "cache", engine="native")
-    with Pipeline(settings, Silent(), environ={"HOME": str(tmp_path)}) as pipeline:
-        built = pipeline.build(pipeline.load(str(spec)), BuildRequest())
+    with Session(settings, Silent(), environ={"HOME": str(tmp_path)}) as session:
+        built = builds.build(session, specs.find_spec(session, str(spec)), BuildRequest())
     (mine,) = built.images
     assert [layer.digest for layer in mine.layers] == [each.digest for each in image.layers]
     config = json.loads(Store(tmp_path / "cache").blob(mine.config_digest).read_bytes())["config"]

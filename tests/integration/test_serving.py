@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.app.jobs import Prepared, log_file
-from envbuild.app.run_note import RUN_NOTE, leave_note, noted_run
-from envbuild.app.services import PreparedService, Services
-from envbuild.app.workspace import Workspace
-from envbuild.app.workspace_pipeline import WorkspacePipeline
+from envbuild.app.environments import Workspace
+from envbuild.app.jobs import PreparedJob, log_file
+from envbuild.app.run_files import RUN_NOTE, leave_note, noted_run
+from envbuild.app.services import PreparedService, run_service
+from envbuild.app.session import Session
 from envbuild.errors import RunError, UsageError
 from envbuild.oci.image import Image
 from envbuild.progress import Silent
@@ -148,9 +148,9 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 
 
 @pytest.fixture
-def services(workspace: Workspace) -> Iterator[Services]:
-    with WorkspacePipeline(workspace.settings, Silent(), workspace=workspace) as pipeline:
-        yield Services(pipeline)
+def session(workspace: Workspace) -> Iterator[Session]:
+    with Session(workspace.settings, Silent(), workspace=workspace) as session:
+        yield session
 
 
 def prepared(workspace: Workspace, target: Elsewhere, port: int) -> PreparedService:
@@ -178,7 +178,7 @@ def prepared(workspace: Workspace, target: Elsewhere, port: int) -> PreparedServ
         code_digest="sha256:" + "c" * 64,
     )
     return PreparedService(
-        prepared=Prepared(
+        prepared=PreparedJob(
             job=job,
             target=target,
             base=image,
@@ -208,9 +208,9 @@ def recorded(workspace: Workspace) -> Run:
     return found
 
 
-def test_it_answers_while_the_context_is_open(services: Services, workspace: Workspace, port: int) -> None:
+def test_it_answers_while_the_context_is_open(session: Session, workspace: Workspace, port: int) -> None:
     target, printed = Here(), bytearray()
-    with services.serving(prepared(workspace, target, port), printed.extend) as serving:
+    with run_service(session, prepared(workspace, target, port), printed.extend) as serving:
         assert serving.scoring_url == f"http://127.0.0.1:{port}/score"
         with urllib.request.urlopen(serving.scoring_url, b"{}", timeout=30) as response:
             assert (response.read(), response.headers["x-envbuild-run"]) == (b"scored", "iris-1")
@@ -228,12 +228,12 @@ def test_it_answers_while_the_context_is_open(services: Services, workspace: Wor
     assert b"listening" in printed
 
 
-def test_one_that_ends_in_init_says_why(services: Services, workspace: Workspace, port: int) -> None:
+def test_one_that_ends_in_init_says_why(session: Session, workspace: Workspace, port: int) -> None:
     target = Here(FAILING)
     message = "the service ended with the exit status 3 before it answered: RuntimeError: model is broken"
     with (
         pytest.raises(RunError, match=message) as caught,
-        services.serving(prepared(workspace, target, port), lambda piece: None),
+        run_service(session, prepared(workspace, target, port), lambda piece: None),
     ):
         raise AssertionError("it never answers")
     assert caught.value.hint == "all it said: envbuild runs logs iris-1"
@@ -241,22 +241,20 @@ def test_one_that_ends_in_init_says_why(services: Services, workspace: Workspace
     assert target.executions[0].closed
 
 
-def test_one_that_never_answers_is_ended(services: Services, workspace: Workspace, port: int) -> None:
+def test_one_that_never_answers_is_ended(session: Session, workspace: Workspace, port: int) -> None:
     target = Here(SILENT)
     with (
         pytest.raises(RunError, match="doesn't answer at /"),
-        services.serving(prepared(workspace, target, port), lambda piece: None, ready_seconds=0.1),
+        run_service(session, prepared(workspace, target, port), lambda piece: None, ready_seconds=0.1),
     ):
         raise AssertionError("it never answers")
     assert target.executions[0].process.returncode == -signal.SIGTERM
     assert recorded(workspace).status == "failed"
 
 
-def test_one_that_is_killed_is_recorded_as_failed(
-    services: Services, workspace: Workspace, port: int
-) -> None:
+def test_one_that_is_killed_is_recorded_as_failed(session: Session, workspace: Workspace, port: int) -> None:
     target = Here()
-    with services.serving(prepared(workspace, target, port), lambda piece: None) as serving:
+    with run_service(session, prepared(workspace, target, port), lambda piece: None) as serving:
         target.executions[0].process.kill()
         assert serving.wait() == 137
     assert (recorded(workspace).status, recorded(workspace).exit_status) == ("failed", 137)
@@ -264,44 +262,44 @@ def test_one_that_is_killed_is_recorded_as_failed(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_whatever_ends_the_context_stops_it(
-    services: Services, workspace: Workspace, port: int, error: type[BaseException]
+    session: Session, workspace: Workspace, port: int, error: type[BaseException]
 ) -> None:
     target = Here()
-    with pytest.raises(error), services.serving(prepared(workspace, target, port), lambda piece: None):
+    with pytest.raises(error), run_service(session, prepared(workspace, target, port), lambda piece: None):
         raise error
     assert target.executions[0].process.returncode == 0
     assert recorded(workspace).status == "stopped"
 
 
-def test_a_taken_port_is_said_before_anything_starts(services: Services, workspace: Workspace) -> None:
+def test_a_taken_port_is_said_before_anything_starts(session: Session, workspace: Workspace) -> None:
     target = Here()
     with socket.create_server(("0.0.0.0", 0)) as other:
         taken = other.getsockname()[1]
         with (
             pytest.raises(RunError, match=f"port {taken} of this machine can't be used: Address already"),
-            services.serving(prepared(workspace, target, taken), lambda piece: None),
+            run_service(session, prepared(workspace, target, taken), lambda piece: None),
         ):
             raise AssertionError("it never starts")
     assert target.executions == []
     assert workspace.registry.runs() == ()
 
 
-def test_an_answer_of_another_process_is_none(services: Services, workspace: Workspace, port: int) -> None:
+def test_an_answer_of_another_process_is_none(session: Session, workspace: Workspace, port: int) -> None:
     """Its port was taken after the look: the other one answers with 200, but isn't of this run."""
     target = Here(SERVER.replace('os.environ["ENVBUILD_RUN"]', '"other-1"'))
     with (
         pytest.raises(RunError, match="doesn't answer at /"),
-        services.serving(prepared(workspace, target, port), lambda piece: None, ready_seconds=0.5),
+        run_service(session, prepared(workspace, target, port), lambda piece: None, ready_seconds=0.5),
     ):
         raise AssertionError("it isn't ours")
 
 
 def test_a_target_that_starts_no_services_is_refused(
-    services: Services, workspace: Workspace, port: int
+    session: Session, workspace: Workspace, port: int
 ) -> None:
     with (
         pytest.raises(UsageError, match="here starts no services from here"),
-        services.serving(prepared(workspace, Elsewhere(), port), lambda piece: None),
+        run_service(session, prepared(workspace, Elsewhere(), port), lambda piece: None),
     ):
         raise AssertionError("it never starts")
 

@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
-from envbuild.app.pipeline import Pipeline
+from envbuild.app import build as builds
+from envbuild.app import lock as locks
+from envbuild.app import plan as plans
+from envbuild.app import specs
 from envbuild.app.requests import BuildRequest, BuildResult, LockRequest
+from envbuild.app.session import Session
 from envbuild.errors import BuildError, ResolveError, StaleLockError
 from envbuild.lock.model import ContextBase, ImageBase
 from envbuild.oci.digest import canonical_json
@@ -57,9 +61,9 @@ def registry() -> Iterator[Registry]:
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
+def session(tmp_path: Path) -> Iterator[Session]:
     settings = Settings(cache_dir=tmp_path / "cache", engine="native")
-    with Pipeline(settings, Silent(), environ={"HOME": str(tmp_path)}) as found:
+    with Session(settings, Silent(), environ={"HOME": str(tmp_path)}) as found:
         yield found
 
 
@@ -88,8 +92,8 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def build(pipeline: Pipeline, path: Path, request: BuildRequest | None = None) -> BuildResult:
-    return pipeline.build(pipeline.load(str(path)), request or BuildRequest())
+def build(session: Session, path: Path, request: BuildRequest | None = None) -> BuildResult:
+    return builds.build(session, specs.find_spec(session, str(path)), request or BuildRequest())
 
 
 def document(tmp_path: Path, digest: str) -> dict[str, Any]:
@@ -108,11 +112,11 @@ def env_of(config: Mapping[str, Any]) -> Sequence[str]:
 
 
 def test_an_image_keeps_its_layers_and_all_of_its_config(
-    registry: Registry, tmp_path: Path, pipeline: Pipeline
+    registry: Registry, tmp_path: Path, session: Session
 ) -> None:
     theirs = push(registry, tmp_path, Item(name="a"))
     path = write(tmp_path, f"name: own\nimage: {registry.host}/app:1\n")
-    result = build(pipeline, path)
+    result = build(session, path)
     (image,) = result.images
     assert image.layers == tuple(
         type(layer)(
@@ -139,15 +143,15 @@ def test_an_image_keeps_its_layers_and_all_of_its_config(
     ]
     assert image.level == "L3"
     assert result.reference == f"own:{image.lock_digest[7:19]}@{image.digest}"
-    assert build(pipeline, path).cached
+    assert build(session, path).cached
 
 
-def test_what_the_spec_says_stands_on_top(registry: Registry, tmp_path: Path, pipeline: Pipeline) -> None:
+def test_what_the_spec_says_stands_on_top(registry: Registry, tmp_path: Path, session: Session) -> None:
     push(registry, tmp_path, SERVER)
     text = (
         f'image: {registry.host}/app:1\nuser: "5:7"\nenvironment_variables: {{A: ours, N: "1", PATH: /x}}\n'
     )
-    (image,) = build(pipeline, write(tmp_path, text + INFERENCE)).images
+    (image,) = build(session, write(tmp_path, text + INFERENCE)).images
     config = document(tmp_path, image.config_digest)
     assert env_of(config) == ["PATH=/x", "Z=1", "A=ours", "ODD", "N=1"]
     assert config["config"]["User"] == "5:7"
@@ -156,15 +160,15 @@ def test_what_the_spec_says_stands_on_top(registry: Registry, tmp_path: Path, pi
 
 
 def test_an_image_with_more_layers_than_we_could_add_to_is_taken(
-    registry: Registry, tmp_path: Path, pipeline: Pipeline
+    registry: Registry, tmp_path: Path, session: Session
 ) -> None:
     push(registry, tmp_path, layers=125)
-    (image,) = build(pipeline, write(tmp_path, f"image: {registry.host}/app:1\n")).images
+    (image,) = build(session, write(tmp_path, f"image: {registry.host}/app:1\n")).images
     assert len(image.layers) == 125
 
 
 def test_an_image_of_dockers_own_types_keeps_its_bytes(
-    registry: Registry, tmp_path: Path, pipeline: Pipeline
+    registry: Registry, tmp_path: Path, session: Session
 ) -> None:
     oci = push(registry, tmp_path, Item(name="a"))
     content = canonical_json(
@@ -183,19 +187,19 @@ def test_an_image_of_dockers_own_types_keeps_its_bytes(
         }
     )
     registry.put_manifest("app", "1", DOCKER_MANIFEST, content)
-    (image,) = build(pipeline, write(tmp_path, f"image: {registry.host}/app:1\n")).images
+    (image,) = build(session, write(tmp_path, f"image: {registry.host}/app:1\n")).images
     assert [(each.digest, each.media_type) for each in image.layers] == [
         (layer.digest, OCI_LAYER_GZIP) for layer in oci.layers
     ]
 
 
-def test_the_image_is_a_function_of_the_lock(registry: Registry, tmp_path: Path, pipeline: Pipeline) -> None:
+def test_the_image_is_a_function_of_the_lock(registry: Registry, tmp_path: Path, session: Session) -> None:
     push(registry, tmp_path)
     path = write(tmp_path, f"image: {registry.host}/app:1\n")
-    first = build(pipeline, path)
+    first = build(session, path)
     push(registry, tmp_path, Item(name="moved"))
     settings = Settings(cache_dir=tmp_path / "other", engine="native")
-    with Pipeline(settings, Silent(), environ={"HOME": str(tmp_path)}) as other:
+    with Session(settings, Silent(), environ={"HOME": str(tmp_path)}) as other:
         assert build(other, path, BuildRequest(locked=True)).digest == first.digest
 
 
@@ -203,7 +207,7 @@ def test_the_image_is_a_function_of_the_lock(registry: Registry, tmp_path: Path,
 
 
 def test_a_lock_holds_the_digest_of_each_platform_and_keeps_it(
-    registry: Registry, tmp_path: Path, pipeline: Pipeline
+    registry: Registry, tmp_path: Path, session: Session
 ) -> None:
     images = [push(registry, tmp_path, platform=each) for each in (LINUX_AMD64, LINUX_ARM64)]
     source = Store(tmp_path / "source")
@@ -213,37 +217,37 @@ def test_a_lock_holds_the_digest_of_each_platform_and_keeps_it(
     assert index.index_digest is not None
     registry.put_manifest("app", "1", OCI_INDEX, source.blob(index.index_digest).read_bytes())
     path = write(tmp_path, f"image: {registry.host}/app:1\nplatforms: [linux/amd64, linux/arm64]\n")
-    spec = pipeline.load(str(path))
-    lock = pipeline.lock(spec, LockRequest()).lock
+    spec = specs.find_spec(session, str(path))
+    lock = locks.lock_spec(session, spec, LockRequest()).lock
     bases = [platform.base for platform in lock.platforms]
     assert [base.digest for base in bases if isinstance(base, ImageBase)] == [
         image.digest for image in images
     ]
     assert [platform.python for platform in lock.platforms] == [None, None]
     assert not lock.bytecode
-    assert len(build(pipeline, path).images) == 2
+    assert len(build(session, path).images) == 2
     moved = push(registry, tmp_path, Item(name="moved"))
-    pipeline.check(spec)
-    assert pipeline.lock(spec, LockRequest()).lock == lock
+    locks.check_lock(session, spec)
+    assert locks.lock_spec(session, spec, LockRequest()).lock == lock
     amd64 = write(tmp_path, f"image: {registry.host}/app:1\n")
-    narrowed = pipeline.load(str(amd64))
+    narrowed = specs.find_spec(session, str(amd64))
     with pytest.raises(StaleLockError, match="linux/arm64: locked, but no longer asked for"):
-        pipeline.check(narrowed)
-    again = pipeline.lock(narrowed, LockRequest()).lock
+        locks.check_lock(session, narrowed)
+    again = locks.lock_spec(session, narrowed, LockRequest()).lock
     assert again.platforms[0].base == bases[0]
-    upgraded = pipeline.lock(narrowed, LockRequest(upgrade=True)).lock.platforms[0].base
+    upgraded = locks.lock_spec(session, narrowed, LockRequest(upgrade=True)).lock.platforms[0].base
     assert isinstance(upgraded, ImageBase)
     assert upgraded.digest == moved.digest
 
 
 def test_what_a_spec_lists_of_its_image_is_not_asked_of_the_lock(
-    registry: Registry, tmp_path: Path, pipeline: Pipeline
+    registry: Registry, tmp_path: Path, session: Session
 ) -> None:
     push(registry, tmp_path, SERVER)
     listed = "conda_file: {channels: [x], dependencies: [numpy, {pip: [azureml-inference-server-http]}]}\n"
     path = write(tmp_path, f"type: user-managed\nimage: {registry.host}/app:1\n{listed}{INFERENCE}")
-    build(pipeline, path)
-    pipeline.check(pipeline.load(str(path)))
+    build(session, path)
+    locks.check_lock(session, specs.find_spec(session, str(path)))
 
 
 # --- an own Dockerfile --------------------------------------------------------------------------------
@@ -256,33 +260,33 @@ def context(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_changed_context_makes_the_lock_stale(tmp_path: Path, pipeline: Pipeline) -> None:
+def test_a_changed_context_makes_the_lock_stale(tmp_path: Path, session: Session) -> None:
     path = context(tmp_path)
-    spec = pipeline.load(str(path))
-    made = pipeline.lock(spec, LockRequest())
+    spec = specs.find_spec(session, str(path))
+    made = locks.lock_spec(session, spec, LockRequest())
     base = made.lock.platforms[0].base
     assert isinstance(base, ContextBase)
     # The lock lies in the context now, and answers all the same.
     assert made.directory.is_relative_to(path.parent)
-    pipeline.check(pipeline.load(str(path)))
-    assert not pipeline.lock(pipeline.load(str(path)), LockRequest()).written
+    locks.check_lock(session, specs.find_spec(session, str(path)))
+    assert not locks.lock_spec(session, specs.find_spec(session, str(path)), LockRequest()).written
     (path.parent / "app.py").write_text("x = 2\n")
     with pytest.raises(StaleLockError, match=r"linux/amd64: the build context changed$"):
-        pipeline.check(pipeline.load(str(path)))
-    again = pipeline.lock(pipeline.load(str(path)), LockRequest())
+        locks.check_lock(session, specs.find_spec(session, str(path)))
+    again = locks.lock_spec(session, specs.find_spec(session, str(path)), LockRequest())
     assert again.written
     (path.parent / "Other").write_text("FROM scratch\n")
     write(tmp_path, "build: {path: ., dockerfile_path: Other}\n")
     with pytest.raises(
         StaleLockError, match="the Dockerfile Other is asked for, the Dockerfile Dockerfile is locked"
     ):
-        pipeline.check(pipeline.load(str(path)))
+        locks.check_lock(session, specs.find_spec(session, str(path)))
 
 
-def test_a_dockerfile_is_planned_and_refused_by_the_native_engine(tmp_path: Path, pipeline: Pipeline) -> None:
+def test_a_dockerfile_is_planned_and_refused_by_the_native_engine(tmp_path: Path, session: Session) -> None:
     path = context(tmp_path)
-    spec = pipeline.load(str(path))
-    plan = pipeline.plan(spec, pipeline.lock(spec, LockRequest()).lock, LINUX_AMD64)
+    spec = specs.find_spec(session, str(path))
+    plan = plans.plan_image(session, spec, locks.lock_spec(session, spec, LockRequest()).lock, LINUX_AMD64)
     assert (plan.level, plan.layers, plan.config.inherit, plan.type) == ("L0", (), True, "user-managed")
     assert dict(plan.config.labels) == {
         "dev.envbuild.definition": plan.definition_digest,
@@ -290,29 +294,29 @@ def test_a_dockerfile_is_planned_and_refused_by_the_native_engine(tmp_path: Path
         "dev.envbuild.lock": plan.lock_digest,
     }
     with pytest.raises(BuildError, match=r"a Dockerfile \(Dockerfile\) runs its own steps"):
-        build(pipeline, path)
+        build(session, path)
 
 
 # --- serving ------------------------------------------------------------------------------------------
 
 
 def test_an_image_that_cannot_serve_is_not_built_for_serving(
-    registry: Registry, tmp_path: Path, pipeline: Pipeline
+    registry: Registry, tmp_path: Path, session: Session
 ) -> None:
     push(registry, tmp_path, Item(name="a"))
     path = write(tmp_path, f"image: {registry.host}/app:1\n{INFERENCE}")
     out = tmp_path / "out"
     for _ in range(2):  # Also where the image is in the store by now.
         with pytest.raises(BuildError, match=r"can.t serve: it needs azureml-defaults>=1\.0\.45 or"):
-            build(pipeline, path, BuildRequest(outputs=(f"oci:{out}",)))
+            build(session, path, BuildRequest(outputs=(f"oci:{out}",)))
     assert not out.exists()
     push(registry, tmp_path, SERVER)
-    build(pipeline, path, BuildRequest(outputs=(f"oci:{out}",), lock=LockRequest(upgrade=True)))
+    build(session, path, BuildRequest(outputs=(f"oci:{out}",), lock=LockRequest(upgrade=True)))
     assert out.exists()
 
 
 def test_a_server_that_an_upper_layer_removed_does_not_count(
-    registry: Registry, tmp_path: Path, pipeline: Pipeline
+    registry: Registry, tmp_path: Path, session: Session
 ) -> None:
     source = Store(tmp_path / "source")
     layers = [
@@ -324,24 +328,24 @@ def test_a_server_that_an_upper_layer_removed_does_not_count(
         registry.put_blob(source.blob(digest).read_bytes())
     registry.put_manifest("app", "1", image.media_type, source.blob(image.digest).read_bytes())
     with pytest.raises(BuildError, match="neither is inside"):
-        build(pipeline, write(tmp_path, f"image: {registry.host}/app:1\n{INFERENCE}"))
+        build(session, write(tmp_path, f"image: {registry.host}/app:1\n{INFERENCE}"))
 
 
 @pytest.mark.parametrize(
     "settings", [{"Env": [1]}, {"Labels": ["x"]}, {"ExposedPorts": "80"}, {"Env": {"A": "1"}}]
 )
 def test_a_config_of_no_form_is_refused(
-    registry: Registry, tmp_path: Path, pipeline: Pipeline, settings: dict[str, object]
+    registry: Registry, tmp_path: Path, session: Session, settings: dict[str, object]
 ) -> None:
     push(registry, tmp_path, settings=settings)
     path = write(tmp_path, f"image: {registry.host}/app:1\n")
     with pytest.raises(ResolveError, match="not the form of an image"):
-        build(pipeline, path)
+        build(session, path)
 
 
 # --- the example --------------------------------------------------------------------------------------
 
 
-def test_the_examples_lock_answers_it(pipeline: Pipeline) -> None:
+def test_the_examples_lock_answers_it(session: Session) -> None:
     example = Path(__file__).parents[2] / "examples/user-managed"
-    pipeline.check(pipeline.load(str(example)))
+    locks.check_lock(session, specs.find_spec(session, str(example)))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from envbuild.app import build, specs
+from envbuild.cli.commands.plan import show
 from envbuild.cli.options import (
     attest_options,
     build_engine_option,
@@ -23,7 +25,6 @@ from envbuild.cli.options import (
     one_spec,
     platform_option,
     record_option,
-    refuse_both,
     render_options,
     shared_cache_options,
     spec_argument,
@@ -32,10 +33,12 @@ from envbuild.cli.options import (
     upgrade_options,
     workspace_option,
 )
+from envbuild.cli.requests import build_request
+from envbuild.cli.show.report import build_json, build_lines, json_text
 from envbuild.errors import PublishError
 
 if TYPE_CHECKING:
-    from envbuild.app.requests import BuildRequest
+    pass
 
 
 @click.command(short_help="Build the image of a spec and print its pinned reference.")
@@ -121,8 +124,6 @@ def command(
 
     Prints the pinned reference on stdout and nothing else: docker run $(envbuild build --load .)
     """
-    from envbuild.cli.show.report import build_json, build_lines, json_text
-
     call = call_of(context)
     path = one_spec(spec, spec_file)
     request = build_request(
@@ -142,13 +143,11 @@ def command(
         dry_run=dry_run,
     )
     if dry_run:
-        from envbuild.cli.commands.plan import show
-
         show(call, path, request, as_json=as_json, engine=True)
         return 0
     _few_arenas()
-    with call.pipeline(path) as pipeline:
-        result = pipeline.build(pipeline.load(path), request)
+    with call.session(path) as session:
+        result = build.build(session, specs.find_spec(session, path), request)
     for line in build_lines(result):
         call.say(line)
     if metadata_file is not None:
@@ -161,37 +160,9 @@ def _few_arenas() -> None:
     """Lets all threads of this process share two of glibc's memory arenas.
 
     With one a thread each keeps what it once needed; for a large image that is a fifth of the peak."""
-    import ctypes
-
     arena_max = -8  # M_ARENA_MAX of malloc.h
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(arena_max, 2)
-
-
-def build_request(
-    *,
-    platforms: Sequence[object] = (),
-    locked: bool,
-    frozen: bool,
-    upgrade: bool,
-    upgrade_packages: tuple[str, ...] = (),
-    as_of: date | None = None,
-    dry_run: bool = False,
-    **others: Any,
-) -> BuildRequest:
-    """The request that options say; raises ``UsageError`` where they exclude each other."""
-    from envbuild.app.requests import BuildRequest, LockRequest
-    from envbuild.platforms import Platform
-
-    moves = {"upgrade": upgrade, "upgrade_package": bool(upgrade_packages), "as_of": as_of is not None}
-    refuse_both(locked=locked, frozen=frozen)
-    refuse_both(upgrade=upgrade, upgrade_package=bool(upgrade_packages))
-    for name, value in moves.items():
-        refuse_both(locked=locked, **{name: value})
-        refuse_both(frozen=frozen, **{name: value})
-    chosen = tuple(dict.fromkeys(platform for platform in platforms if isinstance(platform, Platform)))
-    lock = LockRequest(upgrade=upgrade, upgrade_packages=upgrade_packages, as_of=as_of, dry_run=dry_run)
-    return BuildRequest(platforms=chosen, locked=locked, frozen=frozen, lock=lock, **others)
 
 
 def _write(path: Path, text: str) -> None:

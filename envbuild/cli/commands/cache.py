@@ -11,6 +11,9 @@ from envbuild.cli.options import call_of, display_options, json_option, store_op
 from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import count_text, size_text, table
 from envbuild.errors import UsageError
+from envbuild.store.content import Store
+from envbuild.store.prune import prune as prune_store
+from envbuild.store.prune import usage
 
 
 @click.group(short_help="Show or prune the local store.")
@@ -25,9 +28,6 @@ def command() -> None:
 @click.pass_context
 def info(context: click.Context, as_json: bool) -> int:
     """Show what the store holds, by kind, in bytes on disk."""
-    from envbuild.store.content import Store
-    from envbuild.store.prune import usage
-
     call = call_of(context)
     store = Store(call.settings().cache_dir)
     areas = usage(store)
@@ -66,9 +66,6 @@ def prune(
     (they are unpacked again where need be), and what killed processes left behind. A run or a service keeps
     its own image and root file system, however long it runs, and nothing else.
     """
-    from envbuild.store.content import Store
-    from envbuild.store.prune import prune as prune_store
-
     call = call_of(context)
     result = prune_store(
         Store(call.settings().cache_dir),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from envbuild.app import images
 from envbuild.cli.options import (
     PLATFORM,
     call_of,
@@ -12,6 +13,8 @@ from envbuild.cli.options import (
     offline_option,
     store_options,
 )
+from envbuild.cli.show.images import copy_json, copy_lines
+from envbuild.cli.show.report import json_text
 from envbuild.platforms import Platform
 
 one_platform_option = click.option(
@@ -50,12 +53,9 @@ def command(
     be an image of the store, sha256:HEX or docker-daemon:NAME. An index is copied with all it lists. What a
     registry has isn't fetched.
     """
-    from envbuild.cli.show.images import copy_json, copy_lines
-    from envbuild.cli.show.report import json_text
-
     call = call_of(context)
-    with call.images() as images:
-        result = images.copy(source, destination, platform=platform, referrers=referrers)
+    with call.session() as session:
+        result = images.copy_image(session, source, destination, platform=platform, referrers=referrers)
     for line in copy_lines([result]):
         call.say(line)
     call.out(json_text(copy_json([result])) if as_json else result.reference)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import click
 
-from envbuild.app.curated import CuratedEnvironment
+from envbuild.app.curated import CuratedEnvironment, curated_environment, curated_environments, pins_size
 from envbuild.cli.options import call_of, display_options, json_option
 from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import count_text, printable, size_text, table
@@ -23,8 +23,6 @@ def command() -> None:
 @click.pass_context
 def list_(context: click.Context, as_json: bool) -> int:
     """List the curated environments."""
-    from envbuild.app.curated import curated_environments
-
     call = call_of(context)
     found = curated_environments()
     if as_json:
@@ -43,8 +41,6 @@ def list_(context: click.Context, as_json: bool) -> int:
 @click.pass_context
 def show(context: click.Context, name: str, as_json: bool) -> int:
     """Show what the curated environment NAME holds: its spec, then every pin."""
-    from envbuild.app.curated import curated_environment, pins_size
-
     call = call_of(context)
     found = curated_environment(name)
     if as_json:
@@ -64,8 +60,6 @@ def show(context: click.Context, name: str, as_json: bool) -> int:
 
 
 def _json(found: CuratedEnvironment) -> Mapping[str, object]:
-    from envbuild.app.curated import pins_size
-
     return {
         "name": found.name,
         "description": found.description,

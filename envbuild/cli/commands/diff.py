@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import click
 
+from envbuild.app import inspect
 from envbuild.cli.commands.copy import one_platform_option
 from envbuild.cli.options import call_of, display_options, json_option, offline_option, store_options
+from envbuild.cli.show.inspection import difference_json, difference_lines
+from envbuild.cli.show.report import json_text
 from envbuild.platforms import Platform
 
 
@@ -26,13 +29,9 @@ def command(
 
     As with diff, the status is 0 where both are the same image, and 1 where they differ; trouble has its own.
     """
-    from envbuild.app.examination import Examination
-    from envbuild.cli.show.inspection import difference_json, difference_lines
-    from envbuild.cli.show.report import json_text
-
     call = call_of(context)
-    with call.images() as images:
-        found = Examination(images).diff(before, after, platform, files=files)
+    with call.session() as session:
+        found = inspect.diff_images(session, before, after, platform, files=files)
     if as_json:
         call.out(json_text(difference_json(before, after, found)))
     else:

@@ -11,12 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
+from uv import find_uv_bin
 
 import envbuild
 from envbuild.cli.call import Call
 from envbuild.cli.options import call_of, display_options, json_option, store_options
 from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import paint, size_text, table
+from envbuild.docker.client import NoEngine, connect
+from envbuild.engines.buildx.command import NoBuilder, find_builder
 from envbuild.redact import redact
 
 ENOUGH_SPACE = 2_000_000_000
@@ -77,8 +80,6 @@ def look(call: Call) -> tuple[Finding, ...]:
 
 def _uv() -> Finding:
     try:
-        from uv import find_uv_bin
-
         path = find_uv_bin()
     except (ImportError, FileNotFoundError):
         return Finding("uv", "bad", "not found; install envbuild again, it brings uv")
@@ -87,8 +88,6 @@ def _uv() -> Finding:
 
 
 def _engine(environ: Mapping[str, str]) -> Finding:
-    from envbuild.docker.client import NoEngine, connect
-
     client = connect(environ)
     if isinstance(client, NoEngine):
         return Finding(
@@ -105,8 +104,6 @@ def _engine(environ: Mapping[str, str]) -> Finding:
 
 def _buildkit(environ: Mapping[str, str]) -> Finding:
     """What ``--engine buildx`` would build with."""
-    from envbuild.engines.buildx.command import NoBuilder, find_builder
-
     builder = find_builder(environ)
     if isinstance(builder, NoBuilder):
         return Finding("buildkit", "absent", f"{'; '.join(builder.reasons)}; --engine buildx needs it")

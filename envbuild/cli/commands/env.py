@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from envbuild.app import lock, specs
+from envbuild.app.compare import compare, package_history
+from envbuild.app.environments import VersionReference, look_up
 from envbuild.cli.options import (
     call_of,
     display_options,
@@ -17,12 +19,28 @@ from envbuild.cli.options import (
     store_options,
     workspace_option,
 )
+from envbuild.cli.show.environments import (
+    comparison_json,
+    comparison_lines,
+    event_json,
+    event_lines,
+    found_json,
+    found_lines,
+    package_json,
+    package_lines,
+    registered_text,
+    summary_json,
+    summary_lines,
+    tags_text,
+    version_json,
+    version_rows,
+)
+from envbuild.cli.show.exported import deliver
 from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import printable
 from envbuild.errors import UsageError
 
 if TYPE_CHECKING:
-    from envbuild.app.workspace import Workspace
     from envbuild.cli.call import Call
     from envbuild.workspace.base import Version
 
@@ -35,15 +53,6 @@ def _shared(function: F) -> F:
     """What every command takes besides its own: the workspace, the store, how it tells."""
     function = click.pass_context(function)  # type: ignore[assignment]
     return workspace_option(store_options(json_option(display_options(function))))
-
-
-@contextmanager
-def opened_workspace(call: Call, spec: str | None = None) -> Iterator[Workspace]:
-    """The workspace of the settings that hold here, or where ``spec`` stands."""
-    from envbuild.app.workspace import Workspace
-
-    with Workspace(call.settings(spec), environ=call.environ) as workspace:
-        yield workspace
 
 
 @click.group(short_help="Keep environments as named, numbered versions.")
@@ -74,18 +83,17 @@ def register(
     as_json: bool,
 ) -> int:
     """Register SPEC; prints its version. The same definition keeps the version that it has."""
-    from envbuild.cli.show.environments import registered_text, version_json
-
     call = call_of(context)
     path = one_spec(spec, spec_file)
     pairs = _pairs(tags)
-    with opened_workspace(call, path) as workspace, call.pipeline(path) as pipeline:
-        loaded = pipeline.load(path)
+    with call.session(path) as session:
+        loaded = specs.find_spec(session, path)
+        workspace = session.workspace
         found = workspace.register(
             loaded, name=name, version=version, description=description, tags=pairs, labels=labels
         )
         # What was locked before it was registered needs no second lock.
-        workspace.keep_answering_lock(loaded, pipeline.lock_directory(loaded))
+        workspace.keep_answering_lock(loaded, lock.lock_directory(session, loaded))
     call.say(registered_text(found.version, created=found.created))
     call.out(
         json_text({**version_json(found.version), "registered": found.created})
@@ -112,10 +120,8 @@ def list_(
     as_json: bool,
 ) -> int:
     """List the environments, or the versions of NAME, the newest first."""
-    from envbuild.cli.show.environments import summary_json, summary_lines, version_json, version_rows
-
     call = call_of(context)
-    with opened_workspace(call) as workspace:
+    with call.workspace() as workspace:
         if name is not None:
             versions = workspace.registry.versions(
                 name, include_archived=archived, include_anonymous=anonymous, limit=limit
@@ -141,11 +147,8 @@ def show(context: click.Context, version: str, as_json: bool) -> int:
     VERSION may also be a digest, sha256:…, of an image, a definition or an envbuild.lock, or an image's
     pinned reference: it leads back to the spec.
     """
-    from envbuild.app.lookup import look_up
-    from envbuild.cli.show.environments import found_json, found_lines
-
     call = call_of(context)
-    with opened_workspace(call) as workspace:
+    with call.workspace() as workspace:
         found = look_up(workspace, version)
     _show(call, found_lines(found), found_json(found), as_json=as_json)
     return 0
@@ -158,7 +161,7 @@ def show(context: click.Context, version: str, as_json: bool) -> int:
 def label(context: click.Context, version: str, labels: tuple[str, ...], as_json: bool) -> int:
     """Move LABELs to VERSION, from whichever had them."""
     call = call_of(context)
-    with opened_workspace(call) as workspace:
+    with call.workspace() as workspace:
         chosen = workspace.get(version)
         found = workspace.registry.label(chosen.environment, chosen.version, labels)
     return _told(call, found, as_json=as_json)
@@ -171,7 +174,7 @@ def label(context: click.Context, version: str, labels: tuple[str, ...], as_json
 def unlabel(context: click.Context, name: str, labels: tuple[str, ...], as_json: bool) -> int:
     """Take LABELs away from the environment NAME."""
     call = call_of(context)
-    with opened_workspace(call) as workspace:
+    with call.workspace() as workspace:
         workspace.registry.unlabel(name, labels)
         summaries = workspace.registry.environments(prefix=name, include_archived=True, limit=1)
     left = dict(summaries[0].labels) if summaries else {}
@@ -199,7 +202,7 @@ def update(
     call = call_of(context)
     if description is None and not tags and not removed:
         raise UsageError("nothing to update", hint="give --description, --tag or --remove-tag")
-    with opened_workspace(call) as workspace:
+    with call.workspace() as workspace:
         chosen = workspace.get(version)
         unknown = sorted(set(removed) - dict(chosen.tags).keys())
         if unknown:
@@ -231,10 +234,8 @@ def restore(context: click.Context, version: str, as_json: bool) -> int:
 
 
 def _archive(call: Call, text: str, *, archived: bool, as_json: bool) -> int:
-    from envbuild.app.workspace import Reference
-
-    named = Reference.parse(text)
-    with opened_workspace(call) as workspace:
+    named = VersionReference.parse(text)
+    with call.workspace() as workspace:
         number = named.version
         if named.label is not None:
             number = workspace.get(text).version
@@ -254,10 +255,8 @@ def _archive(call: Call, text: str, *, archived: bool, as_json: bool) -> int:
 @_shared
 def clone(context: click.Context, version: str, new_name: str, new_version: str | None, as_json: bool) -> int:
     """Register VERSION under NEW_NAME, with its description, tags, lock and build context."""
-    from envbuild.cli.show.environments import registered_text, version_json
-
     call = call_of(context)
-    with opened_workspace(call) as workspace:
+    with call.workspace() as workspace:
         chosen = workspace.get(version)
         found = workspace.registry.clone(
             chosen.environment, chosen.version, new_name, new_version=new_version
@@ -281,10 +280,8 @@ def export(
     context: click.Context, version: str, format: str, output: str | None, overwrite: bool, as_json: bool
 ) -> int:
     """Write VERSION in a format of its own or another tool's; says what the format can't carry."""
-    from envbuild.cli.show.exported import deliver
-
     call = call_of(context)
-    with opened_workspace(call) as workspace:
+    with call.workspace() as workspace:
         spec = workspace.spec(workspace.get(version))
         deliver(call, spec, format=format, output=output, overwrite=overwrite, as_json=as_json)
     return 0
@@ -296,11 +293,8 @@ def export(
 @_shared
 def diff(context: click.Context, before: str, after: str, as_json: bool) -> int:
     """Show what differs from the version BEFORE to AFTER: definition, pins, size, bytes to pull."""
-    from envbuild.app.compare import compare
-    from envbuild.cli.show.environments import comparison_json, comparison_lines
-
     call = call_of(context)
-    with opened_workspace(call) as workspace:
+    with call.workspace() as workspace:
         found = compare(workspace, workspace.get(before), workspace.get(after))
     lines = comparison_lines(found, color=call.color and call.stdout.isatty())
     _show(call, lines, comparison_json(found), as_json=as_json)
@@ -316,11 +310,8 @@ def history(
     context: click.Context, name: str | None, package: str | None, limit: int | None, as_json: bool
 ) -> int:
     """Show who did what to NAME, or to all environments, the newest first."""
-    from envbuild.app.compare import package_history
-    from envbuild.cli.show.environments import event_json, event_lines, package_json, package_lines
-
     call = call_of(context)
-    with opened_workspace(call) as workspace:
+    with call.workspace() as workspace:
         if package is not None:
             if name is None:
                 raise UsageError("--package needs the name of an environment")
@@ -343,8 +334,6 @@ def _show(call: Call, lines: Sequence[str], value: object, *, as_json: bool) -> 
 
 def _told(call: Call, version: Version, *, as_json: bool) -> int:
     """Says what a version is after a change; prints it as JSON where asked."""
-    from envbuild.cli.show.environments import tags_text, version_json
-
     parts = [
         f"labels {', '.join(version.labels)}" if version.labels else "",
         f"tags {tags_text(version.tags)}" if version.tags else "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from envbuild.app.read import read_source
 from envbuild.cli.options import (
     PLATFORM,
     call_of,
@@ -13,6 +14,7 @@ from envbuild.cli.options import (
     store_options,
     workspace_option,
 )
+from envbuild.cli.show.exported import deliver
 from envbuild.platforms import Platform
 
 
@@ -51,12 +53,8 @@ def command(
     SOURCE is a file or directory of any known format, a conda environment's or virtual environment's
     directory, venv for the active one, or image:REF for an existing image (image:oci:DIR for a layout).
     """
-    from envbuild.cli.show.exported import deliver
-
     call = call_of(context)
-    with call.pipeline(source) as pipeline:
-        from envbuild.app.read import read_source
-
-        spec = read_source(source, pipeline, name=name, platform=platform, environ=call.environ)
+    with call.session(source) as session:
+        spec = read_source(session, source, name=name, platform=platform)
     deliver(call, spec, format=format, output=output, overwrite=overwrite, as_json=as_json)
     return 0

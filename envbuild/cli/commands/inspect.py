@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import click
 
+from envbuild.app import inspect
 from envbuild.cli.commands.copy import one_platform_option
 from envbuild.cli.options import call_of, display_options, json_option, offline_option, store_options
+from envbuild.cli.show.inspection import inspection_json, inspection_lines
+from envbuild.cli.show.report import json_text
 from envbuild.platforms import Platform
 
 
@@ -30,13 +33,9 @@ def command(
 
     No layer is pulled for it, but for the small one with the lock of an image of ours.
     """
-    from envbuild.app.examination import Examination
-    from envbuild.cli.show.inspection import inspection_json, inspection_lines
-    from envbuild.cli.show.report import json_text
-
     call = call_of(context)
-    with call.images() as images:
-        found = Examination(images).inspect(reference, platform, packages=packages)
+    with call.session() as session:
+        found = inspect.inspect_image(session, reference, platform, packages=packages)
     if as_json:
         call.out(json_text(inspection_json(found)))
     else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envbuild.app import lock, specs
 from envbuild.cli.options import (
     call_of,
     display_options,
@@ -18,8 +19,10 @@ from envbuild.cli.options import (
     store_options,
     workspace_option,
 )
+from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import count_text, paint, printable
 from envbuild.errors import SpecError
+from envbuild.lint.check import chosen_rules, lint_with_lock
 
 if TYPE_CHECKING:
     from envbuild.cli.call import Call
@@ -54,8 +57,6 @@ def command(
     Asks no network and writes nothing but the store. A lock beside a spec counts: what it pins isn't
     unpinned. Exits 1 where there is an error, with --strict also for a warning.
     """
-    from envbuild.lint.check import chosen_rules
-
     call = call_of(context)
     rules = chosen_rules(_codes(select), _codes(ignore))
     found: list[tuple[str, Finding]] = []
@@ -80,11 +81,9 @@ def _codes(given: Sequence[str]) -> list[str]:
 
 def _look(call: Call, path: str, rules: Sequence[Rule]) -> list[tuple[str, Finding]]:
     """The findings of one spec, each with its file as seen from here."""
-    from envbuild.lint.check import lint_with_lock
-
-    with call.pipeline(path) as pipeline:
-        spec = pipeline.load(path)
-        directory = pipeline.lock_directory(spec)
+    with call.session(path) as session:
+        spec = specs.find_spec(session, path)
+        directory = lock.lock_directory(session, spec)
     found = lint_with_lock(spec, directory, today=call.today(), rules=rules)
     return [(_seen(call.cwd, spec.directory / each.where.file), each) for each in found]
 
@@ -98,8 +97,6 @@ def _seen(cwd: Path, file: Path) -> str:
 def _show(call: Call, found: Sequence[tuple[str, Finding]], *, specs: int, as_json: bool) -> None:
     counts = Counter(each.severity.value for _, each in found)
     if as_json:
-        from envbuild.cli.show.report import json_text
-
         call.out(
             json_text(
                 {

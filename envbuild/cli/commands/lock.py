@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envbuild.app import lock, specs
+from envbuild.app.requests import LockRequest
 from envbuild.cli.call import Call
+from envbuild.cli.commands.lock_all import lock_all
 from envbuild.cli.options import (
     call_of,
     display_options,
@@ -23,6 +26,7 @@ from envbuild.cli.options import (
     upgrade_options,
     workspace_option,
 )
+from envbuild.cli.show.report import change_json, change_lines, change_summary, json_text
 from envbuild.cli.show.text import count_text, printable
 from envbuild.errors import UsageError
 
@@ -73,8 +77,6 @@ def command(
 
     A lock that is there is kept: without --upgrade only what the spec forces changes.
     """
-    from envbuild.app.requests import LockRequest
-
     call = call_of(context)
     path = one_spec(spec, spec_file)
     refuse_both(check=check, upgrade=upgrade)
@@ -91,24 +93,20 @@ def command(
         dry_run=dry_run,
     )
     if everything:
-        from envbuild.cli.commands.lock_all import lock_all
-
         return lock_all(call, path, request, check=check, as_json=as_json)
-    with call.pipeline(path) as pipeline:
-        loaded = pipeline.load(path)
+    with call.session(path) as session:
+        loaded = specs.find_spec(session, path)
         if check:
-            pipeline.check(loaded)
+            lock.check_lock(session, loaded)
             call.say(f"the lock of {printable(loaded.name)} answers its spec")
             return 0
-        result = pipeline.lock(loaded, request)
+        result = lock.lock_spec(session, loaded, request)
     report(call, result, dry_run=dry_run, as_json=as_json)
     return 0
 
 
 def report(call: Call, result: LockResult, *, dry_run: bool, as_json: bool) -> None:
     """Tells what a lock has become: on a dry run the difference is the result and goes to stdout."""
-    from envbuild.cli.show.report import change_json, change_lines, change_summary, json_text
-
     if as_json:
         call.out(
             json_text(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from envbuild.app import lock, specs
 from envbuild.app.curated import UnlockedSpecs, Upgrade, locked_specs, moved_bytes, unlocked_specs
 from envbuild.app.requests import LockRequest
 from envbuild.cli.call import Call
@@ -93,12 +94,12 @@ def _check(call: Call, specs: Sequence[Path], doubtful: Sequence[Path], *, as_js
 def _checked(call: Call, spec: Path) -> _Checked:
     name = _shown(call, spec)
     try:
-        with call.pipeline(str(spec)) as pipeline:
-            loaded = pipeline.load(str(spec))
+        with call.session(str(spec)) as session:
+            loaded = specs.find_spec(session, str(spec))
             name = loaded.name
-            there = pipeline.present_lock(loaded) is not None
+            there = lock.present_lock(session, loaded) is not None
             try:
-                pipeline.check(loaded)
+                lock.check_lock(session, loaded)
             except StaleLockError as error:
                 call.complain(error.message)
                 return _Checked(spec=spec, name=name, state="stale" if there else "missing", error=error)
@@ -121,10 +122,10 @@ def _shown(call: Call, path: Path) -> str:
 
 def _upgrade(call: Call, spec: Path, request: LockRequest) -> Upgrade:
     try:
-        with call.pipeline(str(spec)) as pipeline:
-            loaded = pipeline.load(str(spec))
-            before = pipeline.present_lock(loaded)
-            result = pipeline.lock(loaded, request)
+        with call.session(str(spec)) as session:
+            loaded = specs.find_spec(session, str(spec))
+            before = lock.present_lock(session, loaded)
+            result = lock.lock_spec(session, loaded, request)
     except EnvbuildError as error:
         return Upgrade(spec=spec, name=spec.parent.name, changes=(), moved=0, error=error.message)
     return Upgrade(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envbuild.app import lock, plan, specs
 from envbuild.cli.options import (
     call_of,
     compose_options,
@@ -22,6 +23,15 @@ from envbuild.cli.options import (
     store_options,
     upgrade_options,
     workspace_option,
+)
+from envbuild.cli.requests import build_request
+from envbuild.cli.show.report import (
+    change_json,
+    change_lines,
+    change_summary,
+    json_text,
+    plan_json,
+    plan_lines,
 )
 
 if TYPE_CHECKING:
@@ -60,8 +70,6 @@ def command(
 
     Sizes are those of the downloads, as the lock has them; -v lists every artifact.
     """
-    from envbuild.cli.commands.build import build_request
-
     call = call_of(context)
     path = one_spec(spec, spec_file)
     request = build_request(
@@ -80,30 +88,23 @@ def command(
 def show(call: Call, path: str, request: BuildRequest, *, as_json: bool, engine: bool = False) -> None:
     """Prints what ``request`` would build; shared with ``build --dry-run``, which also has an ``engine``
     chosen, as that decides the image's level and lock digest."""
-    from envbuild.cli.show.report import (
-        change_json,
-        change_lines,
-        change_summary,
-        json_text,
-        plan_json,
-        plan_lines,
-    )
-
-    with call.pipeline(path) as pipeline:
-        spec = pipeline.load(path)
+    with call.session(path) as session:
+        spec = specs.find_spec(session, path)
         if request.locked:
-            pipeline.check(spec)
-        result: LockResult = pipeline.lock(spec, request.lock)
+            lock.check_lock(session, spec)
+        result: LockResult = lock.lock_spec(session, spec, request.lock)
         platforms = request.platforms or tuple(pins.platform for pins in result.lock.platforms)
         plans: list[Plan] = [
-            pipeline.described(spec, result.lock, platform, request)
+            plan.describe_plan(session, spec, result.lock, platform, request)
             if engine
-            else pipeline.plan(spec, result.lock, platform)
+            else plan.plan_image(session, spec, result.lock, platform)
             for platform in platforms
         ]
     if as_json:
         call.out(
-            json_text({"plans": [plan_json(plan) for plan in plans], "changes": change_json(result.changes)})
+            json_text(
+                {"plans": [plan_json(planned) for planned in plans], "changes": change_json(result.changes)}
+            )
         )
         return
     color = call.color and call.stdout.isatty()
@@ -112,6 +113,6 @@ def show(call: Call, path: str, request: BuildRequest, *, as_json: bool, engine:
         if any(change.before is not None for change in result.changes):
             for line in change_lines(result.changes, color=call.color):
                 call.say(line)
-    for plan in plans:
-        for line in plan_lines(plan, verbose=bool(call.verbose), color=color):
+    for planned in plans:
+        for line in plan_lines(planned, verbose=bool(call.verbose), color=color):
             call.out(line)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envbuild.app import images
 from envbuild.cli.options import call_of, display_options, json_option, store_options
+from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import count_text, printable, table
 
 if TYPE_CHECKING:
@@ -37,12 +39,10 @@ def command(
     Its time is that of its first push, as its provenance says; one without provenance is the oldest, and
     stays where --older-than is given.
     """
-    from envbuild.cli.show.report import json_text
-
     call = call_of(context)
     removed: list[OwnImage] = []
-    with call.images() as images:
-        pruner = images.pruner(repository)
+    with call.session() as session:
+        pruner = images.repository_pruner(session, repository)
         now = datetime.now(timezone.utc)
         age = None if older_than is None else timedelta(days=older_than)
         plan = pruner.plan(keep, now=now, older_than=age)

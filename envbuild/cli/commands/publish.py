@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from envbuild.cli.commands.run import KEY, CommandAfterDashes, given_variables
+from envbuild.app import deploy, specs
+from envbuild.app.deploy import PublishRequest
+from envbuild.cli.commands.run import KEY, CommandAfterDashes
 from envbuild.cli.options import (
     PLATFORM,
     attest_options,
@@ -28,13 +30,13 @@ from envbuild.cli.options import (
     store_options,
     workspace_option,
 )
+from envbuild.cli.requests import build_request, given_variables
 from envbuild.cli.show.report import json_text, push_json
 from envbuild.cli.show.text import printable
-from envbuild.errors import UsageError
 from envbuild.platforms import Platform
 
 if TYPE_CHECKING:
-    from envbuild.app.deployed import Published, PublishedTo
+    from envbuild.app.deploy import Published, PublishedTo
     from envbuild.cli.call import Call
 
 
@@ -125,11 +127,6 @@ def command(
     image doesn't fit a target. Without a COMMAND and --serve, an image that serves by itself does, and
     azureml and github get the environment alone.
     """
-    from envbuild.app.deploy import publish
-    from envbuild.app.deployed import PublishRequest
-    from envbuild.app.workspace_pipeline import WorkspacePipeline
-    from envbuild.cli.commands.build import build_request
-
     call = call_of(context)
     path = one_spec(spec, spec_file)
     request = PublishRequest(
@@ -146,10 +143,8 @@ def command(
             platforms=(platform,) if platform else (), locked=locked, frozen=frozen, upgrade=False
         ),
     )
-    with call.pipeline(path) as pipeline:
-        if not isinstance(pipeline, WorkspacePipeline):
-            raise UsageError("publishing needs a workspace")
-        published = publish(pipeline, pipeline.load(path), request)
+    with call.session(path) as session:
+        published = deploy.publish(session, specs.find_spec(session, path), request)
     for line in _lines(published):
         call.say(line)
     if as_json:

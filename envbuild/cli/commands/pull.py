@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import click
 
+from envbuild.app import images
 from envbuild.cli.commands.copy import one_platform_option
 from envbuild.cli.options import call_of, display_options, json_option, offline_option, store_options
+from envbuild.cli.show.images import pull_json, pull_lines
+from envbuild.cli.show.report import json_text
 from envbuild.platforms import Platform
 
 
@@ -39,12 +42,9 @@ def command(
     A registry is asked what REF names now, whatever the store has under that name. REF may also be
     oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME] or docker-daemon:NAME.
     """
-    from envbuild.cli.show.images import pull_json, pull_lines
-    from envbuild.cli.show.report import json_text
-
     call = call_of(context)
-    with call.images() as images:
-        result = images.pull(reference, platform=platform, outputs=outputs, load=load)
+    with call.session() as session:
+        result = images.pull_image(session, reference, platform=platform, outputs=outputs, load=load)
     for line in pull_lines(result):
         call.say(line)
     call.out(json_text(pull_json(result)) if as_json else result.reference)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from envbuild.app import images
 from envbuild.cli.options import (
     attest_options,
     call_of,
@@ -12,6 +13,8 @@ from envbuild.cli.options import (
     offline_option,
     store_options,
 )
+from envbuild.cli.show.images import copy_json, copy_lines
+from envbuild.cli.show.report import json_text
 
 
 @click.command(short_help="Push an image that is here to a registry.")
@@ -29,12 +32,9 @@ def command(context: click.Context, reference: str, repositories: tuple[str, ...
     REF is a name that build printed or -t gave, sha256:HEX, oci:DIR[:NAME], oci-archive:FILE[:NAME],
     docker-archive:FILE[:NAME] or docker-daemon:NAME. What the registry has isn't sent.
     """
-    from envbuild.cli.show.images import copy_json, copy_lines
-    from envbuild.cli.show.report import json_text
-
     call = call_of(context)
-    with call.images() as images:
-        results = images.push(reference, repositories)
+    with call.session() as session:
+        results = images.push_image(session, reference, repositories)
     for line in copy_lines(results):
         call.say(line)
     if as_json:

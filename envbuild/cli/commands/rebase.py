@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from envbuild.app import images, rebase
 from envbuild.cli.commands.copy import one_platform_option
 from envbuild.cli.options import (
     attest_options,
@@ -13,6 +14,8 @@ from envbuild.cli.options import (
     offline_option,
     store_options,
 )
+from envbuild.cli.show.inspection import rebased_json, rebased_lines
+from envbuild.cli.show.report import json_text
 from envbuild.platforms import Platform
 
 
@@ -57,14 +60,10 @@ def command(
     composed. The result is what building its new lock gives, so envbuild verify reproduces it. A base whose
     glibc is too old for the software, or whose python isn't the very same, is refused.
     """
-    from envbuild.app.examination import Examination
-    from envbuild.cli.show.inspection import rebased_json, rebased_lines
-    from envbuild.cli.show.report import json_text
-
     call = call_of(context)
-    with call.images() as images:
-        found = Examination(images).rebase(reference, onto, platform, tags=tags, outputs=outputs)
-        copies = images.push(found.digest, push) if push else ()
+    with call.session() as session:
+        found = rebase.rebase_image(session, reference, onto, platform, tags=tags, outputs=outputs)
+        copies = images.push_image(session, found.digest, push) if push else ()
     for line in rebased_lines(found, copies, color=call.color):
         call.say(line)
     if as_json:

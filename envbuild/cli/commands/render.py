@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from envbuild.cli.commands.build import build_request
+from envbuild.app import render, specs
+from envbuild.app.requests import RenderRequest
 from envbuild.cli.options import (
     call_of,
     display_options,
@@ -24,6 +25,8 @@ from envbuild.cli.options import (
     upgrade_options,
     workspace_option,
 )
+from envbuild.cli.requests import build_request
+from envbuild.cli.show.report import json_text, render_json, render_lines
 
 
 @click.command(short_help="Write the Dockerfile of a spec, with everything its build needs.")
@@ -69,9 +72,6 @@ def command(
 
     The same lock gives the same bytes. Prints the directory: docker build $(envbuild render . -o out)
     """
-    from envbuild.app.requests import RenderRequest
-    from envbuild.cli.show.report import json_text, render_json, render_lines
-
     call = call_of(context)
     path = one_spec(spec, spec_file)
     request = RenderRequest(
@@ -86,8 +86,8 @@ def command(
             as_of=as_of,
         ),
     )
-    with call.pipeline(path) as pipeline:
-        results = pipeline.render(pipeline.load(path), request)
+    with call.session(path) as session:
+        results = render.render(session, specs.find_spec(session, path), request)
     for line in render_lines(results):
         call.say(line)
     if as_json:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
+from envbuild.app import run, specs
+from envbuild.app.jobs import JobRequest
+from envbuild.app.requests import RunRequest
+from envbuild.cli.commands.run_job import run_job
 from envbuild.cli.options import (
     PLATFORM,
     build_engine_option,
@@ -26,6 +29,7 @@ from envbuild.cli.options import (
     store_options,
     workspace_option,
 )
+from envbuild.cli.requests import build_request, given_variables
 from envbuild.errors import UsageError
 from envbuild.platforms import Platform
 
@@ -120,9 +124,6 @@ def command(
     The working directory is mounted and stays the working directory; the exit status is the command's.
     On a target nothing is mounted: --code is in the image, below /workspace, where the command starts.
     """
-    from envbuild.app.requests import RunRequest
-    from envbuild.cli.commands.build import build_request
-
     call = call_of(context)
     words: tuple[str, ...] = context.meta.get(KEY, ())
     if not words:
@@ -135,9 +136,6 @@ def command(
     )
     variables = given_variables(env, call.environ)
     if target is not None:
-        from envbuild.app.jobs import JobRequest
-        from envbuild.cli.commands.run_job import run_job
-
         refuse_both(target=True, mount=bool(mounts))
         refuse_both(target=True, workdir=workdir is not None)
         refuse_both(target=True, backend=backend != "auto")
@@ -160,19 +158,5 @@ def command(
         mounts=mounts,
         build=build,
     )
-    with call.pipeline(path) as pipeline:
-        return pipeline.run(pipeline.load(path), request)
-
-
-def given_variables(given: tuple[str, ...], environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Sorted pairs; the last of a name counts, and a name alone passes on this process's value, if any."""
-    chosen: dict[str, str] = {}
-    for each in given:
-        name, equals, value = each.partition("=")
-        if not name or "\0" in each:
-            raise UsageError(f"{each!r} is not NAME=VALUE", hint="a variable is given as -e NAME=VALUE")
-        if equals:
-            chosen[name] = value
-        elif name in environ:
-            chosen[name] = environ[name]
-    return tuple(sorted(chosen.items()))
+    with call.session(path) as session:
+        return run.run(session, specs.find_spec(session, path), request)

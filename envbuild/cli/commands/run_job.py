@@ -7,34 +7,31 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envbuild.app import jobs, specs
 from envbuild.cli.show.text import count_text, printable, size_text
-from envbuild.errors import UsageError
 
 if TYPE_CHECKING:
-    from envbuild.app.jobs import JobRequest, Outcome, Prepared
+    from envbuild.app.jobs import JobOutcome, JobRequest, PreparedJob, refuse
     from envbuild.cli.call import Call
 
 
 def run_job(call: Call, path: str, request: JobRequest, *, outputs: Path | None, dry_run: bool) -> int:
     """Runs the job and returns its exit status; with ``dry_run`` prints what the target would be given."""
-    from envbuild.app.jobs import Jobs, refuse
-    from envbuild.app.workspace_pipeline import WorkspacePipeline
 
-    with call.pipeline(path) as pipeline:
-        if not isinstance(pipeline, WorkspacePipeline):
-            raise UsageError("a job needs a workspace", hint="leave --target out")
-        jobs = Jobs(pipeline)
-        with jobs.prepared(pipeline.load(path), request) as prepared:
-            for finding in prepared.findings:
-                if not finding.error:
-                    call.say(f"note: {printable(finding.text)}")
-            if dry_run:
-                refuse(prepared.findings, prepared.target.record.name)
-                _show(call, prepared)
-                return 0
-            for line in _lines(prepared):
-                call.say(line)
-            outcome = jobs.run(prepared, _write, outputs=outputs, starting=call.wait_for_jobs)
+    with (
+        call.session(path) as session,
+        jobs.prepare_job(session, specs.find_spec(session, path), request) as prepared,
+    ):
+        for finding in prepared.findings:
+            if not finding.error:
+                call.say(f"note: {printable(finding.text)}")
+        if dry_run:
+            refuse(prepared.findings, prepared.target.record.name)
+            _show(call, prepared)
+            return 0
+        for line in _lines(prepared):
+            call.say(line)
+        outcome = jobs.run_job(session, prepared, _write, outputs=outputs, starting=call.wait_for_jobs)
     _tell(call, outcome)
     return outcome.exit_status
 
@@ -52,7 +49,7 @@ def _write(piece: bytes) -> None:
         raise
 
 
-def _show(call: Call, prepared: Prepared) -> None:
+def _show(call: Call, prepared: PreparedJob) -> None:
     files = prepared.files
     for line in _lines(prepared):
         call.say(line)
@@ -62,7 +59,7 @@ def _show(call: Call, prepared: Prepared) -> None:
         call.out(file.content.rstrip("\n"))
 
 
-def _lines(prepared: Prepared) -> list[str]:
+def _lines(prepared: PreparedJob) -> list[str]:
     job = prepared.job
     lines = [f"run {job.name} of {printable(job.environment)} on {printable(prepared.target.record.name)}"]
     lines.append(f"image {printable(job.reference)}")
@@ -74,7 +71,7 @@ def _lines(prepared: Prepared) -> list[str]:
     return lines
 
 
-def _tell(call: Call, outcome: Outcome) -> None:
+def _tell(call: Call, outcome: JobOutcome) -> None:
     call.say(f"{outcome.name} ended with the exit status {outcome.exit_status}")
     if outcome.outputs is not None:
         call.say(f"outputs: {printable(str(outcome.outputs))}")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from envbuild.cli.commands.env import opened_workspace
+from envbuild.app.jobs import log_file
+from envbuild.app.run_files import is_watched, log_pieces
 from envbuild.cli.options import call_of, display_options, json_option, workspace_option
 from envbuild.cli.show.environments import time_text
 from envbuild.cli.show.report import json_text
@@ -16,7 +17,7 @@ from envbuild.cli.show.text import printable, table
 from envbuild.errors import WorkspaceError
 
 if TYPE_CHECKING:
-    from envbuild.app.workspace import Workspace
+    from envbuild.app.environments import Workspace
     from envbuild.workspace.base import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,7 +44,7 @@ def list_(
     """List runs, the newest first; of ENVIRONMENT, which may be name or name:version."""
     call = call_of(context)
     name, _, version = (environment or "").partition(":")
-    with opened_workspace(call) as workspace:
+    with call.workspace() as workspace:
         found = (
             workspace.registry.runs(
                 environment=name or None, version=version or None, target=target, limit=limit
@@ -80,7 +81,7 @@ def list_(
 def show(context: click.Context, run: str, as_json: bool) -> int:
     """Show all that is known of RUN, which may be the beginning of a name."""
     call = call_of(context)
-    with opened_workspace(call) as workspace:
+    with call.workspace() as workspace:
         found = workspace.registry.run(run)
         watched = _watched(workspace, found)
     if as_json:
@@ -115,11 +116,8 @@ def show(context: click.Context, run: str, as_json: bool) -> int:
 @_shared
 def logs(context: click.Context, run: str, follow: bool, as_json: bool) -> int:
     """Print what RUN has printed, as far as it was seen here."""
-    from envbuild.app.jobs import log_file
-    from envbuild.app.run_log import log_pieces
-
     call = call_of(context)
-    with opened_workspace(call) as workspace:
+    with call.workspace() as workspace:
         found = workspace.registry.run(run)
         file = log_file(workspace, found.name)
     try:
@@ -142,9 +140,6 @@ def logs(context: click.Context, run: str, follow: bool, as_json: bool) -> int:
 def _watched(workspace: Workspace, run: Run) -> bool | None:
     """Whether the end of an unfinished run will be recorded, as far as this machine can tell; None: it has
     ended, or was started elsewhere."""
-    from envbuild.app.jobs import log_file
-    from envbuild.app.run_log import is_watched
-
     return is_watched(log_file(workspace, run.name)) if run.ended is None else None
 
 

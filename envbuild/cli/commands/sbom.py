@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from envbuild.app import images
 from envbuild.cli.call import Call
 from envbuild.cli.options import PLATFORM, call_of, display_options, offline_option, store_options
 from envbuild.cli.show.text import printable
@@ -43,8 +44,8 @@ def command(
     image gives the same bytes anywhere.
     """
     call = call_of(context)
-    with call.images() as images:
-        document = images.sbom(ref, platform=platform, form=form, attached=attached)
+    with call.session() as session:
+        document = images.sbom(session, ref, platform=platform, form=form, attached=attached)
     _deliver(call, document.content, output)
 
 

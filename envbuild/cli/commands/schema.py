@@ -6,6 +6,7 @@ import click
 
 from envbuild.cli.options import call_of, display_options
 from envbuild.cli.show.report import json_text
+from envbuild.specs.schema import json_schema
 
 
 @click.command(short_help="Print the JSON Schema of a spec.")
@@ -13,7 +14,5 @@ from envbuild.cli.show.report import json_text
 @click.pass_context
 def command(context: click.Context) -> int:
     """Print the JSON Schema of a spec, so that editors complete and check the file."""
-    from envbuild.specs.schema import json_schema
-
     call_of(context).out(json_text(json_schema()))
     return 0

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envbuild.app import services, specs
+from envbuild.app.jobs import refuse
+from envbuild.app.services import READY_SECONDS, ServeRequest
 from envbuild.cli.options import (
     PLATFORM,
     build_engine_option,
@@ -26,8 +29,8 @@ from envbuild.cli.options import (
     store_options,
     workspace_option,
 )
+from envbuild.cli.requests import build_request, given_variables
 from envbuild.cli.show.text import printable, size_text
-from envbuild.errors import UsageError
 from envbuild.platforms import Platform
 
 if TYPE_CHECKING:
@@ -106,12 +109,6 @@ def command(
     is: the image that trained. Any other is locked with the server as NAME-serving. POST /score answers, and
     GET / says that it lives; every answer names its run in x-envbuild-run.
     """
-    from envbuild.app.jobs import refuse
-    from envbuild.app.services import READY_SECONDS, ServeRequest, Services
-    from envbuild.app.workspace_pipeline import WorkspacePipeline
-    from envbuild.cli.commands.build import build_request
-    from envbuild.cli.commands.run import given_variables
-
     call = call_of(context)
     path = one_spec(spec, spec_file)
     request = ServeRequest(
@@ -126,25 +123,28 @@ def command(
             platforms=(platform,) if platform else (), locked=locked, frozen=frozen, upgrade=False
         ),
     )
-    with call.pipeline(path) as pipeline:
-        if not isinstance(pipeline, WorkspacePipeline):
-            raise UsageError("a service needs a workspace")
-        services = Services(pipeline)
-        with services.prepared_service(pipeline.load(path), request) as prepared:
-            for finding in prepared.prepared.findings:
-                if not finding.error:
-                    call.say(f"note: {printable(finding.text)}")
-            if dry_run:
-                refuse(prepared.prepared.findings, target)
-                _tell(call, prepared)
-                _show(call, prepared)
-                return 0
+    with (
+        call.session(path) as session,
+        services.prepare_service(session, specs.find_spec(session, path), request) as prepared,
+    ):
+        for finding in prepared.prepared.findings:
+            if not finding.error:
+                call.say(f"note: {printable(finding.text)}")
+        if dry_run:
+            refuse(prepared.prepared.findings, target)
             _tell(call, prepared)
-            with services.serving(
-                prepared, _write, ready_seconds=ready_seconds or READY_SECONDS, starting=call.wait_for_jobs
-            ) as serving:
-                call.say(f"ready after {serving.seconds:.1f} s: {serving.scoring_url} (Ctrl-C stops it)")
-                status = serving.wait()
+            _show(call, prepared)
+            return 0
+        _tell(call, prepared)
+        with services.run_service(
+            session,
+            prepared,
+            _write,
+            ready_seconds=ready_seconds or READY_SECONDS,
+            starting=call.wait_for_jobs,
+        ) as serving:
+            call.say(f"ready after {serving.seconds:.1f} s: {serving.scoring_url} (Ctrl-C stops it)")
+            status = serving.wait()
     call.complain(f"the service {serving.name} ended by itself, with the exit status {status}")
     call.hint(f"all it said: envbuild runs logs {serving.name}")
     return status or 1

@@ -7,12 +7,14 @@ from typing import Any, TypeVar
 
 import click
 
-from envbuild.cli.commands.env import opened_workspace
 from envbuild.cli.options import call_of, display_options, json_option, workspace_option
 from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import printable, table
 from envbuild.errors import UsageError
 from envbuild.targets.base import TargetRecord
+from envbuild.targets.kinds import kind as kind_of
+from envbuild.targets.kinds import kind_names
+from envbuild.targets.options import COMMON, check_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,13 +43,10 @@ def add(
     context: click.Context, name: str, kind: str, options: tuple[str, ...], replace: bool, as_json: bool
 ) -> int:
     """Keep a target: its KIND (``envbuild target kinds`` lists them) and its options."""
-    from envbuild.targets.kinds import kind as kind_of
-    from envbuild.targets.options import check_options
-
     call = call_of(context)
     record = TargetRecord(name=name, kind=kind, options=_pairs(options))
     check_options(record, kind_of(kind).options)
-    with opened_workspace(call) as workspace:
+    with call.workspace() as workspace:
         workspace.registry.add_target(record, replace=replace)
     call.say(f"{printable(name)} is a target of the kind {kind}")
     if as_json:
@@ -60,7 +59,7 @@ def add(
 def list_(context: click.Context, as_json: bool) -> int:
     """List all targets."""
     call = call_of(context)
-    with opened_workspace(call) as workspace:
+    with call.workspace() as workspace:
         found = workspace.targets()
     if as_json:
         call.out(json_text({"targets": [_json(each) for each in found]}))
@@ -79,7 +78,7 @@ def list_(context: click.Context, as_json: bool) -> int:
 def show(context: click.Context, name: str, as_json: bool) -> int:
     """Show a target and its options."""
     call = call_of(context)
-    with opened_workspace(call) as workspace:
+    with call.workspace() as workspace:
         found = workspace.target(name)
     if as_json:
         call.out(json_text(_json(found)))
@@ -95,7 +94,7 @@ def show(context: click.Context, name: str, as_json: bool) -> int:
 def remove(context: click.Context, name: str, as_json: bool) -> int:
     """Forget a target; its runs stay."""
     call = call_of(context)
-    with opened_workspace(call) as workspace:
+    with call.workspace() as workspace:
         workspace.registry.remove_target(name)
     call.say(f"{printable(name)} is no target any more")
     if as_json:
@@ -108,10 +107,6 @@ def remove(context: click.Context, name: str, as_json: bool) -> int:
 @_shared
 def kinds(context: click.Context, kind: str | None, as_json: bool) -> int:
     """List the kinds of targets, or the options of one KIND."""
-    from envbuild.targets.kinds import kind as kind_of
-    from envbuild.targets.kinds import kind_names
-    from envbuild.targets.options import COMMON
-
     call = call_of(context)
     if kind is None:
         names = kind_names()

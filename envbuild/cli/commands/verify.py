@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import click
 
+from envbuild.app import verify
 from envbuild.cli.commands.copy import one_platform_option
 from envbuild.cli.options import call_of, display_options, json_option, offline_option, setting, store_options
+from envbuild.cli.show.inspection import verdict_json, verdict_lines
+from envbuild.cli.show.report import json_text
 from envbuild.platforms import Platform
 
 
@@ -30,13 +33,9 @@ def command(
     composed images can be: what an engine built has no function that gives it. Nothing composed before is
     believed; packages are fetched where they aren't here, and are known by their hashes.
     """
-    from envbuild.app.examination import Examination
-    from envbuild.cli.show.inspection import verdict_json, verdict_lines
-    from envbuild.cli.show.report import json_text
-
     call = call_of(context)
-    with call.images() as images:
-        found = Examination(images).verify(reference, platform, key=call.cwd / key if key else None)
+    with call.session() as session:
+        found = verify.verify_image(session, reference, platform, key=call.cwd / key if key else None)
     if as_json:
         call.out(json_text(verdict_json(reference, found)))
     else:

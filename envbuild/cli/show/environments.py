@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from envbuild.app.compare import Comparison, PackageVersion
-    from envbuild.app.lookup import Found
+    from envbuild.app.environments import RelatedRecords
     from envbuild.workspace.base import EnvironmentSummary, Event, ImageRecord, Version
 
 NEVER = "-"
@@ -98,7 +98,7 @@ def version_json(each: Version) -> dict[str, object]:
     }
 
 
-def found_lines(found: Found) -> list[str]:
+def found_lines(found: RelatedRecords) -> list[str]:
     """A version as a whole: what it is, its lock, its images, then its YAML."""
     version = found.versions[0] if found.versions else None
     rows: list[tuple[str, str]] = []
@@ -136,7 +136,7 @@ def _image_lines(image: ImageRecord) -> list[str]:
     return [f"{key:<11}  {printable(value)}" for key, value in rows]
 
 
-def found_json(found: Found) -> dict[str, object]:
+def found_json(found: RelatedRecords) -> dict[str, object]:
     version = found.versions[0] if found.versions else None
     head: dict[str, object] = version_json(version) if version is not None else {}
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envbuild.app.save import exported, save, write_file
 from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import printable
 from envbuild.errors import PublishError, UsageError
@@ -21,8 +22,6 @@ def deliver(
     in a slash.
 
     With ``as_json`` stdout gets one object with all files."""
-    from envbuild.app.save import exported, save, write_file
-
     found = exported(spec, format)
     left_out = (*spec.left_out, *found.left_out)
     if output is None or output == "-":

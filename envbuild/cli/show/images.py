@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from envbuild.cli.show.report import push_json, push_line
 from envbuild.cli.show.text import count_text, printable, seconds_text, size_text
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
 
 def copy_lines(results: Sequence[CopyResult]) -> list[str]:
     """What was copied, and what had to be moved to each place for that."""
-    from envbuild.cli.show.report import push_line
-
     first = results[0]
     what = f"{count_text(first.manifests, 'manifest')}, {size_text(first.size)}"
     if first.referrers:
@@ -30,8 +29,6 @@ def copy_lines(results: Sequence[CopyResult]) -> list[str]:
 def copy_json(results: Sequence[CopyResult]) -> dict[str, object]:
     """The object of ``push --json`` and ``copy --json``, of one thing that went to one place or to several;
     sizes in bytes."""
-    from envbuild.cli.show.report import push_json
-
     first = results[0]
     return {
         "reference": first.reference,

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from envbuild.cli.show.progress import amount_text
 from envbuild.cli.show.stages import Tally
 from envbuild.cli.show.text import count_text, paint, printable, seconds_text, size_text, table
+from envbuild.lock.model import ContextBase, ImageBase, base_title
 
 if TYPE_CHECKING:
     from envbuild.app.requests import BuildResult, PinChange, RenderResult
@@ -27,8 +29,6 @@ def json_text(value: object) -> str:
 
 def stage_lines(tally: Tally) -> list[str]:
     """The table of stages, seconds and amounts. Stages inside each other or in parallel overlap."""
-    from envbuild.cli.show.progress import amount_text
-
     rows = [("stage", "seconds", "")]
     rows += [(row.name, f"{row.seconds:.2f}", amount_text(row)) for row in tally.rows()]
     rows.append(("total", f"{tally.elapsed():.2f}", ""))
@@ -112,8 +112,6 @@ def plan_lines(plan: Plan, *, verbose: bool, color: bool) -> list[str]:
 
 def _as_it_is(plan: Plan) -> str:
     """What a user-managed environment is made of."""
-    from envbuild.lock.model import ContextBase, ImageBase, base_title
-
     base = plan.base
     if isinstance(base, ContextBase):
         return f"built by {base_title(base)} from the context {_short(base.digest)}; nothing in it is pinned"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.app.workspace import Workspace
+from envbuild.app.environments import Workspace
 from envbuild.settings import Settings
 
 SPEC = "name: train\npython: '3.13'\nrequirements: [six]\n"

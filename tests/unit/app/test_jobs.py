@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envbuild.api import Environment
+from envbuild.api import Environment, ScriptRun
 from envbuild.app import jobs as runs
-from envbuild.app.jobs import JobRequest, Jobs, run_slug
-from envbuild.app.pipeline import Pipeline
+from envbuild.app.environments import Workspace
+from envbuild.app.jobs import JobRequest, run_slug
+from envbuild.app.lock import lock_directory
 from envbuild.app.requests import BuildRequest, BuildResult
-from envbuild.app.run_log import RunLog, is_watched, log_pieces
-from envbuild.app.script_run import ScriptRun
-from envbuild.app.workspace import Workspace
-from envbuild.app.workspace_pipeline import WorkspacePipeline
+from envbuild.app.run_files import RunLog, is_watched, log_pieces
+from envbuild.app.session import Session
+from envbuild.app.specs import find_spec
 from envbuild.errors import RunError, UsageError, WorkspaceError
 from envbuild.lock.files import write_lock
 from envbuild.oci.image import Image
@@ -113,16 +113,16 @@ class Place:
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Place:
     found = Place()
-    monkeypatch.setattr(Jobs, "target", lambda self, name: found)
+    monkeypatch.setattr("envbuild.app.jobs.open_job_target", lambda session, name: found)
     return found
 
 
 @pytest.fixture(autouse=True)
 def built(monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(self: Pipeline, spec: Spec, request: BuildRequest) -> BuildResult:
+    def build_images(session: Session, spec: Spec, request: BuildRequest) -> BuildResult:
         lock = replace(LOCK, definition=definition_digest(spec))
-        write_lock(self.lock_directory(spec), lock)
-        store = self._parts.store
+        write_lock(lock_directory(session, spec), lock)
+        store = session.store
         image = replace(
             put_image(store, [put_layer(store, [Item(name="a")])]), definition_digest=lock.definition
         )
@@ -136,12 +136,12 @@ def built(monkeypatch: pytest.MonkeyPatch) -> None:
             published=(),
         )
 
-    monkeypatch.setattr(Pipeline, "build", build)
+    monkeypatch.setattr("envbuild.app.build.build_images", build_images)
 
 
 @pytest.fixture
-def pipeline(settings: Settings) -> Iterator[WorkspacePipeline]:
-    with WorkspacePipeline(settings, Silent(), environ={"USER": "ann"}) as found:
+def session(settings: Settings) -> Iterator[Session]:
+    with Session(settings, Silent(), environ={"USER": "ann"}) as found:
         yield found
 
 
@@ -149,7 +149,7 @@ def pipeline(settings: Settings) -> Iterator[WorkspacePipeline]:
 class Started:
     """Runs one job, and keeps what it printed."""
 
-    pipeline: WorkspacePipeline
+    session: Session
     spec: Path
     printed: list[bytes] = field(default_factory=list)
 
@@ -159,16 +159,15 @@ class Started:
         code: Path | None = None,
         outputs: Path | None = None,
         out: Callable[[bytes], None] | None = None,
-    ) -> runs.Outcome:
-        jobs = Jobs(self.pipeline)
+    ) -> runs.JobOutcome:
         request = JobRequest(target="place", command=("a", "b"), code=code, env=(("TOKEN", "hunter2"),))
-        with jobs.prepared(self.pipeline.load(str(self.spec)), request) as prepared:
-            return jobs.run(prepared, out or self.printed.append, outputs=outputs)
+        with runs.prepare_job(self.session, find_spec(self.session, str(self.spec)), request) as prepared:
+            return runs.run_job(self.session, prepared, out or self.printed.append, outputs=outputs)
 
 
 @pytest.fixture
-def run(pipeline: WorkspacePipeline, tmp_path: Path) -> Started:
-    return Started(pipeline, write(tmp_path / "spec"))
+def run(session: Session, tmp_path: Path) -> Started:
+    return Started(session, write(tmp_path / "spec"))
 
 
 def test_run_is_recorded_from_all_it_was_made_of(run: Started, place: Place, tmp_path: Path) -> None:
@@ -183,14 +182,14 @@ def test_run_is_recorded_from_all_it_was_made_of(run: Started, place: Place, tmp
     assert (found.image, found.code) == (job.image.digest, job.code_digest)
     assert found.image != found.base_image
     assert (found.command, found.variables) == (("a", "b"), ("TOKEN",))
-    registry = run.pipeline.workspace.registry
+    registry = run.session.workspace.registry
     version = registry.get(found.environment, found.version, None)
     assert version.definition == found.definition
     actions = [(each.action, each.detail.get("run")) for each in registry.history()]
     assert ("run", outcome.name) in actions
     assert ("ended", outcome.name) in actions
     assert "hunter2" not in json.dumps([dict(each.detail) for each in registry.history()], default=str)
-    assert outcome.outputs == runs.state_directory(run.pipeline.workspace) / outcome.name
+    assert outcome.outputs == runs.state_directory(run.session.workspace) / outcome.name
     assert (outcome.outputs / "model").read_text() == "x"
     assert outcome.log.read_bytes() == b"hello\n" == b"".join(run.printed)
     assert place.execution.calls == ["close"]
@@ -200,7 +199,7 @@ def test_run_is_recorded_from_all_it_was_made_of(run: Started, place: Place, tmp
 def test_the_image_is_held_until_the_target_has_it_and_nothing_else_ever(
     run: Started, place: Place, tmp_path: Path
 ) -> None:
-    store = run.pipeline.parts.store
+    store = run.session.store
     said: list[tuple[frozenset[str], float | None]] = []
 
     def look() -> None:
@@ -228,9 +227,9 @@ def test_job_is_watched_while_it_runs(run: Started, place: Place) -> None:
     seen: list[bool | None] = []
 
     def out(piece: bytes) -> None:
-        (record,) = run.pipeline.workspace.registry.runs()
+        (record,) = run.session.workspace.registry.runs()
         assert record.status == "running"
-        seen.append(is_watched(runs.log_file(run.pipeline.workspace, record.name)))
+        seen.append(is_watched(runs.log_file(run.session.workspace, record.name)))
 
     run(out=out)
     assert seen == [True]
@@ -246,7 +245,7 @@ def test_job_that_does_not_start_is_recorded(
     place.fault = fault
     with pytest.raises(type(fault)):
         run()
-    (found,) = run.pipeline.workspace.registry.runs()
+    (found,) = run.session.workspace.registry.runs()
     assert (found.status, found.exit_status, found.identity) == (state, None, "")
 
 
@@ -254,7 +253,7 @@ def test_target_that_goes_away_is_a_lost_run(run: Started, place: Place) -> None
     place.execution.log_fault = RunError("went away")
     with pytest.raises(RunError, match="went away"):
         run()
-    (found,) = run.pipeline.workspace.registry.runs()
+    (found,) = run.session.workspace.registry.runs()
     assert (found.status, place.execution.calls) == ("lost", ["close"])
 
 
@@ -265,10 +264,10 @@ def test_interrupt_stops_the_job_and_keeps_its_outputs(
     place.execution.outputs = {"checkpoint": "1"}
     with pytest.raises(KeyboardInterrupt):
         run()
-    (found,) = run.pipeline.workspace.registry.runs()
+    (found,) = run.session.workspace.registry.runs()
     assert (found.status, found.exit_status) == ("stopped", None)
     assert place.execution.calls == ["stop", "close"]
-    kept = runs.state_directory(run.pipeline.workspace) / found.name / "checkpoint"
+    kept = runs.state_directory(run.session.workspace) / found.name / "checkpoint"
     assert kept.read_text() == "1"
     assert f"what it had written is in {kept.parent}" in caplog.text
 
@@ -280,7 +279,7 @@ def test_job_that_can_not_be_stopped_is_told(
     place.execution.stop_fault = RunError("no way")
     with pytest.raises(KeyboardInterrupt):
         run()
-    (found,) = run.pipeline.workspace.registry.runs()
+    (found,) = run.session.workspace.registry.runs()
     assert found.status == "lost"
     assert "the job may still run as process 1: no way" in caplog.text
 
@@ -292,7 +291,7 @@ def test_outputs_that_can_not_be_brought_are_left_where_they_are(run: Started, p
     ) as raised:
         run()
     assert raised.value.hint == "they may still be on place, in process 1"
-    (found,) = run.pipeline.workspace.registry.runs()
+    (found,) = run.session.workspace.registry.runs()
     assert (found.status, found.exit_status) == ("succeeded", 0)
     assert place.execution.calls == []
 
@@ -316,7 +315,7 @@ def test_workspace_that_is_away_does_not_change_the_end(
     def away(*_: object, **__: object) -> None:
         raise WorkspaceError("gone")
 
-    monkeypatch.setattr(run.pipeline.workspace.registry, "update_run", away)
+    monkeypatch.setattr(run.session.workspace.registry, "update_run", away)
     place.execution.status = 3
     outcome = run()
     assert outcome.exit_status == 3
@@ -329,19 +328,19 @@ def test_findings_that_are_errors_start_nothing(run: Started, place: Place) -> N
         run()
     assert (raised.value.message, raised.value.hint) == ("this can't run on place:\none\ntwo", "do")
     assert place.submitted == []
-    assert run.pipeline.workspace.registry.runs() == ()
+    assert run.session.workspace.registry.runs() == ()
 
 
 def test_job_that_a_target_can_not_be_handed_is_refused_before_the_push(
     run: Started, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pushed: list[object] = []
-    monkeypatch.setattr(Jobs, "_bring", lambda self, prepared: pushed.append(prepared))
+    monkeypatch.setattr(runs, "bring_image", lambda session, prepared: pushed.append(prepared))
     place.files_fault = UsageError("no such command")
     with pytest.raises(UsageError, match="no such command"):
         run()
     assert (pushed, place.submitted) == ([], [])
-    assert run.pipeline.workspace.registry.runs() == ()
+    assert run.session.workspace.registry.runs() == ()
     place.files_fault = None
     run()
     assert len(pushed) == len(place.submitted) == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.app.context_archive import pack_context, unpack_context
-from envbuild.app.workspace import Reference, Workspace
+from envbuild.app.environments import VersionReference, Workspace
 from envbuild.errors import UsageError, WorkspaceError
 from envbuild.lock.files import dump_lock, read_lock, write_lock
 from envbuild.oci.digest import digest_bytes
@@ -35,14 +35,14 @@ from tests.unit.lock.sample import LOCK
 def test_a_reference_says_name_and_version_or_label(
     text: str, name: str, version: str | None, label: str | None
 ) -> None:
-    assert Reference.parse(text) == Reference(name=name, version=version, label=label)
+    assert VersionReference.parse(text) == VersionReference(name=name, version=version, label=label)
 
 
 @pytest.mark.parametrize("text", ["", "a/b", "./a", "a:", "a@", "a:1@b", "a b", "-a", "../a", "a:b:c", "a\n"])
 def test_what_can_be_no_reference_is_refused(text: str) -> None:
-    assert Reference.of(text) is None
+    assert VersionReference.of(text) is None
     with pytest.raises(UsageError, match="names no version"):
-        Reference.parse(text)
+        VersionReference.parse(text)
 
 
 def test_asking_a_workspace_that_is_not_there_makes_none(workspace: Workspace, settings: Settings) -> None:

@@ -1,15 +1,16 @@
-"""A command line with a pipeline that records what it is asked and answers with fixed results."""
+"""A command line over operations that record what they are asked and answer with fixed results."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from envbuild.app.pipeline import Pipeline
 from envbuild.app.requests import (
     BuildRequest,
     BuildResult,
@@ -20,6 +21,7 @@ from envbuild.app.requests import (
     RenderResult,
     RunRequest,
 )
+from envbuild.app.session import Session
 from envbuild.cli.call import Call
 from envbuild.cli.main import main
 from envbuild.lock.model import DebianBase, DebianPin, Lock, PipPin, PlatformLock, PythonPin
@@ -90,7 +92,7 @@ def an_image(platform: Platform, digest: str = IMAGE) -> Image:
 
 @dataclass
 class Answers:
-    """What the fake pipeline answers with, and what it was asked."""
+    """What the operations answer with, and what they were asked."""
 
     platforms: tuple[Platform, ...] = (LINUX_AMD64,)
     changes: tuple[PinChange, ...] = ()
@@ -108,45 +110,35 @@ class Answers:
         (request,) = [request for name, request in self.asked if name == kind]
         return request
 
+    def _ask(self, session: Session, kind: str, request: object) -> None:
+        self.asked.append((kind, request))
+        self.work(session.progress)
+        if self.fault is not None:
+            raise self.fault
 
-class FakePipeline(Pipeline):
-    def __init__(self, settings: Settings, progress: Progress, answers: Answers) -> None:
-        self.settings = settings
-        self.progress = progress
-        self.answers = answers
-        answers.settings.append(settings)
-
-    def close(self) -> None:
-        self.answers.closed += 1
-
-    def _asked(self, kind: str, request: object) -> None:
-        self.answers.asked.append((kind, request))
-        self.answers.work(self.progress)
-        if self.answers.fault is not None:
-            raise self.answers.fault
-
-    def load(self, spec: str) -> Spec:
-        self.answers.asked.append(("load", spec))
+    def find_spec(self, session: Session, spec: str) -> Spec:
+        self.asked.append(("load", spec))
         return Spec(name="train", source=Path("/specs/train.yaml"))
 
-    def lock(self, spec: Spec, request: LockRequest) -> LockResult:
-        self._asked("lock", request)
+    def lock_spec(self, session: Session, spec: Spec, request: LockRequest) -> LockResult:
+        self._ask(session, "lock", request)
         return LockResult(
-            lock=a_lock(*self.answers.platforms),
+            lock=a_lock(*self.platforms),
             directory=Path("/specs/lockfiles/train"),
-            changes=self.answers.changes,
-            written=bool(self.answers.changes) and not request.dry_run,
+            changes=self.changes,
+            written=bool(self.changes) and not request.dry_run,
         )
 
-    def check(self, spec: Spec) -> None:
-        self._asked("check", spec.name)
+    def check_lock(self, session: Session, spec: Spec) -> Lock:
+        self._ask(session, "check", spec.name)
+        return a_lock(*self.platforms)
 
-    def plan(self, spec: Spec, lock: Lock, platform: Platform) -> Plan:
-        self._asked("plan", platform)
+    def plan_image(self, session: Session, spec: Spec, lock: Lock, platform: Platform) -> Plan:
+        self._ask(session, "plan", platform)
         pin = lock.platforms[0].pip[0]
         artifact = Artifact(
             kind=ArtifactKind.WHEEL,
-            name=self.answers.package,
+            name=self.package,
             version=pin.version,
             sha256=pin.sha256,
             size=pin.size,
@@ -165,26 +157,28 @@ class FakePipeline(Pipeline):
             interpreter=None,
         )
 
-    def described(self, spec: Spec, lock: Lock, platform: Platform, request: BuildRequest) -> Plan:
-        self._asked("described", request)
-        return replace(self.plan(spec, lock, platform), level="L2")
+    def describe_plan(
+        self, session: Session, spec: Spec, lock: Lock, platform: Platform, request: BuildRequest
+    ) -> Plan:
+        self._ask(session, "described", request)
+        return replace(self.plan_image(session, spec, lock, platform), level="L2")
 
-    def build(self, spec: Spec, request: BuildRequest) -> BuildResult:
-        self._asked("build", request)
-        several = len(self.answers.platforms) > 1
+    def build(self, session: Session, spec: Spec, request: BuildRequest) -> BuildResult:
+        self._ask(session, "build", request)
+        several = len(self.platforms) > 1
         return BuildResult(
             reference=f"train:111111111111@{INDEX}" if several else REFERENCE,
             digest=INDEX if several else IMAGE,
-            images=tuple(an_image(platform) for platform in self.answers.platforms),
+            images=tuple(an_image(platform) for platform in self.platforms),
             cached=False,
-            engine=self.answers.engine,
+            engine=self.engine,
             seconds=4.25,
             published=("oci layout at out",),
         )
 
-    def render(self, spec: Spec, request: RenderRequest) -> tuple[RenderResult, ...]:
-        self._asked("render", request)
-        several = len(self.answers.platforms) > 1
+    def render(self, session: Session, spec: Spec, request: RenderRequest) -> tuple[RenderResult, ...]:
+        self._ask(session, "render", request)
+        several = len(self.platforms) > 1
         return tuple(
             RenderResult(
                 platform=platform,
@@ -195,12 +189,25 @@ class FakePipeline(Pipeline):
                 lock_digest=LOCK,
                 level="L2",
             )
-            for platform in self.answers.platforms
+            for platform in self.platforms
         )
 
-    def run(self, spec: Spec, request: RunRequest) -> int:
-        self._asked("run", request)
-        return self.answers.status
+    def run(self, session: Session, spec: Spec, request: RunRequest) -> int:
+        self._ask(session, "run", request)
+        return self.status
+
+
+class FakeSession(Session):
+    """A session that notes its settings, and that it is closed."""
+
+    def __init__(self, answers: Answers, settings: Settings, progress: Progress, **others: Any) -> None:
+        super().__init__(settings, progress, **others)
+        self._answers = answers
+        answers.settings.append(settings)
+
+    def close(self) -> None:
+        super().close()
+        self._answers.closed += 1
 
 
 class Terminal(io.StringIO):
@@ -219,7 +226,7 @@ class Shown:
 
 @dataclass
 class CommandLine:
-    """Runs ``envbuild`` in this process with the fake pipeline."""
+    """Runs ``envbuild`` in this process over these answers."""
 
     directory: Path
     answers: Answers = field(default_factory=Answers)
@@ -234,15 +241,25 @@ class CommandLine:
             cwd=self.directory,
             stdout=out,
             stderr=err,
-            make_pipeline=lambda settings, progress: FakePipeline(settings, progress, self.answers),
+            make_session=partial(FakeSession, self.answers),
         )
         status = main(argv, call=call)
         return Shown(status, out.getvalue(), err.getvalue())
 
 
+_OPERATIONS = (
+    *("specs.find_spec", "lock.lock_spec", "lock.check_lock", "plan.plan_image", "plan.describe_plan"),
+    *("build.build", "render.render", "run.run"),
+)
+
+
 @pytest.fixture
-def envbuild(tmp_path: Path) -> CommandLine:
-    return CommandLine(tmp_path, environ={"HOME": str(tmp_path / "home")})
+def envbuild(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    answers = Answers()
+    for operation in _OPERATIONS:
+        method = getattr(answers, operation.partition(".")[2])
+        monkeypatch.setattr(f"envbuild.app.{operation}", method)
+    return CommandLine(tmp_path, answers, environ={"HOME": str(tmp_path / "home")})
 
 
 BOTH = (LINUX_AMD64, LINUX_ARM64)

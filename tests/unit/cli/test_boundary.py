@@ -157,4 +157,4 @@ def test_package_alone_imports_only_itself() -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30
     )
-    assert done.stdout.split() == ["envbuild"]
+    assert done.stdout.split() == ["envbuild", "envbuild._version"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from envbuild.app.workspace import Workspace
+from envbuild.app.environments import Workspace
 from envbuild.cli.call import Call
 from envbuild.cli.main import main
 from envbuild.lock.files import write_lock

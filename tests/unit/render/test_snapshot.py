@@ -36,7 +36,7 @@ def locked(root: Path) -> tuple[BuildContextSpec, ContextBase]:
 
 
 def snapshot(root: Path, scratch: Path, base: ContextBase) -> BuildContext:
-    return snapshot_context(BuildContextSpec(path=Path("ctx")), root.parent, base, scratch)
+    return snapshot_context(Path("ctx"), root.parent, base, scratch)
 
 
 def test_the_snapshot_is_the_context_by_its_copies(root: Path, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.app.environments import Workspace
 from envbuild.app.jobs import make_state_directory
-from envbuild.app.run_log import RunLog
-from envbuild.app.workspace import Workspace
+from envbuild.app.run_files import RunLog
 from envbuild.settings import Settings
 from envbuild.workspace.open import open_registry
 from tests.unit.workspace.registry import digest

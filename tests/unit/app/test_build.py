@@ -1,4 +1,4 @@
-"""The pipeline over real parts, where no test of a stage reaches."""
+"""Operations over real stages, where no test of a stage reaches."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.app.pipeline import Pipeline
+from envbuild.app import build as builds
+from envbuild.app.plan import describe_plan, plan_image
+from envbuild.app.render import render
 from envbuild.app.requests import BuildRequest, BuildResult, RenderRequest, RunRequest
+from envbuild.app.run import run
+from envbuild.app.session import Session
 from envbuild.compose.engine import NativeEngine
 from envbuild.compose.image import store_image
 from envbuild.engines.docker.engine import DockerEngine
@@ -65,14 +69,14 @@ def test_what_a_command_runs_in_is_in_use_until_it_ends(
     runner = Recorder(store)
     asked: list[BuildRequest] = []
 
-    def build(self: Pipeline, spec: Spec, request: BuildRequest) -> BuildResult:
+    def build_images(session: Session, spec: Spec, request: BuildRequest) -> BuildResult:
         asked.append(request)
         return _result(image)
 
-    monkeypatch.setattr(Pipeline, "build", build)
+    monkeypatch.setattr("envbuild.app.build.build_images", build_images)
     monkeypatch.setattr("envbuild.app.session.Session.runner", lambda self, backend: runner)
-    with Pipeline(Settings(cache_dir=store.root), Silent(), environ={}) as pipeline:
-        assert pipeline.run(SPEC, RunRequest(command=("true",), workdir=tmp_path)) == 7
+    with Session(Settings(cache_dir=store.root), Silent(), environ={}) as session:
+        assert run(session, SPEC, RunRequest(command=("true",), workdir=tmp_path)) == 7
     digests = (image.digest, image.config_digest, image.layers[0].digest)
     assert runner.names == {f"blobs/sha256/{digest.removeprefix('sha256:')}" for digest in digests}
     assert runner.since is None, "what was written since the start is nobody's any more"
@@ -99,12 +103,12 @@ def test_a_plan_is_described_as_the_chosen_engine_makes_it(
     monkeypatch.setattr("envbuild.engines.docker.engine.DockerEngine.unable", lambda self, plan: [])
     settings = Settings(cache_dir=tmp_path / "cache", engine=engine)
     notes = Notes()
-    with Pipeline(settings, notes, environ={}) as pipeline:
-        plan = pipeline.plan(SPEC, lock, LINUX_AMD64)
-        shown = pipeline.described(SPEC, lock, LINUX_AMD64, BuildRequest(secrets=("id=a,src=b",)))
+    with Session(settings, notes, environ={}) as session:
+        plan = plan_image(session, SPEC, lock, LINUX_AMD64)
+        shown = describe_plan(session, SPEC, lock, LINUX_AMD64, BuildRequest(secrets=("id=a,src=b",)))
     if engine == "native":
         assert shown == plan
-        assert notes.notes == ["the secrets are for nobody: the native engine runs no steps"]
+        assert notes.notes == ["the secrets are not used: the native engine runs no steps"]
     else:
         assert (shown.level, notes.notes) == ("L2", [])
         assert shown.lock_digest != plan.lock_digest
@@ -125,10 +129,10 @@ def test_no_platform_is_built_where_another_can_not_be(
     write_lock(tmp_path / "locks" / "x", lock)
     settings = Settings(cache_dir=tmp_path / "cache", lock_dir=tmp_path / "locks", engine="docker")
     with (
-        Pipeline(settings, Silent(), environ={}) as pipeline,
+        Session(settings, Silent(), environ={}) as session,
         pytest.raises(BuildError, match="the Docker engine runs linux/amd64"),
     ):
-        pipeline.build(SPEC, BuildRequest(frozen=True))
+        builds.build(session, SPEC, BuildRequest(frozen=True))
 
 
 def test_a_lock_of_a_build_context_needs_a_spec_that_has_one(tmp_path: Path) -> None:
@@ -143,12 +147,12 @@ def test_a_lock_of_a_build_context_needs_a_spec_that_has_one(tmp_path: Path) -> 
     settings = Settings(cache_dir=tmp_path / "cache", lock_dir=tmp_path / "locks")
     request = RenderRequest(output=tmp_path / "out", build=BuildRequest(frozen=True))
     with (
-        Pipeline(settings, Silent(), environ={}) as pipeline,
+        Session(settings, Silent(), environ={}) as session,
         pytest.raises(
             BuildError, match=r"the lock is of a build context, and envbuild\.yaml has none"
         ) as caught,
     ):
-        pipeline.render(spec, request)
+        render(session, spec, request)
     assert caught.value.hint == "bring the lock up to date with: envbuild lock envbuild.yaml"
 
 
@@ -169,8 +173,8 @@ def test_an_image_that_a_registry_has_is_run_without_being_built(
             cache_dir=store.root, lock_dir=tmp_path / "locks", registry=f"{registry.host}/team"
         )
         environ = {"HOME": str(tmp_path)}
-        with Pipeline(settings, Silent(), environ=environ) as pipeline:
-            plan = pipeline.plan(SPEC, lock, LINUX_AMD64)
+        with Session(settings, Silent(), environ=environ) as session:
+            plan = plan_image(session, SPEC, lock, LINUX_AMD64)
         layers = [
             replace(put_layer(there, [Item(name=layer.name)]), name=layer.name)
             for layer in plan.layers
@@ -188,8 +192,8 @@ def test_an_image_that_a_registry_has_is_run_without_being_built(
             )
         request = RunRequest(command=("true",), platform=LINUX_AMD64, build=BuildRequest(frozen=True))
         for _ in range(2):
-            with Pipeline(settings, Silent(), environ=environ) as pipeline:
-                assert pipeline.run(SPEC, request) == 7
+            with Session(settings, Silent(), environ=environ) as session:
+                assert run(session, SPEC, request) == 7
             assert runner.command is not None
             assert (runner.command.image.digest, runner.command.image.level) == (made.digest, "found")
             assert all(store.has_blob(layer.digest) for layer in layers)
@@ -203,10 +207,10 @@ def test_a_platform_that_is_not_locked_is_told_before_a_registry_is_asked(tmp_pa
     request = BuildRequest(frozen=True, platforms=(LINUX_AMD64, Platform("linux", "riscv64")))
     notes = Notes()
     with (
-        Pipeline(settings, notes, environ={}) as pipeline,
+        Session(settings, notes, environ={}) as session,
         pytest.raises(UsageError, match="x is not locked for linux/riscv64"),
     ):
-        pipeline.build(SPEC, request)
+        builds.build(session, SPEC, request)
     assert notes.notes == []
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbuild.errors import EnvbuildError, LockError, SpecError, UsageError, WorkspaceError
-from envbuild.oci.digest import digest_bytes
+from envbuild.oci.digest import digest_bytes, is_digest
 from envbuild.settings import Settings, data_directory
 from envbuild.specs.definition import definition_digest
 from envbuild.specs.model import BuildContextSpec, EnvironmentType, Spec
 from envbuild.store.content import Store
 from envbuild.targets.base import LOCAL, TargetRecord
-from envbuild.workspace.base import EnvironmentStore, LockRecord, Registered, Version, check_name
+from envbuild.workspace.base import EnvironmentStore, ImageRecord, LockRecord, Registered, Version, check_name
 
 if TYPE_CHECKING:
     from envbuild.lock.model import Lock
@@ -31,7 +31,7 @@ _COMPARED = 3_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reference:
+class VersionReference:
     """``name``, ``name:version`` or ``name@label``: how people name a version of a workspace."""
 
     name: str
@@ -39,7 +39,7 @@ class Reference:
     label: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Reference:
+    def parse(cls, text: str) -> VersionReference:
         """Raises ``UsageError`` for what can be no such name."""
         found = cls.of(text)
         if found is None:
@@ -47,7 +47,7 @@ class Reference:
         return found
 
     @classmethod
-    def of(cls, text: str) -> Reference | None:
+    def of(cls, text: str) -> VersionReference | None:
         """None for what can be no such name."""
         match = _REFERENCE.fullmatch(text)
         return cls(**match.groupdict()) if match else None
@@ -138,13 +138,13 @@ class Workspace:
 
     def get(self, reference: str) -> Version:
         """The version that ``name``, ``name:version`` or ``name@label`` names. Raises ``WorkspaceError``."""
-        named = Reference.parse(reference)
+        named = VersionReference.parse(reference)
         return self.registry.get(named.name, named.version, named.label)
 
     def find(self, text: str) -> Version | None:
         """What ``get`` returns; None where there is no environment of that name, or only anonymous versions
         of it and none was named. Raises ``WorkspaceError`` for an unknown version or label of a known one."""
-        named = Reference.of(text)
+        named = VersionReference.of(text)
         if named is None or not self.is_there:
             return None
         exact = named.version is not None or named.label is not None
@@ -361,3 +361,61 @@ def _write_files(directory: Path, record: LockRecord) -> None:
         part = directory / f".{check_name('a file of a lock', name)}.{os.getpid()}.part"
         part.write_bytes(record.files[name])
         part.replace(directory / name)
+
+
+_IMAGES = 20
+"""Images of a version that are shown."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RelatedRecords:
+    """Everything that belongs to one definition."""
+
+    definition: str
+    versions: tuple[Version, ...]
+    """The one that was asked for comes first; empty where only its lock or its image was recorded."""
+    lock: LockRecord | None
+    """Of an image: the one it was built from; else the newest."""
+    images: tuple[ImageRecord, ...]
+    """The one that was asked for alone, or the newest of the definition."""
+
+
+def look_up(workspace: Workspace, text: str) -> RelatedRecords:
+    """What ``name``, ``name:version``, ``name@label``, ``sha256:…`` (image, index, definition or
+    ``envbuild.lock``), or ``name:tag@sha256:…`` leads to. Raises ``WorkspaceError`` where that is nothing."""
+    digest = text.rpartition("@")[2]
+    if digest.startswith("sha256:"):
+        if not is_digest(digest):
+            raise UsageError(f"{digest[:80]!r} is no digest", hint="write sha256: and all 64 hex digits")
+        return _by_digest(workspace, digest)
+    version = workspace.get(text)
+    registry = workspace.registry
+    others = [each for each in registry.by_definition(version.definition) if each != version]
+    return RelatedRecords(
+        definition=version.definition,
+        versions=(version, *others),
+        lock=registry.lock(version.definition),
+        images=registry.images(definition=version.definition, limit=_IMAGES),
+    )
+
+
+def _by_digest(workspace: Workspace, digest: str) -> RelatedRecords:
+    registry = workspace.registry
+    image = registry.image(digest)
+    images = (image,) if image is not None else registry.images(index=digest, limit=_IMAGES)
+    lock = None
+    if images:
+        definition = images[0].definition
+        lock = registry.lock_by_digest(images[0].lock) if images[0].lock is not None else None
+    else:
+        lock = registry.lock_by_digest(digest)
+        definition = lock.definition if lock is not None else digest
+        images = registry.images(definition=definition, limit=_IMAGES)
+        lock = lock or registry.lock(definition)
+    versions = registry.by_definition(definition)
+    if not versions and not images and lock is None:
+        raise WorkspaceError(
+            f"nothing in {registry.location} has the digest {digest}",
+            hint="an image is known to the workspace that it was built with",
+        )
+    return RelatedRecords(definition=definition, versions=versions, lock=lock, images=images)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -153,3 +155,27 @@ def log_pieces(
             if ending:
                 return
             sleep(_LOOKED)
+
+
+RUN_NOTE = ".envbuild-run.json"
+"""A file of this name is no part of a model: the same model has the same digest, whichever run wrote it."""
+_LIMIT = 1 << 16
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+def leave_note(outputs: Path, *, run: str, environment: str, image: str, code: str | None) -> None:
+    """Writes the note into ``outputs``, where it can be written."""
+    said = {"run": run, "environment": environment, "image": image, "code": code}
+    with contextlib.suppress(OSError):
+        (outputs / RUN_NOTE).write_text(json.dumps(said, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def noted_run(model: Path) -> str | None:
+    """The run that wrote the directory ``model``, or the one it stands in; None where neither says so."""
+    for directory in (model, model.resolve().parent):
+        with contextlib.suppress(OSError, ValueError), (directory / RUN_NOTE).open("rb") as file:
+            found = json.loads(file.read(_LIMIT))
+            name = found.get("run") if isinstance(found, Mapping) else None
+            if isinstance(name, str) and _NAME.fullmatch(name):
+                return name
+    return None

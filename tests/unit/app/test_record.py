@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 import envbuild
-from envbuild.app.lookup import look_up
-from envbuild.app.pipeline import Pipeline
+from envbuild.app.build import build
+from envbuild.app.environments import Workspace, look_up
+from envbuild.app.lock import lock_directory, lock_spec
 from envbuild.app.requests import BuildRequest, BuildResult
-from envbuild.app.workspace import Workspace
-from envbuild.app.workspace_pipeline import WorkspacePipeline
+from envbuild.app.session import Session
+from envbuild.app.specs import find_spec
 from envbuild.errors import SpecError, UsageError, WorkspaceError
 from envbuild.lock.files import write_lock
 from envbuild.lock.model import Lock
@@ -39,13 +40,11 @@ class Notes(Silent):
 
 
 @pytest.fixture
-def pipeline(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[WorkspacePipeline]:
-    def build(self: Pipeline, spec: Spec, request: BuildRequest) -> BuildResult:
+def session(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Session]:
+    def build_images(session: Session, spec: Spec, request: BuildRequest) -> BuildResult:
         lock = replace(LOCK, definition=definition_digest(spec))
-        write_lock(self.lock_directory(spec), lock)
-        store = self._parts.store
+        write_lock(lock_directory(session, spec), lock)
+        store = session.store
         image = replace(
             put_image(store, [put_layer(store, [Item(name="a")])]), definition_digest=lock.definition
         )
@@ -59,59 +58,57 @@ def pipeline(
             published=(),
         )
 
-    monkeypatch.setattr(Pipeline, "build", build)
+    monkeypatch.setattr("envbuild.app.build.build_images", build_images)
     monkeypatch.chdir(tmp_path)
-    with WorkspacePipeline(settings, Notes(), environ={"USER": "ann"}) as found:
+    with Session(settings, Notes(), environ={"USER": "ann"}) as found:
         yield found
 
 
-def test_a_path_goes_before_a_version_before_a_curated_environment(
-    pipeline: WorkspacePipeline, tmp_path: Path
-) -> None:
+def test_a_path_goes_before_a_version_before_a_curated_environment(session: Session, tmp_path: Path) -> None:
     curated = curated_names()[0]
-    assert pipeline.load(curated).type.value == "curated"
+    assert find_spec(session, curated).type.value == "curated"
     spec = replace(load_spec(write(tmp_path / "spec")), name=curated)
-    pipeline.workspace.register(spec)
-    assert pipeline.load(curated).version == "1"
+    session.workspace.register(spec)
+    assert find_spec(session, curated).version == "1"
     write(tmp_path / curated, SPEC.replace("train", "here"))
-    assert pipeline.load(curated).name == "here"
-    assert pipeline.load(f"{curated}:1").name == curated
+    assert find_spec(session, curated).name == "here"
+    assert find_spec(session, f"{curated}:1").name == curated
 
 
-def test_what_was_built_of_a_curated_environment_does_not_hide_it(pipeline: WorkspacePipeline) -> None:
+def test_what_was_built_of_a_curated_environment_does_not_hide_it(session: Session) -> None:
     curated = curated_names()[0]
-    spec = pipeline.load(curated)
-    pipeline.workspace.registry.register(
+    spec = find_spec(session, curated)
+    session.workspace.registry.register(
         curated, definition=definition_digest(spec), content="name: x\n", anonymous=True
     )
-    assert pipeline.load(curated) == spec
+    assert find_spec(session, curated) == spec
 
 
-def test_an_unknown_name_is_told_with_the_nearest(pipeline: WorkspacePipeline, tmp_path: Path) -> None:
-    pipeline.workspace.register(load_spec(write(tmp_path / "trains")))
+def test_an_unknown_name_is_told_with_the_nearest(session: Session, tmp_path: Path) -> None:
+    session.workspace.register(load_spec(write(tmp_path / "trains")))
     with pytest.raises(SpecError) as raised:
-        pipeline.load("trian")
+        find_spec(session, "trian")
     assert raised.value.message == "trian: no such file or directory, and no environment of that name"
     assert raised.value.hint == "did you mean train or trains?"
     with pytest.raises(SpecError, match=r"^trian\.yaml: no such file or directory$"):
-        pipeline.load("trian.yaml")
+        find_spec(session, "trian.yaml")
     with pytest.raises(WorkspaceError, match="train has no label 'prod'"):
-        pipeline.load("train@prod")
+        find_spec(session, "train@prod")
 
 
-def test_what_a_source_cannot_say_is_noted_once(pipeline: WorkspacePipeline, tmp_path: Path) -> None:
+def test_what_a_source_cannot_say_is_noted_once(session: Session, tmp_path: Path) -> None:
     docker = '"docker": {"baseImage": "a/b:1", "shmSize": "2g"}'
     (tmp_path / "azureml_environment.json").write_text(f'{{"name": "v1", {docker}}}\n')
     for _ in range(2):
-        assert pipeline.load(str(tmp_path)).left_out
-    assert isinstance(pipeline.progress, Notes)
-    assert pipeline.progress.notes == ["left out: azureml_environment.json:1: docker.shmSize"] * 2
+        assert find_spec(session, str(tmp_path)).left_out
+    assert isinstance(session.progress, Notes)
+    assert session.progress.notes == ["left out: azureml_environment.json:1: docker.shmSize"] * 2
 
 
-def test_a_build_records_spec_lock_and_image(pipeline: WorkspacePipeline, tmp_path: Path) -> None:
-    spec = pipeline.load(str(write(tmp_path / "spec")))
-    result = pipeline.build(spec, BuildRequest(tags=("repo:1",)))
-    registry = pipeline.workspace.registry
+def test_a_build_records_spec_lock_and_image(session: Session, tmp_path: Path) -> None:
+    spec = find_spec(session, str(write(tmp_path / "spec")))
+    result = build(session, spec, BuildRequest(tags=("repo:1",)))
+    registry = session.workspace.registry
     (image,) = registry.images()
     definition = definition_digest(spec)
     assert (image.digest, image.definition, image.level) == (
@@ -121,7 +118,7 @@ def test_a_build_records_spec_lock_and_image(pipeline: WorkspacePipeline, tmp_pa
     )
     assert (image.references, image.engine, image.envbuild) == (("repo:1",), "native", envbuild.__version__)
     assert image.size == sum(layer.size for layer in result.images[0].layers)
-    found = look_up(pipeline.workspace, f"repo:1@{result.digest}")
+    found = look_up(session.workspace, f"repo:1@{result.digest}")
     assert (found.images, found.definition) == ((image,), definition)
     (version,) = found.versions
     assert (version.anonymous, version.version, version.origin) == (True, definition[7:19], str(spec.source))
@@ -132,102 +129,102 @@ def test_a_build_records_spec_lock_and_image(pipeline: WorkspacePipeline, tmp_pa
 
 
 def test_a_second_build_of_the_same_asks_no_database(
-    pipeline: WorkspacePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = pipeline.load(str(write(tmp_path / "spec")))
-    pipeline.build(spec, BuildRequest())
-    recorded = len(pipeline.workspace.registry.history())
+    spec = find_spec(session, str(write(tmp_path / "spec")))
+    build(session, spec, BuildRequest())
+    recorded = len(session.workspace.registry.history())
     calls: list[str] = []
-    monkeypatch.setattr("envbuild.app.record.record_build", lambda *_: calls.append("record"))
-    pipeline.build(spec, BuildRequest())
+    monkeypatch.setattr("envbuild.app.record._write", lambda *_: calls.append("record"))
+    build(session, spec, BuildRequest())
     assert calls == []
-    pipeline.build(spec, BuildRequest(tags=("another:1",)))
+    build(session, spec, BuildRequest(tags=("another:1",)))
     assert calls == ["record"]
-    assert len(pipeline.workspace.registry.history()) == recorded
+    assert len(session.workspace.registry.history()) == recorded
 
 
 def test_a_build_is_recorded_again_where_the_workspace_was_made_anew(
-    pipeline: WorkspacePipeline, tmp_path: Path
+    session: Session, tmp_path: Path
 ) -> None:
-    spec = pipeline.load(str(write(tmp_path / "spec")))
-    pipeline.build(spec, BuildRequest())
-    other = replace(pipeline.settings, workspace=tmp_path / "other.db")
-    with WorkspacePipeline(other, Notes(), environ={}) as second:
-        second.build(spec, BuildRequest())
+    spec = find_spec(session, str(write(tmp_path / "spec")))
+    build(session, spec, BuildRequest())
+    other = replace(session.settings, workspace=tmp_path / "other.db")
+    with Session(other, Notes(), environ={}) as second:
+        build(second, spec, BuildRequest())
         assert len(second.workspace.registry.images()) == 1
 
 
 @pytest.mark.parametrize("change", [{"record": False}, {"workspace": None}])
 def test_recording_can_be_left_out(
-    pipeline: WorkspacePipeline, tmp_path: Path, settings: Settings, change: dict[str, object]
+    session: Session, tmp_path: Path, settings: Settings, change: dict[str, object]
 ) -> None:
     spec = load_spec(write(tmp_path / "spec"))
-    with WorkspacePipeline(replace(settings, **change), Notes(), environ={}) as silent:  # type: ignore[arg-type]
-        silent.build(spec, BuildRequest())
+    with Session(replace(settings, **change), Notes(), environ={}) as silent:  # type: ignore[arg-type]
+        build(silent, spec, BuildRequest())
     assert not (tmp_path / "data").exists()
 
 
 def test_a_workspace_that_fails_is_a_warning(
-    pipeline: WorkspacePipeline, tmp_path: Path, settings: Settings, caplog: pytest.LogCaptureFixture
+    session: Session, tmp_path: Path, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     spec = load_spec(write(tmp_path / "spec"))
     (tmp_path / "broken.db").write_bytes(b"no database" * 100)
     broken = replace(settings, workspace=tmp_path / "broken.db")
     with (
-        WorkspacePipeline(broken, Notes(), environ={}) as failing,
+        Session(broken, Notes(), environ={}) as failing,
         caplog.at_level(logging.WARNING, "envbuild"),
     ):
-        result = failing.build(spec, BuildRequest())
+        result = build(failing, spec, BuildRequest())
     assert result.digest.startswith("sha256:")
-    (record,) = [record for record in caplog.records if record.name == "envbuild.app.workspace_pipeline"]
+    (record,) = [record for record in caplog.records if record.name == "envbuild.app.record"]
     assert record.getMessage().startswith("the build isn't recorded in the workspace: ")
 
 
 def test_a_server_that_is_away_slows_down_one_build(
-    pipeline: WorkspacePipeline, tmp_path: Path, settings: Settings, caplog: pytest.LogCaptureFixture
+    session: Session, tmp_path: Path, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     spec = load_spec(write(tmp_path / "spec"))
     # Nothing listens there; the error names no password.
     away = replace(settings, workspace="postgresql://me:secret@127.0.0.1:1/none")
     for said in ("the build isn't recorded in the workspace: ", "the build isn't recorded: the workspace's"):
         caplog.clear()
-        with WorkspacePipeline(away, Notes(), environ={}) as failing:
-            failing.build(spec, BuildRequest())
-        (record,) = [record for record in caplog.records if record.name == "envbuild.app.workspace_pipeline"]
+        with Session(away, Notes(), environ={}) as failing:
+            build(failing, spec, BuildRequest())
+        (record,) = [record for record in caplog.records if record.name == "envbuild.app.record"]
         assert record.getMessage().startswith(said)
         assert "secret" not in record.getMessage()
     caplog.clear()
-    with WorkspacePipeline(replace(away, offline=True), Notes(), environ={}) as offline:
-        offline.build(spec, BuildRequest())
+    with Session(replace(away, offline=True), Notes(), environ={}) as offline:
+        build(offline, spec, BuildRequest())
     assert caplog.records == []
 
 
-def test_a_build_of_a_registered_version_is_its_image(pipeline: WorkspacePipeline, tmp_path: Path) -> None:
-    pipeline.workspace.register(load_spec(write(tmp_path / "spec")))
-    pipeline.build(pipeline.load("train:1"), BuildRequest())
-    (image,) = pipeline.workspace.registry.images(name="train", version="1")
+def test_a_build_of_a_registered_version_is_its_image(session: Session, tmp_path: Path) -> None:
+    session.workspace.register(load_spec(write(tmp_path / "spec")))
+    build(session, find_spec(session, "train:1"), BuildRequest())
+    (image,) = session.workspace.registry.images(name="train", version="1")
     assert image.versions == (("train", "1"),)
     assert [
-        each.version for each in pipeline.workspace.registry.versions("train", include_anonymous=True)
+        each.version for each in session.workspace.registry.versions("train", include_anonymous=True)
     ] == ["1"]
 
 
 def test_a_lock_of_a_version_goes_into_the_workspace(
-    pipeline: WorkspacePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def make_lock(self: Pipeline, spec: Spec, request: LockRequest, present: Lock | None) -> Lock:
+    def resolve_lock(session: Session, spec: Spec, request: LockRequest, present: Lock | None) -> Lock:
         return replace(LOCK, definition=definition_digest(spec))
 
-    monkeypatch.setattr(Pipeline, "_make_lock", make_lock)
+    monkeypatch.setattr("envbuild.app.lock.resolve_lock", resolve_lock)
     source = write(tmp_path / "spec")
-    version = pipeline.workspace.register(load_spec(source)).version
-    pipeline.lock(pipeline.load(str(source)), LockRequest())
-    assert pipeline.workspace.registry.lock(version.definition) is None
-    spec = pipeline.load("train")
-    assert not pipeline.lock(spec, LockRequest(dry_run=True)).written
-    assert pipeline.workspace.registry.lock(version.definition) is None
-    pipeline.lock(spec, LockRequest())
-    record = pipeline.workspace.registry.lock(version.definition)
+    version = session.workspace.register(load_spec(source)).version
+    lock_spec(session, find_spec(session, str(source)), LockRequest())
+    assert session.workspace.registry.lock(version.definition) is None
+    spec = find_spec(session, "train")
+    assert not lock_spec(session, spec, LockRequest(dry_run=True)).written
+    assert session.workspace.registry.lock(version.definition) is None
+    lock_spec(session, spec, LockRequest())
+    record = session.workspace.registry.lock(version.definition)
     assert record is not None
     assert record.platforms == ("linux/amd64", "linux/arm64")
 

@@ -1,0 +1,76 @@
+"""Plans of locks, and the engine that is to build one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from envbuild.app.requests import BuildRequest
+from envbuild.app.session import Session
+from envbuild.app.specs import inputs_of
+from envbuild.compose.composer import composer_identity
+from envbuild.errors import UsageError
+from envbuild.lazy import lazy
+from envbuild.lock.identity import ComposerSettings
+from envbuild.lock.model import Lock, PlatformLock
+from envbuild.plan.make import make_plan
+from envbuild.plan.model import Plan
+from envbuild.platforms import Platform
+from envbuild.specs.model import Spec
+
+if TYPE_CHECKING:
+    from envbuild.engines import choose
+    from envbuild.engines.base import Engine
+else:
+    choose = lazy("envbuild.engines.choose")
+
+
+def plan_image(session: Session, spec: Spec, lock: Lock, platform: Platform) -> Plan:
+    """The plan of one platform of ``lock``. Raises ``UsageError`` where the lock hasn't that platform."""
+    with session.progress.stage("plan"):
+        pins = pins_of(spec, lock, platform)
+        return make_plan(lock, pins, composer_settings(session), host=Platform.host())
+
+
+def composer_settings(session: Session) -> ComposerSettings:
+    """What the bytes of a composed image depend on beside its lock."""
+    settings = session.settings
+    return ComposerSettings(
+        composer=composer_identity(settings.compression),
+        compression=settings.compression,
+        layer_budget=settings.layer_budget,
+        created=settings.source_date_epoch,
+    )
+
+
+def choose_engine(session: Session, spec: Spec, plan: Plan, request: BuildRequest) -> Engine:
+    """What is to build ``plan``. Raises ``BuildError`` where nothing can."""
+    engines = session.engines(
+        inputs_of(spec), reuse=not request.no_cache, keep=request.load, secrets=request.secrets
+    )
+    engine = choose.choose_engine(session.settings.engine, plan, engines, session.progress)
+    if request.secrets and engine.name == "native":
+        session.progress.note("the secrets are not used: the native engine runs no steps")
+    return engine
+
+
+def describe_plan(
+    session: Session, spec: Spec, lock: Lock, platform: Platform, request: BuildRequest
+) -> Plan:
+    """The plan as the engine describes it that would build it; chosen, and refused, as for a build."""
+    plan = plan_image(session, spec, lock, platform)
+    engine = choose_engine(session, spec, plan, request)
+    if engine.name == "native":
+        return plan
+    return session.renderer(inputs_of(spec)).describe(plan, engine.name)
+
+
+def pins_of(spec: Spec, lock: Lock, platform: Platform) -> PlatformLock:
+    """The pins of one platform. Raises ``UsageError`` where the lock hasn't that platform."""
+    pins = lock.platform(platform)
+    if pins is None:
+        have = ", ".join(str(pins.platform) for pins in lock.platforms)
+        raise UsageError(
+            f"{spec.name} is not locked for {platform}, only for {have}",
+            hint=f"add {platform} to platforms in {spec.source}",
+        )
+    return pins
