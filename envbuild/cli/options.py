@@ -1,9 +1,11 @@
-"""Options that several commands share. Those of a setting or of the display go straight into the call."""
+"""Options that several commands share. Those of a setting or of the display go straight into the call; the
+others bear the names of the fields that they fill in requests (``cli.requests``)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -126,18 +128,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def spec_argument(function: F) -> F:
-    """SPEC or ``-f/--file``, as one keyword argument ``spec``; without either, the current directory."""
+    """SPEC or ``-f/--file``, which ``cli.requests`` makes one argument ``spec``; without either, the current
+    directory."""
     function = click.option("-f", "--file", "spec_file", metavar="SPEC", help="The spec [default: .].")(
         function
     )
     return click.argument("spec", required=False)(function)
-
-
-def one_spec(spec: str | None, spec_file: str | None) -> str:
-    """The one spec that was named; raises ``UsageError`` where two were."""
-    if spec is not None and spec_file is not None:
-        raise UsageError(f"two specs are named: {spec} and {spec_file}", hint="give SPEC or --file, not both")
-    return spec or spec_file or "."
 
 
 class _PlatformType(click.ParamType):  # type: ignore[type-arg]  # not generic in click 8.1
@@ -162,12 +158,61 @@ class _DayType(click.ParamType):  # type: ignore[type-arg]
 PLATFORM = _PlatformType()
 DAY = _DayType()
 
+
+class HerePath(click.Path):
+    """A path relative to where the call stands."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(path_type=Path, **attributes)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(super().convert(value, param, ctx))  # type: ignore[arg-type]  # path_type says Path
+        return path if ctx is None else call_of(ctx).cwd / path
+
+
+DIRECTORY = HerePath(file_okay=False)
+PRESENT_DIRECTORY = HerePath(file_okay=False, exists=True)
+
+
+def _unique(context: click.Context, parameter: click.Parameter, value: Any) -> tuple[Any, ...]:
+    values = value if isinstance(value, tuple) else (value,) if value is not None else ()
+    return tuple(dict.fromkeys(values))
+
+
+def one_platform_option(text: str) -> Callable[[F], F]:
+    """``--platform`` of commands that work on one; as ``platforms``, of none or one."""
+    return click.option("-p", "--platform", "platforms", type=PLATFORM, callback=_unique, help=text)
+
+
+def _variables(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    """Sorted pairs; the last of a name counts, and a name alone passes on this process's value, if any."""
+    environ = call_of(context).environ
+    chosen: dict[str, str] = {}
+    for text in value:
+        name, equals, content = text.partition("=")
+        if not name or "\0" in text:
+            raise UsageError(f"{text!r} is not NAME=VALUE", hint="a variable is given as -e NAME=VALUE")
+        if equals:
+            chosen[name] = content
+        elif name in environ:
+            chosen[name] = environ[name]
+    return tuple(sorted(chosen.items()))
+
+
+def env_option(text: str = "Set a variable, or pass it on.") -> Callable[[F], F]:
+    """``-e NAME[=VALUE]``, as sorted pairs."""
+    return click.option("-e", "--env", metavar="NAME[=VALUE]", multiple=True, callback=_variables, help=text)
+
+
 platform_option = click.option(
     "-p",
     "--platform",
     "platforms",
     type=PLATFORM,
     multiple=True,
+    callback=_unique,
     help="Only this platform, linux/amd64 or linux-64; may be repeated [default: all of the spec's].",
 )
 upgrade_options = _stack(
@@ -186,10 +231,10 @@ stale_options = _stack(
     click.option("--locked", is_flag=True, help="Fail where the lock doesn't answer the spec."),
     click.option("--frozen", is_flag=True, help="Use the lock as it is, without a look at the spec."),
 )
-
-
-def refuse_both(**given: bool) -> None:
-    """Raises ``UsageError`` where more than one of the named options was given."""
-    named = ["--" + name.replace("_", "-") for name, value in given.items() if value]
-    if len(named) > 1:
-        raise UsageError(f"{' and '.join(named)} exclude each other", hint="give only one of them")
+resolve_options = _stack(engine_options, lock_dir_option, offline_option, store_options, workspace_option)
+"""What a command takes that locks."""
+build_options = _stack(
+    *(build_engine_option, render_options, engine_options, compose_options, shared_cache_options),
+    *(lock_dir_option, offline_option, store_options, workspace_option, record_option),
+)
+"""What a command takes that builds."""

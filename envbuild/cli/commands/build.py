@@ -4,41 +4,27 @@ from __future__ import annotations
 
 import ctypes
 from contextlib import suppress
-from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from envbuild.app import build, specs
+from envbuild.app.requests import BuildRequest
+from envbuild.cli.call import Call
 from envbuild.cli.commands.plan import show
 from envbuild.cli.options import (
     attest_options,
-    build_engine_option,
-    call_of,
-    compose_options,
+    build_options,
     display_options,
-    engine_options,
     json_option,
-    lock_dir_option,
-    offline_option,
-    one_spec,
     platform_option,
-    record_option,
-    render_options,
-    shared_cache_options,
     spec_argument,
     stale_options,
-    store_options,
     upgrade_options,
-    workspace_option,
 )
-from envbuild.cli.requests import build_request
+from envbuild.cli.requests import with_request
 from envbuild.cli.show.report import build_json, build_lines, json_text
 from envbuild.errors import PublishError
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(short_help="Build the image of a spec and print its pinned reference.")
@@ -86,68 +72,23 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write what --json prints to FILE.",
 )
-@build_engine_option
-@render_options
-@engine_options
-@compose_options
-@shared_cache_options
-@lock_dir_option
-@offline_option
-@store_options
-@workspace_option
-@record_option
+@build_options
 @json_option
 @display_options
-@click.pass_context
+@with_request(BuildRequest)
 def command(
-    context: click.Context,
-    spec: str | None,
-    spec_file: str | None,
-    platforms: tuple[object, ...],
-    tags: tuple[str, ...],
-    outputs: tuple[str, ...],
-    push: tuple[str, ...],
-    load: bool,
-    locked: bool,
-    frozen: bool,
-    upgrade: bool,
-    upgrade_packages: tuple[str, ...],
-    as_of: date | None,
-    no_cache: bool,
-    verify_found: bool,
-    secrets: tuple[str, ...],
-    dry_run: bool,
-    metadata_file: Path | None,
-    as_json: bool,
+    call: Call, request: BuildRequest, *, spec: str, metadata_file: Path | None, as_json: bool
 ) -> int:
     """Build the image of SPEC, locking it first where need be.
 
     Prints the pinned reference on stdout and nothing else: docker run $(envbuild build --load .)
     """
-    call = call_of(context)
-    path = one_spec(spec, spec_file)
-    request = build_request(
-        platforms=platforms,
-        tags=tags,
-        outputs=outputs,
-        push=push,
-        load=load,
-        locked=locked,
-        frozen=frozen,
-        no_cache=no_cache,
-        verify_found=verify_found,
-        secrets=secrets,
-        upgrade=upgrade,
-        upgrade_packages=upgrade_packages,
-        as_of=as_of,
-        dry_run=dry_run,
-    )
-    if dry_run:
-        show(call, path, request, as_json=as_json, engine=True)
+    if request.lock.dry_run:
+        show(call, spec, request, as_json=as_json, engine=True)
         return 0
     _few_arenas()
-    with call.session(path) as session:
-        result = build.build(session, specs.find_spec(session, path), request)
+    with call.session(spec) as session:
+        result = build.build(session, specs.find_spec(session, spec), request)
     for line in build_lines(result):
         call.say(line)
     if metadata_file is not None:

@@ -7,7 +7,9 @@ from datetime import timedelta
 
 import click
 
-from envbuild.cli.options import call_of, display_options, json_option, store_options
+from envbuild.cli.call import Call
+from envbuild.cli.options import display_options, json_option, store_options
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import count_text, size_text, table
 from envbuild.errors import UsageError
@@ -25,10 +27,9 @@ def command() -> None:
 @store_options
 @json_option
 @display_options
-@click.pass_context
-def info(context: click.Context, as_json: bool) -> int:
+@with_call
+def info(call: Call, as_json: bool) -> int:
     """Show what the store holds, by kind, in bytes on disk."""
-    call = call_of(context)
     store = Store(call.settings().cache_dir)
     areas = usage(store)
     total = sum(area.bytes for area in areas)
@@ -51,9 +52,9 @@ def info(context: click.Context, as_json: bool) -> int:
 @store_options
 @json_option
 @display_options
-@click.pass_context
+@with_call
 def prune(
-    context: click.Context,
+    call: Call,
     keep_last: int | None,
     max_size: str | None,
     max_age: str | None,
@@ -66,7 +67,6 @@ def prune(
     (they are unpacked again where need be), and what killed processes left behind. A run or a service keeps
     its own image and root file system, however long it runs, and nothing else.
     """
-    call = call_of(context)
     result = prune_store(
         Store(call.settings().cache_dir),
         keep_last=keep_last,

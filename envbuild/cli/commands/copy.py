@@ -5,14 +5,15 @@ from __future__ import annotations
 import click
 
 from envbuild.app import images
+from envbuild.cli.call import Call
 from envbuild.cli.options import (
     PLATFORM,
-    call_of,
     display_options,
     json_option,
     offline_option,
     store_options,
 )
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.images import copy_json, copy_lines
 from envbuild.cli.show.report import json_text
 from envbuild.platforms import Platform
@@ -38,9 +39,9 @@ one_platform_option = click.option(
 @store_options
 @json_option
 @display_options
-@click.pass_context
+@with_call
 def command(
-    context: click.Context,
+    call: Call,
     source: str,
     destination: str,
     platform: Platform | None,
@@ -53,7 +54,6 @@ def command(
     be an image of the store, sha256:HEX or docker-daemon:NAME. An index is copied with all it lists. What a
     registry has isn't fetched.
     """
-    call = call_of(context)
     with call.session() as session:
         result = images.copy_image(session, source, destination, platform=platform, referrers=referrers)
     for line in copy_lines([result]):

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import click
 
 from envbuild.app.curated import CuratedEnvironment, curated_environment, curated_environments, pins_size
-from envbuild.cli.options import call_of, display_options, json_option
+from envbuild.cli.call import Call
+from envbuild.cli.options import display_options, json_option
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import count_text, printable, size_text, table
 
@@ -20,10 +22,9 @@ def command() -> None:
 @command.command("list")
 @json_option
 @display_options
-@click.pass_context
-def list_(context: click.Context, as_json: bool) -> int:
+@with_call
+def list_(call: Call, as_json: bool) -> int:
     """List the curated environments."""
-    call = call_of(context)
     found = curated_environments()
     if as_json:
         call.out(json_text({"environments": [_json(each) for each in found]}))
@@ -38,10 +39,9 @@ def list_(context: click.Context, as_json: bool) -> int:
 @click.argument("name")
 @json_option
 @display_options
-@click.pass_context
-def show(context: click.Context, name: str, as_json: bool) -> int:
+@with_call
+def show(call: Call, name: str, as_json: bool) -> int:
     """Show what the curated environment NAME holds: its spec, then every pin."""
-    call = call_of(context)
     found = curated_environment(name)
     if as_json:
         call.out(json_text(_json(found)))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from envbuild.app import inspect
+from envbuild.cli.call import Call
 from envbuild.cli.commands.copy import one_platform_option
-from envbuild.cli.options import call_of, display_options, json_option, offline_option, store_options
+from envbuild.cli.options import display_options, json_option, offline_option, store_options
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.inspection import difference_json, difference_lines
 from envbuild.cli.show.report import json_text
 from envbuild.platforms import Platform
@@ -21,15 +23,14 @@ from envbuild.platforms import Platform
 @store_options
 @json_option
 @display_options
-@click.pass_context
+@with_call
 def command(
-    context: click.Context, before: str, after: str, platform: Platform | None, files: bool, as_json: bool
+    call: Call, before: str, after: str, platform: Platform | None, files: bool, as_json: bool
 ) -> int:
     """Show which packages and settings differ from image A to image B, and what who has A pulls for B.
 
     As with diff, the status is 0 where both are the same image, and 1 where they differ; trouble has its own.
     """
-    call = call_of(context)
     with call.session() as session:
         found = inspect.diff_images(session, before, after, platform, files=files)
     if as_json:

@@ -15,7 +15,8 @@ from uv import find_uv_bin
 
 import envbuild
 from envbuild.cli.call import Call
-from envbuild.cli.options import call_of, display_options, json_option, store_options
+from envbuild.cli.options import display_options, json_option, store_options
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import paint, size_text, table
 from envbuild.docker.client import NoEngine, connect
@@ -41,10 +42,9 @@ class Finding:
 @store_options
 @json_option
 @display_options
-@click.pass_context
-def command(context: click.Context, as_json: bool) -> int:
+@with_call
+def command(call: Call, as_json: bool) -> int:
     """Show what envbuild finds on this machine. Exit 1 where it can't work here."""
-    call = call_of(context)
     findings = look(call)
     if as_json:
         call.out(

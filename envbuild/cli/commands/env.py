@@ -11,14 +11,13 @@ from envbuild.app import lock, specs
 from envbuild.app.compare import compare, package_history
 from envbuild.app.environments import VersionReference, look_up
 from envbuild.cli.options import (
-    call_of,
     display_options,
     json_option,
-    one_spec,
     spec_argument,
     store_options,
     workspace_option,
 )
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.environments import (
     comparison_json,
     comparison_lines,
@@ -51,7 +50,7 @@ _tag_option = click.option("--tag", "tags", metavar="KEY=VALUE", multiple=True, 
 
 def _shared(function: F) -> F:
     """What every command takes besides its own: the workspace, the store, how it tells."""
-    function = click.pass_context(function)  # type: ignore[assignment]
+    function = with_call(function)
     return workspace_option(store_options(json_option(display_options(function))))
 
 
@@ -72,9 +71,8 @@ def command() -> None:
 @click.option("--description", metavar="TEXT")
 @_shared
 def register(
-    context: click.Context,
-    spec: str | None,
-    spec_file: str | None,
+    call: Call,
+    spec: str,
     name: str | None,
     version: str | None,
     labels: tuple[str, ...],
@@ -83,11 +81,9 @@ def register(
     as_json: bool,
 ) -> int:
     """Register SPEC; prints its version. The same definition keeps the version that it has."""
-    call = call_of(context)
-    path = one_spec(spec, spec_file)
     pairs = _pairs(tags)
-    with call.session(path) as session:
-        loaded = specs.find_spec(session, path)
+    with call.session(spec) as session:
+        loaded = specs.find_spec(session, spec)
         workspace = session.workspace
         found = workspace.register(
             loaded, name=name, version=version, description=description, tags=pairs, labels=labels
@@ -111,7 +107,7 @@ def register(
 @click.option("-n", "--limit", type=click.IntRange(1), metavar="N", help="At most so many lines.")
 @_shared
 def list_(
-    context: click.Context,
+    call: Call,
     name: str | None,
     prefix: str,
     archived: bool,
@@ -120,7 +116,6 @@ def list_(
     as_json: bool,
 ) -> int:
     """List the environments, or the versions of NAME, the newest first."""
-    call = call_of(context)
     with call.workspace() as workspace:
         if name is not None:
             versions = workspace.registry.versions(
@@ -141,13 +136,12 @@ def list_(
 @command.command()
 @click.argument("version")
 @_shared
-def show(context: click.Context, version: str, as_json: bool) -> int:
+def show(call: Call, version: str, as_json: bool) -> int:
     """Show VERSION: what it is, its lock, its images and its YAML.
 
     VERSION may also be a digest, sha256:…, of an image, a definition or an envbuild.lock, or an image's
     pinned reference: it leads back to the spec.
     """
-    call = call_of(context)
     with call.workspace() as workspace:
         found = look_up(workspace, version)
     _show(call, found_lines(found), found_json(found), as_json=as_json)
@@ -158,9 +152,8 @@ def show(context: click.Context, version: str, as_json: bool) -> int:
 @click.argument("version")
 @click.argument("labels", metavar="LABEL...", nargs=-1, required=True)
 @_shared
-def label(context: click.Context, version: str, labels: tuple[str, ...], as_json: bool) -> int:
+def label(call: Call, version: str, labels: tuple[str, ...], as_json: bool) -> int:
     """Move LABELs to VERSION, from whichever had them."""
-    call = call_of(context)
     with call.workspace() as workspace:
         chosen = workspace.get(version)
         found = workspace.registry.label(chosen.environment, chosen.version, labels)
@@ -171,9 +164,8 @@ def label(context: click.Context, version: str, labels: tuple[str, ...], as_json
 @click.argument("name")
 @click.argument("labels", metavar="LABEL...", nargs=-1, required=True)
 @_shared
-def unlabel(context: click.Context, name: str, labels: tuple[str, ...], as_json: bool) -> int:
+def unlabel(call: Call, name: str, labels: tuple[str, ...], as_json: bool) -> int:
     """Take LABELs away from the environment NAME."""
-    call = call_of(context)
     with call.workspace() as workspace:
         workspace.registry.unlabel(name, labels)
         summaries = workspace.registry.environments(prefix=name, include_archived=True, limit=1)
@@ -191,7 +183,7 @@ def unlabel(context: click.Context, name: str, labels: tuple[str, ...], as_json:
 @click.option("--remove-tag", "removed", metavar="KEY", multiple=True, help="May be repeated.")
 @_shared
 def update(
-    context: click.Context,
+    call: Call,
     version: str,
     description: str | None,
     tags: tuple[str, ...],
@@ -199,7 +191,6 @@ def update(
     as_json: bool,
 ) -> int:
     """Change the description and tags of VERSION: its content never changes."""
-    call = call_of(context)
     if description is None and not tags and not removed:
         raise UsageError("nothing to update", hint="give --description, --tag or --remove-tag")
     with call.workspace() as workspace:
@@ -220,17 +211,17 @@ def update(
 @command.command()
 @click.argument("version")
 @_shared
-def archive(context: click.Context, version: str, as_json: bool) -> int:
+def archive(call: Call, version: str, as_json: bool) -> int:
     """Hide VERSION, or all of an environment where only its name is given. It can still be used."""
-    return _archive(call_of(context), version, archived=True, as_json=as_json)
+    return _archive(call, version, archived=True, as_json=as_json)
 
 
 @command.command()
 @click.argument("version")
 @_shared
-def restore(context: click.Context, version: str, as_json: bool) -> int:
+def restore(call: Call, version: str, as_json: bool) -> int:
     """Undo archive of the same."""
-    return _archive(call_of(context), version, archived=False, as_json=as_json)
+    return _archive(call, version, archived=False, as_json=as_json)
 
 
 def _archive(call: Call, text: str, *, archived: bool, as_json: bool) -> int:
@@ -253,9 +244,8 @@ def _archive(call: Call, text: str, *, archived: bool, as_json: bool) -> int:
 @click.argument("new_name")
 @click.option("--version", "new_version", metavar="VERSION", help="This version [default: the next number].")
 @_shared
-def clone(context: click.Context, version: str, new_name: str, new_version: str | None, as_json: bool) -> int:
+def clone(call: Call, version: str, new_name: str, new_version: str | None, as_json: bool) -> int:
     """Register VERSION under NEW_NAME, with its description, tags, lock and build context."""
-    call = call_of(context)
     with call.workspace() as workspace:
         chosen = workspace.get(version)
         found = workspace.registry.clone(
@@ -276,11 +266,8 @@ def clone(context: click.Context, version: str, new_name: str, new_version: str 
 @click.option("-o", "--output", metavar="FILE|DIR", help="Write it there [default: stdout].")
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
 @_shared
-def export(
-    context: click.Context, version: str, format: str, output: str | None, overwrite: bool, as_json: bool
-) -> int:
+def export(call: Call, version: str, format: str, output: str | None, overwrite: bool, as_json: bool) -> int:
     """Write VERSION in a format of its own or another tool's; says what the format can't carry."""
-    call = call_of(context)
     with call.workspace() as workspace:
         spec = workspace.spec(workspace.get(version))
         deliver(call, spec, format=format, output=output, overwrite=overwrite, as_json=as_json)
@@ -291,9 +278,8 @@ def export(
 @click.argument("before")
 @click.argument("after")
 @_shared
-def diff(context: click.Context, before: str, after: str, as_json: bool) -> int:
+def diff(call: Call, before: str, after: str, as_json: bool) -> int:
     """Show what differs from the version BEFORE to AFTER: definition, pins, size, bytes to pull."""
-    call = call_of(context)
     with call.workspace() as workspace:
         found = compare(workspace, workspace.get(before), workspace.get(after))
     lines = comparison_lines(found, color=call.color and call.stdout.isatty())
@@ -306,11 +292,8 @@ def diff(context: click.Context, before: str, after: str, as_json: bool) -> int:
 @click.option("--package", metavar="PACKAGE", help="Its version in the lock of each version.")
 @click.option("-n", "--limit", type=click.IntRange(1), metavar="N", help="At most so many events.")
 @_shared
-def history(
-    context: click.Context, name: str | None, package: str | None, limit: int | None, as_json: bool
-) -> int:
+def history(call: Call, name: str | None, package: str | None, limit: int | None, as_json: bool) -> int:
     """Show who did what to NAME, or to all environments, the newest first."""
-    call = call_of(context)
     with call.workspace() as workspace:
         if package is not None:
             if name is None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import click
 
 from envbuild.app.read import read_source
+from envbuild.cli.call import Call
 from envbuild.cli.options import (
     PLATFORM,
-    call_of,
     display_options,
     json_option,
     offline_option,
     store_options,
     workspace_option,
 )
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.exported import deliver
 from envbuild.platforms import Platform
 
@@ -37,9 +38,9 @@ from envbuild.platforms import Platform
 @workspace_option
 @json_option
 @display_options
-@click.pass_context
+@with_call
 def command(
-    context: click.Context,
+    call: Call,
     source: str,
     output: str | None,
     format: str,
@@ -53,7 +54,6 @@ def command(
     SOURCE is a file or directory of any known format, a conda environment's or virtual environment's
     directory, venv for the active one, or image:REF for an existing image (image:oci:DIR for a layout).
     """
-    call = call_of(context)
     with call.session(source) as session:
         spec = read_source(session, source, name=name, platform=platform)
     deliver(call, spec, format=format, output=output, overwrite=overwrite, as_json=as_json)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from envbuild.app import inspect
+from envbuild.cli.call import Call
 from envbuild.cli.commands.copy import one_platform_option
-from envbuild.cli.options import call_of, display_options, json_option, offline_option, store_options
+from envbuild.cli.options import display_options, json_option, offline_option, store_options
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.inspection import inspection_json, inspection_lines
 from envbuild.cli.show.report import json_text
 from envbuild.platforms import Platform
@@ -25,15 +27,14 @@ from envbuild.platforms import Platform
 @store_options
 @json_option
 @display_options
-@click.pass_context
+@with_call
 def command(
-    context: click.Context, reference: str, platform: Platform | None, packages: bool | None, as_json: bool
+    call: Call, reference: str, platform: Platform | None, packages: bool | None, as_json: bool
 ) -> int:
     """Show what REF is: platforms, level, base, user, command, variables, layers and what is in each.
 
     No layer is pulled for it, but for the small one with the lock of an image of ours.
     """
-    call = call_of(context)
     with call.session() as session:
         found = inspect.inspect_image(session, reference, platform, packages=packages)
     if as_json:

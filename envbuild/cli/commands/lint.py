@@ -12,13 +12,13 @@ import click
 
 from envbuild.app import lock, specs
 from envbuild.cli.options import (
-    call_of,
     display_options,
     json_option,
     lock_dir_option,
     store_options,
     workspace_option,
 )
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import count_text, paint, printable
 from envbuild.errors import SpecError
@@ -42,9 +42,9 @@ _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 @workspace_option
 @json_option
 @display_options
-@click.pass_context
+@with_call
 def command(
-    context: click.Context,
+    call: Call,
     specs: tuple[str, ...],
     spec_files: tuple[str, ...],
     select: tuple[str, ...],
@@ -57,7 +57,6 @@ def command(
     Asks no network and writes nothing but the store. A lock beside a spec counts: what it pins isn't
     unpinned. Exits 1 where there is an error, with --strict also for a warning.
     """
-    call = call_of(context)
     rules = chosen_rules(_codes(select), _codes(ignore))
     found: list[tuple[str, Finding]] = []
     broken: list[SpecError] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import date
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -12,20 +12,8 @@ from envbuild.app import lock, specs
 from envbuild.app.requests import LockRequest
 from envbuild.cli.call import Call
 from envbuild.cli.commands.lock_all import lock_all
-from envbuild.cli.options import (
-    call_of,
-    display_options,
-    engine_options,
-    json_option,
-    lock_dir_option,
-    offline_option,
-    one_spec,
-    refuse_both,
-    spec_argument,
-    store_options,
-    upgrade_options,
-    workspace_option,
-)
+from envbuild.cli.options import display_options, json_option, resolve_options, spec_argument, upgrade_options
+from envbuild.cli.requests import with_request
 from envbuild.cli.show.report import change_json, change_lines, change_summary, json_text
 from envbuild.cli.show.text import count_text, printable
 from envbuild.errors import UsageError
@@ -52,56 +40,32 @@ if TYPE_CHECKING:
     "--bytecode/--no-bytecode", default=None, help="Compile byte code into the image [default: yes]."
 )
 @click.option("--dry-run", is_flag=True, help="Resolve and show what would change; write nothing.")
-@engine_options
-@lock_dir_option
-@offline_option
-@store_options
-@workspace_option
+@resolve_options
 @json_option
 @display_options
-@click.pass_context
+@with_request(LockRequest)
 def command(
-    context: click.Context,
-    spec: str | None,
-    spec_file: str | None,
-    check: bool,
-    everything: bool,
-    upgrade: bool,
-    upgrade_packages: tuple[str, ...],
-    as_of: date | None,
-    bytecode: bool | None,
-    dry_run: bool,
-    as_json: bool,
+    call: Call, request: LockRequest, *, spec: str, check: bool, everything: bool, as_json: bool
 ) -> int:
     """Resolve SPEC into lockfiles.
 
     A lock that is there is kept: without --upgrade only what the spec forces changes.
     """
-    call = call_of(context)
-    path = one_spec(spec, spec_file)
-    refuse_both(check=check, upgrade=upgrade)
-    refuse_both(check=check, dry_run=dry_run)
-    refuse_both(upgrade=upgrade, upgrade_package=bool(upgrade_packages))
-    if check and (upgrade_packages or as_of or bytecode is not None):
+    if check and (request.upgrade_packages or request.as_of or request.bytecode is not None):
         raise UsageError("--check changes nothing", hint="leave out the options that change a lock")
-    request = LockRequest(
-        # --all is there to see what moves, so it lets all move, unless packages are named.
-        upgrade=upgrade or (everything and not upgrade_packages and not check),
-        upgrade_packages=upgrade_packages,
-        as_of=as_of,
-        bytecode=bytecode,
-        dry_run=dry_run,
-    )
     if everything:
-        return lock_all(call, path, request, check=check, as_json=as_json)
-    with call.session(path) as session:
-        loaded = specs.find_spec(session, path)
+        if not check and not request.upgrade_packages:
+            # --all is there to see what moves, so it lets all move, unless packages are named.
+            request = replace(request, upgrade=True)
+        return lock_all(call, spec, request, check=check, as_json=as_json)
+    with call.session(spec) as session:
+        loaded = specs.find_spec(session, spec)
         if check:
             lock.check_lock(session, loaded)
             call.say(f"the lock of {printable(loaded.name)} answers its spec")
             return 0
         result = lock.lock_spec(session, loaded, request)
-    report(call, result, dry_run=dry_run, as_json=as_json)
+    report(call, result, dry_run=request.dry_run, as_json=as_json)
     return 0
 
 

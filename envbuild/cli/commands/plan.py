@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import TYPE_CHECKING
 
 import click
 
 from envbuild.app import lock, plan, specs
+from envbuild.app.requests import BuildRequest
 from envbuild.cli.options import (
-    call_of,
     compose_options,
     display_options,
     engine_options,
     json_option,
     lock_dir_option,
     offline_option,
-    one_spec,
     platform_option,
     spec_argument,
     stale_options,
@@ -24,7 +22,7 @@ from envbuild.cli.options import (
     upgrade_options,
     workspace_option,
 )
-from envbuild.cli.requests import build_request
+from envbuild.cli.requests import with_request
 from envbuild.cli.show.report import (
     change_json,
     change_lines,
@@ -53,35 +51,13 @@ if TYPE_CHECKING:
 @workspace_option
 @json_option
 @display_options
-@click.pass_context
-def command(
-    context: click.Context,
-    spec: str | None,
-    spec_file: str | None,
-    platforms: tuple[object, ...],
-    locked: bool,
-    frozen: bool,
-    upgrade: bool,
-    upgrade_packages: tuple[str, ...],
-    as_of: date | None,
-    as_json: bool,
-) -> int:
+@with_request(BuildRequest)
+def command(call: Call, request: BuildRequest, *, spec: str, as_json: bool) -> int:
     """Show the layers and artifacts of SPEC's image, their sizes, and its level. Writes nothing.
 
     Sizes are those of the downloads, as the lock has them; -v lists every artifact.
     """
-    call = call_of(context)
-    path = one_spec(spec, spec_file)
-    request = build_request(
-        platforms=platforms,
-        locked=locked,
-        frozen=frozen,
-        upgrade=upgrade,
-        upgrade_packages=upgrade_packages,
-        as_of=as_of,
-        dry_run=True,
-    )
-    show(call, path, request, as_json=as_json)
+    show(call, spec, request, as_json=as_json)
     return 0
 
 

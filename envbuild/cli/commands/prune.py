@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from envbuild.app import images
-from envbuild.cli.options import call_of, display_options, json_option, store_options
+from envbuild.cli.call import Call
+from envbuild.cli.options import display_options, json_option, store_options
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import count_text, printable, table
 
@@ -29,17 +31,14 @@ if TYPE_CHECKING:
 @store_options
 @json_option
 @display_options
-@click.pass_context
-def command(
-    context: click.Context, repository: str, keep: int, older_than: int | None, yes: bool, as_json: bool
-) -> int:
+@with_call
+def command(call: Call, repository: str, keep: int, older_than: int | None, yes: bool, as_json: bool) -> int:
     """Remove the images of REPO that envbuild made, but for the N newest and what another tag names.
 
     An image is envbuild's where its tag is the one of its own lock. What is attached to it goes with it.
     Its time is that of its first push, as its provenance says; one without provenance is the oldest, and
     stays where --older-than is given.
     """
-    call = call_of(context)
     removed: list[OwnImage] = []
     with call.session() as session:
         pruner = images.repository_pruner(session, repository)

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from envbuild.app import deploy, specs
 from envbuild.app.deploy import PublishRequest
-from envbuild.cli.commands.run import KEY, CommandAfterDashes
 from envbuild.cli.options import (
-    PLATFORM,
+    DIRECTORY,
+    PRESENT_DIRECTORY,
+    HerePath,
     attest_options,
-    build_engine_option,
-    call_of,
-    compose_options,
+    build_options,
     display_options,
-    engine_options,
+    env_option,
     json_option,
-    lock_dir_option,
-    offline_option,
-    one_spec,
-    record_option,
-    render_options,
-    shared_cache_options,
+    one_platform_option,
     spec_argument,
     stale_options,
-    store_options,
-    workspace_option,
 )
-from envbuild.cli.requests import build_request, given_variables
+from envbuild.cli.requests import CommandAfterDashes, with_request
 from envbuild.cli.show.report import json_text, push_json
 from envbuild.cli.show.text import printable
-from envbuild.platforms import Platform
 
 if TYPE_CHECKING:
     from envbuild.app.deploy import Published, PublishedTo
@@ -58,9 +49,9 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    "output",
+    "directory",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=DIRECTORY,
     help="Write the files there; of several targets, each below its name [default: a single one to stdout].",
 )
 @click.option(
@@ -72,84 +63,45 @@ if TYPE_CHECKING:
 @click.option(
     "--code",
     metavar="DIR",
-    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    type=PRESENT_DIRECTORY,
     help="The command's code, as a small layer on top of the image.",
 )
 @click.option(
     "--serve",
     "serve",
     metavar="SCRIPT",
-    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    type=HerePath(dir_okay=False, exists=True),
     help="Serve this entry script instead of a command, as envbuild serve does.",
 )
 @click.option(
     "--model",
     metavar="DIR",
-    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    type=PRESENT_DIRECTORY,
     help="With --serve: the model.",
 )
-@click.option("-e", "--env", metavar="NAME[=VALUE]", multiple=True, help="A variable of the command.")
-@click.option("-p", "--platform", type=PLATFORM, help="Whose image [default: the target's].")
+@env_option("A variable of the command.")
+@one_platform_option("Whose image [default: the target's].")
 @attest_options
 @stale_options
-@build_engine_option
-@render_options
-@engine_options
-@compose_options
-@shared_cache_options
-@lock_dir_option
-@offline_option
-@store_options
-@workspace_option
-@record_option
+@build_options
 @json_option
 @display_options
-@click.pass_context
-def command(
-    context: click.Context,
-    spec: str | None,
-    spec_file: str | None,
-    to: tuple[str, ...],
-    output: Path | None,
-    push: str | None,
-    code: Path | None,
-    serve: Path | None,
-    model: Path | None,
-    env: tuple[str, ...],
-    platform: Platform | None,
-    locked: bool,
-    frozen: bool,
-    as_json: bool,
-) -> int:
+@with_request(PublishRequest)
+def command(call: Call, request: PublishRequest, *, spec: str, as_json: bool) -> int:
     """Push the image of SPEC and write the files that run COMMAND in it elsewhere, or serve it.
 
     Every file names the image by digest and leads back to the environment. Nothing is pushed where the
     image doesn't fit a target. Without a COMMAND and --serve, an image that serves by itself does, and
     azureml and github get the environment alone.
     """
-    call = call_of(context)
-    path = one_spec(spec, spec_file)
-    request = PublishRequest(
-        to=to,
-        command=context.meta.get(KEY, ()),
-        code=call.cwd / code if code else None,
-        serve=call.cwd / serve if serve else None,
-        model=call.cwd / model if model else None,
-        env=given_variables(env, call.environ),
-        push=push,
-        directory=call.cwd / output if output else None,
-        single=output is None and not as_json,
-        build=build_request(
-            platforms=(platform,) if platform else (), locked=locked, frozen=frozen, upgrade=False
-        ),
-    )
-    with call.session(path) as session:
-        published = deploy.publish(session, specs.find_spec(session, path), request)
+    request = replace(request, single=request.directory is None and not as_json)
+    with call.session(spec) as session:
+        published = deploy.publish(session, specs.find_spec(session, spec), request)
     for line in _lines(published):
         call.say(line)
     if as_json:
         call.out(json_text(_json(published)))
-    elif output is None:
+    elif request.directory is None:
         call.stdout.write(published.targets[0].files[0].content)
     else:
         _list(call, published)

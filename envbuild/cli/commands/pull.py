@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from envbuild.app import images
+from envbuild.cli.call import Call
 from envbuild.cli.commands.copy import one_platform_option
-from envbuild.cli.options import call_of, display_options, json_option, offline_option, store_options
+from envbuild.cli.options import display_options, json_option, offline_option, store_options
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.images import pull_json, pull_lines
 from envbuild.cli.show.report import json_text
 from envbuild.platforms import Platform
@@ -28,9 +30,9 @@ from envbuild.platforms import Platform
 @store_options
 @json_option
 @display_options
-@click.pass_context
+@with_call
 def command(
-    context: click.Context,
+    call: Call,
     reference: str,
     platform: Platform | None,
     outputs: tuple[str, ...],
@@ -42,7 +44,6 @@ def command(
     A registry is asked what REF names now, whatever the store has under that name. REF may also be
     oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME] or docker-daemon:NAME.
     """
-    call = call_of(context)
     with call.session() as session:
         result = images.pull_image(session, reference, platform=platform, outputs=outputs, load=load)
     for line in pull_lines(result):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import click
 
 from envbuild.app import images
+from envbuild.cli.call import Call
 from envbuild.cli.options import (
     attest_options,
-    call_of,
     display_options,
     json_option,
     offline_option,
     store_options,
 )
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.images import copy_json, copy_lines
 from envbuild.cli.show.report import json_text
 
@@ -25,14 +26,13 @@ from envbuild.cli.show.report import json_text
 @store_options
 @json_option
 @display_options
-@click.pass_context
-def command(context: click.Context, reference: str, repositories: tuple[str, ...], as_json: bool) -> int:
+@with_call
+def command(call: Call, reference: str, repositories: tuple[str, ...], as_json: bool) -> int:
     """Push REF to each REPO[:TAG], byte for byte; without TAG under the tag it has.
 
     REF is a name that build printed or -t gave, sha256:HEX, oci:DIR[:NAME], oci-archive:FILE[:NAME],
     docker-archive:FILE[:NAME] or docker-daemon:NAME. What the registry has isn't sent.
     """
-    call = call_of(context)
     with call.session() as session:
         results = images.push_image(session, reference, repositories)
     for line in copy_lines(results):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import click
 
 from envbuild.app import images, rebase
+from envbuild.cli.call import Call
 from envbuild.cli.commands.copy import one_platform_option
 from envbuild.cli.options import (
     attest_options,
-    call_of,
     display_options,
     json_option,
     offline_option,
     store_options,
 )
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.inspection import rebased_json, rebased_lines
 from envbuild.cli.show.report import json_text
 from envbuild.platforms import Platform
@@ -43,9 +44,9 @@ from envbuild.platforms import Platform
 @store_options
 @json_option
 @display_options
-@click.pass_context
+@with_call
 def command(
-    context: click.Context,
+    call: Call,
     reference: str,
     onto: str,
     platform: Platform | None,
@@ -60,7 +61,6 @@ def command(
     composed. The result is what building its new lock gives, so envbuild verify reproduces it. A base whose
     glibc is too old for the software, or whose python isn't the very same, is refused.
     """
-    call = call_of(context)
     with call.session() as session:
         found = rebase.rebase_image(session, reference, onto, platform, tags=tags, outputs=outputs)
         copies = images.push_image(session, found.digest, push) if push else ()

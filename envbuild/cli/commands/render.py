@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import date
-from pathlib import Path
-
 import click
 
 from envbuild.app import render, specs
 from envbuild.app.requests import RenderRequest
+from envbuild.cli.call import Call
 from envbuild.cli.options import (
-    call_of,
+    DIRECTORY,
     display_options,
     engine_options,
     json_option,
     lock_dir_option,
     offline_option,
-    one_spec,
     platform_option,
     render_options,
     spec_argument,
@@ -25,7 +22,7 @@ from envbuild.cli.options import (
     upgrade_options,
     workspace_option,
 )
-from envbuild.cli.requests import build_request
+from envbuild.cli.requests import with_request
 from envbuild.cli.show.report import json_text, render_json, render_lines
 
 
@@ -34,7 +31,7 @@ from envbuild.cli.show.report import json_text, render_json, render_lines
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=DIRECTORY,
     metavar="DIR",
     required=True,
     help="Where to write it: a new or empty directory, or one of an earlier render.",
@@ -53,41 +50,14 @@ from envbuild.cli.show.report import json_text, render_json, render_lines
 @workspace_option
 @json_option
 @display_options
-@click.pass_context
-def command(
-    context: click.Context,
-    spec: str | None,
-    spec_file: str | None,
-    output: Path,
-    offline_context: bool,
-    platforms: tuple[object, ...],
-    locked: bool,
-    frozen: bool,
-    upgrade: bool,
-    upgrade_packages: tuple[str, ...],
-    as_of: date | None,
-    as_json: bool,
-) -> int:
+@with_request(RenderRequest)
+def command(call: Call, request: RenderRequest, *, spec: str, as_json: bool) -> int:
     """Write the Dockerfile of SPEC and everything its build needs, locking it first where need be.
 
     The same lock gives the same bytes. Prints the directory: docker build $(envbuild render . -o out)
     """
-    call = call_of(context)
-    path = one_spec(spec, spec_file)
-    request = RenderRequest(
-        output=call.cwd / output,
-        offline_context=offline_context,
-        build=build_request(
-            platforms=platforms,
-            locked=locked,
-            frozen=frozen,
-            upgrade=upgrade,
-            upgrade_packages=upgrade_packages,
-            as_of=as_of,
-        ),
-    )
-    with call.session(path) as session:
-        results = render.render(session, specs.find_spec(session, path), request)
+    with call.session(spec) as session:
+        results = render.render(session, specs.find_spec(session, spec), request)
     for line in render_lines(results):
         call.say(line)
     if as_json:

@@ -10,7 +10,9 @@ import click
 
 from envbuild.app.jobs import log_file
 from envbuild.app.run_files import is_watched, log_pieces
-from envbuild.cli.options import call_of, display_options, json_option, workspace_option
+from envbuild.cli.call import Call
+from envbuild.cli.options import display_options, json_option, workspace_option
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.environments import time_text
 from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import printable, table
@@ -24,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _shared(function: F) -> F:
-    function = click.pass_context(function)  # type: ignore[assignment]
+    function = with_call(function)
     return workspace_option(json_option(display_options(function)))
 
 
@@ -38,11 +40,8 @@ def command() -> None:
 @click.option("--target", metavar="NAME", help="Only those on this target.")
 @click.option("-n", "--limit", type=click.IntRange(1), default=50, metavar="N", show_default=True)
 @_shared
-def list_(
-    context: click.Context, environment: str | None, target: str | None, limit: int, as_json: bool
-) -> int:
+def list_(call: Call, environment: str | None, target: str | None, limit: int, as_json: bool) -> int:
     """List runs, the newest first; of ENVIRONMENT, which may be name or name:version."""
-    call = call_of(context)
     name, _, version = (environment or "").partition(":")
     with call.workspace() as workspace:
         found = (
@@ -78,9 +77,8 @@ def list_(
 @command.command()
 @click.argument("run")
 @_shared
-def show(context: click.Context, run: str, as_json: bool) -> int:
+def show(call: Call, run: str, as_json: bool) -> int:
     """Show all that is known of RUN, which may be the beginning of a name."""
-    call = call_of(context)
     with call.workspace() as workspace:
         found = workspace.registry.run(run)
         watched = _watched(workspace, found)
@@ -114,9 +112,8 @@ def show(context: click.Context, run: str, as_json: bool) -> int:
 @click.argument("run")
 @click.option("-f", "--follow", is_flag=True, help="Go on while it is watched on this machine.")
 @_shared
-def logs(context: click.Context, run: str, follow: bool, as_json: bool) -> int:
+def logs(call: Call, run: str, follow: bool, as_json: bool) -> int:
     """Print what RUN has printed, as far as it was seen here."""
-    call = call_of(context)
     with call.workspace() as workspace:
         found = workspace.registry.run(run)
         file = log_file(workspace, found.name)

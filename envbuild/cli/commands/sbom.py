@@ -6,7 +6,8 @@ import click
 
 from envbuild.app import images
 from envbuild.cli.call import Call
-from envbuild.cli.options import PLATFORM, call_of, display_options, offline_option, store_options
+from envbuild.cli.options import PLATFORM, display_options, offline_option, store_options
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.text import printable
 from envbuild.errors import PublishError
 from envbuild.platforms import Platform
@@ -28,9 +29,9 @@ from envbuild.platforms import Platform
 @offline_option
 @store_options
 @display_options
-@click.pass_context
+@with_call
 def command(
-    context: click.Context,
+    call: Call,
     ref: str,
     platform: Platform | None,
     form: str,
@@ -43,7 +44,6 @@ def command(
     or a file: oci:DIR, oci-archive:FILE, docker-archive:FILE. Its layers are read; nothing is run. The same
     image gives the same bytes anywhere.
     """
-    call = call_of(context)
     with call.session() as session:
         document = images.sbom(session, ref, platform=platform, form=form, attached=attached)
     _deliver(call, document.content, output)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,32 +11,21 @@ from envbuild.app import services, specs
 from envbuild.app.jobs import refuse
 from envbuild.app.services import READY_SECONDS, ServeRequest
 from envbuild.cli.options import (
-    PLATFORM,
-    build_engine_option,
-    call_of,
-    compose_options,
+    DIRECTORY,
+    HerePath,
+    build_options,
     display_options,
-    engine_options,
-    lock_dir_option,
-    offline_option,
-    one_spec,
-    record_option,
-    render_options,
-    shared_cache_options,
+    env_option,
+    one_platform_option,
     spec_argument,
     stale_options,
-    store_options,
-    workspace_option,
 )
-from envbuild.cli.requests import build_request, given_variables
+from envbuild.cli.requests import with_request
 from envbuild.cli.show.text import printable, size_text
-from envbuild.platforms import Platform
 
 if TYPE_CHECKING:
     from envbuild.app.services import PreparedService
     from envbuild.cli.call import Call
-
-_DIRECTORY = click.Path(file_okay=False, path_type=Path)
 
 
 @click.command(short_help="Serve an entry script in the environment of a spec.")
@@ -46,16 +34,16 @@ _DIRECTORY = click.Path(file_okay=False, path_type=Path)
     "--entry-script",
     metavar="FILE",
     required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=HerePath(dir_okay=False),
     help="Python with init(), called once, and run(data), called for each request.",
 )
 @click.option(
     "--code",
     metavar="DIR",
-    type=_DIRECTORY,
+    type=DIRECTORY,
     help="What goes into the image [default: the script's directory].",
 )
-@click.option("--model", metavar="DIR", type=_DIRECTORY, help="The model, found at AZUREML_MODEL_DIR.")
+@click.option("--model", metavar="DIR", type=DIRECTORY, help="The model, found at AZUREML_MODEL_DIR.")
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
@@ -63,7 +51,7 @@ _DIRECTORY = click.Path(file_okay=False, path_type=Path)
     help="Of this machine [default: the environment's, 5001].",
 )
 @click.option("--target", metavar="NAME", default="local", show_default=True, help="Serve it there.")
-@click.option("-e", "--env", metavar="NAME[=VALUE]", multiple=True, help="Set a variable, or pass it on.")
+@env_option()
 @click.option(
     "--ready-seconds",
     type=click.FloatRange(0, min_open=True),
@@ -72,36 +60,13 @@ _DIRECTORY = click.Path(file_okay=False, path_type=Path)
 )
 @click.option("--push", metavar="REPO", help="Push the serving image there, too.")
 @click.option("--dry-run", is_flag=True, help="Print what the target would be given, and start nothing.")
-@click.option("-p", "--platform", type=PLATFORM, help="The platform to serve [default: this machine's].")
+@one_platform_option("The platform to serve [default: this machine's].")
 @stale_options
-@build_engine_option
-@render_options
-@engine_options
-@compose_options
-@shared_cache_options
-@lock_dir_option
-@offline_option
-@store_options
-@workspace_option
-@record_option
+@build_options
 @display_options
-@click.pass_context
+@with_request(ServeRequest, own=("dry_run",))
 def command(
-    context: click.Context,
-    spec: str | None,
-    spec_file: str | None,
-    entry_script: Path,
-    code: Path | None,
-    model: Path | None,
-    port: int | None,
-    target: str,
-    env: tuple[str, ...],
-    ready_seconds: float | None,
-    push: str | None,
-    dry_run: bool,
-    platform: Platform | None,
-    locked: bool,
-    frozen: bool,
+    call: Call, request: ServeRequest, *, spec: str, ready_seconds: float | None, dry_run: bool
 ) -> int:
     """Serve an entry script in the environment of SPEC, on this machine's loopback, until Ctrl-C.
 
@@ -109,29 +74,15 @@ def command(
     is: the image that trained. Any other is locked with the server as NAME-serving. POST /score answers, and
     GET / says that it lives; every answer names its run in x-envbuild-run.
     """
-    call = call_of(context)
-    path = one_spec(spec, spec_file)
-    request = ServeRequest(
-        entry_script=call.cwd / entry_script,
-        code=call.cwd / code if code else None,
-        model=call.cwd / model if model else None,
-        target=target,
-        port=port,
-        env=given_variables(env, call.environ),
-        push=push,
-        build=build_request(
-            platforms=(platform,) if platform else (), locked=locked, frozen=frozen, upgrade=False
-        ),
-    )
     with (
-        call.session(path) as session,
-        services.prepare_service(session, specs.find_spec(session, path), request) as prepared,
+        call.session(spec) as session,
+        services.prepare_service(session, specs.find_spec(session, spec), request) as prepared,
     ):
         for finding in prepared.prepared.findings:
             if not finding.error:
                 call.say(f"note: {printable(finding.text)}")
         if dry_run:
-            refuse(prepared.prepared.findings, target)
+            refuse(prepared.prepared.findings, request.target)
             _tell(call, prepared)
             _show(call, prepared)
             return 0

@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 import click
 
-from envbuild.cli.options import call_of, display_options, json_option, workspace_option
+from envbuild.cli.call import Call
+from envbuild.cli.options import display_options, json_option, workspace_option
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import printable, table
 from envbuild.errors import UsageError
@@ -20,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _shared(function: F) -> F:
-    function = click.pass_context(function)  # type: ignore[assignment]
+    function = with_call(function)
     return workspace_option(json_option(display_options(function)))
 
 
@@ -39,11 +41,8 @@ def command() -> None:
 @click.argument("options", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--replace", is_flag=True, help="Put it in the place of another one of that name.")
 @_shared
-def add(
-    context: click.Context, name: str, kind: str, options: tuple[str, ...], replace: bool, as_json: bool
-) -> int:
+def add(call: Call, name: str, kind: str, options: tuple[str, ...], replace: bool, as_json: bool) -> int:
     """Keep a target: its KIND (``envbuild target kinds`` lists them) and its options."""
-    call = call_of(context)
     record = TargetRecord(name=name, kind=kind, options=_pairs(options))
     check_options(record, kind_of(kind).options)
     with call.workspace() as workspace:
@@ -56,9 +55,8 @@ def add(
 
 @command.command("list")
 @_shared
-def list_(context: click.Context, as_json: bool) -> int:
+def list_(call: Call, as_json: bool) -> int:
     """List all targets."""
-    call = call_of(context)
     with call.workspace() as workspace:
         found = workspace.targets()
     if as_json:
@@ -75,9 +73,8 @@ def list_(context: click.Context, as_json: bool) -> int:
 @command.command()
 @click.argument("name")
 @_shared
-def show(context: click.Context, name: str, as_json: bool) -> int:
+def show(call: Call, name: str, as_json: bool) -> int:
     """Show a target and its options."""
-    call = call_of(context)
     with call.workspace() as workspace:
         found = workspace.target(name)
     if as_json:
@@ -91,9 +88,8 @@ def show(context: click.Context, name: str, as_json: bool) -> int:
 @command.command()
 @click.argument("name")
 @_shared
-def remove(context: click.Context, name: str, as_json: bool) -> int:
+def remove(call: Call, name: str, as_json: bool) -> int:
     """Forget a target; its runs stay."""
-    call = call_of(context)
     with call.workspace() as workspace:
         workspace.registry.remove_target(name)
     call.say(f"{printable(name)} is no target any more")
@@ -105,9 +101,8 @@ def remove(context: click.Context, name: str, as_json: bool) -> int:
 @command.command()
 @click.argument("kind", required=False)
 @_shared
-def kinds(context: click.Context, kind: str | None, as_json: bool) -> int:
+def kinds(call: Call, kind: str | None, as_json: bool) -> int:
     """List the kinds of targets, or the options of one KIND."""
-    call = call_of(context)
     if kind is None:
         names = kind_names()
         for line in [json_text({"kinds": list(names)})] if as_json else names:

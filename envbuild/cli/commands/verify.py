@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from envbuild.app import verify
+from envbuild.cli.call import Call
 from envbuild.cli.commands.copy import one_platform_option
-from envbuild.cli.options import call_of, display_options, json_option, offline_option, setting, store_options
+from envbuild.cli.options import display_options, json_option, offline_option, setting, store_options
+from envbuild.cli.requests import with_call
 from envbuild.cli.show.inspection import verdict_json, verdict_lines
 from envbuild.cli.show.report import json_text
 from envbuild.platforms import Platform
@@ -23,17 +25,14 @@ from envbuild.platforms import Platform
 @store_options
 @json_option
 @display_options
-@click.pass_context
-def command(
-    context: click.Context, reference: str, platform: Platform | None, key: str | None, as_json: bool
-) -> int:
+@with_call
+def command(call: Call, reference: str, platform: Platform | None, key: str | None, as_json: bool) -> int:
     """Check every digest of REF, then compose the lock inside it again from packages and compare all bytes.
 
     The status is 0 where every image was reproduced, byte for byte, and, with --key, is signed; else 1. Only
     composed images can be: what an engine built has no function that gives it. Nothing composed before is
     believed; packages are fetched where they aren't here, and are known by their hashes.
     """
-    call = call_of(context)
     with call.session() as session:
         found = verify.verify_image(session, reference, platform, key=call.cwd / key if key else None)
     if as_json:
