@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from envbuild.lazy import lazy
+
+if TYPE_CHECKING:
+    from rich import cells as rich_cells
+else:
+    rich_cells = lazy("rich.cells")
 
 # C0 and C1 control characters drive terminals; the format characters turn or hide the text around them.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
@@ -61,14 +69,22 @@ def count_text(number: int, noun: str) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), indent: str = "") -> list[str]:
-    """Lines with the columns of ``rows`` aligned; those in ``right`` to the right. Cells are neutralised."""
+    """Lines with the columns of ``rows`` aligned; those in ``right`` to the right. Cells are neutralised.
+
+    Every table of the command line. rich's own takes 0.3 ms for a row, and workspaces have 100,000
+    versions."""
     shown = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in shown) for column in range(len(shown[0]))] if shown else []
+    widths = [max(map(_width, column)) for column in zip(*shown, strict=True)]
     lines = []
     for row in shown:
-        cells = [
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
+        cells = []
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            space = " " * (width - _width(cell))
+            cells.append(space + cell if column in right else cell + space)
         lines.append((indent + "  ".join(cells)).rstrip())
     return lines
+
+
+def _width(cell: str) -> int:
+    """Columns of a terminal: two for a wide character, as of Chinese, none for a combining one."""
+    return len(cell) if cell.isascii() else rich_cells.cell_len(cell)
