@@ -1,8 +1,8 @@
 """The workspace with a hundred thousand versions: listing, showing and registering, on SQLite.
 
 The versions are written straight into the tables, since registering so many would take an hour; what is
-measured then goes through the registry as the command line and the Python API do, each time with a registry
-that has just been opened. Starting the interpreter and importing SQLAlchemy isn't in it.
+measured then goes through a store as the command line and the Python API do, each time one that has just
+been opened. Starting the interpreter and importing SQLAlchemy isn't in it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from benchmarks.results import Figure
 from envbuild.oci.digest import digest_bytes
 from envbuild.workspace import schema
-from envbuild.workspace.base import EnvironmentStore
+from envbuild.workspace.base import NewVersion
 from envbuild.workspace.database import Database
-from envbuild.workspace.open import open_registry
+from envbuild.workspace.store import EnvironmentStore
 
 VERSIONS = 100_000
 LIMIT = 0.3
@@ -105,21 +105,25 @@ def _measured(path: Path) -> dict[str, float]:
 
     name = _name(0)
     operations: dict[str, Callable[[], object]] = {
-        "open, first page of the list": lambda: _open(path).environments(limit=PAGE),
+        "open, first page of the list": lambda: _open(path).list(limit=PAGE),
         "first page of one environment's versions": lambda: _open(path).versions(name, limit=PAGE),
         "show by version": lambda: _open(path).get(name, "1"),
         "show the latest": lambda: _open(path).get(name),
-        "register a new version": lambda: _open(path).register(name, definition=new(), content=_CONTENT),
-        "register a known one": lambda: _open(path).register(name, definition=_definition(0), content=""),
+        "register a new version": lambda: _open(path).register(
+            NewVersion(environment=name, definition=new(), content=_CONTENT)
+        ),
+        "register a known one": lambda: _open(path).register(
+            NewVersion(environment=name, definition=_definition(0), content="")
+        ),
         "register in a new environment": lambda: _open(path).register(
-            "fresh", definition=new(), content=_CONTENT
+            NewVersion(environment="fresh", definition=new(), content=_CONTENT)
         ),
     }
     return {what: _seconds(operation) for what, operation in operations.items()}
 
 
 def _open(path: Path) -> EnvironmentStore:
-    return open_registry(path, actor="bench")
+    return EnvironmentStore(path, actor="bench")
 
 
 def _seconds(operation: Callable[[], object]) -> float:

@@ -226,22 +226,22 @@ class Environment:
             curated = curated_spec(name)
             if curated is not None:
                 return Environment(sources.file(curated))
-        found = workspace.registry.get(name, str(version) if version is not None else None, label)
+        found = workspace.environments.get(name, str(version) if version is not None else None, label)
         return Environment(workspace.spec(found))
 
     @staticmethod
     def list(workspace: Workspace) -> tuple[EnvironmentSummary, ...]:
         """The registered environments, sorted by name; archived ones aren't listed."""
-        return workspace.registry.environments()
+        return workspace.environments.list()
 
     @staticmethod
     def label(workspace: Workspace, name: str, version: str | int, labels: Iterable[str]) -> None:
         """Moves ``labels`` to that version, from whichever had them."""
-        workspace.registry.label(name, str(version), [labels] if isinstance(labels, str) else labels)
+        workspace.environments.label(name, str(version), [labels] if isinstance(labels, str) else labels)
 
     def get_image_details(self, workspace: Workspace) -> tuple[ImageRecord, ...]:
         """The images that were built of this definition, the newest first; none: ``()``."""
-        return workspace.registry.images(definition=self.definition_digest)
+        return workspace.environments.images(definition=self.definition_digest)
 
     # --- made of it -----------------------------------------------------------------------------------
 

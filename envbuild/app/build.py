@@ -289,7 +289,7 @@ def _moving_tags(session: Session, spec: Spec, lock: Lock, images: Sequence[Imag
     if any(image.definition_digest != definition_digest(spec) for image in images):
         # The lock was used without a look at the spec, and answers another one.
         return ()
-    latest = session.workspace.registry.get(spec.name).version == spec.version
+    latest = session.workspace.environments.get(spec.name).version == spec.version
     tag = f"v{spec.version}"
     if len(tag) > _LONGEST_TAG:
         session.progress.note(f"the version {spec.version} is too long for a tag")

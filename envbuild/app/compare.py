@@ -127,7 +127,7 @@ def _images(workspace: Workspace, version: Version) -> dict[str, dict[str, int]]
     """Size by digest of the layers of the newest image of each platform, where its manifest is here."""
     found: dict[str, dict[str, int]] = {}
     store = Store(workspace.settings.cache_dir)
-    for image in workspace.registry.images(definition=version.definition, limit=50):
+    for image in workspace.environments.images(definition=version.definition, limit=50):
         layers = _layers(store, image.digest) if image.platform not in found else None
         if layers is not None:
             found[image.platform] = layers
@@ -149,8 +149,8 @@ def package_history(workspace: Workspace, name: str, package: str) -> tuple[Pack
     Names count as PEP 503 normalises them. Raises ``WorkspaceError``."""
     wanted = _normal(package)
     found = []
-    for version in workspace.registry.versions(name, include_archived=True):
-        record = workspace.registry.lock(version.definition)
+    for version in workspace.environments.versions(name, include_archived=True):
+        record = workspace.environments.lock(version.definition)
         pins: list[tuple[str, str, str]] = []
         if record is not None:
             from envbuild.app.environments import read_record

@@ -18,10 +18,11 @@ from envbuild.specs.definition import definition_digest
 from envbuild.specs.model import BuildContextSpec, EnvironmentType, Spec
 from envbuild.store.content import Store
 from envbuild.targets.base import LOCAL, TargetRecord
-from envbuild.workspace.base import EnvironmentStore, ImageRecord, LockRecord, Registered, Version, check_name
+from envbuild.workspace.base import ImageRecord, LockRecord, NewVersion, Registered, Version, check_name
 
 if TYPE_CHECKING:
     from envbuild.lock.model import Lock
+    from envbuild.workspace.store import EnvironmentStore
 
 _SPEC_FILE = "envbuild.yaml"
 _NAME = r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}"
@@ -57,7 +58,7 @@ class Workspace:
     """The environments of one workspace. Connects when first used; safe for several processes at once.
 
     >>> with Workspace.open("team.db") as workspace:
-    ...     workspace.registry.environments()
+    ...     workspace.environments.list()
     """
 
     def __init__(self, settings: Settings, *, environ: Mapping[str, str] | None = None) -> None:
@@ -86,17 +87,18 @@ class Workspace:
 
     def close(self) -> None:
         """Ends its connections; it may be used again."""
-        if "registry" in self.__dict__:
-            self.registry.close()
+        if "environments" in self.__dict__:
+            self.environments.close()
 
     @cached_property
-    def registry(self) -> EnvironmentStore:
+    def environments(self) -> EnvironmentStore:
         """The records themselves, with every operation on them."""
-        from envbuild.workspace.open import actor_of, open_registry
+        from envbuild.workspace.store import EnvironmentStore, actor_of
 
         if self.settings.workspace is None:
             raise WorkspaceError("there is no workspace", hint="set ENVBUILD_WORKSPACE")
-        return open_registry(self.settings.workspace, actor=actor_of(self._environ), own=self.data_directory)
+        actor = actor_of(self._environ)
+        return EnvironmentStore(self.settings.workspace, actor=actor, own=self.data_directory)
 
     @property
     def file(self) -> Path | None:
@@ -122,7 +124,7 @@ class Workspace:
         if name == LOCAL.name and not self.is_there:
             return LOCAL
         try:
-            return self.registry.target(name)
+            return self.environments.target(name)
         except WorkspaceError:
             if name == LOCAL.name:
                 return LOCAL
@@ -130,7 +132,7 @@ class Workspace:
 
     def targets(self) -> tuple[TargetRecord, ...]:
         """All targets, sorted by name, ``local`` among them."""
-        found = self.registry.targets() if self.is_there else ()
+        found = self.environments.targets() if self.is_there else ()
         own = () if any(each.name == LOCAL.name for each in found) else (LOCAL,)
         return tuple(sorted((*found, *own), key=lambda each: each.name))
 
@@ -139,7 +141,7 @@ class Workspace:
     def get(self, reference: str) -> Version:
         """The version that ``name``, ``name:version`` or ``name@label`` names. Raises ``WorkspaceError``."""
         named = VersionReference.parse(reference)
-        return self.registry.get(named.name, named.version, named.label)
+        return self.environments.get(named.name, named.version, named.label)
 
     def find(self, text: str) -> Version | None:
         """What ``get`` returns; None where there is no environment of that name, or only anonymous versions
@@ -148,18 +150,18 @@ class Workspace:
         if named is None or not self.is_there:
             return None
         exact = named.version is not None or named.label is not None
-        known = self.registry.environments(
+        known = self.environments.list(
             prefix=named.name, include_archived=True, include_anonymous=exact, limit=1
         )
         if not known or known[0].name != named.name:
             return None
-        return self.registry.get(named.name, named.version, named.label)
+        return self.environments.get(named.name, named.version, named.label)
 
     def names(self) -> tuple[str, ...]:
         """What environments there are, the first few thousand: for those who mistyped one."""
         if not self.is_there:
             return ()
-        return tuple(environment.name for environment in self.registry.environments(limit=_COMPARED))
+        return tuple(environment.name for environment in self.environments.list(limit=_COMPARED))
 
     def register(
         self,
@@ -189,18 +191,33 @@ class Workspace:
         definition = definition_digest(spec)
         self._check_portable(spec, content, archive, definition)
         if context is not None and archive is not None:
-            self.registry.add_context(context, archive)
-        return self.registry.register(
-            spec.name,
-            definition=definition,
-            content=content,
-            version=version,
-            description=description if description is not None else spec.description,
-            tags=tuple(tags) or spec.tags,
-            labels=labels,
-            context=context,
+            self.environments.add_context(context, archive)
+        return self.environments.register(
+            NewVersion(
+                environment=spec.name,
+                definition=definition,
+                content=content,
+                version=version,
+                description=description if description is not None else spec.description,
+                tags=tuple(tags) or spec.tags,
+                labels=tuple(labels),
+                context=context,
+                origin=str(spec.source),
+            )
+        )
+
+    def record(self, spec: Spec) -> Version:
+        """The version with the definition of ``spec``, an anonymous one where there is none."""
+        new = NewVersion(
+            environment=spec.name,
+            definition=definition_digest(spec),
+            content=kept_content(spec),
+            description=spec.description,
+            tags=spec.tags,
+            anonymous=True,
             origin=str(spec.source),
         )
+        return self.environments.register(new).version
 
     def _check_portable(self, spec: Spec, content: str, archive: bytes | None, definition: str) -> None:
         """Sees that the content alone, wherever it lies, is the same definition."""
@@ -224,7 +241,7 @@ class Workspace:
         lock beside it: every stage takes it as any other. Raises ``WorkspaceError`` for damaged content."""
         place = self._store.directory("metadata/versions") / version.definition.removeprefix("sha256:")
         if not (place / _SPEC_FILE).is_file():
-            archive = self.registry.context(version.context) if version.context is not None else None
+            archive = self.environments.context(version.context) if version.context is not None else None
             with self._store.scratch() as scratch:
                 try:
                     _check_same(version, _written(scratch / "version", version.content, archive))
@@ -234,7 +251,7 @@ class Workspace:
                 _move(scratch / "version", place)
         spec = self._loaded(version, place)
         # The workspace's newest lock is the one that counts: it may have been made on another machine.
-        record = self.registry.lock(version.definition)
+        record = self.environments.lock(version.definition)
         if record is not None:
             _write_files(place / "lockfiles" / version.environment, record)
         return replace(
@@ -270,7 +287,9 @@ class Workspace:
             files = {LOCK_FILE: head, **{name: (directory / name).read_bytes() for name in beside}}
         except OSError as error:
             raise WorkspaceError(f"the lock of {spec.name} can't be read: {error.strerror}") from error
-        return self.registry.add_lock(lock.definition, [str(pins.platform) for pins in lock.platforms], files)
+        return self.environments.add_lock(
+            lock.definition, [str(pins.platform) for pins in lock.platforms], files
+        )
 
     def keep_answering_lock(self, spec: Spec, directory: Path) -> None:
         """Keeps the lock in ``directory`` if it is one of ``spec`` as it is; a damaged or older one stays
@@ -284,7 +303,7 @@ class Workspace:
 
     def lock_of(self, version: Version) -> Lock | None:
         """The newest lock of a version; None where it was never locked."""
-        record = self.registry.lock(version.definition)
+        record = self.environments.lock(version.definition)
         return read_record(record) if record is not None else None
 
 
@@ -389,33 +408,33 @@ def look_up(workspace: Workspace, text: str) -> RelatedRecords:
             raise UsageError(f"{digest[:80]!r} is no digest", hint="write sha256: and all 64 hex digits")
         return _by_digest(workspace, digest)
     version = workspace.get(text)
-    registry = workspace.registry
-    others = [each for each in registry.by_definition(version.definition) if each != version]
+    environments = workspace.environments
+    others = [each for each in environments.by_definition(version.definition) if each != version]
     return RelatedRecords(
         definition=version.definition,
         versions=(version, *others),
-        lock=registry.lock(version.definition),
-        images=registry.images(definition=version.definition, limit=_IMAGES),
+        lock=environments.lock(version.definition),
+        images=environments.images(definition=version.definition, limit=_IMAGES),
     )
 
 
 def _by_digest(workspace: Workspace, digest: str) -> RelatedRecords:
-    registry = workspace.registry
-    image = registry.image(digest)
-    images = (image,) if image is not None else registry.images(index=digest, limit=_IMAGES)
+    environments = workspace.environments
+    image = environments.image(digest)
+    images = (image,) if image is not None else environments.images(index=digest, limit=_IMAGES)
     lock = None
     if images:
         definition = images[0].definition
-        lock = registry.lock_by_digest(images[0].lock) if images[0].lock is not None else None
+        lock = environments.lock_by_digest(images[0].lock) if images[0].lock is not None else None
     else:
-        lock = registry.lock_by_digest(digest)
+        lock = environments.lock_by_digest(digest)
         definition = lock.definition if lock is not None else digest
-        images = registry.images(definition=definition, limit=_IMAGES)
-        lock = lock or registry.lock(definition)
-    versions = registry.by_definition(definition)
+        images = environments.images(definition=definition, limit=_IMAGES)
+        lock = lock or environments.lock(definition)
+    versions = environments.by_definition(definition)
     if not versions and not images and lock is None:
         raise WorkspaceError(
-            f"nothing in {registry.location} has the digest {digest}",
+            f"nothing in {environments.location} has the digest {digest}",
             hint="an image is known to the workspace that it was built with",
         )
     return RelatedRecords(definition=definition, versions=versions, lock=lock, images=images)

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 from envbuild.app import build
 from envbuild.app.environments import Workspace
 from envbuild.app.lock import present_lock
-from envbuild.app.record import anonymous_version
 from envbuild.app.requests import BuildRequest
 from envbuild.app.run_files import Follower, RunLog, leave_note
 from envbuild.app.session import Session
@@ -260,7 +259,7 @@ def environment_version(session: Session, spec: Spec) -> str:
     alone where nothing is recorded."""
     if not _records_runs(session):
         return spec.name
-    return anonymous_version(session.workspace, spec)
+    return session.workspace.record(spec).reference
 
 
 def _records_runs(session: Session) -> bool:
@@ -349,7 +348,7 @@ class RecordedRun:
             return
         job, record = prepared.job, prepared.target.record
         environment, _, version = job.environment.rpartition(":")
-        self.run = self._workspace.registry.add_run(
+        self.run = self._workspace.environments.add_run(
             NewRun(
                 name=job.name,
                 target=record.name,
@@ -371,7 +370,7 @@ class RecordedRun:
         if self.run is None:
             return
         try:
-            self._workspace.registry.update_run(self.run.name, "running", identity=identity)
+            self._workspace.environments.update_run(self.run.name, "running", identity=identity)
         except WorkspaceError as error:
             _log.warning(
                 "that the run %s is running as %s isn't recorded: %s", self.run.name, identity, error
@@ -382,7 +381,7 @@ class RecordedRun:
         if self.run is None:
             return
         try:
-            self.run = self._workspace.registry.update_run(self.run.name, status, exit_status=exit_status)
+            self.run = self._workspace.environments.update_run(self.run.name, status, exit_status=exit_status)
         except WorkspaceError as error:
             _log.warning("the end of the run %s (%s) isn't recorded: %s", self.run.name, status, error)
 

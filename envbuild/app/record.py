@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from envbuild._version import __version__
-from envbuild.app.environments import Workspace, kept_content
+from envbuild.app.environments import Workspace
 from envbuild.app.lock import lock_directory
 from envbuild.app.requests import BuildRequest, BuildResult
 from envbuild.app.session import Session
@@ -37,20 +37,6 @@ def record_build(session: Session, spec: Spec, request: BuildRequest, result: Bu
     except (EnvbuildError, OSError) as error:
         _log.warning("the build isn't recorded in the workspace: %s", error)
         recorded.note_away()
-
-
-def anonymous_version(workspace: Workspace, spec: Spec) -> str:
-    """``name:version`` of what ``spec`` is in the workspace: the registered one, else an anonymous one, made
-    now. Raises ``WorkspaceError``."""
-    return workspace.registry.register(
-        spec.name,
-        definition=definition_digest(spec),
-        content=kept_content(spec),
-        description=spec.description,
-        tags=spec.tags,
-        anonymous=True,
-        origin=str(spec.source),
-    ).version.reference
 
 
 class _Recorded:
@@ -120,11 +106,11 @@ def _write(
     definition = definition_digest(spec)
     if any(image.definition_digest == definition for image in result.images):
         # Else the lock was used without a look at the spec, and answers another one.
-        anonymous_version(workspace, spec)
+        workspace.record(spec)
     lock = workspace.keep_lock(spec, locks)
     index = result.digest if len(result.images) > 1 else None
     for image in result.images:
-        workspace.registry.add_image(
+        workspace.environments.add_image(
             NewImage(
                 digest=image.digest,
                 platform=str(image.platform),

@@ -1,6 +1,6 @@
-"""What a workspace keeps, and the registry that keeps it: values and one Protocol, no database.
+"""What a workspace keeps: values, without the database that keeps them (``workspace.store``).
 
-Rules every registry holds:
+The rules it holds:
 
 * One definition has one version under one name: registering it again gives that version.
 * A version that is not asked for is the largest integer version plus one (of more than 18 digits it counts as
@@ -18,13 +18,11 @@ Rules every registry holds:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
 
 from envbuild.errors import WorkspaceError
-from envbuild.targets.base import TargetRecord
 
 Pairs = tuple[tuple[str, str], ...]
 """A mapping as sorted pairs."""
@@ -40,15 +38,35 @@ RESERVED = ("microsoft", "azureml")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Version:
-    """One version of one environment."""
+class NewVersion:
+    """A version as it is to be registered; ``register`` makes a ``Version`` of it."""
 
     environment: str
-    version: str
     definition: str
     """Definition digest of the spec."""
     content: str
     """The spec as native YAML; its own name and version don't count."""
+    version: str | None = None
+    """None: the next number, or the one that the definition has."""
+    description: str | None = None
+    """None leaves that of a version which is there as it is, as no ``tags`` do theirs."""
+    tags: Pairs = ()
+    labels: tuple[str, ...] = ()
+    anonymous: bool = False
+    context: str | None = None
+    """Digest of a build context that ``add_context`` stored."""
+    origin: str = ""
+    """Where it comes from: a file, an importer's source, ``name:version`` of a clone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Version:
+    """One version of one environment, with what ``NewVersion`` said of it."""
+
+    environment: str
+    version: str
+    definition: str
+    content: str
     description: str
     tags: Pairs
     labels: tuple[str, ...]
@@ -60,9 +78,7 @@ class Version:
     archived: bool
     """The version itself; the environment may be archived besides."""
     origin: str
-    """Where it came from: a file, an importer's source, ``name:version`` of a clone; may be empty."""
     context: str | None
-    """Digest of the stored build context."""
 
     @property
     def reference(self) -> str:
@@ -198,163 +214,6 @@ class Event:
     environment: str | None
     version: str | None
     detail: Mapping[str, object]
-
-
-class EnvironmentStore(Protocol):
-    """A workspace's records. All methods raise ``WorkspaceError``; a change happens wholly or not at all."""
-
-    @property
-    def location(self) -> str:
-        """Where the records are, for people: a path or a URL without credentials."""
-
-    def register(
-        self,
-        name: str,
-        *,
-        definition: str,
-        content: str,
-        version: str | None = None,
-        description: str | None = None,
-        tags: Iterable[tuple[str, str]] = (),
-        labels: Iterable[str] = (),
-        anonymous: bool = False,
-        context: str | None = None,
-        origin: str | None = None,
-    ) -> Registered:
-        """The version with this definition, made if it isn't there.
-
-        For one that is there, the content stays as it is; labels, description and tags that are given and
-        differ are set, unless ``anonymous``. ``context`` names a context that ``add_context`` stored.
-        """
-
-    def environments(
-        self,
-        *,
-        prefix: str = "",
-        include_archived: bool = False,
-        include_anonymous: bool = False,
-        limit: int | None = None,
-        after: str | None = None,
-    ) -> tuple[EnvironmentSummary, ...]:
-        """Sorted by name; at most ``limit``, only names behind ``after``.
-
-        Environments of nothing but anonymous versions only with ``include_anonymous``."""
-
-    def versions(
-        self,
-        name: str,
-        *,
-        include_archived: bool = False,
-        include_anonymous: bool = False,
-        limit: int | None = None,
-        before: str | None = None,
-    ) -> tuple[Version, ...]:
-        """The one registered last comes first; at most ``limit``, only those registered before ``before``."""
-
-    def get(self, name: str, version: str | None = None, label: str | None = None) -> Version:
-        """By version or by label, never both; by neither it is the latest."""
-
-    def by_definition(self, definition: str) -> tuple[Version, ...]:
-        """Every version with this definition digest, sorted by name; may be empty."""
-
-    def label(self, name: str, version: str, labels: Iterable[str]) -> Version:
-        """Moves ``labels`` to this version, from whichever had them."""
-
-    def unlabel(self, name: str, labels: Iterable[str]) -> None:
-        """Takes labels away; an unknown one is an error and none is taken."""
-
-    def update(
-        self,
-        name: str,
-        version: str,
-        *,
-        description: str | None = None,
-        tags: Iterable[tuple[str, str]] | None = None,
-    ) -> Version:
-        """Replaces what isn't None."""
-
-    def archive(self, name: str, version: str | None = None) -> None:
-        """Archives a version, or the whole environment."""
-
-    def restore(self, name: str, version: str | None = None) -> None:
-        """Undoes ``archive`` of the same."""
-
-    def clone(self, name: str, version: str, new_name: str, *, new_version: str | None = None) -> Registered:
-        """Registers the same definition under another name, with description, tags and context."""
-
-    def add_lock(self, definition: str, platforms: Iterable[str], files: Mapping[str, bytes]) -> LockRecord:
-        """Keeps a lock directory; one that is there already becomes the newest again."""
-
-    def lock(self, definition: str) -> LockRecord | None:
-        """The lock of a definition that was added last."""
-
-    def lock_by_digest(self, digest: str) -> LockRecord | None:
-        """The lock whose ``envbuild.lock`` has this digest."""
-
-    def add_image(self, image: NewImage) -> ImageRecord:
-        """Keeps an image; of one that is there, new references and indexes are added."""
-
-    def image(self, digest: str) -> ImageRecord | None:
-        """By the digest of its manifest; for an index with one image, by the index's too."""
-
-    def images(
-        self,
-        *,
-        name: str | None = None,
-        version: str | None = None,
-        definition: str | None = None,
-        index: str | None = None,
-        limit: int | None = None,
-    ) -> tuple[ImageRecord, ...]:
-        """Newest first, those that fit all that is given; ``version`` needs ``name``."""
-
-    def add_context(self, digest: str, archive: bytes) -> None:
-        """Keeps a build context's archive under the digest of its snapshot."""
-
-    def context(self, digest: str) -> bytes:
-        """The archive that ``add_context`` got."""
-
-    def add_target(self, target: TargetRecord, *, replace: bool = False) -> None:
-        """Keeps a target. Another one of that name is an error unless ``replace``."""
-
-    def target(self, name: str) -> TargetRecord:
-        """The target of that name; an unknown one is an error with the nearest names."""
-
-    def targets(self) -> tuple[TargetRecord, ...]:
-        """Sorted by name."""
-
-    def remove_target(self, name: str) -> None:
-        """Forgets a target; its runs stay."""
-
-    def add_run(self, run: NewRun) -> Run:
-        """Keeps a run as ``created``. Its name must be new."""
-
-    def update_run(
-        self, name: str, status: str, *, identity: str | None = None, exit_status: int | None = None
-    ) -> Run:
-        """Changes what became of a run. One that has ended stays as it is."""
-
-    def run(self, name: str) -> Run:
-        """By its name, or the beginning of it where that is unique."""
-
-    def runs(
-        self,
-        *,
-        environment: str | None = None,
-        version: str | None = None,
-        image: str | None = None,
-        target: str | None = None,
-        limit: int | None = None,
-    ) -> tuple[Run, ...]:
-        """Newest first, those that fit all that is given."""
-
-    def history(
-        self, name: str | None = None, *, limit: int | None = None, before: int | None = None
-    ) -> tuple[Event, ...]:
-        """Newest first; at most ``limit``, only numbers below ``before``."""
-
-    def close(self) -> None:
-        """Ends all connections."""
 
 
 def check_name(what: str, text: str) -> str:

@@ -11,40 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from envbuild.errors import WorkspaceError
-from envbuild.workspace.base import ANONYMOUS_DIGITS, Pairs, Registered
+from envbuild.workspace.base import ANONYMOUS_DIGITS, NewVersion, Registered
 from envbuild.workspace.queries import environment_row, pairs, value, version_row
 from envbuild.workspace.schema import contexts, environments, events, labels, versions
 
 _LONGEST_NUMBER = 18
 """Digits of the largest integer that a column holds for certain."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What ``register`` was asked for, checked."""
-
-    name: str
-    definition: str
-    content: str
-    version: str | None = None
-    description: str | None = None
-    tags: Pairs = ()
-    labels: tuple[str, ...] = ()
-    anonymous: bool = False
-    context: str | None = None
-    origin: str = ""
-    action: str = "register"
-
-    def changes(self, row: RowMapping) -> dict[str, Any]:
-        """The columns of a version that is there that this request changes."""
-        if self.anonymous:
-            return {}
-        changed: dict[str, Any] = {}
-        if self.description is not None and self.description != row["description"]:
-            changed["description"] = self.description
-        if self.tags and self.tags != pairs(row["tags"]):
-            changed["tags"] = dict(self.tags)
-        return changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +65,35 @@ class Change:
         self.connection.execute(sa.update(versions).where(versions.c.id == row["id"]).values(**columns))
 
 
-def register(change: Change, request: Request) -> Registered:
-    """Holds the rules of ``workspace.base``."""
+def register(change: Change, new: NewVersion, *, action: str = "register") -> Registered:
+    """Holds the rules of ``workspace.base``. ``new`` is checked."""
     connection = change.connection
-    environment = change.environment(request.name, make=True)
-    row = definition_row(connection, environment, request.definition)
-    if row is not None and (request.anonymous or not row["anonymous"]):
-        _refuse_other_version(row, request)
-        if _update(change, environment, row, request):
-            row = definition_row(connection, environment, request.definition) or row
+    environment = change.environment(new.environment, make=True)
+    row = definition_row(connection, environment, new.definition)
+    if row is not None and (new.anonymous or not row["anonymous"]):
+        _refuse_other_version(row, new)
+        if _update(change, environment, row, new):
+            row = definition_row(connection, environment, new.definition) or row
         return Registered(version=value(connection, row), created=False)
-    _add(change, environment, row, request)
+    _add(change, environment, row, new, action)
     change.touch(environment)
-    row = definition_row(connection, environment, request.definition)
+    row = definition_row(connection, environment, new.definition)
     assert row is not None
-    if request.labels:
-        set_labels(change, environment, row, request.labels)
+    if new.labels:
+        set_labels(change, environment, row, new.labels)
     return Registered(version=value(connection, row), created=True)
+
+
+def changed_columns(new: NewVersion, row: RowMapping) -> dict[str, Any]:
+    """The columns of a version that is there that registering ``new`` changes."""
+    changed: dict[str, Any] = {}
+    if new.anonymous:
+        return changed
+    if new.description is not None and new.description != row["description"]:
+        changed["description"] = new.description
+    if new.tags and new.tags != pairs(row["tags"]):
+        changed["tags"] = dict(new.tags)
+    return changed
 
 
 def definition_row(connection: Connection, environment: RowMapping, definition: str) -> RowMapping | None:
@@ -160,78 +144,80 @@ def set_columns(change: Change, environment: RowMapping, row: RowMapping, change
     return True
 
 
-def _update(change: Change, environment: RowMapping, row: RowMapping, request: Request) -> bool:
-    columns = set_columns(change, environment, row, request.changes(row))
-    labelled = bool(request.labels) and not request.anonymous
-    return (labelled and set_labels(change, environment, row, request.labels)) or columns
+def _update(change: Change, environment: RowMapping, row: RowMapping, new: NewVersion) -> bool:
+    columns = set_columns(change, environment, row, changed_columns(new, row))
+    labelled = bool(new.labels) and not new.anonymous
+    return (labelled and set_labels(change, environment, row, new.labels)) or columns
 
 
-def _add(change: Change, environment: RowMapping, row: RowMapping | None, request: Request) -> None:
+def _add(
+    change: Change, environment: RowMapping, row: RowMapping | None, new: NewVersion, action: str
+) -> None:
     """Adds a version, or makes an anonymous one a normal one."""
-    if request.context is not None and not change.connection.scalar(
-        sa.select(sa.exists().where(contexts.c.digest == request.context))
+    if new.context is not None and not change.connection.scalar(
+        sa.select(sa.exists().where(contexts.c.digest == new.context))
     ):
-        raise WorkspaceError(f"the build context {request.context} isn't in the workspace")
-    if request.anonymous:
-        version, number = _anonymous_name(change, environment, request.definition), None
+        raise WorkspaceError(f"the build context {new.context} isn't in the workspace")
+    if new.anonymous:
+        version, number = _anonymous_name(change, environment, new.definition), None
     else:
         if environment["archived"]:
             raise WorkspaceError(
-                f"{request.name} is archived and takes no new version", hint=f"restore {request.name} first"
+                f"{new.environment} is archived and takes no new version",
+                hint=f"restore {new.environment} first",
             )
-        version = request.version or str(_largest(change, environment) + 1)
+        version = new.version or str(_largest(change, environment) + 1)
         number = _number(version)
-        _refuse_taken(change, environment, version, request)
-    detail: dict[str, object] = {"definition": request.definition, "origin": request.origin}
+        _refuse_taken(change, environment, version, new)
+    detail: dict[str, object] = {"definition": new.definition, "origin": new.origin}
     if row is not None:
         detail["anonymous"] = row["version"]
-    action = "record" if request.anonymous else request.action
-    event = change.event(action, request.name, version, **detail)
+    event = change.event("record" if new.anonymous else action, new.environment, version, **detail)
     columns: dict[str, Any] = {
         "event": event,
         "version": version,
         "number": number,
         "created": change.at,
         "creator": change.actor,
-        "anonymous": request.anonymous,
+        "anonymous": new.anonymous,
         "archived": False,
     }
     if row is not None:
-        changed = {**columns, **request.changes(row)}
-        changed["context"] = request.context or row["context"]
-        changed["origin"] = request.origin or row["origin"]
+        changed = {**columns, **changed_columns(new, row)}
+        changed["context"] = new.context or row["context"]
+        changed["origin"] = new.origin or row["origin"]
         change.set_version(row, **changed)
         return
     change.connection.execute(
         sa.insert(versions).values(
             **columns,
             environment_id=environment["id"],
-            definition=request.definition,
-            content=request.content,
-            description=request.description or "",
-            tags=dict(request.tags),
-            origin=request.origin,
-            context=request.context,
+            definition=new.definition,
+            content=new.content,
+            description=new.description or "",
+            tags=dict(new.tags),
+            origin=new.origin,
+            context=new.context,
         )
     )
 
 
-def _refuse_other_version(row: RowMapping, request: Request) -> None:
-    if request.version is not None and request.version != row["version"]:
+def _refuse_other_version(row: RowMapping, new: NewVersion) -> None:
+    if new.version is not None and new.version != row["version"]:
         raise WorkspaceError(
-            f"{request.name} has this definition as version {row['version']}: not {request.version}",
-            hint=f"use {request.name}:{row['version']}, or give it a label",
+            f"{new.environment} has this definition as version {row['version']}: not {new.version}",
+            hint=f"use {new.environment}:{row['version']}, or give it a label",
         )
 
 
-def _refuse_taken(change: Change, environment: RowMapping, version: str, request: Request) -> None:
+def _refuse_taken(change: Change, environment: RowMapping, version: str, new: NewVersion) -> None:
     mine = versions.c.environment_id == environment["id"]
     found = change.connection.scalar(
         sa.select(versions.c.definition).where(mine, versions.c.version == version)
     )
-    if found is not None and found != request.definition:
+    if found is not None and found != new.definition:
         raise WorkspaceError(
-            f"{request.name}:{version} is {found}, which differs from {request.definition}",
+            f"{new.environment}:{version} is {found}, which differs from {new.definition}",
             hint="a version never changes: leave the version out to get the next one",
         )
 

@@ -1,15 +1,16 @@
-"""What a registry takes: sizes and forms of everything that comes from outside."""
+"""What a workspace takes: sizes and forms of everything that comes from outside."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from envbuild.errors import WorkspaceError
 from envbuild.lock.identity import FOUND_LEVEL
 from envbuild.oci.digest import is_digest
 from envbuild.targets.base import TargetRecord
-from envbuild.workspace.base import LATEST, RESERVED, NewImage, NewRun, Pairs, check_name
+from envbuild.workspace.base import LATEST, RESERVED, NewImage, NewRun, NewVersion, Pairs, check_name
 
 LARGEST_CONTENT = 4_000_000
 """Characters of a spec."""
@@ -36,6 +37,26 @@ def check_new_name(name: str) -> str:
             f"names that begin with Microsoft or AzureML are reserved: {name}", hint="choose another name"
         )
     return name
+
+
+def check_new_version(new: NewVersion) -> NewVersion:
+    """``new`` with sorted tags and labels. Raises ``WorkspaceError``."""
+    check_name("an environment", new.environment)
+    check_digest("a definition", new.definition)
+    check_text("a spec", new.content, LARGEST_CONTENT)
+    if new.version is not None:
+        check_version(new.version)
+    if new.description is not None:
+        check_text("a description", new.description)
+    checked = replace(new, tags=check_tags(new.tags), labels=check_labels(new.labels))
+    if new.context is not None:
+        check_digest("a context", new.context)
+    check_text("an origin", new.origin)
+    if new.anonymous and (new.version is not None or new.labels):
+        raise WorkspaceError("an anonymous version has neither a version nor labels of its own")
+    if not new.anonymous:
+        check_new_name(new.environment)
+    return checked
 
 
 def check_version(version: str) -> str:

@@ -25,7 +25,7 @@ def main(where: str) -> None:
         print(f"production {production.version}, latest {newest.version}")
 
         # Description and tags may change; the content of a version never does.
-        workspace.registry.update("sklearn-train", "2", description="eight threads", tags=[("team", "x")])
+        workspace.environments.update("sklearn-train", "2", description="eight threads", tags=[("team", "x")])
         difference = compare(
             workspace, workspace.get("sklearn-train@production"), workspace.get("sklearn-train")
         )
@@ -43,9 +43,9 @@ def main(where: str) -> None:
         for line in production.export("azure-v2").left_out:
             print(f"left out of Azure ML's v2: {line}")
 
-        workspace.registry.archive("as-it-is")
+        workspace.environments.archive("as-it-is")
         print(f"archived: {'as-it-is' not in [each.name for each in Environment.list(workspace)]}")
-        workspace.registry.restore("as-it-is")
+        workspace.environments.restore("as-it-is")
         try:
             Environment.get(workspace, "sklearn-trian")
         except WorkspaceError as error:

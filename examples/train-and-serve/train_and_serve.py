@@ -38,12 +38,12 @@ def main(where: str, port: int) -> int:
         print(f"predicted {', '.join(answer['species'])}")
 
         # From here on all that is known is what the answer said: the name of the run that gave it.
-        service = workspace.registry.run(answer["run"])
+        service = workspace.environments.run(answer["run"])
         print(f"the answer is of the run {service.name}, of {service.environment}:{service.version}")
         print(f"  its image is {service.image}")
         print(f"  its code is {service.code}")
         print(f"  its model is {serving.model}, written by the run {serving.model_run}")
-        trainer = workspace.registry.run(str(serving.model_run))
+        trainer = workspace.environments.run(str(serving.model_run))
         found = look_up(workspace, service.base_image)
         print(f"  trained in the same image: {trainer.base_image == service.base_image}")
         print(f"  trained from the same code: {trainer.code == service.code}")

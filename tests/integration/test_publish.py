@@ -263,7 +263,9 @@ def test_the_references_are_recorded(scene: Scene) -> None:
     file = machine.home / ".local" / "share" / "envbuild" / "workspace.db"
     assert file.is_file()
     with Workspace(Settings(cache_dir=machine.cache, workspace=file)) as workspace:
-        (image,) = [image for image in workspace.registry.images(name="demo") if image.digest == scene.digest]
+        (image,) = [
+            image for image in workspace.environments.images(name="demo") if image.digest == scene.digest
+        ]
     assert {f"{repository}:{scene.tag}", f"{repository}:prod"} <= set(image.references)
 
 
@@ -310,7 +312,7 @@ def test_from_python(scene: Scene, tmp_path: Path) -> None:
         paths = [path for target in published.targets for path in target.paths]
         assert paths == [tmp_path / "out/compose/compose.yaml", tmp_path / "out/github/job.yaml"]
         assert all(path.read_text().startswith(f"# environment {published.environment}, ") for path in paths)
-        assert workspace.registry.get("demo", published.environment.partition(":")[2]).anonymous
+        assert workspace.environments.get("demo", published.environment.partition(":")[2]).anonymous
         with pytest.raises(UsageError, match="nothing says for what"):
             environment.publish(workspace, [])
         with pytest.raises(UsageError, match="no such option"):

@@ -204,7 +204,7 @@ def port() -> int:
 
 
 def recorded(workspace: Workspace) -> Run:
-    (found,) = workspace.registry.runs()
+    (found,) = workspace.environments.runs()
     return found
 
 
@@ -281,7 +281,7 @@ def test_a_taken_port_is_said_before_anything_starts(session: Session, workspace
         ):
             raise AssertionError("it never starts")
     assert target.executions == []
-    assert workspace.registry.runs() == ()
+    assert workspace.environments.runs() == ()
 
 
 def test_an_answer_of_another_process_is_none(session: Session, workspace: Workspace, port: int) -> None:

@@ -15,7 +15,7 @@ import pytest
 from envbuild.errors import WorkspaceError
 from envbuild.workspace.database import Database
 from tests.fakes import postgres
-from tests.unit.workspace.registry import digest, registry
+from tests.unit.workspace.stores import digest, new_version, open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 HEX = "".join(f"{number:02x}" for number in range(256))
@@ -25,18 +25,18 @@ HEX = "".join(f"{number:02x}" for number in range(256))
 def file(tmp_path: Path) -> Path:
     """A sound workspace with one version."""
     path = tmp_path / "workspace.db"
-    ws = registry(path)
-    ws.register("train", definition=digest(1), content="1")
+    ws = open_store(path)
+    ws.register(new_version("train", 1, content="1"))
     return path
 
 
 def fails(location: str | Path) -> WorkspaceError:
     """The error of reading and of writing, which is the same."""
-    ws = registry(location)
+    ws = open_store(location)
     with pytest.raises(WorkspaceError) as read:
-        ws.environments()
+        ws.list()
     with pytest.raises(WorkspaceError) as written:
-        ws.register("train", definition=digest(9), content="9")
+        ws.register(new_version("train", 9, content="9"))
     assert read.value.message == written.value.message
     assert "Traceback" not in read.value.message
     return read.value
@@ -97,7 +97,7 @@ def test_writer_that_never_ends(file: Path) -> None:
         pass
     assert error.value.message == f"{file} is in use by another process for too long"
     # Readers aren't held up.
-    assert registry(file).get("train").version == "1"
+    assert open_store(file).get("train").version == "1"
     other.close()
 
 
@@ -110,12 +110,12 @@ def test_file_of_somebody_else() -> None:
         directory = Path(name)
         directory.chmod(0o755)
         path = directory / "workspace.db"
-        registry(path).register("train", definition=digest(1), content="1")
+        open_store(path).register(new_version("train", 1, content="1"))
         code = (
             "import sys; from envbuild.errors import WorkspaceError\n"
-            "from tests.unit.workspace.registry import digest, registry\n"
-            "ws = registry(sys.argv[1])\n"
-            "try: ws.register('train', definition=digest(2), content='2')\n"
+            "from tests.unit.workspace.stores import digest, new_version, open_store\n"
+            "ws = open_store(sys.argv[1])\n"
+            "try: ws.register(new_version('train', 2, content='2'))\n"
             "except WorkspaceError as error: print(error.message)"
         )
         readable = (
@@ -142,7 +142,7 @@ def test_file_of_somebody_else() -> None:
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout in (f"{path} can't be written\n", f"{path} can't be opened\n")
-        assert [each.version for each in registry(path).versions("train")] == ["1"]
+        assert [each.version for each in open_store(path).versions("train")] == ["1"]
 
 
 def _open_to_all(path: Path) -> bool:
@@ -170,18 +170,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_full_disk(small_disk: Path) -> None:
     """What was there stays, the version that didn't fit is not there, and later ones have no gap."""
     path = small_disk / "workspace.db"
-    ws = registry(path)
-    ws.register("train", definition=digest(1), content="1")
+    ws = open_store(path)
+    ws.register(new_version("train", 1, content="1"))
     with pytest.raises(WorkspaceError) as error:
-        ws.register("train", definition=digest(2), content=HEX * 4000)
+        ws.register(new_version("train", 2, content=HEX * 4000))
     assert error.value.message == f"{path} can't grow: the disk is full"
     assert [each.version for each in ws.versions("train")] == ["1"]
-    assert ws.register("train", definition=digest(3), content="3").version.version == "2"
+    assert ws.register(new_version("train", 3, content="3")).version.version == "2"
     assert [event.version for event in ws.history()] == ["2", "1"]
 
 
 def test_damaged_lock_file_is_not_handed_out(file: Path) -> None:
-    ws = registry(file)
+    ws = open_store(file)
     ws.add_lock(digest(1), ["linux/amd64"], {"envbuild.lock": b"pins"})
     for changed in ("x''", "x'00'", "(SELECT zeroblob(10))"):
         connection = sqlite3.connect(file)
@@ -224,13 +224,13 @@ def test_content_never_changes(file: Path, change: str) -> None:
 )
 def test_urls_that_are_no_workspace(url: str, message: str) -> None:
     with pytest.raises(WorkspaceError) as error:
-        registry(url)
+        open_store(url)
     assert error.value.message == message
     assert "hunter2" not in f"{error.value.message}{error.value.hint}"
 
 
 def test_sqlite_url_is_its_file(file: Path) -> None:
-    ws = registry(f"sqlite:///{file}")
+    ws = open_store(f"sqlite:///{file}")
     assert ws.location == str(file)
     assert ws.get("train").version == "1"
 
@@ -246,14 +246,14 @@ def server() -> Iterator[postgres.Server]:
 
 def test_server_that_goes_away_and_comes_back(server: postgres.Server) -> None:
     url = server.database()
-    ws = registry(url)
-    ws.register("train", definition=digest(1), content="1")
+    ws = open_store(url)
+    ws.register(new_version("train", 1, content="1"))
     server.stop()
     try:
         for what in (
             lambda: ws.get("train"),
-            lambda: ws.register("train", definition=digest(2), content="2"),
-            lambda: registry(url).environments(),
+            lambda: ws.register(new_version("train", 2, content="2")),
+            lambda: open_store(url).list(),
         ):
             with pytest.raises(WorkspaceError) as error:
                 what()
@@ -262,16 +262,16 @@ def test_server_that_goes_away_and_comes_back(server: postgres.Server) -> None:
             assert postgres.PASSWORD not in f"{error.value.message}{error.value.hint}"
     finally:
         server.start()
-    # The same registry goes on once the server is back.
-    assert ws.register("train", definition=digest(2), content="2").version.version == "2"
+    # The same store goes on once the server is back.
+    assert ws.register(new_version("train", 2, content="2")).version.version == "2"
     assert [event.version for event in ws.history()] == ["2", "1"]
     ws.close()
 
 
 def test_server_that_goes_away_within_a_change(server: postgres.Server) -> None:
     url = server.database()
-    ws = registry(url)
-    ws.register("train", definition=digest(1), content="1")
+    ws = open_store(url)
+    ws.register(new_version("train", 1, content="1"))
 
     def interrupted() -> None:
         with ws._change() as change:
@@ -291,15 +291,15 @@ def test_server_that_goes_away_within_a_change(server: postgres.Server) -> None:
 
 def test_wrong_password_and_missing_database(server: postgres.Server) -> None:
     with pytest.raises(WorkspaceError) as error:
-        registry(server.url("postgres", "wrong-secret-words")).environments()
+        open_store(server.url("postgres", "wrong-secret-words")).list()
     assert "wrong-secret-words" not in f"{error.value.message}{error.value.hint}"
     assert "password authentication failed" in error.value.message
     with pytest.raises(WorkspaceError, match='database "nowhere" does not exist'):
-        registry(server.url("nowhere")).environments()
+        open_store(server.url("nowhere")).list()
 
 
 def test_location_tells_no_password(server: postgres.Server) -> None:
-    ws = registry(server.url("postgres") + "&sslpassword=also-secret")
+    ws = open_store(server.url("postgres") + "&sslpassword=also-secret")
     assert ws.location == "postgresql://keeper:***@/postgres"
 
 
@@ -317,8 +317,8 @@ def test_server_refuses_to_change_what_never_changes(server: postgres.Server, ch
     import psycopg
 
     url = server.database()
-    ws = registry(url)
-    ws.register("train", definition=digest(1), content="1")
+    ws = open_store(url)
+    ws.register(new_version("train", 1, content="1"))
     with pytest.raises(psycopg.errors.RaiseException, match=r"only ever added to|never changes"):
         server.execute(url, change)
     assert ws.get("train").content == "1"
@@ -328,6 +328,6 @@ def test_server_refuses_to_change_what_never_changes(server: postgres.Server, ch
 def test_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(WorkspaceError) as error:
-        registry("postgresql://u:hunter2@h/d")
+        open_store("postgresql://u:hunter2@h/d")
     assert error.value.message == "the driver of PostgreSQL isn't installed"
     assert error.value.hint == "pip install 'envbuild[postgres]'"

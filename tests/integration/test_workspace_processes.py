@@ -14,7 +14,7 @@ import pytest
 
 from envbuild.workspace.schema import REVISIONS
 from tests.fakes import postgres
-from tests.unit.workspace.registry import digest, registry
+from tests.unit.workspace.stores import digest, new_version, open_store
 
 PROCESSES = 50
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,20 +23,20 @@ ROOT = Path(__file__).resolve().parents[2]
 MANY = """
 import json, multiprocessing, sys
 from envbuild.errors import WorkspaceError
-from tests.unit.workspace.registry import digest, registry
+from tests.unit.workspace.stores import digest, new_version, open_store
 
 location, mode, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 fork = multiprocessing.get_context("fork")
 barrier, results = fork.Barrier(count), fork.SimpleQueue()
 # Imports the driver once, before the forks; nothing is opened.
-registry(location)
+open_store(location)
 
 def one(number):
-    ws = registry(location)
+    ws = open_store(location)
     wanted = {"same": (1, None), "different": (number, None), "explicit": (number, "5")}[mode]
     barrier.wait()
     try:
-        done = ws.register("train", definition=digest(wanted[0]), content=str(wanted[0]), version=wanted[1])
+        done = ws.register(new_version("train", wanted[0], content=str(wanted[0]), version=wanted[1]))
         results.put((done.version.version, done.created, done.version.definition))
     except WorkspaceError as error:
         results.put((None, False, error.message))
@@ -55,11 +55,11 @@ STOPPED = """
 import sys
 from datetime import datetime, timezone
 import sqlalchemy as sa
-from envbuild.workspace.sql import SqlRegistry
-from tests.unit.workspace.registry import digest
+from envbuild.workspace.store import EnvironmentStore
+from tests.unit.workspace.stores import digest, new_version
 
-ws = SqlRegistry(sys.argv[1], actor="ada", clock=lambda: datetime.now(timezone.utc))
-ws.register("train", definition=digest(1), content="1")
+ws = EnvironmentStore(sys.argv[1], actor="ada", clock=lambda: datetime.now(timezone.utc))
+ws.register(new_version("train", 1, content="1"))
 
 def stop(connection, cursor, statement, *rest):
     if statement.startswith("INSERT INTO envbuild_versions"):
@@ -67,7 +67,7 @@ def stop(connection, cursor, statement, *rest):
         sys.stdin.read()
 
 sa.event.listen(sa.Engine, "after_cursor_execute", stop)
-ws.register("train", definition=digest(2), content="2")
+ws.register(new_version("train", 2, content="2"))
 """
 
 
@@ -106,7 +106,7 @@ def test_fifty_processes_make_one_version_of_one_definition(location: str) -> No
     found = many(location, "same")
     assert {(version, text) for version, _, text in found} == {("1", digest(1))}
     assert sum(created for _, created, _ in found) == 1
-    ws = registry(location)
+    ws = open_store(location)
     assert [each.version for each in ws.versions("train")] == ["1"]
     assert [event.action for event in ws.history()] == ["register"]
     ws.close()
@@ -117,7 +117,7 @@ def test_fifty_processes_make_fifty_versions_of_fifty_definitions(location: str)
     assert all(created for _, created, _ in found)
     numbers = sorted(int(version or 0) for version, _, _ in found)
     assert numbers == list(range(1, PROCESSES + 1))
-    ws = registry(location)
+    ws = open_store(location)
     kept = ws.versions("train")
     assert {(each.version, True, each.definition) for each in kept} == set(found)
     # The order of registration is the order of the numbers.
@@ -133,7 +133,7 @@ def test_one_of_fifty_processes_gets_the_explicit_version(location: str) -> None
     lost = [text for version, _, text in found if version is None]
     assert len(lost) == PROCESSES - 1
     assert all(text.startswith(f"train:5 is {won[0]}, which differs from sha256:") for text in lost)
-    ws = registry(location)
+    ws = open_store(location)
     assert [(each.version, each.definition) for each in ws.versions("train")] == [("5", won[0])]
     ws.close()
 
@@ -150,10 +150,10 @@ def test_killed_process_leaves_nothing_half_done(location: str, server: postgres
         assert process.stdout.readline() == "in the middle\n"
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=60)
-    ws = registry(location)
+    ws = open_store(location)
     assert [each.version for each in ws.versions("train")] == ["1"]
     assert [event.version for event in ws.history()] == ["1"]
-    assert ws.register("train", definition=digest(3), content="3").version.version == "2"
+    assert ws.register(new_version("train", 3, content="3")).version.version == "2"
     ws.close()
     if server is None:
         with sqlite3.connect(location) as connection:
@@ -176,7 +176,7 @@ def test_readers_see_the_state_before_a_change_that_is_not_done(location: str) -
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == "in the middle\n"
-        ws = registry(location)
+        ws = open_store(location)
         assert [each.version for each in ws.versions("train")] == ["1"]
         process.stdin.close()
         assert process.wait(timeout=60) == 0

@@ -118,12 +118,12 @@ def list_(
     """List the environments, or the versions of NAME, the newest first."""
     with call.workspace() as workspace:
         if name is not None:
-            versions = workspace.registry.versions(
+            versions = workspace.environments.versions(
                 name, include_archived=archived, include_anonymous=anonymous, limit=limit
             )
             _show(call, version_rows(versions), {"versions": [*map(version_json, versions)]}, as_json=as_json)
             return 0
-        found = workspace.registry.environments(
+        found = workspace.environments.list(
             prefix=prefix, include_archived=archived, include_anonymous=anonymous, limit=limit
         )
     if not found and not as_json:
@@ -156,7 +156,7 @@ def label(call: Call, version: str, labels: tuple[str, ...], as_json: bool) -> i
     """Move LABELs to VERSION, from whichever had them."""
     with call.workspace() as workspace:
         chosen = workspace.get(version)
-        found = workspace.registry.label(chosen.environment, chosen.version, labels)
+        found = workspace.environments.label(chosen.environment, chosen.version, labels)
     return _told(call, found, as_json=as_json)
 
 
@@ -167,8 +167,8 @@ def label(call: Call, version: str, labels: tuple[str, ...], as_json: bool) -> i
 def unlabel(call: Call, name: str, labels: tuple[str, ...], as_json: bool) -> int:
     """Take LABELs away from the environment NAME."""
     with call.workspace() as workspace:
-        workspace.registry.unlabel(name, labels)
-        summaries = workspace.registry.environments(prefix=name, include_archived=True, limit=1)
+        workspace.environments.unlabel(name, labels)
+        summaries = workspace.environments.list(prefix=name, include_archived=True, limit=1)
     left = dict(summaries[0].labels) if summaries else {}
     if as_json:
         call.out(json_text({"name": name, "labels": left}))
@@ -199,7 +199,7 @@ def update(
         if unknown:
             raise UsageError(f"{chosen.reference} has no tag {', '.join(unknown)}")
         kept = {key: value for key, value in chosen.tags if key not in removed} | dict(_pairs(tags))
-        found = workspace.registry.update(
+        found = workspace.environments.update(
             chosen.environment,
             chosen.version,
             description=description,
@@ -230,7 +230,7 @@ def _archive(call: Call, text: str, *, archived: bool, as_json: bool) -> int:
         number = named.version
         if named.label is not None:
             number = workspace.get(text).version
-        change = workspace.registry.archive if archived else workspace.registry.restore
+        change = workspace.environments.archive if archived else workspace.environments.restore
         change(named.name, number)
     what = named.name if number is None else f"{named.name}:{number}"
     if as_json:
@@ -248,7 +248,7 @@ def clone(call: Call, version: str, new_name: str, new_version: str | None, as_j
     """Register VERSION under NEW_NAME, with its description, tags, lock and build context."""
     with call.workspace() as workspace:
         chosen = workspace.get(version)
-        found = workspace.registry.clone(
+        found = workspace.environments.clone(
             chosen.environment, chosen.version, new_name, new_version=new_version
         )
     call.say(registered_text(found.version, created=found.created))
@@ -302,7 +302,7 @@ def history(call: Call, name: str | None, package: str | None, limit: int | None
             value = {"name": name, "package": package, "versions": package_json(found)}
             _show(call, package_lines(found), value, as_json=as_json)
             return 0
-        events = workspace.registry.history(name, limit=limit)
+        events = workspace.environments.history(name, limit=limit)
     _show(call, event_lines(events), {"events": event_json(events)}, as_json=as_json)
     return 0
 

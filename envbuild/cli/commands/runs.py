@@ -45,7 +45,7 @@ def list_(call: Call, environment: str | None, target: str | None, limit: int, a
     name, _, version = (environment or "").partition(":")
     with call.workspace() as workspace:
         found = (
-            workspace.registry.runs(
+            workspace.environments.runs(
                 environment=name or None, version=version or None, target=target, limit=limit
             )
             if workspace.is_there
@@ -80,7 +80,7 @@ def list_(call: Call, environment: str | None, target: str | None, limit: int, a
 def show(call: Call, run: str, as_json: bool) -> int:
     """Show all that is known of RUN, which may be the beginning of a name."""
     with call.workspace() as workspace:
-        found = workspace.registry.run(run)
+        found = workspace.environments.run(run)
         watched = _watched(workspace, found)
     if as_json:
         call.out(json_text(_json(found, watched)))
@@ -115,7 +115,7 @@ def show(call: Call, run: str, as_json: bool) -> int:
 def logs(call: Call, run: str, follow: bool, as_json: bool) -> int:
     """Print what RUN has printed, as far as it was seen here."""
     with call.workspace() as workspace:
-        found = workspace.registry.run(run)
+        found = workspace.environments.run(run)
         file = log_file(workspace, found.name)
     try:
         pieces = log_pieces(file, follow=follow)

@@ -46,7 +46,7 @@ def add(call: Call, name: str, kind: str, options: tuple[str, ...], replace: boo
     record = TargetRecord(name=name, kind=kind, options=_pairs(options))
     check_options(record, kind_of(kind).options)
     with call.workspace() as workspace:
-        workspace.registry.add_target(record, replace=replace)
+        workspace.environments.add_target(record, replace=replace)
     call.say(f"{printable(name)} is a target of the kind {kind}")
     if as_json:
         call.out(json_text(_json(record)))
@@ -91,7 +91,7 @@ def show(call: Call, name: str, as_json: bool) -> int:
 def remove(call: Call, name: str, as_json: bool) -> int:
     """Forget a target; its runs stay."""
     with call.workspace() as workspace:
-        workspace.registry.remove_target(name)
+        workspace.environments.remove_target(name)
     call.say(f"{printable(name)} is no target any more")
     if as_json:
         call.out(json_text({"removed": name}))

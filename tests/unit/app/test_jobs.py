@@ -182,7 +182,7 @@ def test_run_is_recorded_from_all_it_was_made_of(run: Started, place: Place, tmp
     assert (found.image, found.code) == (job.image.digest, job.code_digest)
     assert found.image != found.base_image
     assert (found.command, found.variables) == (("a", "b"), ("TOKEN",))
-    registry = run.session.workspace.registry
+    registry = run.session.workspace.environments
     version = registry.get(found.environment, found.version, None)
     assert version.definition == found.definition
     actions = [(each.action, each.detail.get("run")) for each in registry.history()]
@@ -227,7 +227,7 @@ def test_job_is_watched_while_it_runs(run: Started, place: Place) -> None:
     seen: list[bool | None] = []
 
     def out(piece: bytes) -> None:
-        (record,) = run.session.workspace.registry.runs()
+        (record,) = run.session.workspace.environments.runs()
         assert record.status == "running"
         seen.append(is_watched(runs.log_file(run.session.workspace, record.name)))
 
@@ -245,7 +245,7 @@ def test_job_that_does_not_start_is_recorded(
     place.fault = fault
     with pytest.raises(type(fault)):
         run()
-    (found,) = run.session.workspace.registry.runs()
+    (found,) = run.session.workspace.environments.runs()
     assert (found.status, found.exit_status, found.identity) == (state, None, "")
 
 
@@ -253,7 +253,7 @@ def test_target_that_goes_away_is_a_lost_run(run: Started, place: Place) -> None
     place.execution.log_fault = RunError("went away")
     with pytest.raises(RunError, match="went away"):
         run()
-    (found,) = run.session.workspace.registry.runs()
+    (found,) = run.session.workspace.environments.runs()
     assert (found.status, place.execution.calls) == ("lost", ["close"])
 
 
@@ -264,7 +264,7 @@ def test_interrupt_stops_the_job_and_keeps_its_outputs(
     place.execution.outputs = {"checkpoint": "1"}
     with pytest.raises(KeyboardInterrupt):
         run()
-    (found,) = run.session.workspace.registry.runs()
+    (found,) = run.session.workspace.environments.runs()
     assert (found.status, found.exit_status) == ("stopped", None)
     assert place.execution.calls == ["stop", "close"]
     kept = runs.state_directory(run.session.workspace) / found.name / "checkpoint"
@@ -279,7 +279,7 @@ def test_job_that_can_not_be_stopped_is_told(
     place.execution.stop_fault = RunError("no way")
     with pytest.raises(KeyboardInterrupt):
         run()
-    (found,) = run.session.workspace.registry.runs()
+    (found,) = run.session.workspace.environments.runs()
     assert found.status == "lost"
     assert "the job may still run as process 1: no way" in caplog.text
 
@@ -291,7 +291,7 @@ def test_outputs_that_can_not_be_brought_are_left_where_they_are(run: Started, p
     ) as raised:
         run()
     assert raised.value.hint == "they may still be on place, in process 1"
-    (found,) = run.session.workspace.registry.runs()
+    (found,) = run.session.workspace.environments.runs()
     assert (found.status, found.exit_status) == ("succeeded", 0)
     assert place.execution.calls == []
 
@@ -315,7 +315,7 @@ def test_workspace_that_is_away_does_not_change_the_end(
     def away(*_: object, **__: object) -> None:
         raise WorkspaceError("gone")
 
-    monkeypatch.setattr(run.session.workspace.registry, "update_run", away)
+    monkeypatch.setattr(run.session.workspace.environments, "update_run", away)
     place.execution.status = 3
     outcome = run()
     assert outcome.exit_status == 3
@@ -328,7 +328,7 @@ def test_findings_that_are_errors_start_nothing(run: Started, place: Place) -> N
         run()
     assert (raised.value.message, raised.value.hint) == ("this can't run on place:\none\ntwo", "do")
     assert place.submitted == []
-    assert run.session.workspace.registry.runs() == ()
+    assert run.session.workspace.environments.runs() == ()
 
 
 def test_job_that_a_target_can_not_be_handed_is_refused_before_the_push(
@@ -340,7 +340,7 @@ def test_job_that_a_target_can_not_be_handed_is_refused_before_the_push(
     with pytest.raises(UsageError, match="no such command"):
         run()
     assert (pushed, place.submitted) == ([], [])
-    assert run.session.workspace.registry.runs() == ()
+    assert run.session.workspace.environments.runs() == ()
     place.files_fault = None
     run()
     assert len(pushed) == len(place.submitted) == 1
@@ -433,7 +433,7 @@ def test_script_run_is_submitted(
     assert job.env == (("A", "1"), ("B", "2"))
     assert job.code_digest is not None
     assert outcome.record is not None
-    assert workspace.registry.run(outcome.name) == outcome.record
+    assert workspace.environments.run(outcome.name) == outcome.record
 
 
 def test_script_run_shows_its_files_and_starts_nothing(
@@ -442,7 +442,7 @@ def test_script_run_shows_its_files_and_starts_nothing(
     (file,) = ScriptRun(script, "train.py", environment=environment, target="place").files(workspace)
     assert file.name == "job"
     assert place.submitted == []
-    assert workspace.registry.runs() == ()
+    assert workspace.environments.runs() == ()
 
 
 def test_characters_are_written_whole(

@@ -26,6 +26,7 @@ from envbuild.specs.catalogue import curated_names
 from envbuild.specs.definition import definition_digest
 from envbuild.specs.load import load_spec
 from envbuild.specs.model import Spec
+from envbuild.workspace.base import NewVersion
 from tests.fakes.image import Item, put_image, put_layer
 from tests.unit.app.conftest import SPEC, write
 from tests.unit.lock.sample import LOCK
@@ -78,8 +79,10 @@ def test_a_path_goes_before_a_version_before_a_curated_environment(session: Sess
 def test_what_was_built_of_a_curated_environment_does_not_hide_it(session: Session) -> None:
     curated = curated_names()[0]
     spec = find_spec(session, curated)
-    session.workspace.registry.register(
-        curated, definition=definition_digest(spec), content="name: x\n", anonymous=True
+    session.workspace.environments.register(
+        NewVersion(
+            environment=curated, definition=definition_digest(spec), content="name: x\n", anonymous=True
+        )
     )
     assert find_spec(session, curated) == spec
 
@@ -108,7 +111,7 @@ def test_what_a_source_cannot_say_is_noted_once(session: Session, tmp_path: Path
 def test_a_build_records_spec_lock_and_image(session: Session, tmp_path: Path) -> None:
     spec = find_spec(session, str(write(tmp_path / "spec")))
     result = build(session, spec, BuildRequest(tags=("repo:1",)))
-    registry = session.workspace.registry
+    registry = session.workspace.environments
     (image,) = registry.images()
     definition = definition_digest(spec)
     assert (image.digest, image.definition, image.level) == (
@@ -125,7 +128,7 @@ def test_a_build_records_spec_lock_and_image(session: Session, tmp_path: Path) -
     assert found.lock is not None
     assert found.lock.digest == image.lock
     # Neither the name alone nor latest leads to what was only built.
-    assert registry.environments() == ()
+    assert registry.list() == ()
 
 
 def test_a_second_build_of_the_same_asks_no_database(
@@ -133,14 +136,14 @@ def test_a_second_build_of_the_same_asks_no_database(
 ) -> None:
     spec = find_spec(session, str(write(tmp_path / "spec")))
     build(session, spec, BuildRequest())
-    recorded = len(session.workspace.registry.history())
+    recorded = len(session.workspace.environments.history())
     calls: list[str] = []
     monkeypatch.setattr("envbuild.app.record._write", lambda *_: calls.append("record"))
     build(session, spec, BuildRequest())
     assert calls == []
     build(session, spec, BuildRequest(tags=("another:1",)))
     assert calls == ["record"]
-    assert len(session.workspace.registry.history()) == recorded
+    assert len(session.workspace.environments.history()) == recorded
 
 
 def test_a_build_is_recorded_again_where_the_workspace_was_made_anew(
@@ -151,7 +154,7 @@ def test_a_build_is_recorded_again_where_the_workspace_was_made_anew(
     other = replace(session.settings, workspace=tmp_path / "other.db")
     with Session(other, Notes(), environ={}) as second:
         build(second, spec, BuildRequest())
-        assert len(second.workspace.registry.images()) == 1
+        assert len(second.workspace.environments.images()) == 1
 
 
 @pytest.mark.parametrize("change", [{"record": False}, {"workspace": None}])
@@ -202,10 +205,10 @@ def test_a_server_that_is_away_slows_down_one_build(
 def test_a_build_of_a_registered_version_is_its_image(session: Session, tmp_path: Path) -> None:
     session.workspace.register(load_spec(write(tmp_path / "spec")))
     build(session, find_spec(session, "train:1"), BuildRequest())
-    (image,) = session.workspace.registry.images(name="train", version="1")
+    (image,) = session.workspace.environments.images(name="train", version="1")
     assert image.versions == (("train", "1"),)
     assert [
-        each.version for each in session.workspace.registry.versions("train", include_anonymous=True)
+        each.version for each in session.workspace.environments.versions("train", include_anonymous=True)
     ] == ["1"]
 
 
@@ -219,12 +222,12 @@ def test_a_lock_of_a_version_goes_into_the_workspace(
     source = write(tmp_path / "spec")
     version = session.workspace.register(load_spec(source)).version
     lock_spec(session, find_spec(session, str(source)), LockRequest())
-    assert session.workspace.registry.lock(version.definition) is None
+    assert session.workspace.environments.lock(version.definition) is None
     spec = find_spec(session, "train")
     assert not lock_spec(session, spec, LockRequest(dry_run=True)).written
-    assert session.workspace.registry.lock(version.definition) is None
+    assert session.workspace.environments.lock(version.definition) is None
     lock_spec(session, spec, LockRequest())
-    record = session.workspace.registry.lock(version.definition)
+    record = session.workspace.environments.lock(version.definition)
     assert record is not None
     assert record.platforms == ("linux/amd64", "linux/arm64")
 

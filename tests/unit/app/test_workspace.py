@@ -19,6 +19,7 @@ from envbuild.settings import Settings
 from envbuild.specs.definition import definition_digest
 from envbuild.specs.load import load_spec
 from envbuild.specs.model import BuildContextSpec
+from envbuild.workspace.base import NewVersion
 from tests.unit.app.conftest import SPEC, write
 from tests.unit.lock.sample import LOCK
 
@@ -69,8 +70,8 @@ def test_find_knows_nothing_of_what_was_only_built_unless_it_is_named(
 ) -> None:
     spec = load_spec(write(tmp_path / "a"))
     definition = definition_digest(spec)
-    version = workspace.registry.register(
-        "train", definition=definition, content=SPEC, anonymous=True
+    version = workspace.environments.register(
+        NewVersion(environment="train", definition=definition, content=SPEC, anonymous=True)
     ).version
     assert workspace.find("train") is None
     assert workspace.find(f"train:{version.version}") == version
@@ -87,7 +88,7 @@ def test_a_spec_that_needs_a_file_beside_it_is_not_registered(workspace: Workspa
     first, *problems = raised.value.message.splitlines()
     assert first == "a can't be registered: it needs files that stand beside it"
     assert problems == ["requirements: 'six @ file:six-1.0-py3-none-any.whl' is a file beside the spec"]
-    assert workspace.registry.environments() == ()
+    assert workspace.environments.list() == ()
 
 
 def test_a_build_context_travels_with_its_version(workspace: Workspace, tmp_path: Path) -> None:
@@ -169,21 +170,27 @@ def test_only_a_lock_that_answers_is_kept_at_registration(workspace: Workspace, 
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "envbuild.lock").write_text("{}")
     workspace.keep_answering_lock(spec, tmp_path / "damaged")
-    assert workspace.registry.lock(version.definition) is None
+    assert workspace.environments.lock(version.definition) is None
 
 
 def test_content_that_is_not_what_its_version_says_is_refused(workspace: Workspace, tmp_path: Path) -> None:
     definition = "sha256:" + "1" * 64
-    version = workspace.registry.register("train", definition=definition, content=SPEC).version
+    version = workspace.environments.register(
+        NewVersion(environment="train", definition=definition, content=SPEC)
+    ).version
     with pytest.raises(WorkspaceError, match=f"train:1 is {definition}, but its content is sha256:"):
         workspace.spec(version)
-    version = workspace.registry.register("bad", definition=definition, content="x: [").version
+    version = workspace.environments.register(
+        NewVersion(environment="bad", definition=definition, content="x: [")
+    ).version
     with pytest.raises(WorkspaceError, match="bad:1 can't be read: "):
         workspace.spec(version)
     # What was refused doesn't stand in the way of what is right.
     spec = load_spec(write(tmp_path / "a"))
     definition = definition_digest(spec)
-    wrong = workspace.registry.register("wrong", definition=definition, content=SPEC + "user: '7'\n").version
+    wrong = workspace.environments.register(
+        NewVersion(environment="wrong", definition=definition, content=SPEC + "user: '7'\n")
+    ).version
     with pytest.raises(WorkspaceError, match="wrong:1 is "):
         workspace.spec(wrong)
     assert workspace.spec(workspace.register(spec).version).name == "train"
@@ -206,7 +213,7 @@ def test_open_takes_a_file_a_url_or_the_settings(tmp_path: Path, settings: Setti
         assert found.settings == settings
     url = f"sqlite:///{tmp_path}/two.db"
     with Workspace.open(url, settings=settings) as found:
-        assert found.registry.location == f"{tmp_path}/two.db"
+        assert found.environments.location == f"{tmp_path}/two.db"
     with pytest.raises(UsageError, match="no workspace is named"):
         Workspace.open(settings=replace(settings, workspace=None))
 

@@ -173,7 +173,7 @@ def put_version(workspace: Workspace, envbuild: Machine, *layers: str, **change:
         first, *rest = lock.platforms
         lock = replace(lock, platforms=(replace(first, **change), *rest))  # type: ignore[arg-type]
     write_lock(directory, lock)
-    spec = workspace.spec(workspace.registry.by_definition(definition)[0])
+    spec = workspace.spec(workspace.environments.by_definition(definition)[0])
     record = workspace.keep_lock(spec, directory)
     assert record is not None
     store = Store(workspace.settings.cache_dir)
@@ -192,7 +192,7 @@ def put_version(workspace: Workspace, envbuild: Machine, *layers: str, **change:
         size=sum(layer.size for layer in image.layers),
         envbuild="0.1.0",
     )
-    workspace.registry.add_image(new)
+    workspace.environments.add_image(new)
     return new
 
 

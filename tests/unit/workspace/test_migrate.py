@@ -19,7 +19,7 @@ from envbuild.workspace import migrate
 from envbuild.workspace.database import Database
 from envbuild.workspace.schema import REVISIONS, VERSION_TABLE, metadata
 from tests.fakes import postgres
-from tests.unit.workspace.registry import digest, registry
+from tests.unit.workspace.stores import digest, new_version, open_store
 
 ROOT = Path(migrate.__file__).parent / "migrations"
 
@@ -81,7 +81,7 @@ def test_known_revisions_are_those_that_ship() -> None:
 
 
 def test_first_schema_comes_up_to_date_with_all_it_holds(first: str) -> None:
-    ws = registry(first)
+    ws = open_store(first)
     found = ws.get("train")
     assert (found.version, found.definition, found.description) == ("1", digest(1), "old")
     assert (found.tags, found.creator) == ((("a", "b"),), "eve")
@@ -92,7 +92,7 @@ def test_first_schema_comes_up_to_date_with_all_it_holds(first: str) -> None:
             for table, column in (("events", "number"), ("environments", "id"), ("versions", "id")):
                 counter = f"pg_get_serial_sequence('envbuild_{table}', '{column}')"
                 connection.execute(sa.text(f"SELECT setval({counter}, 1)"))
-    assert ws.register("train", definition=digest(2), content="2").version.version == "2"
+    assert ws.register(new_version("train", 2, content="2")).version.version == "2"
     assert [event.actor for event in ws.history()] == ["ada", "eve"]
     ws.close()
     with engine_of(first).begin() as connection:
@@ -113,15 +113,15 @@ def test_migrations_give_the_schema_that_the_code_has(location: str, old: bool) 
 
 
 def test_newer_schema_is_refused_and_left_alone(location: str) -> None:
-    ws = registry(location)
-    ws.register("train", definition=digest(1), content="1")
+    ws = open_store(location)
+    ws.register(new_version("train", 1, content="1"))
     ws.close()
     with engine_of(location).begin() as connection:
         connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
-    newer = registry(location)
+    newer = open_store(location)
     for what in (
         lambda: newer.get("train"),
-        lambda: newer.register("train", definition=digest(2), content="2"),
+        lambda: newer.register(new_version("train", 2, content="2")),
     ):
         with pytest.raises(WorkspaceError) as error:
             what()
@@ -146,7 +146,7 @@ def test_migration_that_fails_changes_nothing(first: str) -> None:
             )
             connection.execute(sa.text(statement))
     with pytest.raises(WorkspaceError, match="already exists"):
-        registry(first).environments()
+        open_store(first).list()
     with engine_of(first).begin() as connection:
         assert migrate.revision_of(connection) == "0001"
         connection.execute(sa.text("UPDATE envbuild_events SET actor = 'mallory'"))

@@ -15,8 +15,8 @@ from envbuild.app.environments import Workspace
 from envbuild.app.jobs import make_state_directory
 from envbuild.app.run_files import RunLog
 from envbuild.settings import Settings
-from envbuild.workspace.open import open_registry
-from tests.unit.workspace.registry import digest
+from envbuild.workspace.store import EnvironmentStore
+from tests.unit.workspace.stores import new_version
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def modes(directory: Path) -> dict[str, int]:
 
 
 def write(path: Path, own: Path | None = None) -> None:
-    open_registry(path, actor="ada", own=own).register("train", definition=digest(1), content="PASSWORD=pw")
+    EnvironmentStore(path, actor="ada", own=own).register(new_version("train", 1, content="PASSWORD=pw"))
 
 
 def test_a_new_workspace_is_its_users_alone(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_workspace_that_others_could_read_is_closed_with_its_directory_and_jou
             each.chmod(0o644)
         path.parent.chmod(0o755)
         assert [
-            each.version for each in open_registry(path, actor="ada", own=path.parent).versions("train")
+            each.version for each in EnvironmentStore(path, actor="ada", own=path.parent).versions("train")
         ] == ["1"]
         assert set(modes(path.parent).values()) == {0o600}
         assert mode(path.parent) == 0o700
@@ -108,7 +108,7 @@ def test_a_file_that_only_its_owner_can_close_is_read_with_a_warning(
 
     monkeypatch.setattr(Path, "chmod", refuse)
     with caplog.at_level(logging.WARNING, "envbuild"):
-        assert len(open_registry(path, actor="ada").versions("train")) == 1
+        assert len(EnvironmentStore(path, actor="ada").versions("train")) == 1
     assert caplog.messages == [
         f"{path} can be read by others than its owner, which can't be changed: Operation not permitted"
     ]
@@ -147,7 +147,7 @@ def test_the_logs_of_runs_are_their_users_alone(tmp_path: Path) -> None:
         make_state_directory(workspace)
         with RunLog(own / "runs" / "train-1.log") as log:
             log.write(b"PASSWORD=pw\n")
-        assert workspace.registry.environments() == ()
+        assert workspace.environments.list() == ()
     assert (mode(own), mode(own / "runs"), modes(own / "runs")) == (0o700, 0o700, {"train-1.log": 0o600})
 
 

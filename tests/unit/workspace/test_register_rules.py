@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from envbuild.errors import WorkspaceError
-from tests.unit.workspace.registry import digest, registry
+from envbuild.workspace.base import NewVersion
+from tests.unit.workspace.stores import digest, new_version, open_store
 
 NAMES = st.sampled_from(["a", "b"])
 DEFINITIONS = st.integers(1, 6)
@@ -47,7 +48,7 @@ class Registrations(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = tempfile.TemporaryDirectory(prefix="envbuild-rules-")
-        self.ws = registry(Path(self.directory.name) / "workspace.db")
+        self.ws = open_store(Path(self.directory.name) / "workspace.db")
         self.models = {"a": Model(), "b": Model()}
         self.events = 0
 
@@ -74,19 +75,19 @@ class Registrations(RuleBasedStateMachine):
                 model.rows.remove(there)
             model.rows.append([definition, expected, False, False])
             self.events += 1
-        done = self.ws.register(name, definition=digest(definition), content=str(definition), version=version)
+        done = self.ws.register(new_version(name, definition, content=str(definition), version=version))
         assert (done.version.version, done.created) == (expected, created)
         assert done.version.content == str(definition)
 
     def refused(self, name: str, definition: int, version: str | None) -> None:
         with pytest.raises(WorkspaceError):
-            self.ws.register(name, definition=digest(definition), content="", version=version)
+            self.ws.register(new_version(name, definition, content="", version=version))
 
     @rule(name=NAMES, definition=DEFINITIONS)
     def record(self, name: str, definition: int) -> None:
         model = self.models[name]
         there = model.by_definition(definition)
-        done = self.ws.register(name, definition=digest(definition), content=str(definition), anonymous=True)
+        done = self.ws.register(new_version(name, definition, content=str(definition), anonymous=True))
         if there is None:
             there = [definition, digest(definition)[7:19], True, False]
             model.rows.append(there)
@@ -125,7 +126,7 @@ class Registrations(RuleBasedStateMachine):
                 [each.definition, each.version, each.anonymous, each.archived] for each in reversed(found)
             ] == [[digest(int(str(row[0]))), *row[1:]] for row in model.rows]
             assert {label: each.version for each in found for label in each.labels} == model.labels
-            (summary,) = self.ws.environments(prefix=name, include_anonymous=True)
+            (summary,) = self.ws.list(prefix=name, include_anonymous=True)
             assert summary.latest == model.latest()
             assert summary.count == sum(not row[2] for row in model.rows)
             if model.latest() is None:
@@ -151,8 +152,8 @@ TEXT = st.text(st.characters(exclude_categories=()), max_size=30)
 @given(text=TEXT)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_is_kept_exactly_or_refused(tmp_path: Path, text: str) -> None:
-    ws = registry(tmp_path / "workspace.db")
-    ws.register("train", definition=digest(1), content="")
+    ws = open_store(tmp_path / "workspace.db")
+    ws.register(new_version("train", 1, content=""))
     try:
         found = ws.update("train", "1", description=text, tags=[(text, text)])
     except WorkspaceError:
@@ -164,15 +165,15 @@ def test_any_text_is_kept_exactly_or_refused(tmp_path: Path, text: str) -> None:
 @given(name=TEXT, version=TEXT, label=TEXT)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_name_raises_nothing_else(tmp_path: Path, name: str, version: str, label: str) -> None:
-    ws = registry(tmp_path / "workspace.db")
+    ws = open_store(tmp_path / "workspace.db")
     for what in (
-        lambda: ws.register(name, definition=digest(1), content="", version=version, labels=[label]),
+        lambda: ws.register(new_version(name, 1, content="", version=version, labels=(label,))),
         lambda: ws.get(name, version),
         lambda: ws.get(name, label=label),
-        lambda: ws.register("train", definition=name, content=""),
+        lambda: ws.register(NewVersion(environment="train", definition=name, content="")),
         lambda: ws.lock_by_digest(name),
         lambda: ws.context(name),
-        lambda: ws.environments(prefix=name, after=name),
+        lambda: ws.list(prefix=name, after=name),
         lambda: ws.add_lock(digest(1), [name], {name: b"", "envbuild.lock": b""}),
     ):
         with contextlib.suppress(WorkspaceError):

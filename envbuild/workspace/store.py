@@ -1,10 +1,12 @@
-"""The registry in an SQL database."""
+"""The records of a workspace: each operation is checked, and one transaction of its SQL database."""
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -20,20 +22,21 @@ from envbuild.workspace.base import (
     LockRecord,
     NewImage,
     NewRun,
+    NewVersion,
     Registered,
     Run,
     Version,
     check_name,
 )
-from envbuild.workspace.changes import Change, Request
+from envbuild.workspace.changes import Change
 from envbuild.workspace.checks import (
-    LARGEST_CONTENT,
     LARGEST_CONTEXT,
     check_digest,
     check_files,
     check_image,
     check_labels,
     check_new_name,
+    check_new_version,
     check_run,
     check_tags,
     check_target,
@@ -46,75 +49,65 @@ from envbuild.workspace.schema import labels as labels_table
 _LARGEST_NUMBER = (1 << 63) - 1
 
 
-class SqlEnvironmentStore:
-    """``Registry`` over SQLite or PostgreSQL. Nothing is opened before the first use."""
+class EnvironmentStore:
+    """A workspace's records. All methods raise ``WorkspaceError``; a change happens wholly or not at all."""
 
     def __init__(
-        self, location: str | Path, *, actor: str, clock: Callable[[], datetime], own: Path | None = None
+        self,
+        location: str | Path,
+        *,
+        actor: str,
+        clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+        own: Path | None = None,
     ) -> None:
+        """The records in a file of SQLite or behind an SQLAlchemy URL.
+
+        A file that isn't there is made, and an older schema brought up to date, at the first use. Then nobody
+        else can read the file, nor the directory ``own`` where it lies there. ``actor`` is who the history
+        says did it. Raises ``WorkspaceError`` for a URL that can't be one.
+        """
         self._database = Database(location, own=own)
         self._actor = check_text("the user's name", actor, 255)
         self._clock = clock
 
     @property
     def location(self) -> str:
+        """Where the records are, for people: a path or a URL without credentials."""
         return self._database.location
 
     def close(self) -> None:
+        """Ends all connections."""
         self._database.close()
 
-    def register(
-        self,
-        name: str,
-        *,
-        definition: str,
-        content: str,
-        version: str | None = None,
-        description: str | None = None,
-        tags: Iterable[tuple[str, str]] = (),
-        labels: Iterable[str] = (),
-        anonymous: bool = False,
-        context: str | None = None,
-        origin: str | None = None,
-    ) -> Registered:
-        request = Request(
-            name=check_name("an environment", name),
-            definition=check_digest("a definition", definition),
-            content=check_text("a spec", content, LARGEST_CONTENT),
-            version=None if version is None else check_version(version),
-            description=None if description is None else check_text("a description", description),
-            tags=check_tags(tags),
-            labels=check_labels(labels),
-            anonymous=anonymous,
-            context=None if context is None else check_digest("a context", context),
-            origin=check_text("an origin", origin or ""),
-        )
-        if anonymous and (version is not None or request.labels):
-            raise WorkspaceError("an anonymous version has neither a version nor labels of its own")
-        if not anonymous:
-            check_new_name(name)
-        found = self._unchanged(request)
-        if found is not None:
-            return Registered(version=found, created=False)
-        with self._change() as change:
-            return changes.register(change, request)
+    def register(self, new: NewVersion) -> Registered:
+        """The version with this definition, made if it isn't there.
 
-    def _unchanged(self, request: Request) -> Version | None:
+        For one that is there, the content stays as it is; labels, description and tags that are given and
+        differ are set, unless ``anonymous``.
+        """
+        new = check_new_version(new)
+        known = self._unchanged(new)
+        if known is not None:
+            return Registered(version=known, created=False)
+        with self._change() as change:
+            return changes.register(change, new)
+
+    def _unchanged(self, new: NewVersion) -> Version | None:
         """The version that is there already and stays as it is: that needs no writing, and nobody waits."""
         with self._database.read() as connection:
             try:
-                environment = queries.environment_row(connection, request.name)
+                environment = queries.environment_row(connection, new.environment)
             except WorkspaceError:
                 return None
-            row = changes.definition_row(connection, environment, request.definition)
+            row = changes.definition_row(connection, environment, new.definition)
             if row is None:
                 return None
-            found = queries.value(connection, row)
-        asked = request.version in (None, found.version)
-        kept = not request.changes(row) and set(request.labels) <= set(found.labels)
-        return found if asked and kept and (request.anonymous or not found.anonymous) else None
+            known = queries.value(connection, row)
+        same = new.version in (None, known.version)
+        same = same and not changes.changed_columns(new, row) and set(new.labels) <= set(known.labels)
+        return known if same and (new.anonymous or not known.anonymous) else None
 
-    def environments(
+    def list(
         self,
         *,
         prefix: str = "",
@@ -123,6 +116,9 @@ class SqlEnvironmentStore:
         limit: int | None = None,
         after: str | None = None,
     ) -> tuple[EnvironmentSummary, ...]:
+        """Sorted by name; at most ``limit``, only names behind ``after``.
+
+        Environments of nothing but anonymous versions only with ``include_anonymous``."""
         with self._database.read() as connection:
             return queries.summaries(
                 connection,
@@ -142,6 +138,7 @@ class SqlEnvironmentStore:
         limit: int | None = None,
         before: str | None = None,
     ) -> tuple[Version, ...]:
+        """The one registered last comes first; at most ``limit``, only those registered before ``before``."""
         with self._database.read() as connection:
             return queries.page(
                 connection,
@@ -153,6 +150,7 @@ class SqlEnvironmentStore:
             )
 
     def get(self, name: str, version: str | None = None, label: str | None = None) -> Version:
+        """By version or by label, never both; by neither it is the latest."""
         if version is not None and label is not None:
             raise WorkspaceError("a version and a label at once name nothing", hint="give one of them")
         with self._database.read() as connection:
@@ -166,11 +164,13 @@ class SqlEnvironmentStore:
             return queries.value(connection, row)
 
     def by_definition(self, definition: str) -> tuple[Version, ...]:
+        """Every version with this definition digest, sorted by name; may be empty."""
         check_digest("a definition", definition)
         with self._database.read() as connection:
             return queries.by_definition(connection, definition)
 
     def label(self, name: str, version: str, labels: Iterable[str]) -> Version:
+        """Moves ``labels`` to this version, from whichever had them."""
         wanted = check_labels(labels)
         with self._change() as change:
             environment = change.environment(name)
@@ -180,6 +180,7 @@ class SqlEnvironmentStore:
             return queries.value(change.connection, row)
 
     def unlabel(self, name: str, labels: Iterable[str]) -> None:
+        """Takes labels away; an unknown one is an error and none is taken."""
         unwanted = check_labels(labels)
         with self._change() as change:
             environment = change.environment(name)
@@ -202,6 +203,7 @@ class SqlEnvironmentStore:
         description: str | None = None,
         tags: Iterable[tuple[str, str]] | None = None,
     ) -> Version:
+        """Replaces what isn't None."""
         wanted: dict[str, object] = {}
         if description is not None:
             wanted["description"] = check_text("a description", description)
@@ -217,14 +219,17 @@ class SqlEnvironmentStore:
             )
 
     def archive(self, name: str, version: str | None = None) -> None:
+        """Archives a version, or the whole environment."""
         with self._change() as change:
             changes.archive(change, name, version, True)
 
     def restore(self, name: str, version: str | None = None) -> None:
+        """Undoes ``archive`` of the same."""
         with self._change() as change:
             changes.archive(change, name, version, False)
 
     def clone(self, name: str, version: str, new_name: str, *, new_version: str | None = None) -> Registered:
+        """Registers the same definition under another name, with description, tags and context."""
         if new_name == name:
             raise WorkspaceError(f"a clone of {name} needs another name: the same definition is one version")
         check_new_name(new_name)
@@ -235,8 +240,8 @@ class SqlEnvironmentStore:
             source = queries.value(
                 change.connection, queries.version_row(change.connection, environment, version)
             )
-            request = Request(
-                name=new_name,
+            clone = NewVersion(
+                environment=new_name,
                 definition=source.definition,
                 content=source.content,
                 version=new_version,
@@ -244,11 +249,11 @@ class SqlEnvironmentStore:
                 tags=source.tags,
                 context=source.context,
                 origin=source.reference,
-                action="clone",
             )
-            return changes.register(change, request)
+            return changes.register(change, clone, action="clone")
 
     def add_lock(self, definition: str, platforms: Iterable[str], files: Mapping[str, bytes]) -> LockRecord:
+        """Keeps a lock directory; one that is there already becomes the newest again."""
         check_digest("a definition", definition)
         check_files(files)
         named = sorted({check_text("a platform", platform, 64) for platform in platforms})
@@ -259,16 +264,19 @@ class SqlEnvironmentStore:
         return found
 
     def lock(self, definition: str) -> LockRecord | None:
+        """The lock of a definition that was added last."""
         check_digest("a definition", definition)
         with self._database.read() as connection:
             return artifacts.lock_record(connection, definition=definition)
 
     def lock_by_digest(self, digest: str) -> LockRecord | None:
+        """The lock whose ``envbuild.lock`` has this digest."""
         check_digest("envbuild.lock", digest)
         with self._database.read() as connection:
             return artifacts.lock_record(connection, digest=digest)
 
     def add_image(self, image: NewImage) -> ImageRecord:
+        """Keeps an image; of one that is there, new references and indexes are added."""
         check_image(image)
         with self._change() as change:
             artifacts.add_image(change, image)
@@ -276,6 +284,7 @@ class SqlEnvironmentStore:
         return found
 
     def image(self, digest: str) -> ImageRecord | None:
+        """By the digest of its manifest; for an index with one image, by the index's too."""
         check_digest("an image", digest)
         with self._database.read() as connection:
             found = artifacts.image_records(connection, digest=digest, limit=1)
@@ -291,6 +300,7 @@ class SqlEnvironmentStore:
         index: str | None = None,
         limit: int | None = None,
     ) -> tuple[ImageRecord, ...]:
+        """Newest first, those that fit all that is given; ``version`` needs ``name``."""
         with self._database.read() as connection:
             return artifacts.image_records(
                 connection,
@@ -302,6 +312,7 @@ class SqlEnvironmentStore:
             )
 
     def add_context(self, digest: str, archive: bytes) -> None:
+        """Keeps a build context's archive under the digest of its snapshot."""
         check_digest("a context", digest)
         if len(archive) > LARGEST_CONTEXT:
             raise WorkspaceError(
@@ -312,28 +323,34 @@ class SqlEnvironmentStore:
             artifacts.add_context(change, digest, archive)
 
     def context(self, digest: str) -> bytes:
+        """The archive that ``add_context`` got."""
         check_digest("a context", digest)
         with self._database.read() as connection:
             return artifacts.context(connection, digest)
 
     def add_target(self, target: TargetRecord, *, replace: bool = False) -> None:
+        """Keeps a target. Another one of that name is an error unless ``replace``."""
         check_target(target)
         with self._change() as change:
             runs.add_target(change, target, replace=replace)
 
     def target(self, name: str) -> TargetRecord:
+        """The target of that name; an unknown one is an error with the nearest names."""
         with self._database.read() as connection:
             return runs.find_target(connection, name)
 
     def targets(self) -> tuple[TargetRecord, ...]:
+        """Sorted by name."""
         with self._database.read() as connection:
             return runs.all_targets(connection)
 
     def remove_target(self, name: str) -> None:
+        """Forgets a target; its runs stay."""
         with self._change() as change:
             runs.remove_target(change, name)
 
     def add_run(self, run: NewRun) -> Run:
+        """Keeps a run as ``created``. Its name must be new."""
         check_run(run)
         with self._change() as change:
             runs.add_run(change, run)
@@ -342,6 +359,7 @@ class SqlEnvironmentStore:
     def update_run(
         self, name: str, status: str, *, identity: str | None = None, exit_status: int | None = None
     ) -> Run:
+        """Changes what became of a run. One that has ended stays as it is."""
         if identity is not None:
             check_text("a run's name on its target", identity)
         with self._change() as change:
@@ -349,6 +367,7 @@ class SqlEnvironmentStore:
             return runs.one(change.connection, name, exactly=True)
 
     def run(self, name: str) -> Run:
+        """By its name, or the beginning of it where that is unique."""
         with self._database.read() as connection:
             return runs.one(connection, check_name("a run", name))
 
@@ -361,6 +380,7 @@ class SqlEnvironmentStore:
         target: str | None = None,
         limit: int | None = None,
     ) -> tuple[Run, ...]:
+        """Newest first, those that fit all that is given."""
         with self._database.read() as connection:
             found = runs.some(
                 connection,
@@ -376,6 +396,7 @@ class SqlEnvironmentStore:
         self, name: str | None = None, *, limit: int | None = None, before: int | None = None
     ) -> tuple[Event, ...]:
         # A number that no column holds is behind all others.
+        """Newest first; at most ``limit``, only numbers below ``before``."""
         bound = None if before is None else max(0, min(before, _LARGEST_NUMBER))
         with self._database.read() as connection:
             return queries.history(connection, name, _limit(limit), bound)
@@ -390,3 +411,15 @@ def _limit(limit: int | None) -> int | None:
     if limit is not None and not 0 <= limit < 1 << 31:
         raise WorkspaceError(f"{limit} is no number of lines")
     return limit
+
+
+def actor_of(env: Mapping[str, str]) -> str:
+    """The name of whoever runs this, for the history: as ``getpass`` finds it, from ``env``."""
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        if env.get(variable):
+            return env[variable][:255]
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        # A container may run as a user that no one named.
+        return f"uid {os.getuid()}"

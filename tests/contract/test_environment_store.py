@@ -1,4 +1,4 @@
-"""What every registry promises, over SQLite and over a real PostgreSQL server."""
+"""What a workspace promises, over SQLite and over a real PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 from envbuild.errors import WorkspaceError
 from envbuild.oci.digest import digest_bytes
 from envbuild.targets.base import TargetRecord
-from envbuild.workspace.base import EnvironmentStore, NewRun
+from envbuild.workspace.base import NewRun
+from envbuild.workspace.store import EnvironmentStore
 from tests.fakes import postgres
-from tests.unit.workspace.registry import START, digest, image, registry
+from tests.unit.workspace.stores import START, digest, image, new_version, open_store
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -35,14 +36,14 @@ def location(server: postgres.Server | None, tmp_path: Path) -> str:
 
 @pytest.fixture
 def ws(location: str) -> Iterator[EnvironmentStore]:
-    opened = registry(location)
+    opened = open_store(location)
     yield opened
     opened.close()
 
 
 def add(ws: EnvironmentStore, name: str, number: int, **more: object) -> str:
     """The version that a definition gets."""
-    return ws.register(name, definition=digest(number), content=f"n: {number}\n", **more).version.version  # type: ignore[arg-type]
+    return ws.register(new_version(name, number, content=f"n: {number}\n", **more)).version.version
 
 
 def said(error: pytest.ExceptionInfo[WorkspaceError]) -> tuple[str, str | None]:
@@ -51,9 +52,15 @@ def said(error: pytest.ExceptionInfo[WorkspaceError]) -> tuple[str, str | None]:
 
 def test_one_definition_is_one_version(ws: EnvironmentStore) -> None:
     first = ws.register(
-        "train", definition=digest(1), content="a: 1\n", tags=[("team", "risk")], origin="x.yaml"
+        new_version(
+            "train",
+            1,
+            content="a: 1\n",
+            tags=(("team", "risk"),),
+            origin="x.yaml",
+        )
     )
-    again = ws.register("train", definition=digest(1), content="a: 1 # other\n")
+    again = ws.register(new_version("train", 1, content="a: 1 # other\n"))
     assert (first.created, again.created) == (True, False)
     assert again.version == first.version
     found = first.version
@@ -103,8 +110,8 @@ def test_second_version_of_one_definition_is_a_conflict(ws: EnvironmentStore) ->
 
 def test_failed_first_registration_leaves_no_environment(ws: EnvironmentStore) -> None:
     with pytest.raises(WorkspaceError, match="build context"):
-        ws.register("train", definition=digest(1), content="", context=digest(5))
-    assert ws.environments(include_anonymous=True) == ()
+        ws.register(new_version("train", 1, content="", context=digest(5)))
+    assert ws.list(include_anonymous=True) == ()
     assert ws.history() == ()
 
 
@@ -112,7 +119,7 @@ def test_failed_first_registration_leaves_no_environment(ws: EnvironmentStore) -
 def test_reserved_names_are_refused_but_may_be_recorded(ws: EnvironmentStore, name: str) -> None:
     with pytest.raises(WorkspaceError, match="are reserved"):
         add(ws, name, 1)
-    assert ws.register(name, definition=digest(1), content="", anonymous=True).created
+    assert ws.register(new_version(name, 1, content="", anonymous=True)).created
     add(ws, "mine", 1)
     with pytest.raises(WorkspaceError, match="are reserved"):
         ws.clone("mine", "1", name)
@@ -132,16 +139,16 @@ def test_names_versions_and_labels_have_a_form(ws: EnvironmentStore, text: str) 
 
 def test_anonymous_version_is_never_latest_and_becomes_a_normal_one(ws: EnvironmentStore) -> None:
     add(ws, "train", 1)
-    recorded = ws.register("train", definition=digest(2), content="b: 2\n", anonymous=True)
+    recorded = ws.register(new_version("train", 2, content="b: 2\n", anonymous=True))
     digits = digest(2)[7:19]
     assert (recorded.created, recorded.version.version, recorded.version.anonymous) == (True, digits, True)
-    assert not ws.register("train", definition=digest(2), content="", anonymous=True).created
+    assert not ws.register(new_version("train", 2, content="", anonymous=True)).created
     assert ws.get("train").version == "1"
     assert ws.get("train", digits).content == "b: 2\n"
     assert [each.version for each in ws.versions("train")] == ["1"]
     assert [each.version for each in ws.versions("train", include_anonymous=True)] == [digits, "1"]
 
-    promoted = ws.register("train", definition=digest(2), content="ignored", labels=["prod"])
+    promoted = ws.register(new_version("train", 2, content="ignored", labels=("prod",)))
     assert (promoted.created, promoted.version.version, promoted.version.anonymous) == (True, "2", False)
     assert (promoted.version.content, promoted.version.labels) == ("b: 2\n", ("prod",))
     assert ws.get("train").version == "2"
@@ -152,14 +159,14 @@ def test_anonymous_version_is_never_latest_and_becomes_a_normal_one(ws: Environm
 
 def test_anonymous_registration_of_a_normal_version_changes_nothing(ws: EnvironmentStore) -> None:
     add(ws, "train", 1, description="d")
-    again = ws.register("train", definition=digest(1), content="", anonymous=True, description="other")
+    again = ws.register(new_version("train", 1, content="", anonymous=True, description="other"))
     assert (again.created, again.version.version, again.version.description) == (False, "1", "d")
 
 
 def test_only_anonymous_environment_is_hidden_and_has_no_latest(ws: EnvironmentStore) -> None:
-    ws.register("scratch", definition=digest(1), content="", anonymous=True)
-    assert ws.environments() == ()
-    (found,) = ws.environments(include_anonymous=True)
+    ws.register(new_version("scratch", 1, content="", anonymous=True))
+    assert ws.list() == ()
+    (found,) = ws.list(include_anonymous=True)
     assert (found.name, found.latest, found.count) == ("scratch", None, 0)
     with pytest.raises(WorkspaceError, match="no registered version, only anonymous ones"):
         ws.get("scratch")
@@ -169,7 +176,7 @@ def test_anonymous_version_has_neither_version_nor_labels(ws: EnvironmentStore) 
     for more in ({"version": "1"}, {"labels": ["prod"]}):
         with pytest.raises(WorkspaceError, match="neither a version nor labels"):
             add(ws, "train", 1, anonymous=True, **more)
-    ws.register("train", definition=digest(1), content="", anonymous=True)
+    ws.register(new_version("train", 1, content="", anonymous=True))
     with pytest.raises(WorkspaceError, match="is anonymous and can't have labels"):
         ws.label("train", digest(1)[7:19], ["prod"])
 
@@ -234,7 +241,7 @@ def test_description_and_tags_are_updated_and_the_history_keeps_what_was(ws: Env
 
 def test_registering_again_sets_what_is_given(ws: EnvironmentStore) -> None:
     add(ws, "train", 1, description="first", tags=[("a", "1")])
-    again = ws.register("train", definition=digest(1), content="", description="", labels=["prod"])
+    again = ws.register(new_version("train", 1, content="", description="", labels=("prod",)))
     assert (again.created, again.version.description) == (False, "")
     assert (again.version.tags, again.version.labels) == ((("a", "1"),), ("prod",))
 
@@ -248,7 +255,7 @@ def test_archived_version_is_hidden_but_usable(ws: EnvironmentStore) -> None:
     assert [each.version for each in ws.versions("train", include_archived=True)] == ["2", "1"]
     assert ws.get("train", "2").archived
     assert ws.get("train", label="l2").version == "2"
-    (summary,) = ws.environments()
+    (summary,) = ws.list()
     assert (summary.latest, summary.count, summary.labels) == ("1", 2, (("l1", "1"), ("l2", "2")))
     ws.archive("train", "1")
     with pytest.raises(WorkspaceError) as error:
@@ -265,8 +272,8 @@ def test_archived_version_is_hidden_but_usable(ws: EnvironmentStore) -> None:
 def test_archived_environment_is_hidden_and_takes_no_new_version(ws: EnvironmentStore) -> None:
     add(ws, "train", 1)
     ws.archive("train")
-    assert ws.environments() == ()
-    (summary,) = ws.environments(include_archived=True)
+    assert ws.list() == ()
+    (summary,) = ws.list(include_archived=True)
     assert (summary.archived, summary.latest) == (True, None)
     assert ws.get("train", "1").version == "1"
     with pytest.raises(WorkspaceError) as error:
@@ -275,7 +282,7 @@ def test_archived_environment_is_hidden_and_takes_no_new_version(ws: Environment
     with pytest.raises(WorkspaceError, match="takes no new version"):
         add(ws, "train", 2)
     assert add(ws, "train", 1) == "1"
-    assert ws.register("train", definition=digest(2), content="", anonymous=True).created
+    assert ws.register(new_version("train", 2, content="", anonymous=True)).created
     ws.restore("train")
     assert add(ws, "train", 3) == "2"
 
@@ -302,18 +309,18 @@ def test_environments_come_in_pages_by_name(ws: EnvironmentStore) -> None:
     for number, name in enumerate(["b", "B", "a.x", "a-y", "a_z", "c"]):
         add(ws, name, number)
     names = ["B", "a-y", "a.x", "a_z", "b", "c"]
-    assert [environment.name for environment in ws.environments()] == names
-    assert [environment.name for environment in ws.environments(limit=2)] == names[:2]
-    assert [environment.name for environment in ws.environments(limit=3, after="a-y")] == names[2:5]
-    assert [environment.name for environment in ws.environments(prefix="a")] == names[1:4]
-    assert [environment.name for environment in ws.environments(prefix="a_")] == ["a_z"]
-    assert ws.environments(limit=0) == ()
+    assert [environment.name for environment in ws.list()] == names
+    assert [environment.name for environment in ws.list(limit=2)] == names[:2]
+    assert [environment.name for environment in ws.list(limit=3, after="a-y")] == names[2:5]
+    assert [environment.name for environment in ws.list(prefix="a")] == names[1:4]
+    assert [environment.name for environment in ws.list(prefix="a_")] == ["a_z"]
+    assert ws.list(limit=0) == ()
 
 
 def test_summary_describes_the_latest_version(ws: EnvironmentStore) -> None:
     add(ws, "train", 1, description="first", tags=[("a", "1")], labels=["prod"])
     add(ws, "train", 2, description="second", tags=[("b", "2")], labels=["next"])
-    (found,) = ws.environments()
+    (found,) = ws.list()
     assert (found.latest, found.count, found.description) == ("2", 2, "second")
     assert (found.tags, found.labels) == ((("b", "2"),), (("next", "2"), ("prod", "1")))
     assert found.updated == START + timedelta(seconds=2)
@@ -467,7 +474,7 @@ def test_text_that_no_database_keeps_is_refused(ws: EnvironmentStore) -> None:
 
 def test_another_session_sees_what_the_first_one_did(ws: EnvironmentStore, location: str) -> None:
     add(ws, "train", 1)
-    other = registry(location, actor="grace")
+    other = open_store(location, actor="grace")
     assert other.get("train") == ws.get("train")
     add(other, "train", 2)
     assert ws.get("train").creator == "grace"

@@ -10,24 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.workspace.open import actor_of, open_registry
-from tests.unit.workspace.registry import digest
+from envbuild.workspace.store import EnvironmentStore, actor_of
+from tests.unit.workspace.stores import new_version
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_nothing_is_made_before_the_first_use(tmp_path: Path) -> None:
     path = tmp_path / "data" / "workspace.db"
-    ws = open_registry(path, actor="ada")
+    ws = EnvironmentStore(path, actor="ada")
     assert ws.location == str(path)
     assert not path.parent.exists()
-    assert ws.environments() == ()
+    assert ws.list() == ()
     assert path.is_file()
 
 
 def test_time_is_now_and_aware(tmp_path: Path) -> None:
-    ws = open_registry(tmp_path / "workspace.db", actor="ada")
-    ws.register("train", definition=digest(1), content="")
+    ws = EnvironmentStore(tmp_path / "workspace.db", actor="ada")
+    ws.register(new_version("train", 1, content=""))
     (event,) = ws.history()
     assert abs(event.at.timestamp() - (tmp_path / "workspace.db").stat().st_mtime) < 60
     assert event.at.tzinfo is not None
@@ -36,18 +36,18 @@ def test_time_is_now_and_aware(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("program", "loaded"),
     [
-        ("import envbuild.workspace.base, envbuild.workspace.open", []),
+        ("import envbuild.workspace.base, envbuild.app.workspace", []),
         # Only a database that is new or older needs alembic.
         (
-            "from envbuild.workspace.open import open_registry\n"
-            "open_registry(sys.argv[1], actor='ada').environments()",
+            "from envbuild.workspace.store import EnvironmentStore\n"
+            "EnvironmentStore(sys.argv[1], actor='ada').list()",
             ["sqlalchemy"],
         ),
     ],
 )
 def test_libraries_are_imported_when_they_are_needed(tmp_path: Path, program: str, loaded: list[str]) -> None:
     path = tmp_path / "workspace.db"
-    open_registry(path, actor="ada").environments()
+    EnvironmentStore(path, actor="ada").list()
     code = f"import sys\n{program}\n" + (
         "names = ('sqlalchemy', 'sqlalchemy.orm', 'alembic', 'psycopg')\n"
         "print([name for name in names if name in sys.modules])"
