@@ -316,7 +316,7 @@ def test_a_job_that_slurm_has_forgotten_leaves_its_own_status(
     execution._number = "900000"
     assert to_the_end(execution) == (5, b"all\n")
     (shared / "runs/run-1/status").unlink()
-    other = SlurmExecution(execution._login, execution._files, "run-1", "900000", Silent())
+    other = SlurmExecution(execution._files, "run-1", "900000", Silent())
     with pytest.raises(RunError, match="knows nothing of job 900000 any more"):
         other.wait()
     other.close()

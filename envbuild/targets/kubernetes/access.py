@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +17,7 @@ from typing import Any, cast
 from envbuild.errors import RunError
 from envbuild.store.content import Store
 from envbuild.targets.kubernetes.client import Cluster, mapping
+from envbuild.targets.polling import Polling
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -35,10 +35,7 @@ def connect(
     access: Access,
     environ: Mapping[str, str],
     store: Store,
-    *,
-    patience: float,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    polling: Polling,
 ) -> Cluster:
     """A connection, which asks nothing yet. Like kubectl it takes the kubeconfig that is named, that of
     ``KUBECONFIG``, or ``~/.kube/config``; inside a cluster without one, the pod's own account.
@@ -61,9 +58,7 @@ def connect(
             client.ApiClient(configuration),
             access.namespace or namespace or "default",
             resources.pop_all(),
-            patience=patience,
-            clock=clock,
-            sleep=sleep,
+            polling,
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -13,6 +12,7 @@ from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from envbuild.errors import RunError
+from envbuild.targets.polling import Pauses, Polling, ServiceRefusal, ServiceUnreachable
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -25,47 +25,29 @@ _LARGEST = 16 << 20
 """Bytes of an answer."""
 _TEXT = 500
 """Characters of a message that are told."""
-_PAUSES = (0.5, 1.0, 2.0, 4.0, 5.0)
-"""Seconds between tries; the last one holds from then on."""
+POLLING = Polling(pauses=Pauses(1.0, 1.0), retries=Pauses(0.5, 5.0, 2.0), patience=0)
 _FOR_A_MOMENT = (429, 500, 502, 503, 504)
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _PIECE = 1 << 16
 
 
-class Away(RunError):
-    """The API server didn't answer, or not for now. What was asked may have been done."""
-
-
-class Refused(RunError):
-    """The API server answered that it won't. ``status`` is HTTP's."""
-
-    def __init__(self, message: str, *, status: int, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.status = status
-
-
 class Cluster:
-    """A connection. Every method raises ``Refused`` or ``Away``; those for a job that runs try again while
-    the server is away for less than ``patience`` seconds."""
+    """A connection. Every method raises ``ServiceRefusal`` or ``ServiceUnreachable``; those for a job that
+    runs try again while the server is away for less than the patience of ``polling``."""
 
     def __init__(
         self,
         api: Any,
         namespace: str,
         resources: contextlib.ExitStack,
-        *,
-        patience: float,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        polling: Polling,
     ) -> None:
         from kubernetes import client
 
         self._api = api
         self.namespace = namespace
         self._resources = resources
-        self.patience = patience
-        self.clock = clock
-        self.sleep = sleep
+        self.polling = polling
         self._core = client.CoreV1Api(api)
         self._batch = client.BatchV1Api(api)
         self._authorization = client.AuthorizationV1Api(api)
@@ -113,7 +95,7 @@ class Cluster:
         """The nodes that a label selector chooses; None: they may not be listed."""
         try:
             return _items(self._ask(self._core.list_node, label_selector=selector, limit=500))
-        except Refused as error:
+        except ServiceRefusal as error:
             if error.status in (401, 403):
                 return None
             raise
@@ -130,7 +112,7 @@ class Cluster:
             tries += 1
             try:
                 self._ask(self._batch.create_namespaced_job, self.namespace, manifest)
-            except Refused as error:
+            except ServiceRefusal as error:
                 # A try whose answer was lost has made it.
                 if error.status != 409 or tries == 1:
                     raise
@@ -218,28 +200,22 @@ class Cluster:
                 raise ValueError("too large")
             answer = json.loads(content)
         except (ValueError, RecursionError):
-            raise Away(f"{self.where} gave an answer that is none of Kubernetes'") from None
+            raise ServiceUnreachable(f"{self.where} gave an answer that is none of Kubernetes'") from None
         return mapping(answer)
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        started = self.clock()
-        tries = 0
-        while True:
-            try:
-                return call()
-            except Away as error:
-                pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
-                if self.clock() - started + pause > self.patience:
-                    raise
-                if tries == 0:
-                    _log.info("%s; trying again for %d s", error, self.patience)
-                tries += 1
-                self.sleep(pause)
+        return self.polling.patiently(call, self._missed)
+
+    def _missed(self, error: ServiceUnreachable, away: float, pause: float) -> None:
+        if away + pause > self.polling.patience:
+            raise error
+        if away == 0:
+            _log.info("%s; trying again for %d s", error, self.polling.patience)
 
     def _is_there(self, call: Callable[[], object]) -> bool | None:
         try:
             return self._found(call) is not None
-        except Refused as error:
+        except ServiceRefusal as error:
             if error.status == 403:
                 return None
             raise
@@ -248,7 +224,7 @@ class Cluster:
     def _found(call: Callable[[], T]) -> T | None:
         try:
             return call()
-        except Refused as error:
+        except ServiceRefusal as error:
             if error.status == 404:
                 return None
             raise
@@ -264,7 +240,7 @@ class Cluster:
         except ApiException as error:
             raise self._refusal(int(error.status or 0), error.body, str(error.reason or "")) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Away(
+            raise ServiceUnreachable(
                 f"the API server at {self.where} can't be reached: {_cause(error)}",
                 hint="check the cluster's address, and the network: kubectl get --raw /readyz",
             ) from None
@@ -272,17 +248,17 @@ class Cluster:
     def _refusal(self, status: int, body: object, reason: str) -> RunError:
         if status == 0:
             # What this client makes of TLS.
-            return Away(f"there is no trusted connection to {self.where}: {_cause(reason)}")
+            return ServiceUnreachable(f"there is no trusted connection to {self.where}: {_cause(reason)}")
         message = _status_message(body) or f"HTTP {status}"
         if status in _FOR_A_MOMENT:
-            return Away(f"the API server at {self.where} is out of service: {message}")
+            return ServiceUnreachable(f"the API server at {self.where} is out of service: {message}")
         if status == 401:
-            return Refused(
+            return ServiceRefusal(
                 f"the API server at {self.where} doesn't know these credentials",
                 status=status,
                 hint="log in to the cluster again: kubectl auth whoami",
             )
-        return Refused(f"the cluster refuses: {message}", status=status)
+        return ServiceRefusal(f"the cluster refuses: {message}", status=status)
 
 
 class Log:

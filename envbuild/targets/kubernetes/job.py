@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -11,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from envbuild.errors import RunError
-from envbuild.targets.kubernetes.client import Away, Cluster, Refused, mapping, said
+from envbuild.targets.kubernetes.client import Cluster, mapping, said
 from envbuild.targets.kubernetes.log import LogPosition
 from envbuild.targets.kubernetes.manifest import CONTAINER, RUN_LABEL
+from envbuild.targets.polling import ServiceRefusal, ServiceUnreachable
 
 _log = logging.getLogger(__name__)
 
-_POLL = 1.0
-"""Seconds between two looks at a pod."""
-_SOON = 30
-_LATER_POLL = 5.0
-"""The same after ``_SOON`` seconds: what waits so long may wait for hours."""
+_SOON, _POLL, _LATER_POLL = 30, 1.0, 5.0
+"""So many looks at a pod that hasn't started are a second apart: what waits longer may wait for hours."""
 _ERROR_PATIENCE = 120
 """Seconds that an error of the start may last: a registry may be away for a moment. A node is waited for
 longer."""
@@ -77,16 +76,16 @@ class KubernetesExecution:
 
         Raises ``RunError`` after ``timeout`` seconds, earlier where the reason is an error.
         """
-        cluster = self._cluster
-        began = since = cluster.clock()
+        polling = self._cluster.polling
+        began = since = polling.clock()
         last = ""
-        while True:
-            pod = self._pod()
+        pauses = itertools.chain(itertools.repeat(_POLL, _SOON), itertools.repeat(_LATER_POLL))
+        for pod in polling.states(self._pod, pauses):
             state = _main(pod)
             if self._look(pod) is not None or "running" in state:
                 return
             reason, message = self._waiting(pod, state)
-            now = cluster.clock()
+            now = polling.clock()
             if reason != last:
                 last, since = reason, now
                 if reason not in ("", "ContainerCreating", "PodInitializing"):
@@ -99,7 +98,6 @@ class KubernetesExecution:
                     f"{said(reason or 'Pending', message)}",
                     hint=_HINTS.get(reason, "the target's option start-timeout says how long a job may wait"),
                 )
-            cluster.sleep(_POLL if now - began < _SOON else _LATER_POLL)
 
     def logs(self) -> Iterator[bytes]:
         with self._told_if_lost():
@@ -107,8 +105,8 @@ class KubernetesExecution:
 
     def wait(self) -> int:
         with self._told_if_lost():
-            while (end := self._look(self._pod())) is None:
-                self._cluster.sleep(_POLL)
+            end = self._cluster.polling.until(lambda: self._look(self._pod()))
+        assert end is not None, "it is waited for"
         if end.reason:
             _log.warning("%s ended: %s", self._name, end.reason)
         return end.status
@@ -119,15 +117,12 @@ class KubernetesExecution:
         self._stopped = True
         if not self._cluster.delete_job(self._name, wait=True):
             return
-        began = self._cluster.clock()
-        while self._cluster.job(self._name) is not None:
-            if self._cluster.clock() - began > _STOP_SECONDS:
-                raise RunError(
-                    f"the cluster has not ended {self._name} within {_STOP_SECONDS} s",
-                    hint=f"look after it: kubectl -n {self._cluster.namespace} get job,pod -l "
-                    f"{RUN_LABEL}={self._name}",
-                )
-            self._cluster.sleep(_POLL)
+        if not self._cluster.polling.until(lambda: self._cluster.job(self._name) is None, _STOP_SECONDS):
+            raise RunError(
+                f"the cluster has not ended {self._name} within {_STOP_SECONDS} s",
+                hint=f"look after it: kubectl -n {self._cluster.namespace} get job,pod -l "
+                f"{RUN_LABEL}={self._name}",
+            )
 
     def bring_outputs(self, directory: Path) -> bool:
         """False: what a pod has written is gone with it, or lies on its claim."""
@@ -149,22 +144,20 @@ class KubernetesExecution:
     def _told_if_lost(self) -> Iterator[None]:
         try:
             yield
-        except Away as error:
+        except ServiceUnreachable as error:
             raise RunError(
                 f"{error.message}; {self._name} may go on without being watched",
                 hint=f"look after it: kubectl -n {self._cluster.namespace} logs -f job/{self._name}",
             ) from error
 
     def _follow(self, position: LogPosition) -> Iterator[bytes]:
-        while True:
-            # Looked at first: what is read of a log after the end is all of it.
-            over = self._look(self._pod()) is not None
-            whole = yield from self._read(position, follow=not over)
-            if over and whole:
+        # Looked at first: what is read of a log after the end is all of it.
+        for end in self._cluster.polling.states(lambda: self._look(self._pod())):
+            whole = yield from self._read(position, follow=end is None)
+            if end is not None and whole:
                 if rest := position.rest():
                     yield rest
                 return
-            self._cluster.sleep(_POLL)
 
     def _pod(self) -> dict[str, Any] | None:
         return self._cluster.pod(f"{RUN_LABEL}={self._name}")
@@ -222,14 +215,14 @@ class KubernetesExecution:
             if position.time is not None:
                 since = self._seconds_since(position)
             with self._cluster.log(name, CONTAINER, follow=follow, since=since) as log:
-                self._opened = log.opened, self._cluster.clock()
+                self._opened = log.opened, self._cluster.polling.clock()
                 for piece in log.pieces():
                     if new := position.take(piece):
                         yield new
-        except Away as error:
+        except ServiceUnreachable as error:
             _log.debug("the log of %s broke off: %s", self._name, error)
             return self._given_up(follow)
-        except Refused as error:
+        except ServiceRefusal as error:
             # 400: the container hasn't begun, or was lost with its node; 404: the pod is gone.
             if error.status in (401, 403):
                 raise
@@ -240,9 +233,9 @@ class KubernetesExecution:
 
     def _given_up(self, follow: bool) -> bool:
         """Whether the rest of an ended job's log isn't tried for any longer."""
-        now = self._cluster.clock()
+        now = self._cluster.polling.clock()
         self._broken = self._broken if self._broken is not None else now
-        if follow or now - self._broken < self._cluster.patience:
+        if follow or now - self._broken < self._cluster.polling.patience:
             return False
         _log.warning("the end of the log of %s can't be read", self._name)
         return True
@@ -252,7 +245,7 @@ class KubernetesExecution:
         opened, at = self._opened
         if opened is None or position.time is None:
             return None
-        now = opened + timedelta(seconds=self._cluster.clock() - at)
+        now = opened + timedelta(seconds=self._cluster.polling.clock() - at)
         return max(1, int((now - position.time + _MARGIN).total_seconds()))
 
 

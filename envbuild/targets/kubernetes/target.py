@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from envbuild.errors import EnvbuildError, RunError, UsageError
@@ -85,8 +86,8 @@ class KubernetesTarget:
         return (TargetFile(name=SERVICE_FILE, content=yaml_text(*manifests)),)
 
     def submit(self, job: Job) -> KubernetesExecution:
-        from envbuild.targets.kubernetes.client import Refused
         from envbuild.targets.kubernetes.job import KubernetesExecution
+        from envbuild.targets.polling import ServiceRefusal
 
         cluster = self._connect(patience=whole(self._options["patience"]))
         execution = KubernetesExecution(cluster, job.name, keep=switch(self._options["keep"]))
@@ -94,7 +95,7 @@ class KubernetesTarget:
         try:
             try:
                 cluster.create_job(self._manifest(job))
-            except Refused:
+            except ServiceRefusal:
                 taken = False
                 raise
             with self._surroundings.progress.stage("start"):
@@ -108,13 +109,15 @@ class KubernetesTarget:
 
     def _connect(self, *, patience: int) -> Cluster:
         from envbuild.targets.kubernetes.access import Access, connect
+        from envbuild.targets.kubernetes.client import POLLING
 
         access = Access(
             kubeconfig=self._options.get("kubeconfig"),
             context=self._options.get("context"),
             namespace=self._options.get("namespace"),
         )
-        return connect(access, self._surroundings.environ, self._surroundings.store, patience=patience)
+        polling = replace(POLLING, patience=patience)
+        return connect(access, self._surroundings.environ, self._surroundings.store, polling)
 
     def _manifest(self, job: Job) -> dict[str, Any]:
         return job_manifest(job, self._pod, image_config(job.image, self._surroundings.store))

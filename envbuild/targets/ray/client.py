@@ -6,7 +6,7 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from envbuild.errors import RunError
+from envbuild.targets.polling import ServiceRefusal, ServiceUnreachable
 
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
 _LARGEST = 64 << 20
@@ -16,20 +16,8 @@ _TEXT = 500
 _FOR_A_MOMENT = (429, 502, 503, 504)
 
 
-class Away(RunError):
-    """The dashboard didn't answer, or not for now. What was asked may have been done."""
-
-
-class Refused(RunError):
-    """The dashboard answered that it won't. ``status`` is HTTP's."""
-
-    def __init__(self, message: str, *, status: int, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.status = status
-
-
 class Dashboard:
-    """A connection. Every method raises ``Away`` or ``Refused``."""
+    """A connection. Every method raises ``ServiceUnreachable`` or ``ServiceRefusal``."""
 
     def __init__(self, address: str, token: str | None) -> None:
         import httpx
@@ -71,7 +59,7 @@ class Dashboard:
     def has_package(self, name: str) -> bool:
         try:
             self._ask("GET", f"/api/packages/gcs/{quote(name, safe='')}", plain=True)
-        except Refused as error:
+        except ServiceRefusal as error:
             if error.status == 404:
                 return False
             raise
@@ -97,17 +85,19 @@ class Dashboard:
                 for piece in answer.iter_bytes():
                     data += piece
                     if len(data) > _LARGEST:
-                        raise Refused(
+                        raise ServiceRefusal(
                             f"the dashboard's answer to {path} is larger than {_LARGEST} bytes",
                             status=answer.status_code,
                         )
                 status = answer.status_code
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Away(f"the dashboard {self.address} doesn't answer: {_reason(error)}") from error
+            raise ServiceUnreachable(
+                f"the dashboard {self.address} doesn't answer: {_reason(error)}"
+            ) from error
         if status in _FOR_A_MOMENT:
-            raise Away(f"the dashboard {self.address} doesn't answer for now (HTTP {status})")
+            raise ServiceUnreachable(f"the dashboard {self.address} doesn't answer for now (HTTP {status})")
         if status >= 300:
-            raise Refused(
+            raise ServiceRefusal(
                 f"the dashboard refuses {method} {path} (HTTP {status}): {_complaint(bytes(data))}",
                 status=status,
                 hint="see token-env of the target" if status in (401, 403) else None,
@@ -119,7 +109,9 @@ class Dashboard:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise Refused(f"what {self.address} answers isn't Ray's: no dashboard is there", status=status)
+            raise ServiceRefusal(
+                f"what {self.address} answers isn't Ray's: no dashboard is there", status=status
+            )
         return found
 
 

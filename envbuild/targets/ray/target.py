@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -13,10 +14,11 @@ from envbuild.oci.image import Image
 from envbuild.targets.base import Finding, Job, Option, Service, TargetFile, TargetRecord
 from envbuild.targets.kinds import TargetContext
 from envbuild.targets.options import check_options, limits_of
-from envbuild.targets.ray.client import Away, Dashboard
+from envbuild.targets.polling import ServiceUnreachable
+from envbuild.targets.ray.client import Dashboard
 from envbuild.targets.ray.code import bring_package, package_address
 from envbuild.targets.ray.files import files, request
-from envbuild.targets.ray.job import RayExecution
+from envbuild.targets.ray.job import POLLING, RayExecution
 from envbuild.targets.ray.options import OPTIONS, RayOptions
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -86,14 +88,13 @@ class RayTarget:
             try:
                 dashboard.submit(request(self._options, job, package_address(job)))
             except BaseException as error:
-                if isinstance(error, Away) or not isinstance(error, Exception):
+                if isinstance(error, ServiceUnreachable) or not isinstance(error, Exception):
                     # It may have been taken all the same; its name is nobody else's.
                     with contextlib.suppress(RunError):
                         dashboard.stop(job.name)
                 raise
-        return RayExecution(
-            self._dashboard, job.name, self._surroundings.progress, patience=self._options.patience
-        )
+        polling = replace(POLLING, patience=self._options.patience)
+        return RayExecution(self._dashboard, job.name, self._surroundings.progress, polling)
 
     def _dashboard(self) -> Dashboard:
         options = self._options

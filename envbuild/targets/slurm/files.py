@@ -32,7 +32,7 @@ class SharedDirectory:
 
     def __init__(self, path: str, login: Login) -> None:
         self.path = PurePosixPath(path)
-        self._login = login
+        self.login = login
 
     def rootfs(self, image: Image) -> str:
         """Where the unpacked image is, or will be."""
@@ -44,7 +44,7 @@ class SharedDirectory:
 
     def has(self, image: Image) -> bool:
         """Whether the image is there, unpacked."""
-        return self._login.run(f"test -d {shlex.quote(self.rootfs(image))}").status == 0
+        return self.login.run(f"test -d {shlex.quote(self.rootfs(image))}").status == 0
 
     # --- images ---------------------------------------------------------------------------------------
 
@@ -58,13 +58,13 @@ class SharedDirectory:
                 "make a place for images",
             )
             with progress.task("unpack", "the image", total=1, unit="images") as task:
-                if self._login.host is None:
+                if self.login.host is None:
                     self._unpack_here(image, store)
                 else:
                     self._unpack_there(image, store)
                 task.advance(1)
         # Others' images may be used as well, and not marked.
-        self._login.run(f"touch {shlex.quote(str(self._image(image) / '.used'))}")
+        self.login.run(f"touch {shlex.quote(str(self._image(image) / '.used'))}")
 
     def _image(self, image: Image) -> PurePosixPath:
         return self.path / "images" / image.digest.removeprefix("sha256:")
@@ -93,7 +93,7 @@ class SharedDirectory:
         part, target = shlex.quote(str(self._part())), shlex.quote(str(self._image(image)))
         with held_rootfs(image, store) as root:
             # mv -T into a directory that isn't empty fails: somebody else was faster.
-            self._login.send_directory(
+            self.login.send_directory(
                 root,
                 f"mkdir -p {part}/rootfs && tar -C {part}/rootfs -xpf - "
                 f"&& {{ mv -T {part} {target} 2> /dev/null || test -d {target}/rootfs; }}; "
@@ -124,17 +124,17 @@ class SharedDirectory:
     def log_piece(self, name: str, offset: int) -> bytes:
         """What the run printed from ``offset`` on, at most 1 MiB; nothing where there is no log yet."""
         log = shlex.quote(f"{self.run(name)}/{LOG}")
-        return self._login.run(f"tail -c +{offset + 1} {log} 2> /dev/null | head -c {_PIECE}").out
+        return self.login.run(f"tail -c +{offset + 1} {log} 2> /dev/null | head -c {_PIECE}").out
 
     def status(self, name: str) -> int | None:
         """The command's exit status as the run's script left it; None: it didn't come to that."""
-        said = self._login.run(f"head -c 4 {shlex.quote(f'{self.run(name)}/{STATUS}')}")
+        said = self.login.run(f"head -c 4 {shlex.quote(f'{self.run(name)}/{STATUS}')}")
         text = said.out.decode(errors="replace").strip()
         return int(text) if text.isascii() and text.isdigit() else None
 
     def bring_outputs(self, name: str, directory: Path) -> bool:
         """Puts what the run wrote into ``directory``. False where there is nothing."""
-        if self._login.host is None:
+        if self.login.host is None:
             found = list(Path(self.run(name), "outputs").iterdir())
             for each in found:
                 shutil.move(each, directory / each.name)
@@ -143,20 +143,20 @@ class SharedDirectory:
 
         with tempfile.TemporaryFile() as file:
             command = f"tar -C {shlex.quote(self.run(name))} -cf - outputs"
-            if self._login.fetch_to(command, file.fileno()) != 0:
-                raise RunError(f"the outputs can't be brought from {self._login.place}")
+            if self.login.fetch_to(command, file.fileno()) != 0:
+                raise RunError(f"the outputs can't be brought from {self.login.place}")
             file.seek(0)
             return unpack_plain(file, directory)
 
     def end(self, name: str) -> None:
         """Takes the run's directory away. Never raises."""
         with contextlib.suppress(RunError):
-            self._login.run(f"rm -rf {shlex.quote(self.run(name))}")
+            self.login.run(f"rm -rf {shlex.quote(self.run(name))}")
 
     def _do(self, script: str, what: str, data: bytes = b"") -> None:
-        said = self._login.run(script, data=data)
+        said = self.login.run(script, data=data)
         if said.status != 0:
             raise RunError(
-                f"can't {what} in {self.path} of {self._login.place}: {said.complaint}",
+                f"can't {what} in {self.path} of {self.login.place}: {said.complaint}",
                 hint="the target's directory must be one that you can write to",
             )

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from envbuild.errors import RunError
 from envbuild.progress import Progress
-from envbuild.targets.slurm.command import JobState, Login, job_number, state_of
+from envbuild.targets.polling import Absence, Pauses, Polling
+from envbuild.targets.slurm.command import JobState, job_number, state_of
 from envbuild.targets.slurm.files import SharedDirectory
 from envbuild.targets.slurm.script import SCRIPT
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0
-"""Seconds between two looks: the longer a job runs, the less often."""
-_PAUSE_OVER_SSH = 5.0
+POLLING = Polling(pauses=Pauses(0.2, 2.0), patience=600)
+"""The restarts of Slurm's controller do jobs no harm."""
+POLLING_OVER_SSH = replace(POLLING, pauses=Pauses(5.0, 5.0))
 """Every look is a connection of its own, unless the user's ssh shares one."""
-_PATIENCE = 600.0
-"""Seconds that Slurm's controller may be away: its restarts do jobs no harm."""
 _STOP_SECONDS = 120.0
 _WAITS = {
     "Resources": "for nodes to become free",
@@ -31,11 +30,10 @@ _WAITS = {
 }
 
 
-def submit_job(
-    login: Login, files: SharedDirectory, name: str, script: str, progress: Progress
-) -> SlurmExecution:
+def submit_job(files: SharedDirectory, name: str, script: str, progress: Progress) -> SlurmExecution:
     """Hands the job in. The run's directory is there then, or nothing of it. Raises ``RunError``."""
     files.begin(name, script)
+    login = files.login
     run = shlex.quote(files.run(name))
     try:
         said = login.run(f"cd {run} && exec sbatch --parsable {SCRIPT}")
@@ -50,34 +48,29 @@ def submit_job(
         if isinstance(error, Exception) and not isinstance(error, RunError):
             raise RunError(f"can't hand in the job: {error}") from error
         raise
-    return SlurmExecution(login, files, name, number, progress)
+    polling = POLLING if login.host is None else POLLING_OVER_SSH
+    return SlurmExecution(files, name, number, progress, polling)
 
 
 class SlurmExecution:
-    """See ``Execution``. ``pause`` sleeps, ``clock`` counts seconds."""
+    """See ``Execution``. Slurm is asked by the login of ``files``."""
 
     def __init__(
         self,
-        login: Login,
         files: SharedDirectory,
         name: str,
         number: str,
         progress: Progress,
-        *,
-        patience: float = _PATIENCE,
-        pause: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
+        polling: Polling = POLLING,
     ) -> None:
-        self._login = login
+        self._login = files.login
         self._files = files
         self._name = name
         self._number = number
         self._progress = progress
-        self._patience = patience
-        self._pause = pause
-        self._clock = clock
+        self._polling = polling
         self._ended: JobState | None = None
-        self._away_since: float | None = None
+        self._absence = Absence(polling.clock)
         self._told: set[str] = set()
         self._offset = 0
 
@@ -87,34 +80,30 @@ class SlurmExecution:
 
     def logs(self) -> Iterator[bytes]:
         """The command's output; where Slurm ended the job, a line that says so."""
-        for state in self._looks():
+        for state in self._polling.states(self._look):
             # The state was asked for first: what is printed before the end is seen, all of it.
             yield from self._printed()
-            if state is not None and state.ended and state.words is not None:
-                yield f"envbuild: {self.identity} {state.words} ({state.name})\n".encode()
+            if state is not None and state.ended:
+                if state.words is not None:
+                    yield f"envbuild: {self.identity} {state.words} ({state.name})\n".encode()
+                return
 
     def wait(self) -> int:
-        for _ in self._looks():
-            pass
-        assert self._ended is not None
-        if self._ended.lost:
-            raise RunError(f"{self.identity} {self._ended.words} ({self._ended.name})")
-        return self._ended.status
+        state = self._polling.until(self._end)
+        assert state is not None, "it is waited for"
+        if state.lost:
+            raise RunError(f"{self.identity} {state.words} ({state.name})")
+        return state.status
 
     def stop(self) -> None:
         if self._ended is not None:
             return
-        limit = self._clock() + _STOP_SECONDS
-        said = self._login.run(f"scancel {self._number}")
-        for state in self._looks():
-            if state is not None and state.ended:
-                return
-            if self._clock() > limit:
-                break
-        raise RunError(
-            f"{self.identity} hasn't ended {_STOP_SECONDS:.0f} s after scancel: {said.complaint}",
-            hint=f"look at it by squeue --jobs={self._number}",
-        )
+        answer = self._login.run(f"scancel {self._number}")
+        if self._polling.until(self._end, _STOP_SECONDS) is None:
+            raise RunError(
+                f"{self.identity} hasn't ended {_STOP_SECONDS:.0f} s after scancel: {answer.complaint}",
+                hint=f"look at it by squeue --jobs={self._number}",
+            )
 
     def bring_outputs(self, directory: Path) -> bool:
         try:
@@ -129,35 +118,32 @@ class SlurmExecution:
 
     # --- looking ----------------------------------------------------------------------------------------
 
-    def _looks(self) -> Iterator[JobState | None]:
-        """The state again and again until the job has ended; None: Slurm doesn't answer now."""
-        pause = _FIRST_PAUSE if self._login.host is None else _PAUSE_OVER_SSH
-        while True:
-            state = self._ended or self._look()
-            if state is not None and state.ended:
-                self._ended = state
-            elif state is not None and state.name == "PENDING":
-                self._tell(state.reason)
-            yield state
-            if self._ended is not None:
-                return
-            self._pause(pause)
-            pause = max(pause, min(pause * 1.3, _LONGEST_PAUSE))
+    def _end(self) -> JobState | None:
+        state = self._look()
+        return state if state is not None and state.ended else None
 
     def _look(self) -> JobState | None:
-        """Raises ``RunError`` where Slurm has forgotten the job, or is away for too long."""
+        """The state; None: Slurm doesn't answer now. Raises ``RunError`` where it has forgotten the job, or
+        is away for too long."""
+        state = self._ended or self._ask()
+        if state is not None and state.ended:
+            self._ended = state
+        elif state is not None and state.name == "PENDING":
+            self._tell(state.reason)
+        return state
+
+    def _ask(self) -> JobState | None:
         try:
-            said = self._login.run(f"exec scontrol show job -o {self._number}")
-            complaint = said.complaint
+            answer = self._login.run(f"exec scontrol show job -o {self._number}")
         except RunError as error:
-            self._away(error.message)
+            self._missed(error.message)
             return None
-        if said.status == 0 and (state := state_of(said.out.decode(errors="replace"))) is not None:
-            self._away_since = None
+        if answer.status == 0 and (state := state_of(answer.out.decode(errors="replace"))) is not None:
+            self._absence.end()
             return state
-        if "invalid job id" in said.error.lower():
+        if "invalid job id" in answer.error.lower():
             return self._forgotten()
-        self._away(complaint)
+        self._missed(answer.complaint)
         return None
 
     def _forgotten(self) -> JobState:
@@ -171,15 +157,13 @@ class SlurmExecution:
             raise RunError(f"Slurm knows nothing of {self.identity} any more, and it left no exit status")
         return JobState(name="COMPLETED" if status == 0 else "FAILED", exit_status=status)
 
-    def _away(self, complaint: str) -> None:
-        """Raises ``RunError`` where it has been so for too long."""
-        now = self._clock()
-        if self._away_since is None:
-            self._away_since = now
+    def _missed(self, complaint: str) -> None:
+        away = self._absence.seconds()
+        if away == 0:
             self._progress.note(f"Slurm doesn't answer; {self.identity} goes on: {complaint}")
-        elif now - self._away_since > self._patience:
+        elif away > self._polling.patience:
             raise RunError(
-                f"Slurm hasn't answered for {self._patience:.0f} s: {complaint}",
+                f"Slurm hasn't answered for {self._polling.patience:.0f} s: {complaint}",
                 hint=f"{self.identity} may still run; its files are in {self._files.run(self._name)}",
             )
 

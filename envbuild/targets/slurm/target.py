@@ -98,7 +98,7 @@ class SlurmTarget:
         try:
             if self._options.unpacks:
                 files.bring(job.image, self._surroundings.store, progress)
-            return submit_job(self._login, files, job.name, file.content, progress)
+            return submit_job(files, job.name, file.content, progress)
         except EnvbuildError as error:
             raise RunError(error.message, hint=error.hint) from error
 

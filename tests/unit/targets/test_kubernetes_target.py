@@ -8,6 +8,7 @@ import re
 import ssl
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from envbuild.store.content import Store
 from envbuild.targets.base import Finding
 from envbuild.targets.kubernetes import client as kubernetes_client
 from envbuild.targets.kubernetes.access import Access, connect
-from envbuild.targets.kubernetes.client import Cluster
+from envbuild.targets.kubernetes.client import POLLING, Cluster
 from envbuild.targets.kubernetes.job import KubernetesExecution
 from tests.fakes import kubernetes_api
 from tests.fakes.kubernetes_api import TOKEN, KubernetesApi, Program
@@ -69,7 +70,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def cluster(environ: dict[str, str], store: Store, clock: Clock) -> Iterator[Cluster]:
-    found = connect(Access(), environ, store, patience=30, clock=clock, sleep=clock.sleep)
+    found = connect(Access(), environ, store, replace(POLLING, patience=30, clock=clock, sleep=clock.sleep))
     yield found
     found.close()
 
@@ -168,7 +169,7 @@ def test_log_that_says_nothing_is_asked_for_anew(
             api.finish()
 
     api.program = Program(lines=[b"one\n"], held=True, later=[b"two\n"])
-    quick = connect(Access(), environ, store, patience=30, sleep=sleep)
+    quick = connect(Access(), environ, store, replace(POLLING, patience=30, sleep=sleep))
     execution = created(quick, store)
     assert list(execution.logs()) == [b"one\n", b"two\n"]
     assert execution.wait() == 0
@@ -518,7 +519,7 @@ def test_namespace_is_the_option_s_then_the_context_s_then_default(
     api: KubernetesApi, store: Store, environ: dict[str, str]
 ) -> None:
     def namespace(access: Access) -> str:
-        found = connect(access, environ, store, patience=0)
+        found = connect(access, environ, store, POLLING)
         found.close()
         return found.namespace
 
@@ -532,17 +533,17 @@ def test_kubeconfig_is_the_option_s_then_the_variable_s_then_the_home_s(
 ) -> None:
     home = {"HOME": str(tmp_path)}
     with pytest.raises(RunError, match=f"there is no kubeconfig {tmp_path}/.kube/config"):
-        connect(Access(), home, store, patience=0)
+        connect(Access(), home, store, POLLING)
     named = api.kubeconfig(tmp_path / "named", namespace="named")
     variable = {**home, "KUBECONFIG": str(api.kubeconfig(tmp_path / "variable", namespace="variable"))}
     api.kubeconfig(tmp_path / ".kube" / "config", namespace="home")
     given = ((Access(kubeconfig=str(named)), variable), (Access(), variable), (Access(), home))
-    found = [connect(access, environ, store, patience=0) for access, environ in given]
+    found = [connect(access, environ, store, POLLING) for access, environ in given]
     assert [each.namespace for each in found] == ["named", "variable", "home"]
     for each in found:
         each.close()
     with pytest.raises(RunError, match="there is no kubeconfig /absent"):
-        connect(Access(kubeconfig="/absent"), variable, store, patience=0)
+        connect(Access(kubeconfig="/absent"), variable, store, POLLING)
 
 
 @pytest.mark.parametrize(
@@ -600,7 +601,7 @@ def test_keys_in_a_kubeconfig_leave_no_file(store: Store, tmp_path: Path) -> Non
         path.write_text(yaml.safe_dump(document))
         environ = {"KUBECONFIG": str(path)}
         for _ in range(2):
-            found = connect(Access(), environ, store, patience=0)
+            found = connect(Access(), environ, store, POLLING)
             (scratch,) = [path for path in store.directory("scratch").iterdir() if path.is_dir()]
             assert scratch.stat().st_mode & 0o777 == 0o700
             assert len(list(scratch.iterdir())) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ from envbuild.errors import RunError, UsageError
 from envbuild.store.content import Store
 from envbuild.targets.base import TargetRecord
 from envbuild.targets.kinds import TargetContext
-from envbuild.targets.ray.client import Away, Dashboard, Refused
-from envbuild.targets.ray.job import RayExecution
+from envbuild.targets.polling import ServiceRefusal, ServiceUnreachable
+from envbuild.targets.ray.client import Dashboard
+from envbuild.targets.ray.job import POLLING, RayExecution
 from envbuild.targets.ray.target import KIND, RayTarget
 from tests.fakes import ray_dashboard
 from tests.unit.targets.kubernetes import NAME, REGISTRY, Noting, a_job, an_image
@@ -183,9 +185,7 @@ class Watched:
             lambda: Dashboard(state.address, None),
             NAME,
             self.notes,
-            patience=10,
-            pause=self._pause,
-            clock=lambda: self._clock,
+            replace(POLLING, patience=10, sleep=self._pause, clock=lambda: self._clock),
         )
 
     def _pause(self, seconds: float) -> None:
@@ -293,7 +293,7 @@ def test_cluster_that_was_started_again_knows_nothing_of_the_job(watched: Callab
 def test_refusal_tells_the_last_line_of_what_ray_says(dashboard: ray_dashboard.Dashboard) -> None:
     dashboard.refuses = "ValueError: no such\x1b[31m runtime_env"
     client = Dashboard(dashboard.address, None)
-    with contextlib.closing(client), pytest.raises(Refused) as raised:
+    with contextlib.closing(client), pytest.raises(ServiceRefusal) as raised:
         client.submit({})
     assert raised.value.status == 500
     assert raised.value.message == (
@@ -304,7 +304,7 @@ def test_refusal_tells_the_last_line_of_what_ray_says(dashboard: ray_dashboard.D
 def test_token_is_asked_for_and_brought() -> None:
     with ray_dashboard.serve(token="right") as state:
         client = Dashboard(state.address, "wrong")
-        with contextlib.closing(client), pytest.raises(Refused, match=r"\(HTTP 401\)") as raised:
+        with contextlib.closing(client), pytest.raises(ServiceRefusal, match=r"\(HTTP 401\)") as raised:
             client.version()
         with contextlib.closing(Dashboard(state.address, "right")) as client:
             assert client.version() == ray_dashboard.VERSION
@@ -316,6 +316,6 @@ def test_dashboard_that_is_not_there_is_away() -> None:
         address = state.address
     with (
         contextlib.closing(Dashboard(address, None)) as client,
-        pytest.raises(Away, match="doesn't answer: "),
+        pytest.raises(ServiceUnreachable, match="doesn't answer: "),
     ):
         client.version()

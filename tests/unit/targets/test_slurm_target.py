@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from envbuild.targets.base import Job, Service, TargetRecord
 from envbuild.targets.kinds import TargetContext, kind
 from envbuild.targets.slurm.command import Login, Said
 from envbuild.targets.slurm.files import SharedDirectory
-from envbuild.targets.slurm.job import SlurmExecution
+from envbuild.targets.slurm.job import POLLING, SlurmExecution
 from envbuild.targets.slurm.target import KIND, SlurmTarget
 from tests.fakes.image import Item, put_image, put_layer
 
@@ -242,7 +243,11 @@ def execution(login: Login, notes: Notes, patience: float = 10) -> tuple[SlurmEx
     files = SharedDirectory("/shared", login)
     return (
         SlurmExecution(
-            login, files, "demo-1", "7", notes, patience=patience, pause=pauses.append, clock=clock
+            files,
+            "demo-1",
+            "7",
+            notes,
+            replace(POLLING, patience=patience, sleep=pauses.append, clock=clock),
         ),
         pauses,
     )
