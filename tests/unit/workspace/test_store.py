@@ -36,7 +36,7 @@ def test_time_is_now_and_aware(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("program", "loaded"),
     [
-        ("import envbuild.workspace.base, envbuild.app.workspace", []),
+        ("import envbuild.workspace.base, envbuild.app.environments", []),
         # Only a database that is new or older needs alembic.
         (
             "from envbuild.workspace.store import EnvironmentStore\n"
