@@ -10,7 +10,7 @@ from envbuild.app.images import OpenedImage, inputs_here, open_image
 from envbuild.app.session import Session
 from envbuild.compose.image import store_index
 from envbuild.compose.reuse import NotReusable
-from envbuild.engines.base import cannot_build
+from envbuild.compose.base import cannot_build
 from envbuild.errors import BuildError, UsageError
 from envbuild.images.repository import remember_names
 from envbuild.images.sinks.contents import blobs as publication_blobs

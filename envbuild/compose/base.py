@@ -82,3 +82,8 @@ class ByteCompiler(Protocol):
 
         One fresh interpreter for one call, so one artifact's result never depends on another. Files
         that aren't valid Python are left out, as pip does."""
+
+
+def cannot_build(name: str, reasons: Sequence[str]) -> str:
+    """What an engine is said to refuse, each of the ``reasons`` of an engine's ``unable`` on its own line."""
+    return f"the {name} engine can't build this:\n" + "\n".join(f"  {reason}" for reason in reasons)

@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from envbuild.compose.base import ArtifactSource, ByteCompiler
-from envbuild.compose.codec import codec
-from envbuild.compose.interpreter import UnpackBase
-from envbuild.compose.native_build import NativeBuild
+from envbuild.cache.segments import Found, SharedSegments, Wanted
+from envbuild.compose.artifacts.deb.policy import MADE_OF
+from envbuild.compose.artifacts.generated import GeneratedSource
+from envbuild.compose.base import ArtifactSource, ByteCompiler, ForeseeingSource, cannot_build
+from envbuild.compose.codec import Codec, codec
+from envbuild.compose.fetch_queue import AwaitedCompiler, FetchQueue
+from envbuild.compose.filesystem import (
+    USRMERGE,
+    BaseTree,
+    Contribution,
+    MergeResult,
+    layer_directories,
+    survey,
+)
+from envbuild.compose.image import store_image
+from envbuild.compose.interpreter import UnpackBase, interpreter_artifacts, interpreter_rootfs, rootfs_key
+from envbuild.compose.layer import LayerMaker
 from envbuild.compose.reuse import ReusedLayers
-from envbuild.engines.base import cannot_build
+from envbuild.compose.segment import Recipe, SegmentMaker, Stopped, WorkerPools
+from envbuild.compose.segment_scan import scan_segment
 from envbuild.errors import BuildError
-from envbuild.lock.model import ContextBase, ImageBase, PipPin, PythonPin
+from envbuild.lock.model import OCCUPIED_HINT, ContextBase, ImageBase, PipPin, PythonPin, occupied_base
 from envbuild.oci.image import Image, Layer
-from envbuild.plan.model import ArtifactKind, Plan
+from envbuild.plan.model import Artifact, ArtifactKind, Interpreter, Plan
 from envbuild.platforms import Platform, runs_linux
 from envbuild.progress import Progress, Silent
-from envbuild.store.content import Store
-from envbuild.store.indexed_build import Made, indexed_build
+from envbuild.store.content import Store, blob_name
+from envbuild.store.indexed_build import Made, artifact_names, indexed_build
+from envbuild.store.layers import LayerCache, LayerFile
 from envbuild.store.leases import Lease
-from envbuild.store.segments import Segment, SegmentCache
+from envbuild.store.segments import DamagedSegment, Segment, SegmentCache
 
-if TYPE_CHECKING:
-    from envbuild.cache.segments import SharedSegments
+_ROUNDS = 8
+"""How often links may lead to further links before we give up."""
+_REPAIRS = 16
+"""How many damaged segments one build makes anew before it takes the disk for broken."""
 
 SourceFactory = Callable[[Plan], AbstractContextManager[ArtifactSource]]
 
@@ -147,3 +168,382 @@ class NativeEngine:
             with self.progress.stage("share"), self.store.scratch() as scratch:
                 self.shared.share(composed, SegmentCache(self.store), scratch)
         return image
+
+
+@dataclass(kw_only=True)
+class _Work:
+    """One artifact of a build under way."""
+
+    artifact: Artifact
+    recipe: Recipe
+    segment: Segment | None = None
+
+
+class NativeBuild:
+    """One build under way: its threads, its scratch space, its sources."""
+
+    def __init__(
+        self,
+        engine: NativeEngine,
+        plan: Plan,
+        packing: Codec,
+        lease: Lease,
+        scratch: Path,
+        stack: ExitStack,
+        taken: ReusedLayers | None = None,
+    ) -> None:
+        self.engine = engine
+        self.plan = plan
+        self.taken = taken or ReusedLayers()
+        self.codec = packing
+        self.lease = lease
+        self.scratch = scratch
+        self.stack = stack
+        self.store = engine.store
+        self.progress = engine.progress
+        self.workers = max(1, engine.workers or os.cpu_count() or 1)
+        self.segments = SegmentCache(engine.store)
+        self.sources: dict[ArtifactKind, ArtifactSource] = {ArtifactKind.GENERATED: GeneratedSource()}
+        self.fresh: set[str] = set()
+        """Keys of segments that this build made itself: never older than it, even without the caches."""
+        self.shareable: dict[str, Segment] = {}
+        """Segments of packages by key, also those that were only a step on the way: another machine that is
+        to fetch no package needs the same steps."""
+        identity = None
+        if plan.bytecode and plan.python and engine.compiler_factory:
+            identity = engine.compiler_factory.identity(plan.python)
+        debian = {
+            artifact.name: artifact.sha256
+            for artifact in plan.artifacts
+            if artifact.kind is ArtifactKind.DEBIAN
+        }
+        self.work = [
+            _Work(
+                artifact=artifact,
+                recipe=Recipe(
+                    artifact=artifact,
+                    python=plan.python if artifact.kind is not ArtifactKind.GENERATED else None,
+                    compiler=identity if artifact.kind is not ArtifactKind.GENERATED else None,
+                    links=USRMERGE if artifact.kind is ArtifactKind.DEBIAN else (),
+                    made_of=debian.get(MADE_OF.get(artifact.name, ""))
+                    if artifact.kind is ArtifactKind.DEBIAN
+                    else None,
+                ),
+            )
+            for index, layer in enumerate(plan.layers)
+            if index not in self.taken.layers
+            for artifact in layer.artifacts
+        ]
+
+    def uses(self) -> tuple[str, ...]:
+        """The names below the store's root of what the image was made with."""
+        names = [f"segments/{work.segment.key}" for work in self.work if work.segment]
+        names += artifact_names(self.plan)
+        if self.plan.interpreter and self.plan.bytecode:
+            names.append(f"rootfs/{rootfs_key(self.plan.interpreter)}")
+        return tuple(sorted(set(names)))
+
+    def run(self) -> Image:
+        plan, engine = self.plan, self.engine
+        base: BaseContents | None = None
+        if isinstance(plan.base, ImageBase) and engine.base_loader:
+            with self.progress.stage("base"):
+                base = engine.base_loader(plan.base, plan.platform)
+        below = tuple(base.layers) if base else ()
+        if plan.config.inherit and base:
+            self.lease.use(*(blob_name(layer.digest) for layer in below))
+            return store_image(self.store, plan, (), below=below, inherited=base.config)
+        if isinstance(plan.base, ImageBase) and base and base.prefix:
+            raise BuildError(occupied_base(plan.base, base.prefix), hint=OCCUPIED_HINT)
+        ground = BaseTree(directories=base.directories, links=base.links) if base else BaseTree()
+        ground = self.taken.over(ground)
+        self.lease.use(*artifact_names(plan))
+        self.lease.use(*(blob_name(layer.digest) for layer in below))
+        with WorkerPools(self.workers) as crew:
+            for attempt in count():
+                try:
+                    with self.progress.stage("compose"):
+                        found = self._settle(crew, ground)
+                        self.taken.check([_made(work) for work in self.work], ground, found)
+                    with self.progress.stage("layers"):
+                        layers = self._layers(crew, found)
+                    break
+                except DamagedSegment as error:
+                    if attempt == _REPAIRS:
+                        raise
+                    self.progress.note(f"a cached segment is damaged and is made anew: {error.key[:12]}")
+                    for work in self.work:
+                        if work.segment and work.segment.key == error.key:
+                            work.segment = None
+        return store_image(self.store, plan, layers, below=below, inherited=base.config if base else None)
+
+    # --- segments -------------------------------------------------------------------------------------
+
+    def _settle(self, crew: WorkerPools, ground: BaseTree) -> MergeResult:
+        """Makes segments until no path goes through a link or belongs to two artifacts."""
+        for _ in range(_ROUNDS):
+            self._segments(crew)
+            owners = [
+                Contribution(
+                    name=f"{work.artifact.name} {work.artifact.version}",
+                    segment=_made(work),
+                    decides=work.artifact.kind is ArtifactKind.GENERATED,
+                )
+                for work in self.work
+            ]
+            found = survey(owners, ground)
+            self._refuse(found, owners)
+            if not found.through and not found.clashes:
+                return found
+            omit: dict[int, set[str]] = {}
+            for clash in found.clashes:
+                omit.setdefault(clash.second, set()).add(clash.path)
+            for index in {*omit, *found.through}:
+                work = self.work[index]
+                work.recipe = replace(
+                    work.recipe,
+                    links=tuple(sorted({*work.recipe.links, *found.through.get(index, ())})),
+                    omit=tuple(sorted({*work.recipe.omit, *omit.get(index, ())})),
+                )
+                work.segment = None
+        raise BuildError("the symbolic links of this image lead to one another without an end")
+
+    def _refuse(self, found: MergeResult, owners: Sequence[Contribution]) -> None:
+        """Raises with every path that two artifacts own differently."""
+        problems = [
+            f"{clash.path} is a file of {owners[clash.first].name}, "
+            f"and a directory of {owners[clash.second].name}"
+            for clash in found.blocked
+        ]
+        for clash in found.clashes:
+            first, second = owners[clash.first], owners[clash.second]
+            if not self._same(first.segment, second.segment, clash.path):
+                problems.append(f"{clash.path} is owned by both {first.name} and {second.name}")
+        if problems:
+            raise BuildError(
+                "\n".join(sorted(problems)),
+                hint="leave one of the packages out, or pin versions that don't both bring the path",
+            )
+
+    def _same(self, first: Segment, second: Segment, path: str) -> bool:
+        """Whether two segments hold byte for byte the same entry: header, mode, owner and content."""
+        return self._blocks(first, path) == self._blocks(second, path)
+
+    def _blocks(self, segment: Segment, path: str) -> bytes:
+        start, end = segment.offsets[path]
+        position, found = 0, bytearray()
+        for member, size in self.segments.members(segment):
+            if position >= end:
+                break
+            if position + size > start:
+                try:
+                    block = self.codec.expand(member, size)
+                except BuildError as error:
+                    self.segments.drop(segment.key)
+                    raise DamagedSegment(segment.key) from error
+                found += block[max(0, start - position) : end - position]
+            position += size
+        return bytes(found)
+
+    def _segments(self, crew: WorkerPools) -> None:
+        """Fills in every missing segment: from the store, else from a shared cache, else fetched and made,
+        the largest first."""
+        missing: list[_Work] = []
+        for work in self.work:
+            if work.segment is None:
+                key = work.recipe.key(self.codec)
+                self.lease.use(f"segments/{key}")
+                if self.engine.reuse or key in self.fresh:
+                    work.segment = self.segments.get(key)
+                if work.segment is None:
+                    missing.append(work)
+                else:
+                    self.segments.touch(key)
+        missing = self._bring(missing)
+        if missing:
+            self._compose(crew, missing)
+        for work in self.work:
+            if work.artifact.kind is not ArtifactKind.GENERATED:
+                segment = _made(work)
+                self.shareable[segment.key] = segment
+
+    def _bring(self, missing: list[_Work]) -> list[_Work]:
+        """What of ``missing`` no shared cache had. Generated files are never there: made, they cost less."""
+        shared = self.engine.shared
+        wanted = {
+            work.recipe.key(self.codec): work.artifact.size
+            for work in missing
+            if work.artifact.kind is not ArtifactKind.GENERATED
+        }
+        if not wanted or shared is None or not shared.reads or not self.engine.reuse:
+            return missing
+        brought: dict[str, Segment] = {}
+
+        def take(found: Found) -> None:
+            segment = scan_segment(
+                found.key, found.part, found.members, found.directories, self.codec, beat=found.beat
+            )
+            self.segments.put(segment, found.part)
+            brought[found.key] = segment
+
+        with self.progress.stage("shared cache"):
+            sized = [Wanted(key=key, size=size) for key, size in wanted.items()]
+            sized.sort(key=lambda each: -each.size)
+            shared.bring(sized, self.scratch, take)
+        for work in missing:
+            work.segment = brought.get(work.recipe.key(self.codec))
+        return [work for work in missing if work.segment is None]
+
+    def _compose(self, crew: WorkerPools, missing: list[_Work]) -> None:
+        """Fetches the packages of ``missing`` and makes their segments."""
+        self._foresee([work.artifact for work in missing])
+        missing.sort(key=lambda work: (-work.artifact.size, work.artifact.kind.value, work.artifact.name))
+        with (
+            self.progress.task("compose", "packages", total=len(missing), unit="packages") as task,
+            ThreadPoolExecutor(min(self.workers, 4), thread_name_prefix="segment") as writers,
+        ):
+            made: dict[Future[Segment], _Work] = {}
+            waiting = {id(work.artifact): work for work in missing}
+            fetch = FetchQueue(
+                self.source, [work.artifact for work in missing], self._interpreter_artifacts(missing)
+            )
+            try:
+                maker = SegmentMaker(
+                    codec=self.codec, crew=crew, scratch=self.scratch, compiler=self._compiler(fetch, missing)
+                )
+                while fetch.pending or made:
+                    running: set[Future[Any]] = {*fetch.pending, *made}
+                    done, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        if future in fetch.pending:
+                            for artifact in fetch.take(future):
+                                work = waiting.pop(id(artifact))
+                                made[writers.submit(self._make, maker, work)] = work
+                        else:
+                            work = made.pop(future)
+                            work.segment = future.result()
+                            self.fresh.add(work.segment.key)
+                            task.advance(1)
+            except BaseException as error:
+                crew.stop()
+                for pending in made:
+                    pending.cancel()
+                # After an error nothing may go on that writes to the store. An interrupted build ends now.
+                fetch.close(wait=isinstance(error, Exception))
+                raise
+            fetch.close(wait=True)
+
+    def _foresee(self, missing: Sequence[Artifact]) -> None:
+        """Lets the sources refuse what can't be composed before anything is fetched."""
+        for kind in sorted({artifact.kind for artifact in missing}):
+            source = self.source(kind)
+            if isinstance(source, ForeseeingSource):
+                source.foresee([artifact for artifact in missing if artifact.kind is kind])
+
+    def _make(self, maker: SegmentMaker, work: _Work) -> Segment:
+        segment, part = maker.make(work.recipe, self.source(work.artifact.kind).entries(work.artifact))
+        self.segments.put(segment, part)
+        return segment
+
+    def source(self, kind: ArtifactKind) -> ArtifactSource:
+        """The build's source of ``kind``, opened when first asked for (by the build's own thread)."""
+        if kind not in self.sources:
+            self.sources[kind] = self.stack.enter_context(self.engine.sources[kind](self.plan))
+        return self.sources[kind]
+
+    # --- byte code ------------------------------------------------------------------------------------
+
+    def _interpreter_artifacts(self, missing: Sequence[_Work]) -> frozenset[str]:
+        """SHA-256 of the packages to be fetched first, because compiling waits for them."""
+        interpreter = self._interpreter(missing)
+        return (
+            frozenset(artifact.sha256 for artifact in interpreter_artifacts(interpreter))
+            if interpreter
+            else frozenset()
+        )
+
+    def _interpreter(self, missing: Sequence[_Work]) -> Interpreter | None:
+        needed = any(work.recipe.compiler for work in missing)
+        return self.plan.interpreter if needed else None
+
+    def _compiler(self, fetch: FetchQueue, missing: Sequence[_Work]) -> ByteCompiler | None:
+        interpreter, factory = self._interpreter(missing), self.engine.compiler_factory
+        if interpreter is None or factory is None or self.plan.python is None:
+            return None
+        # Its packages may be another platform's than the plan's.
+        packages = (f"artifacts/{artifact.sha256}" for artifact in interpreter_artifacts(interpreter))
+        self.lease.use(f"rootfs/{rootfs_key(interpreter)}", *packages)
+        ready = fetch.after_first(lambda: factory(interpreter.python, self._rootfs(interpreter)))
+        return AwaitedCompiler(factory.identity(self.plan.python), ready)
+
+    def _rootfs(self, interpreter: Interpreter) -> Path:
+        lock = interpreter.lock
+        plan = replace(self.plan, platform=lock.platform, base=lock.base, python=lock.python)
+        sources = {kind: partial(make, plan) for kind, make in self.engine.sources.items()}
+        with self.progress.stage("interpreter"):
+            return interpreter_rootfs(interpreter, self.store, sources, unpack_base=self.engine.unpack_base)
+
+    # --- layers ---------------------------------------------------------------------------------------
+
+    def _layers(self, crew: WorkerPools, found: MergeResult) -> tuple[Layer, ...]:
+        maker = LayerMaker(
+            codec=self.codec,
+            crew=crew,
+            segments=self.segments,
+            layers=LayerCache(self.store),
+            scratch=self.scratch,
+            reuse=self.engine.reuse,
+        )
+        segments = iter([_made(work) for work in self.work])
+        grouped = [
+            (layer, [next(segments) for _ in layer.artifacts])
+            for index, layer in enumerate(self.plan.layers)
+            if layer.artifacts and index not in self.taken.layers
+        ]
+        with (
+            self.progress.task("layers", "layers", total=len(grouped), unit="layers") as task,
+            ThreadPoolExecutor(min(self.workers, 8), thread_name_prefix="layer") as pool,
+        ):
+
+            def write(members: Sequence[Segment]) -> LayerFile:
+                file = maker.make(members, layer_directories(members, found.directories))
+                task.advance(1)
+                return file
+
+            # The largest first, so that none is left to one core at the end.
+            order = sorted(
+                range(len(grouped)), key=lambda index: -sum(each.unpacked for each in grouped[index][1])
+            )
+            futures = {index: pool.submit(write, grouped[index][1]) for index in order}
+            try:
+                wait(futures.values(), return_when=FIRST_EXCEPTION)
+                # The error itself, not that of a worker that gave up because of it.
+                for future in futures.values():
+                    if future.done() and not isinstance(future.exception(), Stopped):
+                        future.result()
+                files = [futures[index].result() for index in range(len(grouped))]
+            except BaseException as error:
+                if not isinstance(error, DamagedSegment):
+                    crew.stop()
+                for future in futures.values():
+                    future.cancel()
+                raise
+        made = (
+            Layer(
+                digest=file.digest,
+                diff_id=file.diff_id,
+                size=file.size,
+                media_type=self.codec.media_type,
+                name=layer.name,
+                artifacts=tuple(f"{artifact.name} {artifact.version}" for artifact in layer.artifacts),
+            )
+            for (layer, _), file in zip(grouped, files, strict=True)
+        )
+        layers = ((index, layer) for index, layer in enumerate(self.plan.layers) if layer.artifacts)
+        return tuple(self.taken.layers.get(index) or next(made) for index, _ in layers)
+
+
+def _made(work: _Work) -> Segment:
+    if work.segment is None:
+        raise BuildError(f"the segment of {work.artifact.name} was not made")
+    return work.segment

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from envbuild.oci.image import Image
@@ -27,8 +26,3 @@ class Engine(Protocol):
     def build(self, plan: Plan) -> Image:
         """The image, with all its blobs in the store. Raises ``BuildError``, before any work where
         :meth:`unable` has a reason."""
-
-
-def cannot_build(name: str, reasons: Sequence[str]) -> str:
-    """What an engine is said to refuse, each of the ``reasons`` of :meth:`Engine.unable` on its own line."""
-    return f"the {name} engine can't build this:\n" + "\n".join(f"  {reason}" for reason in reasons)

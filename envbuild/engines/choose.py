@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from envbuild.engines.base import Engine, cannot_build
+from envbuild.compose.base import cannot_build
+from envbuild.engines.base import Engine
 from envbuild.errors import BuildError, UsageError
 from envbuild.plan.model import Plan
 from envbuild.progress import Progress

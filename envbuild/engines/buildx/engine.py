@@ -13,9 +13,9 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from envbuild.compose.base import cannot_build
 from envbuild.docker.output import safe_text
 from envbuild.docker.proxy import loopback_proxy, proxy_secrets
-from envbuild.engines.base import cannot_build
 from envbuild.engines.buildx.build_log import LONGEST, BuildLog
 from envbuild.engines.buildx.command import (
     ARCHIVE,

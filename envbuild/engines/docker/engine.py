@@ -9,11 +9,11 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from envbuild.compose.base import cannot_build
 from envbuild.docker.client import NoEngine, connect, has_bridge
 from envbuild.docker.output import clipped
 from envbuild.docker.proxy import loopback_proxy, proxy_arguments, proxy_secrets
 from envbuild.docker.stream import Conversation, engine_errors
-from envbuild.engines.base import cannot_build
 from envbuild.engines.docker.build_log import BuildLog, ContainerBegan, ImageMade, StepBegan
 from envbuild.engines.docker.image import import_image
 from envbuild.engines.docker.leftovers import Leftovers, remove_image
