@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from envbuild.app.images import OpenedImage, inputs_here, open_image
 from envbuild.app.session import Session
+from envbuild.compose.base import cannot_build
 from envbuild.compose.image import store_index
 from envbuild.compose.reuse import NotReusable
-from envbuild.compose.base import cannot_build
 from envbuild.errors import BuildError, UsageError
 from envbuild.images.repository import remember_names
 from envbuild.images.sinks.contents import blobs as publication_blobs

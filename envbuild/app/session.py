@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -25,9 +25,8 @@ from envbuild.store.leases import Lease
 if TYPE_CHECKING:
     from envbuild.attest.attach import Attachments
     from envbuild.cache.segments import SharedSegments
-    from envbuild.compose.artifacts.sdist.builds import SdistBuilds
-    from envbuild.compose.base import Archives, ArtifactSource
-    from envbuild.compose.engine import BaseContents, NativeEngine
+    from envbuild.compose.base import ArtifactFiles, ComposeContext
+    from envbuild.compose.engine import NativeEngine
     from envbuild.engines.base import Engine
     from envbuild.http.fetcher import HttpFetcher
     from envbuild.images.lookup import Lookup
@@ -35,9 +34,9 @@ if TYPE_CHECKING:
     from envbuild.images.sources.locate import Sources
     from envbuild.lock.base import BaseResolver, CondaResolver, MavenResolver, PipResolver, SdistBuilder
     from envbuild.lock.make import Resolvers
-    from envbuild.lock.model import ImageBase, PipPin, PlatformLock
+    from envbuild.lock.model import ImageBase, PlatformLock
     from envbuild.plan.inputs import Inputs
-    from envbuild.plan.model import ArtifactKind, Plan
+    from envbuild.plan.model import Plan
     from envbuild.registry.client import RegistryClient
     from envbuild.render.base import BuildContext
     from envbuild.render.make import DockerfileRenderer
@@ -218,46 +217,24 @@ class Session:
         return PomResolver(self.fetcher, self.store, self.settings.maven_repository)
 
     def _sdist_builder(self, inputs: Inputs) -> SdistBuilder:
-        from envbuild.compose.artifacts.sdist.builds import LockedSdists
+        from envbuild.compose.artifacts.sdist.builds import LockedSdists, sdist_builds
         from envbuild.lock.pip.uv import UvResolver
 
         # Whichever engine resolves the spec: what a build requires is for the target's python, not ours.
-        return LockedSdists(self._sdist_builds(inputs), lambda: UvResolver(env=self.environ))
+        return LockedSdists(sdist_builds(self._compose_context(inputs)), lambda: UvResolver(env=self.environ))
 
-    def _sdist_builds(self, inputs: Inputs) -> SdistBuilds:
-        from envbuild.compose.artifacts.sdist.builds import SdistBuilds
-        from envbuild.compose.artifacts.sdist.fetch import SdistFiles
+    def _compose_context(self, inputs: Inputs) -> ComposeContext:
+        from envbuild.compose.base import ComposeContext
 
-        return SdistBuilds(
+        return ComposeContext(
             store=self.store,
-            files=SdistFiles(
-                store=self.store,
-                fetcher=lambda: self.fetcher,
-                env=self.environ,
-                options=inputs.pip_options,
-                address=_address_of(inputs),
-                offline=self.settings.offline,
-            ),
-            sources=self._interpreter_sources,
-            unpack_base=partial(self._unpack_base, inputs.directory),
+            settings=self.settings,
+            environ=self.environ,
             progress=self.progress,
+            fetcher=lambda: self.fetcher,
+            registry=lambda: self.registry,
+            inputs=inputs,
         )
-
-    def _interpreter_sources(
-        self, lock: PlatformLock
-    ) -> dict[ArtifactKind, Callable[[], AbstractContextManager[ArtifactSource]]]:
-        from envbuild.compose.artifacts.conda.source import CondaSource
-        from envbuild.compose.artifacts.deb.source import DebianSource
-        from envbuild.plan.model import ArtifactKind
-
-        return {
-            ArtifactKind.DEBIAN: lambda: DebianSource(
-                self.fetcher, self.store, self.settings, base=lock.base
-            ),
-            ArtifactKind.CONDA: lambda: CondaSource(
-                self.store, self.fetcher, python=lock.python, drop_bytecode=True
-            ),
-        }
 
     # --- engines --------------------------------------------------------------------------------------
 
@@ -310,7 +287,7 @@ class Session:
         return DockerfileRenderer(
             templates=Templates(self.settings.template_dir),
             base_archive=partial(self._base_archive, inputs),
-            archives=partial(self._archives, inputs),
+            files=partial(self._artifact_files, inputs),
             snapshot=partial(self._snapshot, inputs),
             micromamba=self.settings.micromamba_image,
         )
@@ -334,26 +311,10 @@ class Session:
         # What was hashed is what is built: the copy stays until this session ends.
         return snapshot_context(inputs.context, inputs.directory, plan.base, self.scratch())
 
-    def _archives(self, inputs: Inputs, plan: Plan) -> Archives:
-        from envbuild.compose.artifacts.archives import ArchivesByKind, CondaArchives, FetchedArchives
-        from envbuild.compose.artifacts.wheel.archive import WheelArchives
-        from envbuild.plan.model import ArtifactKind
+    def _artifact_files(self, inputs: Inputs, plan: Plan) -> ArtifactFiles:
+        from envbuild.compose.artifacts.sources import artifact_files
 
-        return ArchivesByKind(
-            {
-                ArtifactKind.WHEEL: lambda: WheelArchives(
-                    self.store,
-                    self.fetcher,
-                    env=self.environ,
-                    options=inputs.pip_options,
-                    address=_address_of(inputs),
-                    build_wheel=partial(self._built_wheel, inputs, plan),
-                    offline=self.settings.offline,
-                ),
-                ArtifactKind.CONDA: lambda: CondaArchives(self.fetcher),
-                ArtifactKind.JAR: lambda: FetchedArchives(self.store, partial(self._jars, inputs, plan)),
-            }
-        )
+        return artifact_files(self._compose_context(inputs), plan)
 
     def _pip_access(self, inputs: Inputs, plan: Plan) -> PipAccess:
         from envbuild.lock.model import PipPin
@@ -365,26 +326,9 @@ class Session:
 
     def native_engine(self, inputs: Inputs, *, reuse: bool) -> NativeEngine:
         """The composer; see ``engines``."""
-        from envbuild.compose.bytecode import RootfsCompilers
-        from envbuild.compose.engine import NativeEngine
-        from envbuild.plan.model import ArtifactKind
+        from envbuild.compose.engine import native_engine
 
-        return NativeEngine(
-            store=self.store,
-            sources={
-                ArtifactKind.DEBIAN: self._debian,
-                ArtifactKind.CONDA: self._conda,
-                ArtifactKind.WHEEL: partial(self._wheels, inputs),
-                ArtifactKind.JAR: partial(self._jars, inputs),
-            },
-            compiler_factory=RootfsCompilers(),
-            base_loader=partial(self._load_base, inputs.directory),
-            unpack_base=partial(self._unpack_base, inputs.directory),
-            progress=self.progress,
-            workers=self.settings.workers,
-            reuse=reuse,
-            shared=self._shared_segments,
-        )
+        return native_engine(self._compose_context(inputs), reuse=reuse, shared=self._shared_segments)
 
     @cached_property
     def _shared_segments(self) -> SharedSegments | None:
@@ -402,57 +346,6 @@ class Session:
             progress=self.progress,
         )
 
-    def _debian(self, plan: Plan) -> AbstractContextManager[ArtifactSource]:
-        from envbuild.compose.artifacts.deb.source import DebianSource
-
-        return DebianSource(self.fetcher, self.store, self.settings, base=plan.base)
-
-    def _conda(self, plan: Plan) -> AbstractContextManager[ArtifactSource]:
-        from envbuild.compose.artifacts.conda.source import CondaSource
-
-        return CondaSource(self.store, self.fetcher, python=plan.python, drop_bytecode=plan.bytecode)
-
-    def _wheels(self, inputs: Inputs, plan: Plan) -> AbstractContextManager[ArtifactSource]:
-        from envbuild.compose.artifacts.wheel.source import WheelSource
-        from envbuild.lock.model import glibc_of
-
-        if plan.python is None:
-            raise BuildError("there are wheels to install, but no python to install them for")
-        return WheelSource(
-            self.store,
-            python=plan.python,
-            platform=plan.platform,
-            glibc=glibc_of(plan.base),
-            settings=self.settings,
-            env=self.environ,
-            options=inputs.pip_options,
-            address=_address_of(inputs),
-            built=partial(self._built_wheel, inputs, plan),
-            progress=self.progress,
-        )
-
-    def _built_wheel(self, inputs: Inputs, plan: Plan, pin: PipPin) -> Path:
-        from envbuild.compose.artifacts.sdist.builds import SdistWheels
-
-        return SdistWheels(self._sdist_builds(inputs), plan.interpreter).archive(pin)
-
-    def _jars(self, inputs: Inputs, plan: Plan) -> AbstractContextManager[ArtifactSource]:
-        from envbuild.compose.artifacts.jar import JarSource
-
-        if plan.python is None:
-            raise BuildError("there are jars for Spark, but no python whose pyspark they belong to")
-        return JarSource(
-            self.fetcher,
-            self.store,
-            python=plan.python,
-            repositories=(*inputs.spark_repositories, self.settings.maven_repository),
-        )
-
-    def _load_base(self, directory: Path, base: ImageBase, platform: Platform) -> BaseContents:
-        from envbuild.compose.base_image import load_base
-
-        return load_base(base, platform, self.store, self.registry, directory=directory)
-
     def base_config(self, inputs: Inputs, base: ImageBase, platform: Platform) -> Mapping[str, Any]:
         """The whole config document of an image base; no layer is brought. Raises ``FetchError``."""
         from envbuild.images.contents import image_source, read_image
@@ -461,11 +354,6 @@ class Session:
         return read_image(
             source, base.digest, self.store, platform=platform, expected=base.diff_ids, layers=False
         ).config
-
-    def _unpack_base(self, layout_directory: Path, base: ImageBase, directory: Path) -> None:
-        from envbuild.compose.base_image import unpack_base
-
-        unpack_base(base, self.store, self.registry, directory, layout_directory=layout_directory)
 
     # --- publish and run ------------------------------------------------------------------------------
 
@@ -548,10 +436,3 @@ class Session:
         from envbuild.run.choose import runner
 
         return runner(backend, self.store, self.progress, self.environ)
-
-
-def _address_of(inputs: Inputs) -> Callable[[str], str]:
-    """What makes the address that a pin states an absolute one."""
-    from envbuild.specs.paths import located_address
-
-    return partial(located_address, directory=inputs.directory)

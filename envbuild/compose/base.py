@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from envbuild.plan.model import Artifact
+from envbuild.http.base import Fetcher
+from envbuild.lock.model import Base, PlatformLock, PythonPin
+from envbuild.plan.inputs import Inputs
+from envbuild.plan.model import Artifact, Interpreter, Plan
+from envbuild.platforms import Platform
+from envbuild.progress import Progress
+from envbuild.settings import Settings
+from envbuild.store.content import Store
+
+if TYPE_CHECKING:
+    from envbuild.registry.client import RegistryClient
 
 
 class EntryKind(str, Enum):
@@ -63,10 +74,10 @@ class ForeseeingSource(Protocol):
         fetched, as far as that can be known by then; ``fetch`` still refuses the others."""
 
 
-class Archives(Protocol):
-    """Brings artifacts, of one kind or of several, as the very files that their hashes are of."""
+class ArtifactFiles(Protocol):
+    """Fetches artifacts, of one kind or of several, as the very files that their hashes are of."""
 
-    def archives(self, artifacts: Sequence[Artifact]) -> Mapping[str, Path]:
+    def fetch_files(self, artifacts: Sequence[Artifact]) -> Mapping[str, Path]:
         """SHA-256 (bare hex) to a verified file in the store, for each of ``artifacts``. Raises
         ``BuildError`` or ``FetchError`` naming what can't be had."""
 
@@ -82,6 +93,52 @@ class ByteCompiler(Protocol):
 
         One fresh interpreter for one call, so one artifact's result never depends on another. Files
         that aren't valid Python are left out, as pip does."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComposeContext:
+    """What composing uses of a call: this machine's store, settings and connections, and the build's inputs.
+
+    ``fetcher`` and ``registry`` are asked for when something is to be fetched."""
+
+    store: Store
+    settings: Settings
+    environ: Mapping[str, str]
+    progress: Progress
+    fetcher: Callable[[], Fetcher]
+    registry: Callable[[], RegistryClient]
+    inputs: Inputs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceTarget:
+    """The image that sources bring artifacts for."""
+
+    platform: Platform
+    base: Base
+    python: PythonPin | None
+    interpreter: Interpreter | None = None
+    """Runs on this machine and builds the wheels that no index has."""
+    bytecode: bool = True
+    """Byte code is compiled, so that none that artifacts bring is needed."""
+
+
+SourceFactory = Callable[[SourceTarget], AbstractContextManager[ArtifactSource]]
+
+
+def source_target(plan: Plan) -> SourceTarget:
+    return SourceTarget(
+        platform=plan.platform,
+        base=plan.base,
+        python=plan.python,
+        interpreter=plan.interpreter,
+        bytecode=plan.bytecode,
+    )
+
+
+def interpreter_target(lock: PlatformLock) -> SourceTarget:
+    """The root file system of the interpreter of ``lock``."""
+    return SourceTarget(platform=lock.platform, base=lock.base, python=lock.python)
 
 
 def cannot_build(name: str, reasons: Sequence[str]) -> str:

@@ -7,12 +7,13 @@ import posixpath
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from envbuild.compose.filesystem import parents, resolve
+from envbuild.compose.base import ComposeContext
+from envbuild.compose.filesystem import BaseTree, parents, resolve
 from envbuild.compose.unpack import unpack_layers
 from envbuild.errors import BuildError, FetchError
 from envbuild.images.contents import ImageContents, image_source, read_image
@@ -21,7 +22,7 @@ from envbuild.oci.image import Layer
 from envbuild.oci.layer import open_layer
 from envbuild.oci.media import LAYERS
 from envbuild.platforms import Platform
-from envbuild.registry.client import RegistryClient
+from envbuild.registry.base import Remote
 from envbuild.specs.model import PREFIX
 from envbuild.store.content import Store
 
@@ -31,123 +32,91 @@ _NAMED = 3
 """Files in the prefix that are named."""
 
 
-class Tree(NamedTuple):
-    """A base's file system, as far as it matters for what is composed onto it."""
-
-    directories: dict[str, tuple[int, int, int]]
-    """Every directory, by its path without a leading slash: mode, uid, gid."""
-    links: dict[str, str]
-    """Every symbolic link and its target as written."""
-    prefix: tuple[str, ...] = ()
-    """The first paths of what lies in the prefix, wherever links lead it, directories aside."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class BaseContents:
-    """What an image is composed onto. Its layers are read when the first directory or link is asked for: an
-    image that is taken as it is needs neither."""
+    """What an image is composed onto. Its layers are read when its tree is first asked for: an image that is
+    taken as it is doesn't need it."""
 
     layers: tuple[Layer, ...]
     """Lowest first. Media types are OCI's (the bytes of Docker's are the same), digests the base's."""
     config: Mapping[str, Any]
     """The base's whole config document."""
-    tree: Callable[[], Tree] = field(repr=False, compare=False)
-    """Reads it from the layers. Raises ``BuildError``."""
-
-    @property
-    def directories(self) -> Mapping[str, tuple[int, int, int]]:
-        """Every directory, by its path without a leading slash: mode, uid, gid."""
-        return self._tree.directories
-
-    @property
-    def links(self) -> Mapping[str, str]:
-        """Every symbolic link and its target as written."""
-        return self._tree.links
-
-    @property
-    def prefix(self) -> Sequence[str]:
-        """The first paths of what the base has in the prefix itself."""
-        return self._tree.prefix
+    load_tree: Callable[[], BaseTree] = field(repr=False, compare=False)
+    """Reads the tree from the layers. Raises ``BuildError``."""
 
     @cached_property
-    def _tree(self) -> Tree:
-        return self.tree()
+    def tree(self) -> BaseTree:
+        return self.load_tree()
 
 
-def load_base(
-    base: ImageBase,
-    platform: Platform | None,
-    store: Store,
-    client: RegistryClient,
-    *,
-    directory: Path | None = None,
-) -> BaseContents:
-    """The base by the lock's digest, its layers in the store afterwards.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseImages:
+    """Reads image bases from wherever their references say. ``directory`` is where a relative ``oci:DIR``
+    stands."""
 
-    ``directory`` is where a relative ``oci:DIR`` stands. Raises ``BuildError``: it can't be had, or it
-    isn't what the lock says (platform, layers, diff_ids).
-    """
-    contents = _read(base, platform, store, client, directory)
-    records = tuple(
-        Layer(
-            digest=layer.digest,
-            diff_id=diff_id,
-            size=layer.size,
-            media_type=LAYERS[layer.media_type],
-            name="base",
+    store: Store
+    registry: Callable[[], Remote]
+    directory: Path = Path()
+
+    def load(self, base: ImageBase, platform: Platform | None) -> BaseContents:
+        """The base by the lock's digest, its layers in the store afterwards. Raises ``BuildError``: it can't
+        be had, or it isn't what the lock says (platform, layers, diff_ids)."""
+        contents = self._read(base, platform)
+        layers = tuple(
+            Layer(
+                digest=layer.digest,
+                diff_id=diff_id,
+                size=layer.size,
+                media_type=LAYERS[layer.media_type],
+                name="base",
+            )
+            for layer, diff_id in zip(contents.layers, contents.diff_ids, strict=True)
         )
-        for layer, diff_id in zip(contents.layers, contents.diff_ids, strict=True)
-    )
-    return BaseContents(layers=records, config=contents.config, tree=partial(_tree, base, records, store))
+        load_tree = partial(_cached_tree, base, layers, self.store)
+        return BaseContents(layers=layers, config=contents.config, load_tree=load_tree)
+
+    def unpack(self, base: ImageBase, root: Path) -> None:
+        """Unpacks the base into the empty directory ``root``. Raises ``BuildError``."""
+        layers = self._read(base, None).layers
+        unpack_layers([(self.store.blob(layer.digest), layer.media_type) for layer in layers], root)
+
+    def _read(self, base: ImageBase, platform: Platform | None) -> ImageContents:
+        try:
+            source = image_source(base.reference, self.store, self.registry(), self.directory)
+            return read_image(source, base.digest, self.store, platform=platform, expected=base.diff_ids)
+        except FetchError as error:
+            raise BuildError(f"base image {error.message}", hint=error.hint) from error
 
 
-def unpack_base(
-    base: ImageBase,
-    store: Store,
-    client: RegistryClient,
-    directory: Path,
-    *,
-    layout_directory: Path | None = None,
-) -> None:
-    """Unpacks the base into the empty ``directory``. Raises ``BuildError``."""
-    contents = _read(base, None, store, client, layout_directory)
-    unpack_layers([(store.blob(layer.digest), layer.media_type) for layer in contents.layers], directory)
+def base_images(context: ComposeContext) -> BaseImages:
+    return BaseImages(store=context.store, registry=context.registry, directory=context.inputs.directory)
 
 
-def _read(
-    base: ImageBase,
-    platform: Platform | None,
-    store: Store,
-    client: RegistryClient,
-    directory: Path | None,
-) -> ImageContents:
-    try:
-        source = image_source(base.reference, store, client, directory or Path())
-        return read_image(source, base.digest, store, platform=platform, expected=base.diff_ids)
-    except FetchError as error:
-        raise BuildError(f"base image {error.message}", hint=error.hint) from error
-
-
-def _tree(base: ImageBase, layers: Sequence[Layer], store: Store) -> Tree:
+def _cached_tree(base: ImageBase, layers: Sequence[Layer], store: Store) -> BaseTree:
     """The tree after all layers; kept by the manifest's digest, since reading takes a while."""
     file = store.directory("metadata/images") / f"{base.digest.removeprefix('sha256:')}.tree.json"
     try:
         document = json.loads(file.read_bytes())
         if document["format"] == _TREE_FORMAT:
-            found = {str(k): (int(a), int(b), int(c)) for k, (a, b, c) in document["directories"].items()}
-            links = {str(k): str(v) for k, v in document["links"].items()}
-            return Tree(found, links, tuple(map(str, document["prefix"])))
+            return BaseTree(
+                directories={
+                    str(path): (int(mode), int(uid), int(gid))
+                    for path, (mode, uid, gid) in document["directories"].items()
+                },
+                links={str(path): str(target) for path, target in document["links"].items()},
+                prefix=tuple(map(str, document["prefix"])),
+            )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # Not there or damaged: it is made again from the layers.
     tree = read_tree([(store.blob(layer.digest), layer.media_type) for layer in layers])
     with store.scratch() as scratch:
         part = scratch / "tree"
-        part.write_text(json.dumps({"format": _TREE_FORMAT, **tree._asdict()}, sort_keys=True))
+        part.write_text(json.dumps({"format": _TREE_FORMAT, **asdict(tree)}, sort_keys=True))
         part.replace(file)
     return tree
 
 
-def read_tree(layers: Sequence[tuple[Path, str]]) -> Tree:
+def read_tree(layers: Sequence[tuple[Path, str]]) -> BaseTree:
     """The tree as layers (blob and media type, lowest first) leave it, whiteouts obeyed. Raises
     ``BuildError``."""
     directories: dict[str, tuple[int, int, int]] = {}
@@ -158,7 +127,7 @@ def read_tree(layers: Sequence[tuple[Path, str]]) -> Tree:
             files = _read_layer(blob, media_type, directories, links, files)
         except (FetchError, tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
             raise BuildError(f"the base's layer {blob.name} can't be read: {error}") from error
-    return Tree(directories, links, _in_prefix(files, links))
+    return BaseTree(directories=directories, links=links, prefix=_in_prefix(files, links))
 
 
 def _in_prefix(files: set[str], links: Mapping[str, str]) -> tuple[str, ...]:
@@ -187,9 +156,9 @@ def _read_layer(
         (hidden if itself else emptied).add(path)
         prefix = f"{path}/" if path else ""
         for table in (directories, links):
-            for each in [each for each in table if each.startswith(prefix) or (itself and each == path)]:
-                if each not in added:
-                    del table[each]
+            for victim in [name for name in table if name.startswith(prefix) or (itself and name == path)]:
+                if victim not in added:
+                    del table[victim]
 
     with open_layer(blob, media_type) as archive:
         for member in archive:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -16,7 +16,19 @@ from typing import Any, Protocol
 from envbuild.cache.segments import Found, SharedSegments, Wanted
 from envbuild.compose.artifacts.deb.policy import MADE_OF
 from envbuild.compose.artifacts.generated import GeneratedSource
-from envbuild.compose.base import ArtifactSource, ByteCompiler, ForeseeingSource, cannot_build
+from envbuild.compose.artifacts.sources import artifact_sources
+from envbuild.compose.base import (
+    ArtifactSource,
+    ByteCompiler,
+    ComposeContext,
+    ForeseeingSource,
+    SourceFactory,
+    cannot_build,
+    interpreter_target,
+    source_target,
+)
+from envbuild.compose.base_image import BaseContents, base_images
+from envbuild.compose.bytecode import RootfsCompilers
 from envbuild.compose.codec import Codec, codec
 from envbuild.compose.fetch_queue import AwaitedCompiler, FetchQueue
 from envbuild.compose.filesystem import (
@@ -25,7 +37,7 @@ from envbuild.compose.filesystem import (
     Contribution,
     MergeResult,
     layer_directories,
-    survey,
+    merge_contributions,
 )
 from envbuild.compose.image import store_image
 from envbuild.compose.interpreter import UnpackBase, interpreter_artifacts, interpreter_rootfs, rootfs_key
@@ -49,31 +61,6 @@ _ROUNDS = 8
 """How often links may lead to further links before we give up."""
 _REPAIRS = 16
 """How many damaged segments one build makes anew before it takes the disk for broken."""
-
-SourceFactory = Callable[[Plan], AbstractContextManager[ArtifactSource]]
-
-
-class BaseContents(Protocol):
-    """What the engine needs to know of an image base, whose blobs are in the store by then."""
-
-    @property
-    def layers(self) -> Sequence[Layer]: ...
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """The base's whole config document."""
-
-    @property
-    def directories(self) -> Mapping[str, tuple[int, int, int]]:
-        """Path to mode, uid, gid."""
-
-    @property
-    def links(self) -> Mapping[str, str]:
-        """Symlinks: path to target."""
-
-    @property
-    def prefix(self) -> Sequence[str]:
-        """The first paths of what it has in the prefix itself."""
 
 
 class CompilerFactory(Protocol):
@@ -134,14 +121,14 @@ class NativeEngine:
         """The plan's own lock digest, which covers all that decides these bytes."""
         return plan.lock_digest
 
-    def build_over(self, plan: Plan, taken: ReusedLayers, lease: Lease) -> Image:
-        """The image with the layers of ``taken`` as they are, for which nothing is fetched; what it uses is
+    def build_over(self, plan: Plan, reused: ReusedLayers, lease: Lease) -> Image:
+        """The image with the layers of ``reused`` as they are, for which nothing is fetched; what it uses is
         named in ``lease``. It isn't looked up by its lock again, since nobody composed those layers here.
 
         Raises ``BuildError``, which is ``Entangled`` where composing them would give others."""
         packing = codec(plan.compression)
         with self.store.scratch() as scratch, ExitStack() as stack:
-            return NativeBuild(self, plan, packing, lease, scratch, stack, taken).run()
+            return NativeBuild(self, plan, packing, lease, scratch, stack, reused).run()
 
     def build(self, plan: Plan) -> Image:
         """The image. Two builds of one plan at once compose it once."""
@@ -170,6 +157,22 @@ class NativeEngine:
         return image
 
 
+def native_engine(context: ComposeContext, *, reuse: bool, shared: SharedSegments | None) -> NativeEngine:
+    """The composer of a call; see :class:`NativeEngine` for ``reuse`` and ``shared``."""
+    bases = base_images(context)
+    return NativeEngine(
+        store=context.store,
+        sources=artifact_sources(context),
+        compiler_factory=RootfsCompilers(),
+        base_loader=bases.load,
+        unpack_base=bases.unpack,
+        progress=context.progress,
+        workers=context.settings.workers,
+        reuse=reuse,
+        shared=shared,
+    )
+
+
 @dataclass(kw_only=True)
 class _Work:
     """One artifact of a build under way."""
@@ -190,11 +193,11 @@ class NativeBuild:
         lease: Lease,
         scratch: Path,
         stack: ExitStack,
-        taken: ReusedLayers | None = None,
+        reused: ReusedLayers | None = None,
     ) -> None:
         self.engine = engine
         self.plan = plan
-        self.taken = taken or ReusedLayers()
+        self.reused = reused or ReusedLayers()
         self.codec = packing
         self.lease = lease
         self.scratch = scratch
@@ -231,7 +234,7 @@ class NativeBuild:
                 ),
             )
             for index, layer in enumerate(plan.layers)
-            if index not in self.taken.layers
+            if index not in self.reused.layers
             for artifact in layer.artifacts
         ]
 
@@ -253,20 +256,19 @@ class NativeBuild:
         if plan.config.inherit and base:
             self.lease.use(*(blob_name(layer.digest) for layer in below))
             return store_image(self.store, plan, (), below=below, inherited=base.config)
-        if isinstance(plan.base, ImageBase) and base and base.prefix:
-            raise BuildError(occupied_base(plan.base, base.prefix), hint=OCCUPIED_HINT)
-        ground = BaseTree(directories=base.directories, links=base.links) if base else BaseTree()
-        ground = self.taken.over(ground)
+        if isinstance(plan.base, ImageBase) and base and base.tree.prefix:
+            raise BuildError(occupied_base(plan.base, base.tree.prefix), hint=OCCUPIED_HINT)
+        tree = self.reused.merge(base.tree if base else BaseTree())
         self.lease.use(*artifact_names(plan))
         self.lease.use(*(blob_name(layer.digest) for layer in below))
-        with WorkerPools(self.workers) as crew:
+        with WorkerPools(self.workers) as pools:
             for attempt in count():
                 try:
                     with self.progress.stage("compose"):
-                        found = self._settle(crew, ground)
-                        self.taken.check([_made(work) for work in self.work], ground, found)
+                        merged = self._settle(pools, tree)
+                        self.reused.check([_made(work) for work in self.work], tree, merged)
                     with self.progress.stage("layers"):
-                        layers = self._layers(crew, found)
+                        layers = self._layers(pools, merged)
                     break
                 except DamagedSegment as error:
                     if attempt == _REPAIRS:
@@ -279,11 +281,11 @@ class NativeBuild:
 
     # --- segments -------------------------------------------------------------------------------------
 
-    def _settle(self, crew: WorkerPools, ground: BaseTree) -> MergeResult:
+    def _settle(self, pools: WorkerPools, tree: BaseTree) -> MergeResult:
         """Makes segments until no path goes through a link or belongs to two artifacts."""
         for _ in range(_ROUNDS):
-            self._segments(crew)
-            owners = [
+            self._segments(pools)
+            contributions = [
                 Contribution(
                     name=f"{work.artifact.name} {work.artifact.version}",
                     segment=_made(work),
@@ -291,32 +293,32 @@ class NativeBuild:
                 )
                 for work in self.work
             ]
-            found = survey(owners, ground)
-            self._refuse(found, owners)
-            if not found.through and not found.clashes:
-                return found
+            merged = merge_contributions(contributions, tree)
+            self._refuse_clashes(merged, contributions)
+            if not merged.through and not merged.clashes:
+                return merged
             omit: dict[int, set[str]] = {}
-            for clash in found.clashes:
+            for clash in merged.clashes:
                 omit.setdefault(clash.second, set()).add(clash.path)
-            for index in {*omit, *found.through}:
+            for index in {*omit, *merged.through}:
                 work = self.work[index]
                 work.recipe = replace(
                     work.recipe,
-                    links=tuple(sorted({*work.recipe.links, *found.through.get(index, ())})),
+                    links=tuple(sorted({*work.recipe.links, *merged.through.get(index, ())})),
                     omit=tuple(sorted({*work.recipe.omit, *omit.get(index, ())})),
                 )
                 work.segment = None
         raise BuildError("the symbolic links of this image lead to one another without an end")
 
-    def _refuse(self, found: MergeResult, owners: Sequence[Contribution]) -> None:
+    def _refuse_clashes(self, merged: MergeResult, contributions: Sequence[Contribution]) -> None:
         """Raises with every path that two artifacts own differently."""
         problems = [
-            f"{clash.path} is a file of {owners[clash.first].name}, "
-            f"and a directory of {owners[clash.second].name}"
-            for clash in found.blocked
+            f"{clash.path} is a file of {contributions[clash.first].name}, "
+            f"and a directory of {contributions[clash.second].name}"
+            for clash in merged.blocked
         ]
-        for clash in found.clashes:
-            first, second = owners[clash.first], owners[clash.second]
+        for clash in merged.clashes:
+            first, second = contributions[clash.first], contributions[clash.second]
             if not self._same(first.segment, second.segment, clash.path):
                 problems.append(f"{clash.path} is owned by both {first.name} and {second.name}")
         if problems:
@@ -331,7 +333,7 @@ class NativeBuild:
 
     def _blocks(self, segment: Segment, path: str) -> bytes:
         start, end = segment.offsets[path]
-        position, found = 0, bytearray()
+        position, entry = 0, bytearray()
         for member, size in self.segments.members(segment):
             if position >= end:
                 break
@@ -341,11 +343,11 @@ class NativeBuild:
                 except BuildError as error:
                     self.segments.drop(segment.key)
                     raise DamagedSegment(segment.key) from error
-                found += block[max(0, start - position) : end - position]
+                entry += block[max(0, start - position) : end - position]
             position += size
-        return bytes(found)
+        return bytes(entry)
 
-    def _segments(self, crew: WorkerPools) -> None:
+    def _segments(self, pools: WorkerPools) -> None:
         """Fills in every missing segment: from the store, else from a shared cache, else fetched and made,
         the largest first."""
         missing: list[_Work] = []
@@ -359,15 +361,15 @@ class NativeBuild:
                     missing.append(work)
                 else:
                     self.segments.touch(key)
-        missing = self._bring(missing)
+        missing = self._fetch_shared(missing)
         if missing:
-            self._compose(crew, missing)
+            self._compose(pools, missing)
         for work in self.work:
             if work.artifact.kind is not ArtifactKind.GENERATED:
                 segment = _made(work)
                 self.shareable[segment.key] = segment
 
-    def _bring(self, missing: list[_Work]) -> list[_Work]:
+    def _fetch_shared(self, missing: list[_Work]) -> list[_Work]:
         """What of ``missing`` no shared cache had. Generated files are never there: made, they cost less."""
         shared = self.engine.shared
         wanted = {
@@ -377,24 +379,24 @@ class NativeBuild:
         }
         if not wanted or shared is None or not shared.reads or not self.engine.reuse:
             return missing
-        brought: dict[str, Segment] = {}
+        segments: dict[str, Segment] = {}
 
-        def take(found: Found) -> None:
+        def take(match: Found) -> None:
             segment = scan_segment(
-                found.key, found.part, found.members, found.directories, self.codec, beat=found.beat
+                match.key, match.part, match.members, match.directories, self.codec, beat=match.beat
             )
-            self.segments.put(segment, found.part)
-            brought[found.key] = segment
+            self.segments.put(segment, match.part)
+            segments[match.key] = segment
 
         with self.progress.stage("shared cache"):
             sized = [Wanted(key=key, size=size) for key, size in wanted.items()]
-            sized.sort(key=lambda each: -each.size)
+            sized.sort(key=lambda segment: -segment.size)
             shared.bring(sized, self.scratch, take)
         for work in missing:
-            work.segment = brought.get(work.recipe.key(self.codec))
+            work.segment = segments.get(work.recipe.key(self.codec))
         return [work for work in missing if work.segment is None]
 
-    def _compose(self, crew: WorkerPools, missing: list[_Work]) -> None:
+    def _compose(self, pools: WorkerPools, missing: list[_Work]) -> None:
         """Fetches the packages of ``missing`` and makes their segments."""
         self._foresee([work.artifact for work in missing])
         missing.sort(key=lambda work: (-work.artifact.size, work.artifact.kind.value, work.artifact.name))
@@ -402,31 +404,34 @@ class NativeBuild:
             self.progress.task("compose", "packages", total=len(missing), unit="packages") as task,
             ThreadPoolExecutor(min(self.workers, 4), thread_name_prefix="segment") as writers,
         ):
-            made: dict[Future[Segment], _Work] = {}
+            composing: dict[Future[Segment], _Work] = {}
             waiting = {id(work.artifact): work for work in missing}
             fetch = FetchQueue(
                 self.source, [work.artifact for work in missing], self._interpreter_artifacts(missing)
             )
             try:
                 maker = SegmentMaker(
-                    codec=self.codec, crew=crew, scratch=self.scratch, compiler=self._compiler(fetch, missing)
+                    codec=self.codec,
+                    pools=pools,
+                    scratch=self.scratch,
+                    compiler=self._compiler(fetch, missing),
                 )
-                while fetch.pending or made:
-                    running: set[Future[Any]] = {*fetch.pending, *made}
+                while fetch.pending or composing:
+                    running: set[Future[Any]] = {*fetch.pending, *composing}
                     done, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in done:
                         if future in fetch.pending:
                             for artifact in fetch.take(future):
                                 work = waiting.pop(id(artifact))
-                                made[writers.submit(self._make, maker, work)] = work
+                                composing[writers.submit(self._make, maker, work)] = work
                         else:
-                            work = made.pop(future)
+                            work = composing.pop(future)
                             work.segment = future.result()
                             self.fresh.add(work.segment.key)
                             task.advance(1)
             except BaseException as error:
-                crew.stop()
-                for pending in made:
+                pools.stop()
+                for pending in composing:
                     pending.cancel()
                 # After an error nothing may go on that writes to the store. An interrupted build ends now.
                 fetch.close(wait=isinstance(error, Exception))
@@ -448,7 +453,7 @@ class NativeBuild:
     def source(self, kind: ArtifactKind) -> ArtifactSource:
         """The build's source of ``kind``, opened when first asked for (by the build's own thread)."""
         if kind not in self.sources:
-            self.sources[kind] = self.stack.enter_context(self.engine.sources[kind](self.plan))
+            self.sources[kind] = self.stack.enter_context(self.engine.sources[kind](source_target(self.plan)))
         return self.sources[kind]
 
     # --- byte code ------------------------------------------------------------------------------------
@@ -477,18 +482,17 @@ class NativeBuild:
         return AwaitedCompiler(factory.identity(self.plan.python), ready)
 
     def _rootfs(self, interpreter: Interpreter) -> Path:
-        lock = interpreter.lock
-        plan = replace(self.plan, platform=lock.platform, base=lock.base, python=lock.python)
-        sources = {kind: partial(make, plan) for kind, make in self.engine.sources.items()}
+        target = interpreter_target(interpreter.lock)
+        sources = {kind: partial(open_source, target) for kind, open_source in self.engine.sources.items()}
         with self.progress.stage("interpreter"):
             return interpreter_rootfs(interpreter, self.store, sources, unpack_base=self.engine.unpack_base)
 
     # --- layers ---------------------------------------------------------------------------------------
 
-    def _layers(self, crew: WorkerPools, found: MergeResult) -> tuple[Layer, ...]:
+    def _layers(self, pools: WorkerPools, merged: MergeResult) -> tuple[Layer, ...]:
         maker = LayerMaker(
             codec=self.codec,
-            crew=crew,
+            pools=pools,
             segments=self.segments,
             layers=LayerCache(self.store),
             scratch=self.scratch,
@@ -498,7 +502,7 @@ class NativeBuild:
         grouped = [
             (layer, [next(segments) for _ in layer.artifacts])
             for index, layer in enumerate(self.plan.layers)
-            if layer.artifacts and index not in self.taken.layers
+            if layer.artifacts and index not in self.reused.layers
         ]
         with (
             self.progress.task("layers", "layers", total=len(grouped), unit="layers") as task,
@@ -506,13 +510,13 @@ class NativeBuild:
         ):
 
             def write(members: Sequence[Segment]) -> LayerFile:
-                file = maker.make(members, layer_directories(members, found.directories))
+                file = maker.make(members, layer_directories(members, merged.directories))
                 task.advance(1)
                 return file
 
             # The largest first, so that none is left to one core at the end.
             order = sorted(
-                range(len(grouped)), key=lambda index: -sum(each.unpacked for each in grouped[index][1])
+                range(len(grouped)), key=lambda index: -sum(segment.unpacked for segment in grouped[index][1])
             )
             futures = {index: pool.submit(write, grouped[index][1]) for index in order}
             try:
@@ -524,7 +528,7 @@ class NativeBuild:
                 files = [futures[index].result() for index in range(len(grouped))]
             except BaseException as error:
                 if not isinstance(error, DamagedSegment):
-                    crew.stop()
+                    pools.stop()
                 for future in futures.values():
                     future.cancel()
                 raise
@@ -540,7 +544,7 @@ class NativeBuild:
             for (layer, _), file in zip(grouped, files, strict=True)
         )
         layers = ((index, layer) for index, layer in enumerate(self.plan.layers) if layer.artifacts)
-        return tuple(self.taken.layers.get(index) or next(made) for index, _ in layers)
+        return tuple(self.reused.layers.get(index) or next(made) for index, _ in layers)
 
 
 def _made(work: _Work) -> Segment:

@@ -26,10 +26,14 @@ USRMERGE = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class BaseTree:
-    """What lies below our layers: directories of the base image with their metadata, and its symlinks."""
+    """What an image is composed onto, as far as it matters. Paths have no leading slash."""
 
     directories: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Every directory: mode, uid, gid."""
     links: Mapping[str, str] = field(default_factory=dict)
+    """Every symbolic link and its target as written."""
+    prefix: tuple[str, ...] = ()
+    """The first paths of what lies in the prefix, wherever links lead it, directories aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,7 @@ class Contribution:
 
 @dataclass(frozen=True, kw_only=True)
 class Clash:
-    """One path that two artifacts own; indices into the owners, ``first`` in plan order."""
+    """One path that two artifacts own; indices of their contributions, ``first`` in plan order."""
 
     path: str
     first: int
@@ -55,7 +59,7 @@ class MergeResult:
     """What must be settled before layers are written, and the table of directories."""
 
     through: Mapping[int, frozenset[tuple[str, str]]]
-    """Owner to the symlinks its paths go through: it must be made anew with them resolved."""
+    """Contribution to the symlinks its paths go through: it must be made anew with them resolved."""
     clashes: tuple[Clash, ...]
     blocked: tuple[Clash, ...]
     """A path that is a file of ``first`` and a directory of ``second``."""
@@ -103,37 +107,37 @@ def parents(path: str) -> Iterable[str]:
         at = path.rfind("/")
 
 
-def survey(owners: Sequence[Contribution], ground: BaseTree) -> MergeResult:
-    """Looks at every path of the image once; order of ``owners`` is the order of the plan."""
-    holder: dict[str, int] = {}
+def merge_contributions(contributions: Sequence[Contribution], base: BaseTree) -> MergeResult:
+    """Looks at every path of the image once. ``contributions`` are in the order of the plan."""
+    holders: dict[str, int] = {}
     clashes: list[Clash] = []
-    for index, owner in enumerate(owners):
-        for path, _ in owner.segment.paths:
-            first = holder.setdefault(path, index)
+    for index, contribution in enumerate(contributions):
+        for path, _ in contribution.segment.paths:
+            first = holders.setdefault(path, index)
             if first != index:
                 clashes.append(Clash(path=path, first=first, second=index))
-    links = {path: target for path, target in ground.links.items() if path not in holder}
-    for owner in reversed(owners):
-        links.update(owner.segment.links)
+    links = {path: target for path, target in base.links.items() if path not in holders}
+    for contribution in reversed(contributions):
+        links.update(contribution.segment.links)
     through: dict[int, set[tuple[str, str]]] = {}
     blocked: dict[tuple[str, int], Clash] = {}
     seen: dict[str, tuple[str | None, str | None]] = {}
-    for index, owner in enumerate(owners):
-        directories = {posixpath.dirname(path) for path, _ in owner.segment.paths}
-        directories.update(row[0] for row in owner.segment.directories)
+    for index, contribution in enumerate(contributions):
+        directories = {posixpath.dirname(path) for path, _ in contribution.segment.paths}
+        directories.update(row[0] for row in contribution.segment.directories)
         for directory in directories:
             if directory not in seen:
-                seen[directory] = _obstacle(directory, links, holder)
+                seen[directory] = _obstacle(directory, links, holders)
             link, file = seen[directory]
             if link is not None:
                 through.setdefault(index, set()).add((link, links[link]))
             elif file is not None:
-                blocked[file, index] = Clash(path=file, first=holder[file], second=index)
+                blocked[file, index] = Clash(path=file, first=holders[file], second=index)
     return MergeResult(
-        through={index: frozenset(found) for index, found in through.items()},
+        through={index: frozenset(symlinks) for index, symlinks in through.items()},
         clashes=tuple(clashes),
         blocked=tuple(blocked[key] for key in sorted(blocked)),
-        directories=_directories(owners, ground),
+        directories=_directory_table(contributions, base),
     )
 
 
@@ -154,7 +158,7 @@ def layer_directories(
 
 
 def _obstacle(
-    directory: str, links: Mapping[str, str], holder: Mapping[str, int]
+    directory: str, links: Mapping[str, str], holders: Mapping[str, int]
 ) -> tuple[str | None, str | None]:
     """The topmost symlink, or else the topmost file, on the way into ``directory``."""
     if not directory:
@@ -162,19 +166,21 @@ def _obstacle(
     for path in [*list(parents(directory))[::-1], directory]:
         if path in links:
             return path, None
-        if path in holder:
+        if path in holders:
             return None, path
     return None, None
 
 
-def _directories(owners: Sequence[Contribution], ground: BaseTree) -> dict[str, tuple[int, int, int]]:
+def _directory_table(
+    contributions: Sequence[Contribution], base: BaseTree
+) -> dict[str, tuple[int, int, int]]:
     """The metadata of directories: what envbuild's own files decide, else the first artifact in plan order
     that says something else than 0755 root, else what the base says."""
-    table = dict(ground.directories)
+    table = dict(base.directories)
     plain = (DIRECTORY_MODE, 0, 0)
-    for owner in reversed(owners):
-        table.update({row[0]: row[1:] for row in owner.segment.directories if row[1:] != plain})
-    for owner in owners:
-        if owner.decides:
-            table.update({row[0]: row[1:] for row in owner.segment.directories})
+    for contribution in reversed(contributions):
+        table.update({row[0]: row[1:] for row in contribution.segment.directories if row[1:] != plain})
+    for contribution in contributions:
+        if contribution.decides:
+            table.update({row[0]: row[1:] for row in contribution.segment.directories})
     return table

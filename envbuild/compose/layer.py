@@ -38,7 +38,7 @@ class LayerMaker:
     """Writes layers of one build."""
 
     codec: Codec
-    crew: WorkerPools
+    pools: WorkerPools
     segments: SegmentCache
     layers: LayerCache
     scratch: Path
@@ -74,8 +74,8 @@ class LayerMaker:
         diff_id = hashlib.sha256()
         size = 0
         with part.open("wb", buffering=0) as file:
-            for member, block in self._expanded(self._members(segments, directories)):
-                self.crew.check()
+            for member, block in self._expand(self._members(segments, directories)):
+                self.pools.check()
                 _write_all(file.write(member), member)
                 digest.update(member)
                 size += len(member)
@@ -100,12 +100,12 @@ class LayerMaker:
                 yield member, length, segment.key
         yield self.codec.compress(END), END, ""
 
-    def _expanded(self, members: Iterator[tuple[bytes, bytes | int, str]]) -> Iterator[tuple[bytes, bytes]]:
-        """The members in order with their blocks, expanded ahead by the crew."""
-        flying: deque[tuple[bytes, Future[bytes] | bytes, str]] = deque()
+    def _expand(self, members: Iterator[tuple[bytes, bytes | int, str]]) -> Iterator[tuple[bytes, bytes]]:
+        """The members in order with their blocks, expanded ahead by the pools."""
+        pending: deque[tuple[bytes, Future[bytes] | bytes, str]] = deque()
 
         def next_pair() -> tuple[bytes, bytes]:
-            member, block, key = flying.popleft()
+            member, block, key = pending.popleft()
             if isinstance(block, bytes):
                 return member, block
             try:
@@ -115,12 +115,12 @@ class LayerMaker:
 
         for member, block, key in members:
             if isinstance(block, bytes):
-                flying.append((member, block, key))
+                pending.append((member, block, key))
             else:
-                flying.append((member, self.crew.blocks.submit(self.codec.expand, member, block), key))
-            while len(flying) > _DEPTH:
+                pending.append((member, self.pools.blocks.submit(self.codec.expand, member, block), key))
+            while len(pending) > _DEPTH:
                 yield next_pair()
-        while flying:
+        while pending:
             yield next_pair()
 
 

@@ -8,7 +8,7 @@ is the same above any base that leaves the prefix alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from envbuild.compose.filesystem import DIRECTORY_MODE, BaseTree, MergeResult, parents
 from envbuild.errors import BuildError
@@ -36,20 +36,20 @@ class ReusedLayers:
     links: frozenset[str] = frozenset()
     """Paths of their symbolic links."""
     own: frozenset[str] = frozenset()
-    """The paths in the prefix that envbuild's own files have, the same ones as below the taken layers."""
+    """The paths in the prefix that envbuild's own files have, the same ones as below the reused layers."""
 
-    def over(self, ground: BaseTree) -> BaseTree:
-        """``ground`` with the prefix's directories, whose metadata the layers made anew state too."""
+    def merge(self, tree: BaseTree) -> BaseTree:
+        """``tree`` with the prefix's directories, whose metadata the layers made anew state too."""
         if not self.layers:
-            return ground
-        if any(path.startswith(INSIDE) or path in ABOVE for path in ground.links) or any(
-            path.startswith(INSIDE) for path in ground.directories
+            return tree
+        if any(path.startswith(INSIDE) or path in ABOVE for path in tree.links) or any(
+            path.startswith(INSIDE) for path in tree.directories
         ):
             raise NotReusable(f"the base has files in {PREFIX} itself")
-        return BaseTree(directories={**ground.directories, **self.directories}, links=ground.links)
+        return replace(tree, directories={**tree.directories, **self.directories})
 
-    def check(self, segments: Sequence[Segment], ground: BaseTree, found: MergeResult) -> None:
-        """Returns if the taken layers are what composing them with the others gives. Raises
+    def check(self, segments: Sequence[Segment], tree: BaseTree, merged: MergeResult) -> None:
+        """Returns if the reused layers are what composing them with the others gives. Raises
         ``NotReusable``."""
         if not self.layers:
             return
@@ -63,5 +63,5 @@ class ReusedLayers:
                 if not self.links.isdisjoint(parents(path)):
                     raise NotReusable(f"a link of the software leads to /{path}")
         for path in ABOVE:
-            if found.directories.get(path, _PLAIN) != _PLAIN:
+            if merged.directories.get(path, _PLAIN) != _PLAIN:
                 raise NotReusable(f"the base gives /{path} an owner or a mode of its own")

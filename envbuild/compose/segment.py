@@ -120,12 +120,12 @@ class WorkerPools:
 class MemberWriter:
     """Cuts a stream into blocks, has them compressed in parallel and writes them in order."""
 
-    def __init__(self, file: BinaryIO, codec: Codec, crew: WorkerPools) -> None:
+    def __init__(self, file: BinaryIO, codec: Codec, pools: WorkerPools) -> None:
         self._file = file
         self._codec = codec
-        self._crew = crew
+        self._pools = pools
         self._buffer = bytearray()
-        self._flying: deque[tuple[Future[bytes], int]] = deque()
+        self._pending: deque[tuple[Future[bytes], int]] = deque()
         self.members: list[tuple[int, int]] = []
         self.checksums: list[int] = []
         self.position = 0
@@ -160,13 +160,13 @@ class MemberWriter:
         self._drain(0)
 
     def _submit(self, block: bytes) -> None:
-        self._crew.check()
-        self._flying.append((self._crew.blocks.submit(self._codec.compress, block), len(block)))
+        self._pools.check()
+        self._pending.append((self._pools.blocks.submit(self._codec.compress, block), len(block)))
         self._drain(_DEPTH)
 
     def _drain(self, depth: int) -> None:
-        while len(self._flying) > depth:
-            future, size = self._flying.popleft()
+        while len(self._pending) > depth:
+            future, size = self._pending.popleft()
             member = future.result()
             self._file.write(member)
             self.members.append((len(member), size))
@@ -188,21 +188,21 @@ class SegmentMaker:
     """Writes segments of one build into ``scratch``."""
 
     codec: Codec
-    crew: WorkerPools
+    pools: WorkerPools
     scratch: Path
     compiler: ByteCompiler | None = None
 
-    def make(self, recipe: Recipe, entries: Iterator[Entry]) -> tuple[Segment, Path]:
-        """The segment of ``recipe`` and the file with its bytes, to be put into the cache.
+    def make(self, inputs: Recipe, entries: Iterator[Entry]) -> tuple[Segment, Path]:
+        """The segment of ``inputs`` and the file with its bytes, to be put into the cache.
 
         Raises ``BuildError`` that names the artifact."""
-        key = recipe.key(self.codec)
+        key = inputs.key(self.codec)
         part = self.scratch / key
         try:
             with part.open("wb") as file:
-                return self._write(recipe, key, entries, file), part
+                return self._write(inputs, key, entries, file), part
         except BuildError as error:
-            artifact = recipe.artifact
+            artifact = inputs.artifact
             if artifact.name in error.message:
                 raise
             raise BuildError(
@@ -210,12 +210,12 @@ class SegmentMaker:
             ) from error
         except OSError as error:
             raise BuildError(
-                f"can't write the segment of {recipe.artifact.name} to {self.scratch}: {error.strerror}",
+                f"can't write the segment of {inputs.artifact.name} to {self.scratch}: {error.strerror}",
                 hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
             ) from error
 
-    def _write(self, recipe: Recipe, key: str, entries: Iterator[Entry], file: BinaryIO) -> Segment:
-        writer = MemberWriter(file, self.codec, self.crew)
+    def _write(self, inputs: Recipe, key: str, entries: Iterator[Entry], file: BinaryIO) -> Segment:
+        writer = MemberWriter(file, self.codec, self.pools)
         paths: list[tuple[str, int]] = []
         links: list[tuple[str, str]] = []
         directories: list[DirectoryRow] = []
@@ -224,8 +224,8 @@ class SegmentMaker:
         gathered = 0
         seen: set[str] = set()
         try:
-            for entry in _placed(entries, recipe):
-                self.crew.check()
+            for entry in _place(entries, inputs):
+                self.pools.check()
                 if entry.path in seen:
                     raise BuildError(f"it brings {entry.path} twice")
                 seen.add(entry.path)
@@ -240,21 +240,21 @@ class SegmentMaker:
                 if (
                     entry.kind is EntryKind.FILE
                     and entry.path.endswith(".py")
-                    and recipe.compiled(entry.path)
+                    and inputs.compiled(entry.path)
                 ):
                     # Read now: a source may free its scratch space when its last entry is taken.
-                    source = _bytes(entry.content)
+                    source = _read_content(entry.content)
                     sources.append((entry.path, source))
                     gathered += len(source)
                     if gathered >= COMPILE_CHUNK:
-                        chunks.append(self._compile(key, len(chunks), sources))
+                        chunks.append(self._submit_chunk(key, len(chunks), sources))
                         sources, gathered = [], 0
             if sources:
-                chunks.append(self._compile(key, len(chunks), sources))
+                chunks.append(self._submit_chunk(key, len(chunks), sources))
             writer.end_member()
             for future in chunks:
                 chunk = future.result()
-                self.crew.check()
+                self.pools.check()
                 writer.finish()
                 start = writer.position
                 writer.append(chunk.part, chunk.members, chunk.checksums)
@@ -274,19 +274,21 @@ class SegmentMaker:
             directories=tuple(directories),
         )
 
-    def _compile(self, key: str, number: int, sources: list[tuple[str, bytes]]) -> Future[_Chunk]:
+    def _submit_chunk(self, key: str, number: int, sources: list[tuple[str, bytes]]) -> Future[_Chunk]:
         """Hands a chunk over. Waits while too many are pending, which bounds the memory they hold."""
-        while not self.crew.pending.acquire(timeout=0.1):
-            self.crew.check()
+        while not self.pools.pending.acquire(timeout=0.1):
+            self.pools.check()
         try:
-            future = self.crew.compilers.submit(self._compiled, self.scratch / f"{key}.{number}", sources)
+            future = self.pools.compilers.submit(
+                self._write_bytecode, self.scratch / f"{key}.{number}", sources
+            )
         except BaseException:
-            self.crew.pending.release()
+            self.pools.pending.release()
             raise
-        future.add_done_callback(lambda _: self.crew.pending.release())
+        future.add_done_callback(lambda _: self.pools.pending.release())
         return future
 
-    def _compiled(self, part: Path, sources: list[tuple[str, bytes]]) -> _Chunk:
+    def _write_bytecode(self, part: Path, sources: list[tuple[str, bytes]]) -> _Chunk:
         if self.compiler is None:
             raise BuildError("there is no interpreter to compile byte code with")
         offset = 0
@@ -305,8 +307,8 @@ class SegmentMaker:
                 checksums.append(zlib.crc32(member))
 
         with part.open("wb") as file:
-            for path, code in self.compiler.compile(self._read(sources)):
-                self.crew.check()
+            for path, code in self.compiler.compile(self._sorted_sources(sources)):
+                self.pools.check()
                 entry = Entry(path=path.lstrip("/"), content=code)
                 paths.append((entry.path, offset))
                 for data in entry_stream(entry):
@@ -316,16 +318,16 @@ class SegmentMaker:
             flush(file, 1)
         return _Chunk(part=part, members=tuple(members), checksums=tuple(checksums), paths=tuple(paths))
 
-    def _read(self, sources: list[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    def _sorted_sources(self, sources: list[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
         for path, content in sorted(sources, key=lambda source: source[0]):
-            self.crew.check()
+            self.pools.check()
             yield "/" + path, content
 
 
-def _placed(entries: Iterator[Entry], recipe: Recipe) -> Iterator[Entry]:
+def _place(entries: Iterator[Entry], inputs: Recipe) -> Iterator[Entry]:
     """The entries where the image's links lead them, without those left out and old byte code."""
-    links = dict(recipe.links)
-    omit = frozenset(recipe.omit)
+    links = dict(inputs.links)
+    omit = frozenset(inputs.omit)
     for entry in entries:
         check_path(entry.path)
         if links:
@@ -335,10 +337,10 @@ def _placed(entries: Iterator[Entry], recipe: Recipe) -> Iterator[Entry]:
         if entry.path in omit:
             continue
         # Byte code an artifact brings holds the time of a source that has another time here.
-        if entry.path.endswith(".pyc") and "/__pycache__/" in entry.path and recipe.compiled(entry.path):
+        if entry.path.endswith(".pyc") and "/__pycache__/" in entry.path and inputs.compiled(entry.path):
             continue
         yield entry
 
 
-def _bytes(content: bytes | Path) -> bytes:
+def _read_content(content: bytes | Path) -> bytes:
     return content if isinstance(content, bytes) else content.read_bytes()

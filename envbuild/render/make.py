@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from envbuild.compose.base import Archives
+from envbuild.compose.base import ArtifactFiles
 from envbuild.compose.image import timestamp
 from envbuild.errors import BuildError
 from envbuild.lock.model import (
@@ -45,13 +45,13 @@ class DockerfileRenderer:
     """A ``Renderer``.
 
     ``base_archive`` composes a base of Debian packages (as a plan that has nothing else) into one
-    gzipped tar; ``archives`` brings pinned files; ``snapshot`` gives the context of an own Dockerfile.
+    gzipped tar; ``files`` fetches pinned files; ``snapshot`` gives the context of an own Dockerfile.
     ``micromamba`` is an image by digest whose micromamba installs conda packages instead of py-rattler.
     """
 
     templates: Templates
     base_archive: Callable[[Plan, PlatformLock | None], Path]
-    archives: Callable[[Plan], Archives]
+    files: Callable[[Plan], ArtifactFiles]
     snapshot: Callable[[Plan], BuildContext]
     micromamba: str | None = None
 
@@ -175,7 +175,7 @@ class _Rendering:
             packages = PurePosixPath("/installer/packages") if self.offline else None
             self._add("installer/conda.txt", explicit_list(conda, directory=packages))
         if tools:
-            files = self.renderer.archives(self.plan).archives([Artifact.of(tool) for tool in tools])
+            files = self.renderer.files(self.plan).fetch_files([Artifact.of(tool) for tool in tools])
             for tool in tools:
                 folder = "installer" if tool.name == "pip" else "installer/wheels"
                 self._add(f"{folder}/{tool.file}", files[tool.sha256])
@@ -192,7 +192,7 @@ class _Rendering:
             elif isinstance(pin, MavenPin):
                 carried.append((f"jars/{pin.file.rpartition('/')[2]}", artifact))
         if carried:
-            archives = self.renderer.archives(self.plan).archives([each for _, each in carried])
+            archives = self.renderer.files(self.plan).fetch_files([each for _, each in carried])
             for path, artifact in carried:
                 if path in self.found:
                     raise BuildError(f"two packages of this environment have the file name {path}")

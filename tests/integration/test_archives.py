@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.compose.artifacts.wheel.archive import WheelArchives
+from envbuild.compose.artifacts.wheel.files import WheelFiles
+from envbuild.compose.artifacts.wheel.index import PackageIndexes
 from envbuild.compose.bytecode import HostCompiler
 from envbuild.http.fetcher import HttpFetcher
 from envbuild.lock.model import PipPin
@@ -54,7 +55,7 @@ def archives(root: Path, *pins: PipPin) -> dict[str, Path]:
     ]
     settings = Settings(cache_dir=store.root)
     with HttpFetcher(store, offline=False, settings=settings, progress=Silent()) as fetcher:
-        return WheelArchives(store, fetcher, env=os.environ).archives(artifacts)
+        return WheelFiles(store, fetcher, PackageIndexes(env=os.environ)).fetch_files(artifacts)
 
 
 def test_the_pins_of_all_platforms_are_files_of_the_index(tmp_path: Path) -> None:

@@ -21,8 +21,7 @@ from typing import Any
 import pytest
 import trustme
 
-from envbuild.compose.artifacts.archives import CondaArchives
-from envbuild.compose.artifacts.conda.source import CondaSource
+from envbuild.compose.artifacts.conda.source import CondaFiles, CondaSource
 from envbuild.compose.base import EntryKind
 from envbuild.http.fetcher import HttpFetcher
 from envbuild.lock.model import CondaPin, PythonPin
@@ -182,7 +181,7 @@ def test_offline_the_archives_of_a_directory_give_the_same_bytes(site: Site) -> 
     settings = Settings(cache_dir=site.root / "store")
     store = Store(settings.cache_dir)
     with HttpFetcher(store, offline=False, settings=settings, progress=Silent(), environ={}) as fetcher:
-        archives = CondaArchives(fetcher).archives(site.artifacts)
+        archives = CondaFiles(fetcher).fetch_files(site.artifacts)
     for pin in site.pins:
         place = site.root / "packages" / pin.subdir / pin.file
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from types import TracebackType
 
-from envbuild.compose.base import Entry
+from envbuild.compose.artifacts.files import FetchedFiles
+from envbuild.compose.base import ComposeContext, Entry, SourceTarget
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.base import Download, Fetcher
 from envbuild.lock.maven.repository import address
@@ -13,6 +15,21 @@ from envbuild.lock.model import MavenPin, PythonPin
 from envbuild.plan.model import Artifact
 from envbuild.plan.spark import spark_home
 from envbuild.store.content import Store
+
+
+def open_source(context: ComposeContext, target: SourceTarget) -> JarSource:
+    if target.python is None:
+        raise BuildError("there are jars for Spark, but no python whose pyspark they belong to")
+    return JarSource(
+        context.fetcher(),
+        context.store,
+        python=target.python,
+        repositories=(*context.inputs.spark_repositories, context.settings.maven_repository),
+    )
+
+
+def open_files(context: ComposeContext, target: SourceTarget) -> FetchedFiles:
+    return FetchedFiles(context.store, partial(open_source, context, target))
 
 
 class JarSource:

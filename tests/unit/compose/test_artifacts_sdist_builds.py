@@ -18,6 +18,7 @@ import pytest
 
 from envbuild.compose.artifacts.sdist.builds import LockedSdists, SdistBuilds, SdistWheels
 from envbuild.compose.artifacts.sdist.fetch import SdistFiles
+from envbuild.compose.artifacts.wheel.index import PackageIndexes
 from envbuild.compose.interpreter import interpreter_rootfs, rootfs_key
 from envbuild.errors import BuildError, ResolveError
 from envbuild.http.fetcher import HttpFetcher
@@ -75,8 +76,12 @@ class Workshop:
     def builds(self, *, offline: bool = False) -> SdistBuilds:
         return SdistBuilds(
             store=self.store,
-            files=SdistFiles(store=self.store, fetcher=lambda: self.fetcher, env=self.env, offline=offline),
-            sources=lambda lock: {},
+            files=SdistFiles(
+                store=self.store,
+                fetcher=lambda: self.fetcher,
+                indexes=PackageIndexes(env=self.env, offline=offline),
+            ),
+            sources={},
             patience=self.patience,
         )
 
@@ -119,7 +124,7 @@ def test_an_sdist_is_locked_as_the_wheel_it_builds(shop: Workshop) -> None:
     assert (pin.file, pin.via, pin.url) == ("demo-1.0-py3-none-any.whl", ("x",), None)
     assert (pin.sdist.file, pin.sdist.size, pin.sdist.sha256) == (source.file, source.size, source.sha256)
     assert pin.sdist.requires == ()
-    path = shop.wheels().archive(pin)
+    path = shop.wheels().fetch(pin)
     assert path == shop.store.artifact(pin.sha256)
     assert path.stat().st_size == pin.size
     with zipfile.ZipFile(path) as archive:
@@ -149,9 +154,9 @@ def test_the_interpreters_tree_is_in_use_before_anybody_looks_for_it(
 def test_another_machine_builds_the_same_bytes_from_the_lock_alone(shop: Workshop) -> None:
     pin = shop.lock(source_dist("demo"))
     other = shop.other("elsewhere")
-    assert other.wheels().archive(pin).read_bytes() == shop.wheels().archive(pin).read_bytes()
+    assert other.wheels().fetch(pin).read_bytes() == shop.wheels().fetch(pin).read_bytes()
     # What is there needs neither index nor interpreter.
-    assert SdistWheels(other.builds(offline=True), None).archive(pin).is_file()
+    assert SdistWheels(other.builds(offline=True), None).fetch(pin).is_file()
 
 
 def test_what_a_build_requires_is_pinned_and_installed_by_its_hash(shop: Workshop) -> None:
@@ -169,7 +174,7 @@ def test_what_a_build_requires_is_pinned_and_installed_by_its_hash(shop: Worksho
     )
     shop.index.add(newer)
     other = shop.other("elsewhere")
-    assert other.wheels().archive(pin).is_file()
+    assert other.wheels().fetch(pin).is_file()
 
 
 def test_the_pin_of_the_present_lock_stays_and_nothing_is_built(shop: Workshop) -> None:
@@ -199,7 +204,7 @@ def test_a_build_that_gives_other_bytes_than_the_lock_says_so(shop: Workshop) ->
     pin = shop.lock(source_dist("demo", code="name += ''"))
     wrong = replace(pin, sha256="e" * 64)
     with pytest.raises(BuildError) as caught:
-        shop.wheels().archive(wrong)
+        shop.wheels().fetch(wrong)
     assert caught.value.message == (
         f"demo-1.0.tar.gz builds another wheel here than the one that is locked: {pin.file}, "
         f"{pin.size} bytes, SHA-256 {pin.sha256}; locked is {pin.file}, {pin.size} bytes, {'e' * 64}"
@@ -210,9 +215,9 @@ def test_an_sdist_that_left_the_index_is_named(shop: Workshop) -> None:
     pin = shop.lock(source_dist("demo"))
     shop.add(source_dist("demo", files={"new.txt": "x"}))
     with pytest.raises(BuildError, match=r"demo-1\.0\.tar\.gz: no index has this file any more"):
-        shop.other("elsewhere").wheels().archive(pin)
+        shop.other("elsewhere").wheels().fetch(pin)
     with pytest.raises(BuildError, match="isn't in the store, and this is offline"):
-        shop.other("elsewhere2").wheels(offline=True).archive(pin)
+        shop.other("elsewhere2").wheels(offline=True).fetch(pin)
 
 
 def test_a_lock_without_a_python_for_this_machine_is_an_honest_error(shop: Workshop) -> None:
@@ -223,7 +228,7 @@ def test_a_lock_without_a_python_for_this_machine_is_an_honest_error(shop: Works
         )
     pin = shop.lock(source_dist("demo"))
     with pytest.raises(BuildError, match="the lock has no python that runs on this machine"):
-        SdistWheels(shop.other("elsewhere").builds(), None).archive(pin)
+        SdistWheels(shop.other("elsewhere").builds(), None).fetch(pin)
 
 
 # --- isolation ----------------------------------------------------------------------------------------

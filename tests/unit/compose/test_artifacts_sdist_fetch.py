@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.compose.artifacts.sdist.fetch import SdistFiles
+from envbuild.compose.artifacts.wheel.index import PackageIndexes
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.base import Download
 from envbuild.lock.base import PipTarget
@@ -47,8 +48,9 @@ def files(
     return SdistFiles(
         store=Store(tmp_path / "store"),
         fetcher=lambda: fetcher,
-        env={**kept, "UV_CACHE_DIR": str(tmp_path / "uv"), **env},
-        options=options,
+        indexes=PackageIndexes(
+            env={**kept, "UV_CACHE_DIR": str(tmp_path / "uv"), **env}, options=tuple(options)
+        ),
     )
 
 
@@ -74,7 +76,7 @@ def test_finding_an_sdist_runs_none_of_its_code(tmp_path: Path) -> None:
         sha256=sha256(legacy).hexdigest(),
     )
     fetcher = Recorder()
-    path = files(tmp_path, fetcher, {"UV_DEFAULT_INDEX": house.url}).path(pin, TARGET)
+    path = files(tmp_path, fetcher, {"UV_DEFAULT_INDEX": house.url}).fetch(pin, TARGET)
     assert path == Path("/made", pin.sha256)
     assert fetcher.asked == [
         Download(
@@ -90,7 +92,7 @@ def test_finding_an_sdist_runs_none_of_its_code(tmp_path: Path) -> None:
 def asked(tmp_path: Path, url: str, env: Mapping[str, str], options: Sequence[str] = ()) -> str:
     fetcher = Recorder()
     pin = PipPin(name="demo", version="1.0", file="demo-1.0.tar.gz", size=0, sha256="a" * 64, url=url)
-    files(tmp_path, fetcher, env, options).path(pin, TARGET)
+    files(tmp_path, fetcher, env, options).fetch(pin, TARGET)
     ((address,),) = [each.urls for each in fetcher.asked]
     return address
 
@@ -126,5 +128,5 @@ def test_a_download_that_fails_is_an_error_of_the_build(tmp_path: Path) -> None:
         name="demo", version="1.0", file="demo-1.0.tar.gz", size=0, sha256="a" * 64, url="https://a.test/x"
     )
     with pytest.raises(BuildError, match="gone") as caught:
-        files(tmp_path, fetcher, {}).path(pin, TARGET)
+        files(tmp_path, fetcher, {}).fetch(pin, TARGET)
     assert caught.value.hint == "try later"

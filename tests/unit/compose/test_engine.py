@@ -20,8 +20,10 @@ from typing import Any
 import pytest
 
 from envbuild.compose.base import ByteCompiler, Entry
+from envbuild.compose.base_image import BaseContents
 from envbuild.compose.codec import codec
 from envbuild.compose.engine import NativeEngine
+from envbuild.compose.filesystem import BaseTree
 from envbuild.errors import BuildError
 from envbuild.lock.model import OCCUPIED_HINT, ImageBase, PipPin
 from envbuild.oci.digest import digest_bytes, digest_file
@@ -319,17 +321,9 @@ def test_a_hostile_path_is_refused_by_the_packages_name(bench: Bench, path: str)
 # --- the base below -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class Below:
-    layers: Sequence[Layer]
-    config: Mapping[str, Any]
-    directories: Mapping[str, tuple[int, int, int]]
-    links: Mapping[str, str]
-    prefix: Sequence[str] = ()
-
-
 def test_a_base_with_files_in_the_prefix_is_refused_before_anything_is_fetched(bench: Bench) -> None:
-    below = Below(layers=(), config={}, directories={}, links={}, prefix=("opt/env/bin/a", "opt/env/lib/b"))
+    tree = BaseTree(prefix=("opt/env/bin/a", "opt/env/lib/b"))
+    below = BaseContents(layers=(), config={}, load_tree=lambda: tree)
     base = ImageBase(reference="example.test/prev:1", digest="sha256:" + "c" * 64)
     bench.source = FakeSource({"numpy": BuildError("nothing may be fetched")})
     with pytest.raises(BuildError) as caught:
@@ -342,20 +336,20 @@ def test_a_base_with_files_in_the_prefix_is_refused_before_anything_is_fetched(b
 
 
 def test_layers_of_a_base_image_lie_below_and_its_links_and_modes_are_kept(bench: Bench) -> None:
-    below = Below(
+    tree = BaseTree(directories={"root": (0o700, 0, 0)}, links={"opt": "srv"})
+    below = BaseContents(
         layers=(Layer(digest="sha256:" + "a" * 64, diff_id="sha256:" + "b" * 64, size=7, media_type="t"),),
         config={
             "config": {"Env": ["PATH=/usr/bin:/sbin", "A=b"], "Labels": {"l": "1"}},
             "history": [{"created_by": "them"}, {"created_by": "env", "empty_layer": True}],
         },
-        directories={"root": (0o700, 0, 0)},
-        links={"opt": "srv"},
+        load_tree=lambda: tree,
     )
     bench.source = FakeSource({"numpy": [file("opt/x"), file("root/y")]})
     base = ImageBase(reference="example.test/base:1", digest="sha256:" + "c" * 64, layers=1)
     seen: list[tuple[ImageBase, Platform]] = []
 
-    def load(image: ImageBase, platform: Platform) -> Below:
+    def load(image: ImageBase, platform: Platform) -> BaseContents:
         seen.append((image, platform))
         return below
 

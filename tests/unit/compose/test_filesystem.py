@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from envbuild.compose.filesystem import BaseTree, Clash, Contribution, layer_directories, resolve, survey
+from envbuild.compose.filesystem import (
+    BaseTree,
+    Clash,
+    Contribution,
+    layer_directories,
+    merge_contributions,
+    resolve,
+)
 from envbuild.errors import BuildError
 from envbuild.store.segments import DirectoryRow, Segment
 
@@ -52,7 +59,7 @@ def test_paths_through_links_of_artifacts_and_base_are_reported() -> None:
         Contribution(name="one", segment=segment("bin/sh", "etc/x")),
         Contribution(name="two", segment=segment("opt/l/x", links=(("bin", "usr/bin"),))),
     ]
-    found = survey(owners, BaseTree(links={"opt": "/srv/opt"}))
+    found = merge_contributions(owners, BaseTree(links={"opt": "/srv/opt"}))
     assert found.through == {0: frozenset({("bin", "usr/bin")}), 1: frozenset({("opt", "/srv/opt")})}
 
 
@@ -61,7 +68,7 @@ def test_clashes_and_files_in_the_way_are_reported_once() -> None:
         Contribution(name="one", segment=segment("a/x", "d")),
         Contribution(name="two", segment=segment("a/x", "d/y", "d/z")),
     ]
-    found = survey(owners, BaseTree())
+    found = merge_contributions(owners, BaseTree())
     assert found.clashes == (Clash(path="a/x", first=0, second=1),)
     assert found.blocked == (Clash(path="d", first=0, second=1),)
 
@@ -72,7 +79,9 @@ def test_directory_metadata_of_our_own_files_wins_then_the_first_artifact_then_t
         Contribution(name="two", segment=segment(directories=(("tmp", 0o700, 0, 0), ("mail", 0o700, 0, 0)))),
         Contribution(name="own", segment=segment(directories=(("tmp", 0o1777, 0, 0),)), decides=True),
     ]
-    table = survey(owners, BaseTree(directories={"root": (0o700, 0, 0), "mail": (0o711, 0, 0)})).directories
+    table = merge_contributions(
+        owners, BaseTree(directories={"root": (0o700, 0, 0), "mail": (0o711, 0, 0)})
+    ).directories
     assert table == {"root": (0o700, 0, 0), "tmp": (0o1777, 0, 0), "mail": (0o2775, 0, 8)}
 
 

@@ -74,8 +74,8 @@ def test_sources_may_free_their_files_once_the_last_entry_is_taken(tmp_path: Pat
         yield Entry(path=f"{SITE}/large.py", content=file)
         file.unlink()
 
-    with WorkerPools(1) as crew:
-        maker = SegmentMaker(codec=codec("gzip"), crew=crew, scratch=tmp_path, compiler=FakeCompiler())
+    with WorkerPools(1) as pools:
+        maker = SegmentMaker(codec=codec("gzip"), pools=pools, scratch=tmp_path, compiler=FakeCompiler())
         recipe = Recipe(artifact=artifact("large"), python=PYTHON, compiler="fake")
         segment, _ = maker.make(recipe, entries())
     assert [path for path, _ in segment.paths] == [

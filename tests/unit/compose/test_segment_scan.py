@@ -36,8 +36,8 @@ ENTRIES = [
 
 
 def made(tmp_path: Path, packing: Codec, entries: Sequence[Entry] = ENTRIES) -> tuple[Segment, Path]:
-    with WorkerPools(1) as crew:
-        maker = SegmentMaker(codec=packing, crew=crew, scratch=tmp_path, compiler=FakeCompiler())
+    with WorkerPools(1) as pools:
+        maker = SegmentMaker(codec=packing, pools=pools, scratch=tmp_path, compiler=FakeCompiler())
         recipe = Recipe(artifact=artifact("pack"), python=PYTHON, compiler="fake")
         return maker.make(recipe, iter(entries))
 

@@ -131,12 +131,12 @@ def plan_of(lock: Lock) -> Plan:
 
 
 @dataclass(frozen=True)
-class SmallArchives:
+class SmallFiles:
     """An ``Archives`` whose files hold their own names."""
 
     directory: Path
 
-    def archives(self, artifacts: Sequence[Artifact]) -> Mapping[str, Path]:
+    def fetch_files(self, artifacts: Sequence[Artifact]) -> Mapping[str, Path]:
         found = {}
         for artifact in artifacts:
             found[artifact.sha256] = self.directory / hashlib.sha256(artifact.sha256.encode()).hexdigest()
@@ -158,7 +158,7 @@ def small_renderer(
     return DockerfileRenderer(
         templates=templates or Templates(),
         base_archive=base_archive,
-        archives=lambda plan: SmallArchives(directory),
+        files=lambda plan: SmallFiles(directory),
         snapshot=snapshot,
         micromamba=micromamba,
     )

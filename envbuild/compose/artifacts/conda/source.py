@@ -35,7 +35,7 @@ from envbuild.compose.artifacts.conda.paths import (
 )
 from envbuild.compose.artifacts.conda.prefix import replace_in_file, replace_prefix, short_shebang
 from envbuild.compose.artifacts.conda.scripts import Reachable, foreseen, needs_code
-from envbuild.compose.base import Entry, EntryKind
+from envbuild.compose.base import ComposeContext, Entry, EntryKind, SourceTarget
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.base import Download, Fetcher, RangeReader
 from envbuild.lock.model import CondaPin, PythonPin
@@ -67,6 +67,24 @@ class _Linked:
     path: str
     member: Member
     stated: PackagePath
+
+
+def open_source(context: ComposeContext, target: SourceTarget) -> CondaSource:
+    return CondaSource(context.store, context.fetcher(), python=target.python, drop_bytecode=target.bytecode)
+
+
+def open_files(context: ComposeContext, target: SourceTarget) -> CondaFiles:
+    return CondaFiles(context.fetcher())
+
+
+class CondaFiles:
+    """Conda packages as files. What a package would run when it is linked is no matter here."""
+
+    def __init__(self, fetcher: Fetcher) -> None:
+        self._fetcher = fetcher
+
+    def fetch_files(self, artifacts: Sequence[Artifact]) -> dict[str, Path]:
+        return self._fetcher.files([_download(_pin(artifact)) for artifact in artifacts])
 
 
 class CondaSource:
@@ -108,21 +126,12 @@ class CondaSource:
         """Downloads all of them, then refuses those that would run code, all in one ``BuildError``."""
         pins = [_pin(artifact) for artifact in artifacts]
         _refuse_unusual(pins)
-        downloads = [
-            Download(
-                what=f"conda package {pin.name} {pin.version}",
-                urls=(pin.url,),
-                sha256=pin.sha256,
-                size=pin.size or None,
-            )
-            for pin in pins
-        ]
         try:
-            found = self._fetcher.files(downloads)
+            files = self._fetcher.files([_download(pin) for pin in pins])
         except FetchError as error:
             raise BuildError(error.message, hint=error.hint) from error
         with ThreadPoolExecutor(max_workers=2) as pool:
-            reasons = list(pool.map(needs_code, pins, (found[pin.sha256] for pin in pins)))
+            reasons = list(pool.map(needs_code, pins, (files[pin.sha256] for pin in pins)))
         _refuse(pins, reasons)
 
     def foresee(self, artifacts: Sequence[Artifact]) -> None:
@@ -279,6 +288,15 @@ def _source_of(path: str) -> str | None:
         return None
     directory, stem = found.groups()
     return f"{directory}/{stem}.py" if directory else f"{stem}.py"
+
+
+def _download(pin: CondaPin) -> Download:
+    return Download(
+        what=f"conda package {pin.name} {pin.version}",
+        urls=(pin.url,),
+        sha256=pin.sha256,
+        size=pin.size or None,
+    )
 
 
 def _pin(artifact: Artifact) -> CondaPin:

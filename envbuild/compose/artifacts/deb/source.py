@@ -6,13 +6,15 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
 from envbuild.compose.artifacts.deb.archive import Unsafe, control_files, data_entries
 from envbuild.compose.artifacts.deb.policy import MADE_OF, added, added_of, kept, scanner_files
-from envbuild.compose.base import Entry
+from envbuild.compose.artifacts.files import FetchedFiles
+from envbuild.compose.base import ComposeContext, Entry, SourceTarget
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.base import Download, Fetcher
 from envbuild.http.failure import FilesError
@@ -25,6 +27,14 @@ from envbuild.store.content import Store
 
 _LOOKUP = 1 << 20
 """Bytes a snapshot archive's answer may have."""
+
+
+def open_source(context: ComposeContext, target: SourceTarget) -> DebianSource:
+    return DebianSource(context.fetcher(), context.store, context.settings, base=target.base)
+
+
+def open_files(context: ComposeContext, target: SourceTarget) -> FetchedFiles:
+    return FetchedFiles(context.store, partial(open_source, context, target))
 
 
 class DebianSource:

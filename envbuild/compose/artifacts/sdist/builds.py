@@ -7,17 +7,22 @@ have it builds it again, from the lock alone, and finds the same bytes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
+from envbuild.compose.artifacts.conda import source as conda
+from envbuild.compose.artifacts.deb import source as deb
 from envbuild.compose.artifacts.sdist.backend import PATIENCE, Backend
 from envbuild.compose.artifacts.sdist.fetch import SdistFiles
 from envbuild.compose.artifacts.sdist.source import BuildSystem, load_build_system, unpack_sdist
+from envbuild.compose.artifacts.wheel.index import package_indexes
 from envbuild.compose.artifacts.wheel.install import WheelInstall, install_options
+from envbuild.compose.base import ComposeContext, SourceFactory, interpreter_target
+from envbuild.compose.base_image import base_images
 from envbuild.compose.interpreter import (
-    Sources,
     UnpackBase,
     interpreter_artifacts,
     interpreter_rootfs,
@@ -27,7 +32,6 @@ from envbuild.errors import BuildError, FetchError, ResolveError
 from envbuild.lock.base import PipResolver, PipTarget
 from envbuild.lock.debian.selection import python_closure
 from envbuild.lock.model import DebianBase, PipPin, PlatformLock, PythonPin, glibc_of
-from envbuild.lock.pip.runner import Runner, SubprocessRunner
 from envbuild.lock.sdist import (
     CanonicalWheel,
     ImpureWheel,
@@ -37,7 +41,7 @@ from envbuild.lock.sdist import (
     load_build_requires,
     source_pin,
 )
-from envbuild.plan.model import Interpreter
+from envbuild.plan.model import ArtifactKind, Interpreter
 from envbuild.platforms import Platform
 from envbuild.progress import Progress, Silent
 from envbuild.specs.model import Origin, PipRequirement, PipSpec
@@ -55,9 +59,8 @@ class SdistBuilds:
 
     store: Store
     files: SdistFiles
-    sources: Callable[[PlatformLock], Sources]
+    sources: Mapping[ArtifactKind, SourceFactory]
     unpack_base: UnpackBase | None = None
-    runner: Runner = field(default_factory=SubprocessRunner)
     progress: Progress = field(default_factory=Silent)
     host: Platform = field(default_factory=Platform.host)
     patience: float = PATIENCE
@@ -83,7 +86,7 @@ class SdistBuilds:
         try:
             with locked(self.store.root / "locks" / f"sdist-{source.sha256}"), Lease(self.store) as lease:
                 lease.use(f"artifacts/{source.sha256}")
-                archive = self.files.path(source, target)
+                archive = self.files.fetch(source, target)
                 rootfs = self._rootfs(interpreter, python, lease)
                 with (
                     self.store.scratch() as scratch,
@@ -114,13 +117,14 @@ class SdistBuilds:
         if python.provider == "debian" and isinstance(base, DebianBase):
             # As a plan has it, so that a build from the lock runs in the very same place.
             interpreter = replace(interpreter, base=replace(base, packages=python_closure(base, python)))
+        target = interpreter_target(interpreter)
         wanted = Interpreter(python=python, lock=interpreter)
         packages = (f"artifacts/{artifact.sha256}" for artifact in interpreter_artifacts(wanted, whole=True))
         lease.use(f"rootfs/{rootfs_key(wanted, whole=True)}", *packages)
         return interpreter_rootfs(
             wanted,
             self.store,
-            self.sources(interpreter),
+            {kind: partial(open_source, target) for kind, open_source in self.sources.items()},
             unpack_base=self.unpack_base,
             whole=True,
         )
@@ -187,21 +191,29 @@ class _Work:
 
     def _install(self, pins: tuple[PipPin, ...], directory: Path) -> None:
         """Unpacks the wheels ``pins`` into ``directory``, flat, as PYTHONPATH wants them."""
-        files, target = self.builds.files, self.target
+        indexes, target = self.builds.files.indexes, self.target
         place = directory.with_name("installed")
         place.mkdir(mode=0o700)
-        WheelInstall(
-            argv=install_options(self.python, target.platform, target.glibc, offline=files.offline),
-            env=files.env,
-            options=tuple(files.options),
-            runner=self.builds.runner,
-            executable=None,
-            offline=files.offline,
-        ).run(pins, place)
+        options = install_options(self.python, target.platform, target.glibc, offline=indexes.offline)
+        WheelInstall(options=options, indexes=indexes).run(pins, place)
         libraries = [path for path in sorted((place / "prefix").glob("lib*")) if not path.is_symlink()]
         for library in libraries:
             for path in sorted(library.glob("python3.*/site-packages/*")):
                 path.rename(directory / path.name)
+
+
+def sdist_builds(context: ComposeContext) -> SdistBuilds:
+    """Builds in the store and with the settings of ``context``."""
+    return SdistBuilds(
+        store=context.store,
+        files=SdistFiles(store=context.store, fetcher=context.fetcher, indexes=package_indexes(context)),
+        sources={
+            ArtifactKind.DEBIAN: partial(deb.open_source, context),
+            ArtifactKind.CONDA: partial(conda.open_source, context),
+        },
+        unpack_base=base_images(context).unpack,
+        progress=context.progress,
+    )
 
 
 class LockedSdists:
@@ -249,7 +261,7 @@ class LockedSdists:
                     PipRequirement(text=text, origin=Origin(file=pin.file)) for text in stated
                 ),
                 # Wheels alone: resolving an sdist runs its code, and what builds can't be built itself.
-                options=(*self._builds.files.indexes, "--only-binary :all:"),
+                options=(*self._builds.files.indexes.lines, "--only-binary :all:"),
             )
             own = PipTarget(
                 platform=interpreter.platform,
@@ -278,7 +290,7 @@ class SdistWheels:
         self._builds = builds
         self._interpreter = interpreter
 
-    def archive(self, pin: PipPin) -> Path:
+    def fetch(self, pin: PipPin) -> Path:
         """The canonical wheel of ``pin`` (``sdist`` set), a file of the store; built where it isn't there.
 
         Raises ``BuildError``: it can't be built here, or gives other bytes than those that are pinned."""

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from envbuild.compose.artifacts.wheel.index import PackageIndexes
 from envbuild.errors import BuildError
 from envbuild.lock.model import PipPin, PythonPin
-from envbuild.lock.pip.command import (
-    clean,
-    expand,
-    find_uv,
-    index_options,
-    own_project,
-    python_options,
-    secrets,
-    uv_environment,
-    uv_platform,
-)
-from envbuild.lock.pip.runner import Runner
+from envbuild.lock.pip.command import python_options, uv_platform
 from envbuild.plan.model import Artifact
 from envbuild.platforms import Platform
 
@@ -45,65 +35,43 @@ def install_options(python: PythonPin, platform: Platform, glibc: str, *, offlin
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WheelInstall:
-    """Installs pins with uv; knows the machine's settings."""
+    """Installs pins with uv. ``options`` are those of :func:`install_options`."""
 
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
     options: tuple[str, ...]
-    runner: Runner
-    executable: str | None
-    offline: bool
-    address: Callable[[str], str] = str
-    """Makes the address a pin states an absolute one."""
+    indexes: PackageIndexes
 
     def run(self, pins: Sequence[PipPin], directory: Path, *, fresh: bool = False) -> None:
         """Unpacks ``pins`` below ``directory/prefix``. ``fresh``: past uv's cache. Raises ``BuildError``."""
-        lines = [
-            f"{pin.name} @ {self.address(expand(pin.url, self.env))}"
-            if pin.url
-            else f"{pin.name}=={pin.version}"
-            for pin in pins
-        ]
+        lines = list(self.indexes.lines)
+        for pin in pins:
+            url = self.indexes.address(pin)
+            stated = f"{pin.name} @ {url}" if url else f"{pin.name}=={pin.version}"
+            lines.append(f"{stated} --hash=sha256:{pin.sha256}")
         # Read by uv from a file that nobody else can read: addresses may hold credentials.
         requirements = directory / "requirements.txt"
-        requirements.write_text(
-            "\n".join(
-                [
-                    *index_options(self.options, self.env),
-                    *(f"{line} --hash=sha256:{pin.sha256}" for line, pin in zip(lines, pins, strict=True)),
-                ]
-            )
-            + "\n",
-            encoding="utf-8",
+        requirements.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        answer = self.indexes.run_uv(
+            [
+                *("pip", "install", "--quiet", "--prefix", str(directory / "prefix")),
+                *("-r", str(requirements), *self.options),
+                *(["--cache-dir", str(directory / "cache")] if fresh else []),
+            ],
+            directory,
+            # uv leaves unsafe names out and says so only in its log.
+            log="uv_extract=warn,uv_install_wheel=debug,uv_distribution=debug",
         )
-        argv = [
-            self.executable or find_uv(),
-            *("pip", "install", "--quiet", "--prefix", str(directory / "prefix"), "-r", str(requirements)),
-            *self.argv,
-            *(["--cache-dir", str(directory / "cache")] if fresh else []),
-        ]
-        env = uv_environment(self.env)
-        # uv leaves unsafe names out and says so only in its log.
-        env["RUST_LOG"] = "uv_extract=warn,uv_install_wheel=debug,uv_distribution=debug"
-        answer = self.runner.run(argv, env=env, cwd=own_project(directory))
-        self._refuse_unsafe(answer.stderr, pins, env, directory)
+        self._refuse_unsafe(answer.stderr, pins, directory)
         if answer.status != 0:
             raise self._failure(answer.stderr, pins, directory)
 
-    def _refuse_unsafe(
-        self, log: str, pins: Sequence[PipPin], env: Mapping[str, str], directory: Path
-    ) -> None:
+    def _refuse_unsafe(self, log: str, pins: Sequence[PipPin], directory: Path) -> None:
         names = _UNSAFE.findall(log)
         if not names:
             return
         owners = {owner for _, owner in _OWNER.findall(log)} & {pin.name for pin in pins}
         suspects = [pin for pin in pins if pin.name in owners] or list(pins)
         # Else the next run would find it unpacked, without the unsafe names, and say nothing.
-        self.runner.run(
-            [self.executable or find_uv(), "cache", "clean", "--quiet", *(pin.name for pin in suspects)],
-            env=env,
-            cwd=directory,
-        )
+        self.indexes.run_uv(["cache", "clean", "--quiet", *(pin.name for pin in suspects)], directory)
         raise BuildError(
             f"{file_names(suspects)}: it holds {', '.join(sorted(set(names))[:5])}, which leads "
             "out of its prefix",
@@ -111,30 +79,28 @@ class WheelInstall:
         )
 
     def _failure(self, log: str, pins: Sequence[PipPin], directory: Path) -> BuildError:
-        said = _said(log)
-        texts = [*self.options, *(pin.url or "" for pin in pins)]
-        said = clean(said, secrets(texts, self.env)).replace(f"{directory}/", "")
-        named = [pin for pin in pins if _names(pin, said)]
-        who = file_names(named) if named else "wheels"
-        if re.search(r"[Hh]ash mismatch|[Nn]o matching hash|do not match|with matching hashes", said):
+        reason = self.indexes.explanation(_without_log(log), directory, [pin.url or "" for pin in pins])
+        named = [pin for pin in pins if _is_named(pin, reason)]
+        files = file_names(named) if named else "wheels"
+        if re.search(r"[Hh]ash mismatch|[Nn]o matching hash|do not match|with matching hashes", reason):
             hint = "the index serves another file than the one that was locked: find out why, or lock again"
-        elif re.search(r"Failed to extract", said):
+        elif re.search(r"Failed to extract", reason):
             hint = (
                 "the file is damaged, at the index or on its way: try again, after uv cache clean if need be"
             )
-        elif self.offline or "network was disabled" in said:
+        elif self.indexes.offline or "network was disabled" in reason:
             hint = "it isn't in uv's cache: run once without --offline"
-        elif re.search(r"error sending request|tcp connect|dns error|timed out|Request failed", said):
+        elif re.search(r"error sending request|tcp connect|dns error|timed out|Request failed", reason):
             hint = "check the network, the proxy and the index (UV_INDEX_URL)"
-        elif re.search(r"No space left|os error 28", said):
+        elif re.search(r"No space left|os error 28", reason):
             hint = "free some space, or set ENVBUILD_CACHE_DIR and UV_CACHE_DIR to another disk"
-        elif re.search(r"not found|unsatisfiable|404", said):
+        elif re.search(r"not found|unsatisfiable|404", reason):
             hint = (
                 "it may have left the index: envbuild lock --upgrade-package, or set the index it came from"
             )
         else:
             hint = "if the file is damaged in uv's cache: uv cache clean, then try again"
-        return BuildError(f"{who}: uv can't install from the lock: {said}", hint=hint)
+        return BuildError(f"{files}: uv can't install from the lock: {reason}", hint=hint)
 
 
 def wheel_pin(artifact: Artifact) -> PipPin:
@@ -159,12 +125,12 @@ def file_names(pins: Sequence[PipPin]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
-def _names(pin: PipPin, text: str) -> bool:
+def _is_named(pin: PipPin, text: str) -> bool:
     stem = re.escape(pin.name).replace(r"\-", "[-_.]")
     return re.search(rf"(?<![\w.-]){stem}(?![\w]|-[a-z])", text, re.IGNORECASE) is not None
 
 
-def _said(log: str) -> str:
+def _without_log(log: str) -> str:
     """uv's explanation, without the lines of its log."""
     lines = [line for line in log.splitlines() if not re.match(r"\s*(TRACE|DEBUG|INFO|WARN)\s", line)]
     return re.sub(r"^error: ", "", "\n".join(lines).strip()) or "it did not say why"

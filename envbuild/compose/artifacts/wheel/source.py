@@ -8,32 +8,57 @@ umask) is left out or made anew, so that the entries are a function of the wheel
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
+from envbuild.compose.artifacts.sdist.builds import SdistWheels, sdist_builds
+from envbuild.compose.artifacts.wheel.files import WheelFiles
+from envbuild.compose.artifacts.wheel.index import PackageIndexes, package_indexes
 from envbuild.compose.artifacts.wheel.install import WheelInstall, install_options, wheel_pin
 from envbuild.compose.artifacts.wheel.tree import Claim, Damage, WheelTree
-from envbuild.compose.base import Entry
+from envbuild.compose.base import ComposeContext, Entry, SourceTarget
 from envbuild.errors import BuildError
-from envbuild.lock.model import PipPin, PythonPin
-from envbuild.lock.pip.runner import Runner, SubprocessRunner
+from envbuild.lock.model import PipPin, PythonPin, glibc_of
 from envbuild.plan.model import Artifact
 from envbuild.platforms import Platform
 from envbuild.progress import Progress, Silent
-from envbuild.settings import Settings
 from envbuild.store.content import Store
 
 
-class WheelSource:
-    """An ``ArtifactSource`` of wheels.
+def open_source(context: ComposeContext, target: SourceTarget) -> WheelSource:
+    if target.python is None:
+        raise BuildError("there are wheels to install, but no python to install them for")
+    return WheelSource(
+        context.store,
+        python=target.python,
+        platform=target.platform,
+        glibc=glibc_of(target.base),
+        indexes=package_indexes(context),
+        build_wheel=partial(_build_wheel, context, target),
+        progress=context.progress,
+    )
 
-    ``address`` makes the address a pin states (relative to its spec) an absolute one. ``built`` gives the
-    files of wheels that are built from source distributions (``SdistWheels.archive``).
-    ``options`` are those of the spec (``--index-url``…): where to look is no part of a lock. ``env`` is the
-    environment of this process, from which uv's own settings are taken."""
+
+def open_files(context: ComposeContext, target: SourceTarget) -> WheelFiles:
+    return WheelFiles(
+        context.store,
+        context.fetcher(),
+        package_indexes(context),
+        build_wheel=partial(_build_wheel, context, target),
+    )
+
+
+def _build_wheel(context: ComposeContext, target: SourceTarget, pin: PipPin) -> Path:
+    return SdistWheels(sdist_builds(context), target.interpreter).fetch(pin)
+
+
+class WheelSource:
+    """An ``ArtifactSource`` of wheels. ``build_wheel`` gives the files of wheels that are built from source
+    distributions (``SdistWheels.fetch``)."""
 
     def __init__(
         self,
@@ -42,27 +67,16 @@ class WheelSource:
         python: PythonPin,
         platform: Platform,
         glibc: str,
-        settings: Settings,
-        env: Mapping[str, str],
-        options: Sequence[str] = (),
-        address: Callable[[str], str] = str,
-        built: Callable[[PipPin], Path] | None = None,
-        runner: Runner | None = None,
+        indexes: PackageIndexes,
+        build_wheel: Callable[[PipPin], Path] | None = None,
         progress: Progress | None = None,
-        executable: str | None = None,
     ) -> None:
         self._store = store
         self._python = python
-        self._built = built
+        self._build_wheel = build_wheel
         self._progress = progress or Silent()
         self._install = WheelInstall(
-            argv=install_options(python, platform, glibc, offline=settings.offline),
-            env=env,
-            options=tuple(options),
-            runner=runner or SubprocessRunner(),
-            executable=executable,
-            offline=settings.offline,
-            address=address,
+            options=install_options(python, platform, glibc, offline=indexes.offline), indexes=indexes
         )
         self._stack = ExitStack()
         self._scratch: Path | None = None
@@ -86,9 +100,10 @@ class WheelSource:
             return
         total = sum(pin.size for pin in pins)
         with self._progress.task("download", _title(pins), total=total) as task:
-            found = self._bring(pins)
+            built = {pin.sha256: self._from_source(pin) for pin in pins if pin.sdist}
+            indexed = [pin for pin in pins if pin.sdist is None]
+            self._claims.update({**built, **(self._from_index(indexed) if indexed else {})})
             task.advance(total)
-        self._claims.update(found)
 
     def entries(self, artifact: Artifact) -> Iterator[Entry]:
         claim = self._claims.get(artifact.sha256)
@@ -96,54 +111,48 @@ class WheelSource:
             raise BuildError(f"{artifact.name} {artifact.version} was not fetched")
         return claim.entries(self._python)
 
-    def _bring(self, pins: Sequence[PipPin]) -> dict[str, Claim]:
-        """All of them from one run of uv; those that can't be told apart or aren't whole once more, alone."""
-        found = {pin.sha256: self._from_source(pin) for pin in pins if pin.sdist}
-        pins = [pin for pin in pins if pin.sdist is None]
-        if not pins:
-            return found
-        return {**found, **self._from_index(pins)}
-
     def _from_source(self, pin: PipPin) -> Claim:
         """A wheel that no index has, from its file in the store."""
-        if self._built is None:
+        if self._build_wheel is None:
             raise BuildError(f"{pin.file} is no file of an index: it has to be built, which nobody does here")
-        archive = self._built(pin)
-        directory = self._directory()
+        archive = self._build_wheel(pin)
+        directory = self._make_directory()
         # uv takes a wheel's name from its address; the store's files are named by their digests.
-        place = directory / pin.file
-        place.symlink_to(archive.resolve())
+        link = directory / pin.file
+        link.symlink_to(archive.resolve())
         # Past uv's cache, where each build's address would leave another copy.
-        return self._whole(pin, self._tree([replace(pin, url=place.as_uri())], fresh=True), trusted=False)
+        tree = self._install_tree([replace(pin, url=link.as_uri())], fresh=True)
+        return self._claim_all(pin, tree, trusted=False)
 
     def _from_index(self, pins: Sequence[PipPin]) -> dict[str, Claim]:
-        tree = self._tree(pins)
-        found, suspects = {}, []
+        """All of them from one run of uv; those that can't be told apart or aren't whole once more, alone."""
+        tree = self._install_tree(pins)
+        claims, suspects = {}, []
         shared = tree.shared(pins)
         for pin in pins:
             try:
                 if pin.name in shared:
                     raise Damage(f"{pin.file} shares paths with another wheel")
-                found[pin.sha256] = tree.claim(pin)
+                claims[pin.sha256] = tree.claim(pin)
             except Damage:
                 suspects.append(pin)
-        if not suspects and tree.unclaimed(found.values()):
-            found, suspects = {}, list(pins)
+        if not suspects and tree.unclaimed(claims.values()):
+            claims, suspects = {}, list(pins)
         for pin in suspects:
-            found[pin.sha256] = self._alone(pin)
-        return found
+            claims[pin.sha256] = self._install_alone(pin)
+        return claims
 
-    def _alone(self, pin: PipPin) -> Claim:
+    def _install_alone(self, pin: PipPin) -> Claim:
         """One wheel in a tree of its own; unpacked anew if what uv's cache holds was changed meanwhile."""
         try:
-            return self._whole(pin, self._tree([pin]), trusted=False)
+            return self._claim_all(pin, self._install_tree([pin]), trusted=False)
         except Damage:
             # The file's own hash is checked again here, so this time its content is what was pinned, even
             # if its RECORD, which nobody else checks, says otherwise.
-            return self._whole(pin, self._tree([pin], fresh=True), trusted=True)
+            return self._claim_all(pin, self._install_tree([pin], fresh=True), trusted=True)
 
     @staticmethod
-    def _whole(pin: PipPin, tree: WheelTree, *, trusted: bool) -> Claim:
+    def _claim_all(pin: PipPin, tree: WheelTree, *, trusted: bool) -> Claim:
         """The only wheel of ``tree``."""
         claim = tree.claim(pin, trusted=trusted)
         stray = tree.unclaimed([claim])
@@ -154,7 +163,7 @@ class WheelSource:
             )
         return claim
 
-    def _directory(self) -> Path:
+    def _make_directory(self) -> Path:
         if self._scratch is None:
             raise RuntimeError("a WheelSource is used as a context manager")
         self._count += 1
@@ -162,8 +171,8 @@ class WheelSource:
         directory.mkdir(mode=0o700)
         return directory
 
-    def _tree(self, pins: Sequence[PipPin], *, fresh: bool = False) -> WheelTree:
-        directory = self._directory()
+    def _install_tree(self, pins: Sequence[PipPin], *, fresh: bool = False) -> WheelTree:
+        directory = self._make_directory()
         self._install.run(pins, directory, fresh=fresh)
         return WheelTree(directory / "prefix", shebang=f"#!{sys.executable}")
 

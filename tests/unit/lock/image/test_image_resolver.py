@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.compose.base_image import load_base, unpack_base
+from envbuild.compose.base_image import BaseImages
 from envbuild.errors import BuildError, ResolveError
 from envbuild.images.sinks.choose import publisher
 from envbuild.lock.base import Upgrade
@@ -214,7 +214,9 @@ def test_a_local_layout_is_a_base(
     )
     assert isinstance(found.base, ImageBase)
     assert (found.base.reference, found.base.digest) == (f"oci:layout{suffix}", image.digest)
-    contents = load_base(found.base, LINUX_AMD64, store, client, directory=tmp_path)
+    contents = BaseImages(store=store, registry=lambda: client, directory=tmp_path).load(
+        found.base, LINUX_AMD64
+    )
     assert [layer.digest for layer in contents.layers] == [layer.digest for layer in image.layers]
 
 
@@ -246,15 +248,20 @@ def test_a_docker_base_keeps_its_layers_under_ocis_types(
     registry: Registry, store: Store, tmp_path: Path, client: RegistryClient
 ) -> None:
     base = _docker_image(registry, Store(tmp_path / "source"))
-    contents = load_base(base, LINUX_AMD64, store, client)
+    bases = BaseImages(store=store, registry=lambda: client)
+    contents = bases.load(base, LINUX_AMD64)
     assert [layer.media_type for layer in contents.layers] == [OCI_LAYER_GZIP] * 2
     assert tuple(layer.diff_id for layer in contents.layers) == base.diff_ids
     assert all(store.has_blob(layer.digest) for layer in contents.layers)
     assert contents.config["config"] == {"Env": ["PATH=/usr/bin"]}
-    assert contents.directories == {"usr/bin": (0o755, 0, 0), "tmp": (0o1777, 0, 0), "srv": (0o755, 0, 0)}
-    assert contents.links == {"bin": "usr/bin"}
+    assert contents.tree.directories == {
+        "usr/bin": (0o755, 0, 0),
+        "tmp": (0o1777, 0, 0),
+        "srv": (0o755, 0, 0),
+    }
+    assert contents.tree.links == {"bin": "usr/bin"}
     registry.blobs.clear()
-    assert load_base(base, LINUX_AMD64, store, client) == contents
+    assert bases.load(base, LINUX_AMD64) == contents
 
 
 def test_a_base_unpacks_to_its_files(
@@ -262,7 +269,7 @@ def test_a_base_unpacks_to_its_files(
 ) -> None:
     base = _docker_image(registry, Store(tmp_path / "source"))
     (tmp_path / "root").mkdir()
-    unpack_base(base, store, client, tmp_path / "root")
+    BaseImages(store=store, registry=lambda: client).unpack(base, tmp_path / "root")
     assert (tmp_path / "root/bin/python3.11").read_bytes() == b"elf"
 
 
@@ -272,8 +279,9 @@ def test_layers_that_are_not_the_locks_or_the_configs_are_refused(
     source = Store(tmp_path / "source")
     base = _docker_image(registry, source)
     wrong = ImageBase(reference=base.reference, digest=base.digest, diff_ids=base.diff_ids[::-1])
+    bases = BaseImages(store=store, registry=lambda: client)
     with pytest.raises(BuildError, match="its layers are not those in the lock"):
-        load_base(wrong, LINUX_AMD64, store, client)
+        bases.load(wrong, LINUX_AMD64)
     good = put_layer(source, [Item(name="a")])
     lying = put_image(
         source,
@@ -288,9 +296,4 @@ def test_layers_that_are_not_the_locks_or_the_configs_are_refused(
     # The layer itself is sound, so it may stay; that its config lies is found each time.
     for _ in range(2):
         with pytest.raises(BuildError, match="but its config says sha256:0000"):
-            load_base(
-                ImageBase(reference=base.reference, digest=lying.digest),
-                LINUX_AMD64,
-                store,
-                client,
-            )
+            bases.load(ImageBase(reference=base.reference, digest=lying.digest), LINUX_AMD64)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.compose.artifacts.wheel.archive import WheelArchives
+from envbuild.compose.artifacts.wheel.files import WheelFiles
+from envbuild.compose.artifacts.wheel.index import PackageIndexes
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.fetcher import HttpFetcher
 from envbuild.lock.model import PipPin, Sdist
-from envbuild.lock.pip.runner import Completed
+from envbuild.lock.pip.runner import Completed, SubprocessRunner
 from envbuild.plan.model import Artifact, ArtifactKind
 from envbuild.progress import Silent
 from envbuild.settings import Settings
@@ -59,7 +60,7 @@ class Site:
         options: Sequence[str] = (),
         build_wheel: Callable[[PipPin], Path] | None = None,
     ) -> dict[str, bytes]:
-        """What ``archives`` gives, by SHA-256, read; all of it lies in the store."""
+        """What ``fetch_files`` gives, by SHA-256, read; all of it lies in the store."""
         there = Store(self.root / store)
         artifacts = [
             Artifact(
@@ -80,18 +81,16 @@ class Site:
             environ=self.env,
             sleep=self.slept.append,
         ) as fetcher:
-            found = WheelArchives(
-                there,
-                fetcher,
+            indexes = PackageIndexes(
                 env=self.env,
-                options=options,
-                address=partial(located_address, directory=self.root),
-                build_wheel=build_wheel,
+                options=tuple(options),
+                locate=partial(located_address, directory=self.root),
                 offline=offline,
-                runner=runner,
-            ).archives(artifacts)
+                runner=runner or SubprocessRunner(),
+            )
+            files = WheelFiles(there, fetcher, indexes, build_wheel=build_wheel).fetch_files(artifacts)
         assert list((there.root / "scratch").glob("*")) == []
-        return {sha256: path.read_bytes() for sha256, path in found.items()}
+        return {sha256: path.read_bytes() for sha256, path in files.items()}
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.compose.artifacts.archives import ArchivesByKind, CondaArchives, FetchedArchives
-from envbuild.compose.artifacts.conda.source import CondaSource
+from envbuild.compose.artifacts.conda.source import CondaFiles, CondaSource
+from envbuild.compose.artifacts.files import FetchedFiles, FilesByKind
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.fetcher import HttpFetcher
 from envbuild.plan.model import Artifact, ArtifactKind
@@ -30,7 +30,7 @@ class Named:
         self.name = name
         self.asked: list[str] = []
 
-    def archives(self, artifacts: Sequence[Artifact]) -> dict[str, Path]:
+    def fetch_files(self, artifacts: Sequence[Artifact]) -> dict[str, Path]:
         self.asked += [artifact.name for artifact in artifacts]
         return {artifact.sha256: Path(self.name, artifact.name) for artifact in artifacts}
 
@@ -51,14 +51,14 @@ def test_each_kind_is_asked_of_its_own_and_none_is_made_in_vain() -> None:
     def never() -> Named:
         raise AssertionError("there is no jar")
 
-    archives = ArchivesByKind(
+    archives = FilesByKind(
         {
             ArtifactKind.WHEEL: lambda: wheels,
             ArtifactKind.CONDA: lambda: conda,
             ArtifactKind.JAR: never,
         }
     )
-    found = archives.archives(
+    found = archives.fetch_files(
         [
             an_artifact(ArtifactKind.WHEEL, "a"),
             an_artifact(ArtifactKind.CONDA, "b"),
@@ -75,7 +75,7 @@ def test_each_kind_is_asked_of_its_own_and_none_is_made_in_vain() -> None:
 
 def test_what_has_no_archive_is_named() -> None:
     with pytest.raises(BuildError, match=r"^settings 1 has no archive$"):
-        ArchivesByKind({}).archives([an_artifact(ArtifactKind.GENERATED, "settings")])
+        FilesByKind({}).fetch_files([an_artifact(ArtifactKind.GENERATED, "settings")])
 
 
 @pytest.mark.parametrize("package", [PACKAGE, SCRIPTED])
@@ -83,14 +83,14 @@ def test_a_conda_package_is_the_file_of_its_channel(tmp_path: Path, package: Pac
     artifact = artifact_of(package, tmp_path / "channel")
     store = Store(tmp_path / "store")
     with fetcher(store) as source:
-        found = CondaArchives(source).archives([artifact])
+        found = CondaFiles(source).fetch_files([artifact])
     original = tmp_path / "channel" / "linux-64" / package.file_name
     assert found == {artifact.sha256: store.artifact(artifact.sha256)}
     assert found[artifact.sha256].read_bytes() == original.read_bytes()
 
     original.unlink()
     with fetcher(store, offline=True) as source:
-        assert CondaArchives(source).archives([artifact]) == found
+        assert CondaFiles(source).fetch_files([artifact]) == found
 
 
 def test_a_conda_package_that_was_replaced_is_refused(tmp_path: Path) -> None:
@@ -103,14 +103,14 @@ def test_a_conda_package_that_was_replaced_is_refused(tmp_path: Path) -> None:
         fetcher(Store(tmp_path / "store")) as source,
         pytest.raises(FetchError, match=f"conda package tool 1.0.*but {artifact.sha256} is pinned"),
     ):
-        CondaArchives(source).archives([artifact])
+        CondaFiles(source).fetch_files([artifact])
 
 
 def test_a_composing_source_leaves_the_file_it_fetched(tmp_path: Path) -> None:
     artifact = artifact_of(PACKAGE, tmp_path / "channel")
     store = Store(tmp_path / "store")
     with fetcher(store) as source:
-        found = FetchedArchives(store, lambda: CondaSource(store, source)).archives([artifact])
+        found = FetchedFiles(store, lambda: CondaSource(store, source)).fetch_files([artifact])
     assert found == {artifact.sha256: store.artifact(artifact.sha256)}
     assert store.verified_artifact(artifact.sha256) is not None
 
@@ -123,10 +123,10 @@ def test_a_source_that_keeps_no_file_is_found_out(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     artifact = artifact_of(PACKAGE, tmp_path / "channel")
     with fetcher(store) as source, pytest.raises(BuildError, match=r"tool 1.0 was not kept"):
-        FetchedArchives(store, lambda: Forgetful(store, source)).archives([artifact])
+        FetchedFiles(store, lambda: Forgetful(store, source)).fetch_files([artifact])
 
 
 def test_a_pin_of_another_kind_is_refused(tmp_path: Path) -> None:
     artifact = replace(artifact_of(PACKAGE, tmp_path), pin=None)
     with fetcher(Store(tmp_path / "store")) as source, pytest.raises(BuildError, match="has no pin of one"):
-        CondaArchives(source).archives([artifact])
+        CondaFiles(source).fetch_files([artifact])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.compose.artifacts.wheel.index_login import IndexLogins
+from envbuild.compose.artifacts.wheel.index import IndexLogins, PackageIndexes
 from envbuild.lock.pip.runner import Completed
 
 INDEX = "https://index.test/simple"
@@ -35,7 +35,7 @@ class Absent:
 
 
 def applied(url: str, env: Mapping[str, str], *options: str) -> str:
-    return IndexLogins(env, options, Absent()).applied(url)
+    return IndexLogins(PackageIndexes(env=env, options=options, runner=Absent())).add_login(url)
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_uvs_configuration_is_read(tmp_path: Path) -> None:
 def test_the_keyring_is_asked_once_for_a_password_that_is_missing() -> None:
     keyring = Keyring({("index.test", "who"): "s3cret"})
     env = {"UV_INDEX_URL": "https://who@index.test/simple", "UV_KEYRING_PROVIDER": "subprocess"}
-    logins = IndexLogins(env, (), keyring)
-    assert [logins.applied(FILE), logins.applied(FILE)] == [WITH, WITH]
+    logins = IndexLogins(PackageIndexes(env=env, runner=keyring))
+    assert [logins.add_login(FILE), logins.add_login(FILE)] == [WITH, WITH]
     assert keyring.asked == [(INDEX, "who"), ("index.test", "who")]
 
 

@@ -14,23 +14,13 @@ from pathlib import Path
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from envbuild.compose.artifacts.wheel.index_login import IndexLogins
+from envbuild.compose.artifacts.wheel.index import IndexLogins, PackageIndexes
 from envbuild.compose.artifacts.wheel.install import file_names, wheel_pin
 from envbuild.errors import BuildError, FetchError, ResolveError
 from envbuild.http.base import Download, Fetcher
 from envbuild.lock.model import PipPin
-from envbuild.lock.pip.command import (
-    clean,
-    expand,
-    find_uv,
-    index_options,
-    own_project,
-    python_options,
-    secrets,
-    uv_environment,
-)
 from envbuild.lock.pip.pylock import Resolved, load_pylock
-from envbuild.lock.pip.runner import Completed, Runner, SubprocessRunner
+from envbuild.lock.pip.runner import Completed
 from envbuild.oci.digest import digest_file
 from envbuild.plan.model import Artifact
 from envbuild.store.content import Store
@@ -41,52 +31,36 @@ _ANY_PYTHON = "3.99"
 _READERS = 4
 
 
-class WheelArchives:
-    """Brings wheels. ``options``, ``env`` and ``address`` are those of a ``WheelSource``.
-
-    ``build_wheel`` gives the file of a pin that envbuild builds itself. ``offline``: only what is in the
-    store, and what it can build from there."""
+class WheelFiles:
+    """An ``ArtifactFiles`` of wheels. ``build_wheel`` gives the file of a pin that envbuild builds itself."""
 
     def __init__(
         self,
         store: Store,
         fetcher: Fetcher,
+        indexes: PackageIndexes,
         *,
-        env: Mapping[str, str],
-        options: Sequence[str] = (),
-        address: Callable[[str], str] = str,
         build_wheel: Callable[[PipPin], Path] | None = None,
-        offline: bool = False,
-        runner: Runner | None = None,
-        executable: str | None = None,
     ) -> None:
         self._store = store
         self._fetcher = fetcher
-        self._env = env
-        self._options = index_options(options, env)
-        self._secrets = secrets(options, env)
-        self._address = address
+        self._indexes = indexes
         self._build_wheel = build_wheel
-        self._offline = offline
-        self._runner = runner or SubprocessRunner()
-        self._executable = executable
 
-    def archives(self, artifacts: Sequence[Artifact]) -> dict[str, Path]:
-        """See ``Archives``. Nobody is asked for what the store has."""
+    def fetch_files(self, artifacts: Sequence[Artifact]) -> dict[str, Path]:
+        """See ``ArtifactFiles``. Nobody is asked for what the store has."""
         pins = {pin.sha256: pin for pin in map(wheel_pin, artifacts)}
         with ThreadPoolExecutor(_READERS) as pool:
             stored = dict(zip(pins, pool.map(self._store.verified_artifact, pins), strict=True))
-        found = {sha256: path for sha256, path in stored.items() if path is not None}
-        missing = [pin for sha256, pin in pins.items() if sha256 not in found]
-        for pin in missing:
-            if pin.sdist is not None:
-                found[pin.sha256] = self._built(pin)
-        missing = [pin for pin in missing if pin.sdist is None]
-        if missing:
-            found.update(self._fetch(missing))
-        return {sha256: found[sha256] for sha256 in pins}
+        files = {sha256: path for sha256, path in stored.items() if path is not None}
+        missing = [pin for sha256, pin in pins.items() if sha256 not in files]
+        files.update({pin.sha256: self._build(pin) for pin in missing if pin.sdist is not None})
+        indexed = [pin for pin in missing if pin.sdist is None]
+        if indexed:
+            files.update(self._fetch(indexed))
+        return {sha256: files[sha256] for sha256 in pins}
 
-    def _built(self, pin: PipPin) -> Path:
+    def _build(self, pin: PipPin) -> Path:
         if self._build_wheel is None:
             raise BuildError(f"{pin.file} is no file of an index: it has to be built, which nobody can here")
         path = self._build_wheel(pin)
@@ -98,36 +72,36 @@ class WheelArchives:
         return path
 
     def _fetch(self, pins: Sequence[PipPin]) -> dict[str, Path]:
-        if self._offline:
+        if self._indexes.offline:
             return self._fetcher.files([_download(pin) for pin in pins])
-        stated = {pin.sha256: self._address(expand(pin.url, self._env)) for pin in pins if pin.url}
+        stated = {pin.sha256: url for pin in pins if (url := self._indexes.address(pin))}
         indexed = [pin for pin in pins if not pin.url]
         # Where uv remembers the index's pages from a lock or a build, asking again only takes time.
-        known = self._ask(indexed, remembered=True)
+        known = self._look_up(indexed, remembered=True)
         if len(known) < len(indexed):
-            return self._download(pins, {**stated, **self._asked(indexed)})
+            return self._download(pins, {**stated, **self._look_up_all(indexed)})
         try:
             return self._download(pins, {**stated, **known})
         except FetchError as error:
             # An index may have moved its files since, or sign addresses for a time.
-            moved = self._moved(indexed, known)
+            moved = self._look_up_moved(indexed, known)
             if moved is None:
                 raise
             _LOG.info("%s; asking the index again", error.message)
         return self._download(pins, {**stated, **moved})
 
-    def _moved(self, pins: Sequence[PipPin], known: Mapping[str, str]) -> dict[str, str] | None:
+    def _look_up_moved(self, pins: Sequence[PipPin], known: Mapping[str, str]) -> dict[str, str] | None:
         """The addresses as the index has them now; None where they are those ``known``, or it is silent."""
         try:
-            asked = self._asked(pins)
+            addresses = self._look_up_all(pins)
         except FetchError:
             return None
-        return None if asked == known else asked
+        return None if addresses == known else addresses
 
-    def _asked(self, pins: Sequence[PipPin]) -> dict[str, str]:
+    def _look_up_all(self, pins: Sequence[PipPin]) -> dict[str, str]:
         """Addresses from the index itself, of all pins. Raises ``FetchError``."""
-        found = self._ask(pins, remembered=False)
-        lost = [pin for pin in pins if pin.sha256 not in found]
+        addresses = self._look_up(pins, remembered=False)
+        lost = [pin for pin in pins if pin.sha256 not in addresses]
         if lost:
             raise FetchError(
                 "\n".join(
@@ -139,87 +113,72 @@ class WheelArchives:
                 + " ".join(f"--upgrade-package {pin.name}" for pin in lost)
                 + ", or set the index it came from",
             )
-        return found
+        return addresses
 
     def _download(self, pins: Sequence[PipPin], addresses: Mapping[str, str]) -> dict[str, Path]:
-        logins = IndexLogins(self._env, self._options, self._runner)
-        return self._fetcher.files([_download(pin, logins.applied(addresses[pin.sha256])) for pin in pins])
+        logins = IndexLogins(self._indexes)
+        return self._fetcher.files([_download(pin, logins.add_login(addresses[pin.sha256])) for pin in pins])
 
-    def _ask(self, pins: Sequence[PipPin], *, remembered: bool) -> dict[str, str]:
+    def _look_up(self, pins: Sequence[PipPin], *, remembered: bool) -> dict[str, str]:
         """The address of each pinned file, as far as known. ``remembered``: only to uv itself."""
-        found: dict[str, str] = {}
-        for python, those in _questions(pins):
-            wanted = {pin.sha256 for pin in those}
+        addresses: dict[str, str] = {}
+        for python, group in _groups(pins):
+            wanted = {pin.sha256 for pin in group}
             with self._store.scratch() as directory:
-                answer = self._run(those, python, directory, remembered)
+                answer = self._indexes.compile_pins(
+                    group,
+                    [
+                        *("--only-binary", ":all:"),
+                        # Files for all machines: which one was pinned is known by its hash.
+                        *("--universal", "--python-version", python),
+                        # A page that uv takes for fresh may be older than the lock.
+                        "--offline" if remembered else "--refresh",
+                    ],
+                    directory,
+                )
                 if answer.status != 0 and not remembered:
-                    raise self._failure(answer, those, directory)
+                    raise self._failure(answer, group, directory)
                 if answer.status != 0:
                     continue
                 text = (directory / "pylock.toml").read_text(encoding="utf-8")
-            found.update(
+            addresses.update(
                 {
                     file.sha256: file.url
-                    for each in _resolved(text)
-                    for file in each.files
+                    for package in _packages(text)
+                    for file in package.files
                     if file.url and file.sha256 in wanted
                 }
             )
-        return found
-
-    def _run(self, pins: Sequence[PipPin], python: str, directory: Path, remembered: bool) -> Completed:
-        # Read by uv from a file that nobody else can read: addresses may hold credentials.
-        directory.chmod(0o700)
-        lines = [*self._options, *(f"{pin.name}=={pin.version}" for pin in pins)]
-        (directory / "requirements.in").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        argv = [
-            self._executable or find_uv(),
-            *(
-                "pip",
-                "compile",
-                "requirements.in",
-                "--quiet",
-                "--no-header",
-                "--no-deps",
-                "--only-binary",
-                ":all:",
-            ),
-            # Files for all machines: which one was pinned is known by its hash.
-            *("--universal", "--python-version", python, *python_options()),
-            *("--format", "pylock.toml", "--output-file", "pylock.toml"),
-            # A page that uv takes for fresh may be older than the lock.
-            "--offline" if remembered else "--refresh",
-        ]
-        return self._runner.run(argv, env=uv_environment(self._env), cwd=own_project(directory))
+        return addresses
 
     def _failure(self, answer: Completed, pins: Sequence[PipPin], directory: Path) -> FetchError:
-        said = clean(answer.stderr, self._secrets).replace(f"{directory}/", "")
-        said = re.sub(r"^error: ", "", said) or f"uv ended with status {answer.status}"
-        if re.search(r"error sending request|tcp connect|dns error|timed out|Failed to fetch", said):
+        reason = re.sub(r"^error: ", "", self._indexes.explanation(answer.stderr, directory))
+        reason = reason or f"uv ended with status {answer.status}"
+        if re.search(r"error sending request|tcp connect|dns error|timed out|Failed to fetch", reason):
             hint = "check the network, the proxy and the index (UV_INDEX_URL)"
         else:
             hint = (
                 "it may have left the index: envbuild lock --upgrade-package, or set the index it came from"
             )
-        return FetchError(f"can't find out where to get {file_names(pins)}: {said}", hint=hint)
+        return FetchError(f"can't find out where to get {file_names(pins)}: {reason}", hint=hint)
 
 
-def _resolved(text: str) -> tuple[Resolved, ...]:
+def _packages(text: str) -> tuple[Resolved, ...]:
     try:
         return load_pylock(text)
     except ResolveError as error:
         raise FetchError(error.message, hint=error.hint) from error
 
 
-def _questions(pins: Sequence[PipPin]) -> Iterator[tuple[str, list[PipPin]]]:
+def _groups(pins: Sequence[PipPin]) -> Iterator[tuple[str, list[PipPin]]]:
     """The pins that uv can be asked for at once: for one python, and one version of each name."""
     groups: dict[tuple[str, int], list[PipPin]] = {}
     seen: dict[str, int] = {}
     for pin in pins:
         count = seen[pin.name] = seen.get(pin.name, -1) + 1
         groups.setdefault((_python(pin), count), []).append(pin)
-    for (python, _), those in groups.items():
-        yield python, those
+    for (python, _), group in groups.items():
+        yield python, group
 
 
 def _python(pin: PipPin) -> str:

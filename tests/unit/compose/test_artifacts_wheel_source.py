@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.compose.artifacts.wheel.index import PackageIndexes
 from envbuild.compose.artifacts.wheel.source import WheelSource
 from envbuild.compose.base import Entry
 from envbuild.errors import BuildError
 from envbuild.lock.model import PipPin, PythonPin, Sdist
 from envbuild.plan.model import Artifact, ArtifactKind
 from envbuild.platforms import LINUX_AMD64
-from envbuild.settings import Settings
 from envbuild.store.content import Store
 from tests.fakes.wheelhouse import Wheel, Wheelhouse
 
@@ -57,7 +57,7 @@ class Site:
 
     @contextmanager
     def source(
-        self, *, offline: bool = False, cache: str = "uv", built: Callable[[PipPin], Path] | None = None
+        self, *, offline: bool = False, cache: str = "uv", build_wheel: Callable[[PipPin], Path] | None = None
     ) -> Iterator[WheelSource]:
         env = {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PIP_"))}
         env |= {
@@ -72,9 +72,8 @@ class Site:
             python=PYTHON,
             platform=LINUX_AMD64,
             glibc="2.41",
-            settings=Settings(cache_dir=self.root / "store", offline=offline),
-            env=env,
-            built=built,
+            indexes=PackageIndexes(env=env, offline=offline),
+            build_wheel=build_wheel,
         ) as source:
             yield source
 
@@ -305,13 +304,16 @@ def test_a_wheel_that_was_built_is_installed_from_its_file(site: Site) -> None:
         built.append(asked)
         return archive
 
-    with site.source(built=archive_of) as source:
+    with site.source(build_wheel=archive_of) as source:
         source.fetch([artifact(pin), artifact(other.pin())])
         found = {entry.path: (entry.mode, content(entry)) for entry in source.entries(artifact(pin))}
     assert built == [pin]
     assert found == site.tree(FULL)
     archive.write_bytes(other.data())
-    with site.source(built=archive_of) as source, pytest.raises(BuildError, match=r"full_demo-1\.0-py3"):
+    with (
+        site.source(build_wheel=archive_of) as source,
+        pytest.raises(BuildError, match=r"full_demo-1\.0-py3"),
+    ):
         source.fetch([artifact(pin)])
     with site.source() as source, pytest.raises(BuildError, match="which nobody does here"):
         source.fetch([artifact(pin)])
