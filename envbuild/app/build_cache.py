@@ -10,18 +10,24 @@ from typing import TYPE_CHECKING
 
 from envbuild.app.session import Session
 from envbuild.errors import FetchError, NotReproducedError
+from envbuild.images.sources.base import LAYOUT_PREFIX
+from envbuild.lazy import lazy
 from envbuild.lock.identity import FOUND_LEVEL
 from envbuild.lock.model import ImageBase, Lock
 from envbuild.oci.image import Image
+from envbuild.oci.reference import Reference
 from envbuild.plan.model import Plan
 from envbuild.store.content import blob_name
 from envbuild.store.images import ImageIndex, composed_key, found_key
 from envbuild.store.leases import Lease
 
 if TYPE_CHECKING:
+    from envbuild.images import lookup as image_lookup
     from envbuild.images.lookup import ExpectedImage, Lookup, Match
     from envbuild.oci.manifest import Descriptor
     from envbuild.oci.reference import Reference
+else:
+    image_lookup = lazy("envbuild.images.lookup")
 
 _log = logging.getLogger(__name__)
 
@@ -151,11 +157,9 @@ class BuildCache:
                 return
 
     def _pulled(self, found: Match) -> bool:
-        from envbuild.images.lookup import pull_layers
-
         try:
             with self._parts.progress.stage("pull"):
-                pull_layers(found, self._parts.registry, self._parts.store)
+                image_lookup.pull_layers(found, self._parts.registry, self._parts.store)
         except FetchError as error:
             _log.warning("%s isn't used: %s", found.reference.tagged, error.message)
             return False
@@ -164,9 +168,6 @@ class BuildCache:
 
 def base_references(lock: Lock) -> tuple[Reference, ...]:
     """The images of registries that the lock's platforms stand on."""
-    from envbuild.images.sources.base import LAYOUT_PREFIX
-    from envbuild.oci.reference import Reference
-
     return tuple(
         Reference.parse(platform.base.reference)
         for platform in lock.platforms

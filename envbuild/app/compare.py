@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from envbuild.app.curated import moved_bytes, pins_size
-from envbuild.app.environments import Workspace
+from envbuild.app.environments import Workspace, read_record
 from envbuild.inspect.bytes import pulled_bytes
 from envbuild.lock.diff import PinChange, lock_changes
 from envbuild.lock.model import DebianBase, Lock, PlatformLock
+from envbuild.specs.exporters.formats import dump_native
 from envbuild.specs.model import BuildContextSpec
 from envbuild.store.content import Store
 from envbuild.workspace.base import Version
@@ -74,8 +75,6 @@ def compare(workspace: Workspace, before: Version, after: Version) -> Comparison
 
 
 def _lines(workspace: Workspace, version: Version) -> list[str]:
-    from envbuild.specs.exporters.formats import dump_native
-
     spec = workspace.spec(version)
     plain = replace(spec, name="x", version=None, description=None, tags=())
     lines = dump_native(plain).splitlines()[1:]
@@ -153,8 +152,6 @@ def package_history(workspace: Workspace, name: str, package: str) -> tuple[Pack
         record = workspace.environments.lock(version.definition)
         pins: list[tuple[str, str, str]] = []
         if record is not None:
-            from envbuild.app.environments import read_record
-
             for each in read_record(record).platforms:
                 pins += [
                     (str(each.platform), kind, number)

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
+from envbuild.errors import EnvbuildError, LockError, WorkspaceError
 from envbuild.lock.diff import PinChange
+from envbuild.lock.files import read_lock
 from envbuild.lock.model import CondaPin, DebianBase, DebianPin, Lock, MavenPin, PipPin, PlatformLock
 from envbuild.platforms import Platform
+from envbuild.specs.catalogue import curated_names, curated_spec
+from envbuild.specs.load import NAMES, load_spec, markers
+from envbuild.specs.model import BuildContextSpec
+from envbuild.specs.plugins import other_importers
 
 _SPEC_NAMES = ("envbuild.yaml", "envbuild.yml")
 _LOCK_NAME = "envbuild.lock"
@@ -41,19 +48,11 @@ class CuratedEnvironment:
 
 def curated_environments() -> tuple[CuratedEnvironment, ...]:
     """All of them, sorted by name. Raises ``LockError`` where one's lock is damaged."""
-    from envbuild.specs.catalogue import curated_names
-
     return tuple(curated_environment(name) for name in curated_names())
 
 
 def curated_environment(name: str) -> CuratedEnvironment:
     """The one of that name. Raises ``WorkspaceError`` with the nearest names where there is none."""
-    from difflib import get_close_matches
-
-    from envbuild.errors import LockError, WorkspaceError
-    from envbuild.lock.files import read_lock
-    from envbuild.specs.catalogue import curated_names, curated_spec
-    from envbuild.specs.load import load_spec
 
     path = curated_spec(name)
     if path is None:
@@ -140,9 +139,6 @@ def unlocked_specs(directory: Path, locked: Sequence[Path]) -> UnlockedSpecs:
     """The specs below ``directory`` that aren't among the ``locked`` ones: what :func:`load_spec` would take
     in each directory. Installed environments, hidden directories, locks, and files that belong to another
     spec (a file it names, its build context) are none."""
-    from envbuild.specs.load import NAMES, markers
-    from envbuild.specs.plugins import other_importers
-
     known = {each if each.is_dir() else each.parent for each in locked}
     names = (*NAMES, *markers(tuple(other_importers())))
     found = [candidate for candidate in _candidates(directory, names) if candidate.parent not in known]
@@ -197,10 +193,6 @@ class _Parts:
 
     def learn(self, place: Path) -> None:
         """Looks at the spec at ``place``; one that can't be read has no parts."""
-        from envbuild.errors import EnvbuildError
-        from envbuild.specs.load import load_spec
-        from envbuild.specs.model import BuildContextSpec
-
         reads: dict[Path, str] = {}
         here = _plain(place if place.is_dir() else place.parent)
         try:

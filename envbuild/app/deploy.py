@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from envbuild.app import build
 from envbuild.app.jobs import (
@@ -26,8 +25,10 @@ from envbuild.app.jobs import (
     with_code,
 )
 from envbuild.app.requests import BuildRequest, LockRequest
+from envbuild.app.run_files import RUN_NOTE, noted_run
 from envbuild.app.save import write_file
 from envbuild.app.session import Session
+from envbuild.app.sources import checked
 from envbuild.errors import PublishError, UsageError
 from envbuild.images.base import PushResult
 from envbuild.images.repository import PushTarget, identity_tag, push_target, repository_name
@@ -36,6 +37,9 @@ from envbuild.oci.image import Image
 from envbuild.oci.reference import Reference
 from envbuild.platforms import Platform
 from envbuild.specs.model import EnvironmentType, Spec
+from envbuild.specs.serving import served
+from envbuild.store.content import blob_name
+from envbuild.store.leases import Lease
 from envbuild.targets.base import (
     EnvironmentFiles,
     Finding,
@@ -46,9 +50,9 @@ from envbuild.targets.base import (
     TargetFile,
     WritesOnly,
 )
-
-if TYPE_CHECKING:
-    from envbuild.store.leases import Lease
+from envbuild.targets.files.base import check_file_kind, file_target, headed, is_ours
+from envbuild.targets.preflight import misfits, preflight
+from envbuild.targets.serving import IMAGE_VARIABLE, entry_script, serving_image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,8 +82,6 @@ def publish(session: Session, spec: Spec, request: PublishRequest) -> Published:
     Raises ``RunError`` with what is in the way at a target, ``UsageError`` for what can't be written; nothing
     was pushed or written then. The references are recorded as those of every build.
     """
-    from envbuild.store.leases import Lease
-
     if not request.to:
         raise UsageError("nothing says for what to publish", hint="name a target or a kind: --to kubernetes")
     _check(request)
@@ -99,8 +101,6 @@ def publish(session: Session, spec: Spec, request: PublishRequest) -> Published:
 
 
 def _check(request: PublishRequest) -> None:
-    from envbuild.targets.serving import entry_script
-
     if request.command and request.serve is not None:
         raise UsageError("a file runs a command or serves, not both", hint="call it once for each")
     if request.model is not None and request.serve is None:
@@ -114,16 +114,11 @@ def _check(request: PublishRequest) -> None:
 
 def _served(spec: Spec) -> Spec:
     """What ``envbuild serve`` would build."""
-    from envbuild.app.sources import checked
-    from envbuild.specs.serving import served
-
     found = served(spec)
     return found if found is spec else checked(found)
 
 
 def _requested_target(session: Session, spec: Spec, request: PublishRequest, name: str) -> _RequestedTarget:
-    from envbuild.targets.files.base import check_file_kind, file_target
-
     known = [target.name for target in session.workspace.targets()]
     registry, given = session.settings.registry, None
     if request.push is not None:
@@ -181,8 +176,6 @@ def _build_target(
     requested: _RequestedTarget,
     lease: Lease,
 ) -> _BuiltTarget:
-    from envbuild.targets.preflight import misfits, preflight
-
     build_request = replace(request.build, platforms=(requested.platform,), push=())
     base = build.build(session, spec, build_request).images[0]
     code: str | None
@@ -216,10 +209,6 @@ def _serving_image(
     session: Session, spec: Spec, request: PublishRequest, base: Image, lease: Lease
 ) -> tuple[Image, str]:
     """``base`` with script and model on top, and the code's digest; ``lease`` holds both."""
-    from envbuild.app.run_files import RUN_NOTE, noted_run
-    from envbuild.store.content import blob_name
-    from envbuild.targets.serving import entry_script, serving_image
-
     assert request.serve is not None, "whoever calls has looked"
     assert spec.inference_config is not None, "a served spec has one"
     lease.use(*map(blob_name, digests(base)))
@@ -249,8 +238,6 @@ def _reference(repository: Reference, image: Image, *, coded: bool) -> str:
 
 
 def _with_files(built: _BuiltTarget, spec: Spec, request: PublishRequest, version: str) -> PublishedTo:
-    from envbuild.targets.files.base import headed
-
     result, target = built.result, built.requested.target
     alone: tuple[TargetFile, ...] = ()
     used: tuple[TargetFile, ...] = ()
@@ -314,8 +301,6 @@ def _serves_itself(spec: Spec) -> bool:
 
 
 def _service(built: _BuiltTarget, spec: Spec, request: PublishRequest, version: str) -> Service:
-    from envbuild.targets.serving import IMAGE_VARIABLE
-
     routes = spec.inference_config
     assert routes is not None, "whoever calls has looked"
     return Service(
@@ -448,8 +433,6 @@ def places_of(results: Sequence[PublishedTo], request: PublishRequest) -> list[t
 
 def _free(path: Path, file: TargetFile) -> None:
     """Returns where ``path`` may be written: it isn't there, is ours, or says the same."""
-    from envbuild.targets.files.base import is_ours
-
     beyond = next(parent for parent in path.parents if os.path.lexists(parent))
     if not beyond.is_dir() or not os.access(beyond, os.W_OK):
         raise UsageError(f"{path} can't be written: {beyond} is no directory to write in")

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbuild.errors import EnvbuildError, LockError, SpecError, UsageError, WorkspaceError
+from envbuild.lazy import lazy
+from envbuild.lock.files import LOCK_FILE, parse_lock, read_lock
 from envbuild.oci.digest import digest_bytes, is_digest
 from envbuild.settings import Settings, data_directory
+from envbuild.specs.cache import remembered_spec
 from envbuild.specs.definition import definition_digest
 from envbuild.specs.model import BuildContextSpec, EnvironmentType, Spec
 from envbuild.store.content import Store
@@ -21,8 +24,18 @@ from envbuild.targets.base import LOCAL, TargetRecord
 from envbuild.workspace.base import ImageRecord, LockRecord, NewVersion, Registered, Version, check_name
 
 if TYPE_CHECKING:
+    from envbuild import settings as settings_module
+    from envbuild.app import context_archive
     from envbuild.lock.model import Lock
-    from envbuild.workspace.store import EnvironmentStore
+    from envbuild.specs import load as spec_loader
+    from envbuild.specs.exporters import formats
+    from envbuild.workspace import store as workspace_store
+else:
+    context_archive = lazy("envbuild.app.context_archive")
+    settings_module = lazy("envbuild.settings")
+    formats = lazy("envbuild.specs.exporters.formats")
+    spec_loader = lazy("envbuild.specs.load")
+    workspace_store = lazy("envbuild.workspace.store")
 
 _SPEC_FILE = "envbuild.yaml"
 _NAME = r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}"
@@ -70,9 +83,7 @@ class Workspace:
     def open(cls, url: str | Path | None = None, *, settings: Settings | None = None) -> Workspace:
         """The workspace in a file of SQLite or behind an SQLAlchemy URL; by default that of the settings."""
         if settings is None:
-            from envbuild.settings import load_settings
-
-            settings = load_settings({"workspace": url}, os.environ, Path.cwd())
+            settings = settings_module.load_settings({"workspace": url}, os.environ, Path.cwd())
         elif url is not None:
             settings = replace(settings, workspace=url)
         if settings.workspace is None:
@@ -91,14 +102,12 @@ class Workspace:
             self.environments.close()
 
     @cached_property
-    def environments(self) -> EnvironmentStore:
+    def environments(self) -> workspace_store.EnvironmentStore:
         """The records themselves, with every operation on them."""
-        from envbuild.workspace.store import EnvironmentStore, actor_of
-
         if self.settings.workspace is None:
             raise WorkspaceError("there is no workspace", hint="set ENVBUILD_WORKSPACE")
-        actor = actor_of(self._environ)
-        return EnvironmentStore(self.settings.workspace, actor=actor, own=self.data_directory)
+        actor = workspace_store.actor_of(self._environ)
+        return workspace_store.EnvironmentStore(self.settings.workspace, actor=actor, own=self.data_directory)
 
     @property
     def file(self) -> Path | None:
@@ -184,9 +193,7 @@ class Workspace:
         spec = replace(spec, name=name or spec.name, version=None)
         context, archive = None, None
         if isinstance(spec.base, BuildContextSpec):
-            from envbuild.app.context_archive import pack_context
-
-            context, archive = spec.base.digest, pack_context(spec)
+            context, archive = spec.base.digest, context_archive.pack_context(spec)
         content = kept_content(spec)
         definition = definition_digest(spec)
         self._check_portable(spec, content, archive, definition)
@@ -221,8 +228,6 @@ class Workspace:
 
     def _check_portable(self, spec: Spec, content: str, archive: bytes | None, definition: str) -> None:
         """Sees that the content alone, wherever it lies, is the same definition."""
-        from envbuild.specs.exporters.formats import portable_problems
-
         with self._store.scratch() as scratch:
             try:
                 same = definition_digest(_written(scratch, content, archive)) == definition
@@ -230,7 +235,9 @@ class Workspace:
                 same = False
         if same:
             return
-        problems = [problem for problem in portable_problems(spec) if not problem.startswith("build:")]
+        problems = [
+            problem for problem in formats.portable_problems(spec) if not problem.startswith("build:")
+        ]
         raise WorkspaceError(
             "\n".join([f"{spec.name} can't be registered: it needs files that stand beside it", *problems]),
             hint="name them by an absolute path or a URL, so that the same is meant from everywhere",
@@ -263,8 +270,6 @@ class Workspace:
         )
 
     def _loaded(self, version: Version, place: Path) -> Spec:
-        from envbuild.specs.cache import remembered_spec
-
         try:
             spec = remembered_spec(place / _SPEC_FILE, self._store.directory("metadata/specs"))
         except EnvbuildError as error:
@@ -276,8 +281,6 @@ class Workspace:
 
     def keep_lock(self, spec: Spec, directory: Path) -> LockRecord | None:
         """Keeps the lock in ``directory`` for the definition it answers; None where there is none."""
-        from envbuild.lock.files import LOCK_FILE, parse_lock
-
         try:
             head = (directory / LOCK_FILE).read_bytes()
         except OSError:
@@ -294,8 +297,6 @@ class Workspace:
     def keep_answering_lock(self, spec: Spec, directory: Path) -> None:
         """Keeps the lock in ``directory`` if it is one of ``spec`` as it is; a damaged or older one stays
         where it is."""
-        from envbuild.lock.files import read_lock
-
         with contextlib.suppress(LockError):
             lock = read_lock(directory)
             if lock is not None and lock.definition == definition_digest(spec):
@@ -309,16 +310,12 @@ class Workspace:
 
 def kept_content(spec: Spec) -> str:
     """What a workspace keeps of a spec: YAML that needs nothing beside it but its build context."""
-    from envbuild.specs.exporters.formats import dump_native
-
     if spec.type is EnvironmentType.CURATED:
         # As it came, because a copy would be another definition.
         return spec.source.read_text(encoding="utf-8")
     if isinstance(spec.base, BuildContextSpec):
-        from envbuild.app.context_archive import DIRECTORY
-
-        spec = replace(spec, base=replace(spec.base, path=Path(DIRECTORY)))
-    return dump_native(replace(spec, version=None))
+        spec = replace(spec, base=replace(spec.base, path=Path(context_archive.DIRECTORY)))
+    return formats.dump_native(replace(spec, version=None))
 
 
 def _check_same(version: Version, spec: Spec) -> None:
@@ -339,22 +336,16 @@ def _unreadable(version: Version, error: EnvbuildError) -> WorkspaceError:
 
 def read_record(record: LockRecord) -> Lock:
     """The lock that the workspace keeps. Raises ``LockError`` for a damaged one."""
-    from envbuild.lock.files import LOCK_FILE, parse_lock
-
     return parse_lock(record.files[LOCK_FILE], f"the workspace's lock {record.digest}")[0]
 
 
 def _written(place: Path, content: str, archive: bytes | None) -> Spec:
     """The spec that ``content`` is when it lies in ``place``, with its build context beside it."""
-    from envbuild.specs.load import load_spec
-
     place.mkdir(parents=True, exist_ok=True)
     (place / _SPEC_FILE).write_text(content, encoding="utf-8")
     if archive is not None:
-        from envbuild.app.context_archive import DIRECTORY, unpack_context
-
-        unpack_context(archive, place / DIRECTORY)
-    return load_spec(place / _SPEC_FILE)
+        context_archive.unpack_context(archive, place / context_archive.DIRECTORY)
+    return spec_loader.load_spec(place / _SPEC_FILE)
 
 
 def _move(made: Path, place: Path) -> None:
@@ -367,8 +358,6 @@ def _move(made: Path, place: Path) -> None:
 
 def _write_files(directory: Path, record: LockRecord) -> None:
     """Writes a lock directory, ``envbuild.lock`` last: it says that the rest is there."""
-    from envbuild.lock.files import LOCK_FILE
-
     try:
         if digest_bytes((directory / LOCK_FILE).read_bytes()) == record.digest:
             return

@@ -24,13 +24,20 @@ from typing import TYPE_CHECKING
 
 from envbuild.app.session import Session
 from envbuild.attest.base import CYCLONEDX, SPDX, Document
+from envbuild.attest.cyclonedx import cyclonedx
+from envbuild.attest.fetch import attached_document
+from envbuild.attest.sbom import bill_of
+from envbuild.attest.spdx import spdx
 from envbuild.errors import FetchError, UsageError
 from envbuild.images.base import CopyResult, PullResult
 from envbuild.images.closure import Tree, tree_of
 from envbuild.images.copy import Copier, whole_of
 from envbuild.images.describe import images_of, top_for
+from envbuild.images.diff_ids import check_diff_ids
 from envbuild.images.locator import ImageLocator, Kind
+from envbuild.images.prune import RepositoryPruner
 from envbuild.images.repository import PushTarget, identity_tag, push_target
+from envbuild.images.sinks.archive import one_platform
 from envbuild.images.sources.base import ImageSource, RegistrySource
 from envbuild.images.sources.store import StoreSource
 from envbuild.oci.image import Image, ImageSet, Layer
@@ -46,7 +53,6 @@ from envbuild.store.names import Names
 
 if TYPE_CHECKING:
     from envbuild.attest.attach import Attachments
-    from envbuild.images.prune import RepositoryPruner
 
 _log = logging.getLogger(__name__)
 
@@ -92,8 +98,6 @@ class OpenedImage:
 
     def bring(self, wanted: Sequence[Layer]) -> None:
         """These layers in the store, checked as ``pull`` does. Raises ``FetchError``."""
-        from envbuild.images.diff_ids import check_diff_ids
-
         layers = [
             (Descriptor(digest=each.digest, size=each.size, media_type=each.media_type), each.diff_id)
             for each in wanted
@@ -140,10 +144,6 @@ def sbom(
     """The bill of materials (``cyclonedx`` or ``spdx``) of the image that ``reference`` names, of
     ``platform`` or this machine's where there are several: made from its layers, or with ``attached`` the
     one that its registry has. Raises ``FetchError``, ``BuildError`` and ``UsageError``."""
-    from envbuild.attest.cyclonedx import cyclonedx
-    from envbuild.attest.sbom import bill_of
-    from envbuild.attest.spdx import spdx
-
     opened = open_image(session, reference, platform)
     image = opened.image(platform)
     if attached:
@@ -162,8 +162,6 @@ def sbom(
 
 
 def _attached_document(session: Session, opened: OpenedImage, image: Image, artifact_type: str) -> Document:
-    from envbuild.attest.fetch import attached_document
-
     reference, repository = opened.reference, opened.repository
     if repository is None:
         raise UsageError(
@@ -271,8 +269,6 @@ def push_image(session: Session, reference: str, repositories: Sequence[str]) ->
 
 def repository_pruner(session: Session, repository: str) -> RepositoryPruner:
     """What plans and removes old images of ``repository`` (``REPO``). Raises ``UsageError``."""
-    from envbuild.images.prune import RepositoryPruner
-
     target = push_target(repository, session.settings.registry)
     if target.tag is not None:
         raise UsageError(f"{repository!r} is an image, not a repository", hint="leave out the tag")
@@ -311,8 +307,6 @@ def copy_image(
     assert goal.path is not None
     images: tuple[Image, ...] = ()
     if goal.kind is Kind.DOCKER_ARCHIVE:
-        from envbuild.images.sinks.archive import one_platform
-
         images = images_of(opened, top)
         one_platform(images)
         top = opened.manifest(images[0].digest)

@@ -25,19 +25,24 @@ from envbuild.app.requests import BuildRequest
 from envbuild.app.run_files import Follower, RunLog, leave_note
 from envbuild.app.session import Session
 from envbuild.errors import EnvbuildError, RunError, UsageError, WorkspaceError
+from envbuild.images.repository import identity_tag, repository_name
+from envbuild.images.sinks.registry import push_publication
 from envbuild.lock.model import PlatformLock
-from envbuild.oci.image import Image
+from envbuild.oci.image import Image, ImageSet
+from envbuild.oci.reference import Reference
 from envbuild.platforms import Platform
 from envbuild.specs.model import Spec
+from envbuild.store.content import blob_name
+from envbuild.store.leases import Lease
 from envbuild.targets.base import Execution, Finding, Job, Target, TargetFile, WritesOnly
+from envbuild.targets.code import code_image
+from envbuild.targets.kinds import TargetContext, open_target
+from envbuild.targets.preflight import preflight, registry_findings
 from envbuild.workspace.base import NewRun, Run
 from envbuild.workspace.private import keep_private, make_private_directory
 
 if TYPE_CHECKING:
     from envbuild.images.base import PushResult
-    from envbuild.oci.reference import Reference
-    from envbuild.store.leases import Lease
-    from envbuild.targets.kinds import TargetContext
 
 _log = logging.getLogger(__name__)
 
@@ -118,15 +123,11 @@ def make_state_directory(workspace: Workspace) -> None:
 
 def open_job_target(session: Session, name: str) -> Target:
     """The target of that name in the workspace; ``local`` is always there. Raises ``WorkspaceError``."""
-    from envbuild.targets.kinds import open_target
-
     return open_target(session.workspace.target(name), target_context(session))
 
 
 def target_context(session: Session) -> TargetContext:
     """What targets of this pipeline may use of the process."""
-    from envbuild.targets.kinds import TargetContext
-
     return TargetContext(
         store=session.store,
         progress=session.progress,
@@ -139,10 +140,6 @@ def target_context(session: Session) -> TargetContext:
 def prepare_job(session: Session, spec: Spec, request: JobRequest) -> Iterator[PreparedJob]:
     """The job, built and looked at. The image, and nothing else, stays in the store while the context is
     open, until ``run`` has handed it over."""
-    from envbuild.store.content import blob_name
-    from envbuild.store.leases import Lease
-    from envbuild.targets.preflight import preflight, registry_findings
-
     if not request.command:
         raise UsageError("no command to run is given", hint="put it after two dashes: -- python train.py")
     target = open_job_target(session, request.target)
@@ -230,12 +227,9 @@ def with_code(
     session: Session, base: Image, code: Path | None, lease: Lease
 ) -> tuple[Image, str | None, int]:
     """``base`` with the code on top, the code's digest, and its layer's size; ``lease`` holds both."""
-    from envbuild.store.content import blob_name
-
     lease.use(*(blob_name(digest) for digest in digests(base)))
     if code is None:
         return base, None, 0
-    from envbuild.targets.code import code_image
 
     with session.progress.stage("code"):
         made = code_image(base, code, session.store)
@@ -271,7 +265,6 @@ def bring_image(session: Session, prepared: PreparedJob) -> None:
     prefix = prepared.target.registry
     if prefix is None:
         return
-    from envbuild.oci.reference import Reference
 
     repository, _, tag = prepared.job.reference.partition("@")[0].rpartition(":")
     push_made_image(session, prepared.job.image, Reference.parse(f"{repository}:{tag}"), tag)
@@ -420,9 +413,6 @@ def run_slug(environment: str) -> str:
 
 def push_made_image(session: Session, image: Image, repository: Reference, tag: str) -> PushResult:
     """Pushes one image, without what is attached to an environment's own. Raises ``PublishError``."""
-    from envbuild.images.sinks.registry import push_publication
-    from envbuild.oci.image import ImageSet
-
     with session.progress.stage("push"):
         return push_publication(
             ImageSet(images=(image,), names=()),
@@ -459,8 +449,6 @@ def _make_outputs(place: Path) -> None:
 
 def target_reference(target: Target, name: str, image: Image) -> str:
     """The image as the target names it: known before it is pushed."""
-    from envbuild.images.repository import identity_tag, repository_name
-
     tag = identity_tag([image.lock_digest])
     local = repository_name(name)
     where = f"{target.registry}/{local}" if target.registry is not None else local

@@ -10,6 +10,10 @@ from envbuild.app.environments import VersionReference
 from envbuild.app.session import Session
 from envbuild.app.specs import find_spec
 from envbuild.errors import FetchError, ResolveError
+from envbuild.images.contents import image_source, read_image
+from envbuild.images.sources.base import for_platform
+from envbuild.lock.image.describe import describe_image
+from envbuild.lock.image.inventory import read_inventory
 from envbuild.platforms import Platform
 from envbuild.specs.model import Spec
 
@@ -43,11 +47,6 @@ def _describe(session: Session, reference: str, platform: Platform) -> Spec:
     """An existing image as a spec: what is installed in it, as exact as its records say.
 
     Raises ``ResolveError`` where it can't be had, ``SpecError`` where nothing is known of what is inside."""
-    from envbuild.images.contents import image_source, read_image
-    from envbuild.images.sources.base import for_platform
-    from envbuild.lock.image.describe import describe_image
-    from envbuild.lock.image.inventory import read_inventory
-
     try:
         source = image_source(reference, session.store, session.registry, Path())
         top = for_platform(source, platform, source.manifest())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envbuild.app.context_archive import DIRECTORY, pack_context, unpack_context
 from envbuild.errors import PublishError, UsageError
+from envbuild.specs.exporters.formats import export
 from envbuild.specs.model import BuildContextSpec, Spec
 
 if TYPE_CHECKING:
@@ -22,8 +25,6 @@ def save(spec: Spec, directory: Path, *, format: str = "native", overwrite: bool
     can be written."""
     context = None
     if isinstance(spec.base, BuildContextSpec) and format == "native":
-        from envbuild.app.context_archive import DIRECTORY, pack_context
-
         context = pack_context(spec)
         spec = replace(spec, base=replace(spec.base, path=Path(DIRECTORY)))
     found = exported(spec, format)
@@ -46,15 +47,10 @@ def save(spec: Spec, directory: Path, *, format: str = "native", overwrite: bool
 
 def exported(spec: Spec, format: str) -> Exported:
     """The files of ``spec`` in a format. Raises ``UsageError`` for an unknown one."""
-    from envbuild.specs.exporters.formats import export
-
     return export(spec, format)
 
 
 def _replace_context(archive: bytes, directory: Path) -> None:
-    import shutil
-
-    from envbuild.app.context_archive import DIRECTORY, unpack_context
 
     part = directory / f".{DIRECTORY}.{os.getpid()}.part"
     try:

@@ -40,15 +40,21 @@ from envbuild.app.jobs import (
 from envbuild.app.requests import BuildRequest
 from envbuild.app.run_files import RUN_NOTE, Follower, RunLog, noted_run
 from envbuild.app.session import Session
+from envbuild.app.sources import checked
 from envbuild.errors import EnvbuildError, RunError, UsageError
+from envbuild.images.repository import identity_tag
 from envbuild.oci.image import Image
+from envbuild.oci.reference import Reference
 from envbuild.platforms import Platform
 from envbuild.specs.model import Spec
 from envbuild.specs.serving import served
+from envbuild.store.content import blob_name
+from envbuild.store.leases import Lease
 from envbuild.targets.base import Execution, Job, Serves, Service, Target, TargetFile
+from envbuild.targets.preflight import preflight
+from envbuild.targets.serving import IMAGE_VARIABLE, RUN_HEADER, RUN_VARIABLE, entry_script, serving_image
 
 if TYPE_CHECKING:
-    from envbuild.store.leases import Lease
     from envbuild.targets.serving import ServingImage
 
 READY_SECONDS = 120.0
@@ -98,8 +104,6 @@ class PreparedService:
     def files(self) -> tuple[TargetFile, ...]:
         """What the target would be given, the same for the same image: it is of no run. Raises ``UsageError``
         where it serves nothing."""
-        from envbuild.targets.serving import RUN_VARIABLE
-
         env = tuple(pair for pair in self.service.env if pair[0] != RUN_VARIABLE)
         name = run_slug(self.service.environment.rpartition(":")[0] or self.service.environment)
         return self.prepared.target.service_files(replace(self.service, name=name, env=env))
@@ -133,11 +137,6 @@ def prepare_service(session: Session, spec: Spec, request: ServeRequest) -> Iter
     """The service, built and looked at; its image stays in the store while the context is open.
 
     What can be wrong without a build is said before one: the script, the model, the routes."""
-    from envbuild.app.sources import checked
-    from envbuild.store.content import blob_name
-    from envbuild.store.leases import Lease
-    from envbuild.targets.serving import entry_script, serving_image
-
     entry = entry_script(request.entry_script, request.code)
     model_run = _look_at_model(request.model)
     serving = served(spec)
@@ -192,9 +191,6 @@ class _BuiltService:
 
 def _prepared(session: Session, request: ServeRequest, built: _BuiltService, lease: Lease) -> PreparedService:
     """The service of that image, as far as the target takes it."""
-    from envbuild.targets.preflight import preflight
-    from envbuild.targets.serving import IMAGE_VARIABLE, RUN_VARIABLE
-
     spec, target, image = built.spec, built.target, built.serving.image
     routes = spec.inference_config
     assert routes is not None, "a served spec has one"
@@ -336,9 +332,6 @@ def _wait_until_ready(
 
 
 def _push_serving_image(session: Session, image: Image, repository: str) -> str:
-    from envbuild.images.repository import identity_tag
-    from envbuild.oci.reference import Reference
-
     reference = Reference.parse(repository)
     tag = f"{identity_tag([image.lock_digest])}-{image.digest.removeprefix('sha256:')[:12]}"
     push_made_image(session, image, reference, tag)
@@ -402,8 +395,6 @@ def _command(config: Path) -> tuple[str, ...]:
 
 def _answers(port: int, path: str, name: str) -> bool:
     """Whether the service of that name answers with a success."""
-    from envbuild.targets.serving import RUN_HEADER
-
     connection = http.client.HTTPConnection(_HOST, port, timeout=5)
     try:
         connection.request("GET", path)

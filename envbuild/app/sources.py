@@ -5,12 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbuild.errors import SpecError, UsageError
+from envbuild.specs.exporters.formats import dump_native
+from envbuild.specs.importers.conda.environment import CondaImporter
+from envbuild.specs.importers.native.reader import read_native
+from envbuild.specs.importers.pip.requirements_file import RequirementsImporter
+from envbuild.specs.importers.pip.virtualenv import current_environment
+from envbuild.specs.load import load_spec
 from envbuild.specs.model import ImageBaseSpec, Spec
+from envbuild.specs.text.document import parse_document
 from envbuild.specs.text.source import SourceFile
+from envbuild.specs.text.yaml import dump_yaml
 
 if TYPE_CHECKING:
     from envbuild.specs.base import Importer
@@ -23,22 +32,16 @@ _LIMIT = 1 << 20
 
 def file(path: Path) -> Spec:
     """What ``load_spec`` reads there. Raises ``SpecError``."""
-    from envbuild.specs.load import load_spec
-
     return load_spec(path)
 
 
 def conda_file(name: str, path: Path) -> Spec:
     """A file that is read as conda's, whatever it is called. Raises ``SpecError``."""
-    from envbuild.specs.importers.conda.environment import CondaImporter
-
     return _named(_read(CondaImporter(), path), name)
 
 
 def requirements_file(name: str, path: Path) -> Spec:
     """A file that is read as pip's, whatever it is called. Raises ``SpecError``."""
-    from envbuild.specs.importers.pip.requirements_file import RequirementsImporter
-
     return _named(_read(RequirementsImporter(), path), name)
 
 
@@ -83,7 +86,6 @@ def conda_prefix(given: str | os.PathLike[str], environ: Mapping[str, str]) -> P
             f"{len(found)} conda environments are called {given}",
             hint="name its directory: " + " or ".join(map(str, found)),
         )
-    from difflib import get_close_matches
 
     near = get_close_matches(str(given), [each.name for each in known], n=3)
     raise SpecError(
@@ -108,8 +110,6 @@ def _conda_environments(environ: Mapping[str, str]) -> Iterator[Path]:
 
 def virtual_environment(environ: Mapping[str, str]) -> Path:
     """The directory of the virtual or conda environment that is active. Raises ``UsageError``."""
-    from envbuild.specs.importers.pip.virtualenv import current_environment
-
     return current_environment(environ)
 
 
@@ -123,8 +123,6 @@ def checked(spec: Spec) -> Spec:
     """``spec`` as it reads from its own YAML: programs may say no more than files may. Raises ``SpecError``.
 
     A curated one becomes system-managed, as any copy of it."""
-    from envbuild.specs.exporters.formats import dump_native
-
     found = _read_text(dump_native(spec), spec.source)
     return replace(found, left_out=spec.left_out)
 
@@ -138,14 +136,9 @@ def _read(importer: Importer, path: Path) -> Spec:
 
 
 def _native(fields: Mapping[str, object], source: Path) -> Spec:
-    from envbuild.specs.text.yaml import dump_yaml
-
     return _read_text(dump_yaml(fields), source)
 
 
 def _read_text(text: str, source: Path) -> Spec:
-    from envbuild.specs.importers.native.reader import read_native
-    from envbuild.specs.text.document import parse_document
-
     shown = source.stem
     return read_native(parse_document(text, shown), SourceFile(source, shown))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from difflib import get_close_matches
 from pathlib import Path
 
 from envbuild.app.environments import VersionReference
@@ -68,7 +69,6 @@ def _unknown_name(session: Session, text: str) -> SpecError | None:
     named = VersionReference.of(text)
     if named is None or _exists(text) or text.endswith(_SUFFIXES):
         return None
-    from difflib import get_close_matches
 
     known = {*session.workspace.names(), *curated_names()}
     with contextlib.suppress(OSError):

@@ -17,6 +17,7 @@ from envbuild.lazy import lazy
 from envbuild.redact import redact
 
 if TYPE_CHECKING:
+    from envbuild import settings as settings_module
     from envbuild.app import environments
     from envbuild.app import session as app_session
     from envbuild.app.session import Session
@@ -30,6 +31,7 @@ else:
     environments = lazy("envbuild.app.environments")
     progress_display = lazy("envbuild.cli.show.progress")
     report = lazy("envbuild.cli.show.report")
+    settings_module = lazy("envbuild.settings")
 
 
 @dataclass(kw_only=True)
@@ -83,13 +85,11 @@ class Call:
     def settings(self, spec: str | None = None) -> Settings:
         """The settings that hold; a project's file is looked for from the spec's directory up to the root of
         its repository."""
-        from envbuild.settings import load_settings
-
         start = None
         if spec is not None:
             path = self.cwd / spec
             start = path if path.is_dir() else path.parent
-        return load_settings(self.flags, self.environ, self.cwd, start=start)
+        return settings_module.load_settings(self.flags, self.environ, self.cwd, start=start)
 
     @contextmanager
     def session(self, spec: str | None = None) -> Iterator[Session]:
@@ -117,26 +117,21 @@ class Call:
         with display:
             yield display
         if self.verbose and not self.quiet:
-            from envbuild.cli.show.report import stage_lines
-
-            for line in stage_lines(display.tally):
+            for line in report.stage_lines(display.tally):
                 self.say(line)
 
     def _display(self) -> Display:
-        from envbuild.cli.show.progress import Display, LiveScreen, NoScreen, PlainScreen
-
+        screen: progress_display.Screen = progress_display.PlainScreen(self.stderr)
         if self.quiet or self.progress == "none":
-            return Display(NoScreen(), self.clock)
-        if self.progress == "auto" and self.live:
-            return Display(LiveScreen(self.stderr, color=self.color), self.clock)
-        return Display(PlainScreen(self.stderr), self.clock)
+            screen = progress_display.NoScreen()
+        elif self.progress == "auto" and self.live:
+            screen = progress_display.LiveScreen(self.stderr, color=self.color)
+        return progress_display.Display(screen, self.clock)
 
     def wait_for_jobs(self) -> None:
         """Lets a job be stopped where it runs before Ctrl-C ends this process; a second one ends it."""
-        from envbuild.cli.interrupt import JOB_GRACE
-
         if self.interruption is not None:
-            self.interruption.grace = JOB_GRACE
+            self.interruption.wait_for_jobs()
 
     def complain(self, text: str) -> None:
         """Tells people what is wrong, also under ``--quiet``, without the logins in addresses they wrote."""

@@ -32,6 +32,10 @@ class Interruption:
         self.status: int | None = None
         self.grace: float = GRACE
 
+    def wait_for_jobs(self) -> None:
+        """Gives the stages the time that stopping a job takes."""
+        self.grace = JOB_GRACE
+
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Raises ``KeyboardInterrupt`` or ``SystemExit`` in the main thread."""
         if self.status is not None:

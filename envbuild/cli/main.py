@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,8 +20,22 @@ import envbuild
 from envbuild.cli.call import Call
 from envbuild.cli.interrupt import INTERRUPTED, interruptible, leave
 from envbuild.cli.options import display_options
+from envbuild.cli.show.text import paint, printable
 from envbuild.errors import EnvbuildError
+from envbuild.lazy import lazy
 from envbuild.redact import redact
+
+if TYPE_CHECKING:
+    import difflib
+    import logging
+    import traceback
+
+    from click import shell_completion
+else:
+    shell_completion = lazy("click.shell_completion")
+    difflib = lazy("difflib")
+    logging = lazy("logging")
+    traceback = lazy("traceback")
 
 # Each command with the one line that the group's help shows of it: help must not import them all.
 COMMANDS = {
@@ -72,9 +87,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], COMMANDS, n=1)
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
             ctx.fail(f"no such command: {args[0]}" + (f"; did you mean {near[0]}?" if near else ""))
         return super().resolve_command(ctx, args)
 
@@ -150,9 +163,7 @@ def _invoke(argv: list[str], call: Call) -> object:
     """What the command returned. click's own ``main`` would take broken pipes and interrupts for itself."""
     asked = call.environ.get("_ENVBUILD_COMPLETE")
     if asked:
-        from click.shell_completion import shell_complete
-
-        return shell_complete(cli, {"obj": call}, "envbuild", "_ENVBUILD_COMPLETE", asked)
+        return shell_completion.shell_complete(cli, {"obj": call}, "envbuild", "_ENVBUILD_COMPLETE", asked)
     try:
         with cli.make_context("envbuild", argv, obj=call) as context:
             return cli.invoke(context)
@@ -171,8 +182,6 @@ def _explain(call: Call, error: EnvbuildError) -> int:
 
 def _trace(call: Call) -> None:
     if call.debug:
-        import traceback
-
         call.stderr.write(redact(traceback.format_exc()))
 
 
@@ -191,9 +200,6 @@ def _logging(call: Call) -> Iterator[None]:
 
     The level is asked for at each record, as options are parsed after this began.
     """
-    import logging
-
-    from envbuild.cli.show.text import paint, printable
 
     class Handler(logging.Handler):
         def __init__(self) -> None:

@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from envbuild.cli.show.stages import StageRow, Tally
 from envbuild.cli.show.text import printable, seconds_text, size_text
+from envbuild.lazy import lazy
 from envbuild.progress import Task
 from envbuild.redact import redact
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
+    from rich import console as rich_console
+    from rich import progress as rich_progress
     from rich.progress import TaskID
+else:
+    rich_console = lazy("rich.console")
+    rich_progress = lazy("rich.progress")
 
 RUN_STAGE = "run"
 """The stage in which a command of the user has the terminal: nothing is drawn meanwhile."""
@@ -241,7 +246,7 @@ class LiveScreen:
         self._lock = threading.RLock()
         self._rows: dict[str, StageRow] = {}
         self._tasks: dict[str, TaskID] = {}
-        self._live: RichProgress | None = None
+        self._live: rich_progress.Progress | None = None
         self._timer: threading.Timer | None = None
 
     def started(self, row: StageRow) -> None:
@@ -289,20 +294,19 @@ class LiveScreen:
             live.stop()
 
     def _begin(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
-
         with self._lock:
             if self._timer is None:
                 return
             self._timer = None
-            console = Console(file=self._stream, no_color=not self._color, highlight=False, markup=False)
-            live = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[amount]}", markup=False),
-                TextColumn("{task.fields[what]}", markup=False),
+            console = rich_console.Console(
+                file=self._stream, no_color=not self._color, highlight=False, markup=False
+            )
+            live = rich_progress.Progress(
+                rich_progress.SpinnerColumn(),
+                rich_progress.TextColumn("{task.description}", markup=False),
+                rich_progress.BarColumn(bar_width=24),
+                rich_progress.TextColumn("{task.fields[amount]}", markup=False),
+                rich_progress.TextColumn("{task.fields[what]}", markup=False),
                 console=console,
                 transient=True,
                 # What the child writes is its own matter, and stdout carries the result.
@@ -314,7 +318,7 @@ class LiveScreen:
                 self._draw(live, row)
             live.start()
 
-    def _draw(self, live: RichProgress, row: StageRow) -> None:
+    def _draw(self, live: rich_progress.Progress, row: StageRow) -> None:
         done, total = (row.done, row.total) if row.total or row.done else (row.things_done, row.things_total)
         what = printable(redact(row.what))
         over = not row.active
