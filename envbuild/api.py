@@ -136,9 +136,9 @@ class Environment:
     def from_file(cls, path: PathLike, *, name: str | None = None) -> Environment:
         """The environment in a file of any known format, or a directory that holds one. Raises
         ``SpecError``."""
-        found = cls(sources.file(Path(path)))
-        found.name = name or found.name
-        return found
+        environment = cls(sources.file(Path(path)))
+        environment.name = name or environment.name
+        return environment
 
     @classmethod
     def load_from_directory(cls, path: PathLike) -> Environment:
@@ -203,10 +203,10 @@ class Environment:
         """The registered environment: the same definition has the same version.
 
         Raises ``WorkspaceError`` where ``version`` is another definition's."""
-        found = workspace.register(
+        registered = workspace.register(
             self.spec, version=str(version) if version is not None else None, labels=labels
         ).version
-        return self._as(found)
+        return self._as(registered)
 
     def _as(self, version: Version) -> Environment:
         registered = Environment(self.spec)
@@ -226,8 +226,8 @@ class Environment:
             curated = curated_spec(name)
             if curated is not None:
                 return Environment(sources.file(curated))
-        found = workspace.environments.get(name, str(version) if version is not None else None, label)
-        return Environment(workspace.spec(found))
+        registered = workspace.environments.get(name, str(version) if version is not None else None, label)
+        return Environment(workspace.spec(registered))
 
     @staticmethod
     def list(workspace: Workspace) -> tuple[EnvironmentSummary, ...]:
@@ -381,7 +381,8 @@ def request_of(kind: Callable[..., Any], options: Mapping[str, Any]) -> Any:
         given[key] = (given[key],) if isinstance(given[key], (str, Platform)) else given[key]
     if "platforms" in given:
         given["platforms"] = tuple(
-            Platform.parse(each) if isinstance(each, str) else each for each in given["platforms"]
+            Platform.parse(platform) if isinstance(platform, str) else platform
+            for platform in given["platforms"]
         )
     try:
         return kind(**given)

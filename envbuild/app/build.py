@@ -196,7 +196,7 @@ class _Build:
         digests = {pins.platform: plan_identity(self.lock, pins, settings) for pins in self.lock.platforms}
         # As it would be pushed now; with the other platforms of the lock; and alone.
         tags = (
-            identity_tag([digests[each] for each in self.platforms]),
+            identity_tag([digests[chosen] for chosen in self.platforms]),
             identity_tag(list(digests.values())),
             identity_tag([digest]),
         )

@@ -43,7 +43,7 @@ class BuildCache:
 
     def __init__(
         self,
-        parts: Session,
+        session: Session,
         lease: Lease,
         *,
         reuse: bool = True,
@@ -51,13 +51,13 @@ class BuildCache:
         verify: bool = False,
         lookup: Lookup | None,
     ) -> None:
-        self._parts = parts
+        self._session = session
         self._lease = lease
         self._reuse = reuse
         self._layers = layers
         self._verify = verify
         self._lookup = lookup
-        self._index = ImageIndex(parts.store, time.time)
+        self._index = ImageIndex(session.store, time.time)
         self._found: dict[str, Match] = {}
         self._unverified: set[str] = set()
         self._expected: dict[str, Match] = {}
@@ -84,13 +84,13 @@ class BuildCache:
     @property
     def references(self) -> tuple[Reference, ...]:
         """Where images were found in registries, each once."""
-        return tuple(dict.fromkeys(each.reference for each in self._found.values()))
+        return tuple(dict.fromkeys(match.reference for match in self._found.values()))
 
     def local(self, lock_digest: str) -> Image | None:
         """The image that the store has of a lock: built here, else found in a registry before."""
         if not self._reuse:
             return None
-        with self._parts.progress.stage("look up"):
+        with self._session.progress.stage("look up"):
             image = self._stored(composed_key(lock_digest))
             if image is None and not self._verify:
                 image = self._stored(found_key(lock_digest))
@@ -112,22 +112,22 @@ class BuildCache:
         pushed to can't be reached."""
         if not self.asks or self._lookup is None:
             return None
-        with self._parts.progress.stage("look up"):
-            found = self._lookup.find(wanted, tags)
-        if found is None:
+        with self._session.progress.stage("look up"):
+            match = self._lookup.find(wanted, tags)
+        if match is None:
             return None
         if self._verify:
-            self._expected[wanted.lock_digest] = found
+            self._expected[wanted.lock_digest] = match
             return None
-        self._lease.use(*blob_names(found.image))
-        if self._layers and not self._pulled(found):
+        self._lease.use(*blob_names(match.image))
+        if self._layers and not self._pulled(match):
             return None
-        image = _with_artifacts(found.image, plan())
-        if all(self._parts.store.has_blob(layer.digest) for layer in image.layers):
+        image = _with_artifacts(match.image, plan())
+        if all(self._session.store.has_blob(layer.digest) for layer in image.layers):
             self._index.put(found_key(wanted.lock_digest), image)
-        self._found[image.digest] = found
+        self._found[image.digest] = match
         self._unverified.add(image.digest)
-        self._parts.progress.note(f"{wanted.platform}: found as {found.reference.tagged}")
+        self._session.progress.note(f"{wanted.platform}: found as {match.reference.tagged}")
         return image
 
     def keep(self, image: Image) -> None:
@@ -147,21 +147,21 @@ class BuildCache:
                 "store now; without --verify-found a push puts it in the other's place",
             )
         self._found[image.digest] = expected
-        self._parts.progress.note(f"{image.platform}: the same as {expected.reference.tagged}")
+        self._session.progress.note(f"{image.platform}: the same as {expected.reference.tagged}")
 
     def fetch(self, blob: Descriptor) -> None:
         """Brings a layer of an image that was found into the store. Raises ``FetchError``."""
-        for found in self._found.values():
-            if any(layer.digest == blob.digest for layer in found.image.layers):
-                self._parts.registry.blob(found.reference, blob.digest, blob.size)
+        for match in self._found.values():
+            if any(layer.digest == blob.digest for layer in match.image.layers):
+                self._session.registry.blob(match.reference, blob.digest, blob.size)
                 return
 
-    def _pulled(self, found: Match) -> bool:
+    def _pulled(self, match: Match) -> bool:
         try:
-            with self._parts.progress.stage("pull"):
-                image_lookup.pull_layers(found, self._parts.registry, self._parts.store)
+            with self._session.progress.stage("pull"):
+                image_lookup.pull_layers(match, self._session.registry, self._session.store)
         except FetchError as error:
-            _log.warning("%s isn't used: %s", found.reference.tagged, error.message)
+            _log.warning("%s isn't used: %s", match.reference.tagged, error.message)
             return False
         return True
 

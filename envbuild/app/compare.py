@@ -124,20 +124,20 @@ def _pins(lock: Lock | None) -> dict[str, PlatformLock]:
 
 def _images(workspace: Workspace, version: Version) -> dict[str, dict[str, int]]:
     """Size by digest of the layers of the newest image of each platform, where its manifest is here."""
-    found: dict[str, dict[str, int]] = {}
+    by_platform: dict[str, dict[str, int]] = {}
     store = Store(workspace.settings.cache_dir)
     for image in workspace.environments.images(definition=version.definition, limit=50):
-        layers = _layers(store, image.digest) if image.platform not in found else None
+        layers = _layers(store, image.digest) if image.platform not in by_platform else None
         if layers is not None:
-            found[image.platform] = layers
-    return found
+            by_platform[image.platform] = layers
+    return by_platform
 
 
 def _layers(store: Store, digest: str) -> dict[str, int] | None:
     try:
         with store.blob(digest).open("rb") as file:
             manifest = json.loads(file.read(_MANIFEST_LIMIT))
-        return {str(each["digest"]): int(each["size"]) for each in manifest["layers"]}
+        return {str(layer["digest"]): int(layer["size"]) for layer in manifest["layers"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None  # Pruned or damaged: then pins are what can be compared.
 
@@ -147,25 +147,25 @@ def package_history(workspace: Workspace, name: str, package: str) -> tuple[Pack
 
     Names count as PEP 503 normalises them. Raises ``WorkspaceError``."""
     wanted = _normal(package)
-    found = []
+    versions = []
     for version in workspace.environments.versions(name, include_archived=True):
         record = workspace.environments.lock(version.definition)
         pins: list[tuple[str, str, str]] = []
         if record is not None:
-            for each in read_record(record).platforms:
+            for platform_lock in read_record(record).platforms:
                 pins += [
-                    (str(each.platform), kind, number)
-                    for kind, pin, number in _named(each)
+                    (str(platform_lock.platform), kind, number)
+                    for kind, pin, number in _named(platform_lock)
                     if _normal(pin) == wanted
                 ]
-        found.append(
+        versions.append(
             PackageVersion(
                 version=version,
                 locked=record.created if record is not None else None,
                 pins=tuple(sorted(pins)),
             )
         )
-    return tuple(found)
+    return tuple(versions)
 
 
 def _named(pins: PlatformLock) -> Iterator[tuple[str, str, str]]:
@@ -174,9 +174,9 @@ def _named(pins: PlatformLock) -> Iterator[tuple[str, str, str]]:
         yield "python", "python", pins.python.version
     if isinstance(pins.base, DebianBase):
         yield from (("debian", package.name, package.version) for package in pins.base.packages)
-    yield from (("conda", each.name, each.version) for each in pins.conda)
-    yield from (("pip", each.name, each.version) for each in pins.pip)
-    yield from (("maven", each.name, each.version) for each in pins.maven)
+    yield from (("conda", pin.name, pin.version) for pin in pins.conda)
+    yield from (("pip", pin.name, pin.version) for pin in pins.pip)
+    yield from (("maven", pin.name, pin.version) for pin in pins.maven)
 
 
 def _normal(name: str) -> str:

@@ -29,18 +29,18 @@ def pack_context(spec: Spec) -> bytes:
     assert isinstance(base, BuildContextSpec)
     packed = io.BytesIO()
     with tempfile.TemporaryDirectory(prefix="envbuild-") as scratch:
-        found = read_context(spec.directory / base.path, base.dockerfile_path, copies=Path(scratch))
-        if found.digest != base.digest:
+        contents = read_context(spec.directory / base.path, base.dockerfile_path, copies=Path(scratch))
+        if contents.digest != base.digest:
             raise WorkspaceError(
                 f"the build context of {spec.name} was changed while it was read", hint="run it again"
             )
-        if sum(entry.size for entry in found.entries) > _LARGEST:
+        if sum(entry.size for entry in contents.entries) > _LARGEST:
             raise WorkspaceError(
                 f"the build context of {spec.name} is larger than {_LARGEST >> 20} MiB, so it can't be kept",
                 hint="leave out what the Dockerfile doesn't need (.dockerignore)",
             )
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for entry in found.entries:
+            for entry in contents.entries:
                 member = tarfile.TarInfo(entry.path)
                 member.mode = entry.mode
                 if entry.directory:

@@ -92,8 +92,8 @@ def _sizes(pins: PlatformLock) -> Iterable[tuple[str, int]]:
         *(debian, pins.conda, pins.pip, pins.maven),
     )
     for kind in kinds:
-        for each in kind:
-            yield each.sha256, each.size
+        for pin in kind:
+            yield pin.sha256, pin.size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,16 +113,16 @@ def locked_specs(directory: Path) -> tuple[Path, ...]:
     """The specs below ``directory`` that have a lock, sorted: those of a ``lockfiles`` directory that hold
     their own (curated ones), and those with a ``lockfiles`` directory beside them. What is installed in an
     environment is none of them."""
-    found = set()
+    specs = set()
     for here, entries in _walk(directory, hidden=True):
         if _LOCK_NAME not in entries:
             continue
         own = [here / name for name in _SPEC_NAMES if name in entries]
         if own:
-            found.add(own[0])
+            specs.add(own[0])
         elif here.parent.name == "lockfiles":
-            found.add(here.parent.parent)
-    return tuple(sorted(found))
+            specs.add(here.parent.parent)
+    return tuple(sorted(specs))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,19 +139,19 @@ def unlocked_specs(directory: Path, locked: Sequence[Path]) -> UnlockedSpecs:
     """The specs below ``directory`` that aren't among the ``locked`` ones: what :func:`load_spec` would take
     in each directory. Installed environments, hidden directories, locks, and files that belong to another
     spec (a file it names, its build context) are none."""
-    known = {each if each.is_dir() else each.parent for each in locked}
+    known = {path if path.is_dir() else path.parent for path in locked}
     names = (*NAMES, *markers(tuple(other_importers())))
-    found = [candidate for candidate in _candidates(directory, names) if candidate.parent not in known]
-    if not found:
+    candidates = [candidate for candidate in _candidates(directory, names) if candidate.parent not in known]
+    if not candidates:
         return UnlockedSpecs(specs=(), doubtful=())
-    sure = {each for each in found if not _is_doubtful(each, directory)}
+    sure = {path for path in candidates if not _is_doubtful(path, directory)}
     parts = _Parts()
-    for place in (*locked, *sorted(each.parent for each in sure)):
+    for place in (*locked, *sorted(path.parent for path in sure)):
         parts.learn(place)
-    own = [each for each in found if each.name in _SPEC_NAMES or not parts.has(each)]
+    own = [path for path in candidates if path.name in _SPEC_NAMES or not parts.has(path)]
     return UnlockedSpecs(
-        specs=tuple(sorted(each.parent for each in own if each in sure)),
-        doubtful=tuple(sorted(each for each in own if each not in sure)),
+        specs=tuple(sorted(path.parent for path in own if path in sure)),
+        doubtful=tuple(sorted(path for path in own if path not in sure)),
     )
 
 

@@ -96,7 +96,7 @@ def publish(session: Session, spec: Spec, request: PublishRequest) -> Published:
         results = [_with_files(target, spec, request, version) for target in built]
         places = places_of(results, request)
         pushed = tuple(_push_all(session, spec, request, built))
-    done = tuple(written(each, place) for each, place in zip(results, places, strict=True))
+    done = tuple(written(result, place) for result, place in zip(results, places, strict=True))
     return Published(environment=version, targets=done, pushed=pushed)
 
 
@@ -114,8 +114,8 @@ def _check(request: PublishRequest) -> None:
 
 def _served(spec: Spec) -> Spec:
     """What ``envbuild serve`` would build."""
-    found = served(spec)
-    return found if found is spec else checked(found)
+    serving = served(spec)
+    return serving if serving is spec else checked(serving)
 
 
 def _requested_target(session: Session, spec: Spec, request: PublishRequest, name: str) -> _RequestedTarget:
@@ -252,7 +252,7 @@ def _with_files(built: _BuiltTarget, spec: Spec, request: PublishRequest, versio
             if request.serve is not None or not alone:
                 raise
     # The same name stands for the one that says more.
-    alone = tuple(each for each in alone if each.name not in {new.name for new in used})
+    alone = tuple(file for file in alone if file.name not in {new.name for new in used})
     if not alone and not used:
         raise UsageError(
             f"a file for {result.target} says what to run, and nothing is given",
@@ -260,8 +260,8 @@ def _with_files(built: _BuiltTarget, spec: Spec, request: PublishRequest, versio
         )
     origin = f"{version}, lock {built.base.lock_digest}, image"
     files = (
-        *(headed(each, f"{origin} {result.base_reference}") for each in alone),
-        *(headed(each, f"{origin} {result.reference}") for each in used),
+        *(headed(file, f"{origin} {result.base_reference}") for file in alone),
+        *(headed(file, f"{origin} {result.reference}") for file in used),
     )
     how = target.how_to_submit(files) if isinstance(target, WritesOnly) else ()
     return replace(result, files=files, how=how)
@@ -282,7 +282,7 @@ def _environment(built: _BuiltTarget, spec: Spec, version: str) -> PublishedEnvi
 
 def _job(built: _BuiltTarget, spec: Spec, request: PublishRequest, version: str) -> Job:
     what = canonical_digest(
-        "published-job", 1, [built.image.digest, list(request.command), [list(each) for each in request.env]]
+        "published-job", 1, [built.image.digest, list(request.command), [list(pair) for pair in request.env]]
     )
     return Job(
         name=f"{run_slug(spec.name)}-{what.removeprefix('sha256:')[:8]}",
@@ -423,10 +423,11 @@ def places_of(results: Sequence[PublishedTo], request: PublishRequest) -> list[t
         return [()] * len(results)
     below = [directory] if len(results) == 1 else [directory / result.target for result in results]
     places = [
-        tuple(place / file.name for file in each.files) for each, place in zip(results, below, strict=True)
+        tuple(place / file.name for file in published.files)
+        for published, place in zip(results, below, strict=True)
     ]
-    for each, paths in zip(results, places, strict=True):
-        for file, path in zip(each.files, paths, strict=True):
+    for published, paths in zip(results, places, strict=True):
+        for file, path in zip(published.files, paths, strict=True):
             _free(path, file)
     return places
 

@@ -55,10 +55,10 @@ class VersionReference:
     @classmethod
     def parse(cls, text: str) -> VersionReference:
         """Raises ``UsageError`` for what can be no such name."""
-        found = cls.of(text)
-        if found is None:
+        reference = cls.of(text)
+        if reference is None:
             raise UsageError(f"{text[:80]!r} names no version", hint="write name, name:version or name@label")
-        return found
+        return reference
 
     @classmethod
     def of(cls, text: str) -> VersionReference | None:
@@ -141,9 +141,9 @@ class Workspace:
 
     def targets(self) -> tuple[TargetRecord, ...]:
         """All targets, sorted by name, ``local`` among them."""
-        found = self.environments.targets() if self.is_there else ()
-        own = () if any(each.name == LOCAL.name for each in found) else (LOCAL,)
-        return tuple(sorted((*found, *own), key=lambda each: each.name))
+        registered = self.environments.targets() if self.is_there else ()
+        own = () if any(target.name == LOCAL.name for target in registered) else (LOCAL,)
+        return tuple(sorted((*registered, *own), key=lambda target: target.name))
 
     # --- versions -------------------------------------------------------------------------------------
 
@@ -319,10 +319,10 @@ def kept_content(spec: Spec) -> str:
 
 
 def _check_same(version: Version, spec: Spec) -> None:
-    found = definition_digest(spec)
-    if found != version.definition:
+    definition = definition_digest(spec)
+    if definition != version.definition:
         raise WorkspaceError(
-            f"{version.reference} is {version.definition}, but its content is {found}",
+            f"{version.reference} is {version.definition}, but its content is {definition}",
             hint="it was changed, or written by another envbuild; register its spec again",
         )
 
@@ -398,7 +398,7 @@ def look_up(workspace: Workspace, text: str) -> RelatedRecords:
         return _by_digest(workspace, digest)
     version = workspace.get(text)
     environments = workspace.environments
-    others = [each for each in environments.by_definition(version.definition) if each != version]
+    others = [other for other in environments.by_definition(version.definition) if other != version]
     return RelatedRecords(
         definition=version.definition,
         versions=(version, *others),

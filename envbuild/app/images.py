@@ -99,8 +99,13 @@ class OpenedImage:
     def bring(self, wanted: Sequence[Layer]) -> None:
         """These layers in the store, checked as ``pull`` does. Raises ``FetchError``."""
         layers = [
-            (Descriptor(digest=each.digest, size=each.size, media_type=each.media_type), each.diff_id)
-            for each in wanted
+            (
+                Descriptor(
+                    digest=wanted_layer.digest, size=wanted_layer.size, media_type=wanted_layer.media_type
+                ),
+                wanted_layer.diff_id,
+            )
+            for wanted_layer in wanted
         ]
         self.lease.use(*(blob_name(layer.digest) for layer, _ in layers))
         self.source.pull([layer for layer, _ in layers])
@@ -120,7 +125,7 @@ def open_image(session: Session, reference: str, platform: Platform | None = Non
 
 def _open_source(session: Session, locator: ImageLocator, source: ImageSource, top: Manifest) -> OpenedImage:
     images = images_of(source, top)
-    blobs = [each for image in images for each in (image.digest, image.config_digest)]
+    blobs = [blob for image in images for blob in (image.digest, image.config_digest)]
     session.lease.use(*(blob_name(digest) for digest in (top.digest, *blobs)))
     return OpenedImage(
         reference=locator.text,
@@ -170,13 +175,13 @@ def _attached_document(session: Session, opened: OpenedImage, image: Image, arti
     if session.settings.offline:
         raise UsageError("what is attached is in the registry, which --offline doesn't ask")
     with session.progress.stage("pull"):
-        found = attached_document(session.registry, repository, image.digest, artifact_type)
-    if found is None:
+        document = attached_document(session.registry, repository, image.digest, artifact_type)
+    if document is None:
         raise FetchError(
             f"{reference}: no {artifact_type} is attached to {image.digest}",
             hint="without --attached it is made from the image's layers",
         )
-    return found
+    return document
 
 
 def pull_image(
@@ -220,7 +225,7 @@ def pull_image(
     for where, publish in publishers.items():
         with session.progress.stage(f"publish {where.partition(':')[0]}"):
             published.append(publish(publication))
-    fetched = sum(each.size for each in missing)
+    fetched = sum(missing_blob.size for missing_blob in missing)
     pinned = f"{_familiar(name)}@{opened.top.digest}" if name else opened.top.digest
     return PullResult(
         reference=session.loaded_reference(publication, pinned) if load else pinned,
@@ -384,7 +389,7 @@ def _own_tag(locator: ImageLocator, source: ImageSource, top: Manifest) -> str:
     if name is not None and name.tag is not None:
         return name.tag
     with suppress(FetchError):
-        locks = [each.lock_digest for each in images_of(source, top)]
+        locks = [image.lock_digest for image in images_of(source, top)]
         if all(locks):
             return identity_tag(locks)
     raise UsageError(f"{locator.text} has no tag of its own", hint="name one: REPO:TAG")

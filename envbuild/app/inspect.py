@@ -73,9 +73,9 @@ def diff_images(
         pairs = [(old.images[0], new.images[0])]
     if not pairs:
         raise UsageError(f"{before} and {after} have no platform in common")
-    paired = {each.platform for pair in pairs for each in pair}
+    paired = {paired_image.platform for pair in pairs for paired_image in pair}
     with session.progress.stage("compare"):
-        found = [
+        differences = [
             compared(
                 a,
                 b,
@@ -86,6 +86,6 @@ def diff_images(
             )
             for a, b in pairs
         ]
-    found += [only_one(image, first=True) for image in old.images if image.platform not in paired]
-    found += [only_one(image, first=False) for image in new.images if image.platform not in paired]
-    return tuple(found)
+    differences += [only_one(image, first=True) for image in old.images if image.platform not in paired]
+    differences += [only_one(image, first=False) for image in new.images if image.platform not in paired]
+    return tuple(differences)

@@ -174,8 +174,8 @@ def noted_run(model: Path) -> str | None:
     """The run that wrote the directory ``model``, or the one it stands in; None where neither says so."""
     for directory in (model, model.resolve().parent):
         with contextlib.suppress(OSError, ValueError), (directory / RUN_NOTE).open("rb") as file:
-            found = json.loads(file.read(_LIMIT))
-            name = found.get("run") if isinstance(found, Mapping) else None
+            note = json.loads(file.read(_LIMIT))
+            name = note.get("run") if isinstance(note, Mapping) else None
             if isinstance(name, str) and _NAME.fullmatch(name):
                 return name
     return None

@@ -27,8 +27,8 @@ def save(spec: Spec, directory: Path, *, format: str = "native", overwrite: bool
     if isinstance(spec.base, BuildContextSpec) and format == "native":
         context = pack_context(spec)
         spec = replace(spec, base=replace(spec.base, path=Path(DIRECTORY)))
-    found = exported(spec, format)
-    names = [name for name, _ in found.files] + (["context"] if context is not None else [])
+    exported_spec = exported(spec, format)
+    names = [name for name, _ in exported_spec.files] + (["context"] if context is not None else [])
     there = [name for name in names if os.path.lexists(directory / name)]
     if there and not overwrite:
         raise UsageError(
@@ -38,11 +38,11 @@ def save(spec: Spec, directory: Path, *, format: str = "native", overwrite: bool
         directory.mkdir(parents=True, exist_ok=True)
         if context is not None:
             _replace_context(context, directory)
-        for name, data in found.files:
+        for name, data in exported_spec.files:
             write_file(directory / name, data)
     except OSError as error:
         raise PublishError(f"can't write {directory}: {error.strerror}") from error
-    return found.left_out
+    return exported_spec.left_out
 
 
 def exported(spec: Spec, format: str) -> Exported:

@@ -359,16 +359,16 @@ class Session:
 
     def publishers(self, outputs: Sequence[str], *, load: bool) -> dict[str, Callable[[ImageSet], str]]:
         """What brings an image to each of ``outputs`` (``-o``) and, with ``load``, into the engine."""
-        found: dict[str, Callable[[ImageSet], str]] = {}
+        sinks: dict[str, Callable[[ImageSet], str]] = {}
         if outputs:
             from envbuild.images.sinks.choose import publisher
 
-            found = {output: publisher(output, self.store, self.progress).publish for output in outputs}
+            sinks = {output: publisher(output, self.store, self.progress).publish for output in outputs}
         if load:
             from envbuild.images.sinks.daemon import DaemonPublisher
 
-            found["docker"] = DaemonPublisher(self.store, self.progress, self.environ).publish
-        return found
+            sinks["docker"] = DaemonPublisher(self.store, self.progress, self.environ).publish
+        return sinks
 
     def push_targets(self, push: Sequence[str]) -> tuple[PushTarget, ...]:
         """What each ``REPO[:TAG]`` of ``--push`` means. Raises ``UsageError``, also for any in an offline
@@ -379,7 +379,7 @@ class Session:
 
         if self.settings.offline:
             raise UsageError("an offline run can't push", hint="leave out --push or --offline")
-        return tuple(dict.fromkeys(push_target(each, self.settings.registry) for each in push))
+        return tuple(dict.fromkeys(push_target(text, self.settings.registry) for text in push))
 
     def attachments(self) -> Attachments | None:
         """What a push attaches and signs; None: nothing. Raises ``UsageError`` for a key that is no use."""

@@ -53,12 +53,12 @@ def image(name: str, reference: str, *, conda: Path | None = None, pip: Path | N
             hint="a conda specification has a pip section",
         )
     if conda is not None:
-        found = conda_file(name, conda)
+        spec = conda_file(name, conda)
     elif pip is not None:
-        found = requirements_file(name, pip)
+        spec = requirements_file(name, pip)
     else:
         return _native({"name": name, "image": reference}, Path.cwd() / f"{name}.yaml")
-    return checked(replace(found, base=ImageBaseSpec(reference=reference)))
+    return checked(replace(spec, base=ImageBaseSpec(reference=reference)))
 
 
 def build_context(name: str, context: Path, dockerfile: str) -> Spec:
@@ -78,16 +78,16 @@ def conda_prefix(given: str | os.PathLike[str], environ: Mapping[str, str]) -> P
     if (path / "conda-meta").is_dir():
         return path
     known = sorted(set(_conda_environments(environ)))
-    found = [each for each in known if each.name == str(given)]
-    if len(found) == 1:
-        return found[0]
-    if len(found) > 1:
+    named = [prefix for prefix in known if prefix.name == str(given)]
+    if len(named) == 1:
+        return named[0]
+    if len(named) > 1:
         raise SpecError(
-            f"{len(found)} conda environments are called {given}",
-            hint="name its directory: " + " or ".join(map(str, found)),
+            f"{len(named)} conda environments are called {given}",
+            hint="name its directory: " + " or ".join(map(str, named)),
         )
 
-    near = get_close_matches(str(given), [each.name for each in known], n=3)
+    near = get_close_matches(str(given), [prefix.name for prefix in known], n=3)
     raise SpecError(
         f"{os.fspath(given)}: no conda environment of this name or in this directory",
         hint=f"did you mean {' or '.join(near)}?" if near else "conda env list shows their directories",
@@ -123,8 +123,8 @@ def checked(spec: Spec) -> Spec:
     """``spec`` as it reads from its own YAML: programs may say no more than files may. Raises ``SpecError``.
 
     A curated one becomes system-managed, as any copy of it."""
-    found = _read_text(dump_native(spec), spec.source)
-    return replace(found, left_out=spec.left_out)
+    read = _read_text(dump_native(spec), spec.source)
+    return replace(read, left_out=spec.left_out)
 
 
 def _named(spec: Spec, name: str) -> Spec:

@@ -34,11 +34,11 @@ def info(call: Call, as_json: bool) -> int:
     areas = usage(store)
     total = sum(area.bytes for area in areas)
     if as_json:
-        kinds = [{"area": each.area, "files": each.files, "bytes": each.bytes} for each in areas]
+        kinds = [{"area": row.area, "files": row.files, "bytes": row.bytes} for row in areas]
         call.out(json_text({"directory": str(store.root), "bytes": total, "areas": kinds}))
         return 0
     call.out(str(store.root))
-    rows = [(each.area, count_text(each.files, "file"), size_text(each.bytes)) for each in areas]
+    rows = [(row.area, count_text(row.files, "file"), size_text(row.bytes)) for row in areas]
     for line in table([*rows, ("total", "", size_text(total))], right=[1, 2], indent="  "):
         call.out(line)
     return 0

@@ -25,11 +25,14 @@ def command() -> None:
 @with_call
 def list_(call: Call, as_json: bool) -> int:
     """List the curated environments."""
-    found = curated_environments()
+    environments = curated_environments()
     if as_json:
-        call.out(json_text({"environments": [_json(each) for each in found]}))
+        call.out(json_text({"environments": [_json(environment) for environment in environments]}))
         return 0
-    rows = [(each.name, f"python {each.python}", printable(each.description)) for each in found]
+    rows = [
+        (environment.name, f"python {environment.python}", printable(environment.description))
+        for environment in environments
+    ]
     for line in table(rows):
         call.out(line)
     return 0
@@ -42,36 +45,37 @@ def list_(call: Call, as_json: bool) -> int:
 @with_call
 def show(call: Call, name: str, as_json: bool) -> int:
     """Show what the curated environment NAME holds: its spec, then every pin."""
-    found = curated_environment(name)
+    environment = curated_environment(name)
     if as_json:
-        call.out(json_text(_json(found)))
+        call.out(json_text(_json(environment)))
         return 0
-    call.out(printable(found.spec.read_text(encoding="utf-8").rstrip(), lines=True))
-    for pins in found.lock.platforms:
+    call.out(printable(environment.spec.read_text(encoding="utf-8").rstrip(), lines=True))
+    for pins in environment.lock.platforms:
         debian = len(getattr(pins.base, "packages", ()))
         amounts = [count_text(debian, "Debian package"), count_text(len(pins.pip), "Python distribution")]
         call.out("")
         call.out(
-            f"{pins.platform}  python {found.python}, {', '.join(amounts)}, {size_text(pins_size(pins))}"
+            f"{pins.platform}  python {environment.python}, {', '.join(amounts)}, "
+            f"{size_text(pins_size(pins))}"
         )
         for line in table([(pin.name, pin.version) for pin in pins.pip], indent="  "):
             call.out(line)
     return 0
 
 
-def _json(found: CuratedEnvironment) -> Mapping[str, object]:
+def _json(environment: CuratedEnvironment) -> Mapping[str, object]:
     return {
-        "name": found.name,
-        "description": found.description,
-        "python": found.python,
-        "spec": str(found.spec),
-        "definition_digest": found.lock.definition,
+        "name": environment.name,
+        "description": environment.description,
+        "python": environment.python,
+        "spec": str(environment.spec),
+        "definition_digest": environment.lock.definition,
         "platforms": {
             str(pins.platform): {
                 "size": pins_size(pins),
                 "pip": {pin.name: pin.version for pin in pins.pip},
                 "conda": {pin.name: pin.version for pin in pins.conda},
             }
-            for pins in found.lock.platforms
+            for pins in environment.lock.platforms
         },
     }

@@ -32,10 +32,10 @@ def command(
     As with diff, the status is 0 where both are the same image, and 1 where they differ; trouble has its own.
     """
     with call.session() as session:
-        found = inspect.diff_images(session, before, after, platform, files=files)
+        differences = inspect.diff_images(session, before, after, platform, files=files)
     if as_json:
-        call.out(json_text(difference_json(before, after, found)))
+        call.out(json_text(difference_json(before, after, differences)))
     else:
-        for line in difference_lines(found, color=call.color):
+        for line in difference_lines(differences, color=call.color):
             call.out(line)
-    return int(any(each.differs for each in found))
+    return int(any(difference.differs for difference in differences))

@@ -85,16 +85,16 @@ def register(
     with call.session(spec) as session:
         loaded = specs.find_spec(session, spec)
         workspace = session.workspace
-        found = workspace.register(
+        registered = workspace.register(
             loaded, name=name, version=version, description=description, tags=pairs, labels=labels
         )
         # What was locked before it was registered needs no second lock.
         workspace.keep_answering_lock(loaded, lock.lock_directory(session, loaded))
-    call.say(registered_text(found.version, created=found.created))
+    call.say(registered_text(registered.version, created=registered.created))
     call.out(
-        json_text({**version_json(found.version), "registered": found.created})
+        json_text({**version_json(registered.version), "registered": registered.created})
         if as_json
-        else found.version.reference
+        else registered.version.reference
     )
     return 0
 
@@ -123,13 +123,13 @@ def list_(
             )
             _show(call, version_rows(versions), {"versions": [*map(version_json, versions)]}, as_json=as_json)
             return 0
-        found = workspace.environments.list(
+        summaries = workspace.environments.list(
             prefix=prefix, include_archived=archived, include_anonymous=anonymous, limit=limit
         )
-    if not found and not as_json:
+    if not summaries and not as_json:
         call.say("no environments are registered")
         return 0
-    _show(call, summary_lines(found), {"environments": [*map(summary_json, found)]}, as_json=as_json)
+    _show(call, summary_lines(summaries), {"environments": [*map(summary_json, summaries)]}, as_json=as_json)
     return 0
 
 
@@ -143,8 +143,8 @@ def show(call: Call, version: str, as_json: bool) -> int:
     pinned reference: it leads back to the spec.
     """
     with call.workspace() as workspace:
-        found = look_up(workspace, version)
-    _show(call, found_lines(found), found_json(found), as_json=as_json)
+        records = look_up(workspace, version)
+    _show(call, found_lines(records), found_json(records), as_json=as_json)
     return 0
 
 
@@ -156,8 +156,8 @@ def label(call: Call, version: str, labels: tuple[str, ...], as_json: bool) -> i
     """Move LABELs to VERSION, from whichever had them."""
     with call.workspace() as workspace:
         chosen = workspace.get(version)
-        found = workspace.environments.label(chosen.environment, chosen.version, labels)
-    return _told(call, found, as_json=as_json)
+        labelled = workspace.environments.label(chosen.environment, chosen.version, labels)
+    return _told(call, labelled, as_json=as_json)
 
 
 @command.command()
@@ -199,13 +199,13 @@ def update(
         if unknown:
             raise UsageError(f"{chosen.reference} has no tag {', '.join(unknown)}")
         kept = {key: value for key, value in chosen.tags if key not in removed} | dict(_pairs(tags))
-        found = workspace.environments.update(
+        changed = workspace.environments.update(
             chosen.environment,
             chosen.version,
             description=description,
             tags=kept.items() if tags or removed else None,
         )
-    return _told(call, found, as_json=as_json)
+    return _told(call, changed, as_json=as_json)
 
 
 @command.command()
@@ -248,14 +248,14 @@ def clone(call: Call, version: str, new_name: str, new_version: str | None, as_j
     """Register VERSION under NEW_NAME, with its description, tags, lock and build context."""
     with call.workspace() as workspace:
         chosen = workspace.get(version)
-        found = workspace.environments.clone(
+        copy = workspace.environments.clone(
             chosen.environment, chosen.version, new_name, new_version=new_version
         )
-    call.say(registered_text(found.version, created=found.created))
+    call.say(registered_text(copy.version, created=copy.created))
     call.out(
-        json_text({**version_json(found.version), "registered": found.created})
+        json_text({**version_json(copy.version), "registered": copy.created})
         if as_json
-        else found.version.reference
+        else copy.version.reference
     )
     return 0
 
@@ -281,9 +281,9 @@ def export(call: Call, version: str, format: str, output: str | None, overwrite:
 def diff(call: Call, before: str, after: str, as_json: bool) -> int:
     """Show what differs from the version BEFORE to AFTER: definition, pins, size, bytes to pull."""
     with call.workspace() as workspace:
-        found = compare(workspace, workspace.get(before), workspace.get(after))
-    lines = comparison_lines(found, color=call.color and call.stdout.isatty())
-    _show(call, lines, comparison_json(found), as_json=as_json)
+        comparison = compare(workspace, workspace.get(before), workspace.get(after))
+    lines = comparison_lines(comparison, color=call.color and call.stdout.isatty())
+    _show(call, lines, comparison_json(comparison), as_json=as_json)
     return 0
 
 
@@ -298,9 +298,9 @@ def history(call: Call, name: str | None, package: str | None, limit: int | None
         if package is not None:
             if name is None:
                 raise UsageError("--package needs the name of an environment")
-            found = package_history(workspace, name, package)
-            value = {"name": name, "package": package, "versions": package_json(found)}
-            _show(call, package_lines(found), value, as_json=as_json)
+            packages = package_history(workspace, name, package)
+            value = {"name": name, "package": package, "versions": package_json(packages)}
+            _show(call, package_lines(packages), value, as_json=as_json)
             return 0
         events = workspace.environments.history(name, limit=limit)
     _show(call, event_lines(events), {"events": event_json(events)}, as_json=as_json)

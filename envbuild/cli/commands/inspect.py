@@ -36,10 +36,10 @@ def command(
     No layer is pulled for it, but for the small one with the lock of an image of ours.
     """
     with call.session() as session:
-        found = inspect.inspect_image(session, reference, platform, packages=packages)
+        inspection = inspect.inspect_image(session, reference, platform, packages=packages)
     if as_json:
-        call.out(json_text(inspection_json(found)))
+        call.out(json_text(inspection_json(inspection)))
     else:
-        for line in inspection_lines(found, everything=bool(packages)):
+        for line in inspection_lines(inspection, everything=bool(packages)):
             call.out(line)
     return 0

@@ -58,24 +58,24 @@ def command(
     unpinned. Exits 1 where there is an error, with --strict also for a warning.
     """
     rules = chosen_rules(_codes(select), _codes(ignore))
-    found: list[tuple[str, Finding]] = []
+    findings: list[tuple[str, Finding]] = []
     broken: list[SpecError] = []
     paths = (*specs, *spec_files) or (".",)
     for path in paths:
         try:
-            found += _look(call, path, rules)
+            findings += _look(call, path, rules)
         except SpecError as error:
             broken.append(error)
-    _show(call, found, specs=len(paths), as_json=as_json)
+    _show(call, findings, specs=len(paths), as_json=as_json)
     if broken:
         problems = [problem for error in broken for problem in error.problems]
         raise SpecError(broken[0].message, hint=broken[0].hint, problems=problems)
     grave = {"error", "warning"} if strict else {"error"}
-    return int(any(each.severity.value in grave for _, each in found))
+    return int(any(finding.severity.value in grave for _, finding in findings))
 
 
 def _codes(given: Sequence[str]) -> list[str]:
-    return [code.strip().upper() for each in given for code in each.split(",")]
+    return [code.strip().upper() for text in given for code in text.split(",")]
 
 
 def _look(call: Call, path: str, rules: Sequence[Rule]) -> list[tuple[str, Finding]]:
@@ -83,8 +83,8 @@ def _look(call: Call, path: str, rules: Sequence[Rule]) -> list[tuple[str, Findi
     with call.session(path) as session:
         spec = specs.find_spec(session, path)
         directory = lock.lock_directory(session, spec)
-    found = lint_with_lock(spec, directory, today=call.today(), rules=rules)
-    return [(_seen(call.cwd, spec.directory / each.where.file), each) for each in found]
+    findings = lint_with_lock(spec, directory, today=call.today(), rules=rules)
+    return [(_seen(call.cwd, spec.directory / finding.where.file), finding) for finding in findings]
 
 
 def _seen(cwd: Path, file: Path) -> str:
@@ -93,13 +93,13 @@ def _seen(cwd: Path, file: Path) -> str:
     return whole.relative_to(cwd).as_posix() if whole.is_relative_to(cwd) else whole.as_posix()
 
 
-def _show(call: Call, found: Sequence[tuple[str, Finding]], *, specs: int, as_json: bool) -> None:
-    counts = Counter(each.severity.value for _, each in found)
+def _show(call: Call, findings: Sequence[tuple[str, Finding]], *, specs: int, as_json: bool) -> None:
+    counts = Counter(finding.severity.value for _, finding in findings)
     if as_json:
         call.out(
             json_text(
                 {
-                    "findings": [_json(file, each) for file, each in found],
+                    "findings": [_json(file, finding) for file, finding in findings],
                     "errors": counts["error"],
                     "warnings": counts["warning"],
                     "infos": counts["info"],
@@ -108,9 +108,9 @@ def _show(call: Call, found: Sequence[tuple[str, Finding]], *, specs: int, as_js
         )
         return
     color = call.color and call.stdout.isatty()
-    for file, each in found:
-        call.out(_line(file, each, color=color))
-    if found:
+    for file, finding in findings:
+        call.out(_line(file, finding, color=color))
+    if findings:
         parts = [count_text(counts[kind], kind) for kind in ("error", "warning", "info") if counts[kind]]
         call.say(f"{', '.join(parts)} in {count_text(specs, 'spec')}")
     else:

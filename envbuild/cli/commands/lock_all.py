@@ -70,7 +70,7 @@ def _check(call: Call, specs: Sequence[Path], doubtful: Sequence[Path], *, as_js
             json_text(
                 {
                     "environments": [_checked_json(result) for result in results],
-                    "passed_over": [str(each) for each in doubtful],
+                    "passed_over": [str(spec_result) for spec_result in doubtful],
                 }
             )
         )
@@ -86,7 +86,7 @@ def _check(call: Call, specs: Sequence[Path], doubtful: Sequence[Path], *, as_js
     failed = [result for result in results if result.error is not None]
     if failed:
         assert failed[-1].error is not None
-        names = ", ".join(each.name for each in failed)
+        names = ", ".join(spec_result.name for spec_result in failed)
         raise type(failed[-1].error)(f"{count_text(len(failed), 'spec')} could not be checked: {names}")
     return 0
 
@@ -148,20 +148,20 @@ def _tell(call: Call, results: Sequence[Upgrade], *, dry_run: bool) -> None:
     call.say(f"{changed} of {count_text(len(results), 'lock')} {what}, {size_text(total)} to download in all")
 
 
-def _json(each: Upgrade) -> dict[str, object]:
+def _json(upgrade: Upgrade) -> dict[str, object]:
     return {
-        "name": each.name,
-        "spec": str(each.spec),
-        "changes": change_json(each.changes),
-        "bytes": each.moved,
-        "error": each.error,
+        "name": upgrade.name,
+        "spec": str(upgrade.spec),
+        "changes": change_json(upgrade.changes),
+        "bytes": upgrade.moved,
+        "error": upgrade.error,
     }
 
 
-def _checked_json(each: _Checked) -> dict[str, object]:
+def _checked_json(checked: _Checked) -> dict[str, object]:
     return {
-        "name": each.name,
-        "spec": str(each.spec),
-        "state": each.state,
-        "error": None if each.error is None else each.error.message,
+        "name": checked.name,
+        "spec": str(checked.spec),
+        "state": checked.state,
+        "error": None if checked.error is None else checked.error.message,
     }

@@ -79,7 +79,7 @@ def _json(repository: str, plan: PrunePlan, removed: list[OwnImage], *, dry_run:
     return {
         "repository": repository,
         "dry_run": dry_run,
-        "removed": [_image(each) for each in gone],
+        "removed": [_image(tag) for tag in gone],
         "kept": [
             {**_image(image), "why": image.kept or "it changed meanwhile"}
             for image in plan.images

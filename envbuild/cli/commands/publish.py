@@ -110,10 +110,10 @@ def command(call: Call, request: PublishRequest, *, spec: str, as_json: bool) ->
 
 def _lines(published: Published) -> list[str]:
     lines = []
-    for each in published.targets:
-        lines += [f"note: {printable(found.text)}" for found in each.findings]
-        lines.append(f"{printable(each.target)}: {printable(each.reference)}")
-        lines += [f"next: {printable(line)}" for line in each.how]
+    for target in published.targets:
+        lines += [f"note: {printable(finding.text)}" for finding in target.findings]
+        lines.append(f"{printable(target.target)}: {printable(target.reference)}")
+        lines += [f"next: {printable(line)}" for line in target.how]
     return lines
 
 
@@ -128,7 +128,7 @@ def _json(published: Published) -> dict[str, object]:
     return {
         "environment": published.environment,
         "targets": [_target_json(target) for target in published.targets],
-        "pushed": [push_json(each) for each in published.pushed],
+        "pushed": [push_json(push) for push in published.pushed],
     }
 
 

@@ -62,12 +62,12 @@ def command(
     glibc is too old for the software, or whose python isn't the very same, is refused.
     """
     with call.session() as session:
-        found = rebase.rebase_image(session, reference, onto, platform, tags=tags, outputs=outputs)
-        copies = images.push_image(session, found.digest, push) if push else ()
-    for line in rebased_lines(found, copies, color=call.color):
+        rebased = rebase.rebase_image(session, reference, onto, platform, tags=tags, outputs=outputs)
+        copies = images.push_image(session, rebased.digest, push) if push else ()
+    for line in rebased_lines(rebased, copies, color=call.color):
         call.say(line)
     if as_json:
-        call.out(json_text(rebased_json(found, copies)))
+        call.out(json_text(rebased_json(rebased, copies)))
     else:
-        call.out(copies[0].reference if copies else found.reference)
+        call.out(copies[0].reference if copies else rebased.reference)
     return 0

@@ -44,30 +44,30 @@ def list_(call: Call, environment: str | None, target: str | None, limit: int, a
     """List runs, the newest first; of ENVIRONMENT, which may be name or name:version."""
     name, _, version = (environment or "").partition(":")
     with call.workspace() as workspace:
-        found = (
+        runs = (
             workspace.environments.runs(
                 environment=name or None, version=version or None, target=target, limit=limit
             )
             if workspace.is_there
             else ()
         )
-        watched = {each.name: _watched(workspace, each) for each in found}
+        watched = {run.name: _watched(workspace, run) for run in runs}
     if as_json:
-        call.out(json_text({"runs": [_json(each, watched[each.name]) for each in found]}))
+        call.out(json_text({"runs": [_json(run, watched[run.name]) for run in runs]}))
         return 0
-    if not found:
+    if not runs:
         call.say("nothing was run")
         return 0
     rows = [
         (
-            each.name,
-            f"{each.environment}:{each.version}",
-            each.target,
-            _state(each, watched[each.name]),
-            time_text(each.created),
-            " ".join(each.command),
+            run.name,
+            f"{run.environment}:{run.version}",
+            run.target,
+            _state(run, watched[run.name]),
+            time_text(run.created),
+            " ".join(run.command),
         )
-        for each in found
+        for run in runs
     ]
     for line in table([("run", "environment", "target", "status", "started", "command"), *rows]):
         call.out(printable(line))
@@ -80,28 +80,30 @@ def list_(call: Call, environment: str | None, target: str | None, limit: int, a
 def show(call: Call, run: str, as_json: bool) -> int:
     """Show all that is known of RUN, which may be the beginning of a name."""
     with call.workspace() as workspace:
-        found = workspace.environments.run(run)
-        watched = _watched(workspace, found)
+        record = workspace.environments.run(run)
+        watched = _watched(workspace, record)
     if as_json:
-        call.out(json_text(_json(found, watched)))
+        call.out(json_text(_json(record, watched)))
         return 0
-    status = found.status if found.exit_status is None else f"{found.status}, exit status {found.exit_status}"
+    status = (
+        record.status if record.exit_status is None else f"{record.status}, exit status {record.exit_status}"
+    )
     if watched is False:
         status = f"{status} when it was last seen: envbuild ended without it"
     rows = [
-        ("run", found.name),
-        ("environment", f"{found.environment}:{found.version}"),
-        ("definition", found.definition),
-        ("target", f"{found.target} ({found.kind})"),
-        ("image", found.reference),
-        ("without code", found.base_image),
-        ("code", found.code or "none"),
-        ("command", " ".join(found.command)),
-        ("variables", ", ".join(found.variables) or "none"),
-        ("started", f"{time_text(found.created)} by {found.actor}"),
-        ("as", found.identity or "-"),
+        ("run", record.name),
+        ("environment", f"{record.environment}:{record.version}"),
+        ("definition", record.definition),
+        ("target", f"{record.target} ({record.kind})"),
+        ("image", record.reference),
+        ("without code", record.base_image),
+        ("code", record.code or "none"),
+        ("command", " ".join(record.command)),
+        ("variables", ", ".join(record.variables) or "none"),
+        ("started", f"{time_text(record.created)} by {record.actor}"),
+        ("as", record.identity or "-"),
         ("status", status),
-        ("ended", time_text(found.ended) if found.ended else "-"),
+        ("ended", time_text(record.ended) if record.ended else "-"),
     ]
     for line in table(rows):
         call.out(printable(line))
@@ -115,12 +117,12 @@ def show(call: Call, run: str, as_json: bool) -> int:
 def logs(call: Call, run: str, follow: bool, as_json: bool) -> int:
     """Print what RUN has printed, as far as it was seen here."""
     with call.workspace() as workspace:
-        found = workspace.environments.run(run)
-        file = log_file(workspace, found.name)
+        record = workspace.environments.run(run)
+        file = log_file(workspace, record.name)
     try:
         pieces = log_pieces(file, follow=follow)
         if as_json:
-            call.out(json_text({"run": found.name, "log": b"".join(pieces).decode(errors="replace")}))
+            call.out(json_text({"run": record.name, "log": b"".join(pieces).decode(errors="replace")}))
             return 0
         for piece in pieces:
             # As the job wrote it: a log may hold any bytes.
@@ -128,8 +130,8 @@ def logs(call: Call, run: str, follow: bool, as_json: bool) -> int:
             sys.stdout.buffer.flush()
     except FileNotFoundError:
         raise WorkspaceError(
-            f"the log of {found.name} isn't on this machine",
-            hint=f"it ran on {found.target} as {found.identity or 'nothing'}, started by {found.actor}",
+            f"the log of {record.name} isn't on this machine",
+            hint=f"it ran on {record.target} as {record.identity or 'nothing'}, started by {record.actor}",
         ) from None
     return 0
 

@@ -58,12 +58,13 @@ def add(call: Call, name: str, kind: str, options: tuple[str, ...], replace: boo
 def list_(call: Call, as_json: bool) -> int:
     """List all targets."""
     with call.workspace() as workspace:
-        found = workspace.targets()
+        targets = workspace.targets()
     if as_json:
-        call.out(json_text({"targets": [_json(each) for each in found]}))
+        call.out(json_text({"targets": [_json(target) for target in targets]}))
         return 0
     rows = [
-        (each.name, each.kind, " ".join(f"{key}={value}" for key, value in each.options)) for each in found
+        (target.name, target.kind, " ".join(f"{key}={value}" for key, value in target.options))
+        for target in targets
     ]
     for line in table([("name", "kind", "options"), *rows]):
         call.out(printable(line))
@@ -76,11 +77,11 @@ def list_(call: Call, as_json: bool) -> int:
 def show(call: Call, name: str, as_json: bool) -> int:
     """Show a target and its options."""
     with call.workspace() as workspace:
-        found = workspace.target(name)
+        target = workspace.target(name)
     if as_json:
-        call.out(json_text(_json(found)))
+        call.out(json_text(_json(target)))
         return 0
-    for line in table([("name", found.name), ("kind", found.kind), *found.options]):
+    for line in table([("name", target.name), ("kind", target.kind), *target.options]):
         call.out(printable(line))
     return 0
 
@@ -109,7 +110,7 @@ def kinds(call: Call, kind: str | None, as_json: bool) -> int:
             call.out(line)
         return 0
     own = kind_of(kind).options
-    options = (*own, *(each for each in COMMON if each.name not in {mine.name for mine in own}))
+    options = (*own, *(common for common in COMMON if common.name not in {mine.name for mine in own}))
     if as_json:
         rows = [
             {"name": option.name, "help": option.help, "required": option.required, "default": option.default}
@@ -128,15 +129,15 @@ def kinds(call: Call, kind: str | None, as_json: bool) -> int:
 
 
 def _pairs(given: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    found: dict[str, str] = {}
-    for each in given:
-        key, equals, value = each.partition("=")
+    pairs: dict[str, str] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
         if not equals or not key:
-            raise UsageError(f"{each!r} is not KEY=VALUE", hint="an option is given as namespace=train")
-        if key in found:
+            raise UsageError(f"{text!r} is not KEY=VALUE", hint="an option is given as namespace=train")
+        if key in pairs:
             raise UsageError(f"the option {key} is given twice")
-        found[key] = value
-    return tuple(sorted(found.items()))
+        pairs[key] = value
+    return tuple(sorted(pairs.items()))
 
 
 def _json(record: TargetRecord) -> dict[str, object]:

@@ -34,10 +34,10 @@ def command(call: Call, reference: str, platform: Platform | None, key: str | No
     believed; packages are fetched where they aren't here, and are known by their hashes.
     """
     with call.session() as session:
-        found = verify.verify_image(session, reference, platform, key=call.cwd / key if key else None)
+        verdicts = verify.verify_image(session, reference, platform, key=call.cwd / key if key else None)
     if as_json:
-        call.out(json_text(verdict_json(reference, found)))
+        call.out(json_text(verdict_json(reference, verdicts)))
     else:
-        for line in verdict_lines(found, color=call.color):
+        for line in verdict_lines(verdicts, color=call.color):
             call.out(line)
-    return int(not all(each.reproduced and each.signed is not False for each in found))
+    return int(not all(verdict.reproduced and verdict.signed is not False for verdict in verdicts))

@@ -31,47 +31,47 @@ def tags_text(pairs: Sequence[tuple[str, str]]) -> str:
     return ", ".join(f"{key}={value}" for key, value in pairs)
 
 
-def summary_lines(found: Sequence[EnvironmentSummary]) -> list[str]:
+def summary_lines(summaries: Sequence[EnvironmentSummary]) -> list[str]:
     """A line for each environment."""
     rows = [
         (
-            each.name,
-            each.latest or NEVER,
-            str(each.count),
-            ", ".join(f"{label}={version}" for label, version in each.labels) or NEVER,
-            time_text(each.updated),
-            each.description + (" (archived)" if each.archived else ""),
+            summary.name,
+            summary.latest or NEVER,
+            str(summary.count),
+            ", ".join(f"{label}={version}" for label, version in summary.labels) or NEVER,
+            time_text(summary.updated),
+            summary.description + (" (archived)" if summary.archived else ""),
         )
-        for each in found
+        for summary in summaries
     ]
     return table([("name", "latest", "versions", "labels", "updated", "description"), *rows], right=[2])
 
 
-def summary_json(each: EnvironmentSummary) -> dict[str, object]:
+def summary_json(summary: EnvironmentSummary) -> dict[str, object]:
     return {
-        "name": each.name,
-        "latest": each.latest,
-        "versions": each.count,
-        "labels": dict(each.labels),
-        "description": each.description,
-        "tags": dict(each.tags),
-        "archived": each.archived,
-        "updated": each.updated.isoformat(),
+        "name": summary.name,
+        "latest": summary.latest,
+        "versions": summary.count,
+        "labels": dict(summary.labels),
+        "description": summary.description,
+        "tags": dict(summary.tags),
+        "archived": summary.archived,
+        "updated": summary.updated.isoformat(),
     }
 
 
-def version_rows(found: Sequence[Version]) -> list[str]:
+def version_rows(versions: Sequence[Version]) -> list[str]:
     """A line for each version of one environment."""
     rows = [
         (
-            each.version,
-            short(each.definition),
-            ", ".join(each.labels) or NEVER,
-            time_text(each.created),
-            each.creator,
-            _state(each),
+            version.version,
+            short(version.definition),
+            ", ".join(version.labels) or NEVER,
+            time_text(version.created),
+            version.creator,
+            _state(version),
         )
-        for each in found
+        for version in versions
     ]
     return table([("version", "definition", "labels", "registered", "by", ""), *rows])
 
@@ -81,31 +81,31 @@ def _state(version: Version) -> str:
     return ", ".join(name for name, holds in states if holds)
 
 
-def version_json(each: Version) -> dict[str, object]:
+def version_json(version: Version) -> dict[str, object]:
     return {
-        "name": each.environment,
-        "version": each.version,
-        "definition_digest": each.definition,
-        "description": each.description,
-        "tags": dict(each.tags),
-        "labels": list(each.labels),
-        "created": each.created.isoformat(),
-        "creator": each.creator,
-        "anonymous": each.anonymous,
-        "archived": each.archived,
-        "origin": each.origin,
-        "context": each.context,
+        "name": version.environment,
+        "version": version.version,
+        "definition_digest": version.definition,
+        "description": version.description,
+        "tags": dict(version.tags),
+        "labels": list(version.labels),
+        "created": version.created.isoformat(),
+        "creator": version.creator,
+        "anonymous": version.anonymous,
+        "archived": version.archived,
+        "origin": version.origin,
+        "context": version.context,
     }
 
 
-def found_lines(found: RelatedRecords) -> list[str]:
+def found_lines(records: RelatedRecords) -> list[str]:
     """A version as a whole: what it is, its lock, its images, then its YAML."""
-    version = found.versions[0] if found.versions else None
+    version = records.versions[0] if records.versions else None
     rows: list[tuple[str, str]] = []
     if version is not None:
         rows = [
             ("environment", version.reference),
-            ("also", ", ".join(version.reference for version in found.versions[1:])),
+            ("also", ", ".join(version.reference for version in records.versions[1:])),
             ("description", version.description),
             ("tags", tags_text(version.tags)),
             ("labels", ", ".join(version.labels)),
@@ -113,12 +113,12 @@ def found_lines(found: RelatedRecords) -> list[str]:
             ("origin", version.origin),
             ("state", _state(version)),
         ]
-    rows.append(("definition", found.definition))
-    if found.lock is not None:
-        locked = f"{', '.join(found.lock.platforms)}, {time_text(found.lock.created)}"
-        rows += [("lock", found.lock.digest), ("", locked)]
+    rows.append(("definition", records.definition))
+    if records.lock is not None:
+        locked = f"{', '.join(records.lock.platforms)}, {time_text(records.lock.created)}"
+        rows += [("lock", records.lock.digest), ("", locked)]
     lines = table([row for row in rows if row[1]])
-    for image in found.images:
+    for image in records.images:
         lines += _image_lines(image)
     if version is not None:
         lines += ["", printable(version.content.rstrip(), lines=True)]
@@ -136,23 +136,23 @@ def _image_lines(image: ImageRecord) -> list[str]:
     return [f"{key:<11}  {printable(value)}" for key, value in rows]
 
 
-def found_json(found: RelatedRecords) -> dict[str, object]:
-    version = found.versions[0] if found.versions else None
+def found_json(records: RelatedRecords) -> dict[str, object]:
+    version = records.versions[0] if records.versions else None
     head: dict[str, object] = version_json(version) if version is not None else {}
     return {
         **head,
-        "definition_digest": found.definition,
-        "versions": [version.reference for version in found.versions],
+        "definition_digest": records.definition,
+        "versions": [version.reference for version in records.versions],
         "content": version.content if version is not None else None,
         "lock": {
-            "digest": found.lock.digest,
-            "platforms": list(found.lock.platforms),
-            "created": found.lock.created.isoformat(),
-            "files": sorted(found.lock.files),
+            "digest": records.lock.digest,
+            "platforms": list(records.lock.platforms),
+            "created": records.lock.created.isoformat(),
+            "files": sorted(records.lock.files),
         }
-        if found.lock is not None
+        if records.lock is not None
         else None,
-        "images": [_image_json(image) for image in found.images],
+        "images": [_image_json(image) for image in records.images],
     }
 
 
@@ -172,20 +172,20 @@ def _image_json(image: ImageRecord) -> Mapping[str, object]:
     }
 
 
-def comparison_lines(found: Comparison, *, color: bool) -> list[str]:
+def comparison_lines(comparison: Comparison, *, color: bool) -> list[str]:
     """What differs: the definition's lines, the pins, the sizes."""
     lines = []
-    for line in found.definition:
+    for line in comparison.definition:
         shade = "red" if line.startswith("-") else "green"
         lines.append(paint(printable(line), shade, color=color))
     if not lines:
         lines.append("the definitions are the same")
-    if found.changes is None:
-        names = f"{found.before.reference} and {found.after.reference}"
+    if comparison.changes is None:
+        names = f"{comparison.before.reference} and {comparison.after.reference}"
         lines.append(f"pins can't be compared: {printable(names)} aren't both locked")
     else:
-        lines += change_lines(found.changes, color=color)
-        lines.append(change_summary(found.changes))
+        lines += change_lines(comparison.changes, color=color)
+        lines.append(change_summary(comparison.changes))
     rows = [
         (
             move.platform,
@@ -194,7 +194,7 @@ def comparison_lines(found: Comparison, *, color: bool) -> list[str]:
             _size(move.after),
             f"{_size(move.pulled)} to pull" + (" (downloads, no layers known)" if move.by == "pins" else ""),
         )
-        for move in found.moves
+        for move in comparison.moves
     ]
     return lines + table(rows, right=[1, 3])
 
@@ -203,13 +203,13 @@ def _size(size: int | None) -> str:
     return NEVER if size is None else size_text(size)
 
 
-def comparison_json(found: Comparison) -> dict[str, object]:
+def comparison_json(comparison: Comparison) -> dict[str, object]:
     return {
-        "before": found.before.reference,
-        "after": found.after.reference,
-        "same_definition": found.before.definition == found.after.definition,
-        "definition": list(found.definition),
-        "changes": change_json(found.changes) if found.changes is not None else None,
+        "before": comparison.before.reference,
+        "after": comparison.after.reference,
+        "same_definition": comparison.before.definition == comparison.after.definition,
+        "definition": list(comparison.definition),
+        "changes": change_json(comparison.changes) if comparison.changes is not None else None,
         "sizes": [
             {
                 "platform": move.platform,
@@ -218,50 +218,50 @@ def comparison_json(found: Comparison) -> dict[str, object]:
                 "pulled": move.pulled,
                 "by": move.by,
             }
-            for move in found.moves
+            for move in comparison.moves
         ],
     }
 
 
-def package_lines(found: Sequence[PackageVersion]) -> list[str]:
+def package_lines(packages: Sequence[PackageVersion]) -> list[str]:
     """A line for each version: what the package is in its lock."""
     rows = []
-    for each in found:
-        numbers = {number for _, _, number in each.pins}
+    for package in packages:
+        numbers = {number for _, _, number in package.pins}
         if len(numbers) == 1:
             what = numbers.pop()
         else:
-            what = ", ".join(f"{number} ({platform})" for platform, _, number in each.pins) or NEVER
-        when = f"locked {time_text(each.locked)}" if each.locked is not None else "not locked"
-        rows.append((each.version.version, what, when))
+            what = ", ".join(f"{number} ({platform})" for platform, _, number in package.pins) or NEVER
+        when = f"locked {time_text(package.locked)}" if package.locked is not None else "not locked"
+        rows.append((package.version.version, what, when))
     return table(rows)
 
 
-def package_json(found: Sequence[PackageVersion]) -> list[dict[str, object]]:
+def package_json(packages: Sequence[PackageVersion]) -> list[dict[str, object]]:
     return [
         {
-            "version": each.version.version,
-            "locked": each.locked.isoformat() if each.locked is not None else None,
+            "version": package.version.version,
+            "locked": package.locked.isoformat() if package.locked is not None else None,
             "pins": [
                 {"platform": platform, "kind": kind, "version": number}
-                for platform, kind, number in each.pins
+                for platform, kind, number in package.pins
             ],
         }
-        for each in found
+        for package in packages
     ]
 
 
-def event_lines(found: Sequence[Event]) -> list[str]:
+def event_lines(events: Sequence[Event]) -> list[str]:
     """A line for each event, the newest first."""
     rows = [
         (
-            time_text(each.at),
-            each.actor,
-            each.action,
-            f"{each.environment or ''}:{each.version}" if each.version else each.environment or "",
-            _detail(each.detail),
+            time_text(event.at),
+            event.actor,
+            event.action,
+            f"{event.environment or ''}:{event.version}" if event.version else event.environment or "",
+            _detail(event.detail),
         )
-        for each in found
+        for event in events
     ]
     return table(rows)
 
@@ -277,18 +277,18 @@ def _detail(detail: Mapping[str, object]) -> str:
     return "; ".join(parts)
 
 
-def event_json(found: Sequence[Event]) -> list[dict[str, object]]:
+def event_json(events: Sequence[Event]) -> list[dict[str, object]]:
     return [
         {
-            "number": each.number,
-            "at": each.at.isoformat(),
-            "actor": each.actor,
-            "action": each.action,
-            "environment": each.environment,
-            "version": each.version,
-            "detail": dict(each.detail),
+            "number": event.number,
+            "at": event.at.isoformat(),
+            "actor": event.actor,
+            "action": event.action,
+            "environment": event.environment,
+            "version": event.version,
+            "detail": dict(event.detail),
         }
-        for each in found
+        for event in events
     ]
 
 

@@ -22,31 +22,31 @@ def deliver(
     in a slash.
 
     With ``as_json`` stdout gets one object with all files."""
-    found = exported(spec, format)
-    left_out = (*spec.left_out, *found.left_out)
+    exported_spec = exported(spec, format)
+    left_out = (*spec.left_out, *exported_spec.left_out)
     if output is None or output == "-":
-        if len(found.files) > 1 and not as_json:
-            names = ", ".join(name for name, _ in found.files)
+        if len(exported_spec.files) > 1 and not as_json:
+            names = ", ".join(name for name, _ in exported_spec.files)
             raise UsageError(f"{format} is several files: {names}", hint="name a directory with -o DIR/")
         if not as_json:
-            call.stdout.write(found.files[0][1].decode())
+            call.stdout.write(exported_spec.files[0][1].decode())
         written: list[str] = []
     else:
         path = call.cwd / output
-        if len(found.files) > 1 or output.endswith("/") or path.is_dir():
+        if len(exported_spec.files) > 1 or output.endswith("/") or path.is_dir():
             left_out = (*spec.left_out, *save(spec, path, format=format, overwrite=overwrite))
-            written = [str(path / name) for name, _ in found.files]
+            written = [str(path / name) for name, _ in exported_spec.files]
         else:
             if path.exists() and not overwrite:
                 raise UsageError(f"{output} is there already", hint="--overwrite replaces it")
             try:
-                write_file(path, found.files[0][1])
+                write_file(path, exported_spec.files[0][1])
             except OSError as error:
                 raise PublishError(f"can't write {output}: {error.strerror}") from error
             written = [str(path)]
-        call.say(f"{printable(', '.join(_seen(call.cwd, each) for each in written))} written")
+        call.say(f"{printable(', '.join(_seen(call.cwd, file) for file in written))} written")
     if as_json:
-        files = {name: data.decode() for name, data in found.files}
+        files = {name: data.decode() for name, data in exported_spec.files}
         call.out(
             json_text({"format": format, "files": files, "written": written, "left_out": list(left_out)})
         )

@@ -26,16 +26,16 @@ _SHOWN = 8
 """Packages that are named of one layer, unless all are asked for."""
 
 
-def inspection_lines(found: Inspection, *, everything: bool) -> list[str]:
+def inspection_lines(inspection: Inspection, *, everything: bool) -> list[str]:
     """For people. ``everything``: all packages of each layer, each with its size."""
-    lines = [f"{printable(found.reference)}  {found.digest}  {size_text(found.size)}"]
-    for image in found.images:
+    lines = [f"{printable(inspection.reference)}  {inspection.digest}  {size_text(inspection.size)}"]
+    for image in inspection.images:
         lines += ["", *_image_lines(image, everything)]
-    if found.documents:
-        lines += ["", f"attached ({len(found.documents)}):"]
+    if inspection.documents:
+        lines += ["", f"attached ({len(inspection.documents)}):"]
         rows = [
             (document.artifact_type, document.digest, size_text(document.size))
-            for document in found.documents
+            for document in inspection.documents
         ]
         lines += table(rows, right=[2], indent="  ")
     return lines
@@ -50,7 +50,7 @@ def _image_lines(image: InspectedImage, everything: bool) -> list[str]:
         ("created", image.created),
         ("lock", image.lock_digest),
         ("definition", image.definition_digest),
-        ("base", " ".join(each for each in (image.base, image.base_digest) if each)),
+        ("base", " ".join(text for text in (image.base, image.base_digest) if text)),
         ("python", image.python),
         ("user", image.user),
         ("directory", image.working_dir),
@@ -91,19 +91,19 @@ def _package_lines(packages: Sequence[Contained], everything: bool) -> list[str]
     return [f"    {printable(named)}" + (f" and {more} more" if more > 0 else "")]
 
 
-def inspection_json(found: Inspection) -> dict[str, object]:
+def inspection_json(inspection: Inspection) -> dict[str, object]:
     """For programs."""
     return {
-        "reference": found.reference,
-        "digest": found.digest,
-        "media_type": found.media_type,
-        "size": found.size,
-        "images": [_image_json(image) for image in found.images],
+        "reference": inspection.reference,
+        "digest": inspection.digest,
+        "media_type": inspection.media_type,
+        "size": inspection.size,
+        "images": [_image_json(image) for image in inspection.images],
         "attached": None
-        if found.documents is None
+        if inspection.documents is None
         else [
             {"digest": document.digest, "artifact_type": document.artifact_type, "size": document.size}
-            for document in found.documents
+            for document in inspection.documents
         ],
     }
 
@@ -152,21 +152,22 @@ def _packages_json(packages: Sequence[Contained]) -> list[dict[str, object]]:
     ]
 
 
-def difference_lines(found: Sequence[ImageDifference], *, color: bool) -> list[str]:
+def difference_lines(differences: Sequence[ImageDifference], *, color: bool) -> list[str]:
     """For people: packages, config, bytes and paths."""
     lines: list[str] = []
-    for each in found:
-        where = f"{each.platform}: " if each.platform else ""
-        if each.same:
+    for difference in differences:
+        where = f"{difference.platform}: " if difference.platform else ""
+        if difference.same:
             lines.append(f"{where}the same image")
             continue
-        lines += change_lines(each.packages, color=color)
-        lines += _value_lines(each.config)
+        lines += change_lines(difference.packages, color=color)
+        lines += _value_lines(difference.config)
         lines.append(
-            f"{where}to pull for who has the first: {size_text(each.pulled)} of {size_text(each.size)}"
+            f"{where}to pull for who has the first: "
+            f"{size_text(difference.pulled)} of {size_text(difference.size)}"
         )
-        if each.paths is not None:
-            lines += _path_lines(each.paths, each.more_paths)
+        if difference.paths is not None:
+            lines += _path_lines(difference.paths, difference.more_paths)
     return lines
 
 
@@ -181,28 +182,28 @@ def _value_lines(values: Sequence[Value]) -> list[str]:
 
 
 def _path_lines(paths: Sequence[PathDifference], more: int) -> list[str]:
-    lines = [f"  /{printable(each.path)}: {', '.join(each.reasons)}" for each in paths]
+    lines = [f"  /{printable(path.path)}: {', '.join(path.reasons)}" for path in paths]
     return [*lines, f"  and {count_text(more, 'path')} more"] if more else lines
 
 
-def difference_json(before: str, after: str, found: Sequence[ImageDifference]) -> dict[str, object]:
+def difference_json(before: str, after: str, differences: Sequence[ImageDifference]) -> dict[str, object]:
     """For programs."""
     return {
         "before": before,
         "after": after,
-        "differs": any(each.differs for each in found),
+        "differs": any(difference.differs for difference in differences),
         "images": [
             {
-                "platform": each.platform or None,
-                "same": each.same,
-                "packages": change_json(each.packages),
-                "config": _values_json(each.config),
-                "pulled": each.pulled,
-                "size": each.size,
-                "paths": None if each.paths is None else _paths_json(each.paths),
-                "more_paths": each.more_paths,
+                "platform": difference.platform or None,
+                "same": difference.same,
+                "packages": change_json(difference.packages),
+                "config": _values_json(difference.config),
+                "pulled": difference.pulled,
+                "size": difference.size,
+                "paths": None if difference.paths is None else _paths_json(difference.paths),
+                "more_paths": difference.more_paths,
             }
-            for each in found
+            for difference in differences
         ],
     }
 
@@ -212,24 +213,26 @@ def _values_json(values: Sequence[Value]) -> list[dict[str, object]]:
 
 
 def _paths_json(paths: Sequence[PathDifference]) -> list[dict[str, object]]:
-    return [{"path": each.path, "reasons": list(each.reasons)} for each in paths]
+    return [{"path": path.path, "reasons": list(path.reasons)} for path in paths]
 
 
-def verdict_lines(found: Sequence[Verdict], *, color: bool) -> list[str]:
+def verdict_lines(verdicts: Sequence[Verdict], *, color: bool) -> list[str]:
     """For people: what came of each platform; of what differs, what the lock gives is ``-``."""
     lines: list[str] = []
-    for each in found:
-        title = f"{each.platform} {each.digest}: "
-        if each.reproduced:
-            lines.append(title + paint(f"reproduced ({each.level})", "green", color=color))
+    for verdict in verdicts:
+        title = f"{verdict.platform} {verdict.digest}: "
+        if verdict.reproduced:
+            lines.append(title + paint(f"reproduced ({verdict.level})", "green", color=color))
         else:
-            lines.append(title + paint("not reproduced", "red", color=color) + f": {printable(each.reason)}")
-        for layer in each.layers:
+            lines.append(
+                title + paint("not reproduced", "red", color=color) + f": {printable(verdict.reason)}"
+            )
+        for layer in verdict.layers:
             lines += _layer_lines(layer)
-        lines += _value_lines(each.config)
-        lines += _value_lines(each.manifest)
-        if each.signed is not None:
-            lines.append("signed by the key" if each.signed else "not signed by the key")
+        lines += _value_lines(verdict.config)
+        lines += _value_lines(verdict.manifest)
+        if verdict.signed is not None:
+            lines.append("signed by the key" if verdict.signed else "not signed by the key")
     return lines
 
 
@@ -250,19 +253,19 @@ def _layer_lines(layer: LayerDifference) -> list[str]:
     return lines + _path_lines(layer.paths, layer.more_paths)
 
 
-def verdict_json(reference: str, found: Sequence[Verdict]) -> dict[str, object]:
+def verdict_json(reference: str, verdicts: Sequence[Verdict]) -> dict[str, object]:
     """For programs."""
     return {
         "reference": reference,
-        "reproduced": all(each.reproduced for each in found),
+        "reproduced": all(verdict.reproduced for verdict in verdicts),
         "images": [
             {
-                "platform": each.platform,
-                "digest": each.digest,
-                "level": each.level or None,
-                "reproduced": each.reproduced,
-                "reason": each.reason or None,
-                "signed": each.signed,
+                "platform": verdict.platform,
+                "digest": verdict.digest,
+                "level": verdict.level or None,
+                "reproduced": verdict.reproduced,
+                "reason": verdict.reason or None,
+                "signed": verdict.signed,
                 "layers": [
                     {
                         "name": layer.name or None,
@@ -272,38 +275,40 @@ def verdict_json(reference: str, found: Sequence[Verdict]) -> dict[str, object]:
                         "paths": _paths_json(layer.paths),
                         "more_paths": layer.more_paths,
                     }
-                    for layer in each.layers
+                    for layer in verdict.layers
                 ],
-                "config": _values_json(each.config),
-                "manifest": _values_json(each.manifest),
+                "config": _values_json(verdict.config),
+                "manifest": _values_json(verdict.manifest),
             }
-            for each in found
+            for verdict in verdicts
         ],
     }
 
 
-def rebased_lines(found: Rebased, copies: Sequence[CopyResult], *, color: bool) -> list[str]:
+def rebased_lines(rebased: Rebased, copies: Sequence[CopyResult], *, color: bool) -> list[str]:
     """For people: how the base differs, what was made, and where it went."""
-    lines = change_lines(found.changes, color=color)
-    lines += [f"composed from packages, {printable(reason)}" for reason in found.reasons]
-    lines.append(f"{count_text(found.taken, 'layer')} taken over, {count_text(found.made, 'layer')} composed")
-    places = [*found.published, *(push_line(copy.pushed) for copy in copies if copy.pushed is not None)]
+    lines = change_lines(rebased.changes, color=color)
+    lines += [f"composed from packages, {printable(reason)}" for reason in rebased.reasons]
+    lines.append(
+        f"{count_text(rebased.taken, 'layer')} taken over, {count_text(rebased.made, 'layer')} composed"
+    )
+    places = [*rebased.published, *(push_line(copy.pushed) for copy in copies if copy.pushed is not None)]
     return [*lines, *map(printable, places)]
 
 
-def rebased_json(found: Rebased, copies: Sequence[CopyResult]) -> dict[str, object]:
+def rebased_json(rebased: Rebased, copies: Sequence[CopyResult]) -> dict[str, object]:
     """For programs."""
     return {
-        "reference": found.reference,
-        "digest": found.digest,
+        "reference": rebased.reference,
+        "digest": rebased.digest,
         "images": [
             {"platform": str(image.platform), "digest": image.digest, "lock_digest": image.lock_digest}
-            for image in found.images
+            for image in rebased.images
         ],
-        "changes": change_json(found.changes),
-        "taken": found.taken,
-        "composed": found.made,
-        "reasons": list(found.reasons),
-        "published": list(found.published),
+        "changes": change_json(rebased.changes),
+        "taken": rebased.taken,
+        "composed": rebased.made,
+        "reasons": list(rebased.reasons),
+        "published": list(rebased.published),
         "pushed": [push_json(copy.pushed) for copy in copies if copy.pushed is not None],
     }

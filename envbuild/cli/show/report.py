@@ -57,7 +57,12 @@ def change_lines(changes: Sequence[PinChange], *, color: bool) -> list[str]:
     for platforms_alike, keys in groups.items():
         lines.append(printable(", ".join(platforms_alike)))
         rows = [
-            (_SIGNS[kinds[key]], key[0], key[1], " -> ".join(each for each in key[2:] if each is not None))
+            (
+                _SIGNS[kinds[key]],
+                key[0],
+                key[1],
+                " -> ".join(version for version in key[2:] if version is not None),
+            )
             for key in keys
         ]
         for key, line in zip(keys, table(rows, indent="  "), strict=True):
@@ -199,7 +204,7 @@ def build_json(result: BuildResult) -> dict[str, object]:
         "cached": result.cached,
         "seconds": round(result.seconds, 3),
         "published": list(result.published),
-        "pushed": [push_json(each) for each in result.pushed],
+        "pushed": [push_json(push) for push in result.pushed],
         "found": list(result.found),
     }
     if len(result.images) > 1:
