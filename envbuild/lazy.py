@@ -4,11 +4,8 @@ A module lists them at its head, under the names that a type checker sees::
 
     if TYPE_CHECKING:
         import httpx
-
-        from envbuild.lock import make
     else:
         httpx = lazy("httpx")
-        make = lazy("envbuild.lock.make")
 
 Their contents are named through them (``httpx.Client``), at any time but at import.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 SECRET_PARAMETERS = (
     "sig|signature|token|access_token|auth|apikey|api_key|key|password|x-amz-signature|x-goog-signature"
@@ -41,6 +42,8 @@ _POOLS = tuple(
 )
 """Of Debian and Ubuntu: packages that begin with a t lie in /t/ below them."""
 _NO_ADDRESS = re.compile(r"[\s\"']")
+_ANY_USER = re.compile(r"(?<=://)[^/\s@]+@")
+_WHOLE_QUERY = re.compile(r"(https?://[^\s?#`'\"]+)\?[^\s`'\")]+")
 _QUERY_SECRET = re.compile(rf"(?i)([?&;](?:{SECRET_PARAMETERS}|{_MORE_PARAMETERS})=)[^&#\s\"']+")
 
 
@@ -60,3 +63,12 @@ def _hide_token(match: re.Match[str]) -> str:
     if scheme < 0 or before.endswith(_POOLS) or _NO_ADDRESS.search(before, scheme):
         return match[0]
     return "/t/****"
+
+
+def clean(text: str, hidden: Iterable[str] = ()) -> str:
+    """What a tool said, without user names, passwords, tokens and query strings of addresses, and without
+    ``hidden`` values."""
+    text = _WHOLE_QUERY.sub(r"\1", _ANY_USER.sub("", text))
+    for value in hidden:
+        text = text.replace(value, "***")
+    return text.strip()

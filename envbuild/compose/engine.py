@@ -52,7 +52,7 @@ from envbuild.plan.model import Artifact, ArtifactKind, Interpreter, Plan
 from envbuild.platforms import Platform, runs_linux
 from envbuild.progress import Progress, Silent
 from envbuild.store.content import Store, blob_name
-from envbuild.store.indexed_build import Made, artifact_names, indexed_build
+from envbuild.store.indexed_build import Made, indexed_build
 from envbuild.store.layers import LayerCache, LayerFile
 from envbuild.store.leases import Lease
 from envbuild.store.segments import DamagedSegment, Segment, SegmentCache
@@ -241,7 +241,7 @@ class NativeBuild:
     def uses(self) -> tuple[str, ...]:
         """The names below the store's root of what the image was made with."""
         names = [f"segments/{work.segment.key}" for work in self.work if work.segment]
-        names += artifact_names(self.plan)
+        names += self.plan.artifact_names
         if self.plan.interpreter and self.plan.bytecode:
             names.append(f"rootfs/{rootfs_key(self.plan.interpreter)}")
         return tuple(sorted(set(names)))
@@ -259,7 +259,7 @@ class NativeBuild:
         if isinstance(plan.base, ImageBase) and base and base.tree.prefix:
             raise BuildError(occupied_base(plan.base, base.tree.prefix), hint=OCCUPIED_HINT)
         tree = self.reused.merge(base.tree if base else BaseTree())
-        self.lease.use(*artifact_names(plan))
+        self.lease.use(*plan.artifact_names)
         self.lease.use(*(blob_name(layer.digest) for layer in below))
         with WorkerPools(self.workers) as pools:
             for attempt in count():

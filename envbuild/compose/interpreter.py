@@ -17,7 +17,7 @@ from envbuild.lock.model import CondaPin, DebianBase, DebianPin, ImageBase, PipP
 from envbuild.oci.digest import canonical_digest
 from envbuild.plan.model import Artifact, ArtifactKind, Interpreter
 from envbuild.store.content import Store
-from envbuild.store.leases import locked
+from envbuild.store.locks import locked
 
 ROOTFS_FORMAT = 1
 _C_LIBRARY = re.compile(r"libc6|libgcc-s1|libcrypt1|zlib1g")

@@ -30,7 +30,6 @@ from envbuild.plan.make import make_plan
 from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
 from envbuild.store.content import Store
-from envbuild.store.indexed_build import artifact_names
 from envbuild.store.leases import Lease
 
 _PATHS = 50
@@ -110,7 +109,7 @@ class Verification:
             return self._judged(image, found, engine, "")
 
     def _judged(self, image: Image, plan: Plan, engine: NativeEngine, reason: str) -> Verdict:
-        self.lease.use(*artifact_names(plan))
+        self.lease.use(*plan.artifact_names)
         made = engine.build(plan)
         if made.digest == image.digest and not reason:
             return Verdict(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from envbuild.docker.output import clipped
-
 _LONGEST = 60
 """Characters of a step that are shown."""
 
@@ -32,4 +30,5 @@ def step_name(created_by: str) -> str:
         text = f"RUN {text.removeprefix('/bin/sh -c ')}"
     elif text.startswith("RUN /bin/sh -c "):
         text = f"RUN {text.removeprefix('RUN /bin/sh -c ')}"
-    return clipped("".join(each if each.isprintable() else "?" for each in text), _LONGEST)
+    shown = "".join(character if character.isprintable() else "?" for character in text)
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"

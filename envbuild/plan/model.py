@@ -138,3 +138,8 @@ class Plan:
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
         return tuple(artifact for layer in self.layers for artifact in layer.artifacts)
+
+    @property
+    def artifact_names(self) -> tuple[str, ...]:
+        """The pinned files as leases and the index of images name them."""
+        return tuple(f"artifacts/{artifact.sha256}" for artifact in self.artifacts)

@@ -15,15 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import httpcore
 
 from envbuild.errors import FetchError, causes
 from envbuild.http.proxy import proxy_of
 from envbuild.http.tls import tls_context
-
-if TYPE_CHECKING:
-    import httpcore
 
 _COMMIT_SECONDS = 300.0
 """For the answer to an upload: a registry may move the whole blob before it answers."""
@@ -175,8 +174,6 @@ class Connections:
     ) -> Iterator[Response]:
         """One request and its answer, whatever that is. Raises ``BrokenError``; what ``body`` raises
         ends the connection and comes out here."""
-        import httpcore
-
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
         if not _ADDRESS.fullmatch(url) or not parts.hostname:
@@ -224,16 +221,12 @@ class Connections:
             return self._pools[key]
 
     def _make_pool(self, context: ssl.SSLContext, proxy: str | None) -> httpcore.ConnectionPool:
-        import httpcore
-
-        from envbuild.registry.wire import Backend
-
         keywords: dict[str, Any] = {
             "ssl_context": context,
             "max_connections": _PARALLEL,
             "max_keepalive_connections": _PARALLEL,
             "keepalive_expiry": _IDLE_SECONDS,
-            "network_backend": Backend(self._sockets),
+            "network_backend": _Backend(self._sockets),
         }
         if proxy is None:
             return httpcore.ConnectionPool(**keywords)
@@ -253,8 +246,6 @@ class Connections:
 
 def broken(error: Exception, seconds: tuple[float, float]) -> BrokenError:
     """What an exception of a connection means, in words that hold no address and no header."""
-    import httpcore
-
     for cause in causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return BrokenError(
@@ -278,8 +269,6 @@ def broken(error: Exception, seconds: tuple[float, float]) -> BrokenError:
 
 
 def _pieces(response: httpcore.Response, seconds: tuple[float, float]) -> Iterator[bytes]:
-    import httpcore
-
     assert isinstance(response.stream, Iterable)
     try:
         yield from response.stream
@@ -293,3 +282,53 @@ def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         key, text = name.decode("ascii", "replace").lower(), value.decode("latin-1")
         found[key] = f"{found[key]}, {text}" if key in found else text
     return found
+
+
+class _Backend(httpcore.NetworkBackend):
+    """httpcore's own connections; each is in ``sockets`` while it is open."""
+
+    def __init__(self, sockets: Sockets) -> None:
+        self._inner = httpcore.SyncBackend()
+        self._sockets = sockets
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        stream = self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+        return _WatchedStream(stream, self._sockets)
+
+
+class _WatchedStream(httpcore.NetworkStream):
+    def __init__(self, inner: httpcore.NetworkStream, sockets: Sockets) -> None:
+        self._inner = inner
+        self._sockets = sockets
+        self._socket: socket.socket = inner.get_extra_info("socket")
+        sockets.add(self._socket)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._inner.read(max_bytes, timeout)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._sockets.discard(self._socket)
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        # The TLS socket takes the file descriptor over from this one.
+        self._sockets.discard(self._socket)
+        return _WatchedStream(self._inner.start_tls(ssl_context, server_hostname, timeout), self._sockets)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)

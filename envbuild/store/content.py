@@ -24,6 +24,7 @@ from pathlib import Path
 
 from envbuild.errors import BuildError
 from envbuild.oci.digest import digest_file
+from envbuild.store.locks import mark_used, scratch_directory
 
 
 class Store:
@@ -47,8 +48,6 @@ class Store:
 
         What a killed process left behind is removed on the way: a lock held beside each directory says
         whether its process lives."""
-        from envbuild.store.leases import scratch_directory
-
         with scratch_directory(self.directory("scratch")) as path:
             yield path
 
@@ -61,9 +60,7 @@ class Store:
 
     def find_blob(self, digest: str) -> bool:
         """As ``has_blob``, and no prune takes it then for as long as a build works that has begun before."""
-        from envbuild.store.leases import mark_used
-
-        return self.has_blob(digest) and mark_used(self, self.blob(digest))
+        return self.has_blob(digest) and mark_used(self.root, self.blob(digest))
 
     def add_blob(self, data: bytes) -> str:
         """Stores a small blob (a manifest, a config) and returns its digest."""

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from envbuild.errors import BuildError
 from envbuild.oci.image import Image
-from envbuild.plan.model import Plan
 from envbuild.store.content import Store
 from envbuild.store.images import ImageIndex
-from envbuild.store.leases import Lease, locked
+from envbuild.store.leases import Lease
+from envbuild.store.locks import locked
 
 Made = tuple[Image, tuple[str, ...]]
 """An image, and the names below the store's root of what it was made with."""
@@ -43,8 +43,3 @@ def indexed_build(
             ) from error
         index.put(key, image, uses)
         return image
-
-
-def artifact_names(plan: Plan) -> tuple[str, ...]:
-    """The pinned files of ``plan`` as leases and the index name them."""
-    return tuple(f"artifacts/{artifact.sha256}" for artifact in plan.artifacts)

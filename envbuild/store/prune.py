@@ -20,7 +20,8 @@ from envbuild.errors import BuildError
 from envbuild.store.content import Store, blob_name
 from envbuild.store.images import ImageIndex, StoredImage
 from envbuild.store.layers import LayerCache
-from envbuild.store.leases import InUse, discard, in_use, leftovers, sweep
+from envbuild.store.leases import InUse, in_use
+from envbuild.store.locks import discard, leftovers, sweep
 from envbuild.store.names import NamedImage, Names
 
 _AREAS = ("blobs", "images", "segments", "artifacts", "rootfs", "layers", "names", "metadata", "scratch")

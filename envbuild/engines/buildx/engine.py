@@ -43,7 +43,7 @@ from envbuild.render.base import BuildContext, Renderer
 from envbuild.render.context import MTIME, RECORD, write_context
 from envbuild.render.pip_access import PipAccess
 from envbuild.store.content import Store
-from envbuild.store.indexed_build import Made, artifact_names, indexed_build
+from envbuild.store.indexed_build import Made, indexed_build
 from envbuild.store.leases import Lease
 
 _log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class BuildxEngine:
 
         def build(lease: Lease) -> Made:
             builder = self._able(described)
-            uses = artifact_names(described)
+            uses = described.artifact_names
             lease.use(*uses)
             context = self.renderer.context(described, offline=self.offline)
             with self.store.scratch() as scratch:

@@ -26,7 +26,7 @@ from envbuild.progress import Progress, Silent, Task
 from envbuild.render.base import BuildContext, Renderer
 from envbuild.render.context import context_size, context_tar
 from envbuild.store.content import Store
-from envbuild.store.indexed_build import Made, artifact_names, indexed_build
+from envbuild.store.indexed_build import Made, indexed_build
 from envbuild.store.leases import Lease
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class DockerEngine:
         described = self.renderer.describe(plan, self.name)
 
         def build(lease: Lease) -> Made:
-            uses = artifact_names(described)
+            uses = described.artifact_names
             lease.use(*uses)
             with engine_errors(), ExitStack() as stack:
                 return self._build(described, lease, stack), uses

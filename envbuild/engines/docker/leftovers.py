@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from envbuild.store.content import Store
-from envbuild.store.leases import locked
+from envbuild.store.locks import locked
 
 if TYPE_CHECKING:
     import docker

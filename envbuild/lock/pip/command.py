@@ -20,8 +20,6 @@ _KEPT = re.compile(
 )
 """uv's settings about this machine. All others could change what a lock says, so they stay out."""
 
-_USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
-_QUERY = re.compile(r"(https?://[^\s?#`'\"]+)\?[^\s`'\")]+")
 _INDEXES = {"--index-url", "--extra-index-url", "--find-links", "--no-index"}
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 
@@ -104,11 +102,3 @@ def secrets(texts: Iterable[str], env: Mapping[str, str]) -> tuple[str, ...]:
     names = {name for text in texts for name in _VARIABLE.findall(text)}
     values = {env[name] for name in names if len(env.get(name, "")) > 2}
     return tuple(sorted(values, key=len, reverse=True))
-
-
-def clean(text: str, hidden: Iterable[str] = ()) -> str:
-    """What a tool said, without user names, passwords, tokens and query strings of addresses."""
-    text = _QUERY.sub(r"\1", _USERINFO.sub("", text))
-    for value in hidden:
-        text = text.replace(value, "***")
-    return text.strip()

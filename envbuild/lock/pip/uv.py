@@ -18,7 +18,6 @@ from envbuild.lock.base import KEEP, PipTarget, Upgrade
 from envbuild.lock.model import PipPin
 from envbuild.lock.pip.choice import FileChoice
 from envbuild.lock.pip.command import (
-    clean,
     expand,
     find_uv,
     option_name,
@@ -32,6 +31,7 @@ from envbuild.lock.pip.provided import write_provided
 from envbuild.lock.pip.pylock import Resolved, dump_preferences, load_pylock
 from envbuild.lock.pip.runner import Completed, Runner, SubprocessRunner
 from envbuild.lock.pip.via import load_via
+from envbuild.redact import clean
 from envbuild.specs.model import PipRequirement, PipSpec
 
 _TAKEN = {"--index-url", "--extra-index-url", "--find-links", "--no-index", "--no-binary", "--only-binary"}

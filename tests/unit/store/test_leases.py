@@ -12,7 +12,8 @@ import pytest
 
 from envbuild.errors import BuildError
 from envbuild.store.content import Store
-from envbuild.store.leases import Lease, in_use, leftovers, locked, mark_used, sweep
+from envbuild.store.leases import Lease, in_use
+from envbuild.store.locks import leftovers, locked, mark_used, sweep
 
 
 @pytest.fixture
@@ -150,12 +151,12 @@ def test_what_is_marked_counts_as_written_now(store: Store) -> None:
         assert busy.since is not None
         assert path.stat().st_mtime < busy.since
     with Lease(store):
-        assert mark_used(store, path)
+        assert mark_used(store.root, path)
         with in_use(store) as busy:
             assert busy.since is not None
             assert path.stat().st_mtime >= busy.since
     path.unlink()
-    assert not mark_used(store, path)
+    assert not mark_used(store.root, path)
 
 
 _LOCKED_AWAY = """

@@ -46,7 +46,8 @@ from envbuild.platforms import Platform
 from envbuild.progress import Progress, Silent
 from envbuild.specs.model import Origin, PipRequirement, PipSpec
 from envbuild.store.content import Store, commit_file
-from envbuild.store.leases import Lease, locked
+from envbuild.store.leases import Lease
+from envbuild.store.locks import locked
 
 _BY_ADDRESS = "give a wheel of it by address (name @ https://…/name.whl)"
 Requirements = Callable[[tuple[str, ...]], tuple[PipPin, ...]]

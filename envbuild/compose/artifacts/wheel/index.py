@@ -19,7 +19,6 @@ from envbuild.compose.base import ComposeContext
 from envbuild.http.address import same_host
 from envbuild.lock.model import PipPin
 from envbuild.lock.pip.command import (
-    clean,
     expand,
     find_uv,
     index_options,
@@ -30,6 +29,7 @@ from envbuild.lock.pip.command import (
 )
 from envbuild.lock.pip.runner import Completed, Runner, SubprocessRunner
 from envbuild.lock.pip.uv_config import index_address, load_uv_config, named_index, uv_config_files
+from envbuild.redact import clean
 from envbuild.specs.paths import located_address
 
 _LISTS = (
