@@ -6,7 +6,7 @@ nothing at all may be behind it. Implementations are safe to call from several t
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Protocol
 
@@ -74,8 +74,6 @@ class Silent:
         return _SilentTask()
 
     def stage(self, name: str) -> AbstractContextManager[None]:
-        from contextlib import nullcontext
-
         return nullcontext()
 
     def note(self, text: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import pwd
 import re
 import stat
 import sys
@@ -272,8 +273,6 @@ def _tool_table(project: Mapping[str, object]) -> object:
 
 
 def _user_name(uid: int) -> str:
-    import pwd
-
     try:
         return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
     except KeyError:

@@ -9,7 +9,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from envbuild.attest.base import CYCLONEDX, SPDX, Document
+from envbuild.attest.cyclonedx import cyclonedx
+from envbuild.attest.provenance import PREDICATE, provenance
+from envbuild.attest.sbom import bill_of
 from envbuild.attest.sign import Signer, sign_image
+from envbuild.attest.spdx import spdx
 from envbuild.errors import BuildError, FetchError
 from envbuild.oci.image import Image, ImageSet
 from envbuild.oci.manifest import Descriptor
@@ -35,11 +39,6 @@ _REFUSALS = (400, 404, 405, 406, 413, 415, 422, 501)
 
 def image_documents(image: Image, store: Store) -> tuple[Document, ...]:
     """All that is said about ``image``, whose blobs are in the store. Raises ``BuildError``."""
-    from envbuild.attest.cyclonedx import cyclonedx
-    from envbuild.attest.provenance import provenance
-    from envbuild.attest.sbom import bill_of
-    from envbuild.attest.spdx import spdx
-
     bill = bill_of(image, store)
     return cyclonedx(bill), spdx(bill), provenance(image, store)
 
@@ -152,8 +151,6 @@ class Attachments:
     def _artifact(self, document: Document) -> Artifact:
         annotations = {DOCUMENT: document.name}
         if document.artifact_type == IN_TOTO:
-            from envbuild.attest.provenance import PREDICATE
-
             # When the image was pushed, which the document itself doesn't say: it is the same everywhere.
             now = datetime.fromtimestamp(int(self._clock()), timezone.utc)
             annotations[CREATED] = now.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -5,8 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from envbuild.lazy import lazy
 from envbuild.platforms import Platform
+
+if TYPE_CHECKING:
+    from packaging import requirements as packaging_requirements
+    from packaging import utils as packaging_utils
+else:
+    packaging_requirements = lazy("packaging.requirements")
+    packaging_utils = lazy("packaging.utils")
 
 _SITE = re.compile(r"(?:(?P<prefix>.*)/)?lib/python(?P<python>\d+(?:\.\d+)?)t?/(?:site|dist)-packages/.*")
 _CONDA = re.compile(r"(?:(?P<prefix>.*)/)?conda-meta/[^/]+")
@@ -125,23 +134,20 @@ def _requirements(
     lines: str, extras: frozenset[str], environment: Mapping[str, str]
 ) -> list[tuple[str, frozenset[str]]]:
     """Names and extras of the lines that hold."""
-    from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.utils import canonicalize_name
-
     found: list[tuple[str, frozenset[str]]] = []
     for line in lines.splitlines():
         if not extras and " or " not in line and _EXTRA.search(line):
             continue  # Most lines of most packages: not worth a parser's time.
         try:
-            requirement = Requirement(line)
+            requirement = packaging_requirements.Requirement(line)
             holds = requirement.marker is None or any(
                 requirement.marker.evaluate({**environment, "extra": extra}) for extra in ("", *extras)
             )
-        except (InvalidRequirement, ValueError, KeyError, RecursionError):
+        except (packaging_requirements.InvalidRequirement, ValueError, KeyError, RecursionError):
             continue
         if holds:
-            asked: frozenset[str] = frozenset(map(canonicalize_name, requirement.extras))
-            found.append((canonicalize_name(requirement.name), asked))
+            asked: frozenset[str] = frozenset(map(packaging_utils.canonicalize_name, requirement.extras))
+            found.append((packaging_utils.canonicalize_name(requirement.name), asked))
     return found
 
 

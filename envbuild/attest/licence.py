@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from envbuild.attest.base import Licence
+from envbuild.lazy import lazy
+
+if TYPE_CHECKING:
+    from packaging import licenses as packaging_licenses
+else:
+    packaging_licenses = lazy("packaging.licenses")
 
 _LONGEST = 500
 _CLASSIFIERS = {
@@ -109,13 +116,11 @@ def of_debian(names: Iterable[str]) -> Licence:
 
 def _expression(words: str) -> str:
     """``words`` as an SPDX expression; empty where they are none for certain."""
-    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-
     if not words or len(words) > _LONGEST:
         return ""
     try:
-        return canonicalize_license_expression(words)
-    except (InvalidLicenseExpression, RecursionError, MemoryError):
+        return packaging_licenses.canonicalize_license_expression(words)
+    except (packaging_licenses.InvalidLicenseExpression, RecursionError, MemoryError):
         return _WORDS.get(words.strip().lower(), "")
 
 

@@ -26,6 +26,7 @@ from envbuild.attest.dependencies import (
     python_of,
 )
 from envbuild.errors import LockError
+from envbuild.lock.image.embedded import embedded_lock
 from envbuild.lock.image.inventory import Inventory, Package, inventory
 from envbuild.lock.model import CondaPin, DebianBase, Lock, MavenPin, PipPin, PlatformLock
 from envbuild.oci.image import Image
@@ -63,8 +64,6 @@ def bill_of(image: Image, store: Store) -> Bill:
 def _lock(image: Image, store: Store) -> Lock | None:
     """The lock inside an image that says it has one. What an unsound one says is left out: the packages are
     there, whatever it says."""
-    from envbuild.lock.image.embedded import embedded_lock
-
     if not image.lock_digest:
         return None
     try:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envbuild.errors import FetchError, UsageError
+from envbuild.lazy import lazy
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.manifest import Descriptor, parts_of
 from envbuild.oci.media import OCI_CONFIG, OCI_MANIFEST
@@ -29,6 +30,15 @@ if TYPE_CHECKING:
 
     PrivateKey = EllipticCurvePrivateKey | Ed25519PrivateKey
     PublicKey = EllipticCurvePublicKey | Ed25519PublicKey
+    from cryptography import exceptions
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+else:
+    exceptions = lazy("cryptography.exceptions")
+    ec = lazy("cryptography.hazmat.primitives.asymmetric.ec")
+    ed25519 = lazy("cryptography.hazmat.primitives.asymmetric.ed25519")
+    hashes = lazy("cryptography.hazmat.primitives.hashes")
+    serialization = lazy("cryptography.hazmat.primitives.serialization")
 
 PAYLOAD_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 SIGNATURE = "dev.cosignproject.cosign/signature"
@@ -52,8 +62,6 @@ class Signer:
     def load(cls, path: Path, environ: Mapping[str, str]) -> Signer:
         """The signer with the PEM key in a file, its password from ``environ``. Raises ``UsageError``."""
         _needed()
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
         content = _read(path)
         if b"ENCRYPTED COSIGN" in content or b"ENCRYPTED SIGSTORE" in content:
@@ -64,10 +72,12 @@ class Signer:
         password = next((environ[name] for name in PASSWORDS if environ.get(name)), None)
         locked = b"ENCRYPTED" in content
         try:
-            key = load_pem_private_key(content, password.encode() if password and locked else None)
+            key = serialization.load_pem_private_key(
+                content, password.encode() if password and locked else None
+            )
         except TypeError:
             raise UsageError(f"the key {path} needs a password", hint=f"set {PASSWORDS[0]}") from None
-        except (ValueError, UnsupportedAlgorithm):
+        except (ValueError, exceptions.UnsupportedAlgorithm):
             # The library's own words may quote what it read.
             why = "or the password is wrong" if locked else f"expected a PEM file with an {_KEYS} key"
             raise UsageError(f"{path} is no private key that can be read: {why}") from None
@@ -77,9 +87,6 @@ class Signer:
 
     def sign(self, payload: bytes) -> bytes:
         """ECDSA over SHA-256 in ASN.1, or plain Ed25519, as cosign does."""
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.asymmetric import ec
-
         if isinstance(self._key, ec.EllipticCurvePrivateKey):
             return self._key.sign(payload, ec.ECDSA(hashes.SHA256()))
         return self._key.sign(payload)
@@ -92,12 +99,10 @@ class Signer:
 def load_public_key(path: Path) -> PublicKey:
     """The public key in a PEM file. Raises ``UsageError``."""
     _needed()
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
-        key = load_pem_public_key(_read(path))
-    except (ValueError, UnsupportedAlgorithm):
+        key = serialization.load_pem_public_key(_read(path))
+    except (ValueError, exceptions.UnsupportedAlgorithm):
         raise UsageError(
             f"{path} is no public key that can be read",
             hint="write it with: openssl pkey -in KEY -pubout -out FILE",
@@ -205,8 +210,6 @@ def _verified(
     layers: Sequence[Mapping[str, Any]],
     public_key: PublicKey,
 ) -> bool:
-    from cryptography.exceptions import InvalidSignature
-
     for layer in layers:
         annotations = layer.get("annotations")
         text = annotations.get(SIGNATURE) if isinstance(annotations, dict) else None
@@ -217,16 +220,13 @@ def _verified(
             continue
         try:
             _verify(public_key, base64.b64decode(text, validate=True), payload)
-        except (InvalidSignature, binascii.Error, ValueError):
+        except (exceptions.InvalidSignature, binascii.Error, ValueError):
             continue
         return True
     return False
 
 
 def _verify(public_key: PublicKey, signature: bytes, payload: bytes) -> None:
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     if isinstance(public_key, ec.EllipticCurvePublicKey):
         public_key.verify(signature, payload, ec.ECDSA(hashes.SHA256()))
     else:
@@ -242,8 +242,6 @@ def _is_about(payload: bytes, digest: str) -> bool:
 
 
 def _fits(key: object) -> bool:
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-
     if isinstance(key, (ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey)):
         return key.curve.name == "secp256r1"
     return isinstance(key, (ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey))

@@ -11,13 +11,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from envbuild.docker.ssh import SshBridge
 from envbuild.errors import causes
+from envbuild.lazy import lazy
 
 if TYPE_CHECKING:
     import docker
+    import requests
+    from docker import transport as docker_transport
+    from requests import adapters as requests_adapters
     from requests.adapters import BaseAdapter
 
     from envbuild.docker.ssh import SshBridge
+else:
+    docker = lazy("docker")
+    docker_transport = lazy("docker.transport")
+    requests = lazy("requests")
+    requests_adapters = lazy("requests.adapters")
 
 _PROBE_SECONDS = 5
 _SSH_SECONDS = 20
@@ -71,9 +81,6 @@ def connect(environ: Mapping[str, str], *, home: Path | None = None) -> docker.D
 
 
 def _connected(endpoint: _Endpoint, address: str, patience: int) -> docker.DockerClient | NoEngine:
-    import docker
-    import requests
-
     try:
         tls = docker.tls.TLSConfig(**endpoint.tls) if endpoint.tls is not None else False
         make = partial(docker.DockerClient, base_url=address, tls=tls)
@@ -86,8 +93,6 @@ def _connected(endpoint: _Endpoint, address: str, patience: int) -> docker.Docke
 
 def _over_ssh(endpoint: _Endpoint, environ: Mapping[str, str]) -> docker.DockerClient | NoEngine:
     """A client that takes its way through ssh down with it."""
-    from envbuild.docker.ssh import SshBridge
-
     where = f"{endpoint.host}{endpoint.origin}"
     try:
         bridge = SshBridge(endpoint.host, environ)
@@ -108,9 +113,8 @@ def _over_ssh(endpoint: _Endpoint, environ: Mapping[str, str]) -> docker.DockerC
 
 def _one_pool(address: str, patience: int) -> BaseAdapter:
     """Connections that serve any call: the library keeps one for each URL, and here each is a login."""
-    from docker.transport import UnixHTTPAdapter
 
-    class OnePool(UnixHTTPAdapter):
+    class OnePool(docker_transport.UnixHTTPAdapter):
         def get_connection(self, url: str | bytes, proxies: object = None) -> Any:
             return super().get_connection("http+docker://localhost", proxies)
 
@@ -118,11 +122,10 @@ def _one_pool(address: str, patience: int) -> BaseAdapter:
     return pool
 
 
-def _closing(bridge: SshBridge) -> BaseAdapter:
+def _closing(bridge: SshBridge) -> requests_adapters.BaseAdapter:
     """What a session closes together with itself."""
-    from requests.adapters import BaseAdapter
 
-    class Closing(BaseAdapter):
+    class Closing(requests_adapters.BaseAdapter):
         def close(self) -> None:
             bridge.close()
 
@@ -145,8 +148,6 @@ def _own(client: docker.DockerClient) -> docker.DockerClient:
     REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE would go before the CA of ``DOCKER_CERT_PATH`` (psf/requests#3829),
     and netrc's password would be sent to the engine. Proxies of the environment still count.
     """
-    import requests
-
     if client.api.base_url.startswith(("http://", "https://")):
         client.api.proxies.update(requests.utils.get_environ_proxies(client.api.base_url))
     client.api.trust_env = False

@@ -7,7 +7,9 @@ import os
 import signal
 import socket
 import sys
+import termios
 import threading
+import tty
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,9 +17,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from envbuild.docker.client import has_bridge
 from envbuild.errors import RunError
+from envbuild.lazy import lazy
 
 if TYPE_CHECKING:
     import docker
+    import requests
+    from docker.utils import socket as docker_socket
+else:
+    docker = lazy("docker")
+    docker_socket = lazy("docker.utils.socket")
+    requests = lazy("requests")
 
 Forward = Callable[[Callable[[int], object]], AbstractContextManager[None]]
 """Passes signals to a function while it is entered."""
@@ -38,9 +47,6 @@ class Container:
 
 def run_container(client: docker.DockerClient, container: Container, forward: Forward) -> int:
     """The command's exit status; the container is gone afterwards. Raises ``RunError``."""
-    import docker
-    import requests
-
     try:
         return _run(client, container, forward)
     except docker.errors.APIError as error:
@@ -103,8 +109,6 @@ def _converse(
 ) -> int:
 
     def send(number: int) -> None:
-        import docker
-
         # The command may have ended just now; then there is nothing left to signal.
         with contextlib.suppress(docker.errors.APIError):
             client.api.kill(container, signal.Signals(number).name)
@@ -130,9 +134,7 @@ def _pump_input(raw: socket.socket) -> None:
 
 
 def _pump_output(raw: socket.socket, terminal: bool) -> None:
-    from docker.utils.socket import frames_iter
-
-    frames = cast(Callable[..., Iterator[tuple[int, bytes]]], frames_iter)
+    frames = cast(Callable[..., Iterator[tuple[int, bytes]]], docker_socket.frames_iter)
     for number, piece in frames(raw, terminal):
         view = memoryview(piece)
         try:
@@ -149,8 +151,6 @@ def _raw_terminal(terminal: bool) -> Iterator[None]:
     if not terminal:
         yield
         return
-    import termios
-    import tty
 
     before = termios.tcgetattr(0)
     try:
@@ -167,8 +167,6 @@ def _resizing(client: docker.DockerClient, container: str, terminal: bool) -> It
         return
 
     def resize(number: int = 0, frame: object = None) -> None:
-        import docker
-
         size = os.get_terminal_size(sys.stdout.fileno())
         with contextlib.suppress(docker.errors.APIError):
             client.api.resize(container, size.lines, size.columns)

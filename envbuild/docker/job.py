@@ -12,9 +12,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 from envbuild.docker.client import has_bridge
 from envbuild.errors import RunError
+from envbuild.lazy import lazy
 
 if TYPE_CHECKING:
     import docker
+    import requests
+    import urllib3
+    from docker import types as docker_types
+    from docker.utils import socket as docker_socket
+else:
+    docker = lazy("docker")
+    docker_types = lazy("docker.types")
+    docker_socket = lazy("docker.utils.socket")
+    requests = lazy("requests")
+    urllib3 = lazy("urllib3")
 
 RUN_LABEL = "dev.envbuild.run"
 """Label of a job's container: the run's name. Whatever a killed envbuild leaves behind can be found by it."""
@@ -60,9 +71,7 @@ class ContainerExecution:
         return self._container[:12]
 
     def logs(self) -> Iterator[bytes]:
-        from docker.utils import socket
-
-        frames = cast(Callable[..., Iterator[tuple[int, bytes]]], socket.frames_iter)
+        frames = cast(Callable[..., Iterator[tuple[int, bytes]]], docker_socket.frames_iter)
         with _told():
             for _, piece in frames(self._output, tty=False):
                 yield piece
@@ -79,8 +88,6 @@ class ContainerExecution:
     def bring_outputs(self, path: str, directory: Path) -> bool:
         """Unpacks the container's directory ``path`` into ``directory``. False where there is none, or it is
         empty. Nothing of it leads out of ``directory``: links and devices are left out."""
-        import docker
-
         with _told():
             try:
                 pieces, _ = self._client.api.get_archive(self._container, path)
@@ -106,9 +113,7 @@ def start_container(client: docker.DockerClient, job: ContainerJob) -> Container
     attach = cast(Callable[..., Any], client.api.attach_socket)
     start = cast(Callable[[str], None], client.api.start)
     with _told():
-        from docker.types import DeviceRequest
-
-        gpus = [DeviceRequest(count=-1, capabilities=[["gpu"]])] if job.gpus else None
+        gpus = [docker_types.DeviceRequest(count=-1, capabilities=[["gpu"]])] if job.gpus else None
         bridge = has_bridge(client)
         host = client.api.create_host_config(
             network_mode="bridge" if bridge else "host",
@@ -161,9 +166,6 @@ def _hang_up(output: Any) -> None:
 
 
 def _remove(client: docker.DockerClient, container: str) -> None:
-    import docker
-    import requests
-
     with contextlib.suppress(docker.errors.DockerException, requests.RequestException):
         client.api.remove_container(container, force=True, v=True)
 
@@ -213,10 +215,6 @@ class _Stream:
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
     """Says in our words what the engine, or the way to it, refused."""
-    import docker
-    import requests
-    import urllib3
-
     try:
         yield
     except docker.errors.APIError as error:

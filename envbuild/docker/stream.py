@@ -8,6 +8,7 @@ so, which tells us when it has cleaned up.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import queue
 import socket
 import threading
@@ -17,10 +18,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from envbuild.errors import BuildError
+from envbuild.lazy import lazy
 
 if TYPE_CHECKING:
     import docker
     import requests
+    import urllib3
+else:
+    docker = lazy("docker")
+    requests = lazy("requests")
+    urllib3 = lazy("urllib3")
 
 _PIECE = 1 << 18
 _QUEUED = 1000
@@ -30,11 +37,6 @@ _QUEUED = 1000
 @contextmanager
 def engine_errors() -> Iterator[None]:
     """Turns what the SDK and its connection raise into ``BuildError``."""
-    import http.client
-
-    import docker
-    import requests
-    import urllib3
 
     broken = (
         docker.errors.DockerException,

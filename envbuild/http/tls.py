@@ -5,8 +5,15 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envbuild.errors import FetchError
+from envbuild.lazy import lazy
+
+if TYPE_CHECKING:
+    import certifi
+else:
+    certifi = lazy("certifi")
 
 
 def tls_context(ca_bundle: Path | None, environ: Mapping[str, str]) -> ssl.SSLContext:
@@ -26,7 +33,6 @@ def tls_context(ca_bundle: Path | None, environ: Mapping[str, str]) -> ssl.SSLCo
         paths = ssl.get_default_verify_paths()
         if paths.cafile is None and paths.capath is None:
             # A Python that knows no system store (python.org's on macOS): httpx's own bundle.
-            import certifi
 
             return ssl.create_default_context(cafile=certifi.where())
         return ssl.create_default_context()

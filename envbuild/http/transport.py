@@ -22,10 +22,13 @@ from envbuild.http.auth_file import AuthFile, Bearer, PathToken
 from envbuild.http.failure import RequestFailed
 from envbuild.http.retry import is_busy, retry_after
 from envbuild.http.tls import tls_context
+from envbuild.lazy import lazy
 from envbuild.oci.digest import CHUNK
 
 if TYPE_CHECKING:
     import httpx
+else:
+    httpx = lazy("httpx")
 
 REDIRECTS = 10
 """Hops followed before an address counts as a loop."""
@@ -83,8 +86,6 @@ class Transport:
 
     @contextmanager
     def _get_http(self, url: str, given: Credentials | None, headers: dict[str, str]) -> Iterator[Answer]:
-        import httpx
-
         client = self._http()
         origin = url
         try:
@@ -129,8 +130,6 @@ class Transport:
         return target
 
     def _http(self) -> httpx.Client:
-        import httpx
-
         with self._lock:
             if self._client is None:
                 limits = httpx.Limits(
@@ -190,8 +189,6 @@ def _check(response: httpx.Response, *, authenticated: bool, part: bool) -> None
 
 def _refusal(error: Exception) -> RequestFailed:
     """What an exception of httpx means. Its own text is kept only where it can't hold an address."""
-    import httpx
-
     for cause in causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return RequestFailed(

@@ -11,6 +11,7 @@ from envbuild.errors import LockError, UsageError
 from envbuild.lint.model import Finding, Rule
 from envbuild.lint.rules import CREDENTIAL, RULES
 from envbuild.lint.subject import Subject
+from envbuild.lock.files import read_lock
 from envbuild.lock.model import Lock
 from envbuild.redact import redact
 from envbuild.specs.model import Spec
@@ -53,8 +54,6 @@ def lint_with_lock(
     spec: Spec, directory: Path, *, today: date, rules: Sequence[Rule] = RULES
 ) -> tuple[Finding, ...]:
     """As :func:`lint`, with the lock in ``directory`` where there is one."""
-    from envbuild.lock.files import read_lock
-
     try:
         lock, problem = read_lock(directory), None
     except LockError as error:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from envbuild.errors import ResolveError
+from envbuild.lazy import lazy
 from envbuild.lock.debian.resolver import DEFAULT_SUITE
 from envbuild.lock.debian.selection import suite_python
 from envbuild.lock.model import Base, DebianBase, ImageBase
 from envbuild.specs.match import split_match
 from envbuild.specs.model import BaseSpec, CondaSpec, DebianBaseSpec, ImageBaseSpec, Runtime, Spec
+
+if TYPE_CHECKING:
+    from packaging import specifiers as packaging_specifiers
+else:
+    packaging_specifiers = lazy("packaging.specifiers")
 
 DEFAULT_CHANNEL = "conda-forge"
 _VERSION = re.compile(r"\d+(\.\d+){0,2}")
@@ -89,7 +96,6 @@ def matches_python(wanted: str | None, version: str) -> bool:
     without a patch number stands for the whole series."""
     if wanted is None:
         return True
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     text = wanted.strip()
     bare = text.removeprefix("=").removesuffix(".*") if not text.startswith("==") else text
@@ -97,8 +103,8 @@ def matches_python(wanted: str | None, version: str) -> bool:
         parts, have = bare.split("."), version.split(".")
         return have[: len(parts)] == parts[: len(have)]
     try:
-        specifiers = SpecifierSet(text)
-    except InvalidSpecifier as error:
+        specifiers = packaging_specifiers.SpecifierSet(text)
+    except packaging_specifiers.InvalidSpecifier as error:
         raise ResolveError(f"python: {wanted!r} is not a version or a version specifier") from error
     candidates = [version] if version.count(".") > 1 else [f"{version}.{patch}" for patch in range(40)]
     return any(specifiers.contains(candidate) for candidate in candidates)

@@ -19,6 +19,7 @@ from envbuild.lock.model import (
     PlatformLock,
     RuntimeSettings,
 )
+from envbuild.oci.reference import Reference
 from envbuild.specs.model import EnvironmentType, Runtime
 
 _MAX_ID = 0xFFFFFFFE
@@ -104,8 +105,6 @@ def _check_platform(lock: PlatformLock, where: str) -> None:
 
 
 def _check_image(base: ImageBase, where: str) -> None:
-    from envbuild.oci.reference import Reference
-
     if base.glibc is not None:
         _check(_GLIBC, base.glibc, f"{where}.glibc", "a version")
     if base.reference.startswith("oci:"):

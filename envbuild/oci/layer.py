@@ -8,11 +8,19 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from envbuild.errors import FetchError
+from envbuild.lazy import lazy
 from envbuild.oci.digest import CHUNK
 from envbuild.oci.media import LAYERS, OCI_LAYER, OCI_LAYER_GZIP
+
+if TYPE_CHECKING:
+    import zstandard
+    from isal import igzip as isal_igzip
+else:
+    isal_igzip = lazy("isal.igzip")
+    zstandard = lazy("zstandard")
 
 
 @contextlib.contextmanager
@@ -36,14 +44,10 @@ def uncompressed(blob: Path, media_type: str) -> Iterator[IO[bytes]]:
         if known == OCI_LAYER:
             yield raw
         elif known == OCI_LAYER_GZIP:
-            from isal import igzip
-
-            opened = igzip.IGzipFile(fileobj=raw, mode="rb")  # type: ignore[no-untyped-call]
+            opened = isal_igzip.IGzipFile(fileobj=raw, mode="rb")  # type: ignore[no-untyped-call]
             with opened as stream:
                 yield cast(IO[bytes], stream)
         else:
-            import zstandard
-
             try:
                 with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as stream:
                     yield cast(IO[bytes], stream)

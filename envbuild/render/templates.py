@@ -15,12 +15,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envbuild.errors import BuildError, UsageError
+from envbuild.lazy import lazy
 from envbuild.oci.digest import canonical_digest
 from envbuild.resources import resource_directory
 
 if TYPE_CHECKING:
+    import jinja2
+    import markupsafe
     from jinja2 import BaseLoader, Environment
-    from markupsafe import Markup
+    from jinja2 import meta as jinja2_meta
+    from jinja2 import sandbox as jinja2_sandbox
+else:
+    jinja2 = lazy("jinja2")
+    jinja2_meta = lazy("jinja2.meta")
+    jinja2_sandbox = lazy("jinja2.sandbox")
+    markupsafe = lazy("markupsafe")
 
 SHIPPED = "envbuild"
 """A template of the user's own extends ours of the same name as ``envbuild/<name>``."""
@@ -58,8 +67,6 @@ class Templates:
 
     def render(self, name: str, values: Mapping[str, object]) -> str:
         """The text that the template makes of ``values``. Raises ``BuildError`` with its file and line."""
-        import jinja2
-
         environment = self._environment()
         try:
             text = environment.get_template(name).render(values)
@@ -76,11 +83,9 @@ class Templates:
         return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
 
     def _named(self, environment: Environment, name: str, source: str) -> list[str]:
-        from jinja2 import TemplateSyntaxError, meta
-
         try:
-            named = list(meta.find_referenced_templates(environment.parse(source)))
-        except TemplateSyntaxError as error:
+            named = list(jinja2_meta.find_referenced_templates(environment.parse(source)))
+        except jinja2.TemplateSyntaxError as error:
             raise BuildError(f"template {name}:{error.lineno}: {error.message}") from error
         if None in named:
             raise BuildError(
@@ -90,8 +95,6 @@ class Templates:
         return [each for each in named if each is not None]
 
     def _source(self, environment: Environment, name: str) -> str:
-        import jinja2
-
         loader = environment.loader
         assert loader is not None
         try:
@@ -106,16 +109,13 @@ class Templates:
         return BuildError(f"there is no template {error} in {where}", hint="docs/dockerfiles.md lists them")
 
     def _environment(self) -> Environment:
-        from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader, StrictUndefined
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-        shipped = FileSystemLoader(self._shipped)
-        loaders: list[BaseLoader] = [PrefixLoader({SHIPPED: shipped}), shipped]
+        shipped = jinja2.FileSystemLoader(self._shipped)
+        loaders: list[BaseLoader] = [jinja2.PrefixLoader({SHIPPED: shipped}), shipped]
         if self._override is not None:
-            loaders.insert(0, FileSystemLoader(self._override))
-        environment = ImmutableSandboxedEnvironment(
-            loader=ChoiceLoader(loaders),
-            undefined=StrictUndefined,
+            loaders.insert(0, jinja2.FileSystemLoader(self._override))
+        environment = jinja2_sandbox.ImmutableSandboxedEnvironment(
+            loader=jinja2.ChoiceLoader(loaders),
+            undefined=jinja2.StrictUndefined,
             # What isn't marked as quoted passes through ``finalize``; nothing is escaped as HTML.
             autoescape=True,
             finalize=_checked,
@@ -129,44 +129,36 @@ class Templates:
         return environment
 
 
-def behind(value: str, variable: str) -> Markup:
+def behind(value: str, variable: str) -> markupsafe.Markup:
     """``value``, a colon, and what the base has in ``variable``: the one word that is expanded."""
-    from markupsafe import Markup
-
-    return Markup(f'{docker_word(value)[:-1]}:${{{variable}}}"')
+    return markupsafe.Markup(f'{docker_word(value)[:-1]}:${{{variable}}}"')
 
 
-def docker_word(value: object) -> Markup:
+def docker_word(value: object) -> markupsafe.Markup:
     """``value`` as one double-quoted word of ENV or LABEL: nothing in it is expanded, unless it is such a
     word already."""
-    from markupsafe import Markup
-
-    if isinstance(value, Markup):
+    if isinstance(value, markupsafe.Markup):
         return value
     text = str(value)
     unfit = unwritable(text)
     if unfit:
         raise BuildError(f"{text!r}: {unfit}")
     escaped = re.sub(r'([\\"$])', r"\\\1", text)
-    return Markup(f'"{escaped}"')
+    return markupsafe.Markup(f'"{escaped}"')
 
 
-def shell_word(value: object) -> Markup:
+def shell_word(value: object) -> markupsafe.Markup:
     """``value`` as one word of a ``RUN`` line in its shell form."""
-    from markupsafe import Markup
-
     text = str(value)
     unfit = unwritable(text)
     if unfit:
         raise BuildError(f"{text!r}: {unfit}")
-    return Markup(shlex.quote(text))
+    return markupsafe.Markup(shlex.quote(text))
 
 
-def exec_form(values: Iterable[object]) -> Markup:
+def exec_form(values: Iterable[object]) -> markupsafe.Markup:
     """``values`` as the JSON array of CMD, ENTRYPOINT or COPY."""
-    from markupsafe import Markup
-
-    return Markup(json.dumps([str(value) for value in values]))
+    return markupsafe.Markup(json.dumps([str(value) for value in values]))
 
 
 def unwritable(text: str) -> str | None:
@@ -177,14 +169,11 @@ def unwritable(text: str) -> str | None:
 
 def _checked(value: Any) -> Any:
     """What an expression of a template gave: quoted, or plain enough to stand as it is."""
-    from jinja2 import Undefined
-    from markupsafe import Markup
-
-    if isinstance(value, (Markup, Undefined)):
+    if isinstance(value, (markupsafe.Markup, jinja2.Undefined)):
         return value
     text = str(value)
     if _PLAIN.fullmatch(text):
-        return Markup(text)
+        return markupsafe.Markup(text)
     raise BuildError(
         f"a template writes {text!r} without quoting it",
         hint="use the filter docker (ENV, LABEL), shell (RUN) or array (CMD)",

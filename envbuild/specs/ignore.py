@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from envbuild.errors import SpecError
+from envbuild.lazy import lazy
 
 if TYPE_CHECKING:
+    import pathspec
     from pathspec import GitIgnoreSpec
+else:
+    pathspec = lazy("pathspec")
 
 _log = logging.getLogger(__name__)
 
@@ -166,24 +170,22 @@ def _member(pattern: str, at: int) -> tuple[str, int]:
     return pattern[at], at + 1
 
 
-def git_ignore(text: str, shown: str) -> GitIgnoreSpec:
+def git_ignore(text: str, shown: str) -> pathspec.GitIgnoreSpec:
     """The rules of a ``.gitignore`` or ``.amlignore``. A line that git couldn't use is left out and said."""
-    from pathspec import GitIgnoreSpec
-
     lines = _lines(text, shown)
     try:
-        return GitIgnoreSpec.from_lines(lines)
+        return pathspec.GitIgnoreSpec.from_lines(lines)
     except ValueError:
         pass
     good = []
     for number, line in enumerate(lines, start=1):
         try:
-            GitIgnoreSpec.from_lines([line])
+            pathspec.GitIgnoreSpec.from_lines([line])
         except ValueError:
             _log.warning("%s:%d: no pattern, left out: %r", shown, number, line)
         else:
             good.append(line)
-    return GitIgnoreSpec.from_lines(good)
+    return pathspec.GitIgnoreSpec.from_lines(good)
 
 
 def git_leaves_out(rules: Mapping[str, GitIgnoreSpec], path: str, *, directory: bool) -> bool:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envbuild.errors import SpecError
+from envbuild.lazy import lazy
 from envbuild.specs.base import Importer
 from envbuild.specs.model import Spec
 from envbuild.specs.text.source import SourceFile
+
+if TYPE_CHECKING:
+    from envbuild.specs import plugins
+else:
+    plugins = lazy("envbuild.specs.plugins")
 
 _log = logging.getLogger(__name__)
 
@@ -71,55 +79,44 @@ _KNOWN = (
 )
 
 
+IMPORTERS = (
+    # They know their files by the whole name, before others look at its end.
+    "azure.v1:AzureDirectoryImporter",
+    "azure.assets:AzureAssetsImporter",
+    "azure.runconfig:InferenceConfigImporter",
+    "conda.prefix:CondaPrefixImporter",
+    "pip.virtualenv:VirtualenvImporter",
+    "mlflow:MlflowImporter",
+    "repo2docker:Repo2dockerImporter",
+    "docker.dockerfile:DockerfileImporter",
+    "conda.lock_file:CondaLockImporter",
+    "pixi.lock:PixiLockImporter",
+    "uv.lock:UvLockImporter",
+    "pip.pylock:PylockImporter",
+    # Before those who take every file of that kind: these look into it.
+    "conda.explicit:ExplicitListImporter",
+    "pixi.manifest:PixiImporter",
+    "pip.requirements_file:RequirementsImporter",
+    "pip.pyproject:PyprojectImporter",
+    "pip.script:ScriptImporter",
+    # These look into YAML files: what holds an environment, then what is one.
+    "azure.runconfig:RunConfigImporter",
+    "azure.v2:AzureJobImporter",
+    "conda.environment:CondaImporter",
+    "native.reader:NativeImporter",
+)
+"""The formats in the order they are asked, each by its module below ``specs.importers`` and its class."""
+
+
 def importers() -> tuple[Importer, ...]:
     """The formats, in the order they are asked."""
-    from envbuild.specs.importers.azure.assets import AzureAssetsImporter
-    from envbuild.specs.importers.azure.runconfig import InferenceConfigImporter, RunConfigImporter
-    from envbuild.specs.importers.azure.v1 import AzureDirectoryImporter
-    from envbuild.specs.importers.azure.v2 import AzureJobImporter
-    from envbuild.specs.importers.conda.environment import CondaImporter
-    from envbuild.specs.importers.conda.explicit import ExplicitListImporter
-    from envbuild.specs.importers.conda.lock_file import CondaLockImporter
-    from envbuild.specs.importers.conda.prefix import CondaPrefixImporter
-    from envbuild.specs.importers.docker.dockerfile import DockerfileImporter
-    from envbuild.specs.importers.mlflow import MlflowImporter
-    from envbuild.specs.importers.native.reader import NativeImporter
-    from envbuild.specs.importers.pip.pylock import PylockImporter
-    from envbuild.specs.importers.pip.pyproject import PyprojectImporter
-    from envbuild.specs.importers.pip.requirements_file import RequirementsImporter
-    from envbuild.specs.importers.pip.script import ScriptImporter
-    from envbuild.specs.importers.pip.virtualenv import VirtualenvImporter
-    from envbuild.specs.importers.pixi.lock import PixiLockImporter
-    from envbuild.specs.importers.pixi.manifest import PixiImporter
-    from envbuild.specs.importers.repo2docker import Repo2dockerImporter
-    from envbuild.specs.importers.uv.lock import UvLockImporter
+    return tuple(_importer(name) for name in IMPORTERS)
 
-    return (
-        # They know their files by the whole name, before others look at its end.
-        AzureDirectoryImporter(),
-        AzureAssetsImporter(),
-        InferenceConfigImporter(),
-        CondaPrefixImporter(),
-        VirtualenvImporter(),
-        MlflowImporter(),
-        Repo2dockerImporter(),
-        DockerfileImporter(),
-        CondaLockImporter(),
-        PixiLockImporter(),
-        UvLockImporter(),
-        PylockImporter(),
-        # Before those who take every file of that kind: these look into it.
-        ExplicitListImporter(),
-        PixiImporter(),
-        RequirementsImporter(),
-        PyprojectImporter(),
-        ScriptImporter(),
-        # These look into YAML files: what holds an environment, then what is one.
-        RunConfigImporter(),
-        AzureJobImporter(),
-        CondaImporter(),
-        NativeImporter(),
-    )
+
+def _importer(name: str) -> Importer:
+    module, _, kind = name.partition(":")
+    importer: Importer = getattr(import_module(f"envbuild.specs.importers.{module}"), kind)()
+    return importer
 
 
 def markers(formats: Sequence[Importer]) -> tuple[str, ...]:
@@ -154,9 +151,8 @@ def _asked(formats: Sequence[Importer] | None) -> Iterator[Importer]:
         yield from formats
         return
     yield from importers()
-    from envbuild.specs.plugins import other_importers
 
-    yield from other_importers()
+    yield from plugins.other_importers()
 
 
 def spec_file(
@@ -188,9 +184,7 @@ def _file_in(directory: Path, formats: Sequence[Importer] | None) -> Path:
     names = NAMES if formats is None else markers(formats)
     found = [each for each in map(partial(_marked, directory), names) if each is not None]
     if not found and formats is None:
-        from envbuild.specs.plugins import other_importers
-
-        more = markers(tuple(other_importers()))
+        more = markers(tuple(plugins.other_importers()))
         names = (*names, *more)
         found = [each for each in map(partial(_marked, directory), more) if each is not None]
     if not found:

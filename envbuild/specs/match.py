@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from envbuild.lazy import lazy
 from envbuild.redact import redact
 from envbuild.specs.credentials import refuse_credential
 from envbuild.specs.problems import Refused
+
+if TYPE_CHECKING:
+    import rattler
+    from rattler import exceptions as rattler_exceptions
+else:
+    rattler = lazy("rattler")
+    rattler_exceptions = lazy("rattler.exceptions")
 
 _SPEC = re.compile(
     r"(?:(?P<channel>\S+?)\s*::\s*)?(?P<name>[A-Za-z0-9_][A-Za-z0-9_.\-]*)\s*(?P<core>[^\[\]]*?)\s*(?P<bracket>\[.*\])?",
@@ -89,12 +98,10 @@ def _version_and_build(core: str) -> tuple[str | None, str | None]:
 def _check(canonical: str, refused: Refused) -> None:
     if _PLAIN.fullmatch(canonical):
         return
-    from rattler import MatchSpec
-    from rattler.exceptions import InvalidMatchSpecError
 
     try:
-        build = MatchSpec(canonical, strict=False).build
-    except InvalidMatchSpecError as error:
+        build = rattler.MatchSpec(canonical, strict=False).build
+    except rattler_exceptions.InvalidMatchSpecError as error:
         reason = redact((str(error).splitlines() or [""])[0])
         raise Refused(f"{refused.what} ({reason})", refused.remedy) from error
     if build is not None and re.search(r"\s", str(build)):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from envbuild.compose.base import cannot_build
+from envbuild.docker.client import NoEngine, connect
 from envbuild.docker.output import safe_text
 from envbuild.docker.proxy import loopback_proxy, proxy_secrets
 from envbuild.engines.buildx.build_log import LONGEST, BuildLog
@@ -31,6 +32,8 @@ from envbuild.engines.buildx.command import (
 )
 from envbuild.engines.buildx.layout_image import store_layout_image
 from envbuild.engines.buildx.secrets import hidden_words, machine_secrets, user_secrets, write_secrets
+from envbuild.engines.docker.image import import_image
+from envbuild.engines.docker.leftovers import Leftovers
 from envbuild.engines.secret import Secret
 from envbuild.errors import BuildError
 from envbuild.lock.model import ContextBase
@@ -169,10 +172,6 @@ class BuildxEngine:
         self, run: Callable[[], None], builder: Builder, plan: Plan, file: Path, lease: Lease
     ) -> Image:
         """What ``run`` made in an engine. Nothing of it stays there unless it is to, however this ends."""
-        from envbuild.docker.client import NoEngine, connect
-        from envbuild.engines.docker.image import import_image
-        from envbuild.engines.docker.leftovers import Leftovers
-
         client = connect(builder.engine)
         if isinstance(client, NoEngine):
             raise BuildError(client.reason, hint=client.hint)

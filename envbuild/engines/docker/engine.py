@@ -19,6 +19,7 @@ from envbuild.engines.docker.image import import_image
 from envbuild.engines.docker.leftovers import Leftovers, remove_image
 from envbuild.engines.secret import Secret
 from envbuild.errors import BuildError
+from envbuild.lazy import lazy
 from envbuild.oci.image import Image
 from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
@@ -31,6 +32,8 @@ from envbuild.store.leases import Lease
 
 if TYPE_CHECKING:
     import docker
+else:
+    docker = lazy("docker")
 
 _log = logging.getLogger(__name__)
 
@@ -209,7 +212,6 @@ class _Build:
         """The engine removes what it made, but one that had no time for it is helped."""
         if self._log.container is None:
             return
-        import docker
 
         with suppress(docker.errors.APIError, OSError):
             self._client.api.remove_container(self._log.container, force=True, v=True)

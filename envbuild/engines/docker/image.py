@@ -25,6 +25,7 @@ from envbuild.compose.codec import BLOCK, FORMAT, Codec, codec
 from envbuild.compose.image import MANIFEST_TYPE, manifest_json
 from envbuild.docker.stream import engine_errors
 from envbuild.errors import BuildError
+from envbuild.lazy import lazy
 from envbuild.lock.model import ImageBase
 from envbuild.oci.digest import canonical_digest, digest_bytes, is_digest
 from envbuild.oci.history import layer_names
@@ -39,6 +40,9 @@ from envbuild.store.leases import Lease
 
 if TYPE_CHECKING:
     import docker
+    import zstandard
+else:
+    zstandard = lazy("zstandard")
 
 _WORKERS = 2
 _DEPTH = 4
@@ -364,8 +368,6 @@ def _gunzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _unzstd(head: bytes, content: IO[bytes]) -> Iterator[bytes]:
-    import zstandard
-
     class Whole:
         rest = head
 

@@ -20,11 +20,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
+from envbuild.lazy import lazy
 from envbuild.store.content import Store
 from envbuild.store.locks import locked
 
 if TYPE_CHECKING:
     import docker
+else:
+    docker = lazy("docker")
 
 _log = logging.getLogger(__name__)
 
@@ -107,8 +110,6 @@ def remove_image(client: docker.DockerClient, image: str) -> bool:
     """Removes an image, but not its parents; False if it stays. One that has a tag, or that something is made
     from, does: an id names no tag, so whoever tagged it wants it. Raises ``OSError`` (all of requests' errors
     are one) where the engine can't be asked."""
-    import docker
-
     inspect = cast(Callable[[str], Mapping[str, Any]], client.api.inspect_image)
     try:
         if re.fullmatch(r"(?:sha256:)?[0-9a-f]{12,64}", image) and inspect(image).get("RepoTags"):

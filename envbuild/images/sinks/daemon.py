@@ -12,6 +12,7 @@ from envbuild.errors import PublishError
 from envbuild.images.sinks.archive import hybrid_members
 from envbuild.images.sinks.contents import blob_path, check_images, names
 from envbuild.images.sinks.tar_stream import Member, stream
+from envbuild.lazy import lazy
 from envbuild.oci.image import Image, ImageSet
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
@@ -19,6 +20,10 @@ from envbuild.store.content import Store
 
 if TYPE_CHECKING:
     import docker
+    import requests
+else:
+    docker = lazy("docker")
+    requests = lazy("requests")
 
 _log = logging.getLogger(__name__)
 
@@ -56,9 +61,6 @@ def load(
     image of the engine starts with are not sent; an engine that won't have it that way is sent
     everything. Raises ``PublishError``, also where the result isn't the image that was sent.
     """
-    import docker
-    import requests
-
     try:
         return _load(client, image, tags, store, progress)
     except (docker.errors.DockerException, requests.RequestException) as error:
@@ -69,9 +71,6 @@ def load(
 
 def bytes_to_load(client: docker.DockerClient, image: Image) -> int | None:
     """What ``load`` would send for ``image``, compressed; None where the engine doesn't say what it has."""
-    import docker
-    import requests
-
     try:
         if _find(client, image) is not None:
             return 0
@@ -86,9 +85,6 @@ def loaded_reference(publication: ImageSet, pinned: str, environ: Mapping[str, s
 
     Docker's classic store knows no digest of an image that was neither pulled nor pushed. Raises
     ``PublishError``."""
-    import docker
-    import requests
-
     client = connect(environ)
     if isinstance(client, NoEngine):
         raise PublishError(client.reason, hint=client.hint)
@@ -109,9 +105,6 @@ def loaded_reference(publication: ImageSet, pinned: str, environ: Mapping[str, s
 
 def engine_platform(environ: Mapping[str, str]) -> Platform:
     """What the engine runs. Raises ``PublishError`` where there is none."""
-    import docker
-    import requests
-
     client = connect(environ)
     if isinstance(client, NoEngine):
         raise PublishError(client.reason, hint=client.hint)
@@ -157,8 +150,6 @@ def _load(
 def _send(
     client: docker.DockerClient, publication: ImageSet, store: Store, progress: Progress, held: int
 ) -> None:
-    import docker
-
     image = publication.images[0]
     members = hybrid_members(publication, store)
     # A layer may stand twice in an image; its blob is left out only if no later place needs it.
@@ -196,8 +187,6 @@ def _inspect(client: docker.DockerClient, name: str) -> Mapping[str, Any]:
 
 def _find(client: docker.DockerClient, image: Image) -> str | None:
     """The id under which the engine has the image, or None."""
-    import docker
-
     for digest in (image.config_digest, image.digest):
         try:
             found = _inspect(client, digest)
@@ -218,7 +207,6 @@ def _held_layers(client: docker.DockerClient, image: Image) -> int:
     if any("io.containerd.snapshotter" in str(value) for _, value in status):
         return 0
     wanted = [layer.diff_id for layer in image.layers]
-    import docker
 
     best = 0
     listed = sorted(client.api.images(), key=lambda each: -int(each.get("Created") or 0))

@@ -5,6 +5,7 @@ Nothing is unpacked; blobs are copied into the store when they are asked for, an
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -107,8 +108,6 @@ class DockerArchiveSource:
         return Descriptor(digest=diff_id, size=size, media_type=OCI_LAYER)
 
     def _digest(self, member: str) -> str:
-        import hashlib
-
         sha = hashlib.sha256()
         with self._files.open(member) as file:
             while piece := file.read(CHUNK):

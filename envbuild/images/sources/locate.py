@@ -10,6 +10,7 @@ from pathlib import Path
 from envbuild.errors import FetchError
 from envbuild.images.closure import tree_of
 from envbuild.images.locator import ImageLocator, Kind
+from envbuild.images.sources.archive import archive_source
 from envbuild.images.sources.base import DirectoryFiles, ImageSource, LayoutSource, RegistrySource
 from envbuild.images.sources.store import StoreSource
 from envbuild.oci.reference import Reference
@@ -48,13 +49,9 @@ class Sources:
                 raise FetchError(f"{what}: {place.path} is no OCI layout (it has no index.json)")
             return LayoutSource(what, files, self._store, place.name)
         if place.kind in (Kind.OCI_ARCHIVE, Kind.DOCKER_ARCHIVE):
-            from envbuild.images.sources.archive import archive_source
-
             assert place.path is not None
             return archive_source(place.path, place.name, what, self._store, self._scratch())
         if place.kind is Kind.DAEMON:
-            from envbuild.images.sources.archive import archive_source
-
             assert place.name is not None
             file = self._scratch() / "saved"
             self._save(place.name, file)

@@ -13,6 +13,8 @@ from typing import IO, cast
 
 from envbuild.errors import FetchError
 from envbuild.oci.digest import CHUNK
+from envbuild.oci.layer import uncompressed
+from envbuild.oci.media import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 
 _EXPANSION = 200
 _EXPANDED = 1 << 30
@@ -102,9 +104,6 @@ class _Part(io.RawIOBase):
 def expand(path: Path, target: Path, what: str) -> bool:
     """Whether ``path`` is compressed by gzip or zstd; then ``target`` holds what it was before, a bounded
     number of times larger. Raises ``FetchError`` for a damaged or a boundless one."""
-    from envbuild.oci.layer import uncompressed
-    from envbuild.oci.media import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
-
     try:
         with path.open("rb") as file:
             head = file.read(4)

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 from envbuild.errors import LockError, ResolveError
@@ -48,8 +49,6 @@ class CondaLockResolver:
     name: str = "conda-lock"
 
     def version(self) -> str:
-        from importlib.metadata import version
-
         return version("conda-lock")
 
     def resolve(

@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from envbuild.errors import FetchError, ResolveError
 from envbuild.http.base import Download, Fetcher
+from envbuild.lazy import lazy
 from envbuild.lock.base import CondaTarget
 from envbuild.lock.conda.channels import without_credentials
 from envbuild.lock.conda.records import pin_of
@@ -29,6 +30,13 @@ from envbuild.lock.conda.satisfied import unsatisfied_conda
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import Platform
 from envbuild.specs.model import CondaSpec, ExplicitPackage
+
+if TYPE_CHECKING:
+    import zstandard
+    from conda_package_streaming import package_streaming  # type: ignore[import-untyped]
+else:
+    package_streaming = lazy("conda_package_streaming.package_streaming")
+    zstandard = lazy("zstandard")
 
 ARCHIVE_LIMIT = 1 << 30
 """Bytes of an archive that is read only to learn its SHA-256."""
@@ -225,10 +233,15 @@ def _hashes(archive: IO[bytes]) -> tuple[str, str, int]:
 
 
 def _index(archive: IO[bytes], file: str, shown: str) -> dict[str, Any]:
-    from conda_package_streaming import package_streaming  # type: ignore[import-untyped]
-    from zstandard import ZstdError
-
-    damaged = (tarfile.TarError, zipfile.BadZipFile, ZstdError, EOFError, OSError, ValueError, LookupError)
+    damaged = (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zstandard.ZstdError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+    )
     try:
         with closing(package_streaming.stream_conda_info(file, archive)) as members:
             for number, (tar, member) in enumerate(members):

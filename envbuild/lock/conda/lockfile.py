@@ -14,14 +14,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envbuild.errors import EnvbuildError, LockError
+from envbuild.lazy import lazy
 from envbuild.lock.conda.channels import without_credentials
 from envbuild.lock.conda.records import split_depend
 from envbuild.lock.model import CondaPin
 from envbuild.oci.digest import canonical_digest
 from envbuild.platforms import Platform
+
+if TYPE_CHECKING:
+    import yaml
+else:
+    yaml = lazy("yaml")
 
 CONDA_LOCK_FORMAT = 1
 _HEAD = "# Written by envbuild; conda-lock reads it: conda-lock install -n NAME conda-lock.yml\n"
@@ -83,8 +89,6 @@ def dump_conda_lock(channels: Sequence[str], pins: Mapping[Platform, Sequence[Co
 
 
 def _yaml(value: object) -> str:
-    import yaml
-
     return str(yaml.dump(value, sort_keys=False, allow_unicode=True, width=10_000))
 
 
@@ -93,8 +97,6 @@ def load_conda_lock(text: str) -> dict[Platform, tuple[CondaPin, ...]]:
 
     Entries of other managers are left out. Raises ``LockError`` with every problem of the text.
     """
-    import yaml
-
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         document = yaml.load(text, Loader=loader)

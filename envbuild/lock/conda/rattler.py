@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from envbuild.errors import ResolveError
 from envbuild.http.base import Fetcher
+from envbuild.lazy import lazy
 from envbuild.lock.base import KEEP, CondaTarget, Upgrade
 from envbuild.lock.conda.channels import ChannelNames, hide_credentials, split_channel, without_credentials
 from envbuild.lock.conda.explicit import ExplicitList
@@ -24,7 +26,18 @@ from envbuild.platforms import Platform
 from envbuild.specs.model import CondaSpec
 
 if TYPE_CHECKING:
+    import rattler
     from rattler import Gateway, MatchSpec
+    from rattler import channel as rattler_channel
+    from rattler import exceptions as rattler_exceptions
+    from rattler import networking as rattler_networking
+    from rattler.repo_data import gateway as rattler_gateway
+else:
+    rattler = lazy("rattler")
+    rattler_channel = lazy("rattler.channel")
+    rattler_exceptions = lazy("rattler.exceptions")
+    rattler_networking = lazy("rattler.networking")
+    rattler_gateway = lazy("rattler.repo_data.gateway")
 
 T = TypeVar("T")
 _SETTLE = 0.05
@@ -44,8 +57,6 @@ class RattlerResolver:
     name: str = "rattler"
 
     def version(self) -> str:
-        from importlib.metadata import version
-
         return version("py-rattler")
 
     def resolve(
@@ -107,15 +118,12 @@ class RattlerResolver:
         """All packages with one of these names that the spec's channels have, by SHA-256.
 
         Raises ``ResolveError`` where a channel does not answer."""
-        from rattler import Channel
-        from rattler.exceptions import FetchRepoDataError, GatewayError
-
         channels = self.channel_names.of(spec)
         gateway = self._gateway(offline)
 
         async def query() -> list[str]:
             found = await gateway.query(
-                [Channel(channel) for channel in channels],
+                [rattler.Channel(channel) for channel in channels],
                 [platform.subdir, "noarch"],  # type: ignore[list-item]
                 list(names),
                 recursive=False,
@@ -125,7 +133,7 @@ class RattlerResolver:
 
         try:
             records = [json.loads(each) for each in _run(query())]
-        except (GatewayError, FetchRepoDataError) as error:
+        except (rattler_exceptions.GatewayError, rattler_exceptions.FetchRepoDataError) as error:
             raise _unreachable(str(error), channels) from error
         return {str(record["sha256"]): pin_of(record) for record in records if record.get("sha256")}
 
@@ -135,27 +143,25 @@ class RattlerResolver:
         spec = CondaSpec(channels=(channel,), dependencies=())
         return self.records(spec, platform, names, offline=offline).values()
 
-    def _gateway(self, offline: bool) -> Gateway:
-        from rattler import Gateway
-        from rattler.networking import Client
-        from rattler.repo_data.gateway import SourceConfig
-
+    def _gateway(self, offline: bool) -> rattler.Gateway:
         self.cache_dir.mkdir(parents=True, exist_ok=True)
-        return Gateway(
+        return rattler.Gateway(
             cache_dir=self.cache_dir,
-            default_config=SourceConfig(cache_action="force-cache-only" if offline else "cache-or-fetch"),
-            client=Client.default_client(max_retries=0 if offline else self.retries),
+            default_config=rattler_gateway.SourceConfig(
+                cache_action="force-cache-only" if offline else "cache-or-fetch"
+            ),
+            client=rattler_networking.Client.default_client(max_retries=0 if offline else self.retries),
         )
 
-    def _match_specs(self, spec: CondaSpec) -> list[MatchSpec]:
-        from rattler import MatchSpec
-        from rattler.exceptions import InvalidChannelError, InvalidMatchSpecError
-
+    def _match_specs(self, spec: CondaSpec) -> list[rattler.MatchSpec]:
         specs, problems = [], []
         for written, dependency in zip(spec.dependencies, self.channel_names.dependencies(spec), strict=True):
             try:
-                specs.append(MatchSpec(dependency, strict=False))
-            except (InvalidMatchSpecError, InvalidChannelError) as error:
+                specs.append(rattler.MatchSpec(dependency, strict=False))
+            except (
+                rattler_exceptions.InvalidMatchSpecError,
+                rattler_exceptions.InvalidChannelError,
+            ) as error:
                 problems.append(
                     f"conda dependency {hide_credentials(written)!r}: {hide_credentials(str(error))}"
                 )
@@ -172,14 +178,10 @@ class RattlerResolver:
         kept: Sequence[CondaPin],
         before: datetime | None,
     ) -> tuple[CondaPin, ...]:
-        from rattler import Channel, solve
-        from rattler.channel import ChannelPriority
-        from rattler.exceptions import FetchRepoDataError, GatewayError, SolverError
-
         subdir = target.platform.subdir
         try:
-            records = await solve(
-                sources=[Channel(channel) for channel in channels],
+            records = await rattler.solve(
+                sources=[rattler.Channel(channel) for channel in channels],
                 specs=list(specs),
                 gateway=gateway,
                 platforms=[subdir, "noarch"],  # type: ignore[list-item]
@@ -187,11 +189,11 @@ class RattlerResolver:
                 virtual_packages=[
                     virtual_package(name, version) for name, version in target.virtual_packages.items()
                 ],
-                channel_priority=ChannelPriority.Strict,
+                channel_priority=rattler_channel.ChannelPriority.Strict,
                 exclude_newer=before,
                 channel_relations="disabled",
             )
-        except SolverError as error:
+        except rattler_exceptions.SolverError as error:
             unknown = await self._unknown(gateway, channels, specs, subdir)
             if unknown:
                 raise ResolveError(
@@ -205,7 +207,7 @@ class RattlerResolver:
             raise ResolveError(
                 f"no conda packages for {subdir} fit together:\n{reason}", hint=hint
             ) from error
-        except (GatewayError, FetchRepoDataError) as error:
+        except (rattler_exceptions.GatewayError, rattler_exceptions.FetchRepoDataError) as error:
             raise _unreachable(str(error), channels) from error
         present = {(pin.name, pin.sha256): pin for pin in kept}
         pins = [pin_of(json.loads(record.to_json())) for record in records]
@@ -216,12 +218,12 @@ class RattlerResolver:
         self, gateway: Gateway, channels: Sequence[str], specs: Sequence[MatchSpec], subdir: str
     ) -> list[str]:
         """One line for each requirement whose name no channel has, with near names."""
-        from rattler import Channel
-        from rattler.exceptions import FetchRepoDataError, GatewayError
-
         try:
-            found = await gateway.names([Channel(channel) for channel in channels], [subdir, "noarch"])  # type: ignore[list-item]
-        except (GatewayError, FetchRepoDataError):
+            found = await gateway.names(
+                [rattler.Channel(channel) for channel in channels],
+                [subdir, "noarch"],  # type: ignore[list-item]
+            )
+        except (rattler_exceptions.GatewayError, rattler_exceptions.FetchRepoDataError):
             return []
         names = {each.normalized for each in found}
         lines = []

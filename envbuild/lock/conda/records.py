@@ -7,11 +7,16 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from envbuild.errors import ResolveError
+from envbuild.lazy import lazy
 from envbuild.lock.conda.channels import without_credentials
 from envbuild.lock.model import CondaPin
 
 if TYPE_CHECKING:
-    from rattler import GenericVirtualPackage, PackageRecord, RepoDataRecord
+    import rattler
+    from rattler import package as rattler_package
+else:
+    rattler = lazy("rattler")
+    rattler_package = lazy("rattler.package")
 
 _NAME = re.compile(r"\s*([A-Za-z0-9_.\-]+)\s*(.*?)\s*", re.DOTALL)
 _FILE = re.compile(r"[A-Za-z0-9_.!+\-]+\.(?:conda|tar\.bz2)")
@@ -88,11 +93,9 @@ def _join(conditions: list[str]) -> str:
     return f"{','.join(versions) or '*'} {build}".strip()
 
 
-def record_of(pin: CondaPin) -> RepoDataRecord:
+def record_of(pin: CondaPin) -> rattler.RepoDataRecord:
     """The pin as a record that rattler's solver and match specs understand."""
-    from rattler import PackageRecord, RepoDataRecord
-
-    record = PackageRecord(
+    record = rattler.PackageRecord(
         name=pin.name,
         version=pin.version,
         build=_build(pin.build),
@@ -106,28 +109,24 @@ def record_of(pin: CondaPin) -> RepoDataRecord:
         size=pin.size or None,
         python_site_packages_path=pin.python_site_packages_path,
     )
-    return RepoDataRecord(record, pin.file, pin.url, pin.channel)
+    return rattler.RepoDataRecord(record, pin.file, pin.url, pin.channel)
 
 
-def virtual_record(name: str, version: str) -> PackageRecord:
+def virtual_record(name: str, version: str) -> rattler.PackageRecord:
     """A virtual package as a record; ``version`` may hold a build string: ``1=x86_64``."""
-    from rattler import PackageRecord
-
     number, _, build = version.partition("=")
-    return PackageRecord(
+    return rattler.PackageRecord(
         name=name, version=number or "0", build=_build(build or "0"), build_number=0, subdir="noarch"
     )
 
 
-def virtual_package(name: str, version: str) -> GenericVirtualPackage:
+def virtual_package(name: str, version: str) -> rattler.GenericVirtualPackage:
     """A virtual package for the solver; ``version`` may hold a build string: ``1=x86_64``."""
-    from rattler import GenericVirtualPackage, PackageName, Version
-
     number, _, build = version.partition("=")
-    return GenericVirtualPackage(PackageName(name), Version(number or "0"), _build(build or "0"))
+    return rattler.GenericVirtualPackage(
+        rattler.PackageName(name), rattler.Version(number or "0"), _build(build or "0")
+    )
 
 
 def _build(text: str) -> Any:
-    from rattler.package import BuildString
-
-    return BuildString(text)
+    return rattler_package.BuildString(text)

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from envbuild.lazy import lazy
 from envbuild.lock.base import CondaTarget
 from envbuild.lock.conda.channels import split_channel
 from envbuild.lock.conda.records import record_of, split_depend, virtual_record
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import Platform
 from envbuild.specs.model import CondaSpec
+
+if TYPE_CHECKING:
+    import rattler
+    from packaging import utils as packaging_utils
+    from packaging import version as packaging_version
+    from rattler import exceptions as rattler_exceptions
+else:
+    packaging_utils = lazy("packaging.utils")
+    packaging_version = lazy("packaging.version")
+    rattler = lazy("rattler")
+    rattler_exceptions = lazy("rattler.exceptions")
 
 _DISTRIBUTIONS = {
     "brotli-python": "brotli",
@@ -52,9 +65,6 @@ def unsatisfied_conda(
     Of an explicit list the pins must be exactly the packages; what these need besides is the list's affair,
     but for the base's glibc.
     """
-    from rattler import MatchSpec
-    from rattler.exceptions import InvalidChannelError, InvalidMatchSpecError
-
     records = {pin.name: record_of(pin) for pin in pins}
     by_name = {pin.name: pin for pin in pins}
     virtual = {
@@ -66,8 +76,8 @@ def unsatisfied_conda(
         channel, condition = split_channel(condition)
         name = split_depend(condition)[0].lower()
         try:
-            match = MatchSpec(condition, strict=False)
-        except (InvalidMatchSpecError, InvalidChannelError) as error:
+            match = rattler.MatchSpec(condition, strict=False)
+        except (rattler_exceptions.InvalidMatchSpecError, rattler_exceptions.InvalidChannelError) as error:
             return f"can't be read: {error}"
         if name.startswith("__"):
             if target is None or (name in virtual and match.matches(virtual[name])):
@@ -129,18 +139,15 @@ def provided_distributions(pins: Iterable[CondaPin]) -> dict[str, str]:
     to be called otherwise. conda-lock's own mapping is only to be had online, so it isn't asked; a
     package under another name is installed twice then, never missing.
     """
-    from packaging.utils import canonicalize_name
-    from packaging.version import InvalidVersion, Version
-
     provided: dict[str, str] = {}
     for pin in pins:
         if not any(split_depend(depend)[0] == "python" for depend in pin.depends):
             continue
         try:
-            Version(pin.version)
-        except InvalidVersion:
+            packaging_version.Version(pin.version)
+        except packaging_version.InvalidVersion:
             continue
-        name = str(canonicalize_name(_DISTRIBUTIONS.get(pin.name, pin.name)))
+        name = str(packaging_utils.canonicalize_name(_DISTRIBUTIONS.get(pin.name, pin.name)))
         if name not in ("python-abi", "python"):
             provided.setdefault(name, pin.version)
     return dict(sorted(provided.items()))

@@ -15,12 +15,21 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from difflib import get_close_matches
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from envbuild.errors import BuildError, ResolveError
+from envbuild.lazy import lazy
 from envbuild.lock.debian.control import Package, paragraphs
 from envbuild.store.content import Store, commit_file
+
+if TYPE_CHECKING:
+    import zstandard
+    from isal import igzip as isal_igzip
+else:
+    isal_igzip = lazy("isal.igzip")
+    zstandard = lazy("zstandard")
 
 AREA = "metadata/debian"
 
@@ -145,9 +154,7 @@ def _opened(source: Path, name: str) -> BinaryIO:
     if name.endswith(".xz"):
         return cast(BinaryIO, lzma.open(source, "rb"))
     if name.endswith(".gz"):
-        from isal import igzip
-
-        return cast(BinaryIO, igzip.IGzipFile(source, "rb"))  # type: ignore[no-untyped-call]
+        return cast(BinaryIO, isal_igzip.IGzipFile(source, "rb"))  # type: ignore[no-untyped-call]
     return source.open("rb")
 
 
@@ -185,14 +192,10 @@ def _names(block: bytes, provides: dict[str, set[str]]) -> str:
 
 
 def _compress(block: bytes) -> bytes:
-    import zstandard
-
     return zstandard.ZstdCompressor(level=1, write_checksum=True).compress(block)
 
 
 def _decompress(frame: bytes) -> bytes:
-    import zstandard
-
     try:
         return zstandard.ZstdDecompressor().decompress(frame, max_output_size=_LARGEST)
     except zstandard.ZstdError as error:
@@ -223,7 +226,5 @@ class Packages:
 
     def close_names(self, name: str) -> list[str]:
         """Known names near ``name``, for an error message."""
-        from difflib import get_close_matches
-
         alike = {each for index in self._indexes for each in index.names if each[:2] == name[:2]}
         return get_close_matches(name, sorted(alike), n=3)

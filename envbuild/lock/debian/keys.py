@@ -9,8 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envbuild.errors import ResolveError
+from envbuild.lazy import lazy
+
+if TYPE_CHECKING:
+    import pysequoia
+else:
+    pysequoia = lazy("pysequoia")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +50,6 @@ def signed_text(document: bytes, keyrings: tuple[Keyring, ...], where: str) -> s
 
     ``where`` is the document's address for messages. Raises ``ResolveError``: no valid signature, or
     anything beside the signed text. Source: RFC 9580 §7, and apt, which refuses the same."""
-    import pysequoia
-
     if document.count(b"-----BEGIN PGP SIGNED MESSAGE-----") != 1 or not document.startswith(b"-----BEGIN"):
         raise ResolveError(f"{where} is not a signed document", hint=_HINT)
     certificates = []

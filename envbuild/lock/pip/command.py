@@ -6,9 +6,16 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envbuild.errors import ResolveError, UsageError
+from envbuild.lazy import lazy
 from envbuild.platforms import Platform
+
+if TYPE_CHECKING:
+    import uv
+else:
+    uv = lazy("uv")
 
 _GLIBCS = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 """Minor versions of glibc 2 that uv has a platform for; a newer base loads what is made for the newest."""
@@ -26,8 +33,6 @@ _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 
 def find_uv() -> str:
     """The path of the uv executable that the ``uv`` distribution brought."""
-    import uv
-
     try:
         return str(uv.find_uv_bin())
     except FileNotFoundError as error:

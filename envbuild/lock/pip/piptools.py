@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -49,8 +50,6 @@ class PipToolsResolver:
         self._files = UvResolver(env=env, runner=self._runner, executable=executable, extra=("--no-deps",))
 
     def version(self) -> str:
-        from importlib.metadata import version
-
         return version("pip-tools")
 
     def resolve(

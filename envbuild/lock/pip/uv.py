@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -30,6 +31,7 @@ from envbuild.lock.pip.command import (
 from envbuild.lock.pip.provided import write_provided
 from envbuild.lock.pip.pylock import Resolved, dump_preferences, load_pylock
 from envbuild.lock.pip.runner import Completed, Runner, SubprocessRunner
+from envbuild.lock.pip.satisfied import marker_environment
 from envbuild.lock.pip.via import load_via
 from envbuild.redact import clean
 from envbuild.specs.model import PipRequirement, PipSpec
@@ -60,8 +62,6 @@ class UvResolver:
         self._executable = executable
 
     def version(self) -> str:
-        from importlib.metadata import version
-
         return version("uv")
 
     def resolve(
@@ -309,6 +309,4 @@ class _Job:
 
 
 def _environment(target: PipTarget) -> dict[str, str]:
-    from envbuild.lock.pip.satisfied import marker_environment
-
     return {**marker_environment(target), "extra": ""}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from envbuild.errors import UsageError
 from envbuild.specs.base import Exported, Exporter
 from envbuild.specs.exporters.azure_v1 import export_azure_v1
 from envbuild.specs.exporters.azure_v2 import export_azure_v2
@@ -26,8 +27,6 @@ EXPORTS: Mapping[str, Exporter] = {
 
 def export(spec: Spec, format: str) -> Exported:
     """``spec`` in a format of :data:`EXPORTS`. Raises ``UsageError`` for an unknown one."""
-    from envbuild.errors import UsageError
-
     found = EXPORTS.get(format)
     if found is None:
         raise UsageError(f"unknown format {format!r}", hint=f"known: {', '.join(EXPORTS)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from envbuild.specs.base import Exported
 from envbuild.specs.explicit import explicit_text
@@ -102,8 +103,6 @@ def pip_options(options: tuple[str, ...]) -> list[str]:
 
 
 def _option(option: str) -> str:
-    import shlex
-
     name, space, value = option.partition(" ")
     return name + space + (shlex.quote(value) if re.search(r"[\s'\"\\]", value) else value)
 

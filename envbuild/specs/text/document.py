@@ -9,10 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from envbuild.errors import SpecError
+from envbuild.lazy import lazy
 from envbuild.specs.problems import Place, Problems
 from envbuild.specs.text.source import YAML_LIMIT, SourceFile
+
+if TYPE_CHECKING:
+    from ruamel import yaml as ruamel_yaml
+    from ruamel.yaml import error as ruamel_error
+    from ruamel.yaml import events as ruamel_events
+else:
+    ruamel_yaml = lazy("ruamel.yaml")
+    ruamel_error = lazy("ruamel.yaml.error")
+    ruamel_events = lazy("ruamel.yaml.events")
 
 DEPTH_LIMIT = 32
 NODE_LIMIT = 50_000
@@ -86,19 +97,16 @@ def describe(node: Node) -> str:
 def parse_document(text: str, file: str) -> Document:
     """The one document in ``text``. Raises ``SpecError``: bad YAML with its line, every duplicate key,
     foreign tags, more than one document, too deep or too large."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
     problems = Problems()
     try:
-        root = _Composer(YAML(typ="safe", pure=True).parse(text), file, problems).document()
-    except MarkedYAMLError as error:
+        root = _Composer(ruamel_yaml.YAML(typ="safe", pure=True).parse(text), file, problems).document()
+    except ruamel_error.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else None
         what = " ".join(str(error.problem or error.context or "can't be read").split())
         place = Place(file=file, line=line)
         raise SpecError(f"{place}: bad YAML: {what}", hint=_YAML_HINT) from error
-    except (YAMLError, ArithmeticError, AssertionError, AttributeError, LookupError) as error:
+    except (ruamel_error.YAMLError, ArithmeticError, AssertionError, AttributeError, LookupError) as error:
         raise SpecError(f"{file}: bad YAML: {_first_line(error)}", hint=_YAML_HINT) from error
     except (NotImplementedError, RecursionError, TypeError, ValueError) as error:
         raise SpecError(f"{file}: bad YAML: {_first_line(error)}", hint=_YAML_HINT) from error
@@ -133,12 +141,10 @@ class _Composer:
     count: int = 0
 
     def document(self) -> Node | None:
-        from ruamel.yaml import events as kind
-
         root: Node | None = None
         seen = False
         for event in self.events:
-            if isinstance(event, kind.DocumentStartEvent):
+            if isinstance(event, ruamel_events.DocumentStartEvent):
                 if seen:
                     self._refuse(event, "a second YAML document; a spec is one document")
                 seen = True
@@ -146,12 +152,10 @@ class _Composer:
         return None if isinstance(root, Scalar) and root.kind == "null" else root
 
     def _node(self, event: object, depth: int) -> Node:
-        from ruamel.yaml import events as kind
-
         line = _line(event)
         if depth > DEPTH_LIMIT:
             self._refuse(event, f"nested deeper than {DEPTH_LIMIT} levels")
-        if isinstance(event, kind.AliasEvent):
+        if isinstance(event, ruamel_events.AliasEvent):
             return self._alias(event)
         before = self.count
         self._count(event, 1)
@@ -161,14 +165,14 @@ class _Composer:
             self.problems.add(
                 Place(file=self.file, line=line), f"the tag {str(tag)!r} has no meaning in a spec"
             )
-        if isinstance(event, kind.ScalarEvent):
+        if isinstance(event, ruamel_events.ScalarEvent):
             plain = event.style is None and tag is None
             if any("\ud800" <= each <= "\udfff" for each in event.value):
                 self.problems.add(Place(file=self.file, line=line), "holds half a character (a surrogate)")
             node = Scalar(event.value, scalar_kind(event.value) if plain else "str", line, plain)
-        elif isinstance(event, kind.SequenceStartEvent):
+        elif isinstance(event, ruamel_events.SequenceStartEvent):
             items = []
-            while not isinstance(item := next(self.events), kind.SequenceEndEvent):
+            while not isinstance(item := next(self.events), ruamel_events.SequenceEndEvent):
                 items.append(self._node(item, depth + 1))
             node = Sequence(tuple(items), line)
         else:
@@ -179,11 +183,9 @@ class _Composer:
         return node
 
     def _mapping(self, line: int, depth: int) -> Mapping:
-        from ruamel.yaml import events as kind
-
         entries: dict[str, tuple[Scalar, Node]] = {}
         merged: list[Node] = []
-        while not isinstance(event := next(self.events), kind.MappingEndEvent):
+        while not isinstance(event := next(self.events), ruamel_events.MappingEndEvent):
             key = self._node(event, depth + 1)
             value = self._node(next(self.events), depth + 1)
             if not isinstance(key, Scalar):

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from envbuild.lazy import lazy
+from envbuild.specs.text.document import scalar_kind
+
 if TYPE_CHECKING:
     import yaml
+else:
+    yaml = lazy("yaml")
 
 _ENDLESS = 1 << 30
 """A width: lines are never folded, as a fold is lost on some readers."""
@@ -17,9 +22,6 @@ def dump_yaml(value: object) -> str:
     Text is quoted wherever YAML 1.1 or 1.2 would read something else, and written as a block where it has
     several lines.
     """
-    import yaml
-
-    from envbuild.specs.text.document import scalar_kind
 
     class Dumper(yaml.SafeDumper):
         def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:

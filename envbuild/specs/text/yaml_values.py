@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envbuild.errors import SpecError
+from envbuild.lazy import lazy
+
+if TYPE_CHECKING:
+    import yaml
+else:
+    yaml = lazy("yaml")
 
 LOCK_LIMIT = 32 << 20
 """Bytes. A lock of some thousand packages for several platforms fits."""
@@ -28,8 +34,6 @@ _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 def parse_values(text: str, shown: str) -> Value:
     """The one document in ``text``; None where it is empty. Raises ``SpecError``: bad YAML with its line, a
     key that is twice there, an alias to what holds it, too deep or too large."""
-    import yaml
-
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     reached: Any = None
 
@@ -59,8 +63,6 @@ def _nests(ahead: str) -> bool:
     From 0.2.6 on libyaml has a limit of its own, far above ours, which it can meet before the event that
     meets ours, as it reads ahead. PyYAML's own scanner has none; it is slow, so it reads only that piece.
     """
-    import yaml
-
     depth = 0
     with contextlib.suppress(yaml.YAMLError):
         for token in yaml.scan(ahead[:_AHEAD], Loader=yaml.SafeLoader):
@@ -84,8 +86,6 @@ class _Open:
 
 def _compose(events: Any, shown: str) -> Value:
     """The value that libyaml's events describe, built without recursion."""
-    import yaml
-
     stack: list[_Open] = []
     anchors: dict[str, Value] = {}
     root: Value = None

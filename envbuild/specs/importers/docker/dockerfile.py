@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from envbuild.lazy import lazy
 from envbuild.specs import fields
 from envbuild.specs.model import BuildContextSpec, EnvironmentType, Spec
 from envbuild.specs.text.source import SourceFile
+
+if TYPE_CHECKING:
+    from envbuild.specs import context as spec_context
+else:
+    spec_context = lazy("envbuild.specs.context")
 
 
 class DockerfileImporter:
@@ -32,13 +39,11 @@ def user_managed(dockerfile: Path, context: Path, *, source: Path) -> Spec:
 
     Raises ``SpecError`` where the context can't be read.
     """
-    from envbuild.specs.context import with_digest
-
     base = BuildContextSpec(path=Path(), dockerfile_path=dockerfile.relative_to(context).as_posix())
     return Spec(
         name=fields.fit_name(context.name),
         source=source,
         type=EnvironmentType.USER_MANAGED,
-        base=with_digest(base, context),
+        base=spec_context.with_digest(base, context),
         user="",
     )

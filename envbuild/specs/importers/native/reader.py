@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import difflib
 import logging
+import posixpath
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from envbuild.errors import SpecError
+from envbuild.lazy import lazy
 from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.specs import fields
 from envbuild.specs.catalogue import is_curated
@@ -32,6 +36,7 @@ from envbuild.specs.model import (
     Spec,
 )
 from envbuild.specs.problems import Place, Problems, Refused
+from envbuild.specs.serving import WANTED, promises
 from envbuild.specs.text.document import (
     Document,
     Mapping,
@@ -44,10 +49,17 @@ from envbuild.specs.text.document import (
 from envbuild.specs.text.source import YAML_LIMIT, SourceFile
 
 if TYPE_CHECKING:
+    import pydantic
     from pydantic import BaseModel
     from pydantic_core import ErrorDetails
 
+    from envbuild.specs import context as spec_context
+    from envbuild.specs.importers.native import model as native_model
     from envbuild.specs.importers.native.model import BuildModel, NativeModel
+else:
+    spec_context = lazy("envbuild.specs.context")
+    native_model = lazy("envbuild.specs.importers.native.model")
+    pydantic = lazy("pydantic")
 
 _log = logging.getLogger(__name__)
 
@@ -143,22 +155,21 @@ class _Reader:
             left_out=self._left_out(model),
         )
 
-    def _model(self) -> NativeModel:
+    def _model(self) -> native_model.NativeModel:
         """The file as a model. Keys with problems are noted, taken out, and the rest is read all the same."""
-        from pydantic import ValidationError
-
-        from envbuild.specs.importers.native.model import NativeModel
 
         data = _plain(self.root)
         assert isinstance(data, dict)
         try:
-            return NativeModel.model_validate(data)
-        except ValidationError as error:
+            return native_model.NativeModel.model_validate(data)
+        except pydantic.ValidationError as error:
             details = error.errors(include_url=False, include_input=False)
             for detail in sorted(details, key=lambda each: _line_of(self.root, each["loc"]) or 0):
-                self._detail(detail, NativeModel)
+                self._detail(detail, native_model.NativeModel)
                 self.broken.add(str(detail["loc"][0]) if detail["loc"] else "")
-        return NativeModel.model_validate({k: v for k, v in data.items() if k not in self.broken})
+        return native_model.NativeModel.model_validate(
+            {k: v for k, v in data.items() if k not in self.broken}
+        )
 
     def _detail(self, detail: ErrorDetails, model: type[BaseModel]) -> None:
         path = detail["loc"]
@@ -180,14 +191,12 @@ class _Reader:
         self._problem(path, what, remedy)
 
     def _nearest(self, path: tuple[int | str, ...], model: type[BaseModel]) -> str:
-        from envbuild.specs.importers.native.model import known_keys
-
         key, at_top = str(path[-1]), len(path) == 1
         if at_top and key in ("channels", "dependencies"):
             return "a conda file's content stands under conda_file"
         if at_top and key == "variables":
             return "did you mean 'environment_variables'?"
-        known = known_keys(_model_at(model, path[:-1]))
+        known = native_model.known_keys(_model_at(model, path[:-1]))
         near = difflib.get_close_matches(key, known, 1, 0.5)
         return f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
 
@@ -212,7 +221,6 @@ class _Reader:
         other = self._beside(model.conda_file, "conda_file")
         if other is None:
             return None
-        from envbuild.errors import SpecError
 
         try:
             document = parse_document(other.read(YAML_LIMIT), other.shown)
@@ -314,8 +322,6 @@ class _Reader:
     def _check_serving(self, model: NativeModel, kind: EnvironmentType, pip: PipSpec) -> None:
         """What is listed must bring the server. Where nothing is, as in Azure's own files of an image, only
         what is inside the image says whether it can serve, and that is looked at in every case."""
-        from envbuild.specs.serving import WANTED, promises
-
         listed = [requirement.text for requirement in pip.requirements]
         if kind is not EnvironmentType.USER_MANAGED or model.inference_config is None or not listed:
             return
@@ -339,11 +345,6 @@ class _Reader:
 
     def _context(self, model: BuildModel) -> BuildContextSpec:
         """The build context with its digest; one that has a problem already isn't read."""
-        import posixpath
-        from pathlib import Path
-
-        from envbuild.errors import SpecError
-        from envbuild.specs.context import with_digest
 
         found = BuildContextSpec(
             path=Path(model.path), dockerfile_path=posixpath.normpath(model.dockerfile_path)
@@ -351,7 +352,7 @@ class _Reader:
         if self.problems:
             return found
         try:
-            return with_digest(found, self.file.path.parent)
+            return spec_context.with_digest(found, self.file.path.parent)
         except SpecError as error:
             for problem in error.problems:
                 self._problem(("build", "path"), problem, error.hint)
@@ -432,10 +433,8 @@ def _line_of(node: Node | None, path: tuple[int | str, ...]) -> int | None:
     return line
 
 
-def _model_at(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:
+def _model_at(model: type[pydantic.BaseModel], path: tuple[int | str, ...]) -> type[pydantic.BaseModel]:
     """The model that the mapping at ``path`` is read with."""
-    from pydantic import BaseModel
-
     for part in path:
         if isinstance(part, int):
             continue
@@ -446,7 +445,7 @@ def _model_at(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseM
         pending = [annotation]
         while pending:
             each = pending.pop()
-            if isinstance(each, type) and issubclass(each, BaseModel):
+            if isinstance(each, type) and issubclass(each, pydantic.BaseModel):
                 model = each
                 break
             pending.extend(get_args(each))

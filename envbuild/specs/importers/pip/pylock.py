@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 
 from envbuild.errors import SpecError
+from envbuild.lazy import lazy
 from envbuild.platforms import LINUX_AMD64
 from envbuild.specs import fields
 from envbuild.specs.importers.pip.locked import (
@@ -34,7 +35,12 @@ from envbuild.specs.text.toml import parse_toml
 from envbuild.specs.text.yaml_values import LOCK_LIMIT
 
 if TYPE_CHECKING:
+    from packaging import pylock as packaging_pylock
+    from packaging import utils as packaging_utils
     from packaging.pylock import Package, PackageSdist, PackageWheel, Pylock
+else:
+    packaging_pylock = lazy("packaging.pylock")
+    packaging_utils = lazy("packaging.utils")
 
 
 class PylockImporter:
@@ -49,14 +55,12 @@ class PylockImporter:
         return parts[0] == "pylock" and parts[-1] == "toml" and len(parts) in (2, 3)
 
     def load(self, file: SourceFile) -> Spec:
-        from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
-
         data = parse_toml(file.read(LOCK_LIMIT), file.shown)
         try:
-            lock = Pylock.from_dict(data)
-        except PylockUnsupportedVersionError as error:
+            lock = packaging_pylock.Pylock.from_dict(data)
+        except packaging_pylock.PylockUnsupportedVersionError as error:
             raise SpecError(f"{file.shown}: {error}", hint="write it in version 1.0 of the format") from error
-        except (PylockValidationError, ValueError, TypeError, RecursionError) as error:
+        except (packaging_pylock.PylockValidationError, ValueError, TypeError, RecursionError) as error:
             raise SpecError(f"{file.shown}: is no lock (PEP 751): {error}") from error
         problems = Problems()
         spec = _Reader(file, problems, data).spec(lock)
@@ -223,16 +227,13 @@ def _file(file: Any) -> str:
 
 
 def _version(file: str) -> str:
-    from packaging.utils import (
-        InvalidSdistFilename,
-        InvalidWheelFilename,
-        parse_sdist_filename,
-        parse_wheel_filename,
-    )
-
     try:
-        return str(parse_wheel_filename(file)[1] if file.endswith(".whl") else parse_sdist_filename(file)[1])
-    except (InvalidWheelFilename, InvalidSdistFilename) as error:
+        return str(
+            packaging_utils.parse_wheel_filename(file)[1]
+            if file.endswith(".whl")
+            else packaging_utils.parse_sdist_filename(file)[1]
+        )
+    except (packaging_utils.InvalidWheelFilename, packaging_utils.InvalidSdistFilename) as error:
         raise Refused("has no version, and its file doesn't say it") from error
 
 
