@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from envbuild.app.build_cache import BuildCache, base_references
+from envbuild.app.build_cache import BuildCache, base_references, lookup_of
 from envbuild.app.lock import lock_to_build
 from envbuild.app.plan import choose_engine, composer_settings, pins_of, plan_image
+from envbuild.app.publish import attachments_of, loaded_reference, push_targets, sinks_of
 from envbuild.app.record import record_build
 from envbuild.app.requests import BuildRequest, BuildResult
 from envbuild.app.session import Session
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
     from envbuild.attest.attach import Attachments
     from envbuild.compose import image as image_documents
     from envbuild.engines.base import Engine
+    from envbuild.images import contents as image_contents
     from envbuild.images import lookup as image_lookup
     from envbuild.images.sinks import registry as registry_sink
     from envbuild.lock.image import serving as image_serving
 else:
+    image_contents = lazy("envbuild.images.contents")
     image_documents = lazy("envbuild.compose.image")
     image_lookup = lazy("envbuild.images.lookup")
     registry_sink = lazy("envbuild.images.sinks.registry")
@@ -55,9 +58,9 @@ def build(session: Session, spec: Spec, request: BuildRequest) -> BuildResult:
 def build_images(session: Session, spec: Spec, request: BuildRequest) -> BuildResult:
     """The images of ``spec``, composed where the store doesn't have them, and brought where asked."""
     started = session.clock()
-    sinks = session.publishers(request.outputs, load=request.load)
-    targets = session.push_targets(request.push)
-    attachments = session.attachments() if targets else None
+    sinks = sinks_of(session, request.outputs, load=request.load)
+    targets = push_targets(session, request.push)
+    attachments = attachments_of(session) if targets else None
     lock = lock_to_build(session, spec, request)
     platforms = request.platforms or tuple(pins.platform for pins in lock.platforms)
     for platform in platforms:
@@ -69,7 +72,7 @@ def build_images(session: Session, spec: Spec, request: BuildRequest) -> BuildRe
             lease,
             reuse=not request.no_cache,
             verify=request.verify_found,
-            lookup=session.lookup(repository_name(spec.name), targets),
+            lookup=lookup_of(session, repository_name(spec.name), targets),
             layers=bool(sinks) or not targets or _serves(lock),
         )
         work = _Build(session, spec, lock, platforms, request, cache)
@@ -98,7 +101,7 @@ def build_images(session: Session, spec: Spec, request: BuildRequest) -> BuildRe
     if pushed:
         reference = pushed[0].references[0]
     elif request.load:
-        reference = session.loaded_reference(image_set, reference)
+        reference = loaded_reference(session, image_set, reference)
     return BuildResult(
         reference=reference,
         digest=image_set.digest,
@@ -190,7 +193,7 @@ class _Build:
         def follows(image: Image) -> bool:
             inherited = None
             if isinstance(pins.base, ImageBase):
-                inherited = self.session.base_config(inputs_of(self.spec), pins.base, platform)
+                inherited = self._base_config(pins.base, platform)
             return image_documents.documents_follow(image, self._plan(platform), inherited=inherited)
 
         digests = {pins.platform: plan_identity(self.lock, pins, settings) for pins in self.lock.platforms}
@@ -209,6 +212,16 @@ class _Build:
         )
         return self.cache.elsewhere(expected, tuple(dict.fromkeys(tags)), lambda: self._plan(platform))
 
+    def _base_config(self, base: ImageBase, platform: Platform) -> Mapping[str, Any]:
+        """The whole config document of an image base; no layer is brought. Raises ``FetchError``."""
+        session = self.session
+        source = image_contents.image_source(
+            base.reference, session.store, session.registry, self.spec.directory
+        )
+        return image_contents.read_image(
+            source, base.digest, session.store, platform=platform, expected=base.diff_ids, layers=False
+        ).config
+
     def _rendered_image(self, plan: Plan, engine: Engine) -> Image | None:
         """The image that an engine which runs a Dockerfile would make, where it is there."""
         digest = engine.identity(plan)
@@ -220,7 +233,7 @@ class _Build:
                 f"no image is looked for: what the {engine.name} engine builds is never the same again"
             )
             return None
-        described = self.session.renderer(inputs_of(self.spec)).describe(plan, engine.name)
+        described = self.session.engines(inputs_of(self.spec)).renderer().describe(plan, engine.name)
         expected = image_lookup.ExpectedImage(
             platform=plan.platform,
             lock_digest=digest,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from envbuild.app.session import Session
 from envbuild.errors import FetchError, NotReproducedError
+from envbuild.images.repository import PushTarget, repository_of
 from envbuild.images.sources.base import LAYOUT_PREFIX
 from envbuild.lazy import lazy
 from envbuild.lock.identity import FOUND_LEVEL
@@ -164,6 +165,32 @@ class BuildCache:
             _log.warning("%s isn't used: %s", match.reference.tagged, error.message)
             return False
         return True
+
+
+def lookup_of(session: Session, name: str, targets: Sequence[PushTarget]) -> Lookup | None:
+    """What looks for the images of ``name`` in ``targets`` and in the setting's registry; None where there
+    are none, or in an offline run."""
+    setting = session.settings.registry
+    if session.settings.offline or not (targets or setting):
+        return None
+    repositories = [
+        image_lookup.CandidateRepository(
+            repository=target.repository, remote=lambda: session.registry, required=True
+        )
+        for target in targets
+    ]
+    if setting is not None:
+        repository = repository_of(name, setting)
+        pushed = {target.repository.registry for target in targets}
+        # Who is only asked whether an image is there may not hold up a build that can do without.
+        hurried = repository.registry not in pushed
+        repositories.append(
+            image_lookup.CandidateRepository(
+                repository=repository,
+                remote=lambda: session.hurried_registry if hurried else session.registry,
+            )
+        )
+    return image_lookup.Lookup(places=repositories, progress=session.progress)
 
 
 def base_references(lock: Lock) -> tuple[Reference, ...]:

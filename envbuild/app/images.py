@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from envbuild.app.publish import attachments_of, engine_platform, loaded_reference, push_targets, sinks_of
 from envbuild.app.session import Session
 from envbuild.attest.base import CYCLONEDX, SPDX, Document
 from envbuild.attest.cyclonedx import cyclonedx
@@ -199,9 +200,9 @@ def pull_image(
     A registry is asked, whatever the store has under that name, except offline. Raises ``FetchError``
     and ``PublishError``."""
     started = session.clock()
-    publishers = session.publishers(outputs, load=load)
+    publishers = sinks_of(session, outputs, load=load)
     if platform is None and load and not outputs:
-        platform = session.engine_platform()
+        platform = engine_platform(session)
     locator = ImageLocator.parse(reference, session.directory)
     with session.progress.stage("look up"):
         source = session.image_sources.open(locator if session.settings.offline else locator.fresh())
@@ -228,7 +229,7 @@ def pull_image(
     fetched = sum(missing_blob.size for missing_blob in missing)
     pinned = f"{_familiar(name)}@{opened.top.digest}" if name else opened.top.digest
     return PullResult(
-        reference=session.loaded_reference(publication, pinned) if load else pinned,
+        reference=loaded_reference(session, publication, pinned) if load else pinned,
         digest=opened.top.digest,
         images=opened.images,
         fetched=fetched,
@@ -260,8 +261,8 @@ def push_image(session: Session, reference: str, repositories: Sequence[str]) ->
     """The image ``reference``, of the store before any registry, in each of ``repositories``
     (``REPO[:TAG]``) byte for byte; without ``TAG`` under its own. Raises ``PublishError``,
     ``FetchError`` and ``UsageError``."""
-    targets = session.push_targets(repositories)
-    attachments = session.attachments()
+    targets = push_targets(session, repositories)
+    attachments = attachments_of(session)
     locator = ImageLocator.parse(reference, session.directory)
     with session.progress.stage("look up"):
         source = session.image_sources.open(locator, own_first=True)
@@ -303,7 +304,7 @@ def copy_image(
         )
     target = None
     if goal.path is None:
-        (target,) = session.push_targets([destination.removeprefix("docker://")])
+        (target,) = push_targets(session, [destination.removeprefix("docker://")])
     with session.progress.stage("look up"):
         opened = session.image_sources.open(locator)
         top = top_for(opened, opened.manifest(), platform)
@@ -320,7 +321,7 @@ def copy_image(
         session.lease.use(*map(blob_name, tree.digests))
         opened.pull(tree.blobs)
     name = goal.name or (_familiar(locator.given_name) if locator.given_name else None)
-    publisher = session.publishers([f"{goal.kind.value}:{goal.path}"], load=False)
+    publisher = sinks_of(session, [f"{goal.kind.value}:{goal.path}"], load=False)
     publication = ImageSet(images=images, names=(name,) if name else (), whole=whole_of(tree))
     with session.progress.stage(f"publish {goal.kind.value}"):
         (where,) = (publish(publication) for publish in publisher.values())

@@ -19,9 +19,11 @@ from envbuild.specs.model import Spec
 
 if TYPE_CHECKING:
     from envbuild.engines import choose
+    from envbuild.engines import factory as engine_factory
     from envbuild.engines.base import Engine
 else:
     choose = lazy("envbuild.engines.choose")
+    engine_factory = lazy("envbuild.engines.factory")
 
 
 def plan_image(session: Session, spec: Spec, lock: Lock, platform: Platform) -> Plan:
@@ -44,9 +46,10 @@ def composer_settings(session: Session) -> ComposerSettings:
 
 def choose_engine(session: Session, spec: Spec, plan: Plan, request: BuildRequest) -> Engine:
     """What is to build ``plan``. Raises ``BuildError`` where nothing can."""
-    engines = session.engines(
-        inputs_of(spec), reuse=not request.no_cache, keep=request.load, secrets=request.secrets
+    options = engine_factory.EngineOptions(
+        reuse=not request.no_cache, keep=request.load, secrets=request.secrets
     )
+    engines = session.engines(inputs_of(spec)).by_name(options)
     engine = choose.choose_engine(session.settings.engine, plan, engines, session.progress)
     if request.secrets and engine.name == "native":
         session.progress.note("the secrets are not used: the native engine runs no steps")
@@ -61,7 +64,7 @@ def describe_plan(
     engine = choose_engine(session, spec, plan, request)
     if engine.name == "native":
         return plan
-    return session.renderer(inputs_of(spec)).describe(plan, engine.name)
+    return session.engines(inputs_of(spec)).renderer().describe(plan, engine.name)
 
 
 def pins_of(spec: Spec, lock: Lock, platform: Platform) -> PlatformLock:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from envbuild.app.images import OpenedImage, inputs_here, open_image
+from envbuild.app.publish import sinks_of
 from envbuild.app.session import Session
 from envbuild.compose.base import cannot_build
 from envbuild.compose.image import store_index
@@ -23,6 +24,7 @@ from envbuild.lock.base import ResolvedBase, Upgrade
 from envbuild.lock.diff import lock_changes
 from envbuild.lock.identity import NATIVE_LEVEL, ComposerSettings
 from envbuild.lock.image.embedded import embedded_lock
+from envbuild.lock.make import Resolvers
 from envbuild.lock.model import DebianBase, Lock
 from envbuild.oci.image import Image, ImageSet
 from envbuild.plan.make import make_plan
@@ -48,13 +50,17 @@ def rebase_image(
     The result is what composing its new lock gives. Where base and software are tied together, so that
     the layers would be others, everything is composed from packages, and the result says so. Raises
     ``BuildError`` for a base that the software doesn't fit, and as opening and building do."""
-    publishers = session.publishers(outputs, load=False)
+    publishers = sinks_of(session, outputs, load=False)
     opened = open_image(session, reference, platform)
     with session.progress.stage("pull"):
         opened.pull()
     composed = [_composed_image(session, image, opened) for image in opened.images]
     with session.progress.stage("resolve"):
-        locks = [rebased_lock(image.lock, _resolve_base(session, onto, image.lock)) for image in composed]
+        resolvers = session.resolvers(inputs_here(session))
+        locks = [
+            rebased_lock(image.lock, _resolve_base(session, resolvers, onto, image.lock))
+            for image in composed
+        ]
     toolchain = tuple(pins for lock in locks for pins in lock.platforms)
     images: list[Image] = []
     changes: list[PinChange] = []
@@ -127,7 +133,7 @@ def _composed_image(session: Session, image: Image, opened: OpenedImage) -> _Com
     return _ComposedImage(image=image, lock=lock, settings=settings, plan=plan)
 
 
-def _resolve_base(session: Session, onto: str, lock: Lock) -> ResolvedBase:
+def _resolve_base(session: Session, resolvers: Resolvers, onto: str, lock: Lock) -> ResolvedBase:
     """The base that ``onto`` names, for the platform of ``lock``."""
     (pins,) = lock.platforms
     spec: BaseSpec = ImageBaseSpec(reference=onto)
@@ -142,7 +148,7 @@ def _resolve_base(session: Session, onto: str, lock: Lock) -> ResolvedBase:
         packages = tuple(package.name for package in pins.base.packages)
         spec = DebianBaseSpec(suite=suite or pins.base.suite, packages=packages)
     python = pins.python is not None and pins.python.provider != "conda"
-    for make in session.resolvers(inputs_here(session)).bases:
+    for make in resolvers.bases:
         resolver = make()
         if resolver.accepts(spec):
             return resolver.resolve(
@@ -158,7 +164,7 @@ def _resolve_base(session: Session, onto: str, lock: Lock) -> ResolvedBase:
 def _rebuild(session: Session, old: _ComposedImage, lock: Lock) -> tuple[Image, int, str | None]:
     """The image of ``lock``, how many layers of ``old`` were taken over, and why none was."""
     plan = make_plan(lock, lock.platforms[0], old.settings, host=Platform.host())
-    engine = session.native_engine(inputs_here(session), reuse=True)
+    engine = session.engines(inputs_here(session)).native(reuse=True)
     if unable := engine.unable(plan):
         raise BuildError(cannot_build(engine.name, unable))
     try:

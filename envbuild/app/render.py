@@ -15,7 +15,7 @@ def render(session: Session, spec: Spec, request: RenderRequest) -> tuple[Render
     """Dockerfiles and everything their builds need, written below ``request.output``."""
     lock = lock_to_build(session, spec, request.build)
     platforms = request.build.platforms or tuple(pins.platform for pins in lock.platforms)
-    renderer = session.renderer(inputs_of(spec))
+    renderer = session.engines(inputs_of(spec)).renderer()
     results = []
     for platform in platforms:
         plan = renderer.describe(plan_image(session, spec, lock, platform), "dockerfile")

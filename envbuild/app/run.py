@@ -11,13 +11,14 @@ from envbuild.app.requests import RunRequest
 from envbuild.app.session import Session
 from envbuild.platforms import Platform
 from envbuild.run.base import Command, Mount
+from envbuild.run.choose import runner
 from envbuild.specs.model import Spec
 from envbuild.store.leases import Lease
 
 
 def run(session: Session, spec: Spec, request: RunRequest) -> int:
     """The command's exit status (128 + n where signal n ended it). Builds the image where need be."""
-    runner = session.runner(request.backend)
+    chosen = runner(request.backend, session.store, session.progress, session.environ)
     platform = request.platform or Platform.host()
     build_request = replace(request.build, platforms=(platform,))
     here = request.workdir or Path()
@@ -26,7 +27,7 @@ def run(session: Session, spec: Spec, request: RunRequest) -> int:
     with Lease(session.store) as lease:
         image = build.build(session, spec, build_request).images[0]
         lease.hold(*blob_names(image))
-        return runner.run(
+        return chosen.run(
             Command(
                 image=image,
                 arguments=request.command,

@@ -82,4 +82,4 @@ def _apart(session: Session, blobs: Sequence[str]) -> Iterator[NativeEngine]:
         for digest in dict.fromkeys(blobs):
             os.link(session.store.blob(digest), store.blob(digest))
         with session.apart(store) as apart:
-            yield apart.native_engine(inputs_here(session), reuse=False)
+            yield apart.engines(inputs_here(session)).native(reuse=False)

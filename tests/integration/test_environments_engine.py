@@ -257,6 +257,7 @@ def test_spark_runs_a_job(cache: Path, tmp_path: Path) -> None:
 def test_a_curated_environment_is_built_from_its_lock(cache: Path, tmp_path: Path) -> None:
     """The catalogue has none yet, so the lock is one of a spec, called curated."""
     from envbuild.engines.docker.engine import DockerEngine
+    from envbuild.engines.factory import EngineOptions
     from envbuild.lock.request import LockRequest
     from envbuild.progress import Silent
 
@@ -265,7 +266,7 @@ def test_a_curated_environment_is_built_from_its_lock(cache: Path, tmp_path: Pat
         spec = specs.find_spec(session, str(spec_file))
         lock = locks.lock_spec(session, spec, LockRequest()).lock
         lock = replace(lock, runtime=replace(lock.runtime, type="curated"))
-        engine = session.engines(specs.inputs_of(spec), reuse=True, keep=True)["docker"]()
+        engine = session.engines(specs.inputs_of(spec)).by_name(EngineOptions(keep=True))["docker"]()
         assert isinstance(engine, DockerEngine)
         image = engine.build(plans.plan_image(session, spec, lock, HOST))
     assert run(image.config_digest, "python", "-c", "import six; print(six.__name__)") == "six\n"

@@ -74,7 +74,7 @@ def test_what_a_command_runs_in_is_in_use_until_it_ends(
         return _result(image)
 
     monkeypatch.setattr("envbuild.app.build.build_images", build_images)
-    monkeypatch.setattr("envbuild.app.session.Session.runner", lambda self, backend: runner)
+    monkeypatch.setattr("envbuild.app.run.runner", lambda *_: runner)
     with Session(Settings(cache_dir=store.root), Silent(), environ={}) as session:
         assert run(session, SPEC, RunRequest(command=("true",), workdir=tmp_path)) == 7
     digests = (image.digest, image.config_digest, image.layers[0].digest)
@@ -167,7 +167,7 @@ def test_an_image_that_a_registry_has_is_run_without_being_built(
     write_lock(tmp_path / "locks" / "x", lock)
     there, store = Store(tmp_path / "there"), Store(tmp_path / "cache")
     runner = Recorder(store)
-    monkeypatch.setattr("envbuild.app.session.Session.runner", lambda self, backend: runner)
+    monkeypatch.setattr("envbuild.app.run.runner", lambda *_: runner)
     with serve() as registry:
         settings = Settings(
             cache_dir=store.root, lock_dir=tmp_path / "locks", registry=f"{registry.host}/team"
