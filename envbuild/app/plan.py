@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from envbuild.app.requests import BuildRequest
 from envbuild.app.session import Session
 from envbuild.app.specs import inputs_of
-from envbuild.compose.composer import composer_identity
+from envbuild.compose.codec import composer_identity
 from envbuild.errors import UsageError
 from envbuild.lazy import lazy
 from envbuild.lock.identity import ComposerSettings

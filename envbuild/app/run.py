@@ -10,8 +10,8 @@ from envbuild.app.build_cache import blob_names
 from envbuild.app.requests import RunRequest
 from envbuild.app.session import Session
 from envbuild.platforms import Platform
-from envbuild.run.base import Command, Mount
-from envbuild.run.choose import runner
+from envbuild.run.command import Command, Mount
+from envbuild.run.runners import runner
 from envbuild.specs.model import Spec
 from envbuild.store.leases import Lease
 

@@ -143,8 +143,8 @@ def _compile(
             return stderr.read(20_000).decode("utf-8", "replace").strip()[-1500:]
 
         try:
-            channel = _Channel(process, patience, complaint)
-            tag = _greet(channel, version)
+            channel = _WorkerChannel(process, patience, complaint)
+            tag = _check_version(channel, version)
             previous = ""
             for path, source in files:
                 if path <= previous:
@@ -163,7 +163,7 @@ def _compile(
                     pipe.close()
 
 
-def _greet(channel: _Channel, version: str) -> str:
+def _check_version(channel: _WorkerChannel, version: str) -> str:
     """The interpreter's cache tag, once it has said that it is the one that is pinned."""
     words = channel.read_frame("its start", 0, limit=200)
     parts = (words or b"").decode("ascii", "replace").split(" ")
@@ -177,7 +177,7 @@ def _greet(channel: _Channel, version: str) -> str:
     return parts[2]
 
 
-class _Channel:
+class _WorkerChannel:
     """One question at a time to the worker, never waiting for longer than the size of it warrants."""
 
     def __init__(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from envbuild.compose.bytecode import BYTECODE_FORMAT
 from envbuild.errors import BuildError, UsageError
 
 FORMAT = 1
@@ -48,7 +49,7 @@ class Codec(Protocol):
         would take for more of the archive."""
 
 
-class Gzip:
+class GzipCodec:
     """gzip members by libdeflate: mtime 0, no name, constant XFL and OS fields."""
 
     name = "gzip"
@@ -90,7 +91,7 @@ class Gzip:
         return block
 
 
-class Zstd:
+class ZstdCodec:
     """zstd frames with content size and checksum, each by one thread of its own."""
 
     name = "zstd"
@@ -135,7 +136,12 @@ class Zstd:
 def codec(name: str) -> Codec:
     """The codec ``gzip`` or ``zstd``. Raises ``UsageError`` for any other name."""
     if name == "gzip":
-        return Gzip()
+        return GzipCodec()
     if name == "zstd":
-        return Zstd()
+        return ZstdCodec()
     raise UsageError(f"unknown compression {name!r}", hint="known: gzip, zstd")
+
+
+def composer_identity(compression: str) -> str:
+    """The composer's formats and the codec with its version: part of every lock digest."""
+    return f"{FORMAT} {codec(compression).identity} {BYTECODE_FORMAT}"

@@ -43,7 +43,7 @@ from envbuild.compose.image import store_image
 from envbuild.compose.interpreter import UnpackBase, interpreter_artifacts, interpreter_rootfs, rootfs_key
 from envbuild.compose.layer import LayerMaker
 from envbuild.compose.reuse import ReusedLayers
-from envbuild.compose.segment import Recipe, SegmentMaker, Stopped, WorkerPools
+from envbuild.compose.segment import BuildStopped, SegmentInputs, SegmentMaker, WorkerPools
 from envbuild.compose.segment_scan import scan_segment
 from envbuild.errors import BuildError
 from envbuild.lock.model import OCCUPIED_HINT, ContextBase, ImageBase, PipPin, PythonPin, occupied_base
@@ -174,11 +174,11 @@ def native_engine(context: ComposeContext, *, reuse: bool, shared: SharedSegment
 
 
 @dataclass(kw_only=True)
-class _Work:
+class _SegmentWork:
     """One artifact of a build under way."""
 
     artifact: Artifact
-    recipe: Recipe
+    recipe: SegmentInputs
     segment: Segment | None = None
 
 
@@ -221,9 +221,9 @@ class NativeBuild:
             if artifact.kind is ArtifactKind.DEBIAN
         }
         self.work = [
-            _Work(
+            _SegmentWork(
                 artifact=artifact,
-                recipe=Recipe(
+                recipe=SegmentInputs(
                     artifact=artifact,
                     python=plan.python if artifact.kind is not ArtifactKind.GENERATED else None,
                     compiler=identity if artifact.kind is not ArtifactKind.GENERATED else None,
@@ -266,7 +266,7 @@ class NativeBuild:
                 try:
                     with self.progress.stage("compose"):
                         merged = self._settle(pools, tree)
-                        self.reused.check([_made(work) for work in self.work], tree, merged)
+                        self.reused.check([_segment_of(work) for work in self.work], tree, merged)
                     with self.progress.stage("layers"):
                         layers = self._layers(pools, merged)
                     break
@@ -288,7 +288,7 @@ class NativeBuild:
             contributions = [
                 Contribution(
                     name=f"{work.artifact.name} {work.artifact.version}",
-                    segment=_made(work),
+                    segment=_segment_of(work),
                     decides=work.artifact.kind is ArtifactKind.GENERATED,
                 )
                 for work in self.work
@@ -350,7 +350,7 @@ class NativeBuild:
     def _segments(self, pools: WorkerPools) -> None:
         """Fills in every missing segment: from the store, else from a shared cache, else fetched and made,
         the largest first."""
-        missing: list[_Work] = []
+        missing: list[_SegmentWork] = []
         for work in self.work:
             if work.segment is None:
                 key = work.recipe.key(self.codec)
@@ -366,10 +366,10 @@ class NativeBuild:
             self._compose(pools, missing)
         for work in self.work:
             if work.artifact.kind is not ArtifactKind.GENERATED:
-                segment = _made(work)
+                segment = _segment_of(work)
                 self.shareable[segment.key] = segment
 
-    def _fetch_shared(self, missing: list[_Work]) -> list[_Work]:
+    def _fetch_shared(self, missing: list[_SegmentWork]) -> list[_SegmentWork]:
         """What of ``missing`` no shared cache had. Generated files are never there: made, they cost less."""
         shared = self.engine.shared
         wanted = {
@@ -396,7 +396,7 @@ class NativeBuild:
             work.segment = segments.get(work.recipe.key(self.codec))
         return [work for work in missing if work.segment is None]
 
-    def _compose(self, pools: WorkerPools, missing: list[_Work]) -> None:
+    def _compose(self, pools: WorkerPools, missing: list[_SegmentWork]) -> None:
         """Fetches the packages of ``missing`` and makes their segments."""
         self._foresee([work.artifact for work in missing])
         missing.sort(key=lambda work: (-work.artifact.size, work.artifact.kind.value, work.artifact.name))
@@ -404,7 +404,7 @@ class NativeBuild:
             self.progress.task("compose", "packages", total=len(missing), unit="packages") as task,
             ThreadPoolExecutor(min(self.workers, 4), thread_name_prefix="segment") as writers,
         ):
-            composing: dict[Future[Segment], _Work] = {}
+            composing: dict[Future[Segment], _SegmentWork] = {}
             waiting = {id(work.artifact): work for work in missing}
             fetch = FetchQueue(
                 self.source, [work.artifact for work in missing], self._interpreter_artifacts(missing)
@@ -445,7 +445,7 @@ class NativeBuild:
             if isinstance(source, ForeseeingSource):
                 source.foresee([artifact for artifact in missing if artifact.kind is kind])
 
-    def _make(self, maker: SegmentMaker, work: _Work) -> Segment:
+    def _make(self, maker: SegmentMaker, work: _SegmentWork) -> Segment:
         segment, part = maker.make(work.recipe, self.source(work.artifact.kind).entries(work.artifact))
         self.segments.put(segment, part)
         return segment
@@ -458,7 +458,7 @@ class NativeBuild:
 
     # --- byte code ------------------------------------------------------------------------------------
 
-    def _interpreter_artifacts(self, missing: Sequence[_Work]) -> frozenset[str]:
+    def _interpreter_artifacts(self, missing: Sequence[_SegmentWork]) -> frozenset[str]:
         """SHA-256 of the packages to be fetched first, because compiling waits for them."""
         interpreter = self._interpreter(missing)
         return (
@@ -467,11 +467,11 @@ class NativeBuild:
             else frozenset()
         )
 
-    def _interpreter(self, missing: Sequence[_Work]) -> Interpreter | None:
+    def _interpreter(self, missing: Sequence[_SegmentWork]) -> Interpreter | None:
         needed = any(work.recipe.compiler for work in missing)
         return self.plan.interpreter if needed else None
 
-    def _compiler(self, fetch: FetchQueue, missing: Sequence[_Work]) -> ByteCompiler | None:
+    def _compiler(self, fetch: FetchQueue, missing: Sequence[_SegmentWork]) -> ByteCompiler | None:
         interpreter, factory = self._interpreter(missing), self.engine.compiler_factory
         if interpreter is None or factory is None or self.plan.python is None:
             return None
@@ -498,7 +498,7 @@ class NativeBuild:
             scratch=self.scratch,
             reuse=self.engine.reuse,
         )
-        segments = iter([_made(work) for work in self.work])
+        segments = iter([_segment_of(work) for work in self.work])
         grouped = [
             (layer, [next(segments) for _ in layer.artifacts])
             for index, layer in enumerate(self.plan.layers)
@@ -523,7 +523,7 @@ class NativeBuild:
                 wait(futures.values(), return_when=FIRST_EXCEPTION)
                 # The error itself, not that of a worker that gave up because of it.
                 for future in futures.values():
-                    if future.done() and not isinstance(future.exception(), Stopped):
+                    if future.done() and not isinstance(future.exception(), BuildStopped):
                         future.result()
                 files = [futures[index].result() for index in range(len(grouped))]
             except BaseException as error:
@@ -547,7 +547,7 @@ class NativeBuild:
         return tuple(self.reused.layers.get(index) or next(made) for index, _ in layers)
 
 
-def _made(work: _Work) -> Segment:
+def _segment_of(work: _SegmentWork) -> Segment:
     if work.segment is None:
         raise BuildError(f"the segment of {work.artifact.name} was not made")
     return work.segment

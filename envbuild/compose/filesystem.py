@@ -46,7 +46,7 @@ class Contribution:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clash:
+class PathClash:
     """One path that two artifacts own; indices of their contributions, ``first`` in plan order."""
 
     path: str
@@ -60,8 +60,8 @@ class MergeResult:
 
     through: Mapping[int, frozenset[tuple[str, str]]]
     """Contribution to the symlinks its paths go through: it must be made anew with them resolved."""
-    clashes: tuple[Clash, ...]
-    blocked: tuple[Clash, ...]
+    clashes: tuple[PathClash, ...]
+    blocked: tuple[PathClash, ...]
     """A path that is a file of ``first`` and a directory of ``second``."""
     directories: Mapping[str, tuple[int, int, int]]
     """Mode, uid, gid of each directory that isn't 0755 root."""
@@ -110,17 +110,17 @@ def parents(path: str) -> Iterable[str]:
 def merge_contributions(contributions: Sequence[Contribution], base: BaseTree) -> MergeResult:
     """Looks at every path of the image once. ``contributions`` are in the order of the plan."""
     holders: dict[str, int] = {}
-    clashes: list[Clash] = []
+    clashes: list[PathClash] = []
     for index, contribution in enumerate(contributions):
         for path, _ in contribution.segment.paths:
             first = holders.setdefault(path, index)
             if first != index:
-                clashes.append(Clash(path=path, first=first, second=index))
+                clashes.append(PathClash(path=path, first=first, second=index))
     links = {path: target for path, target in base.links.items() if path not in holders}
     for contribution in reversed(contributions):
         links.update(contribution.segment.links)
     through: dict[int, set[tuple[str, str]]] = {}
-    blocked: dict[tuple[str, int], Clash] = {}
+    blocked: dict[tuple[str, int], PathClash] = {}
     seen: dict[str, tuple[str | None, str | None]] = {}
     for index, contribution in enumerate(contributions):
         directories = {posixpath.dirname(path) for path, _ in contribution.segment.paths}
@@ -132,7 +132,7 @@ def merge_contributions(contributions: Sequence[Contribution], base: BaseTree) -
             if link is not None:
                 through.setdefault(index, set()).add((link, links[link]))
             elif file is not None:
-                blocked[file, index] = Clash(path=file, first=holders[file], second=index)
+                blocked[file, index] = PathClash(path=file, first=holders[file], second=index)
     return MergeResult(
         through={index: frozenset(symlinks) for index, symlinks in through.items()},
         clashes=tuple(clashes),

@@ -1,8 +1,8 @@
 """One artifact becomes a compressed tar segment: its files, then its byte code, without an end of archive.
 
-A segment is a pure function of its :class:`Recipe`. Byte code follows the files in chunks whose boundaries
-depend on the artifact alone, each compiled by a fresh interpreter: several cores share a large package, and
-no package's byte code depends on another's.
+A segment is a pure function of its :class:`SegmentInputs`. Byte code follows the files in chunks whose
+boundaries depend on the artifact alone, each compiled by a fresh interpreter: several cores share a large
+package, and no package's byte code depends on another's.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _DEPTH = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class SegmentInputs:
     """Everything a segment depends on. ``links`` are symlinks of the image to resolve in its paths,
     ``omit`` paths that another artifact already brings with the same content."""
 
@@ -80,7 +80,7 @@ class Recipe:
         )
 
 
-class Stopped(Exception):
+class BuildStopped(Exception):
     """Another part of the build failed or was interrupted; this one gives up."""
 
 
@@ -98,12 +98,12 @@ class WorkerPools:
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Lets every worker raise :class:`Stopped` at its next step."""
+        """Lets every worker raise :class:`BuildStopped` at its next step."""
         self._stopped.set()
 
     def check(self) -> None:
         if self._stopped.is_set():
-            raise Stopped
+            raise BuildStopped
 
     def __enter__(self) -> WorkerPools:
         return self
@@ -117,7 +117,7 @@ class WorkerPools:
         self.blocks.shutdown(wait=True, cancel_futures=kind is not None)
 
 
-class MemberWriter:
+class CompressedWriter:
     """Cuts a stream into blocks, has them compressed in parallel and writes them in order."""
 
     def __init__(self, file: BinaryIO, codec: Codec, pools: WorkerPools) -> None:
@@ -174,7 +174,7 @@ class MemberWriter:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Chunk:
+class _BytecodeChunk:
     """Byte code of one chunk, compressed: offsets are from the chunk's own start."""
 
     part: Path
@@ -192,7 +192,7 @@ class SegmentMaker:
     scratch: Path
     compiler: ByteCompiler | None = None
 
-    def make(self, inputs: Recipe, entries: Iterator[Entry]) -> tuple[Segment, Path]:
+    def make(self, inputs: SegmentInputs, entries: Iterator[Entry]) -> tuple[Segment, Path]:
         """The segment of ``inputs`` and the file with its bytes, to be put into the cache.
 
         Raises ``BuildError`` that names the artifact."""
@@ -214,12 +214,12 @@ class SegmentMaker:
                 hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
             ) from error
 
-    def _write(self, inputs: Recipe, key: str, entries: Iterator[Entry], file: BinaryIO) -> Segment:
-        writer = MemberWriter(file, self.codec, self.pools)
+    def _write(self, inputs: SegmentInputs, key: str, entries: Iterator[Entry], file: BinaryIO) -> Segment:
+        writer = CompressedWriter(file, self.codec, self.pools)
         paths: list[tuple[str, int]] = []
         links: list[tuple[str, str]] = []
         directories: list[DirectoryRow] = []
-        chunks: list[Future[_Chunk]] = []
+        chunks: list[Future[_BytecodeChunk]] = []
         sources: list[tuple[str, bytes]] = []
         gathered = 0
         seen: set[str] = set()
@@ -274,7 +274,9 @@ class SegmentMaker:
             directories=tuple(directories),
         )
 
-    def _submit_chunk(self, key: str, number: int, sources: list[tuple[str, bytes]]) -> Future[_Chunk]:
+    def _submit_chunk(
+        self, key: str, number: int, sources: list[tuple[str, bytes]]
+    ) -> Future[_BytecodeChunk]:
         """Hands a chunk over. Waits while too many are pending, which bounds the memory they hold."""
         while not self.pools.pending.acquire(timeout=0.1):
             self.pools.check()
@@ -288,7 +290,7 @@ class SegmentMaker:
         future.add_done_callback(lambda _: self.pools.pending.release())
         return future
 
-    def _write_bytecode(self, part: Path, sources: list[tuple[str, bytes]]) -> _Chunk:
+    def _write_bytecode(self, part: Path, sources: list[tuple[str, bytes]]) -> _BytecodeChunk:
         if self.compiler is None:
             raise BuildError("there is no interpreter to compile byte code with")
         offset = 0
@@ -316,7 +318,9 @@ class SegmentMaker:
                     offset += len(data)
                 flush(file, BLOCK)
             flush(file, 1)
-        return _Chunk(part=part, members=tuple(members), checksums=tuple(checksums), paths=tuple(paths))
+        return _BytecodeChunk(
+            part=part, members=tuple(members), checksums=tuple(checksums), paths=tuple(paths)
+        )
 
     def _sorted_sources(self, sources: list[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
         for path, content in sorted(sources, key=lambda source: source[0]):
@@ -324,7 +328,7 @@ class SegmentMaker:
             yield "/" + path, content
 
 
-def _place(entries: Iterator[Entry], inputs: Recipe) -> Iterator[Entry]:
+def _place(entries: Iterator[Entry], inputs: SegmentInputs) -> Iterator[Entry]:
     """The entries where the image's links lead them, without those left out and old byte code."""
     links = dict(inputs.links)
     omit = frozenset(inputs.omit)

@@ -43,7 +43,7 @@ def scan_segment(
         if size < 1 or not 0 < block <= BLOCK or block % RECORD:
             raise _unsound("a member has an impossible size")
     _check_directories(directories)
-    headers = _Headers()
+    headers = _HeaderReader()
     checksums: list[int] = []
     try:
         with part.open("rb", buffering=0) as file:
@@ -67,7 +67,7 @@ def scan_segment(
     )
 
 
-class _Headers:
+class _HeaderReader:
     """Reads the headers of a tar stream that comes a block at a time, each a multiple of ``RECORD``."""
 
     def __init__(self) -> None:

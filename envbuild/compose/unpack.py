@@ -27,7 +27,7 @@ _LINKS = 40
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class UnpackLimits:
     """What an image may unpack to; more is taken for an attack."""
 
     entries: int = 3_000_000
@@ -36,7 +36,7 @@ class Limits:
 
 
 def unpack_layers(
-    layers: Sequence[tuple[Path, str]], directory: Path, *, limits: Limits | None = None
+    layers: Sequence[tuple[Path, str]], directory: Path, *, limits: UnpackLimits | None = None
 ) -> None:
     """Unpacks layers, lowest first, into the empty ``directory``: pairs of a blob's file and media type.
 
@@ -46,7 +46,7 @@ def unpack_layers(
     out. Times are those of the archive. Raises ``BuildError`` for an archive that is damaged,
     unsafe or beyond ``limits``.
     """
-    tree = _Tree(root=os.path.realpath(directory), limits=limits or Limits())
+    tree = _UnpackedTree(root=os.path.realpath(directory), limits=limits or UnpackLimits())
     for blob, media_type in layers:
         tree.begin_layer()
         try:
@@ -67,11 +67,11 @@ def unpack_layers(
 
 
 @dataclass(kw_only=True, slots=True)
-class _Tree:
+class _UnpackedTree:
     """The directory while layers go into it. All paths are absolute and free of links but the last part."""
 
     root: str
-    limits: Limits
+    limits: UnpackLimits
     entries: int = 0
     size: int = 0
     written: set[str] = field(default_factory=set)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from envbuild.compose.composer import composer_identity
+from envbuild.compose.codec import composer_identity
 from envbuild.inspect.documents import CREATED, annotations_of, created_seconds
 from envbuild.lock.identity import ComposerSettings
 from envbuild.lock.model import Lock, PlatformLock

@@ -85,7 +85,7 @@ FOREGROUND, BACKGROUND = b"F", b"B"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class _Failure(Exception):
+class _LaunchFailure(Exception):
     """Why the command can't be started."""
 
 
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         return _launch(request, report_fd)
-    except _Failure as failure:
+    except _LaunchFailure as failure:
         _report(report_fd, str(failure))
     except OSError as error:
         _report(report_fd, f"{error.strerror}: {error.filename}" if error.filename else str(error))
@@ -133,7 +133,7 @@ def _launch(request: Mapping[str, Any], report_fd: int) -> int:
 def _guarded(report_fd: int, work: Any) -> int:
     try:
         return int(work())
-    except _Failure as failure:
+    except _LaunchFailure as failure:
         _report(report_fd, str(failure))
     except OSError as error:
         _report(report_fd, f"{error.strerror}: {error.filename}" if error.filename else str(error))
@@ -294,7 +294,9 @@ def _exec(request: Mapping[str, Any], terminal: _Terminal | None) -> int:
     try:
         os.chdir(directory)
     except OSError as error:
-        raise _Failure(f"the working directory {directory} can't be entered: {error.strerror}") from error
+        raise _LaunchFailure(
+            f"the working directory {directory} can't be entered: {error.strerror}"
+        ) from error
     # A command that can't be found ends with 127 and one that can't be executed with 126, as in a shell.
     try:
         os.execvpe(command[0], command, env)
@@ -357,7 +359,7 @@ def _system_call(name: str, *arguments: object) -> int:
     """A system call that the C library has no function for."""
     number = _SYSTEM_CALLS.get(os.uname().machine, {}).get(name)
     if number is None:
-        raise _Failure(f"no user namespaces on {os.uname().machine} yet")
+        raise _LaunchFailure(f"no user namespaces on {os.uname().machine} yet")
     result: int = _libc.syscall(ctypes.c_long(number), *arguments)
     return result
 
@@ -482,7 +484,7 @@ def _inside(root: str, path: str) -> str:
         if os.path.islink(step):
             followed += 1
             if followed > 40:
-                raise _Failure(f"{path}: too many symbolic links")
+                raise _LaunchFailure(f"{path}: too many symbolic links")
             link = os.readlink(step)
             here = root if link.startswith("/") else here
             todo.extend(reversed(link.split("/")))
@@ -499,7 +501,7 @@ def _mount_point(target: str, *, directory: bool) -> None:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             Path(target).touch()
     except OSError as error:
-        raise _Failure(
+        raise _LaunchFailure(
             f"the image has no {target.split('/root', 1)[-1]} to mount on, and none can be made here:"
             f" {error.strerror}"
         ) from error
@@ -560,7 +562,7 @@ def _mount_call(source: str, target: str, kind: str | None, flags: int, options:
 
 def _call(what: str, result: int) -> None:
     if result != 0:
-        raise _Failure(f"{what} failed: {os.strerror(ctypes.get_errno())}")
+        raise _LaunchFailure(f"{what} failed: {os.strerror(ctypes.get_errno())}")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def terminal_streams() -> tuple[int, ...]:
     return tuple(stream for stream in (0, 1, 2) if os.isatty(stream))
 
 
-class Relay:
+class TerminalRelay:
     """Between the caller's terminal on ``streams`` and the one that the launcher makes for its command.
 
     ``control`` is the launcher's socket: over it come the new terminal and, as one byte, the signal that the

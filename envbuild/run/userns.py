@@ -21,11 +21,10 @@ from envbuild.oci.image import Image
 from envbuild.platforms import Platform, runs_linux
 from envbuild.progress import Progress
 from envbuild.run import launcher
-from envbuild.run.base import WORKDIR, Command, Mount
-from envbuild.run.process import argv, environment, image_config, numeric_user
+from envbuild.run.command import WORKDIR, Command, Mount, argv, environment, image_config, numeric_user
 from envbuild.run.rootfs import held_rootfs
 from envbuild.run.signals import forwarding, stopping
-from envbuild.run.terminal import Relay, terminal_streams
+from envbuild.run.terminal import TerminalRelay, terminal_streams
 from envbuild.store.content import Store
 
 _REMEDY = (
@@ -76,7 +75,7 @@ class UsernsRunner:
             with forwarding(send), stopping(send):
                 return launched.wait()
 
-    def launch(self, command: Command, stage: Path, output: int) -> Launched:
+    def launch(self, command: Command, stage: Path, output: int) -> LaunchedCommand:
         """Starts the command and doesn't wait: it has no input, and what it prints goes to the descriptor
         ``output``. ``stage`` is an empty directory that outlasts it. It ends when the calling thread does.
         What it runs in is held until ``close``."""
@@ -129,7 +128,7 @@ class UsernsRunner:
         }
 
 
-class Launched:
+class LaunchedCommand:
     """A command under way. ``process`` is its launcher, which passes signals on."""
 
     def __init__(self, process: subprocess.Popen[bytes], report: IO[bytes], feeder: threading.Thread) -> None:
@@ -182,7 +181,7 @@ def _run_on_terminal(request: Mapping[str, Any], streams: Sequence[int]) -> int:
             )
         with forwarding(launched.process.send_signal, signal.SIGTSTP):
             try:
-                Relay(streams, ours).run()
+                TerminalRelay(streams, ours).run()
             except BaseException:
                 launched.process.kill()
                 launched.process.wait()
@@ -191,7 +190,7 @@ def _run_on_terminal(request: Mapping[str, Any], streams: Sequence[int]) -> int:
             return launched.wait()
 
 
-def _launch(request: Mapping[str, Any], descriptors: _Descriptors) -> Launched:
+def _launch(request: Mapping[str, Any], descriptors: _Descriptors) -> LaunchedCommand:
     """Starts a launcher in a session of its own: what is typed on a terminal signals only us."""
     request_read, request_write = os.pipe()
     report_read, report_write = os.pipe()
@@ -214,7 +213,7 @@ def _launch(request: Mapping[str, Any], descriptors: _Descriptors) -> Launched:
         target=_feed, args=(os.fdopen(request_write, "wb"), json.dumps(request)), daemon=True
     )
     feeder.start()
-    return Launched(process, os.fdopen(report_read, "rb"), feeder)
+    return LaunchedCommand(process, os.fdopen(report_read, "rb"), feeder)
 
 
 def _feed(pipe: IO[bytes], text: str) -> None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from envbuild.errors import RunError
 from envbuild.oci.image import Image
 from envbuild.platforms import Platform
-from envbuild.run.base import Command, Mount
-from envbuild.run.userns import Launched, UsernsRunner
+from envbuild.run.command import Command, Mount
+from envbuild.run.userns import LaunchedCommand, UsernsRunner
 from envbuild.targets.base import OUTPUTS, Finding, Job, Option, Service, TargetFile, TargetRecord
 from envbuild.targets.docker import DockerTarget
 from envbuild.targets.kinds import TargetContext
@@ -113,7 +113,7 @@ class NamespaceExecution:
 
     def __init__(
         self,
-        launched: Launched,
+        launched: LaunchedCommand,
         output: int,
         resources: ExitStack,
         stop_seconds: int,
@@ -207,7 +207,7 @@ class LocalKind:
 
 
 def _answers(surroundings: TargetContext) -> bool:
-    from envbuild.run.container import ContainerRunner
+    from envbuild.run.runners import ContainerRunner
 
     runner = ContainerRunner(surroundings.store, surroundings.progress, surroundings.environ)
     return runner.available() is None

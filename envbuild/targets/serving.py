@@ -13,7 +13,7 @@ from envbuild.compose.base import Entry
 from envbuild.errors import SpecError
 from envbuild.oci.image import Image
 from envbuild.resources import resource_directory
-from envbuild.run.process import image_config, numeric_user
+from envbuild.run.command import image_config, numeric_user
 from envbuild.specs.context import read_code, read_model
 from envbuild.store.content import Store
 from envbuild.targets.base import MODEL_DIRECTORY

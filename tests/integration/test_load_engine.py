@@ -17,8 +17,8 @@ from envbuild.images.sinks.daemon import DaemonPublisher
 from envbuild.images.sinks.tar_stream import Member
 from envbuild.oci.image import ImageSet
 from envbuild.progress import Silent
-from envbuild.run.base import Command
-from envbuild.run.container import ContainerRunner
+from envbuild.run.command import Command
+from envbuild.run.runners import ContainerRunner
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_image, put_layer, shell_image
 

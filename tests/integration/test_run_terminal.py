@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from envbuild.run.base import Mount
+from envbuild.run.command import Mount
 from envbuild.store.content import Store
 from tests.fakes.image import shell_image
 from tests.integration.driver import needs_user_namespaces
@@ -35,7 +35,7 @@ RUN = """
 import pickle, sys
 from pathlib import Path
 from envbuild.progress import Silent
-from envbuild.run.base import Command
+from envbuild.run.command import Command
 from envbuild.run.userns import UsernsRunner
 from envbuild.store.content import Store
 

@@ -16,7 +16,7 @@ from envbuild.errors import RunError, UsageError
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
 from envbuild.run import launcher
-from envbuild.run.base import Command, Mount
+from envbuild.run.command import Command, Mount
 from envbuild.run.rootfs import image_rootfs
 from envbuild.run.userns import UsernsRunner
 from envbuild.store.content import Store
@@ -103,7 +103,7 @@ def test_an_image_of_another_platform_is_refused(store: Store) -> None:
 def test_a_signal_reaches_the_command_and_nothing_is_left(store: Store, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
-        "from envbuild.progress import Silent; from envbuild.run.base import Command\n"
+        "from envbuild.progress import Silent; from envbuild.run.command import Command\n"
         "from envbuild.run.userns import UsernsRunner; from envbuild.store.content import Store\n"
         "from tests.fakes.image import shell_image\n"
         "store = Store(Path(sys.argv[1])); image = shell_image(store)\n"

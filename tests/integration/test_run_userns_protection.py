@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from envbuild.progress import Silent
-from envbuild.run.base import Command, Mount
+from envbuild.run.command import Command, Mount
 from envbuild.run.userns import UsernsRunner
 from envbuild.store.content import Store
 from tests.fakes.image import shell_image
@@ -258,7 +258,7 @@ for file in sys/kernel/core_pattern self/oom_score_adj 1/oom_score_adj; do
 done"""
     program = (
         "import sys; from pathlib import Path\n"
-        "from envbuild.progress import Silent; from envbuild.run.base import Command\n"
+        "from envbuild.progress import Silent; from envbuild.run.command import Command\n"
         "from envbuild.run.userns import UsernsRunner; from envbuild.store.content import Store\n"
         "from tests.fakes.image import shell_image\n"
         "store, user, script = Store(Path(sys.argv[1])), sys.argv[2], sys.argv[3]\n"

@@ -85,7 +85,7 @@ def test_an_interrupted_build_leaves_no_process_and_no_file(machine: Machine, nu
     machine.write("envbuild.yaml", spec("linux/amd64"))
     process = machine.start("lock")
     deadline = time.monotonic() + LIMIT
-    while not any("sdist_sandbox" in each for each in group(process.pid)):
+    while not any("sdist/sandbox.py" in each for each in group(process.pid)):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         os.sched_yield()

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envbuild.compose.artifacts.deb.archive import Unsafe, control_files, data_entries
+from envbuild.compose.artifacts.deb.archive import UnsafeArchive, control_files, data_entries
 from envbuild.lock.debian.control import relations
 from envbuild.lock.debian.version import Version
 from tests.fakes.archive import deb_bytes, link
@@ -27,7 +27,7 @@ def test_a_damaged_package_is_refused_or_read(position: int, byte: int, cut: boo
         try:
             control_files(path)
             paths = set(data_entries(path, Path(folder)))
-        except Unsafe:
+        except UnsafeArchive:
             return
     assert all(not path.startswith("/") and ".." not in path.split("/") for path in paths)
 

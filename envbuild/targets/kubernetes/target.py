@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from envbuild.errors import EnvbuildError, RunError, UsageError
 from envbuild.oci.image import Image
-from envbuild.run.process import image_config
+from envbuild.run.command import image_config
 from envbuild.targets.base import Finding, Job, Option, Service, TargetFile, TargetRecord
 from envbuild.targets.kinds import TargetContext
 from envbuild.targets.kubernetes.manifest import job_manifest, service_manifests

@@ -10,8 +10,7 @@ from typing import NoReturn
 from envbuild.errors import EnvbuildError, RunError, UsageError
 from envbuild.oci.image import Image
 from envbuild.platforms import Platform
-from envbuild.run.base import Command
-from envbuild.run.process import argv, environment, image_config, numeric_user
+from envbuild.run.command import Command, argv, environment, image_config, numeric_user
 from envbuild.targets.base import Finding, Job, Option, Service, TargetFile, TargetRecord
 from envbuild.targets.kinds import TargetContext
 from envbuild.targets.options import check_options, limits_of

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from envbuild.errors import UsageError
 from envbuild.lock.model import PlatformLock
 from envbuild.oci.image import Image
-from envbuild.run.process import image_config
+from envbuild.run.command import image_config
 from envbuild.targets.base import Execution, Finding, Job, Option, Service, TargetFile, TargetRecord
 from envbuild.targets.kinds import TargetContext
 from envbuild.targets.local import KIND as LOCAL

@@ -28,7 +28,7 @@ from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.progress import Silent
 from envbuild.registry.auth import Credentials
 from envbuild.registry.client import RegistryClient
-from envbuild.run.base import Command
+from envbuild.run.command import Command
 from envbuild.settings import Settings
 from envbuild.specs.model import EnvironmentType, Spec
 from envbuild.store.content import Store

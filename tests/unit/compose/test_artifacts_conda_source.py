@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from envbuild.compose.artifacts.conda.scripts import needs_code
+from envbuild.compose.artifacts.conda.link_scripts import find_link_script
 from envbuild.compose.artifacts.conda.source import CondaSource
 from envbuild.compose.base import Entry, EntryKind
 from envbuild.errors import BuildError
@@ -242,7 +242,10 @@ def test_scripts_are_refused_before_work_begins(tmp_path: Path, extension: str) 
     )
     artifact = artifact_of(package, tmp_path)
     assert isinstance(artifact.pin, CondaPin)
-    assert needs_code(artifact.pin, tmp_path / "linux-64" / package.file_name) == "it runs a post-link script"
+    assert (
+        find_link_script(artifact.pin, tmp_path / "linux-64" / package.file_name)
+        == "it runs a post-link script"
+    )
     store = Store(tmp_path / "store")
     with pytest.raises(BuildError) as caught:
         CondaSource(store, Files(store)).fetch([artifact])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.compose.artifacts.deb.keystore import keystore
+from envbuild.compose.artifacts.deb.policy import keystore
 from envbuild.compose.artifacts.deb.source import DebianSource
 from envbuild.compose.base import Entry, EntryKind
 from envbuild.errors import BuildError

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from envbuild.compose.artifacts.sdist.builds import LockedSdists, SdistBuilds, SdistWheels
-from envbuild.compose.artifacts.sdist.fetch import SdistFiles
+from envbuild.compose.artifacts.sdist.files import SdistFiles
 from envbuild.compose.artifacts.wheel.index import PackageIndexes
 from envbuild.compose.interpreter import interpreter_rootfs, rootfs_key
 from envbuild.errors import BuildError, ResolveError

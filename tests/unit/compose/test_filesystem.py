@@ -6,8 +6,8 @@ import pytest
 
 from envbuild.compose.filesystem import (
     BaseTree,
-    Clash,
     Contribution,
+    PathClash,
     layer_directories,
     merge_contributions,
     resolve,
@@ -69,8 +69,8 @@ def test_clashes_and_files_in_the_way_are_reported_once() -> None:
         Contribution(name="two", segment=segment("a/x", "d/y", "d/z")),
     ]
     found = merge_contributions(owners, BaseTree())
-    assert found.clashes == (Clash(path="a/x", first=0, second=1),)
-    assert found.blocked == (Clash(path="d", first=0, second=1),)
+    assert found.clashes == (PathClash(path="a/x", first=0, second=1),)
+    assert found.blocked == (PathClash(path="d", first=0, second=1),)
 
 
 def test_directory_metadata_of_our_own_files_wins_then_the_first_artifact_then_the_base() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from envbuild.compose.base import Entry
 from envbuild.compose.codec import codec
-from envbuild.compose.segment import Recipe, SegmentMaker, WorkerPools
+from envbuild.compose.segment import SegmentInputs, SegmentMaker, WorkerPools
 from envbuild.lock.model import CondaPin
 from envbuild.plan.model import Artifact, ArtifactKind
 from tests.fakes.source import PYTHON, SITE, FakeCompiler, artifact
@@ -33,7 +33,7 @@ def key(pin: CondaPin) -> str:
     artifact = Artifact(
         kind=ArtifactKind.CONDA, name="zlib", version="1.3.1", sha256="3" * 64, size=90000, pin=pin
     )
-    return Recipe(artifact=artifact).key(codec("gzip"))
+    return SegmentInputs(artifact=artifact).key(codec("gzip"))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_the_order_of_dependencies_does_not_count() -> None:
 
 
 def test_a_segment_made_of_another_artifact_is_another_one() -> None:
-    recipe = Recipe(artifact=artifact("store"))
+    recipe = SegmentInputs(artifact=artifact("store"))
     keys = {replace(recipe, made_of=each).key(codec("gzip")) for each in (None, "1" * 64, "2" * 64)}
     assert len(keys) == 3
 
@@ -76,7 +76,7 @@ def test_sources_may_free_their_files_once_the_last_entry_is_taken(tmp_path: Pat
 
     with WorkerPools(1) as pools:
         maker = SegmentMaker(codec=codec("gzip"), pools=pools, scratch=tmp_path, compiler=FakeCompiler())
-        recipe = Recipe(artifact=artifact("large"), python=PYTHON, compiler="fake")
+        recipe = SegmentInputs(artifact=artifact("large"), python=PYTHON, compiler="fake")
         segment, _ = maker.make(recipe, entries())
     assert [path for path, _ in segment.paths] == [
         f"{SITE}/large.py",

@@ -12,7 +12,7 @@ import pytest
 
 from envbuild.compose.base import Entry
 from envbuild.compose.codec import BLOCK, Codec, codec
-from envbuild.compose.segment import Recipe, SegmentMaker, WorkerPools
+from envbuild.compose.segment import SegmentInputs, SegmentMaker, WorkerPools
 from envbuild.compose.segment_scan import scan_segment
 from envbuild.compose.tar import END, entry_header, entry_stream
 from envbuild.errors import BuildError
@@ -38,7 +38,7 @@ ENTRIES = [
 def made(tmp_path: Path, packing: Codec, entries: Sequence[Entry] = ENTRIES) -> tuple[Segment, Path]:
     with WorkerPools(1) as pools:
         maker = SegmentMaker(codec=packing, pools=pools, scratch=tmp_path, compiler=FakeCompiler())
-        recipe = Recipe(artifact=artifact("pack"), python=PYTHON, compiler="fake")
+        recipe = SegmentInputs(artifact=artifact("pack"), python=PYTHON, compiler="fake")
         return maker.make(recipe, iter(entries))
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.compose.unpack import Limits, unpack_layers
+from envbuild.compose.unpack import UnpackLimits, unpack_layers
 from envbuild.errors import BuildError
 from envbuild.oci.media import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from tests.fakes.image import Item, compress, directory, hardlink, symlink, tar
 
 
-def _unpack(tmp_path: Path, *layers: list[Item], limits: Limits | None = None) -> Path:
+def _unpack(tmp_path: Path, *layers: list[Item], limits: UnpackLimits | None = None) -> Path:
     blobs = []
     for number, items in enumerate(layers):
         blob = tmp_path / f"layer-{number}"
@@ -159,12 +159,12 @@ def test_devices_and_pipes_are_left_out(tmp_path: Path) -> None:
 
 def test_limits_hold(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="more than 2 entries"):
-        _unpack(tmp_path, [Item(name=str(number)) for number in range(3)], limits=Limits(entries=2))
+        _unpack(tmp_path, [Item(name=str(number)) for number in range(3)], limits=UnpackLimits(entries=2))
 
 
 def test_the_size_limit_holds(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="more than 9 bytes"):
-        _unpack(tmp_path, [Item(name="f", content=b"x" * 10)], limits=Limits(size=9))
+        _unpack(tmp_path, [Item(name="f", content=b"x" * 10)], limits=UnpackLimits(size=9))
 
 
 @pytest.mark.parametrize("media_type", [OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD])

@@ -175,7 +175,7 @@ def test_layers_that_were_imported_before_are_not_compressed_again(
         assert block in (b"", body), "only what may be a config as well"
         return block
 
-    monkeypatch.setattr("envbuild.compose.codec.Gzip.compress", never)
+    monkeypatch.setattr("envbuild.compose.codec.GzipCodec.compress", never)
     assert read(store, pack(layout(body)), digest_bytes(body)) == image
 
 

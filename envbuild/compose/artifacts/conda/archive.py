@@ -12,10 +12,10 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from envbuild.compose.base import EntryKind
 from envbuild.errors import BuildError
 from envbuild.oci.digest import CHUNK
 
@@ -28,17 +28,11 @@ _INFO_LIMIT = 64 << 20
 """Bytes of one metadata file that is read into memory."""
 
 
-class MemberKind(str, Enum):
-    FILE = "file"
-    SYMLINK = "symlink"
-    DIRECTORY = "directory"
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
+class PackageMember:
     """One path of an archive. ``store`` holds the content from ``offset`` on, ``size`` bytes of it."""
 
-    kind: MemberKind
+    kind: EntryKind
     executable: bool = False
     size: int = 0
     sha256: str = ""
@@ -57,30 +51,30 @@ class Member:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Unpacked:
+class UnpackedPackage:
     """An archive's members by path."""
 
     what: str
-    members: dict[str, Member]
+    members: dict[str, PackageMember]
 
     def metadata(self, path: str) -> bytes | None:
         """The bytes of a small file below ``info/``; None where there is none."""
         member = self.members.get(path)
-        if member is None or member.kind is not MemberKind.FILE:
+        if member is None or member.kind is not EntryKind.FILE:
             return None
         if member.size > _INFO_LIMIT:
             raise BuildError(f"{self.what}: {path} has {member.size} bytes")
         return member.read()
 
 
-def unpack(archive: Path, file_name: str, scratch: Path, what: str) -> Unpacked:
+def unpack(archive: Path, file_name: str, scratch: Path, what: str) -> UnpackedPackage:
     """All members of ``archive``, whose format ``file_name`` tells. ``what`` names it for people.
 
     Raises ``BuildError``: damaged, a name or a symlink that leaves the package, one path twice, a
     device, or more bytes than an archive of its size may hold.
     """
     limit = _ALLOWANCE + _RATIO * archive.stat().st_size
-    members: dict[str, Member] = {}
+    members: dict[str, PackageMember] = {}
     store = scratch / "small"
     with refuse_damaged(what), archive.open("rb") as raw, store.open("wb") as small:
         for tar, info in stream(raw, file_name, limit, what):
@@ -88,12 +82,12 @@ def unpack(archive: Path, file_name: str, scratch: Path, what: str) -> Unpacked:
             if not path:
                 continue
             if path in members:
-                if info.isdir() and members[path].kind is MemberKind.DIRECTORY:
+                if info.isdir() and members[path].kind is EntryKind.DIRECTORY:
                     continue
                 raise BuildError(f"{what}: the path {path} is there twice")
             members[path] = _member(tar, info, members, small, store, scratch / str(len(members)), what)
     _check_tree(members, what)
-    return Unpacked(what=what, members=members)
+    return UnpackedPackage(what=what, members=members)
 
 
 def stream(
@@ -106,7 +100,7 @@ def stream(
         import bz2
 
         with bz2.open(raw) as bz2_file:
-            yield from package_streaming.tar_generator(_Bounded(bz2_file, limit, what))
+            yield from package_streaming.tar_generator(_BoundedReader(bz2_file, limit, what))
         return
     with zipfile.ZipFile(raw) as bag:
         for part in ("info",) if info_only else ("info", "pkg"):
@@ -118,7 +112,7 @@ def stream(
             if len(names) != 1:
                 raise BuildError(f"{what}: the archive has {len(names)} {part} parts, not one")
             with bag.open(names[0]) as packed, package_streaming.zstd.open(packed) as plain:
-                yield from package_streaming.tar_generator(_Bounded(plain, limit, what))
+                yield from package_streaming.tar_generator(_BoundedReader(plain, limit, what))
 
 
 @contextmanager
@@ -173,19 +167,19 @@ def normal_path(name: str, what: str) -> str:
 def _member(
     tar: tarfile.TarFile,
     info: tarfile.TarInfo,
-    members: dict[str, Member],
+    members: dict[str, PackageMember],
     small: BinaryIO,
     store: Path,
     own: Path,
     what: str,
-) -> Member:
+) -> PackageMember:
     if info.isdir():
-        return Member(kind=MemberKind.DIRECTORY)
+        return PackageMember(kind=EntryKind.DIRECTORY)
     if info.issym():
-        return Member(kind=MemberKind.SYMLINK, target=info.linkname)
+        return PackageMember(kind=EntryKind.SYMLINK, target=info.linkname)
     if info.islnk():
         linked = members.get(normal_path(info.linkname, what))
-        if linked is None or linked.kind is not MemberKind.FILE:
+        if linked is None or linked.kind is not EntryKind.FILE:
             raise refusal(what, f"{info.name} is a hard link to {info.linkname!r}")
         return linked
     if not info.isreg():
@@ -199,8 +193,8 @@ def _member(
         data = _exactly(reader, info)
         small.write(data)
         # Readers of small members open the file anew, and metadata is read as soon as all is unpacked.
-        return Member(
-            kind=MemberKind.FILE,
+        return PackageMember(
+            kind=EntryKind.FILE,
             executable=executable,
             size=info.size,
             sha256=hashlib.sha256(data).hexdigest(),
@@ -216,8 +210,8 @@ def _member(
             digest.update(chunk)
             file.write(chunk)
             left -= len(chunk)
-    return Member(
-        kind=MemberKind.FILE, executable=executable, size=info.size, sha256=digest.hexdigest(), store=own
+    return PackageMember(
+        kind=EntryKind.FILE, executable=executable, size=info.size, sha256=digest.hexdigest(), store=own
     )
 
 
@@ -228,20 +222,20 @@ def _exactly(reader: IO[bytes], info: tarfile.TarInfo) -> bytes:
     return data
 
 
-def _check_tree(members: dict[str, Member], what: str) -> None:
+def _check_tree(members: dict[str, PackageMember], what: str) -> None:
     """No file below a file or a symlink, and no symlink that leads out of the prefix."""
     for path, member in members.items():
         parent = path.rpartition("/")[0]
         while parent:
             above = members.get(parent)
-            if above is not None and above.kind is not MemberKind.DIRECTORY:
+            if above is not None and above.kind is not EntryKind.DIRECTORY:
                 raise refusal(what, f"{path} lies below the {above.kind.value} {parent}")
             parent = parent.rpartition("/")[0]
-        if member.kind is MemberKind.SYMLINK:
+        if member.kind is EntryKind.SYMLINK:
             check_symlink(path, members, what)
 
 
-def check_symlink(path: str, members: dict[str, Member], what: str) -> None:
+def check_symlink(path: str, members: dict[str, PackageMember], what: str) -> None:
     """Raises ``BuildError`` for a symlink that leads out of the prefix, itself or through another."""
     here = path.split("/")[:-1]
     todo = members[path].target.split("/")
@@ -260,7 +254,7 @@ def check_symlink(path: str, members: dict[str, Member], what: str) -> None:
             continue
         here.append(part)
         other = members.get("/".join(here))
-        if other is not None and other.kind is MemberKind.SYMLINK:
+        if other is not None and other.kind is EntryKind.SYMLINK:
             if other.target.startswith("/"):
                 break
             here.pop()
@@ -268,7 +262,7 @@ def check_symlink(path: str, members: dict[str, Member], what: str) -> None:
     raise refusal(what, f"the symlink {path} to {members[path].target!r} leaves the prefix")
 
 
-class _Bounded:
+class _BoundedReader:
     """A reader that ends with an error once more than ``limit`` bytes came out of it."""
 
     def __init__(self, file: Any, limit: int, what: str) -> None:

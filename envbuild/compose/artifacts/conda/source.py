@@ -20,21 +20,24 @@ from types import TracebackType
 from typing import Any
 
 from envbuild.compose.artifacts.conda.archive import (
-    Member,
-    MemberKind,
-    Unpacked,
+    PackageMember,
+    UnpackedPackage,
     refusal,
     unpack,
 )
-from envbuild.compose.artifacts.conda.paths import (
+from envbuild.compose.artifacts.conda.link_scripts import (
+    SkippingRangeReader,
+    find_link_script,
+    foresee_link_script,
+)
+from envbuild.compose.artifacts.conda.metadata import (
     EntryPoint,
     PackagePath,
-    entry_points_of,
-    index_of,
-    paths_of,
+    read_entry_points,
+    read_index,
+    read_paths,
 )
 from envbuild.compose.artifacts.conda.prefix import replace_in_file, replace_prefix, short_shebang
-from envbuild.compose.artifacts.conda.scripts import Reachable, foreseen, needs_code
 from envbuild.compose.base import ComposeContext, Entry, EntryKind, SourceTarget
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.base import Download, Fetcher, RangeReader
@@ -61,11 +64,11 @@ if __name__ == '__main__':
 
 
 @dataclass(frozen=True, slots=True)
-class _Linked:
+class _LinkedFile:
     """A file of the image (path relative to the prefix) and where it came from."""
 
     path: str
-    member: Member
+    member: PackageMember
     stated: PackagePath
 
 
@@ -131,7 +134,7 @@ class CondaSource:
         except FetchError as error:
             raise BuildError(error.message, hint=error.hint) from error
         with ThreadPoolExecutor(max_workers=2) as pool:
-            reasons = list(pool.map(needs_code, pins, (files[pin.sha256] for pin in pins)))
+            reasons = list(pool.map(find_link_script, pins, (files[pin.sha256] for pin in pins)))
         _refuse(pins, reasons)
 
     def foresee(self, artifacts: Sequence[Artifact]) -> None:
@@ -140,11 +143,11 @@ class CondaSource:
         ranges = self._fetcher
         if not isinstance(ranges, RangeReader):
             return
-        reach = Reachable(ranges)
+        reach = SkippingRangeReader(ranges)
         pins = [_pin(artifact) for artifact in artifacts]
         with ThreadPoolExecutor(max_workers=_REQUESTS) as pool:
             stored = [self._store.artifact(pin.sha256) for pin in pins]
-            reasons = list(pool.map(partial(foreseen, ranges=reach), pins, stored))
+            reasons = list(pool.map(partial(foresee_link_script, ranges=reach), pins, stored))
         _refuse(pins, reasons)
 
     def entries(self, artifact: Artifact) -> Iterator[Entry]:
@@ -161,8 +164,8 @@ class CondaSource:
             package = unpack(archive, pin.file, scratch, what)
             yield from self._link(pin, package, scratch)
 
-    def _link(self, pin: CondaPin, package: Unpacked, scratch: Path) -> Iterator[Entry]:
-        index = index_of(package)
+    def _link(self, pin: CondaPin, package: UnpackedPackage, scratch: Path) -> Iterator[Entry]:
+        index = read_index(package)
         for key, wanted in (("name", pin.name), ("version", pin.version), ("build", pin.build)):
             if str(index.get(key)) != wanted:
                 raise BuildError(
@@ -177,7 +180,7 @@ class CondaSource:
         contents = {path: (content, size, sha256) for path, content, size, sha256 in made}
         scripts = {}
         if noarch == "python":
-            for point in entry_points_of(package):
+            for point in read_entry_points(package):
                 scripts[f"bin/{point.command}"] = self._script(point)
         taken = {each.path for each in linked}
         both = sorted(taken & set(scripts))
@@ -188,7 +191,7 @@ class CondaSource:
         if record_path in taken:
             raise refusal(package.what, f"it brings its own {record_path}")
         root = str(self._prefix).lstrip("/")
-        members: dict[str, _Linked | bytes] = {each.path: each for each in linked}
+        members: dict[str, _LinkedFile | bytes] = {each.path: each for each in linked}
         members.update(scripts)
         members[record_path] = record
         for path in sorted(members, key=lambda path: f"{root}/{path}".encode()):
@@ -199,20 +202,20 @@ class CondaSource:
                 continue
             mode = 0o755 if each.member.executable else 0o644
             match each.member.kind:
-                case MemberKind.SYMLINK:
+                case EntryKind.SYMLINK:
                     yield Entry(
                         path=f"{root}/{path}", kind=EntryKind.SYMLINK, mode=0o777, target=each.member.target
                     )
-                case MemberKind.DIRECTORY:
+                case EntryKind.DIRECTORY:
                     yield Entry(path=f"{root}/{path}", kind=EntryKind.DIRECTORY, mode=0o755)
-                case MemberKind.FILE:
+                case EntryKind.FILE:
                     content = contents[path][0] if path in contents else each.member.content()
                     yield Entry(path=f"{root}/{path}", content=content, mode=mode)
 
-    def _map(self, package: Unpacked, noarch: str) -> list[_Linked]:
+    def _map(self, package: UnpackedPackage, noarch: str) -> list[_LinkedFile]:
         """The package's files at their places below the prefix, sorted, no place twice."""
-        linked: dict[str, _Linked] = {}
-        paths = paths_of(package)
+        linked: dict[str, _LinkedFile] = {}
+        paths = read_paths(package)
         sources = {each.path for each in paths}
         for each in paths:
             if self._drop_bytecode and _source_of(each.path) in sources:
@@ -222,8 +225,8 @@ class CondaSource:
                 raise refusal(package.what, f"two of its files go to {path}")
             if path.startswith("conda-meta/") and path.endswith(".json"):
                 raise refusal(package.what, f"it brings a package record, {path}")
-            member = package.members.get(each.path, Member(kind=MemberKind.DIRECTORY))
-            linked[path] = _Linked(path, member, each)
+            member = package.members.get(each.path, PackageMember(kind=EntryKind.DIRECTORY))
+            linked[path] = _LinkedFile(path, member, each)
         return [linked[path] for path in sorted(linked)]
 
     def _place(self, path: str, what: str) -> str:
@@ -235,7 +238,7 @@ class CondaSource:
             return f"{directory}/{rest}"
         return f"bin/{rest}" if top == "python-scripts" else path
 
-    def _replaced(self, each: _Linked, scratch: Path, number: int) -> tuple[str, bytes | Path, int, str]:
+    def _replaced(self, each: _LinkedFile, scratch: Path, number: int) -> tuple[str, bytes | Path, int, str]:
         placeholder, mode, prefix = each.stated.placeholder or "", each.stated.mode, str(self._prefix)
         content = each.member.content()
         if isinstance(content, bytes):
@@ -277,8 +280,8 @@ def _refuse_unusual(pins: Sequence[CondaPin]) -> None:
             )
 
 
-def _is_prefixed(each: _Linked) -> bool:
-    return each.stated.placeholder is not None and each.member.kind is MemberKind.FILE
+def _is_prefixed(each: _LinkedFile) -> bool:
+    return each.stated.placeholder is not None and each.member.kind is EntryKind.FILE
 
 
 def _source_of(path: str) -> str | None:
@@ -308,7 +311,7 @@ def _pin(artifact: Artifact) -> CondaPin:
 def _record(
     pin: CondaPin,
     index: dict[str, Any],
-    linked: Sequence[_Linked],
+    linked: Sequence[_LinkedFile],
     contents: dict[str, tuple[bytes | Path, int, str]],
     scripts: dict[str, bytes],
 ) -> bytes:
@@ -316,9 +319,9 @@ def _record(
     paths: list[dict[str, Any]] = []
     for each in linked:
         path: dict[str, Any] = {"_path": each.path}
-        if each.member.kind is MemberKind.SYMLINK:
+        if each.member.kind is EntryKind.SYMLINK:
             path["path_type"] = "softlink"
-        elif each.member.kind is MemberKind.DIRECTORY:
+        elif each.member.kind is EntryKind.DIRECTORY:
             path["path_type"] = "directory"
         else:
             path |= {"path_type": "hardlink", "sha256": each.member.sha256, "size_in_bytes": each.member.size}

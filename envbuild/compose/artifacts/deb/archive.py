@@ -35,12 +35,12 @@ _MERGED = frozenset({"bin", "sbin", "lib", "lib32", "lib64", "libo32", "libx32"}
 """Directories that are links into ``usr`` (usrmerge)."""
 
 
-class Unsafe(Exception):
+class UnsafeArchive(Exception):
     """The archive can't be read, or isn't safe to unpack; the text says why."""
 
 
 def control_files(deb: Path) -> dict[str, bytes]:
-    """The files of the control archive by name: ``control``, ``md5sums``… Raises ``Unsafe``."""
+    """The files of the control archive by name: ``control``, ``md5sums``… Raises ``UnsafeArchive``."""
     files: dict[str, bytes] = {}
     total = 0
     with _tar(deb, "control.tar") as tar:
@@ -50,7 +50,7 @@ def control_files(deb: Path) -> dict[str, bytes]:
                 continue
             total += info.size
             if total > _CONTROL:
-                raise Unsafe(f"its control files have more than {_CONTROL} bytes")
+                raise UnsafeArchive(f"its control files have more than {_CONTROL} bytes")
             files[name] = _content(tar, info).read()
     return files
 
@@ -58,7 +58,7 @@ def control_files(deb: Path) -> dict[str, bytes]:
 def data_entries(deb: Path, scratch: Path) -> dict[str, Entry]:
     """What the data archive holds, by normal path, in its order. Larger files are streamed below ``scratch``.
 
-    Hard links are files of equal content. Paths are those of a merged ``/usr``. Raises ``Unsafe``."""
+    Hard links are files of equal content. Paths are those of a merged ``/usr``. Raises ``UnsafeArchive``."""
     entries: dict[str, Entry] = {}
     total = in_memory = 0
     with _tar(deb, "data.tar") as tar:
@@ -68,13 +68,13 @@ def data_entries(deb: Path, scratch: Path) -> dict[str, Entry]:
                 continue
             total += info.size
             if count >= _ENTRIES or total > _LARGEST:
-                raise Unsafe("it unpacks to more than any package should")
+                raise UnsafeArchive("it unpacks to more than any package should")
             path = merged_path(path)
             entry = _entry(path, info, entries)
             if info.isreg():
                 small = info.size <= _SMALL and in_memory + info.size <= _IN_MEMORY
                 in_memory += info.size if small else 0
-                content = _small(tar, info) if small else _large(tar, info, scratch / str(count))
+                content = _read_small(tar, info) if small else _write_large(tar, info, scratch / str(count))
                 entry = _file(path, info, content)
             _add(entries, entry)
     _check_parents(entries)
@@ -82,17 +82,17 @@ def data_entries(deb: Path, scratch: Path) -> dict[str, Entry]:
 
 
 def normal_path(name: str) -> str:
-    """``name`` without leading ``./`` and trailing ``/``; empty for the root. Raises ``Unsafe``."""
+    """``name`` without leading ``./`` and trailing ``/``; empty for the root. Raises ``UnsafeArchive``."""
     if name.startswith("/"):
-        raise Unsafe(f"it has an absolute path: {name!r}")
+        raise UnsafeArchive(f"it has an absolute path: {name!r}")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise Unsafe(f"it has a path that leaves the root: {name!r}")
+        raise UnsafeArchive(f"it has a path that leaves the root: {name!r}")
     for part in parts:
         if part.startswith(".wh."):
-            raise Unsafe(f"it has a name that image layers use for deletions: {name!r}")
+            raise UnsafeArchive(f"it has a name that image layers use for deletions: {name!r}")
         if not part.isprintable() or "\ufffd" in part or any("\udc80" <= char <= "\udcff" for char in part):
-            raise Unsafe(f"it has a name that is not printable UTF-8: {name!r}")
+            raise UnsafeArchive(f"it has a name that is not printable UTF-8: {name!r}")
     return "/".join(parts)
 
 
@@ -110,10 +110,10 @@ def _entry(path: str, info: tarfile.TarInfo, entries: dict[str, Entry]) -> Entry
     if info.islnk():
         first = entries.get(merged_path(normal_path(info.linkname)))
         if first is None or first.kind is not EntryKind.FILE:
-            raise Unsafe(f"{path!r} is a hard link to {info.linkname!r}, which is no file before it")
+            raise UnsafeArchive(f"{path!r} is a hard link to {info.linkname!r}, which is no file before it")
         return Entry(path=path, mode=first.mode, content=first.content, uid=first.uid, gid=first.gid)
     if not info.isreg() or info.issparse():
-        raise Unsafe(f"{path!r} is a device, a pipe or of an unknown type")
+        raise UnsafeArchive(f"{path!r} is a device, a pipe or of an unknown type")
     return Entry(path=path)
 
 
@@ -123,7 +123,7 @@ def _file(path: str, info: tarfile.TarInfo, content: bytes | Path) -> Entry:
 
 def _check_target(path: str, target: str) -> None:
     if not target or "\0" in target or not target.isprintable():
-        raise Unsafe(f"{path!r} is a link to nothing that can be named")
+        raise UnsafeArchive(f"{path!r} is a link to nothing that can be named")
     depth = 0 if target.startswith("/") else path.count("/")
     for part in target.split("/"):
         if part == "..":
@@ -131,13 +131,13 @@ def _check_target(path: str, target: str) -> None:
         elif part not in ("", "."):
             depth += 1
         if depth < 0:
-            raise Unsafe(f"{path!r} is a link that leaves the root: {target!r}")
+            raise UnsafeArchive(f"{path!r} is a link that leaves the root: {target!r}")
 
 
 def _add(entries: dict[str, Entry], entry: Entry) -> None:
     there = entries.get(entry.path)
     if there is not None and not (there.kind is entry.kind is EntryKind.DIRECTORY):
-        raise Unsafe(f"it has {entry.path!r} twice")
+        raise UnsafeArchive(f"it has {entry.path!r} twice")
     entries[entry.path] = entry
 
 
@@ -147,32 +147,32 @@ def _check_parents(entries: dict[str, Entry]) -> None:
         while parent:
             above = entries.get(parent)
             if above is not None and above.kind is not EntryKind.DIRECTORY:
-                raise Unsafe(f"{path!r} lies below {parent!r}, which is no directory")
+                raise UnsafeArchive(f"{path!r} lies below {parent!r}, which is no directory")
             parent = parent.rpartition("/")[0]
 
 
 def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> BinaryIO:
     stream = tar.extractfile(info)
     if stream is None:
-        raise Unsafe(f"{info.name!r} has no content")
+        raise UnsafeArchive(f"{info.name!r} has no content")
     return cast(BinaryIO, stream)
 
 
-def _small(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+def _read_small(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
     data = _content(tar, info).read()
     if len(data) != info.size:
-        raise Unsafe(f"it ends inside {info.name!r}")
+        raise UnsafeArchive(f"it ends inside {info.name!r}")
     return data
 
 
-def _large(tar: tarfile.TarFile, info: tarfile.TarInfo, sink: Path) -> Path:
+def _write_large(tar: tarfile.TarFile, info: tarfile.TarInfo, sink: Path) -> Path:
     stream, size = _content(tar, info), 0
     with sink.open("wb", buffering=0) as file:
         while chunk := stream.read(CHUNK):
             file.write(chunk)
             size += len(chunk)
     if size != info.size:
-        raise Unsafe(f"it ends inside {info.name!r}")
+        raise UnsafeArchive(f"it ends inside {info.name!r}")
     return sink
 
 
@@ -190,16 +190,16 @@ def _tar(deb: Path, stem: str) -> Iterator[tarfile.TarFile]:
     try:
         with deb.open("rb") as file:
             name, offset, size = _member(file, stem)
-            raw = cast(BinaryIO, io.BufferedReader(_Slice(file, offset, size), CHUNK))
+            raw = cast(BinaryIO, io.BufferedReader(_FileSlice(file, offset, size), CHUNK))
             with (
                 _decompressed(raw, name.removeprefix(stem)) as stream,
                 tarfile.open(fileobj=stream, mode="r|", errorlevel=2, encoding="utf-8") as tar,
             ):
                 yield tar
     except (tarfile.TarError, lzma.LZMAError, zlib.error, zstandard.ZstdError, EOFError) as error:
-        raise Unsafe(f"its {stem} can't be read: {error}") from error
+        raise UnsafeArchive(f"its {stem} can't be read: {error}") from error
     except (ValueError, OverflowError, gzip.BadGzipFile) as error:
-        raise Unsafe(f"its {stem} is damaged: {error}") from error
+        raise UnsafeArchive(f"its {stem} is damaged: {error}") from error
 
 
 def _member(file: BinaryIO, stem: str) -> tuple[str, int, int]:
@@ -207,7 +207,7 @@ def _member(file: BinaryIO, stem: str) -> tuple[str, int, int]:
     end = file.seek(0, io.SEEK_END)
     file.seek(0)
     if file.read(len(_MAGIC)) != _MAGIC:
-        raise Unsafe("it is no Debian package")
+        raise UnsafeArchive("it is no Debian package")
     for number in range(_MEMBERS):
         header = file.read(_HEADER)
         if len(header) < _HEADER:
@@ -216,14 +216,14 @@ def _member(file: BinaryIO, stem: str) -> tuple[str, int, int]:
         digits = header[48:58].decode("ascii", "replace").strip()
         offset = file.tell()
         if header[58:] != b"`\n" or not digits.isdigit() or offset + int(digits) > end:
-            raise Unsafe("it is truncated, or no Debian package")
+            raise UnsafeArchive("it is truncated, or no Debian package")
         size = int(digits)
         if number == 0 and (name != "debian-binary" or not file.read(min(size, 8)).startswith(b"2.")):
-            raise Unsafe("it is not in Debian's package format 2")
+            raise UnsafeArchive("it is not in Debian's package format 2")
         if name == stem or name.startswith(f"{stem}."):
             return name, offset, size
         file.seek(offset + size + size % 2)
-    raise Unsafe(f"it has no {stem}")
+    raise UnsafeArchive(f"it has no {stem}")
 
 
 def _decompressed(raw: BinaryIO, suffix: str) -> BinaryIO:
@@ -238,10 +238,10 @@ def _decompressed(raw: BinaryIO, suffix: str) -> BinaryIO:
         return cast(BinaryIO, gzip.open(raw, "rb"))
     if suffix == "":
         return raw
-    raise Unsafe(f"its compression {suffix!r} is not known")
+    raise UnsafeArchive(f"its compression {suffix!r} is not known")
 
 
-class _Slice(io.RawIOBase):
+class _FileSlice(io.RawIOBase):
     """A part of a file as a file of its own."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:

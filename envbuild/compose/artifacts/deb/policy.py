@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
+import struct
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from envbuild.compose.artifacts.deb.archive import Unsafe, merged_path
-from envbuild.compose.artifacts.deb.keystore import keystore
+from envbuild.compose.artifacts.deb.archive import UnsafeArchive, merged_path
 from envbuild.compose.base import Entry, EntryKind
 
 _DROPPED = (
@@ -51,7 +52,7 @@ _AS_FILE_NAME = str.maketrans(" (),", "_==_")
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
-def keeps(path: str, kind: EntryKind) -> bool:
+def is_kept(path: str, kind: EntryKind) -> bool:
     """Whether an image has ``path`` of a package."""
     if any(path == each or path.startswith(f"{each}/") for each in _DROPPED):
         return False
@@ -62,10 +63,10 @@ def keeps(path: str, kind: EntryKind) -> bool:
     return True
 
 
-def kept(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+def keep_entries(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     """``entries`` less what is left out, and less directories that go without saying."""
     parents = {str(above) for path in entries for above in PurePosixPath(path).parents}
-    files = {path: entry for path, entry in entries.items() if keeps(path, entry.kind)}
+    files = {path: entry for path, entry in entries.items() if is_kept(path, entry.kind)}
     return {
         path: entry
         for path, entry in files.items()
@@ -75,7 +76,7 @@ def kept(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     }
 
 
-def added(package: str, entries: Mapping[str, Entry]) -> list[Entry]:
+def script_files(package: str, entries: Mapping[str, Entry]) -> list[Entry]:
     """What the maintainer script of ``package`` would have made of its own files."""
     made = [
         Entry(path=target, content=entries[source].content)
@@ -87,7 +88,7 @@ def added(package: str, entries: Mapping[str, Entry]) -> list[Entry]:
     return made
 
 
-def added_of(package: str, others: Mapping[str, Entry]) -> list[Entry]:
+def derived_files(package: str, others: Mapping[str, Entry]) -> list[Entry]:
     """What the maintainer script of ``package`` would have made of the files of the package it is
     :data:`MADE_OF`: Java's truststore, with the aliases that ca-certificates-java gives."""
     if package != "ca-certificates-java" or not others:
@@ -108,7 +109,7 @@ def _der(pem: bytes, name: str) -> bytes:
     try:
         return base64.b64decode(b"".join(pem.split(b"-----")[2].split()), validate=True)
     except (binascii.Error, IndexError) as error:
-        raise Unsafe(f"{name!r} holds no certificate") from error
+        raise UnsafeArchive(f"{name!r} holds no certificate") from error
 
 
 def _authorities(entries: Mapping[str, Entry]) -> dict[str, list[bytes]]:
@@ -120,7 +121,7 @@ def _authorities(entries: Mapping[str, Entry]) -> dict[str, list[bytes]]:
             data = content if isinstance(content, bytes) else content.read_bytes()
             found = _PEM.findall(data)
             if not found:
-                raise Unsafe(f"{path!r} holds no certificate")
+                raise UnsafeArchive(f"{path!r} holds no certificate")
             authorities[path.removeprefix(_CERTIFICATES)] = found
     return authorities
 
@@ -150,3 +151,34 @@ def scanner_files(package: str, control: Mapping[str, bytes], entries: Mapping[s
         Entry(path=f"{folder}/{package}", content=control["control"].rstrip(b"\n") + b"\n"),
         Entry(path=f"{folder}/{package}.md5sums", content="".join(lines).encode("utf-8", "surrogateescape")),
     ]
+
+
+_JKS_MAGIC, _JKS_VERSION, _JKS_TRUSTED = 0xFEEDFEED, 2, 2
+_KEYSTORE_PASSWORD = "changeit"
+"""Debian's and Java's own; it guards nothing, as the store holds public certificates only."""
+
+
+def keystore(certificates: Mapping[str, bytes], *, password: str = _KEYSTORE_PASSWORD) -> bytes:
+    """A JKS of trusted certificates, alias (ASCII) to DER, in the order of their aliases, dated 1970.
+
+    The format is that of ``sun.security.provider.JavaKeyStore``: it closes with a SHA-1 keyed by the
+    password, which Java checks when it loads the store with that password."""
+    parts = [struct.pack(">III", _JKS_MAGIC, _JKS_VERSION, len(certificates))]
+    for alias, der in sorted(certificates.items()):
+        parts += [
+            struct.pack(">I", _JKS_TRUSTED),
+            _encode_utf(alias),
+            struct.pack(">Q", 0),
+            _encode_utf("X.509"),
+            struct.pack(">I", len(der)),
+            der,
+        ]
+    body = b"".join(parts)
+    keyed = hashlib.sha1(password.encode("utf-16-be") + b"Mighty Aphrodite" + body, usedforsecurity=False)
+    return body + keyed.digest()
+
+
+def _encode_utf(text: str) -> bytes:
+    """As ``DataOutput.writeUTF`` does; ASCII has the same form in its modified UTF-8."""
+    data = text.encode("ascii")
+    return struct.pack(">H", len(data)) + data

@@ -11,8 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-from envbuild.compose.artifacts.deb.archive import Unsafe, control_files, data_entries
-from envbuild.compose.artifacts.deb.policy import MADE_OF, added, added_of, kept, scanner_files
+from envbuild.compose.artifacts.deb.archive import UnsafeArchive, control_files, data_entries
+from envbuild.compose.artifacts.deb.policy import (
+    MADE_OF,
+    derived_files,
+    keep_entries,
+    scanner_files,
+    script_files,
+)
 from envbuild.compose.artifacts.files import FetchedFiles
 from envbuild.compose.base import ComposeContext, Entry, SourceTarget
 from envbuild.errors import BuildError, FetchError
@@ -103,13 +109,16 @@ class DebianSource:
             control = control_files(deb)
             _check_control(pin, control)
             whole = data_entries(deb, folder)
-            entries = kept(whole)
-            made = [*added(pin.name, whole), *added_of(pin.name, self._other(pin, folder / "other"))]
+            entries = keep_entries(whole)
+            made = [
+                *script_files(pin.name, whole),
+                *derived_files(pin.name, self._other(pin, folder / "other")),
+            ]
             for entry in (*made, *scanner_files(pin.name, control, entries)):
                 if entry.path in entries:
-                    raise Unsafe(f"it has {entry.path!r}, which envbuild makes itself")
+                    raise UnsafeArchive(f"it has {entry.path!r}, which envbuild makes itself")
                 entries[entry.path] = entry
-        except Unsafe as error:
+        except UnsafeArchive as error:
             raise BuildError(
                 f"the Debian package {pin.name} {pin.version} can't be unpacked: {error}",
                 hint=f"pin another version: envbuild lock --upgrade-package {pin.name}",
@@ -190,6 +199,6 @@ def _check_control(pin: DebianPin, control: dict[str, bytes]) -> None:
         (fields,) = paragraphs(control["control"].decode())
         name, version = fields["Package"], fields["Version"]
     except (ValueError, KeyError) as error:
-        raise Unsafe("its control file can't be read") from error
+        raise UnsafeArchive("its control file can't be read") from error
     if (name, version) != (pin.name, pin.version):
-        raise Unsafe(f"it is {name} {version}, which isn't what the lock says")
+        raise UnsafeArchive(f"it is {name} {version}, which isn't what the lock says")

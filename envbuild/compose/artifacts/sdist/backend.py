@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from envbuild.compose.artifacts.sdist import sandbox as sdist_sandbox
+from envbuild.compose.artifacts.sdist import sandbox
 from envbuild.compose.artifacts.sdist.source import BuildSystem, build_requirements, read_regular
 from envbuild.errors import BuildError
 from envbuild.platforms import runs_linux
@@ -75,7 +75,7 @@ with open("/tmp/out/answer.json", "w") as file:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Backend:
+class BuildBackend:
     """The backend of one source tree. ``rootfs`` holds the interpreter, whose path inside it is
     ``executable``; ``requires`` is the directory its requirements were installed into, ``scratch`` an empty
     one of this user."""
@@ -140,11 +140,12 @@ class Backend:
             raise BuildError(f"{self.file} can't be built here: {ended.report}", hint=NO_NAMESPACES)
         if ended.status is None:
             raise BuildError(
-                f"{self.file}: its build did not end within {self.patience:g} seconds{_told(ended.output)}"
+                f"{self.file}: its build did not end within {self.patience:g} seconds"
+                f"{_output_end(ended.output)}"
             )
         if ended.status != 0:
             raise BuildError(
-                f"{self.file}: its build ended with status {ended.status}{_told(ended.output)}",
+                f"{self.file}: its build ended with status {ended.status}{_output_end(ended.output)}",
                 hint="it is built without a network, a compiler or any file of this machine: pin a version "
                 "that has a wheel, or give a wheel of it by address (name @ https://…/name.whl)",
             )
@@ -152,7 +153,7 @@ class Backend:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ended:
+class SandboxResult:
     """How a run ended: ``status`` is None where it was stopped because it took too long; ``report`` says why
     nothing was started; ``output`` is the end of what was said."""
 
@@ -161,15 +162,15 @@ class Ended:
     output: str
 
 
-def run_sandboxed(request: Mapping[str, Any], *, patience: float) -> Ended:
-    """Runs one program; see ``sdist_sandbox``. Whatever happens here, none of its processes outlives it."""
+def run_sandboxed(request: Mapping[str, Any], *, patience: float) -> SandboxResult:
+    """Runs one program; see ``sandbox``. Whatever happens here, none of its processes outlives it."""
     if not runs_linux():
-        return Ended(status=None, report="this is no Linux machine", output="")
+        return SandboxResult(status=None, report="this is no Linux machine", output="")
     report_read, report_write = os.pipe()
     with os.fdopen(report_read, "rb") as report:
         try:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", sdist_sandbox.__file__, json.dumps(request), str(report_write)],
+                [sys.executable, "-I", "-S", sandbox.__file__, json.dumps(request), str(report_write)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -196,7 +197,7 @@ def run_sandboxed(request: Mapping[str, Any], *, patience: float) -> Ended:
             process.stdout.close()
         said = report.read(4096).decode("utf-8", "replace")
     output = b"".join(tail).decode("utf-8", "replace")
-    return Ended(status=status, report=said if status == sdist_sandbox.NOT_STARTED else "", output=output)
+    return SandboxResult(status=status, report=said if status == sandbox.NOT_STARTED else "", output=output)
 
 
 def _keep_end(stream: IO[bytes], tail: deque[bytes]) -> None:
@@ -204,7 +205,7 @@ def _keep_end(stream: IO[bytes], tail: deque[bytes]) -> None:
         tail.append(chunk)
 
 
-def _told(output: str) -> str:
+def _output_end(output: str) -> str:
     """The end of a build's output, from a line's beginning on, without what would drive a terminal."""
     text = "".join(each if each.isprintable() or each == "\n" else " " for each in output).strip()
     if len(text) > _SHOWN:

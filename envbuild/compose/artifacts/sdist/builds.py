@@ -15,8 +15,8 @@ from pathlib import Path
 
 from envbuild.compose.artifacts.conda import source as conda
 from envbuild.compose.artifacts.deb import source as deb
-from envbuild.compose.artifacts.sdist.backend import PATIENCE, Backend
-from envbuild.compose.artifacts.sdist.fetch import SdistFiles
+from envbuild.compose.artifacts.sdist.backend import PATIENCE, BuildBackend
+from envbuild.compose.artifacts.sdist.files import SdistFiles
 from envbuild.compose.artifacts.sdist.source import BuildSystem, load_build_system, unpack_sdist
 from envbuild.compose.artifacts.wheel.index import package_indexes
 from envbuild.compose.artifacts.wheel.install import WheelInstall, install_options
@@ -93,7 +93,7 @@ class SdistBuilds:
                     self.store.scratch() as scratch,
                     self.progress.task("build", source.file, unit="wheels", total=1) as task,
                 ):
-                    work = _Work(
+                    work = _SdistBuild(
                         builds=self,
                         source=source,
                         python=python,
@@ -132,7 +132,7 @@ class SdistBuilds:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Work:
+class _SdistBuild:
     """One build under way, in a directory of its own."""
 
     builds: SdistBuilds
@@ -172,14 +172,14 @@ class _Work:
             ) from error
         return wheel, pins
 
-    def _backend(self, system: BuildSystem, tree: Path, pins: tuple[PipPin, ...], name: str) -> Backend:
+    def _backend(self, system: BuildSystem, tree: Path, pins: tuple[PipPin, ...], name: str) -> BuildBackend:
         """The backend with ``pins`` beside it."""
         place = self.scratch / name
         requires = place / "requires"
         requires.mkdir(parents=True)
         if pins:
             self._install(pins, requires)
-        return Backend(
+        return BuildBackend(
             file=self.source.file,
             system=system,
             source=tree,

@@ -1,7 +1,7 @@
 """Starts a program with nothing but a read-only root file system and the directories it is given: no network,
 no other process, no file of this machine, no privilege. A program itself.
 
-It is run as ``python -I -S sdist_sandbox.py REQUEST REPORT`` (a JSON object, and a descriptor) and imports
+It is run as ``python -I -S sandbox.py REQUEST REPORT`` (a JSON object, and a descriptor) and imports
 only the standard library: the kernel lets only a process with a single thread make a user namespace, and
 envbuild has several. Three processes stand in a row: this one; ``init``, the first of the new process
 namespace, at whose end the kernel ends all others in it; and the program. When this one ends, all do.
@@ -44,7 +44,7 @@ _PROCESSES = 4096
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class _Failure(Exception):
+class _SandboxFailure(Exception):
     """Why the program can't be started."""
 
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
 def _guarded(report_fd: int, work: Any) -> int:
     try:
         return int(work())
-    except _Failure as failure:
+    except _SandboxFailure as failure:
         message = str(failure)
     except OSError as error:
         message = f"{error.strerror}: {error.filename}" if error.filename else str(error)
@@ -134,7 +134,7 @@ def _exec(request: Mapping[str, Any]) -> int:
     try:
         os.execve(command[0], command, request["env"])
     except OSError as error:
-        raise _Failure(f"{command[0]} can't be started: {error.strerror}") from error
+        raise _SandboxFailure(f"{command[0]} can't be started: {error.strerror}") from error
 
 
 def _mount_all(request: Mapping[str, Any]) -> None:
@@ -147,7 +147,7 @@ def _mount_all(request: Mapping[str, Any]) -> None:
     _bind(request["rootfs"], new, read_only=True)
     for name in ("dev", "proc", "tmp"):
         if Path(f"{new}/{name}").is_symlink():
-            raise _Failure(f"/{name} of the interpreter's root file system is a link")
+            raise _SandboxFailure(f"/{name} of the interpreter's root file system is a link")
     _devices(f"{new}/dev")
     _processes(f"{new}/proc")
     _mount("tmpfs", f"{new}/tmp", "tmpfs", _MS_NOSUID | _MS_NODEV, _TEMPORARY)
@@ -195,7 +195,7 @@ def _system_call(name: str, *arguments: object) -> int:
     """A system call that the C library has no function for."""
     number = _SYSTEM_CALLS.get(os.uname().machine, {}).get(name)
     if number is None:
-        raise _Failure(f"this isn't known to work on {os.uname().machine} yet")
+        raise _SandboxFailure(f"this isn't known to work on {os.uname().machine} yet")
     result: int = _libc.syscall(ctypes.c_long(number), *arguments)
     return result
 
@@ -220,7 +220,7 @@ def _mount_call(source: str, target: str, kind: str | None, flags: int, options:
 
 def _call(what: str, result: int) -> None:
     if result != 0:
-        raise _Failure(f"{what} failed: {os.strerror(ctypes.get_errno())}")
+        raise _SandboxFailure(f"{what} failed: {os.strerror(ctypes.get_errno())}")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class BuildSystem:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Member:
+class _SdistMember:
     path: str
     kind: str
     """``file``, ``directory``, ``symlink`` or ``hardlink``."""
@@ -69,7 +69,7 @@ def unpack_sdist(
     Modes are 0755 and 0644, all times the same. Links are made last, so that nothing is written through one,
     and only those that stay in the tree. Raises ``BuildError`` for all that is no plain tree of files."""
     top: str | None = None
-    links: list[_Member] = []
+    links: list[_SdistMember] = []
     left, count = size_limit, 0
     try:
         with _opened(archive, file) as source:
@@ -190,12 +190,12 @@ def _inside(path: object) -> bool:
 # --- archives -----------------------------------------------------------------------------------------
 
 
-class _Tar:
+class _TarMembers:
     def __init__(self, archive: tarfile.TarFile, file: str) -> None:
         self._archive = archive
         self._file = file
 
-    def members(self) -> Iterator[_Member]:
+    def members(self) -> Iterator[_SdistMember]:
         for info in self._archive:
             if info.isdir():
                 kind = "directory"
@@ -205,7 +205,7 @@ class _Tar:
                 kind = "symlink" if info.issym() else "hardlink"
             else:
                 raise BuildError(f"{self._file}: {info.name!r} is no file, directory or link")
-            yield _Member(
+            yield _SdistMember(
                 path=info.name,
                 kind=kind,
                 executable=info.mode & 0o111 != 0,
@@ -213,38 +213,38 @@ class _Tar:
                 handle=info,
             )
 
-    def content(self, member: _Member) -> IO[bytes]:
+    def content(self, member: _SdistMember) -> IO[bytes]:
         stream = self._archive.extractfile(member.handle)
         assert stream is not None
         return stream
 
 
-class _Zip:
+class _ZipMembers:
     def __init__(self, archive: zipfile.ZipFile, file: str) -> None:
         self._archive = archive
         self._file = file
 
-    def members(self) -> Iterator[_Member]:
+    def members(self) -> Iterator[_SdistMember]:
         for info in self._archive.infolist():
             mode = info.external_attr >> 16
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise BuildError(f"{self._file}: {info.filename!r} is no file or directory")
-            yield _Member(
+            yield _SdistMember(
                 path=info.filename,
                 kind="directory" if info.is_dir() else "file",
                 executable=mode & 0o111 != 0,
                 handle=info,
             )
 
-    def content(self, member: _Member) -> IO[bytes]:
+    def content(self, member: _SdistMember) -> IO[bytes]:
         return self._archive.open(member.handle)
 
 
 @contextmanager
-def _opened(archive: Path, file: str) -> Iterator[_Tar | _Zip]:
+def _opened(archive: Path, file: str) -> Iterator[_TarMembers | _ZipMembers]:
     if file.endswith(".zip"):
         with zipfile.ZipFile(archive) as found:
-            yield _Zip(found, file)
+            yield _ZipMembers(found, file)
         return
     from isal import igzip, isal_zlib
 
@@ -254,7 +254,7 @@ def _opened(archive: Path, file: str) -> Iterator[_Tar | _Zip]:
             igzip.IGzipFile(archive, "rb") as stream,  # type: ignore[no-untyped-call]
             tarfile.open(fileobj=stream, mode="r|") as tar,
         ):
-            yield _Tar(tar, file)
+            yield _TarMembers(tar, file)
     except isal_zlib.error as error:  # type: ignore[misc]
         raise BuildError(f"{file}: not a whole source distribution: {error}") from error
 
@@ -276,7 +276,7 @@ def _directory(path: Path, file: str) -> None:
         raise BuildError(f"{file}: {path.name!r} is a file and a directory") from error
 
 
-def _file(source: _Tar | _Zip, member: _Member, path: Path, left: int, file: str) -> int:
+def _file(source: _TarMembers | _ZipMembers, member: _SdistMember, path: Path, left: int, file: str) -> int:
     if path.is_dir():
         raise BuildError(f"{file}: {member.path!r} is a file and a directory")
     with source.content(member) as stream, path.open("wb") as sink:
@@ -289,7 +289,7 @@ def _file(source: _Tar | _Zip, member: _Member, path: Path, left: int, file: str
     return left
 
 
-def _link(directory: Path, top: str, member: _Member, left: int, file: str) -> int:
+def _link(directory: Path, top: str, member: _SdistMember, left: int, file: str) -> int:
     path = "/".join(_parts(member.path, file))
     place = directory / path
     start = "" if member.kind == "hardlink" else os.path.dirname(path)  # noqa: PTH120 - of the archive

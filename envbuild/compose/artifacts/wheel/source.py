@@ -19,7 +19,7 @@ from envbuild.compose.artifacts.sdist.builds import SdistWheels, sdist_builds
 from envbuild.compose.artifacts.wheel.files import WheelFiles
 from envbuild.compose.artifacts.wheel.index import PackageIndexes, package_indexes
 from envbuild.compose.artifacts.wheel.install import WheelInstall, install_options, wheel_pin
-from envbuild.compose.artifacts.wheel.tree import Claim, Damage, WheelTree
+from envbuild.compose.artifacts.wheel.tree import DamagedWheel, InstalledWheel, WheelTree
 from envbuild.compose.base import ComposeContext, Entry, SourceTarget
 from envbuild.errors import BuildError
 from envbuild.lock.model import PipPin, PythonPin, glibc_of
@@ -81,7 +81,7 @@ class WheelSource:
         self._stack = ExitStack()
         self._scratch: Path | None = None
         self._count = 0
-        self._claims: dict[str, Claim] = {}
+        self._claims: dict[str, InstalledWheel] = {}
 
     def __enter__(self) -> WheelSource:
         self._scratch = self._stack.enter_context(self._store.scratch())
@@ -111,7 +111,7 @@ class WheelSource:
             raise BuildError(f"{artifact.name} {artifact.version} was not fetched")
         return claim.entries(self._python)
 
-    def _from_source(self, pin: PipPin) -> Claim:
+    def _from_source(self, pin: PipPin) -> InstalledWheel:
         """A wheel that no index has, from its file in the store."""
         if self._build_wheel is None:
             raise BuildError(f"{pin.file} is no file of an index: it has to be built, which nobody does here")
@@ -124,7 +124,7 @@ class WheelSource:
         tree = self._install_tree([replace(pin, url=link.as_uri())], fresh=True)
         return self._claim_all(pin, tree, trusted=False)
 
-    def _from_index(self, pins: Sequence[PipPin]) -> dict[str, Claim]:
+    def _from_index(self, pins: Sequence[PipPin]) -> dict[str, InstalledWheel]:
         """All of them from one run of uv; those that can't be told apart or aren't whole once more, alone."""
         tree = self._install_tree(pins)
         claims, suspects = {}, []
@@ -132,9 +132,9 @@ class WheelSource:
         for pin in pins:
             try:
                 if pin.name in shared:
-                    raise Damage(f"{pin.file} shares paths with another wheel")
+                    raise DamagedWheel(f"{pin.file} shares paths with another wheel")
                 claims[pin.sha256] = tree.claim(pin)
-            except Damage:
+            except DamagedWheel:
                 suspects.append(pin)
         if not suspects and tree.unclaimed(claims.values()):
             claims, suspects = {}, list(pins)
@@ -142,17 +142,17 @@ class WheelSource:
             claims[pin.sha256] = self._install_alone(pin)
         return claims
 
-    def _install_alone(self, pin: PipPin) -> Claim:
+    def _install_alone(self, pin: PipPin) -> InstalledWheel:
         """One wheel in a tree of its own; unpacked anew if what uv's cache holds was changed meanwhile."""
         try:
             return self._claim_all(pin, self._install_tree([pin]), trusted=False)
-        except Damage:
+        except DamagedWheel:
             # The file's own hash is checked again here, so this time its content is what was pinned, even
             # if its RECORD, which nobody else checks, says otherwise.
             return self._claim_all(pin, self._install_tree([pin], fresh=True), trusted=True)
 
     @staticmethod
-    def _claim_all(pin: PipPin, tree: WheelTree, *, trusted: bool) -> Claim:
+    def _claim_all(pin: PipPin, tree: WheelTree, *, trusted: bool) -> InstalledWheel:
         """The only wheel of ``tree``."""
         claim = tree.claim(pin, trusted=trusted)
         stray = tree.unclaimed([claim])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import configparser
 import csv
 import hashlib
 import io
@@ -18,7 +19,6 @@ from typing import IO
 
 from packaging.utils import canonicalize_name
 
-from envbuild.compose.artifacts.wheel.scripts import entry_point_scripts, rewrite_shebang
 from envbuild.compose.base import Entry
 from envbuild.errors import BuildError
 from envbuild.lock.model import PipPin, PythonPin
@@ -36,12 +36,12 @@ _INSTALLER_FILES = {"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_c
 """Files of a ``.dist-info`` that tell of an installation rather than of the wheel."""
 
 
-class Damage(Exception):
+class DamagedWheel(Exception):
     """The tree isn't what the wheel's RECORD says; unpacked anew it may be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _File:
+class _WheelFile:
     """``path`` is relative to the prefix, for any python of the image; ``sha256`` as RECORD writes it."""
 
     path: str
@@ -52,11 +52,11 @@ class _File:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
+class InstalledWheel:
     """The files of one wheel. ``raw`` are their paths in the tree, with those that are made anew."""
 
     info: str
-    files: tuple[_File, ...]
+    files: tuple[_WheelFile, ...]
     raw: frozenset[str]
 
     def entries(self, python: PythonPin) -> Iterator[Entry]:
@@ -108,9 +108,9 @@ class WheelTree:
                     shared |= {first, pin.name}
         return shared
 
-    def claim(self, pin: PipPin, *, trusted: bool = False) -> Claim:
-        """The wheel's files, each hashed. Raises ``Damage`` where one isn't there or isn't what RECORD says
-        (unless ``trusted``: then what is there counts), ``BuildError`` where one isn't safe."""
+    def claim(self, pin: PipPin, *, trusted: bool = False) -> InstalledWheel:
+        """The wheel's files, each hashed. Raises ``DamagedWheel`` where one isn't there or isn't what RECORD
+        says (unless ``trusted``: then what is there counts), ``BuildError`` where one isn't safe."""
         info = self._info(pin)
         rows = self._record(pin)
         scripts = entry_point_scripts(self._read(f"{info}/entry_points.txt"), pin.file)
@@ -125,20 +125,20 @@ class WheelTree:
             if file is None:
                 if trusted:
                     raise BuildError(f"{pin.file}: its RECORD lists {path}, which it doesn't have")
-                raise Damage(f"{pin.file}: {path} is missing")
+                raise DamagedWheel(f"{pin.file}: {path} is missing")
             if digest.startswith("sha256=") and digest[7:].rstrip("=") != file.sha256 and not trusted:
-                raise Damage(f"{pin.file}: {path} has changed")
+                raise DamagedWheel(f"{pin.file}: {path} has changed")
             files.append(self._restored(file))
         for name, text in scripts.items():
-            files.append(_generated(f"bin/{name}", text, executable=True))
-        files.append(_generated(f"{info}/INSTALLER", INSTALLER, executable=False))
-        return Claim(
+            files.append(_generated_file(f"bin/{name}", text, executable=True))
+        files.append(_generated_file(f"{info}/INSTALLER", INSTALLER, executable=False))
+        return InstalledWheel(
             info=info.rsplit("/", 1)[-1],
             files=tuple(files),
             raw=frozenset(raw),
         )
 
-    def unclaimed(self, claims: Iterable[Claim]) -> list[str]:
+    def unclaimed(self, claims: Iterable[InstalledWheel]) -> list[str]:
         """Paths in the tree that none of ``claims`` lists, sorted."""
         known = {path for claim in claims for path in claim.raw} | {".lock"}
         found = []
@@ -184,7 +184,7 @@ class WheelTree:
             raise BuildError(f"{path} in a wheel is not a plain file of a sane size")
         return full.read_bytes()
 
-    def _file(self, pin: PipPin, path: str) -> _File | None:
+    def _file(self, pin: PipPin, path: str) -> _WheelFile | None:
         full = self._prefix / path
         try:
             status = full.lstat()
@@ -206,7 +206,7 @@ class WheelTree:
             with full.open("rb", buffering=0) as stream:
                 while chunk := stream.read(CHUNK):
                     sha.update(chunk)
-        return _File(
+        return _WheelFile(
             path=path,
             content=content,
             size=status.st_size,
@@ -215,7 +215,7 @@ class WheelTree:
             executable=bool(status.st_mode & stat.S_IXUSR),
         )
 
-    def _restored(self, file: _File) -> _File:
+    def _restored(self, file: _WheelFile) -> _WheelFile:
         """A script with the image's interpreter where uv wrote this machine's."""
         if not file.path.startswith("bin/"):
             return file
@@ -223,7 +223,7 @@ class WheelTree:
             content = rewrite_shebang(file.content, self._shebang)
             if content == file.content:
                 return file
-            return _generated(file.path, content, executable=file.executable)
+            return _generated_file(file.path, content, executable=file.executable)
         with file.content.open("rb", buffering=0) as source:
             head = source.read(_SMALL)
             restored = rewrite_shebang(head, self._shebang)
@@ -231,7 +231,7 @@ class WheelTree:
                 return file
             return self._written(file, restored, source)
 
-    def _written(self, file: _File, head: bytes, rest: IO[bytes]) -> _File:
+    def _written(self, file: _WheelFile, head: bytes, rest: IO[bytes]) -> _WheelFile:
         """``file`` as ``head`` and ``rest``, in a file beside the tree, whose own may be uv's."""
         directory = self._prefix.with_name(f"{self._prefix.name}-scripts")
         directory.mkdir(exist_ok=True)
@@ -245,8 +245,8 @@ class WheelTree:
         return replace(file, content=Path(target.name), size=size, sha256=_encoded(sha.digest()))
 
 
-def _generated(path: str, content: bytes, *, executable: bool) -> _File:
-    return _File(
+def _generated_file(path: str, content: bytes, *, executable: bool) -> _WheelFile:
+    return _WheelFile(
         path=path,
         content=content,
         size=len(content),
@@ -281,3 +281,65 @@ def _inside(pin: PipPin, site: str, text: str) -> str:
         f"{pin.file}: its RECORD names {text!r}, which is not a path inside of the prefix",
         hint="don't use this wheel; report it to its index",
     )
+
+
+SHEBANG = f"#!{PREFIX}/bin/python"
+_COMMAND_NAME = re.compile(r"[\w.+@-]+( [\w.+@-]+)*")
+_OBJECT_REFERENCE = re.compile(r"(\w+(?:\.\w+)*)\s*:\s*(\w+(?:\.\w+)*)\s*(?:\[[^\]]*\])?\s*")
+_SCRIPT_TEMPLATE = """{shebang}
+# -*- coding: utf-8 -*-
+import sys
+from {module} import {first}
+if __name__ == "__main__":
+    sys.exit({attribute}())
+"""
+
+
+def entry_point_scripts(text: bytes | None, file: str) -> dict[str, bytes]:
+    """Name to content of the commands that ``entry_points.txt`` asks for, sorted; none where there is no
+    such file. Raises ``BuildError`` (with the wheel's ``file``) for what is no command or no safe name."""
+    if text is None:
+        return {}
+    parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    try:
+        parser.read_string(text.decode())
+    except (configparser.Error, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise BuildError(f"{file}: its entry_points.txt can't be read: {reason}") from error
+    found = {}
+    for section in ("console_scripts", "gui_scripts"):
+        if not parser.has_section(section):
+            continue
+        for name, value in parser.items(section):
+            match = _OBJECT_REFERENCE.fullmatch(value.strip())
+            if (
+                match is None
+                or _COMMAND_NAME.fullmatch(name) is None
+                or name in (".", "..")
+                or name.startswith(".wh.")
+            ):
+                raise BuildError(
+                    f"{file}: its entry point {name!r} = {value!r} can't be made a command",
+                    hint="the wheel is broken: pin another version",
+                )
+            module, attribute = match.groups()
+            found[name] = _SCRIPT_TEMPLATE.format(
+                shebang=SHEBANG, module=module, first=attribute.split(".")[0], attribute=attribute
+            ).encode()
+    return dict(sorted(found.items()))
+
+
+def rewrite_shebang(content: bytes, installed: str) -> bytes:
+    """``content`` with the image's interpreter where its first line is ``installed``, or is the form an
+    installer writes when that line is too long for the kernel."""
+    first, newline, rest = content.partition(b"\n")
+    if first.rstrip(b"\r") == installed.encode():
+        return SHEBANG.encode() + newline + rest
+    executable = installed.removeprefix("#!")
+    long = f"#!/bin/sh\n'''exec' '{executable}' \"$0\" \"$@\"\n' '''\n".encode()
+    plain = long.replace(f"'{executable}'".encode(), executable.encode())
+    for form in (long, plain):
+        if content.startswith(form):
+            return SHEBANG.encode() + b"\n" + content[len(form) :]
+    return content

@@ -1,13 +1,17 @@
-"""What starts a command in an image."""
+"""A command to be started in an image, and what the image's config says about its process."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Any, Protocol
 
-from envbuild.errors import UsageError
+from envbuild.errors import RunError, UsageError
 from envbuild.oci.image import Image
+from envbuild.store.content import Store
 
 WORKDIR = PurePosixPath("/workspace")
 """Where the caller's directory is mounted, and where the command starts. A path of its own, so that no
@@ -53,7 +57,7 @@ class Command:
     network: bool = True
 
 
-class Runner(Protocol):
+class CommandRunner(Protocol):
     """One way to start a command.
 
     In every one: standard input, output and error are the caller's, but where they are a terminal it is one
@@ -69,3 +73,49 @@ class Runner(Protocol):
     def run(self, command: Command) -> int:
         """Runs to the end and returns the exit status (128 + n where signal n ended it).
         Raises ``RunError`` where the command can't be started at all."""
+
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NUMERIC = re.compile(r"([0-9]{1,9})(?::([0-9]{1,9}))?")
+
+
+def image_config(image: Image, store: Store) -> Mapping[str, Any]:
+    """The ``config`` object of the image's config (OCI image-spec, config). Raises ``RunError``."""
+    try:
+        found = json.loads(store.blob(image.config_digest).read_bytes()).get("config") or {}
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"the store lacks the config {image.config_digest}", hint="build the image again"
+        ) from error
+    if not isinstance(found, dict):
+        raise RunError(f"the image config {image.config_digest} is damaged")
+    return found
+
+
+def numeric_user(config: Mapping[str, Any]) -> tuple[int, int]:
+    """The image's user and group where it gives them as numbers; else root's."""
+    match = _NUMERIC.fullmatch(str(config.get("User") or ""))
+    if match is None:
+        return 0, 0
+    uid = int(match[1])
+    return uid, int(match[2]) if match[2] is not None else uid
+
+
+def argv(config: Mapping[str, Any], command: Command) -> list[str]:
+    """Entry point and arguments; raises ``RunError`` where neither image nor caller names a command."""
+    entrypoint = [str(each) for each in config.get("Entrypoint") or ()]
+    arguments = list(command.arguments) or [str(each) for each in config.get("Cmd") or ()]
+    if not entrypoint and not arguments:
+        raise RunError("the image has no command of its own", hint="add one: envbuild run SPEC -- COMMAND")
+    return [*entrypoint, *arguments]
+
+
+def environment(config: Mapping[str, Any], command: Command) -> dict[str, str]:
+    """The variables of the process: the image's, then the caller's. Nothing else of this machine's
+    gets in but the defaults: ``PATH`` and ``HOME`` where nobody sets them."""
+    found = {"PATH": _PATH, "HOME": "/tmp"}
+    for line in config.get("Env") or ():
+        name, _, value = str(line).partition("=")
+        found[name] = value
+    found.update(command.env)
+    return found

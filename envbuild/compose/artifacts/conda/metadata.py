@@ -12,7 +12,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from envbuild.compose.artifacts.conda.archive import MemberKind, Unpacked, normal_path, refusal
+from envbuild.compose.artifacts.conda.archive import UnpackedPackage, normal_path, refusal
+from envbuild.compose.base import EntryKind
 from envbuild.errors import BuildError
 
 _OLD_PLACEHOLDER = "/opt/anaconda1anaconda2anaconda3"
@@ -25,7 +26,7 @@ class PackagePath:
     """One file to link. ``placeholder`` is None where no prefix is in it; ``mode`` is text or binary."""
 
     path: str
-    kind: MemberKind
+    kind: EntryKind
     sha256: str | None = None
     size: int | None = None
     placeholder: str | None = None
@@ -42,27 +43,27 @@ class EntryPoint:
     function: str
 
 
-def index_of(package: Unpacked) -> dict[str, Any]:
+def read_index(package: UnpackedPackage) -> dict[str, Any]:
     """``info/index.json``."""
     return _mapping(package, "info/index.json", required=True)
 
 
-def paths_of(package: Unpacked) -> tuple[PackagePath, ...]:
+def read_paths(package: UnpackedPackage) -> tuple[PackagePath, ...]:
     """The files to link, sorted by path; all of them are there, with the sizes and hashes stated.
 
     Raises ``BuildError`` with all that isn't so."""
     document = _mapping(package, "info/paths.json")
-    paths = _stated(package, document) if document else _listed(package)
+    paths = _read_paths_json(package, document) if document else _read_files_list(package)
     problems = []
     for each in paths:
         member = package.members.get(each.path)
         if member is None:
-            if each.kind is not MemberKind.DIRECTORY:
+            if each.kind is not EntryKind.DIRECTORY:
                 problems.append(f"{each.path} is stated but not there")
             continue
         if member.kind is not each.kind:
             problems.append(f"{each.path} is stated as {each.kind.value} but is a {member.kind.value}")
-        elif member.kind is MemberKind.FILE:
+        elif member.kind is EntryKind.FILE:
             if each.size is not None and member.size != each.size:
                 problems.append(f"{each.path} has {member.size} bytes, not {each.size}")
             elif each.sha256 is not None and member.sha256 != each.sha256:
@@ -80,7 +81,7 @@ def paths_of(package: Unpacked) -> tuple[PackagePath, ...]:
     return tuple(sorted(paths, key=lambda each: each.path))
 
 
-def entry_points_of(package: Unpacked) -> tuple[EntryPoint, ...]:
+def read_entry_points(package: UnpackedPackage) -> tuple[EntryPoint, ...]:
     """The entry points of a ``noarch: python`` package (``info/link.json``), in its order."""
     noarch = _mapping(package, "info/link.json").get("noarch") or {}
     stated = noarch.get("entry_points") if isinstance(noarch, dict) else None
@@ -95,15 +96,15 @@ def entry_points_of(package: Unpacked) -> tuple[EntryPoint, ...]:
     return tuple(points)
 
 
-def _stated(package: Unpacked, document: dict[str, Any]) -> list[PackagePath]:
+def _read_paths_json(package: UnpackedPackage, document: dict[str, Any]) -> list[PackagePath]:
     if document.get("paths_version") != 1 or not isinstance(document.get("paths"), list):
         raise BuildError(f"{package.what}: info/paths.json is not of version 1")
     paths = []
     for each in document["paths"]:
         kind = {
-            "hardlink": MemberKind.FILE,
-            "softlink": MemberKind.SYMLINK,
-            "directory": MemberKind.DIRECTORY,
+            "hardlink": EntryKind.FILE,
+            "softlink": EntryKind.SYMLINK,
+            "directory": EntryKind.DIRECTORY,
         }.get(str(each.get("path_type")) if isinstance(each, dict) else "")
         if kind is None or not isinstance(each.get("_path"), str):
             raise BuildError(f"{package.what}: info/paths.json has an entry that isn't a path: {each!r:.200}")
@@ -125,7 +126,7 @@ def _stated(package: Unpacked, document: dict[str, Any]) -> list[PackagePath]:
     return paths
 
 
-def _listed(package: Unpacked) -> list[PackagePath]:
+def _read_files_list(package: UnpackedPackage) -> list[PackagePath]:
     prefixed = _has_prefix(package)
     no_link = {normal_path(line, package.what) for line in _lines(package, "info/no_link")}
     paths = []
@@ -136,7 +137,7 @@ def _listed(package: Unpacked) -> list[PackagePath]:
         paths.append(
             PackagePath(
                 path=path,
-                kind=member.kind if member else MemberKind.FILE,
+                kind=member.kind if member else EntryKind.FILE,
                 placeholder=placeholder,
                 mode=mode,
                 no_link=path in no_link,
@@ -145,7 +146,7 @@ def _listed(package: Unpacked) -> list[PackagePath]:
     return paths
 
 
-def _has_prefix(package: Unpacked) -> dict[str, tuple[str | None, str]]:
+def _has_prefix(package: UnpackedPackage) -> dict[str, tuple[str | None, str]]:
     found: dict[str, tuple[str | None, str]] = {}
     for line in _lines(package, "info/has_prefix"):
         parts = [part.strip("\"'") for part in shlex.split(line, posix=False)]
@@ -158,7 +159,7 @@ def _has_prefix(package: Unpacked) -> dict[str, tuple[str | None, str]]:
     return found
 
 
-def _lines(package: Unpacked, path: str) -> list[str]:
+def _lines(package: UnpackedPackage, path: str) -> list[str]:
     try:
         text = (package.metadata(path) or b"").decode()
     except UnicodeDecodeError as error:
@@ -166,7 +167,7 @@ def _lines(package: Unpacked, path: str) -> list[str]:
     return [line for each in text.splitlines() if (line := each.strip())]
 
 
-def _mapping(package: Unpacked, path: str, *, required: bool = False) -> dict[str, Any]:
+def _mapping(package: UnpackedPackage, path: str, *, required: bool = False) -> dict[str, Any]:
     data = package.metadata(path)
     if data is None:
         if required:

@@ -1,4 +1,5 @@
-"""Runs a command in a container of a Docker engine, as ``docker run --rm`` would."""
+"""The runners of commands: the one that is chosen, and that of a Docker engine, which does as ``docker run
+--rm``."""
 
 from __future__ import annotations
 
@@ -7,12 +8,12 @@ from collections.abc import Mapping
 
 from envbuild.docker.client import NoEngine, connect
 from envbuild.docker.container import Container, run_container
-from envbuild.errors import PublishError, RunError
+from envbuild.errors import PublishError, RunError, UsageError
 from envbuild.images.sinks.daemon import load
 from envbuild.progress import Progress
-from envbuild.run.base import WORKDIR, Command, Mount
-from envbuild.run.process import argv, environment, image_config
+from envbuild.run.command import WORKDIR, Command, CommandRunner, Mount, argv, environment, image_config
 from envbuild.run.signals import forwarding
+from envbuild.run.userns import UsernsRunner
 from envbuild.store.content import Store
 
 
@@ -60,3 +61,28 @@ class ContainerRunner:
             raise RunError(error.message, hint=error.hint) from error
         finally:
             client.close()
+
+
+BACKENDS = ("auto", "docker", "userns")
+
+
+def runner(backend: str, store: Store, progress: Progress, environ: Mapping[str, str]) -> CommandRunner:
+    """The runner named ``docker`` or ``userns``; for ``auto`` Docker where an engine answers, else a user
+    namespace. Raises ``RunError`` with the reason of each that can't work here."""
+    candidates: dict[str, CommandRunner] = {
+        "docker": ContainerRunner(store, progress, environ),
+        "userns": UsernsRunner(store, progress),
+    }
+    if backend not in BACKENDS:
+        raise UsageError(f"unknown backend {backend!r}", hint=f"known: {', '.join(BACKENDS)}")
+    reasons = []
+    for name, candidate in candidates.items():
+        if backend in ("auto", name):
+            reason = candidate.available()
+            if reason is None:
+                return candidate
+            reasons.append(f"{name}: {reason}")
+    raise RunError(
+        "nothing here can run a command in an image:\n" + "\n".join(reasons),
+        hint="start a Docker engine, or use Linux with user namespaces",
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.compose.artifacts.sdist.fetch import SdistFiles
+from envbuild.compose.artifacts.sdist.files import SdistFiles
 from envbuild.compose.artifacts.wheel.index import PackageIndexes
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.base import Download

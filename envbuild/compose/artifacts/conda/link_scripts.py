@@ -28,30 +28,30 @@ _REACH = 32 << 20
 """Bytes of one archive that are asked for at the most before its download."""
 
 
-def needs_code(pin: CondaPin, archive: Path) -> str | None:
+def find_link_script(pin: CondaPin, archive: Path) -> str | None:
     """Why the package can't be linked without running its own code; None where it can."""
     with archive.open("rb") as raw:
-        return _scan(pin, raw)
+        return _scan_archive(pin, raw)
 
 
-def foreseen(pin: CondaPin, stored: Path, ranges: RangeReader) -> str | None:
-    """What :func:`needs_code` will say, without a download; None also where that can't be known.
+def foresee_link_script(pin: CondaPin, stored: Path, ranges: RangeReader) -> str | None:
+    """What :func:`find_link_script` will say, without a download; None also where that can't be known.
 
     ``stored`` is where the archive would be if it was here."""
     try:
         local = stored if stored.is_file() else local_path(pin.url)
         if local is not None:
-            return needs_code(pin, local) if local.is_file() else None
+            return find_link_script(pin, local) if local.is_file() else None
         if not pin.file.endswith(".conda") or pin.size <= 0:
             return None
-        remote = _Remote(lambda start, length: ranges.part(pin.url, start, length), pin.size)
-        return _scan(pin, io.BufferedReader(remote, 4096))
+        remote = _RemoteFile(lambda start, length: ranges.part(pin.url, start, length), pin.size)
+        return _scan_archive(pin, io.BufferedReader(remote, 4096))
     except (BuildError, OSError, ValueError):
         # Damaged or out of reach: the download itself will say so, with all there is to say.
         return None
 
 
-class Reachable:
+class SkippingRangeReader:
     """A ``RangeReader`` that asks no server again that has once not answered with a part. Thread safe."""
 
     def __init__(self, ranges: RangeReader) -> None:
@@ -68,7 +68,7 @@ class Reachable:
         return data
 
 
-def _scan(pin: CondaPin, raw: BinaryIO) -> str | None:
+def _scan_archive(pin: CondaPin, raw: BinaryIO) -> str | None:
     what = f"conda package {pin.name} {pin.version}"
     with refuse_damaged(what):
         info_first = pin.file.endswith(".conda")
@@ -86,7 +86,7 @@ def _scan(pin: CondaPin, raw: BinaryIO) -> str | None:
     return None
 
 
-class _Remote(io.RawIOBase):
+class _RemoteFile(io.RawIOBase):
     """A file of ``size`` bytes elsewhere, of which only the parts that are read are asked for."""
 
     def __init__(self, part: Callable[[int, int], bytes | None], size: int) -> None:

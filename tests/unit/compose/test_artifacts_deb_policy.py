@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from envbuild.compose.artifacts.deb.keystore import keystore
+from envbuild.compose.artifacts.deb.policy import keystore
 
 GOLDEN = (
     "feedfeed" "00000002" "00000002"

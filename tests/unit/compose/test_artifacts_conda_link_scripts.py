@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.compose.artifacts.conda.scripts import Reachable, foreseen
+from envbuild.compose.artifacts.conda.link_scripts import SkippingRangeReader, foresee_link_script
 from envbuild.http.base import RangeReader
 from envbuild.lock.model import CondaPin
 from tests.fakes.channel import File, Package
@@ -57,24 +57,24 @@ def test_the_list_of_files_of_a_large_package_is_a_small_request(
     large = File(path="lib/large", content=os.urandom(4 << 20))
     package = Package(name="scripted", files=(SCRIPT, large, *many(count)))
     server = Server(tmp_path)
-    reason = foreseen(pin_of(package, tmp_path), tmp_path / "none", server)
+    reason = foresee_link_script(pin_of(package, tmp_path), tmp_path / "none", server)
     assert reason == "it runs a post-link script"
     assert len(server.asked) <= requests + 1
     assert sum(server.asked) < 1 << 20
     harmless = replace(package, name="harmless", files=package.files[1:])
-    assert foreseen(pin_of(harmless, tmp_path), tmp_path / "none", server) is None
+    assert foresee_link_script(pin_of(harmless, tmp_path), tmp_path / "none", server) is None
 
 
 @pytest.mark.parametrize("ranges", [Silent(), Server(Path("/nowhere"))])
 def test_what_can_t_be_known_early_is_left_to_the_download(tmp_path: Path, ranges: RangeReader) -> None:
     pin = pin_of(Package(name="scripted", files=(SCRIPT,)), tmp_path)
-    assert foreseen(pin, tmp_path / "none", ranges) is None
+    assert foresee_link_script(pin, tmp_path / "none", ranges) is None
 
 
 def test_a_size_that_isn_t_true_does_no_harm(tmp_path: Path) -> None:
     pin = pin_of(Package(name="scripted", files=(SCRIPT,)), tmp_path)
     for size in (0, 1, pin.size - 1, pin.size + 1, 1 << 40):
-        assert foreseen(replace(pin, size=size), tmp_path / "none", Server(tmp_path)) is None
+        assert foresee_link_script(replace(pin, size=size), tmp_path / "none", Server(tmp_path)) is None
 
 
 def test_what_is_here_is_read_here(tmp_path: Path) -> None:
@@ -82,16 +82,17 @@ def test_what_is_here_is_read_here(tmp_path: Path) -> None:
     pin = pin_of(package, tmp_path)
     ranges = Silent()
     here = tmp_path / "linux-64" / pin.file
-    assert foreseen(pin, here, ranges) == "it runs a post-link script"
+    assert foresee_link_script(pin, here, ranges) == "it runs a post-link script"
     assert (
-        foreseen(replace(pin, url=here.as_uri()), tmp_path / "none", ranges) == "it runs a post-link script"
+        foresee_link_script(replace(pin, url=here.as_uri()), tmp_path / "none", ranges)
+        == "it runs a post-link script"
     )
     assert ranges.asked == 0
 
 
 def test_a_server_that_gives_no_parts_is_asked_once() -> None:
     silent = Silent()
-    reach = Reachable(silent)
+    reach = SkippingRangeReader(silent)
     assert [reach.part(f"{ELSEWHERE}{name}", 0, 1) for name in "abc"] == [None, None, None]
     assert silent.asked == 1
     reach.part("https://other.example/a", 0, 1)
