@@ -50,7 +50,7 @@ class Entry:
 class ArtifactSource(Protocol):
     """Brings artifacts of one kind to this machine and says what each puts into the image.
 
-    Made per build; used as a context manager, so that scratch space goes with it. ``entries`` may be
+    Opened per build (``SourceFactory``): its scratch space goes when it is closed. ``entries`` may be
     called from several threads for different artifacts after ``fetch``.
     """
 

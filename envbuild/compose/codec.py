@@ -7,10 +7,20 @@ layer's digest: its name, level and library version are part of every cache key.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from envbuild.compose.bytecode import BYTECODE_FORMAT
 from envbuild.errors import BuildError, UsageError
+from envbuild.lazy import lazy
+
+if TYPE_CHECKING:
+    import deflate
+    import zstandard
+    from isal import isal_zlib
+else:
+    deflate = lazy("deflate")
+    isal_zlib = lazy("isal.isal_zlib")
+    zstandard = lazy("zstandard")
 
 FORMAT = 1
 """Number of the composer's format: raised whenever the same plan would give other bytes."""
@@ -56,21 +66,16 @@ class GzipCodec:
     media_type = "application/vnd.oci.image.layer.v1.tar+gzip"
 
     def __init__(self) -> None:
-        import deflate
-
         self.identity = f"gzip-{GZIP_LEVEL}/deflate-{deflate.__version__}/{BLOCK}"
-        self._compress = deflate.gzip_compress
-        self._expand = deflate.gzip_decompress
-        self._error = deflate.DeflateError
         self._head = self.compress(b"")[:_GZIP_HEAD]
 
     def compress(self, block: bytes) -> bytes:
-        return bytes(self._compress(block, GZIP_LEVEL))
+        return bytes(deflate.gzip_compress(block, GZIP_LEVEL))
 
     def expand(self, member: bytes, size: int) -> bytes:
         try:
-            block = bytes(self._expand(member, size))
-        except self._error as error:
+            block = bytes(deflate.gzip_decompress(member, size))
+        except deflate.DeflateError as error:
             raise BuildError("a gzip member is damaged") from error
         if len(block) != size:
             raise BuildError("a gzip member is damaged")
@@ -78,8 +83,6 @@ class GzipCodec:
 
     def expand_alone(self, member: bytes, size: int) -> bytes:
         # libdeflate passes over what follows a member without a word.
-        from isal import isal_zlib
-
         inflater = isal_zlib.decompressobj(wbits=31)
         try:
             block = inflater.decompress(member, size + 1)
@@ -98,15 +101,12 @@ class ZstdCodec:
     media_type = "application/vnd.oci.image.layer.v1.tar+zstd"
 
     def __init__(self) -> None:
-        import zstandard
-
         library = ".".join(map(str, zstandard.ZSTD_VERSION))
         self.identity = f"zstd-{ZSTD_LEVEL}/{library}/{BLOCK}"
-        self._zstandard = zstandard
 
     def compress(self, block: bytes) -> bytes:
         # A compressor is not thread safe, and making one costs little next to a block.
-        return self._zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compress(block)
+        return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compress(block)
 
     def expand(self, member: bytes, size: int) -> bytes:
         return self._expanded(member, size, alone=False)
@@ -114,8 +114,8 @@ class ZstdCodec:
     def expand_alone(self, member: bytes, size: int) -> bytes:
         # A frame that states its size is given that much memory, whatever the bound is.
         try:
-            stated = self._zstandard.get_frame_parameters(member).content_size
-        except self._zstandard.ZstdError as error:
+            stated = zstandard.get_frame_parameters(member).content_size
+        except zstandard.ZstdError as error:
             raise BuildError("a zstd frame is damaged") from error
         if stated != size:
             raise BuildError("a zstd frame is not the one that was named")
@@ -123,10 +123,10 @@ class ZstdCodec:
 
     def _expanded(self, member: bytes, size: int, *, alone: bool) -> bytes:
         try:
-            block = self._zstandard.ZstdDecompressor().decompress(
+            block = zstandard.ZstdDecompressor().decompress(
                 member, max_output_size=size, allow_extra_data=not alone
             )
-        except self._zstandard.ZstdError as error:
+        except zstandard.ZstdError as error:
             raise BuildError("a zstd frame is damaged") from error
         if len(block) != size:
             raise BuildError("a zstd frame is damaged")

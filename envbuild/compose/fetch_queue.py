@@ -25,12 +25,12 @@ class FetchQueue:
         self._pools: list[ThreadPoolExecutor] = []
         self._first: list[Future[None]] = []
         for kind in sorted({artifact.kind for artifact in missing}):
-            mine = [artifact for artifact in missing if artifact.kind is kind]
+            group = [artifact for artifact in missing if artifact.kind is kind]
             pool = ThreadPoolExecutor(1, thread_name_prefix=f"fetch-{kind.value}")
             self._pools.append(pool)
             opened = source(kind)
-            leading = [artifact for artifact in mine if artifact.sha256 in first]
-            rest = [artifact for artifact in mine if artifact.sha256 not in first]
+            leading = [artifact for artifact in group if artifact.sha256 in first]
+            rest = [artifact for artifact in group if artifact.sha256 not in first]
             for batch in _batches(rest, leading):
                 future = pool.submit(opened.fetch, batch)
                 self.pending[future] = batch

@@ -37,16 +37,16 @@ def timestamp(seconds: int) -> str:
 
 def manifest_annotations(plan: Plan) -> dict[str, str]:
     """What a manifest says of where it came from (DESIGN §6)."""
-    found = {
+    annotations = {
         "org.opencontainers.image.created": timestamp(plan.created),
         "dev.envbuild.definition": plan.definition_digest,
         "dev.envbuild.lock": plan.lock_digest,
         "dev.envbuild.level": plan.level,
     }
     if isinstance(plan.base, ImageBase):
-        found["org.opencontainers.image.base.name"] = plan.base.reference
-        found["org.opencontainers.image.base.digest"] = plan.base.digest
-    return found
+        annotations["org.opencontainers.image.base.name"] = plan.base.reference
+        annotations["org.opencontainers.image.base.digest"] = plan.base.digest
+    return annotations
 
 
 def config_json(
@@ -200,13 +200,13 @@ def index_json(images: Sequence[Image], *, created: int = 0) -> bytes:
     ordered = sorted(images, key=lambda image: image.platform)
     if len({image.platform for image in ordered}) != len(ordered):
         raise BuildError("an index can't hold two images of one platform")
-    found = {
+    annotations = {
         "org.opencontainers.image.created": timestamp(created),
         "dev.envbuild.level": min(image.level for image in ordered),
     }
     definitions = {image.definition_digest for image in ordered}
     if len(definitions) == 1:
-        found["dev.envbuild.definition"] = definitions.pop()
+        annotations["dev.envbuild.definition"] = definitions.pop()
     return image_json(
         {
             "schemaVersion": 2,
@@ -221,7 +221,7 @@ def index_json(images: Sequence[Image], *, created: int = 0) -> bytes:
                 }
                 for image in ordered
             ],
-            "annotations": found,
+            "annotations": annotations,
         }
     )
 

@@ -85,9 +85,9 @@ def interpreter_rootfs(
         with ExitStack() as stack:
             for kind in sorted({artifact.kind for artifact in artifacts}):
                 source = stack.enter_context(sources[kind]())
-                mine = [artifact for artifact in artifacts if artifact.kind is kind]
-                source.fetch(mine)
-                for artifact in mine:
+                group = [artifact for artifact in artifacts if artifact.kind is kind]
+                source.fetch(group)
+                for artifact in group:
                     materialise(source.entries(artifact), root, links)
         for link, target in links.items():
             if not (root / link).exists() and not (root / link).is_symlink() and (root / target).is_dir():
@@ -121,12 +121,12 @@ def materialise(entries: Iterable[Entry], root: Path, links: Mapping[str, str]) 
     read and execute for others, set-id bits never.
     """
     made: set[str] = set()
-    found = dict(links)
+    all_links = dict(links)
     for entry in entries:
         check_path(entry.path)
-        path = resolve(entry.path, found, whole=entry.kind is EntryKind.DIRECTORY)
+        path = resolve(entry.path, all_links, whole=entry.kind is EntryKind.DIRECTORY)
         for parent in reversed(list(parents(path))):
-            path = _make_parent(root, parent, path, found, made)
+            path = _make_parent(root, parent, path, all_links, made)
         place = root / path
         if entry.kind is EntryKind.DIRECTORY:
             if place.is_symlink() or (place.exists() and not place.is_dir()):
@@ -169,17 +169,17 @@ def _make_parent(root: Path, parent: str, path: str, links: dict[str, str], made
 
 def _closure(pins: Iterable[CondaPin], root: str) -> list[CondaPin]:
     by_name = {pin.name: pin for pin in pins}
-    todo, found = [root], dict[str, CondaPin]()
+    todo, reached = [root], dict[str, CondaPin]()
     while todo:
         pin = by_name.get(todo.pop())
-        if pin is None or pin.name in found:
+        if pin is None or pin.name in reached:
             continue
-        found[pin.name] = pin
+        reached[pin.name] = pin
         for text in pin.depends:
             match = _NAME.match(text)
             if match:
                 todo.append(match.group().lower())
-    return list(found.values())
+    return list(reached.values())
 
 
 def _artifact(pin: DebianPin | CondaPin | PipPin) -> Artifact:

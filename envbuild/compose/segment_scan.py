@@ -149,7 +149,7 @@ def _entry(header: bytes, records: dict[str, str]) -> tuple[Entry, int]:
 
 def _pax_records(body: bytes) -> dict[str, str]:
     """The records of a PAX header. Raises ``BuildError`` for any that is never written here."""
-    found: dict[str, str] = {}
+    records: dict[str, str] = {}
     while body:
         digits, space, _ = body.partition(b" ")
         length = int(digits) if digits.isdigit() and len(digits) < 6 else 0
@@ -158,10 +158,10 @@ def _pax_records(body: bytes) -> dict[str, str]:
             name, equals, value = record.decode().partition("=")
         except UnicodeDecodeError as error:
             raise _unsound("a PAX header isn't UTF-8") from error
-        if not (space and equals and value.endswith("\n")) or name not in _PAX_KEYS or name in found:
+        if not (space and equals and value.endswith("\n")) or name not in _PAX_KEYS or name in records:
             raise _unsound("a PAX header isn't in the form that is written here")
-        found[name] = value[:-1]
-    return found
+        records[name] = value[:-1]
+    return records
 
 
 def _octal(field: bytes) -> int:

@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 from envbuild.compose.base import Entry, EntryKind
 from envbuild.errors import BuildError
@@ -78,7 +79,7 @@ def entry_header(entry: Entry, size: int, mtime: int) -> bytes:
         records["gid"], gid = str(gid), 0
     if length > _MAX_SIZE:
         records["size"], length = str(length), 0
-    header = _ustar(short, prefix, mode, uid, gid, length, mtime, _TYPES[entry.kind], link)
+    header = _Ustar(short, mode, length, _TYPES[entry.kind], prefix, uid, gid, mtime, link).pack()
     return _pax(records) + header if records else header
 
 
@@ -130,7 +131,7 @@ def _split(name: str) -> tuple[bytes, bytes | None]:
 def _pax(records: dict[str, str]) -> bytes:
     """A PAX extended header of ``records``, sorted by keyword."""
     body = b"".join(_pax_record(key, value) for key, value in sorted(records.items()))
-    header = _ustar(_PAX_NAME, b"", 0o644, 0, 0, len(body), 0, b"x", b"")
+    header = _Ustar(_PAX_NAME, 0o644, len(body), b"x").pack()
     return header + body + _ZEROS[: -len(body) % RECORD]
 
 
@@ -146,37 +147,40 @@ def _pax_record(key: str, value: str) -> bytes:
     return str(length).encode() + text
 
 
-def _ustar(
-    name: bytes,
-    prefix: bytes,
-    mode: int,
-    uid: int,
-    gid: int,
-    size: int,
-    mtime: int,
-    kind: bytes,
-    link: bytes,
-) -> bytes:
-    block = _HEADER.pack(
-        name,
-        b"%07o\0" % mode,
-        b"%07o\0" % uid,
-        b"%07o\0" % gid,
-        b"%011o\0" % size,
-        _octal_time(mtime),
-        b"        ",
-        kind,
-        link,
-        b"ustar\0",
-        b"00",
-        b"",
-        b"",
-        b"0000000\0",
-        b"0000000\0",
-        prefix,
-    )
-    checksum = b"%06o\0 " % sum(block)
-    return block[:_CHECKSUM_OFFSET] + checksum + block[_CHECKSUM_OFFSET + len(checksum) :]
+class _Ustar(NamedTuple):
+    """What a header block says (POSIX ustar)."""
+
+    name: bytes
+    mode: int
+    size: int
+    kind: bytes
+    prefix: bytes = b""
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+    link: bytes = b""
+
+    def pack(self) -> bytes:
+        block = _HEADER.pack(
+            self.name,
+            b"%07o\0" % self.mode,
+            b"%07o\0" % self.uid,
+            b"%07o\0" % self.gid,
+            b"%011o\0" % self.size,
+            _octal_time(self.mtime),
+            b"        ",
+            self.kind,
+            self.link,
+            b"ustar\0",
+            b"00",
+            b"",
+            b"",
+            b"0000000\0",
+            b"0000000\0",
+            self.prefix,
+        )
+        checksum = b"%06o\0 " % sum(block)
+        return block[:_CHECKSUM_OFFSET] + checksum + block[_CHECKSUM_OFFSET + len(checksum) :]
 
 
 @lru_cache(maxsize=4)

@@ -179,8 +179,8 @@ class _UnpackedTree:
 
     def _remove_lower(self, directory: str) -> None:
         """Removes what lower layers put below ``directory``, and leaves what this one did."""
-        for each in os.listdir(directory):
-            path = posixpath.join(directory, each)
+        for name in os.listdir(directory):
+            path = posixpath.join(directory, name)
             if path not in self.written:
                 self._clear(path)
             elif _is_directory(path):
@@ -232,7 +232,7 @@ class _UnpackedTree:
                 target = os.readlink(path)
                 if target.startswith("/"):
                     here = self.root
-                todo.extend(each for each in reversed(target.split("/")) if each)
+                todo.extend(filter(None, reversed(target.split("/"))))
                 continue
             if not stat.S_ISDIR(mode):
                 if not create:

@@ -530,7 +530,7 @@ def _make_read_only(target: str) -> None:
 def _mounted_below(target: str) -> Iterator[str]:
     for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
         escaped = line.split(b" ")[4]
-        path = os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), escaped))
+        path = os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), escaped))
         if path.startswith(f"{target}/"):
             yield path
 

@@ -46,18 +46,18 @@ def test_the_prefix_runs_its_python_its_entry_point_and_its_patched_files(tmp_pa
         )
         for pin in pins
     ]
-    with CondaSource(store, Files(store), python=brought, prefix=prefix) as source:
-        source.fetch(artifacts)
-        for artifact in artifacts:
-            for entry in source.entries(artifact):
-                path = Path("/", entry.path)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if entry.kind is EntryKind.SYMLINK:
-                    path.symlink_to(entry.target)
-                    continue
-                content = entry.content
-                path.write_bytes(content.read_bytes() if isinstance(content, Path) else content)
-                path.chmod(entry.mode)
+    source = CondaSource(store, Files(store), python=brought, prefix=prefix)
+    source.fetch(artifacts)
+    for artifact in artifacts:
+        for entry in source.entries(artifact):
+            path = Path("/", entry.path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if entry.kind is EntryKind.SYMLINK:
+                path.symlink_to(entry.target)
+                continue
+            content = entry.content
+            path.write_bytes(content.read_bytes() if isinstance(content, Path) else content)
+            path.chmod(entry.mode)
     history = history_file(prefix)
     Path("/", history.path).write_bytes(history.content)
 

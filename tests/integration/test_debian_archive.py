@@ -68,7 +68,8 @@ class Machine:
             for file in system_files(base, "1000:1000")
         ]
         entries: dict[str, Entry] = {}
-        with DebianSource(self.fetcher, self.store, self.settings) as source:
+        with self.store.scratch() as scratch:
+            source = DebianSource(self.fetcher, self.store, self.settings, scratch=scratch)
             source.fetch(artifacts)
             for entry in [*files, *(entry for artifact in artifacts for entry in source.entries(artifact))]:
                 there = entries.get(entry.path)

@@ -85,12 +85,10 @@ class Site:
         store = Store(self.root / "store")
         settings = Settings(cache_dir=store.root)
         found = {}
-        with (
-            HttpFetcher(store, offline=False, settings=settings, progress=Silent(), environ={}) as fetcher,
-            CondaSource(
+        with HttpFetcher(store, offline=False, settings=settings, progress=Silent(), environ={}) as fetcher:
+            source = CondaSource(
                 store, fetcher, python=PYTHON, prefix=PurePosixPath(self.prefix), drop_bytecode=False
-            ) as source,
-        ):
+            )
             source.fetch(self.artifacts)
             for artifact in self.artifacts:
                 for entry in source.entries(artifact):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 
 from envbuild.compose.base import Entry, EntryKind
 from envbuild.plan.model import Artifact
@@ -11,14 +10,6 @@ from envbuild.plan.model import Artifact
 
 class GeneratedSource:
     """An ``ArtifactSource`` of :attr:`Artifact.files`."""
-
-    def __enter__(self) -> GeneratedSource:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
 
     def fetch(self, artifacts: Sequence[Artifact]) -> None:
         pass

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from types import TracebackType
 
 from envbuild.compose.artifacts.files import FetchedFiles
 from envbuild.compose.base import ComposeContext, Entry, SourceTarget
@@ -17,14 +17,12 @@ from envbuild.plan.spark import spark_home
 from envbuild.store.content import Store
 
 
-def open_source(context: ComposeContext, target: SourceTarget) -> JarSource:
+def open_source(context: ComposeContext, target: SourceTarget) -> AbstractContextManager[JarSource]:
     if target.python is None:
         raise BuildError("there are jars for Spark, but no python whose pyspark they belong to")
-    return JarSource(
-        context.fetcher(),
-        context.store,
-        python=target.python,
-        repositories=(*context.inputs.spark_repositories, context.settings.maven_repository),
+    repositories = (*context.inputs.spark_repositories, context.settings.maven_repository)
+    return nullcontext(
+        JarSource(context.fetcher(), context.store, python=target.python, repositories=repositories)
     )
 
 
@@ -42,14 +40,6 @@ class JarSource:
         self._store = store
         self._folder = str(spark_home(python) / "jars").lstrip("/")
         self._repositories = tuple(repositories)
-
-    def __enter__(self) -> JarSource:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
 
     def foresee(self, artifacts: Sequence[Artifact]) -> None:
         """Refuses two jars of one name; see the protocol."""

@@ -77,12 +77,12 @@ def link(package: Package, directory: Path, **options: Any) -> dict[str, Entry]:
     directory.mkdir(parents=True, exist_ok=True)
     artifact = artifact_of(package, directory)
     store = Store(directory / "store")
-    with CondaSource(store, Files(store), **{"python": PYTHON, **options}) as source:
-        source.fetch([artifact])
-        found = []
-        for entry in source.entries(artifact):
-            content = entry.content.read_bytes() if isinstance(entry.content, Path) else entry.content
-            found.append(replace(entry, content=content))
+    source = CondaSource(store, Files(store), **{"python": PYTHON, **options})
+    source.fetch([artifact])
+    found = []
+    for entry in source.entries(artifact):
+        content = entry.content.read_bytes() if isinstance(entry.content, Path) else entry.content
+        found.append(replace(entry, content=content))
     paths = [entry.path for entry in found]
     assert paths == sorted(set(paths))
     assert list((store.root / "scratch").iterdir()) == []
@@ -210,9 +210,9 @@ def test_linking_twice_gives_the_same_entries(tmp_path: Path) -> None:
     results = []
     for name in ("one", "two"):
         store = Store(tmp_path / name)
-        with CondaSource(store, Files(store), python=PYTHON) as source:
-            source.fetch([artifact])
-            results.append(list(source.entries(artifact)))
+        source = CondaSource(store, Files(store), python=PYTHON)
+        source.fetch([artifact])
+        results.append(list(source.entries(artifact)))
     assert results[0] == results[1]
 
 

@@ -6,6 +6,7 @@ import hashlib
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -60,20 +61,22 @@ def artifact(pin: DebianPin) -> Artifact:
     )
 
 
+@contextmanager
 def make_source(
     root: Path,
     *,
     snapshot: str | None = None,
     mirrors: Mirrors | None = None,
     base: DebianBase | None = None,
-) -> DebianSource:
+) -> Iterator[DebianSource]:
     store = Store(root / "store")
     settings = Settings(cache_dir=store.root, debian_snapshot=snapshot)
     fetcher = HttpFetcher(
         store, offline=False, settings=settings, progress=Silent(), sleep=lambda _: None, environ={}
     )
     mirrors = mirrors or Mirrors(main=(root / "debian").as_uri(), security=(root / "security").as_uri())
-    return DebianSource(fetcher, store, settings, mirrors=mirrors, base=base)
+    with store.scratch() as scratch:
+        yield DebianSource(fetcher, store, settings, scratch=scratch, mirrors=mirrors, base=base)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def test_a_composing_source_leaves_the_file_it_fetched(tmp_path: Path) -> None:
     artifact = artifact_of(PACKAGE, tmp_path / "channel")
     store = Store(tmp_path / "store")
     with fetcher(store) as source:
-        found = FetchedFiles(store, lambda: CondaSource(store, source)).fetch_files([artifact])
+        found = FetchedFiles(store, lambda: nullcontext(CondaSource(store, source))).fetch_files([artifact])
     assert found == {artifact.sha256: store.artifact(artifact.sha256)}
     assert store.verified_artifact(artifact.sha256) is not None
 
@@ -123,7 +124,7 @@ def test_a_source_that_keeps_no_file_is_found_out(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     artifact = artifact_of(PACKAGE, tmp_path / "channel")
     with fetcher(store) as source, pytest.raises(BuildError, match=r"tool 1.0 was not kept"):
-        FetchedFiles(store, lambda: Forgetful(store, source)).fetch_files([artifact])
+        FetchedFiles(store, lambda: nullcontext(Forgetful(store, source))).fetch_files([artifact])
 
 
 def test_a_pin_of_another_kind_is_refused(tmp_path: Path) -> None:

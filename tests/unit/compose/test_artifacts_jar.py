@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,9 +55,11 @@ class World:
             (pin,) = PomResolver(fetcher, store, self.address).resolve(SparkSpec(packages=(asked,)))
         return pin
 
-    def source(self, *repositories: str) -> JarSource:
+    def source(self, *repositories: str) -> AbstractContextManager[JarSource]:
         fetcher = self.fetcher(self.store)
-        return JarSource(fetcher, self.store, python=PYTHON, repositories=repositories or (self.address,))
+        return nullcontext(
+            JarSource(fetcher, self.store, python=PYTHON, repositories=repositories or (self.address,))
+        )
 
 
 @pytest.fixture

@@ -67,15 +67,15 @@ class Site:
         }
         if self.index_before:
             env["UV_INDEX"] = self.index_before
-        with WheelSource(
-            Store(self.root / "store"),
-            python=PYTHON,
-            platform=LINUX_AMD64,
-            glibc="2.41",
-            indexes=PackageIndexes(env=env, offline=offline),
-            build_wheel=build_wheel,
-        ) as source:
-            yield source
+        with Store(self.root / "store").scratch() as scratch:
+            yield WheelSource(
+                scratch,
+                python=PYTHON,
+                platform=LINUX_AMD64,
+                glibc="2.41",
+                indexes=PackageIndexes(env=env, offline=offline),
+                build_wheel=build_wheel,
+            )
 
     def tree(self, *wheels: Wheel, cache: str = "uv") -> dict[str, tuple[int, bytes]]:
         self.house.add(*wheels)

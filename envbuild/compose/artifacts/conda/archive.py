@@ -6,6 +6,7 @@ numbers, and their names are only looked at. Small files go one behind another i
 
 from __future__ import annotations
 
+import bz2
 import hashlib
 import tarfile
 import zipfile
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO
+
+from conda_package_streaming import package_streaming  # type: ignore[import-untyped]
 
 from envbuild.compose.base import EntryKind
 from envbuild.errors import BuildError
@@ -94,20 +97,16 @@ def stream(
     raw: BinaryIO, file_name: str, limit: int, what: str, *, info_only: bool = False
 ) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Members in the archive's order, metadata first where the format has it apart."""
-    from conda_package_streaming import package_streaming  # type: ignore[import-untyped]
-
     if file_name.endswith(".tar.bz2"):
-        import bz2
-
         with bz2.open(raw) as bz2_file:
             yield from package_streaming.tar_generator(_BoundedReader(bz2_file, limit, what))
         return
     with zipfile.ZipFile(raw) as bag:
         for part in ("info",) if info_only else ("info", "pkg"):
             names = [
-                each
-                for each in bag.infolist()
-                if each.filename.startswith(f"{part}-") and each.filename.endswith(".tar.zst")
+                entry
+                for entry in bag.infolist()
+                if entry.filename.startswith(f"{part}-") and entry.filename.endswith(".tar.zst")
             ]
             if len(names) != 1:
                 raise BuildError(f"{what}: the archive has {len(names)} {part} parts, not one")

@@ -74,8 +74,8 @@ def _scan_archive(pin: CondaPin, raw: BinaryIO) -> str | None:
         info_first = pin.file.endswith(".conda")
         for tar, member in stream(raw, pin.file, _SCAN_LIMIT, what, info_only=info_first):
             name = member.name.removeprefix("./")
-            if not info_first and (found := _SCRIPT.fullmatch(name)):
-                return f"it runs a {found.group(1)} script"
+            if not info_first and (match := _SCRIPT.fullmatch(name)):
+                return f"it runs a {match.group(1)} script"
             if name in ("info/paths.json", "info/files") and member.isreg():
                 reader = tar.extractfile(member)
                 text = reader.read(64 << 20).decode(errors="replace") if reader else ""

@@ -55,30 +55,30 @@ def read_paths(package: UnpackedPackage) -> tuple[PackagePath, ...]:
     document = _mapping(package, "info/paths.json")
     paths = _read_paths_json(package, document) if document else _read_files_list(package)
     problems = []
-    for each in paths:
-        member = package.members.get(each.path)
+    for stated in paths:
+        member = package.members.get(stated.path)
         if member is None:
-            if each.kind is not EntryKind.DIRECTORY:
-                problems.append(f"{each.path} is stated but not there")
+            if stated.kind is not EntryKind.DIRECTORY:
+                problems.append(f"{stated.path} is stated but not there")
             continue
-        if member.kind is not each.kind:
-            problems.append(f"{each.path} is stated as {each.kind.value} but is a {member.kind.value}")
+        if member.kind is not stated.kind:
+            problems.append(f"{stated.path} is stated as {stated.kind.value} but is a {member.kind.value}")
         elif member.kind is EntryKind.FILE:
-            if each.size is not None and member.size != each.size:
-                problems.append(f"{each.path} has {member.size} bytes, not {each.size}")
-            elif each.sha256 is not None and member.sha256 != each.sha256:
-                problems.append(f"{each.path} has SHA-256 {member.sha256}, not {each.sha256}")
+            if stated.size is not None and member.size != stated.size:
+                problems.append(f"{stated.path} has {member.size} bytes, not {stated.size}")
+            elif stated.sha256 is not None and member.sha256 != stated.sha256:
+                problems.append(f"{stated.path} has SHA-256 {member.sha256}, not {stated.sha256}")
     seen: set[str] = set()
-    for each in paths:
-        if each.path in seen:
-            problems.append(f"{each.path} is stated twice")
-        seen.add(each.path)
+    for stated in paths:
+        if stated.path in seen:
+            problems.append(f"{stated.path} is stated twice")
+        seen.add(stated.path)
     if problems:
         raise BuildError(
             f"{package.what}: not what its metadata says: " + "; ".join(problems[:20]),
             hint="the package is damaged; choose another build",
         )
-    return tuple(sorted(paths, key=lambda each: each.path))
+    return tuple(sorted(paths, key=lambda stated: stated.path))
 
 
 def read_entry_points(package: UnpackedPackage) -> tuple[EntryPoint, ...]:
@@ -87,10 +87,10 @@ def read_entry_points(package: UnpackedPackage) -> tuple[EntryPoint, ...]:
     stated = noarch.get("entry_points") if isinstance(noarch, dict) else None
     points = []
     for text in stated or ():
-        found = _ENTRY_POINT.fullmatch(str(text).partition("[")[0])
-        if found is None:
+        match = _ENTRY_POINT.fullmatch(str(text).partition("[")[0])
+        if match is None:
             raise refusal(package.what, f"entry point {text!r}")
-        command, module, function = found.groups()
+        command, module, function = match.groups()
         normal_path(command, package.what)
         points.append(EntryPoint(command=command, module=module, function=function))
     return tuple(points)
@@ -100,27 +100,29 @@ def _read_paths_json(package: UnpackedPackage, document: dict[str, Any]) -> list
     if document.get("paths_version") != 1 or not isinstance(document.get("paths"), list):
         raise BuildError(f"{package.what}: info/paths.json is not of version 1")
     paths = []
-    for each in document["paths"]:
+    for record in document["paths"]:
         kind = {
             "hardlink": EntryKind.FILE,
             "softlink": EntryKind.SYMLINK,
             "directory": EntryKind.DIRECTORY,
-        }.get(str(each.get("path_type")) if isinstance(each, dict) else "")
-        if kind is None or not isinstance(each.get("_path"), str):
-            raise BuildError(f"{package.what}: info/paths.json has an entry that isn't a path: {each!r:.200}")
-        placeholder, mode = each.get("prefix_placeholder") or None, each.get("file_mode") or "text"
+        }.get(str(record.get("path_type")) if isinstance(record, dict) else "")
+        if kind is None or not isinstance(record.get("_path"), str):
+            raise BuildError(
+                f"{package.what}: info/paths.json has an entry that isn't a path: {record!r:.200}"
+            )
+        placeholder, mode = record.get("prefix_placeholder") or None, record.get("file_mode") or "text"
         if mode not in ("text", "binary") or not isinstance(placeholder, str | None):
-            raise BuildError(f"{package.what}: info/paths.json: {each['_path']} has no known file mode")
-        sha256, size = each.get("sha256"), each.get("size_in_bytes")
+            raise BuildError(f"{package.what}: info/paths.json: {record['_path']} has no known file mode")
+        sha256, size = record.get("sha256"), record.get("size_in_bytes")
         paths.append(
             PackagePath(
-                path=normal_path(each["_path"], package.what),
+                path=normal_path(record["_path"], package.what),
                 kind=kind,
                 sha256=sha256.lower() if isinstance(sha256, str) else None,
                 size=size if isinstance(size, int) else None,
                 placeholder=placeholder,
                 mode=mode,
-                no_link=bool(each.get("no_link", False)),
+                no_link=bool(record.get("no_link", False)),
             )
         )
     return paths
@@ -147,16 +149,16 @@ def _read_files_list(package: UnpackedPackage) -> list[PackagePath]:
 
 
 def _has_prefix(package: UnpackedPackage) -> dict[str, tuple[str | None, str]]:
-    found: dict[str, tuple[str | None, str]] = {}
+    placeholders: dict[str, tuple[str | None, str]] = {}
     for line in _lines(package, "info/has_prefix"):
         parts = [part.strip("\"'") for part in shlex.split(line, posix=False)]
         if len(parts) == 1:
-            found[parts[0]] = (_OLD_PLACEHOLDER, "text")
+            placeholders[parts[0]] = (_OLD_PLACEHOLDER, "text")
         elif len(parts) == 3 and parts[1] in ("text", "binary"):
-            found[parts[2]] = (parts[0], parts[1])
+            placeholders[parts[2]] = (parts[0], parts[1])
         else:
             raise BuildError(f"{package.what}: info/has_prefix has a line that isn't one: {line!r:.200}")
-    return found
+    return placeholders
 
 
 def _lines(package: UnpackedPackage, path: str) -> list[str]:
@@ -164,7 +166,7 @@ def _lines(package: UnpackedPackage, path: str) -> list[str]:
         text = (package.metadata(path) or b"").decode()
     except UnicodeDecodeError as error:
         raise BuildError(f"{package.what}: {path} is not UTF-8") from error
-    return [line for each in text.splitlines() if (line := each.strip())]
+    return [stripped for line in text.splitlines() if (stripped := line.strip())]
 
 
 def _mapping(package: UnpackedPackage, path: str, *, required: bool = False) -> dict[str, Any]:

@@ -45,22 +45,22 @@ def replace_prefix(
 def short_shebang(data: bytes) -> bytes:
     """``data`` with a shebang line the kernel takes: one too long, or with a blank in its program, goes
     through ``/usr/bin/env``."""
-    found = _SHEBANG.match(data)
-    if found is None:
+    match = _SHEBANG.match(data)
+    if match is None:
         return data
-    line, program, options = found.group(0), found.group(2), found.group(3)
+    line, program, options = match.group(0), match.group(2), match.group(3)
     if len(line) <= MAX_SHEBANG and b"\\ " not in program:
         return data
     name = program.rsplit(b"/", 1)[-1]
-    return b"#!/usr/bin/env " + name + options + data[found.end() :]
+    return b"#!/usr/bin/env " + name + options + data[match.end() :]
 
 
 def _replace_text(data: bytes | mmap.mmap, old: bytes, new: bytes) -> Iterator[bytes]:
     start = 0
-    while (found := _find(data, old, start)) != -1:
-        yield from _copy(data, start, found)
+    while (at := _find(data, old, start)) != -1:
+        yield from _copy(data, start, at)
         yield new
-        start = found + len(old)
+        start = at + len(old)
     yield from _copy(data, start, len(data))
 
 
@@ -71,18 +71,18 @@ def _replace_strings(data: bytes | mmap.mmap, old: bytes, new: bytes, path: str)
             hint="the package can't be put there; choose another build of it",
         )
     start = 0
-    found = _find(data, old, start)
-    while found != -1:
-        end = _find(data, b"\0", found)
+    at = _find(data, old, start)
+    while at != -1:
+        end = _find(data, b"\0", at)
         if end == -1:  # not a C string, so conda leaves it as it is
             break
         count = 0
-        while found != -1 and found < end:
-            yield from _copy(data, start, found)
+        while at != -1 and at < end:
+            yield from _copy(data, start, at)
             yield new
             count += 1
-            start = found + len(old)
-            found = _find(data, old, start)
+            start = at + len(old)
+            at = _find(data, old, start)
         yield from _copy(data, start, end)
         yield b"\0" * ((len(old) - len(new)) * count)
         start = end
@@ -91,10 +91,10 @@ def _replace_strings(data: bytes | mmap.mmap, old: bytes, new: bytes, path: str)
 
 def _find(data: bytes | mmap.mmap, wanted: bytes, start: int) -> int:
     """``data.find``, in windows, so that the pages of a large file needn't be in memory all at once."""
-    for at in range(start, len(data), CHUNK):
-        found = data.find(wanted, at, at + CHUNK + len(wanted) - 1)
-        if found != -1:
-            return found
+    for window in range(start, len(data), CHUNK):
+        at = data.find(wanted, window, window + CHUNK + len(wanted) - 1)
+        if at != -1:
+            return at
         _release(data)
     return -1
 

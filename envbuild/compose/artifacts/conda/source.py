@@ -12,11 +12,10 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Any
 
 from envbuild.compose.artifacts.conda.archive import (
@@ -72,8 +71,10 @@ class _LinkedFile:
     stated: PackagePath
 
 
-def open_source(context: ComposeContext, target: SourceTarget) -> CondaSource:
-    return CondaSource(context.store, context.fetcher(), python=target.python, drop_bytecode=target.bytecode)
+def open_source(context: ComposeContext, target: SourceTarget) -> AbstractContextManager[CondaSource]:
+    return nullcontext(
+        CondaSource(context.store, context.fetcher(), python=target.python, drop_bytecode=target.bytecode)
+    )
 
 
 def open_files(context: ComposeContext, target: SourceTarget) -> CondaFiles:
@@ -115,15 +116,6 @@ class CondaSource:
         self._site_packages = site_packages
         self._prefix = prefix
         self._drop_bytecode = drop_bytecode
-        self._stack = ExitStack()
-
-    def __enter__(self) -> CondaSource:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
 
     def fetch(self, artifacts: Sequence[Artifact]) -> None:
         """Downloads all of them, then refuses those that would run code, all in one ``BuildError``."""
@@ -175,58 +167,60 @@ class CondaSource:
         noarch = str(index.get("noarch") or "")
         linked = self._map(package, noarch)
         made = [
-            self._replaced(each, scratch, number) for number, each in enumerate(linked) if _is_prefixed(each)
+            self._replace_prefix(file, scratch, number)
+            for number, file in enumerate(linked)
+            if _is_prefixed(file)
         ]
         contents = {path: (content, size, sha256) for path, content, size, sha256 in made}
         scripts = {}
         if noarch == "python":
             for point in read_entry_points(package):
                 scripts[f"bin/{point.command}"] = self._script(point)
-        taken = {each.path for each in linked}
-        both = sorted(taken & set(scripts))
+        paths = {file.path for file in linked}
+        both = sorted(paths & set(scripts))
         if both:
             raise refusal(package.what, f"{', '.join(both)} is a file and an entry point")
         record = _record(pin, index, linked, contents, scripts)
         record_path = f"conda-meta/{pin.name}-{pin.version}-{pin.build}.json"
-        if record_path in taken:
+        if record_path in paths:
             raise refusal(package.what, f"it brings its own {record_path}")
         root = str(self._prefix).lstrip("/")
-        members: dict[str, _LinkedFile | bytes] = {each.path: each for each in linked}
+        members: dict[str, _LinkedFile | bytes] = {file.path: file for file in linked}
         members.update(scripts)
         members[record_path] = record
         for path in sorted(members, key=lambda path: f"{root}/{path}".encode()):
-            each = members[path]
-            if isinstance(each, bytes):
+            file = members[path]
+            if isinstance(file, bytes):
                 mode = 0o755 if path in scripts else 0o644
-                yield Entry(path=f"{root}/{path}", content=each, mode=mode)
+                yield Entry(path=f"{root}/{path}", content=file, mode=mode)
                 continue
-            mode = 0o755 if each.member.executable else 0o644
-            match each.member.kind:
+            mode = 0o755 if file.member.executable else 0o644
+            match file.member.kind:
                 case EntryKind.SYMLINK:
                     yield Entry(
-                        path=f"{root}/{path}", kind=EntryKind.SYMLINK, mode=0o777, target=each.member.target
+                        path=f"{root}/{path}", kind=EntryKind.SYMLINK, mode=0o777, target=file.member.target
                     )
                 case EntryKind.DIRECTORY:
                     yield Entry(path=f"{root}/{path}", kind=EntryKind.DIRECTORY, mode=0o755)
                 case EntryKind.FILE:
-                    content = contents[path][0] if path in contents else each.member.content()
+                    content = contents[path][0] if path in contents else file.member.content()
                     yield Entry(path=f"{root}/{path}", content=content, mode=mode)
 
     def _map(self, package: UnpackedPackage, noarch: str) -> list[_LinkedFile]:
         """The package's files at their places below the prefix, sorted, no place twice."""
         linked: dict[str, _LinkedFile] = {}
         paths = read_paths(package)
-        sources = {each.path for each in paths}
-        for each in paths:
-            if self._drop_bytecode and _source_of(each.path) in sources:
+        sources = {stated.path for stated in paths}
+        for stated in paths:
+            if self._drop_bytecode and _source_of(stated.path) in sources:
                 continue
-            path = self._place(each.path, package.what) if noarch == "python" else each.path
+            path = self._place(stated.path, package.what) if noarch == "python" else stated.path
             if path in linked:
                 raise refusal(package.what, f"two of its files go to {path}")
             if path.startswith("conda-meta/") and path.endswith(".json"):
                 raise refusal(package.what, f"it brings a package record, {path}")
-            member = package.members.get(each.path, PackageMember(kind=EntryKind.DIRECTORY))
-            linked[path] = _LinkedFile(path, member, each)
+            member = package.members.get(stated.path, PackageMember(kind=EntryKind.DIRECTORY))
+            linked[path] = _LinkedFile(path, member, stated)
         return [linked[path] for path in sorted(linked)]
 
     def _place(self, path: str, what: str) -> str:
@@ -238,15 +232,17 @@ class CondaSource:
             return f"{directory}/{rest}"
         return f"bin/{rest}" if top == "python-scripts" else path
 
-    def _replaced(self, each: _LinkedFile, scratch: Path, number: int) -> tuple[str, bytes | Path, int, str]:
-        placeholder, mode, prefix = each.stated.placeholder or "", each.stated.mode, str(self._prefix)
-        content = each.member.content()
+    def _replace_prefix(
+        self, file: _LinkedFile, scratch: Path, number: int
+    ) -> tuple[str, bytes | Path, int, str]:
+        placeholder, mode, prefix = file.stated.placeholder or "", file.stated.mode, str(self._prefix)
+        content = file.member.content()
         if isinstance(content, bytes):
-            data = b"".join(replace_prefix(content, placeholder, prefix, mode, each.path))
-            return each.path, data, len(data), hashlib.sha256(data).hexdigest()
+            data = b"".join(replace_prefix(content, placeholder, prefix, mode, file.path))
+            return file.path, data, len(data), hashlib.sha256(data).hexdigest()
         sink = scratch / f"prefixed-{number}"
-        size, sha256 = replace_in_file(content, sink, placeholder, prefix, mode, each.path)
-        return each.path, sink, size, sha256
+        size, sha256 = replace_in_file(content, sink, placeholder, prefix, mode, file.path)
+        return file.path, sink, size, sha256
 
     def _script(self, point: EntryPoint) -> bytes:
         if self._python is None:
@@ -280,16 +276,16 @@ def _refuse_unusual(pins: Sequence[CondaPin]) -> None:
             )
 
 
-def _is_prefixed(each: _LinkedFile) -> bool:
-    return each.stated.placeholder is not None and each.member.kind is EntryKind.FILE
+def _is_prefixed(file: _LinkedFile) -> bool:
+    return file.stated.placeholder is not None and file.member.kind is EntryKind.FILE
 
 
 def _source_of(path: str) -> str | None:
     """The source that a file of byte code stands beside; None for any other file."""
-    found = _BYTE_CODE.fullmatch(path)
-    if found is None:
+    match = _BYTE_CODE.fullmatch(path)
+    if match is None:
         return None
-    directory, stem = found.groups()
+    directory, stem = match.groups()
     return f"{directory}/{stem}.py" if directory else f"{stem}.py"
 
 
@@ -317,20 +313,20 @@ def _record(
 ) -> bytes:
     """The package's ``conda-meta`` record (a ``PrefixRecord``): sorted keys, no path of this machine."""
     paths: list[dict[str, Any]] = []
-    for each in linked:
-        path: dict[str, Any] = {"_path": each.path}
-        if each.member.kind is EntryKind.SYMLINK:
+    for file in linked:
+        path: dict[str, Any] = {"_path": file.path}
+        if file.member.kind is EntryKind.SYMLINK:
             path["path_type"] = "softlink"
-        elif each.member.kind is EntryKind.DIRECTORY:
+        elif file.member.kind is EntryKind.DIRECTORY:
             path["path_type"] = "directory"
         else:
-            path |= {"path_type": "hardlink", "sha256": each.member.sha256, "size_in_bytes": each.member.size}
-            path["sha256_in_prefix"] = each.member.sha256
-            if each.path in contents:
-                path["file_mode"] = each.stated.mode
-                path["prefix_placeholder"] = each.stated.placeholder
-                path["sha256_in_prefix"] = contents[each.path][2]
-        if each.stated.no_link:
+            path |= {"path_type": "hardlink", "sha256": file.member.sha256, "size_in_bytes": file.member.size}
+            path["sha256_in_prefix"] = file.member.sha256
+            if file.path in contents:
+                path["file_mode"] = file.stated.mode
+                path["prefix_placeholder"] = file.stated.placeholder
+                path["sha256_in_prefix"] = contents[file.path][2]
+        if file.stated.no_link:
             path["no_link"] = True
         paths.append(path)
     for name, content in sorted(scripts.items()):

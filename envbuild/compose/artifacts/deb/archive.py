@@ -14,10 +14,16 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from envbuild.compose.base import Entry, EntryKind
+from envbuild.lazy import lazy
 from envbuild.oci.digest import CHUNK
+
+if TYPE_CHECKING:
+    import zstandard
+else:
+    zstandard = lazy("zstandard")
 
 _MAGIC = b"!<arch>\n"
 _HEADER = 60
@@ -185,8 +191,6 @@ def _infos(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 @contextmanager
 def _tar(deb: Path, stem: str) -> Iterator[tarfile.TarFile]:
-    import zstandard
-
     try:
         with deb.open("rb") as file:
             name, offset, size = _member(file, stem)
@@ -230,8 +234,6 @@ def _decompressed(raw: BinaryIO, suffix: str) -> BinaryIO:
     if suffix == ".xz":
         return cast(BinaryIO, lzma.open(raw, "rb"))
     if suffix == ".zst":
-        import zstandard
-
         reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
         return cast(BinaryIO, reader)
     if suffix == ".gz":

@@ -54,7 +54,7 @@ _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s.*?-----END CERTIFICATE-----",
 
 def is_kept(path: str, kind: EntryKind) -> bool:
     """Whether an image has ``path`` of a package."""
-    if any(path == each or path.startswith(f"{each}/") for each in _DROPPED):
+    if any(path == directory or path.startswith(f"{directory}/") for directory in _DROPPED):
         return False
     if path == _DOC or path.startswith(f"{_DOC}/"):
         # One package's documentation may be a link to another's; scanners follow it to the copyright.
@@ -95,10 +95,10 @@ def derived_files(package: str, others: Mapping[str, Entry]) -> list[Entry]:
         return []
     certificates: dict[str, bytes] = {}
     seen: Counter[str] = Counter()
-    for name, found in _authorities(others).items():
+    for name, pems in _authorities(others).items():
         stem = PurePosixPath(name).stem.translate(_AS_FILE_NAME).lower()
         plain = f"debian:{stem}.pem".encode("ascii", "backslashreplace").decode()
-        for pem in found:
+        for pem in pems:
             alias = f"{plain}.{seen[plain]}" if seen[plain] else plain
             certificates[alias] = _der(pem, name)
             seen[plain] += 1
@@ -119,20 +119,20 @@ def _authorities(entries: Mapping[str, Entry]) -> dict[str, list[bytes]]:
         if path.startswith(_CERTIFICATES) and path.endswith(".crt"):
             content = entries[path].content
             data = content if isinstance(content, bytes) else content.read_bytes()
-            found = _PEM.findall(data)
-            if not found:
+            pems = _PEM.findall(data)
+            if not pems:
                 raise UnsafeArchive(f"{path!r} holds no certificate")
-            authorities[path.removeprefix(_CERTIFICATES)] = found
+            authorities[path.removeprefix(_CERTIFICATES)] = pems
     return authorities
 
 
 def _certificates(entries: Mapping[str, Entry]) -> list[Entry]:
     """The bundle of all certificates and the list of their names, as update-ca-certificates makes them."""
     authorities = _authorities(entries)
-    names, bundle = list(authorities), [each for found in authorities.values() for each in found]
+    names, bundle = list(authorities), [pem for pems in authorities.values() for pem in pems]
     return [
         Entry(path="etc/ca-certificates.conf", content="".join(f"{name}\n" for name in names).encode()),
-        Entry(path="etc/ssl/certs/ca-certificates.crt", content=b"".join(each + b"\n" for each in bundle)),
+        Entry(path="etc/ssl/certs/ca-certificates.crt", content=b"".join(pem + b"\n" for pem in bundle)),
     ]
 
 

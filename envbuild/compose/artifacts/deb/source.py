@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import quote
 
 from envbuild.compose.artifacts.deb.archive import UnsafeArchive, control_files, data_entries
@@ -35,8 +34,12 @@ _LOOKUP = 1 << 20
 """Bytes a snapshot archive's answer may have."""
 
 
-def open_source(context: ComposeContext, target: SourceTarget) -> DebianSource:
-    return DebianSource(context.fetcher(), context.store, context.settings, base=target.base)
+@contextmanager
+def open_source(context: ComposeContext, target: SourceTarget) -> Iterator[DebianSource]:
+    with context.store.scratch() as scratch:
+        yield DebianSource(
+            context.fetcher(), context.store, context.settings, scratch=scratch, base=target.base
+        )
 
 
 def open_files(context: ComposeContext, target: SourceTarget) -> FetchedFiles:
@@ -56,6 +59,7 @@ class DebianSource:
         store: Store,
         settings: Settings,
         *,
+        scratch: Path,
         mirrors: Mirrors | None = None,
         apt: Path = APT,
         base: Base | None = None,
@@ -66,24 +70,13 @@ class DebianSource:
         self._store = store
         self._snapshot = settings.debian_snapshot.rstrip("/") if settings.debian_snapshot else None
         self._mirrors = mirrors or known_mirror(settings, apt=apt)
-        self._stack = ExitStack()
-        self._scratch: Path | None = None
-
-    def __enter__(self) -> DebianSource:
-        self._scratch = self._stack.enter_context(self._store.scratch())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._scratch = None
-        self._stack.close()
+        self._scratch = scratch
 
     def fetch(self, artifacts: Sequence[Artifact]) -> None:
         """See the protocol. A pin that is nowhere is an error that names the way to leave it behind."""
-        self._bring([_pin(artifact) for artifact in artifacts])
+        self._fetch_pins([_pin(artifact) for artifact in artifacts])
 
-    def _bring(self, pins: Sequence[DebianPin]) -> None:
+    def _fetch_pins(self, pins: Sequence[DebianPin]) -> None:
         try:
             self._fetcher.files([self._download(pin) for pin in pins])
             return
@@ -98,9 +91,7 @@ class DebianSource:
         self._fetch_gone(gone, failed)
 
     def entries(self, artifact: Artifact) -> Iterator[Entry]:
-        """See the protocol. Files too large for memory are below a scratch directory of this source."""
-        if self._scratch is None:
-            raise RuntimeError("a DebianSource gives entries inside its context only")
+        """See the protocol. Files too large for memory are below ``scratch``."""
         pin = _pin(artifact)
         deb = self._store.artifact(pin.sha256)
         folder = self._scratch / pin.sha256
@@ -112,7 +103,7 @@ class DebianSource:
             entries = keep_entries(whole)
             made = [
                 *script_files(pin.name, whole),
-                *derived_files(pin.name, self._other(pin, folder / "other")),
+                *derived_files(pin.name, self._ingredients(pin, folder / "other")),
             ]
             for entry in (*made, *scanner_files(pin.name, control, entries)):
                 if entry.path in entries:
@@ -132,12 +123,12 @@ class DebianSource:
             ) from error
         return iter([entries[path] for path in sorted(entries)])
 
-    def _other(self, pin: DebianPin, folder: Path) -> dict[str, Entry]:
+    def _ingredients(self, pin: DebianPin, folder: Path) -> dict[str, Entry]:
         """The files of the package that some of this one's are made of, fetched if need be."""
         other = self._others.get(MADE_OF.get(pin.name, ""))
         if other is None:
             return {}
-        self._bring([other])
+        self._fetch_pins([other])
         folder.mkdir(exist_ok=True)
         return data_entries(self._store.artifact(other.sha256), folder)
 

@@ -57,12 +57,12 @@ request = json.loads(sys.argv[1])
 import importlib, os, site
 site.addsitedir("/tmp/requires")
 os.chdir("/tmp/source")
-sys.path[:] = [os.path.join(os.getcwd(), each) for each in request["path"]] + [p for p in sys.path if p]
+sys.path[:] = [os.path.join(os.getcwd(), path) for path in request["path"]] + [p for p in sys.path if p]
 sys.argv[:] = ["setup.py"]
 name, _, attributes = request["backend"].partition(":")
 backend = importlib.import_module(name)
-for each in filter(None, attributes.split(".")):
-    backend = getattr(backend, each)
+for attribute in filter(None, attributes.split(".")):
+    backend = getattr(backend, attribute)
 if request["step"] == "requires":
     hook = getattr(backend, "get_requires_for_build_wheel", None)
     answer = list(hook(None)) if hook else []
@@ -207,7 +207,7 @@ def _keep_end(stream: IO[bytes], tail: deque[bytes]) -> None:
 
 def _output_end(output: str) -> str:
     """The end of a build's output, from a line's beginning on, without what would drive a terminal."""
-    text = "".join(each if each.isprintable() or each == "\n" else " " for each in output).strip()
+    text = "".join(char if char.isprintable() or char == "\n" else " " for char in output).strip()
     if len(text) > _SHOWN:
         text = "… " + text[-_SHOWN:].partition("\n")[2]
     return f":\n{text}" if text else ""

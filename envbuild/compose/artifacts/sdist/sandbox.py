@@ -106,8 +106,8 @@ def _init(request: Mapping[str, Any], report_fd: int) -> int:
 def _wait(child: int) -> int:
     """Waits until ``child`` ends, and for orphans on the way; its status as a shell says it."""
     while True:
-        found, status = os.waitpid(-1, 0)
-        if found == child:
+        pid, status = os.waitpid(-1, 0)
+        if pid == child:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from isal import igzip, isal_zlib
 from packaging.requirements import InvalidRequirement, Requirement
 
 from envbuild.errors import BuildError
@@ -125,7 +126,7 @@ def load_build_system(tree: Path, file: str) -> BuildSystem:
     path = table.get("backend-path", [])
     if not isinstance(backend, str) or not _BACKEND.fullmatch(backend):
         raise BuildError(f"{file}: {backend!r} isn't the name of a build backend")
-    if not isinstance(path, list) or not all(_inside(each) for each in path):
+    if not isinstance(path, list) or not all(_inside(directory) for directory in path):
         raise BuildError(f"{file}: its backend-path leads out of it")
     return BuildSystem(requires=build_requirements(requires, file), backend=backend, path=tuple(path))
 
@@ -137,19 +138,19 @@ def build_requirements(stated: object, file: str) -> tuple[str, ...]:
     option, address or variable. Raises ``BuildError``."""
     if not isinstance(stated, list) or len(stated) > _REQUIRES_LIMIT:
         raise BuildError(f"{file}: its build requirements can't be read")
-    found = set()
-    for each in stated:
+    requirements = set()
+    for item in stated:
         try:
-            requirement = Requirement(each)
+            requirement = Requirement(item)
         except (InvalidRequirement, TypeError) as error:
-            raise BuildError(f"{file}: {each!r} isn't a build requirement") from error
+            raise BuildError(f"{file}: {item!r} isn't a build requirement") from error
         text = str(requirement)
         if requirement.url is not None or re.search(r"[$\n\r#\\]|--", text):
             raise BuildError(
-                f"{file}: its build requirement {each!r} can't be pinned: only names with versions can"
+                f"{file}: its build requirement {item!r} can't be pinned: only names with versions can"
             )
-        found.add(text)
-    return tuple(sorted(found))
+        requirements.add(text)
+    return tuple(sorted(requirements))
 
 
 def read_regular(path: Path, limit: int) -> bytes | None:
@@ -243,11 +244,9 @@ class _ZipMembers:
 @contextmanager
 def _opened(archive: Path, file: str) -> Iterator[_TarMembers | _ZipMembers]:
     if file.endswith(".zip"):
-        with zipfile.ZipFile(archive) as found:
-            yield _ZipMembers(found, file)
+        with zipfile.ZipFile(archive) as zipped:
+            yield _ZipMembers(zipped, file)
         return
-    from isal import igzip, isal_zlib
-
     try:
         # As a stream: nothing is sought, and nothing of what was read is kept.
         with (

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 from envbuild.compose.artifacts.sdist.builds import SdistWheels, sdist_builds
 from envbuild.compose.artifacts.wheel.files import WheelFiles
@@ -26,21 +25,22 @@ from envbuild.lock.model import PipPin, PythonPin, glibc_of
 from envbuild.plan.model import Artifact
 from envbuild.platforms import Platform
 from envbuild.progress import Progress, Silent
-from envbuild.store.content import Store
 
 
-def open_source(context: ComposeContext, target: SourceTarget) -> WheelSource:
+@contextmanager
+def open_source(context: ComposeContext, target: SourceTarget) -> Iterator[WheelSource]:
     if target.python is None:
         raise BuildError("there are wheels to install, but no python to install them for")
-    return WheelSource(
-        context.store,
-        python=target.python,
-        platform=target.platform,
-        glibc=glibc_of(target.base),
-        indexes=package_indexes(context),
-        build_wheel=partial(_build_wheel, context, target),
-        progress=context.progress,
-    )
+    with context.store.scratch() as scratch:
+        yield WheelSource(
+            scratch,
+            python=target.python,
+            platform=target.platform,
+            glibc=glibc_of(target.base),
+            indexes=package_indexes(context),
+            build_wheel=partial(_build_wheel, context, target),
+            progress=context.progress,
+        )
 
 
 def open_files(context: ComposeContext, target: SourceTarget) -> WheelFiles:
@@ -58,11 +58,11 @@ def _build_wheel(context: ComposeContext, target: SourceTarget, pin: PipPin) -> 
 
 class WheelSource:
     """An ``ArtifactSource`` of wheels. ``build_wheel`` gives the files of wheels that are built from source
-    distributions (``SdistWheels.fetch``)."""
+    distributions (``SdistWheels.fetch``); ``scratch`` outlasts the entries."""
 
     def __init__(
         self,
-        store: Store,
+        scratch: Path,
         *,
         python: PythonPin,
         platform: Platform,
@@ -71,28 +71,15 @@ class WheelSource:
         build_wheel: Callable[[PipPin], Path] | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self._store = store
+        self._scratch = scratch
         self._python = python
         self._build_wheel = build_wheel
         self._progress = progress or Silent()
         self._install = WheelInstall(
             options=install_options(python, platform, glibc, offline=indexes.offline), indexes=indexes
         )
-        self._stack = ExitStack()
-        self._scratch: Path | None = None
         self._count = 0
         self._claims: dict[str, InstalledWheel] = {}
-
-    def __enter__(self) -> WheelSource:
-        self._scratch = self._stack.enter_context(self._store.scratch())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._scratch = None
-        self._claims.clear()
-        self._stack.close()
 
     def fetch(self, artifacts: Sequence[Artifact]) -> None:
         pins = [wheel_pin(artifact) for artifact in artifacts if artifact.sha256 not in self._claims]
@@ -164,8 +151,6 @@ class WheelSource:
         return claim
 
     def _make_directory(self) -> Path:
-        if self._scratch is None:
-            raise RuntimeError("a WheelSource is used as a context manager")
         self._count += 1
         directory = self._scratch / str(self._count)
         directory.mkdir(mode=0o700)

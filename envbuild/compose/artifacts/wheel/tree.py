@@ -91,11 +91,11 @@ class WheelTree:
     @cached_property
     def _infos(self) -> dict[str, list[str]]:
         """Normalised name to the ``.dist-info`` directories of it, relative to the prefix."""
-        found: dict[str, list[str]] = {}
+        infos: dict[str, list[str]] = {}
         for path in sorted(self._prefix.glob("lib*/python3.*/site-packages/*.dist-info")):
             name = canonicalize_name(path.name.removesuffix(".dist-info").rsplit("-", 1)[0])
-            found.setdefault(name, []).append(path.relative_to(self._prefix).as_posix())
-        return found
+            infos.setdefault(name, []).append(path.relative_to(self._prefix).as_posix())
+        return infos
 
     def shared(self, pins: Sequence[PipPin]) -> set[str]:
         """The names of wheels that have a path in common with another one of the tree."""
@@ -141,12 +141,12 @@ class WheelTree:
     def unclaimed(self, claims: Iterable[InstalledWheel]) -> list[str]:
         """Paths in the tree that none of ``claims`` lists, sorted."""
         known = {path for claim in claims for path in claim.raw} | {".lock"}
-        found = []
+        paths = []
         for directory, names, files in os.walk(self._prefix):
             base = Path(directory).relative_to(self._prefix)
             links = [name for name in names if (Path(directory) / name).is_symlink()]
-            found += [path for name in [*files, *links] if (path := (base / name).as_posix()) not in known]
-        return sorted(found)
+            paths += [path for name in [*files, *links] if (path := (base / name).as_posix()) not in known]
+        return sorted(paths)
 
     def _info(self, pin: PipPin) -> str:
         infos = self._infos.get(pin.name, [])
@@ -307,7 +307,7 @@ def entry_point_scripts(text: bytes | None, file: str) -> dict[str, bytes]:
     except (configparser.Error, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise BuildError(f"{file}: its entry_points.txt can't be read: {reason}") from error
-    found = {}
+    scripts = {}
     for section in ("console_scripts", "gui_scripts"):
         if not parser.has_section(section):
             continue
@@ -324,10 +324,10 @@ def entry_point_scripts(text: bytes | None, file: str) -> dict[str, bytes]:
                     hint="the wheel is broken: pin another version",
                 )
             module, attribute = match.groups()
-            found[name] = _SCRIPT_TEMPLATE.format(
+            scripts[name] = _SCRIPT_TEMPLATE.format(
                 shebang=SHEBANG, module=module, first=attribute.split(".")[0], attribute=attribute
             ).encode()
-    return dict(sorted(found.items()))
+    return dict(sorted(scripts.items()))
 
 
 def rewrite_shebang(content: bytes, installed: str) -> bytes:
