@@ -16,7 +16,7 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from envbuild.errors import BuildError
@@ -91,15 +91,46 @@ class RootfsCompiler:
     def compile(self, files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
         """See ``ByteCompiler``. Holds one file at a time. Raises ``BuildError`` if the interpreter can't
         start, crashes, hangs, or answers anything but byte code."""
-        return _compile(self._argv, self._version, self._patience, files)
+        with tempfile.TemporaryFile() as stderr:
+            try:
+                process = subprocess.Popen(
+                    [*self._argv, "-S", "-s", "-B", "-W", "ignore", "-c", _WORKER],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    env=_ENVIRONMENT,
+                    cwd="/",
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise BuildError(
+                    f"can't start {self._argv[0]} to compile byte code: {error.strerror}",
+                    hint="install util-linux, or lock with --no-bytecode",
+                ) from error
 
+            def complaint() -> str:
+                stderr.seek(0)
+                return stderr.read(20_000).decode("utf-8", "replace").strip()[-1500:]
 
-class HostCompiler(RootfsCompiler):
-    """A ``ByteCompiler`` over an interpreter of this machine, of the very same version as the image's."""
-
-    def __init__(self, executable: str, version: str, *, patience: float = _PATIENCE) -> None:
-        super().__init__(Path("/"), executable, version, patience=patience)
-        self._argv = [executable]
+            try:
+                channel = _WorkerChannel(process, self._patience, complaint)
+                tag = _check_version(channel, self._version)
+                previous = ""
+                for path, source in files:
+                    if path <= previous:
+                        raise ValueError(f"{path} comes after {previous}: byte code needs sorted sources")
+                    previous = path
+                    code = channel.ask(path, source)
+                    if code is not None:
+                        yield pyc_path(path, tag), code
+                channel.end()
+            finally:
+                process.kill()
+                process.wait()
+                for pipe in (process.stdin, process.stdout):
+                    if pipe is not None:
+                        # Nothing is buffered: all reads and writes go to the descriptors themselves.
+                        pipe.close()
 
 
 class RootfsCompilers:
@@ -116,51 +147,6 @@ def pyc_path(source: str, cache_tag: str) -> str:
     """Where the byte code of ``/a/b.py`` lies: ``/a/__pycache__/b.cpython-313.pyc``."""
     path = PurePosixPath(source)
     return str(path.parent / "__pycache__" / f"{path.stem}.{cache_tag}.pyc")
-
-
-def _compile(
-    argv: Sequence[str], version: str, patience: float, files: Iterable[tuple[str, bytes]]
-) -> Iterator[tuple[str, bytes]]:
-    with tempfile.TemporaryFile() as stderr:
-        try:
-            process = subprocess.Popen(
-                [*argv, "-S", "-s", "-B", "-W", "ignore", "-c", _WORKER],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                env=_ENVIRONMENT,
-                cwd="/",
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise BuildError(
-                f"can't start {argv[0]} to compile byte code: {error.strerror}",
-                hint="install util-linux, or lock with --no-bytecode",
-            ) from error
-
-        def complaint() -> str:
-            stderr.seek(0)
-            return stderr.read(20_000).decode("utf-8", "replace").strip()[-1500:]
-
-        try:
-            channel = _WorkerChannel(process, patience, complaint)
-            tag = _check_version(channel, version)
-            previous = ""
-            for path, source in files:
-                if path <= previous:
-                    raise ValueError(f"{path} comes after {previous}: byte code needs sorted sources")
-                previous = path
-                code = channel.ask(path, source)
-                if code is not None:
-                    yield pyc_path(path, tag), code
-            channel.end()
-        finally:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    # Nothing is buffered: all reads and writes go to the descriptors themselves.
-                    pipe.close()
 
 
 def _check_version(channel: _WorkerChannel, version: str) -> str:

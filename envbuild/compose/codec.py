@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from envbuild.compose.bytecode import BYTECODE_FORMAT
 from envbuild.errors import BuildError, UsageError
 from envbuild.lazy import lazy
+from envbuild.oci.media import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 
 if TYPE_CHECKING:
     import deflate
@@ -63,7 +64,7 @@ class GzipCodec:
     """gzip members by libdeflate: mtime 0, no name, constant XFL and OS fields."""
 
     name = "gzip"
-    media_type = "application/vnd.oci.image.layer.v1.tar+gzip"
+    media_type = OCI_LAYER_GZIP
 
     def __init__(self) -> None:
         self.identity = f"gzip-{GZIP_LEVEL}/deflate-{deflate.__version__}/{BLOCK}"
@@ -98,7 +99,7 @@ class ZstdCodec:
     """zstd frames with content size and checksum, each by one thread of its own."""
 
     name = "zstd"
-    media_type = "application/vnd.oci.image.layer.v1.tar+zstd"
+    media_type = OCI_LAYER_ZSTD
 
     def __init__(self) -> None:
         library = ".".join(map(str, zstandard.ZSTD_VERSION))

@@ -13,13 +13,10 @@ from envbuild.images.describe import CREATED_BY
 from envbuild.lock.model import ImageBase
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import Image, Layer
+from envbuild.oci.media import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from envbuild.plan.make import DEFAULT_PATH
 from envbuild.plan.model import Plan
 from envbuild.store.content import Store
-
-CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 
 
 def image_json(value: object) -> bytes:
@@ -134,8 +131,8 @@ def manifest_json(plan: Plan, config_digest: str, config_size: int, layers: Sequ
     return image_json(
         {
             "schemaVersion": 2,
-            "mediaType": MANIFEST_TYPE,
-            "config": {"mediaType": CONFIG_TYPE, "digest": config_digest, "size": config_size},
+            "mediaType": OCI_MANIFEST,
+            "config": {"mediaType": OCI_CONFIG, "digest": config_digest, "size": config_size},
             "layers": [
                 {"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size}
                 for layer in layers
@@ -160,7 +157,7 @@ def store_image(
     return Image(
         platform=plan.platform,
         digest=store.add_blob(manifest),
-        media_type=MANIFEST_TYPE,
+        media_type=OCI_MANIFEST,
         size=len(manifest),
         config_digest=config_digest,
         layers=(*below, *layers),
@@ -210,7 +207,7 @@ def index_json(images: Sequence[Image], *, created: int = 0) -> bytes:
     return image_json(
         {
             "schemaVersion": 2,
-            "mediaType": INDEX_TYPE,
+            "mediaType": OCI_INDEX,
             "manifests": [
                 {
                     "mediaType": image.media_type,

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 from envbuild.compose.base import ByteCompiler, Entry, EntryKind
@@ -108,9 +107,7 @@ class WorkerPools:
     def __enter__(self) -> WorkerPools:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self.stop()
         self.compilers.shutdown(wait=True, cancel_futures=kind is not None)
@@ -293,33 +290,21 @@ class SegmentMaker:
     def _write_bytecode(self, part: Path, sources: list[tuple[str, bytes]]) -> _BytecodeChunk:
         if self.compiler is None:
             raise BuildError("there is no interpreter to compile byte code with")
-        offset = 0
         paths: list[tuple[str, int]] = []
-        members: list[tuple[int, int]] = []
-        checksums: list[int] = []
-        buffer = bytearray()
-
-        def flush(file: BinaryIO, limit: int) -> None:
-            while len(buffer) >= limit and buffer:
-                block = bytes(memoryview(buffer)[:BLOCK])
-                del buffer[:BLOCK]
-                member = self.codec.compress(block)
-                file.write(member)
-                members.append((len(member), len(block)))
-                checksums.append(zlib.crc32(member))
-
         with part.open("wb") as file:
+            writer = CompressedWriter(file, self.codec, self.pools)
             for path, code in self.compiler.compile(self._sorted_sources(sources)):
                 self.pools.check()
                 entry = Entry(path=path.lstrip("/"), content=code)
-                paths.append((entry.path, offset))
+                paths.append((entry.path, writer.position))
                 for data in entry_stream(entry):
-                    buffer += data
-                    offset += len(data)
-                flush(file, BLOCK)
-            flush(file, 1)
+                    writer.write(data)
+            writer.finish()
         return _BytecodeChunk(
-            part=part, members=tuple(members), checksums=tuple(checksums), paths=tuple(paths)
+            part=part,
+            members=tuple(writer.members),
+            checksums=tuple(writer.checksums),
+            paths=tuple(paths),
         )
 
     def _sorted_sources(self, sources: list[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:

@@ -13,7 +13,6 @@ import pytest
 
 from envbuild.compose.artifacts.wheel.files import WheelFiles
 from envbuild.compose.artifacts.wheel.index import PackageIndexes
-from envbuild.compose.bytecode import HostCompiler
 from envbuild.http.fetcher import HttpFetcher
 from envbuild.lock.model import PipPin
 from envbuild.plan.model import Artifact, ArtifactKind
@@ -24,6 +23,7 @@ from envbuild.render.requirements import install_list
 from envbuild.settings import Settings
 from envbuild.store.content import Store
 from tests.fakes.channel import python_version
+from tests.fakes.compiler import HostCompiler
 from tests.fakes.wheelhouse import Wheel
 
 pytestmark = [pytest.mark.network]

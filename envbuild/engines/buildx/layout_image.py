@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envbuild.compose.image import MANIFEST_TYPE, manifest_json
+from envbuild.compose.image import manifest_json
 from envbuild.errors import BuildError, FetchError
 from envbuild.images.sources.base import copy_file, read_file
 from envbuild.images.sources.tar_files import TarFiles
@@ -25,7 +25,7 @@ from envbuild.oci.manifest import (
     parse_index,
     parse_manifest,
 )
-from envbuild.oci.media import DOCKER_CONFIG, LAYERS, OCI_CONFIG
+from envbuild.oci.media import DOCKER_CONFIG, LAYERS, OCI_CONFIG, OCI_MANIFEST
 from envbuild.plan.model import Plan
 from envbuild.store.content import Store, blob_name
 from envbuild.store.leases import Lease
@@ -66,7 +66,7 @@ def store_layout_image(archive: Path, plan: Plan, store: Store, *, lease: Lease 
     return Image(
         platform=plan.platform,
         digest=store.add_blob(own),
-        media_type=MANIFEST_TYPE,
+        media_type=OCI_MANIFEST,
         size=len(own),
         config_digest=store.add_blob(content),
         layers=layers,

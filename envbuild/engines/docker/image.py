@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from envbuild.compose.codec import BLOCK, FORMAT, Codec, codec
-from envbuild.compose.image import MANIFEST_TYPE, manifest_json
+from envbuild.compose.image import manifest_json
 from envbuild.docker.stream import engine_errors
 from envbuild.errors import BuildError
 from envbuild.lazy import lazy
@@ -30,7 +30,7 @@ from envbuild.lock.model import ImageBase
 from envbuild.oci.digest import canonical_digest, digest_bytes, is_digest
 from envbuild.oci.history import layer_names
 from envbuild.oci.image import Image, Layer
-from envbuild.oci.media import LAYERS
+from envbuild.oci.media import LAYERS, OCI_MANIFEST
 from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
@@ -222,7 +222,7 @@ class _Reading:
         return Image(
             platform=plan.platform,
             digest=self._store.add_blob(manifest),
-            media_type=MANIFEST_TYPE,
+            media_type=OCI_MANIFEST,
             size=len(manifest),
             config_digest=digest,
             layers=records,

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.compose.bytecode import HostCompiler, RootfsCompiler, RootfsCompilers, bytecode_identity
+from envbuild.compose.bytecode import RootfsCompiler, RootfsCompilers, bytecode_identity
 from envbuild.errors import BuildError
 from envbuild.lock.model import PythonPin
+from tests.fakes.compiler import HostCompiler
 
 VERSION = platform.python_version()
 TAG = sys.implementation.cache_tag

@@ -1,0 +1,15 @@
+"""A byte compiler that needs no root file system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from envbuild.compose.bytecode import RootfsCompiler
+
+
+class HostCompiler(RootfsCompiler):
+    """A ``ByteCompiler`` over an interpreter of this machine, of the very same version as the image's."""
+
+    def __init__(self, executable: str, version: str, *, patience: float = 120.0) -> None:
+        super().__init__(Path("/"), executable, version, patience=patience)
+        self._argv = [executable]
