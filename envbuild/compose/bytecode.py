@@ -189,14 +189,14 @@ class _WorkerChannel:
             raise self.garbage(path)
         return answer
 
-    def read_frame(self, what: str, size: int, *, limit: int) -> bytes | None:
+    def read_frame(self, subject: str, size: int, *, limit: int) -> bytes | None:
         deadline = self._deadline(size)
-        (length,) = struct.unpack(">I", self._read(4, what, deadline))
+        (length,) = struct.unpack(">I", self._read(4, subject, deadline))
         if length == _SKIPPED:
             return None
         if length > limit:
-            raise self.garbage(what)
-        return self._read(length, what, deadline)
+            raise self.garbage(subject)
+        return self._read(length, subject, deadline)
 
     def end(self) -> None:
         """Waits for the worker to end by itself, with nothing left to say."""
@@ -206,54 +206,55 @@ class _WorkerChannel:
         if os.read(self._out, 1):
             raise self.garbage("its end")
 
-    def garbage(self, what: str) -> BuildError:
+    def garbage(self, subject: str) -> BuildError:
         return BuildError(
-            f"the image's interpreter answered something that isn't byte code for {what}{self._said()}",
+            "the image's interpreter answered something that isn't byte code for "
+            f"{subject}{self._explanation()}",
             hint="is its standard library intact? else lock with --no-bytecode",
         )
 
     def _deadline(self, size: int) -> float:
         return time.monotonic() + self._patience + size / _SLOWEST
 
-    def _write(self, data: bytes, what: str, deadline: float) -> None:
+    def _write(self, data: bytes, subject: str, deadline: float) -> None:
         view = memoryview(data)
         while view:
-            self._wait(self._in, True, what, deadline)
+            self._wait(self._in, True, subject, deadline)
             try:
                 view = view[os.write(self._in, view) :]
             except BlockingIOError:
                 continue
             except BrokenPipeError as error:
-                raise self._crash(what) from error
+                raise self._crash(subject) from error
 
-    def _read(self, length: int, what: str, deadline: float) -> bytes:
+    def _read(self, length: int, subject: str, deadline: float) -> bytes:
         parts = bytearray()
         while len(parts) < length:
-            self._wait(self._out, False, what, deadline)
+            self._wait(self._out, False, subject, deadline)
             part = os.read(self._out, min(length - len(parts), 1 << 20))
             if not part:
-                raise self._crash(what)
+                raise self._crash(subject)
             parts += part
         return bytes(parts)
 
-    def _wait(self, descriptor: int, writing: bool, what: str, deadline: float) -> None:
+    def _wait(self, descriptor: int, writing: bool, subject: str, deadline: float) -> None:
         poll = select.poll()
         poll.register(descriptor, select.POLLOUT if writing else select.POLLIN)
         left = deadline - time.monotonic()
         if left <= 0 or not poll.poll(left * 1000):
             raise BuildError(
-                f"the image's interpreter did not answer in time for {what}{self._said()}",
+                f"the image's interpreter did not answer in time for {subject}{self._explanation()}",
                 hint="try again on a machine that is less busy, or lock with --no-bytecode",
             )
 
-    def _crash(self, what: str) -> BuildError:
+    def _crash(self, subject: str) -> BuildError:
         try:
             status = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return self.garbage(what)
+            return self.garbage(subject)
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-        said = self._said()
-        if "unshare" in said:
+        explanation = self._explanation()
+        if "unshare" in explanation:
             hint = (
                 "user namespaces seem to be forbidden on this machine (sysctl "
                 "kernel.unprivileged_userns_clone, "
@@ -261,8 +262,8 @@ class _WorkerChannel:
             )
         else:
             hint = "lock with --no-bytecode if the image's python can't run on this machine"
-        return BuildError(f"the image's interpreter {how} at {what}{said}", hint=hint)
+        return BuildError(f"the image's interpreter {how} at {subject}{explanation}", hint=hint)
 
-    def _said(self) -> str:
+    def _explanation(self) -> str:
         text = self._complaint()
         return f": {text}" if text else ""

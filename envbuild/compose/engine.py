@@ -125,7 +125,7 @@ class NativeEngine:
         """The image with the layers of ``reused`` as they are, for which nothing is fetched; what it uses is
         named in ``lease``. It isn't looked up by its lock again, since nobody composed those layers here.
 
-        Raises ``BuildError``, which is ``Entangled`` where composing them would give others."""
+        Raises ``BuildError``, which is ``NotReusable`` where composing them would give others."""
         packing = codec(plan.compression)
         with self.store.scratch() as scratch, ExitStack() as stack:
             return NativeBuild(self, plan, packing, lease, scratch, stack, reused).run()
@@ -178,7 +178,7 @@ class _SegmentWork:
     """One artifact of a build under way."""
 
     artifact: Artifact
-    recipe: SegmentInputs
+    inputs: SegmentInputs
     segment: Segment | None = None
 
 
@@ -212,31 +212,25 @@ class NativeBuild:
         self.shareable: dict[str, Segment] = {}
         """Segments of packages by key, also those that were only a step on the way: another machine that is
         to fetch no package needs the same steps."""
-        identity = None
-        if plan.bytecode and plan.python and engine.compiler_factory:
-            identity = engine.compiler_factory.identity(plan.python)
-        debian = {
-            artifact.name: artifact.sha256
-            for artifact in plan.artifacts
-            if artifact.kind is ArtifactKind.DEBIAN
-        }
         self.work = [
-            _SegmentWork(
-                artifact=artifact,
-                recipe=SegmentInputs(
-                    artifact=artifact,
-                    python=plan.python if artifact.kind is not ArtifactKind.GENERATED else None,
-                    compiler=identity if artifact.kind is not ArtifactKind.GENERATED else None,
-                    links=USRMERGE if artifact.kind is ArtifactKind.DEBIAN else (),
-                    made_of=debian.get(MADE_OF.get(artifact.name, ""))
-                    if artifact.kind is ArtifactKind.DEBIAN
-                    else None,
-                ),
-            )
+            _SegmentWork(artifact=artifact, inputs=self._segment_inputs(artifact))
             for index, layer in enumerate(plan.layers)
             if index not in self.reused.layers
             for artifact in layer.artifacts
         ]
+
+    def _segment_inputs(self, artifact: Artifact) -> SegmentInputs:
+        plan, factory = self.plan, self.engine.compiler_factory
+        if artifact.kind is ArtifactKind.GENERATED:
+            return SegmentInputs(artifact=artifact)
+        compiler = factory.identity(plan.python) if plan.bytecode and plan.python and factory else None
+        inputs = SegmentInputs(artifact=artifact, python=plan.python, compiler=compiler)
+        if artifact.kind is not ArtifactKind.DEBIAN:
+            return inputs
+        origin = MADE_OF.get(artifact.name)
+        packages = plan.artifacts if origin else ()
+        made_of = [other.sha256 for other in packages if (other.kind, other.name) == (artifact.kind, origin)]
+        return replace(inputs, links=USRMERGE, made_of=made_of[0] if made_of else None)
 
     def uses(self) -> tuple[str, ...]:
         """The names below the store's root of what the image was made with."""
@@ -265,10 +259,10 @@ class NativeBuild:
             for attempt in count():
                 try:
                     with self.progress.stage("compose"):
-                        merged = self._settle(pools, tree)
+                        merged = self._settle_segments(pools, tree)
                         self.reused.check([_segment_of(work) for work in self.work], tree, merged)
                     with self.progress.stage("layers"):
-                        layers = self._layers(pools, merged)
+                        layers = self._write_layers(pools, merged)
                     break
                 except DamagedSegment as error:
                     if attempt == _REPAIRS:
@@ -281,10 +275,10 @@ class NativeBuild:
 
     # --- segments -------------------------------------------------------------------------------------
 
-    def _settle(self, pools: WorkerPools, tree: BaseTree) -> MergeResult:
+    def _settle_segments(self, pools: WorkerPools, tree: BaseTree) -> MergeResult:
         """Makes segments until no path goes through a link or belongs to two artifacts."""
         for _ in range(_ROUNDS):
-            self._segments(pools)
+            self._provide_segments(pools)
             contributions = [
                 Contribution(
                     name=f"{work.artifact.name} {work.artifact.version}",
@@ -302,10 +296,10 @@ class NativeBuild:
                 omit.setdefault(clash.second, set()).add(clash.path)
             for index in {*omit, *merged.through}:
                 work = self.work[index]
-                work.recipe = replace(
-                    work.recipe,
-                    links=tuple(sorted({*work.recipe.links, *merged.through.get(index, ())})),
-                    omit=tuple(sorted({*work.recipe.omit, *omit.get(index, ())})),
+                work.inputs = replace(
+                    work.inputs,
+                    links=tuple(sorted({*work.inputs.links, *merged.through.get(index, ())})),
+                    omit=tuple(sorted({*work.inputs.omit, *omit.get(index, ())})),
                 )
                 work.segment = None
         raise BuildError("the symbolic links of this image lead to one another without an end")
@@ -319,7 +313,7 @@ class NativeBuild:
         ]
         for clash in merged.clashes:
             first, second = contributions[clash.first], contributions[clash.second]
-            if not self._same(first.segment, second.segment, clash.path):
+            if not self._holds_same(first.segment, second.segment, clash.path):
                 problems.append(f"{clash.path} is owned by both {first.name} and {second.name}")
         if problems:
             raise BuildError(
@@ -327,11 +321,11 @@ class NativeBuild:
                 hint="leave one of the packages out, or pin versions that don't both bring the path",
             )
 
-    def _same(self, first: Segment, second: Segment, path: str) -> bool:
+    def _holds_same(self, first: Segment, second: Segment, path: str) -> bool:
         """Whether two segments hold byte for byte the same entry: header, mode, owner and content."""
-        return self._blocks(first, path) == self._blocks(second, path)
+        return self._entry_bytes(first, path) == self._entry_bytes(second, path)
 
-    def _blocks(self, segment: Segment, path: str) -> bytes:
+    def _entry_bytes(self, segment: Segment, path: str) -> bytes:
         start, end = segment.offsets[path]
         position, entry = 0, bytearray()
         for member, size in self.segments.members(segment):
@@ -347,13 +341,13 @@ class NativeBuild:
             position += size
         return bytes(entry)
 
-    def _segments(self, pools: WorkerPools) -> None:
+    def _provide_segments(self, pools: WorkerPools) -> None:
         """Fills in every missing segment: from the store, else from a shared cache, else fetched and made,
         the largest first."""
         missing: list[_SegmentWork] = []
         for work in self.work:
             if work.segment is None:
-                key = work.recipe.key(self.codec)
+                key = work.inputs.key(self.codec)
                 self.lease.use(f"segments/{key}")
                 if self.engine.reuse or key in self.fresh:
                     work.segment = self.segments.get(key)
@@ -363,7 +357,7 @@ class NativeBuild:
                     self.segments.touch(key)
         missing = self._fetch_shared(missing)
         if missing:
-            self._compose(pools, missing)
+            self._compose_segments(pools, missing)
         for work in self.work:
             if work.artifact.kind is not ArtifactKind.GENERATED:
                 segment = _segment_of(work)
@@ -373,7 +367,7 @@ class NativeBuild:
         """What of ``missing`` no shared cache had. Generated files are never there: made, they cost less."""
         shared = self.engine.shared
         wanted = {
-            work.recipe.key(self.codec): work.artifact.size
+            work.inputs.key(self.codec): work.artifact.size
             for work in missing
             if work.artifact.kind is not ArtifactKind.GENERATED
         }
@@ -393,12 +387,12 @@ class NativeBuild:
             sized.sort(key=lambda segment: -segment.size)
             shared.bring(sized, self.scratch, take)
         for work in missing:
-            work.segment = segments.get(work.recipe.key(self.codec))
+            work.segment = segments.get(work.inputs.key(self.codec))
         return [work for work in missing if work.segment is None]
 
-    def _compose(self, pools: WorkerPools, missing: list[_SegmentWork]) -> None:
+    def _compose_segments(self, pools: WorkerPools, missing: list[_SegmentWork]) -> None:
         """Fetches the packages of ``missing`` and makes their segments."""
-        self._foresee([work.artifact for work in missing])
+        self._refuse_early([work.artifact for work in missing])
         missing.sort(key=lambda work: (-work.artifact.size, work.artifact.kind.value, work.artifact.name))
         with (
             self.progress.task("compose", "packages", total=len(missing), unit="packages") as task,
@@ -414,7 +408,7 @@ class NativeBuild:
                     codec=self.codec,
                     pools=pools,
                     scratch=self.scratch,
-                    compiler=self._compiler(fetch, missing),
+                    compiler=self._open_compiler(fetch, missing),
                 )
                 while fetch.pending or composing:
                     running: set[Future[Any]] = {*fetch.pending, *composing}
@@ -423,7 +417,7 @@ class NativeBuild:
                         if future in fetch.pending:
                             for artifact in fetch.take(future):
                                 work = waiting.pop(id(artifact))
-                                composing[writers.submit(self._make, maker, work)] = work
+                                composing[writers.submit(self._write_segment, maker, work)] = work
                         else:
                             work = composing.pop(future)
                             work.segment = future.result()
@@ -438,15 +432,15 @@ class NativeBuild:
                 raise
             fetch.close(wait=True)
 
-    def _foresee(self, missing: Sequence[Artifact]) -> None:
+    def _refuse_early(self, missing: Sequence[Artifact]) -> None:
         """Lets the sources refuse what can't be composed before anything is fetched."""
         for kind in sorted({artifact.kind for artifact in missing}):
             source = self.source(kind)
             if isinstance(source, ForeseeingSource):
                 source.foresee([artifact for artifact in missing if artifact.kind is kind])
 
-    def _make(self, maker: SegmentMaker, work: _SegmentWork) -> Segment:
-        segment, part = maker.make(work.recipe, self.source(work.artifact.kind).entries(work.artifact))
+    def _write_segment(self, maker: SegmentMaker, work: _SegmentWork) -> Segment:
+        segment, part = maker.make(work.inputs, self.source(work.artifact.kind).entries(work.artifact))
         self.segments.put(segment, part)
         return segment
 
@@ -461,27 +455,24 @@ class NativeBuild:
     def _interpreter_artifacts(self, missing: Sequence[_SegmentWork]) -> frozenset[str]:
         """SHA-256 of the packages to be fetched first, because compiling waits for them."""
         interpreter = self._interpreter(missing)
-        return (
-            frozenset(artifact.sha256 for artifact in interpreter_artifacts(interpreter))
-            if interpreter
-            else frozenset()
-        )
+        artifacts = interpreter_artifacts(interpreter) if interpreter else ()
+        return frozenset(artifact.sha256 for artifact in artifacts)
 
     def _interpreter(self, missing: Sequence[_SegmentWork]) -> Interpreter | None:
-        needed = any(work.recipe.compiler for work in missing)
+        needed = any(work.inputs.compiler for work in missing)
         return self.plan.interpreter if needed else None
 
-    def _compiler(self, fetch: FetchQueue, missing: Sequence[_SegmentWork]) -> ByteCompiler | None:
+    def _open_compiler(self, fetch: FetchQueue, missing: Sequence[_SegmentWork]) -> ByteCompiler | None:
         interpreter, factory = self._interpreter(missing), self.engine.compiler_factory
         if interpreter is None or factory is None or self.plan.python is None:
             return None
         # Its packages may be another platform's than the plan's.
         packages = (f"artifacts/{artifact.sha256}" for artifact in interpreter_artifacts(interpreter))
         self.lease.use(f"rootfs/{rootfs_key(interpreter)}", *packages)
-        ready = fetch.after_first(lambda: factory(interpreter.python, self._rootfs(interpreter)))
+        ready = fetch.after_first(lambda: factory(interpreter.python, self._unpack_interpreter(interpreter)))
         return AwaitedCompiler(factory.identity(self.plan.python), ready)
 
-    def _rootfs(self, interpreter: Interpreter) -> Path:
+    def _unpack_interpreter(self, interpreter: Interpreter) -> Path:
         target = interpreter_target(interpreter.lock)
         sources = {kind: partial(open_source, target) for kind, open_source in self.engine.sources.items()}
         with self.progress.stage("interpreter"):
@@ -489,7 +480,7 @@ class NativeBuild:
 
     # --- layers ---------------------------------------------------------------------------------------
 
-    def _layers(self, pools: WorkerPools, merged: MergeResult) -> tuple[Layer, ...]:
+    def _write_layers(self, pools: WorkerPools, merged: MergeResult) -> tuple[Layer, ...]:
         maker = LayerMaker(
             codec=self.codec,
             pools=pools,

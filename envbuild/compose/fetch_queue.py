@@ -82,7 +82,7 @@ def _batches(rest: list[Artifact], leading: list[Artifact]) -> Iterator[list[Art
         if artifact.size <= BATCH and size < BATCH:
             second.append(artifact)
             size += artifact.size
-    taken = {id(artifact) for artifact in second}
-    for batch in (second, [artifact for artifact in rest if id(artifact) not in taken]):
+    early = {id(artifact) for artifact in second}
+    for batch in (second, [artifact for artifact in rest if id(artifact) not in early]):
         if batch:
             yield batch

@@ -560,9 +560,9 @@ def _mount_call(source: str, target: str, kind: str | None, flags: int, options:
     return result
 
 
-def _call(what: str, result: int) -> None:
+def _call(action: str, result: int) -> None:
     if result != 0:
-        raise _LaunchFailure(f"{what} failed: {os.strerror(ctypes.get_errno())}")
+        raise _LaunchFailure(f"{action} failed: {os.strerror(ctypes.get_errno())}")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class UsernsRunner:
     def available(self) -> str | None:
         if not runs_linux():
             return f"user namespaces are a feature of Linux, and this is {platform.system()}"
-        for file, what in (
+        for file, setting in (
             ("/proc/sys/user/max_user_namespaces", "user.max_user_namespaces"),
             ("/proc/sys/kernel/unprivileged_userns_clone", "kernel.unprivileged_userns_clone"),
         ):
@@ -57,8 +57,8 @@ class UsernsRunner:
                 value = Path(file).read_text().strip()
             except OSError:
                 continue
-            if value == "0" and not (what.startswith("kernel.") and os.geteuid() == 0):
-                return f"this kernel's settings forbid user namespaces ({what} is 0)"
+            if value == "0" and not (setting.startswith("kernel.") and os.geteuid() == 0):
+                return f"this kernel's settings forbid user namespaces ({setting} is 0)"
         if not Path("/proc/self/ns/user").exists():
             return "this kernel has no user namespaces"
         return None
@@ -170,18 +170,18 @@ class _Descriptors:
 
 def _run_on_terminal(request: Mapping[str, Any], streams: Sequence[int]) -> int:
     """The exit status of a command that gets a terminal in the place of the caller's on ``streams``."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
-        with theirs:
-            control = theirs.fileno()
+    control, launchers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with control:
+        with launchers:
+            descriptor = launchers.fileno()
             standard = [subprocess.DEVNULL if stream in streams else None for stream in range(3)]
             launched = _launch(
-                {**request, "terminal": {"streams": list(streams), "control": control}},
-                _Descriptors(input=standard[0], output=standard[1], error=standard[2], more=(control,)),
+                {**request, "terminal": {"streams": list(streams), "control": descriptor}},
+                _Descriptors(input=standard[0], output=standard[1], error=standard[2], more=(descriptor,)),
             )
         with forwarding(launched.process.send_signal, signal.SIGTSTP):
             try:
-                TerminalRelay(streams, ours).run()
+                TerminalRelay(streams, control).run()
             except BaseException:
                 launched.process.kill()
                 launched.process.wait()

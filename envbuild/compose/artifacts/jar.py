@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 
-from envbuild.compose.artifacts.files import FetchedFiles
 from envbuild.compose.base import ComposeContext, Entry, SourceTarget
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.base import Download, Fetcher
@@ -24,10 +22,6 @@ def open_source(context: ComposeContext, target: SourceTarget) -> AbstractContex
     return nullcontext(
         JarSource(context.fetcher(), context.store, python=target.python, repositories=repositories)
     )
-
-
-def open_files(context: ComposeContext, target: SourceTarget) -> FetchedFiles:
-    return FetchedFiles(context.store, partial(open_source, context, target))
 
 
 class JarSource:

@@ -57,7 +57,7 @@ class PackageMember:
 class UnpackedPackage:
     """An archive's members by path."""
 
-    what: str
+    label: str
     members: dict[str, PackageMember]
 
     def metadata(self, path: str) -> bytes | None:
@@ -66,12 +66,12 @@ class UnpackedPackage:
         if member is None or member.kind is not EntryKind.FILE:
             return None
         if member.size > _INFO_LIMIT:
-            raise BuildError(f"{self.what}: {path} has {member.size} bytes")
+            raise BuildError(f"{self.label}: {path} has {member.size} bytes")
         return member.read()
 
 
-def unpack(archive: Path, file_name: str, scratch: Path, what: str) -> UnpackedPackage:
-    """All members of ``archive``, whose format ``file_name`` tells. ``what`` names it for people.
+def unpack(archive: Path, file_name: str, scratch: Path, label: str) -> UnpackedPackage:
+    """All members of ``archive``, whose format ``file_name`` tells. ``label`` names it for people.
 
     Raises ``BuildError``: damaged, a name or a symlink that leaves the package, one path twice, a
     device, or more bytes than an archive of its size may hold.
@@ -79,27 +79,27 @@ def unpack(archive: Path, file_name: str, scratch: Path, what: str) -> UnpackedP
     limit = _ALLOWANCE + _RATIO * archive.stat().st_size
     members: dict[str, PackageMember] = {}
     store = scratch / "small"
-    with refuse_damaged(what), archive.open("rb") as raw, store.open("wb") as small:
-        for tar, info in stream(raw, file_name, limit, what):
-            path = normal_path(info.name, what)
+    with refuse_damaged(label), archive.open("rb") as raw, store.open("wb") as small:
+        for tar, info in stream(raw, file_name, limit, label):
+            path = normal_path(info.name, label)
             if not path:
                 continue
             if path in members:
                 if info.isdir() and members[path].kind is EntryKind.DIRECTORY:
                     continue
-                raise BuildError(f"{what}: the path {path} is there twice")
-            members[path] = _member(tar, info, members, small, store, scratch / str(len(members)), what)
-    _check_tree(members, what)
-    return UnpackedPackage(what=what, members=members)
+                raise BuildError(f"{label}: the path {path} is there twice")
+            members[path] = _member(tar, info, members, small, store, scratch / str(len(members)), label)
+    _check_tree(members, label)
+    return UnpackedPackage(label=label, members=members)
 
 
 def stream(
-    raw: BinaryIO, file_name: str, limit: int, what: str, *, info_only: bool = False
+    raw: BinaryIO, file_name: str, limit: int, label: str, *, info_only: bool = False
 ) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Members in the archive's order, metadata first where the format has it apart."""
     if file_name.endswith(".tar.bz2"):
         with bz2.open(raw) as bz2_file:
-            yield from package_streaming.tar_generator(_BoundedReader(bz2_file, limit, what))
+            yield from package_streaming.tar_generator(_BoundedReader(bz2_file, limit, label))
         return
     with zipfile.ZipFile(raw) as bag:
         for part in ("info",) if info_only else ("info", "pkg"):
@@ -109,13 +109,13 @@ def stream(
                 if entry.filename.startswith(f"{part}-") and entry.filename.endswith(".tar.zst")
             ]
             if len(names) != 1:
-                raise BuildError(f"{what}: the archive has {len(names)} {part} parts, not one")
+                raise BuildError(f"{label}: the archive has {len(names)} {part} parts, not one")
             with bag.open(names[0]) as packed, package_streaming.zstd.open(packed) as plain:
-                yield from package_streaming.tar_generator(_BoundedReader(plain, limit, what))
+                yield from package_streaming.tar_generator(_BoundedReader(plain, limit, label))
 
 
 @contextmanager
-def refuse_damaged(what: str) -> Iterator[None]:
+def refuse_damaged(label: str) -> Iterator[None]:
     """Turns what the archive libraries raise into a ``BuildError``."""
     try:
         yield
@@ -128,38 +128,38 @@ def refuse_damaged(what: str) -> Iterator[None]:
         NotImplementedError,
     ) as error:
         raise BuildError(
-            f"{what}: damaged archive: {error}", hint="the channel's file is broken; choose another build"
+            f"{label}: damaged archive: {error}", hint="the channel's file is broken; choose another build"
         ) from error
     except OSError as error:
         if error.errno is None:  # bz2 says so for bad data
-            raise BuildError(f"{what}: damaged archive: {error}") from error
-        raise BuildError(f"{what}: can't unpack: {error.strerror}", hint="free some space") from error
+            raise BuildError(f"{label}: damaged archive: {error}") from error
+        raise BuildError(f"{label}: can't unpack: {error.strerror}", hint="free some space") from error
     except Exception as error:
         if type(error).__name__ == "ZstdError":
-            raise BuildError(f"{what}: damaged archive: {error}") from error
+            raise BuildError(f"{label}: damaged archive: {error}") from error
         raise
 
 
-def refusal(what: str, why: str) -> BuildError:
-    """The error of a package that no honest tool makes. ``what`` names the package."""
+def refusal(label: str, why: str) -> BuildError:
+    """The error of a package that no honest tool makes. ``label`` names the package."""
     return BuildError(
-        f"{what}: refused: {why}", hint="don't use this package: choose another build, and tell its channel"
+        f"{label}: refused: {why}", hint="don't use this package: choose another build, and tell its channel"
     )
 
 
-def normal_path(name: str, what: str) -> str:
+def normal_path(name: str, label: str) -> str:
     """``name`` without ``./``; empty for the root. Raises ``BuildError`` for one that isn't safe."""
     if name.startswith("/") or "\0" in name:
-        raise refusal(what, f"the path {name!r} is absolute or has a NUL")
+        raise refusal(label, f"the path {name!r} is absolute or has a NUL")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise refusal(what, f"the path {name!r} leaves the prefix")
+        raise refusal(label, f"the path {name!r} leaves the prefix")
     if any(part.startswith(".wh.") for part in parts):
-        raise refusal(what, f"the path {name!r} would delete a file of an image")
+        raise refusal(label, f"the path {name!r} would delete a file of an image")
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise refusal(what, f"the path {name!r} is not UTF-8") from error
+        raise refusal(label, f"the path {name!r} is not UTF-8") from error
     return "/".join(parts)
 
 
@@ -170,22 +170,22 @@ def _member(
     small: BinaryIO,
     store: Path,
     own: Path,
-    what: str,
+    label: str,
 ) -> PackageMember:
     if info.isdir():
         return PackageMember(kind=EntryKind.DIRECTORY)
     if info.issym():
         return PackageMember(kind=EntryKind.SYMLINK, target=info.linkname)
     if info.islnk():
-        linked = members.get(normal_path(info.linkname, what))
+        linked = members.get(normal_path(info.linkname, label))
         if linked is None or linked.kind is not EntryKind.FILE:
-            raise refusal(what, f"{info.name} is a hard link to {info.linkname!r}")
+            raise refusal(label, f"{info.name} is a hard link to {info.linkname!r}")
         return linked
     if not info.isreg():
-        raise refusal(what, f"{info.name} is a device, a pipe or unknown")
+        raise refusal(label, f"{info.name} is a device, a pipe or unknown")
     reader = tar.extractfile(info)
     if reader is None:
-        raise BuildError(f"{what}: {info.name} has no content")
+        raise BuildError(f"{label}: {info.name} has no content")
     executable = bool(info.mode & 0o111)
     if info.size <= SMALL:
         offset = small.tell()
@@ -221,25 +221,25 @@ def _exactly(reader: IO[bytes], info: tarfile.TarInfo) -> bytes:
     return data
 
 
-def _check_tree(members: dict[str, PackageMember], what: str) -> None:
+def _check_tree(members: dict[str, PackageMember], label: str) -> None:
     """No file below a file or a symlink, and no symlink that leads out of the prefix."""
     for path, member in members.items():
         parent = path.rpartition("/")[0]
         while parent:
             above = members.get(parent)
             if above is not None and above.kind is not EntryKind.DIRECTORY:
-                raise refusal(what, f"{path} lies below the {above.kind.value} {parent}")
+                raise refusal(label, f"{path} lies below the {above.kind.value} {parent}")
             parent = parent.rpartition("/")[0]
         if member.kind is EntryKind.SYMLINK:
-            check_symlink(path, members, what)
+            check_symlink(path, members, label)
 
 
-def check_symlink(path: str, members: dict[str, PackageMember], what: str) -> None:
+def check_symlink(path: str, members: dict[str, PackageMember], label: str) -> None:
     """Raises ``BuildError`` for a symlink that leads out of the prefix, itself or through another."""
     here = path.split("/")[:-1]
     todo = members[path].target.split("/")
     if not members[path].target or members[path].target.startswith("/"):
-        raise refusal(what, f"the symlink {path} leads to {members[path].target!r}")
+        raise refusal(label, f"the symlink {path} leads to {members[path].target!r}")
     for _ in range(1000):
         if not todo:
             return
@@ -258,16 +258,16 @@ def check_symlink(path: str, members: dict[str, PackageMember], what: str) -> No
                 break
             here.pop()
             todo = other.target.split("/") + todo
-    raise refusal(what, f"the symlink {path} to {members[path].target!r} leaves the prefix")
+    raise refusal(label, f"the symlink {path} to {members[path].target!r} leaves the prefix")
 
 
 class _BoundedReader:
     """A reader that ends with an error once more than ``limit`` bytes came out of it."""
 
-    def __init__(self, file: Any, limit: int, what: str) -> None:
+    def __init__(self, file: Any, limit: int, label: str) -> None:
         self._file = file
         self._left = limit
-        self._what = what
+        self._label = label
 
     def read(self, size: int = -1) -> bytes:
         if size > self._left:
@@ -276,7 +276,7 @@ class _BoundedReader:
         self._left -= len(data)
         if self._left < 0:
             raise BuildError(
-                f"{self._what}: refused: the archive unpacks to far more than its size",
+                f"{self._label}: refused: the archive unpacks to far more than its size",
                 hint="such an archive would fill the disk",
             )
         return data

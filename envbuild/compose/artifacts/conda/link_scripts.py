@@ -69,10 +69,10 @@ class SkippingRangeReader:
 
 
 def _scan_archive(pin: CondaPin, raw: BinaryIO) -> str | None:
-    what = f"conda package {pin.name} {pin.version}"
-    with refuse_damaged(what):
+    label = f"conda package {pin.name} {pin.version}"
+    with refuse_damaged(label):
         info_first = pin.file.endswith(".conda")
-        for tar, member in stream(raw, pin.file, _SCAN_LIMIT, what, info_only=info_first):
+        for tar, member in stream(raw, pin.file, _SCAN_LIMIT, label, info_only=info_first):
             name = member.name.removeprefix("./")
             if not info_first and (match := _SCRIPT.fullmatch(name)):
                 return f"it runs a {match.group(1)} script"

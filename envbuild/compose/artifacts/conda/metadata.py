@@ -75,7 +75,7 @@ def read_paths(package: UnpackedPackage) -> tuple[PackagePath, ...]:
         seen.add(stated.path)
     if problems:
         raise BuildError(
-            f"{package.what}: not what its metadata says: " + "; ".join(problems[:20]),
+            f"{package.label}: not what its metadata says: " + "; ".join(problems[:20]),
             hint="the package is damaged; choose another build",
         )
     return tuple(sorted(paths, key=lambda stated: stated.path))
@@ -89,16 +89,16 @@ def read_entry_points(package: UnpackedPackage) -> tuple[EntryPoint, ...]:
     for text in stated or ():
         match = _ENTRY_POINT.fullmatch(str(text).partition("[")[0])
         if match is None:
-            raise refusal(package.what, f"entry point {text!r}")
+            raise refusal(package.label, f"entry point {text!r}")
         command, module, function = match.groups()
-        normal_path(command, package.what)
+        normal_path(command, package.label)
         points.append(EntryPoint(command=command, module=module, function=function))
     return tuple(points)
 
 
 def _read_paths_json(package: UnpackedPackage, document: dict[str, Any]) -> list[PackagePath]:
     if document.get("paths_version") != 1 or not isinstance(document.get("paths"), list):
-        raise BuildError(f"{package.what}: info/paths.json is not of version 1")
+        raise BuildError(f"{package.label}: info/paths.json is not of version 1")
     paths = []
     for record in document["paths"]:
         kind = {
@@ -108,15 +108,15 @@ def _read_paths_json(package: UnpackedPackage, document: dict[str, Any]) -> list
         }.get(str(record.get("path_type")) if isinstance(record, dict) else "")
         if kind is None or not isinstance(record.get("_path"), str):
             raise BuildError(
-                f"{package.what}: info/paths.json has an entry that isn't a path: {record!r:.200}"
+                f"{package.label}: info/paths.json has an entry that isn't a path: {record!r:.200}"
             )
         placeholder, mode = record.get("prefix_placeholder") or None, record.get("file_mode") or "text"
         if mode not in ("text", "binary") or not isinstance(placeholder, str | None):
-            raise BuildError(f"{package.what}: info/paths.json: {record['_path']} has no known file mode")
+            raise BuildError(f"{package.label}: info/paths.json: {record['_path']} has no known file mode")
         sha256, size = record.get("sha256"), record.get("size_in_bytes")
         paths.append(
             PackagePath(
-                path=normal_path(record["_path"], package.what),
+                path=normal_path(record["_path"], package.label),
                 kind=kind,
                 sha256=sha256.lower() if isinstance(sha256, str) else None,
                 size=size if isinstance(size, int) else None,
@@ -130,10 +130,10 @@ def _read_paths_json(package: UnpackedPackage, document: dict[str, Any]) -> list
 
 def _read_files_list(package: UnpackedPackage) -> list[PackagePath]:
     prefixed = _has_prefix(package)
-    no_link = {normal_path(line, package.what) for line in _lines(package, "info/no_link")}
+    no_link = {normal_path(line, package.label) for line in _lines(package, "info/no_link")}
     paths = []
     for line in _lines(package, "info/files"):
-        path = normal_path(line, package.what)
+        path = normal_path(line, package.label)
         member = package.members.get(path)
         placeholder, mode = prefixed.get(path, (None, "text"))
         paths.append(
@@ -157,7 +157,7 @@ def _has_prefix(package: UnpackedPackage) -> dict[str, tuple[str | None, str]]:
         elif len(parts) == 3 and parts[1] in ("text", "binary"):
             placeholders[parts[2]] = (parts[0], parts[1])
         else:
-            raise BuildError(f"{package.what}: info/has_prefix has a line that isn't one: {line!r:.200}")
+            raise BuildError(f"{package.label}: info/has_prefix has a line that isn't one: {line!r:.200}")
     return placeholders
 
 
@@ -165,7 +165,7 @@ def _lines(package: UnpackedPackage, path: str) -> list[str]:
     try:
         text = (package.metadata(path) or b"").decode()
     except UnicodeDecodeError as error:
-        raise BuildError(f"{package.what}: {path} is not UTF-8") from error
+        raise BuildError(f"{package.label}: {path} is not UTF-8") from error
     return [stripped for line in text.splitlines() if (stripped := line.strip())]
 
 
@@ -173,12 +173,12 @@ def _mapping(package: UnpackedPackage, path: str, *, required: bool = False) -> 
     data = package.metadata(path)
     if data is None:
         if required:
-            raise BuildError(f"{package.what}: no {path} in the archive")
+            raise BuildError(f"{package.label}: no {path} in the archive")
         return {}
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise BuildError(f"{package.what}: {path} is not JSON: {error}") from error
+        raise BuildError(f"{package.label}: {path} is not JSON: {error}") from error
     if not isinstance(document, dict):
-        raise BuildError(f"{package.what}: {path} is not a JSON object")
+        raise BuildError(f"{package.label}: {path} is not a JSON object")
     return document

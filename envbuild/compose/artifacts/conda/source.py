@@ -149,11 +149,11 @@ class CondaSource:
         iterator ends."""
         pin = _pin(artifact)
         archive = self._store.artifact(pin.sha256)
-        what = f"conda package {pin.name} {pin.version}"
+        label = f"conda package {pin.name} {pin.version}"
         if not archive.is_file():
-            raise BuildError(f"{what} was not fetched", hint="run the build again")
+            raise BuildError(f"{label} was not fetched", hint="run the build again")
         with self._store.scratch() as scratch:
-            package = unpack(archive, pin.file, scratch, what)
+            package = unpack(archive, pin.file, scratch, label)
             yield from self._link(pin, package, scratch)
 
     def _link(self, pin: CondaPin, package: UnpackedPackage, scratch: Path) -> Iterator[Entry]:
@@ -161,7 +161,7 @@ class CondaSource:
         for key, wanted in (("name", pin.name), ("version", pin.version), ("build", pin.build)):
             if str(index.get(key)) != wanted:
                 raise BuildError(
-                    f"{package.what}: its metadata says {key} {index.get(key)!r}, the lock {wanted!r}",
+                    f"{package.label}: its metadata says {key} {index.get(key)!r}, the lock {wanted!r}",
                     hint="the lock was edited or the channel is wrong: lock again",
                 )
         noarch = str(index.get("noarch") or "")
@@ -179,11 +179,11 @@ class CondaSource:
         paths = {file.path for file in linked}
         both = sorted(paths & set(scripts))
         if both:
-            raise refusal(package.what, f"{', '.join(both)} is a file and an entry point")
+            raise refusal(package.label, f"{', '.join(both)} is a file and an entry point")
         record = _record(pin, index, linked, contents, scripts)
         record_path = f"conda-meta/{pin.name}-{pin.version}-{pin.build}.json"
         if record_path in paths:
-            raise refusal(package.what, f"it brings its own {record_path}")
+            raise refusal(package.label, f"it brings its own {record_path}")
         root = str(self._prefix).lstrip("/")
         members: dict[str, _LinkedFile | bytes] = {file.path: file for file in linked}
         members.update(scripts)
@@ -214,20 +214,20 @@ class CondaSource:
         for stated in paths:
             if self._drop_bytecode and _source_of(stated.path) in sources:
                 continue
-            path = self._place(stated.path, package.what) if noarch == "python" else stated.path
+            path = self._place(stated.path, package.label) if noarch == "python" else stated.path
             if path in linked:
-                raise refusal(package.what, f"two of its files go to {path}")
+                raise refusal(package.label, f"two of its files go to {path}")
             if path.startswith("conda-meta/") and path.endswith(".json"):
-                raise refusal(package.what, f"it brings a package record, {path}")
+                raise refusal(package.label, f"it brings a package record, {path}")
             member = package.members.get(stated.path, PackageMember(kind=EntryKind.DIRECTORY))
             linked[path] = _LinkedFile(path, member, stated)
         return [linked[path] for path in sorted(linked)]
 
-    def _place(self, path: str, what: str) -> str:
+    def _place(self, path: str, label: str) -> str:
         top, _, rest = path.partition("/")
         if top == "site-packages":
             if self._python is None:
-                raise BuildError(f"{what} is a python package, but the image has no python")
+                raise BuildError(f"{label} is a python package, but the image has no python")
             directory = self._site_packages or f"lib/python{self._python.short}/site-packages"
             return f"{directory}/{rest}"
         return f"bin/{rest}" if top == "python-scripts" else path

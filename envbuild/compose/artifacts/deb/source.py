@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,7 +17,6 @@ from envbuild.compose.artifacts.deb.policy import (
     scanner_files,
     script_files,
 )
-from envbuild.compose.artifacts.files import FetchedFiles
 from envbuild.compose.base import ComposeContext, Entry, SourceTarget
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.base import Download, Fetcher
@@ -40,10 +38,6 @@ def open_source(context: ComposeContext, target: SourceTarget) -> Iterator[Debia
         yield DebianSource(
             context.fetcher(), context.store, context.settings, scratch=scratch, base=target.base
         )
-
-
-def open_files(context: ComposeContext, target: SourceTarget) -> FetchedFiles:
-    return FetchedFiles(context.store, partial(open_source, context, target))
 
 
 class DebianSource:

@@ -195,9 +195,11 @@ def run_sandboxed(request: Mapping[str, Any], *, patience: float) -> SandboxResu
             # The kernel ends the others as soon as the first is gone; only then nobody writes any more.
             reader.join()
             process.stdout.close()
-        said = report.read(4096).decode("utf-8", "replace")
+        message = report.read(4096).decode("utf-8", "replace")
     output = b"".join(tail).decode("utf-8", "replace")
-    return SandboxResult(status=status, report=said if status == sandbox.NOT_STARTED else "", output=output)
+    return SandboxResult(
+        status=status, report=message if status == sandbox.NOT_STARTED else "", output=output
+    )
 
 
 def _keep_end(stream: IO[bytes], tail: deque[bytes]) -> None:

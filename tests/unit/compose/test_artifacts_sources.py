@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from envbuild.compose.artifacts.conda.source import CondaFiles, CondaSource
-from envbuild.compose.artifacts.files import FetchedFiles, FilesByKind
+from envbuild.compose.artifacts.sources import FetchedFiles, FilesByKind, artifact_sources
+from envbuild.compose.base import ComposeContext
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.fetcher import HttpFetcher
+from envbuild.plan.inputs import Inputs
 from envbuild.plan.model import Artifact, ArtifactKind
 from envbuild.progress import Silent
 from envbuild.settings import Settings
@@ -44,6 +47,25 @@ def fetcher(store: Store, *, offline: bool = False) -> HttpFetcher:
     return HttpFetcher(
         store, offline=offline, settings=Settings(cache_dir=store.root), progress=Silent(), environ={}
     )
+
+
+def test_every_kind_but_the_plans_own_files_has_a_source_and_opens_none_before_it_is_asked(
+    tmp_path: Path,
+) -> None:
+    def nothing() -> Any:
+        raise AssertionError("nothing is fetched")
+
+    settings = Settings(cache_dir=tmp_path)
+    context = ComposeContext(
+        store=Store(tmp_path),
+        settings=settings,
+        environ={},
+        progress=Silent(),
+        fetcher=nothing,
+        registry=nothing,
+        inputs=Inputs(directory=tmp_path),
+    )
+    assert artifact_sources(context).keys() == set(ArtifactKind) - {ArtifactKind.GENERATED}
 
 
 def test_each_kind_is_asked_of_its_own_and_none_is_made_in_vain() -> None:
