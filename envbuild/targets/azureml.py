@@ -9,25 +9,25 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from envbuild.errors import UsageError
 from envbuild.oci.image import Image
 from envbuild.oci.reference import Reference
+from envbuild.platforms import Platform
 from envbuild.targets.base import (
     CODE_DIRECTORY,
     OUTPUTS,
     Finding,
     Job,
-    Option,
     PublishedEnvironment,
     Service,
     TargetFile,
     TargetRecord,
 )
-from envbuild.targets.kinds import TargetContext
-from envbuild.targets.options import COMMON, check_options, limits_of, whole
+from envbuild.targets.kinds import Kind, TargetContext
+from envbuild.targets.options import TargetOptions, matching, option, parse_platform, whole
 from envbuild.targets.yaml import yaml_text
 
 _SCHEMAS = "https://azuremlschemas.azureedge.net/latest"
@@ -40,23 +40,28 @@ _LONGEST_ENDPOINT = 32
 _DEPLOYMENT = "main"
 
 
-def _like(pattern: re.Pattern[str], what: str) -> Any:
-    def check(text: str) -> str:
-        if not pattern.fullmatch(text):
-            raise ValueError(f"must be {what}")
-        return text
-
-    return check
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AzureOptions(TargetOptions):
+    workspace: str | None = option("the Azure ML workspace [that of az]", matching(_NAME, "a workspace"))
+    resource_group: str | None = option("its resource group", matching(_GROUP, "a resource group"))
+    subscription: str | None = option("the id of its subscription", matching(_SUBSCRIPTION, "a UUID"))
+    compute: str | None = option("the compute that jobs run on", matching(_NAME, "a compute's name"))
+    experiment: str | None = option("of jobs [the environment]", matching(_NAME, "an experiment"))
+    endpoint: str | None = option("of services [the environment]", matching(_ENDPOINT, "an endpoint"))
+    instance_type: str | None = option("a machine type: Standard_DS3_v2", matching(_MACHINE, "a machine"))
+    instance_count: int | None = option("how many machines", whole)
+    platform: Platform | None = option(  # noqa: RUF009 - it is a field
+        "what it runs, like linux/amd64", parse_platform, default="linux/amd64"
+    )
 
 
 class AzureTarget:
     """One workspace of Azure ML, or whichever its user's ``az`` is set to."""
 
-    def __init__(self, record: TargetRecord, surroundings: TargetContext) -> None:
-        options = check_options(record, KIND.options)
+    def __init__(self, record: TargetRecord, options: AzureOptions, context: TargetContext) -> None:
         self.record = record
-        self.limits = limits_of(options)
-        self.registry = options.get("registry")
+        self.limits = options.limits
+        self.registry = options.registry
         self._options = options
 
     def findings(self, image: Image) -> Sequence[Finding]:
@@ -97,26 +102,26 @@ class AzureTarget:
             "type": "command",
             # A name could be used but once; without one the service makes one.
             "display_name": job.name,
-            "experiment_name": self._options.get("experiment") or _experiment(job),
+            "experiment_name": self._options.experiment or _experiment(job),
             "command": _command(job),
             "environment": {"image": _image(job.reference)},
         }
         if job.env:
             body["environment_variables"] = dict(job.env)
-        if "compute" in self._options:
-            body["compute"] = f"azureml:{self._options['compute']}"
-        resources: dict[str, Any] = {}
-        if "instance-type" in self._options:
-            resources["instance_type"] = self._options["instance-type"]
-        if "instance-count" in self._options:
-            resources["instance_count"] = whole(self._options["instance-count"])
+        if self._options.compute is not None:
+            body["compute"] = f"azureml:{self._options.compute}"
+        machines = {
+            "instance_type": self._options.instance_type,
+            "instance_count": self._options.instance_count,
+        }
+        resources = {name: value for name, value in machines.items() if value is not None}
         if resources:
             body["resources"] = resources
         return (self._file("job.yaml", body),)
 
     def service_files(self, service: Service) -> tuple[TargetFile, ...]:
         """``endpoint.yaml`` and ``deployment.yaml``: a managed online endpoint, and what answers at it."""
-        endpoint = self._options.get("endpoint") or _endpoint(service.name)
+        endpoint = self._options.endpoint or _endpoint(service.name)
         routes = {
             "liveness_route": service.liveness,
             "readiness_route": service.readiness,
@@ -131,10 +136,9 @@ class AzureTarget:
         }
         if service.env:
             deployment["environment_variables"] = dict(service.env)
-        count = self._options.get("instance-count")
         deployment |= {
-            "instance_type": self._options.get("instance-type") or "Standard_DS3_v2",
-            "instance_count": whole(count) if count else service.replicas,
+            "instance_type": self._options.instance_type or "Standard_DS3_v2",
+            "instance_count": self._options.instance_count or service.replicas,
             "liveness_probe": _probe(30),
             "readiness_probe": _probe(3),
         }
@@ -168,9 +172,14 @@ class AzureTarget:
     def _az(self, file: str) -> str:
         verb, *more = _VERBS[file]
         words = ["az", "ml", verb, "create", "--file", file]
-        for option, flag in _PLACE:
-            if option in self._options:
-                words += [flag, self._options[option]]
+        place = {
+            "--workspace-name": self._options.workspace,
+            "--resource-group": self._options.resource_group,
+            "--subscription": self._options.subscription,
+        }
+        for flag, value in place.items():
+            if value is not None:
+                words += [flag, value]
         return shlex.join([*words, *more])
 
 
@@ -180,11 +189,6 @@ _VERBS = {
     "endpoint.yaml": ("online-endpoint",),
     "deployment.yaml": ("online-deployment", "--all-traffic"),
 }
-_PLACE = (
-    ("workspace", "--workspace-name"),
-    ("resource-group", "--resource-group"),
-    ("subscription", "--subscription"),
-)
 
 
 def _image(reference: str) -> str:
@@ -234,26 +238,4 @@ def _probe(failures: int) -> dict[str, int]:
     }
 
 
-class AzureKind:
-    name = "azureml"
-    options: Sequence[Option] = (
-        Option(
-            name="workspace", help="the Azure ML workspace [that of az]", check=_like(_NAME, "a workspace")
-        ),
-        Option(name="resource-group", help="its resource group", check=_like(_GROUP, "a resource group")),
-        Option(name="subscription", help="the id of its subscription", check=_like(_SUBSCRIPTION, "a UUID")),
-        Option(name="compute", help="the compute that jobs run on", check=_like(_NAME, "a compute's name")),
-        Option(name="experiment", help="of jobs [the environment]", check=_like(_NAME, "an experiment")),
-        Option(name="endpoint", help="of services [the environment]", check=_like(_ENDPOINT, "an endpoint")),
-        Option(
-            name="instance-type", help="a machine type: Standard_DS3_v2", check=_like(_MACHINE, "a machine")
-        ),
-        Option(name="instance-count", help="how many machines", check=whole),
-        *(replace(each, default="linux/amd64") for each in COMMON if each.name == "platform"),
-    )
-
-    def open(self, record: TargetRecord, surroundings: TargetContext) -> AzureTarget:
-        return AzureTarget(record, surroundings)
-
-
-KIND = AzureKind()
+KIND = Kind("azureml", AzureOptions, AzureTarget)

@@ -49,8 +49,8 @@ class Option:
     help: str
     required: bool = False
     default: str | None = None
-    check: Callable[[str], object] | None = None
-    """Raises ``ValueError`` with what is wrong with a value."""
+    parse: Callable[[str], object] = str
+    """The value of a text. Raises ``ValueError`` with what is wrong with it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,19 +11,13 @@ from envbuild.docker.client import NoEngine, connect
 from envbuild.docker.ssh import ssh_command
 from envbuild.errors import EnvbuildError, RunError
 from envbuild.oci.image import Image
-from envbuild.targets.base import OUTPUTS, Finding, Job, Option, Service, TargetFile, TargetRecord
+from envbuild.targets.base import OUTPUTS, Finding, Job, Service, TargetFile, TargetRecord
 from envbuild.targets.files.compose import job_file, service_file
-from envbuild.targets.kinds import TargetContext
-from envbuild.targets.options import check_options, limits_of
+from envbuild.targets.kinds import Kind, TargetContext
+from envbuild.targets.options import TargetOptions, option, switch
 
 if TYPE_CHECKING:
     from envbuild.docker.job import ContainerExecution, ContainerJob
-
-
-def _switch(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError("must be true or false")
-    return text == "true"
 
 
 def _address(text: str) -> str:
@@ -37,27 +31,33 @@ def _address(text: str) -> str:
     return text
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DockerOptions(TargetOptions):
+    host: str | None = option("the engine: unix://, tcp:// or ssh:// [DOCKER_HOST]", _address)
+    context: str | None = option("a context of docker's own configuration")
+    gpus: bool = option("give the job all GPUs", switch, default="false")
+
+
 class DockerTarget:
     """Images are loaded straight into the engine, only the layers it lacks; with ``registry`` they are pushed
     there too, for others."""
 
-    def __init__(self, record: TargetRecord, surroundings: TargetContext) -> None:
-        options = check_options(record, KIND.options)
+    def __init__(self, record: TargetRecord, options: DockerOptions, context: TargetContext) -> None:
         self.record = record
-        self.limits = limits_of(options)
-        self.registry = options.get("registry")
+        self.limits = options.limits
+        self.registry = options.registry
         self._options = options
-        self._surroundings = surroundings
+        self._context = context
 
     @property
     def _environ(self) -> Mapping[str, str]:
         """This process's environment, at the engine of the target."""
-        environ = dict(self._surroundings.environ)
-        for option, variable in (("host", "DOCKER_HOST"), ("context", "DOCKER_CONTEXT")):
-            if option in self._options:
-                for other in ("DOCKER_HOST", "DOCKER_CONTEXT"):
-                    environ.pop(other, None)
-                environ[variable] = self._options[option]
+        environ = dict(self._context.environ)
+        options = {"DOCKER_HOST": self._options.host, "DOCKER_CONTEXT": self._options.context}
+        for variable, value in options.items():
+            if value is not None:
+                environ = {name: known for name, known in environ.items() if name not in options}
+                environ[variable] = value
         return environ
 
     def findings(self, image: Image) -> Sequence[Finding]:
@@ -88,10 +88,10 @@ class DockerTarget:
             client.close()
 
     def job_files(self, job: Job) -> tuple[TargetFile, ...]:
-        return (job_file(job, gpus=_switch(self._options["gpus"])),)
+        return (job_file(job, gpus=self._options.gpus),)
 
     def service_files(self, service: Service) -> tuple[TargetFile, ...]:
-        return (service_file(service, gpus=_switch(self._options["gpus"])),)
+        return (service_file(service, gpus=self._options.gpus),)
 
     def submit(self, job: Job) -> DockerExecution:
         from envbuild.docker.job import ContainerJob
@@ -101,7 +101,7 @@ class DockerTarget:
             image="",
             command=job.command,
             environment=dict(job.env),
-            gpus=_switch(self._options["gpus"]),
+            gpus=self._options.gpus,
             outputs=OUTPUTS,
         )
         return self._start(started, job.image, job.reference)
@@ -129,9 +129,9 @@ class DockerTarget:
         started = ContainerJob(
             name=service.name,
             image="",
-            command=serving_command(service.image, inner, self._surroundings.store),
+            command=serving_command(service.image, inner, self._context.store),
             environment={**dict(service.env), **own},
-            gpus=_switch(self._options["gpus"]),
+            gpus=self._options.gpus,
             ports={inner: port},
             stop_seconds=STOP_SECONDS,
         )
@@ -147,7 +147,7 @@ class DockerTarget:
             raise RunError(client.reason, hint=client.hint)
         try:
             name = reference.partition("@")[0]
-            identity = load(client, image, (name,), self._surroundings.store, self._surroundings.progress)
+            identity = load(client, image, (name,), self._context.store, self._context.progress)
             started = start_container(client, replace(job, image=identity))
         except EnvbuildError as error:
             client.close()
@@ -184,16 +184,4 @@ class DockerExecution:
         self._container.close()
 
 
-class DockerKind:
-    name = "docker"
-    options: Sequence[Option] = (
-        Option(name="host", help="the engine: unix://, tcp:// or ssh:// [DOCKER_HOST]", check=_address),
-        Option(name="context", help="a context of docker's own configuration"),
-        Option(name="gpus", help="give the job all GPUs", default="false", check=_switch),
-    )
-
-    def open(self, record: TargetRecord, surroundings: TargetContext) -> DockerTarget:
-        return DockerTarget(record, surroundings)
-
-
-KIND = DockerKind()
+KIND = Kind("docker", DockerOptions, DockerTarget)

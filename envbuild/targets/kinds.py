@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from envbuild.errors import UsageError
 from envbuild.progress import Progress
 from envbuild.store.content import Store
 from envbuild.targets.base import Option, Target, TargetRecord
+from envbuild.targets.options import AnyOptions, options_of, parse_options
+
+AnyTarget = TypeVar("AnyTarget", bound=Target, covariant=True)
 
 GROUP = "envbuild.targets"
 """Entry points of this group name a ``TargetKind`` each, by the kind's name."""
@@ -43,12 +46,31 @@ class TargetContext:
 class TargetKind(Protocol):
     """What an entry point names: how targets of one kind are made."""
 
-    name: str
-    options: Sequence[Option]
-    """Besides those that every kind takes (``target.options.COMMON``)."""
+    @property
+    def name(self) -> str: ...
 
-    def open(self, record: TargetRecord, surroundings: TargetContext) -> Target:
+    @property
+    def options(self) -> Sequence[Option]:
+        """Besides those that every kind takes (``targets.options.COMMON``)."""
+
+    def open(self, record: TargetRecord, context: TargetContext) -> Target:
         """The target, without a connection. Raises ``UsageError`` with all options that don't fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[AnyOptions, AnyTarget]):
+    """A kind of ours. ``make`` gets a target's options, checked and parsed."""
+
+    name: str
+    values: type[AnyOptions]
+    make: Callable[[TargetRecord, AnyOptions, TargetContext], AnyTarget]
+
+    @property
+    def options(self) -> Sequence[Option]:
+        return options_of(self.values)
+
+    def open(self, record: TargetRecord, context: TargetContext) -> AnyTarget:
+        return self.make(record, parse_options(record, self.values), context)
 
 
 def kind_names() -> tuple[str, ...]:
@@ -76,9 +98,9 @@ def kind(name: str) -> TargetKind:
     )
 
 
-def open_target(record: TargetRecord, surroundings: TargetContext) -> Target:
+def open_target(record: TargetRecord, context: TargetContext) -> Target:
     """The target of ``record``. Raises ``UsageError`` for an unknown kind and options that don't fit."""
-    return kind(record.kind).open(record, surroundings)
+    return kind(record.kind).open(record, context)
 
 
 def _others() -> tuple[EntryPoint, ...]:

@@ -8,30 +8,26 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from envbuild.errors import RunError
 from envbuild.oci.image import Image
 from envbuild.platforms import Platform
 from envbuild.run.command import Command, Mount
 from envbuild.run.userns import LaunchedCommand, UsernsRunner
-from envbuild.targets.base import OUTPUTS, Finding, Job, Option, Service, TargetFile, TargetRecord
-from envbuild.targets.docker import DockerTarget
-from envbuild.targets.kinds import TargetContext
-from envbuild.targets.options import check_options, limits_of
-
-if TYPE_CHECKING:
-    from envbuild.targets.base import Target
+from envbuild.targets.base import OUTPUTS, Finding, Job, Service, Target, TargetFile, TargetRecord
+from envbuild.targets.docker import DockerOptions, DockerTarget
+from envbuild.targets.kinds import Kind, TargetContext
+from envbuild.targets.options import TargetOptions, one_of, option, parse_options
 
 _PIECE = 1 << 16
 _STOP_SECONDS = 10
 
 
-def _backend(text: str) -> str:
-    if text not in ("auto", "docker", "userns"):
-        raise ValueError("must be auto, docker or userns")
-    return text
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalOptions(TargetOptions):
+    backend: str = option("auto, docker or userns", one_of("auto", "docker", "userns"), default="auto")
 
 
 class NamespaceTarget:
@@ -39,11 +35,11 @@ class NamespaceTarget:
 
     registry: str | None = None
 
-    def __init__(self, record: TargetRecord, surroundings: TargetContext) -> None:
+    def __init__(self, record: TargetRecord, options: TargetOptions, context: TargetContext) -> None:
         self.record = record
-        self.limits = limits_of(check_options(record, KIND.options))
-        self._surroundings = surroundings
-        self._runner = UsernsRunner(surroundings.store, surroundings.progress)
+        self.limits = options.limits
+        self._context = context
+        self._runner = UsernsRunner(context.store, context.progress)
 
     def findings(self, image: Image) -> Sequence[Finding]:
         reason = self._runner.available()
@@ -68,7 +64,7 @@ class NamespaceTarget:
 
     def submit(self, job: Job) -> NamespaceExecution:
         # Beside the log and not in the cache: what a killed envbuild leaves is the user's, not rubbish.
-        outputs = self._surroundings.state / f"{job.name}.outputs"
+        outputs = self._context.state / f"{job.name}.outputs"
         try:
             outputs.mkdir(parents=True)
         except OSError as error:
@@ -91,14 +87,14 @@ class NamespaceTarget:
         # The network is this machine's: the server itself listens on loopback alone.
         command = Command(
             image=service.image,
-            arguments=serving_command(service.image, port, self._surroundings.store),
+            arguments=serving_command(service.image, port, self._context.store),
             env=(*service.env, (HOST_VARIABLE, "127.0.0.1")),
         )
         return self._start(command, STOP_SECONDS)
 
     def _start(self, command: Command, stop_seconds: int, outputs: Path | None = None) -> NamespaceExecution:
         with ExitStack() as stack:
-            stage = stack.enter_context(self._surroundings.store.scratch())
+            stage = stack.enter_context(self._context.store.scratch())
             read, write = os.pipe()
             stack.callback(os.close, read)
             try:
@@ -191,26 +187,18 @@ def _remove_empty(directory: Path) -> None:
         directory.rmdir()
 
 
-class LocalKind:
-    name = "local"
-    options: Sequence[Option] = (
-        Option(name="backend", help="auto, docker or userns", default="auto", check=_backend),
-    )
-
-    def open(self, record: TargetRecord, surroundings: TargetContext) -> Target:
-        options = check_options(record, self.options)
-        backend = options["backend"]
-        if backend == "docker" or (backend == "auto" and _answers(surroundings)):
-            rest = tuple(pair for pair in record.options if pair[0] != "backend")
-            return DockerTarget(TargetRecord(name=record.name, kind=record.kind, options=rest), surroundings)
-        return NamespaceTarget(record, surroundings)
+def open_local(record: TargetRecord, options: LocalOptions, context: TargetContext) -> Target:
+    """This machine, by the backend of the options or the one that is there."""
+    if options.backend == "docker" or (options.backend == "auto" and _engine_answers(context)):
+        rest = replace(record, options=tuple(pair for pair in record.options if pair[0] != "backend"))
+        return DockerTarget(rest, parse_options(rest, DockerOptions), context)
+    return NamespaceTarget(record, options, context)
 
 
-def _answers(surroundings: TargetContext) -> bool:
+def _engine_answers(context: TargetContext) -> bool:
     from envbuild.run.runners import ContainerRunner
 
-    runner = ContainerRunner(surroundings.store, surroundings.progress, surroundings.environ)
-    return runner.available() is None
+    return ContainerRunner(context.store, context.progress, context.environ).available() is None
 
 
-KIND = LocalKind()
+KIND = Kind("local", LocalOptions, open_local)

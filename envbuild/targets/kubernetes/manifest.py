@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from envbuild.oci.image import Image
 from envbuild.platforms import Platform
 from envbuild.targets.base import OUTPUTS, Job, Service
+from envbuild.targets.kubernetes.options import KubernetesOptions
 
 RUN_LABEL = "dev.envbuild/run"
 """Label of a job and of its pod: the run's name."""
@@ -29,31 +29,7 @@ _START_CHECKS = 60
 _LARGEST_ID = 2**31
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PodOptions:
-    """What a target's options say of its pods."""
-
-    namespace: str | None = None
-    service_account: str | None = None
-    image_pull_secret: str | None = None
-    secret_env: tuple[str, ...] = ()
-    """Secrets whose entries become variables."""
-    node_selector: tuple[tuple[str, str], ...] = ()
-    tolerations: tuple[Mapping[str, str], ...] = ()
-    """As in a pod's spec."""
-    gpus: int | None = None
-    cpu: str | None = None
-    memory: str | None = None
-    shm: str | None = None
-    """The size of ``/dev/shm``; None: the cluster's, mostly 64 MiB."""
-    ttl: int = 0
-    """Seconds that a job which has ended is kept."""
-    deadline: int | None = None
-    """Seconds that a job may take."""
-    outputs_claim: str | None = None
-
-
-def job_manifest(job: Job, options: PodOptions, config: Mapping[str, Any]) -> dict[str, Any]:
+def job_manifest(job: Job, options: KubernetesOptions, config: Mapping[str, Any]) -> dict[str, Any]:
     """The Job of ``batch/v1``. ``config`` is the inner ``config`` object of the image's own config.
 
     The command is the container's ``args``, word by word: the image's entry point stays, no shell is added.
@@ -87,7 +63,7 @@ def job_manifest(job: Job, options: PodOptions, config: Mapping[str, Any]) -> di
 
 
 def service_manifests(
-    service: Service, options: PodOptions, config: Mapping[str, Any]
+    service: Service, options: KubernetesOptions, config: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The Deployment, and the Service that leads to it: port 80 of a cluster address."""
     labels = _labels(service.name, service.environment, "service")
@@ -151,13 +127,15 @@ def _annotations(environment: str, image: Image) -> dict[str, str]:
 
 
 def _metadata(
-    name: str, options: PodOptions, labels: dict[str, str], annotations: dict[str, str]
+    name: str, options: KubernetesOptions, labels: dict[str, str], annotations: dict[str, str]
 ) -> dict[str, Any]:
     place = {"namespace": options.namespace} if options.namespace is not None else {}
     return {"name": name, **place, "labels": dict(labels), "annotations": dict(annotations)}
 
 
-def _container(reference: str, env: tuple[tuple[str, str], ...], options: PodOptions) -> dict[str, Any]:
+def _container(
+    reference: str, env: tuple[tuple[str, str], ...], options: KubernetesOptions
+) -> dict[str, Any]:
     found: dict[str, Any] = {"name": CONTAINER, "image": reference, "imagePullPolicy": "IfNotPresent"}
     if env:
         found["env"] = [{"name": name, "value": _literal(value)} for name, value in env]
@@ -178,7 +156,7 @@ def _container(reference: str, env: tuple[tuple[str, str], ...], options: PodOpt
 def _pod(
     container: dict[str, Any],
     platform: Platform,
-    options: PodOptions,
+    options: KubernetesOptions,
     config: Mapping[str, Any],
     volumes: list[dict[str, Any]],
 ) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 from envbuild.errors import EnvbuildError, RunError, UsageError
 from envbuild.oci.image import Image
 from envbuild.run.command import image_config
-from envbuild.targets.base import Finding, Job, Option, Service, TargetFile, TargetRecord
-from envbuild.targets.kinds import TargetContext
+from envbuild.targets.base import Finding, Job, Service, TargetFile, TargetRecord
+from envbuild.targets.kinds import Kind, TargetContext
 from envbuild.targets.kubernetes.manifest import job_manifest, service_manifests
-from envbuild.targets.kubernetes.options import OPTIONS, pod_options, switch
-from envbuild.targets.options import check_options, limits_of, whole
+from envbuild.targets.kubernetes.options import KubernetesOptions
 
 if TYPE_CHECKING:
     from envbuild.targets.kubernetes.client import Cluster
@@ -32,14 +31,12 @@ _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 class KubernetesTarget:
     """Images are pushed to ``registry``, and pulled from there by digest."""
 
-    def __init__(self, record: TargetRecord, surroundings: TargetContext) -> None:
-        options = check_options(record, KIND.options)
+    def __init__(self, record: TargetRecord, options: KubernetesOptions, context: TargetContext) -> None:
         self.record = record
-        self.limits = limits_of(options)
-        self.registry: str | None = options["registry"]
+        self.limits = options.limits
+        self.registry: str | None = options.registry
         self._options = options
-        self._pod = pod_options(options)
-        self._surroundings = surroundings
+        self._context = context
 
     def findings(self, image: Image) -> Sequence[Finding]:
         try:
@@ -81,7 +78,7 @@ class KubernetesTarget:
                 hint="it must begin with a letter and hold lower-case letters, digits and -",
             )
         manifests = service_manifests(
-            service, self._pod, image_config(service.image, self._surroundings.store)
+            service, self._options, image_config(service.image, self._context.store)
         )
         return (TargetFile(name=SERVICE_FILE, content=yaml_text(*manifests)),)
 
@@ -89,8 +86,8 @@ class KubernetesTarget:
         from envbuild.targets.kubernetes.job import KubernetesExecution
         from envbuild.targets.polling import ServiceRefusal
 
-        cluster = self._connect(patience=whole(self._options["patience"]))
-        execution = KubernetesExecution(cluster, job.name, keep=switch(self._options["keep"]))
+        cluster = self._connect(patience=self._options.patience)
+        execution = KubernetesExecution(cluster, job.name, keep=self._options.keep)
         taken = True
         try:
             try:
@@ -98,8 +95,8 @@ class KubernetesTarget:
             except ServiceRefusal:
                 taken = False
                 raise
-            with self._surroundings.progress.stage("start"):
-                execution.await_start(whole(self._options["start-timeout"]), self._surroundings.progress.note)
+            with self._context.progress.stage("start"):
+                execution.await_start(self._options.start_timeout, self._context.progress.note)
         except BaseException:
             self._withdraw(cluster, job.name if taken else None)
             raise
@@ -112,15 +109,15 @@ class KubernetesTarget:
         from envbuild.targets.kubernetes.client import POLLING
 
         access = Access(
-            kubeconfig=self._options.get("kubeconfig"),
-            context=self._options.get("context"),
-            namespace=self._options.get("namespace"),
+            kubeconfig=self._options.kubeconfig,
+            context=self._options.context,
+            namespace=self._options.namespace,
         )
         polling = replace(POLLING, patience=patience)
-        return connect(access, self._surroundings.environ, self._surroundings.store, polling)
+        return connect(access, self._context.environ, self._context.store, polling)
 
     def _manifest(self, job: Job) -> dict[str, Any]:
-        return job_manifest(job, self._pod, image_config(job.image, self._surroundings.store))
+        return job_manifest(job, self._options, image_config(job.image, self._context.store))
 
     def _look(self, cluster: Cluster, image: Image) -> list[Finding]:
         place = cluster.namespace
@@ -150,7 +147,7 @@ class KubernetesTarget:
         if not cluster.may("delete", "batch", "jobs"):
             text = f"you may not delete jobs in the namespace {place}: Ctrl-C can't stop this one"
             found.append(Finding(text=text, error=False))
-        pod = self._pod
+        pod = self._options
         parts = [("secret", each) for each in (pod.image_pull_secret, *pod.secret_env)]
         parts += [("service_account", pod.service_account), ("persistent_volume_claim", pod.outputs_claim)]
         for kind, each in parts:
@@ -173,8 +170,10 @@ class KubernetesTarget:
                     hint="set the target's platform to that of its nodes",
                 )
             ]
-        if self._pod.node_selector and not cluster.nodes(self._nodes_for(image)):
-            return [Finding(text=f"no node has the labels {self._options['node-selector']} now", error=False)]
+        if self._options.node_selector and not cluster.nodes(self._nodes_for(image)):
+            return [
+                Finding(text=f"no node has the labels {self.record.option('node-selector')} now", error=False)
+            ]
         return []
 
     def _nodes_for(self, image: Image) -> str:
@@ -182,7 +181,7 @@ class KubernetesTarget:
         chosen = {
             "kubernetes.io/arch": image.platform.architecture,
             "kubernetes.io/os": image.platform.os,
-            **dict(self._pod.node_selector),
+            **dict(self._options.node_selector),
         }
         return ",".join(f"{key}={value}" for key, value in chosen.items())
 
@@ -208,12 +207,4 @@ def _has_image(node: Mapping[str, Any], digest: str) -> bool:
     )
 
 
-class KubernetesKind:
-    name = "kubernetes"
-    options: Sequence[Option] = OPTIONS
-
-    def open(self, record: TargetRecord, surroundings: TargetContext) -> KubernetesTarget:
-        return KubernetesTarget(record, surroundings)
-
-
-KIND = KubernetesKind()
+KIND = Kind("kubernetes", KubernetesOptions, KubernetesTarget)

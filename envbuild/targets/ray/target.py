@@ -11,15 +11,14 @@ from urllib.parse import urlsplit
 from envbuild.errors import RunError, UsageError
 from envbuild.lock.model import PlatformLock
 from envbuild.oci.image import Image
-from envbuild.targets.base import Finding, Job, Option, Service, TargetFile, TargetRecord
-from envbuild.targets.kinds import TargetContext
-from envbuild.targets.options import check_options, limits_of
+from envbuild.targets.base import Finding, Job, Service, TargetFile, TargetRecord
+from envbuild.targets.kinds import Kind, TargetContext
 from envbuild.targets.polling import ServiceUnreachable
 from envbuild.targets.ray.client import Dashboard
 from envbuild.targets.ray.code import bring_package, package_address
 from envbuild.targets.ray.files import files, request
 from envbuild.targets.ray.job import POLLING, RayExecution
-from envbuild.targets.ray.options import OPTIONS, RayOptions
+from envbuild.targets.ray.options import RayOptions
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -27,13 +26,12 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 class RayTarget:
     """Jobs by Ray's Jobs API."""
 
-    def __init__(self, record: TargetRecord, surroundings: TargetContext) -> None:
-        options = check_options(record, KIND.options)
+    def __init__(self, record: TargetRecord, options: RayOptions, context: TargetContext) -> None:
         self.record = record
-        self.limits = limits_of(options)
-        self.registry = options.get("registry")
-        self._options = RayOptions.of(record.name, options)
-        self._surroundings = surroundings
+        self.limits = options.limits
+        self.registry = options.registry
+        self._options = options
+        self._context = context
 
     def findings(self, image: Image) -> Sequence[Finding]:
         return self.findings_of_pins(image, None)
@@ -42,7 +40,7 @@ class RayTarget:
         """``findings``, with what the versions in ``pins`` add; see ``ReadsPins``."""
         options = self._options
         found = []
-        if options.token_variable is not None and options.address is not None:
+        if options.token_env is not None and options.address is not None:
             parts = urlsplit(options.address)
             if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
                 found.append(Finding(text=f"the token goes to {options.address} in the clear", error=False))
@@ -84,7 +82,7 @@ class RayTarget:
     def submit(self, job: Job) -> RayExecution:
         with contextlib.closing(self._dashboard()) as dashboard:
             if not self._options.in_image:
-                bring_package(job, self._surroundings.store, dashboard)
+                bring_package(job, self._context.store, dashboard)
             try:
                 dashboard.submit(request(self._options, job, package_address(job)))
             except BaseException as error:
@@ -94,7 +92,7 @@ class RayTarget:
                         dashboard.stop(job.name)
                 raise
         polling = replace(POLLING, patience=self._options.patience)
-        return RayExecution(self._dashboard, job.name, self._surroundings.progress, polling)
+        return RayExecution(self._dashboard, job.name, self._context.progress, polling)
 
     def _dashboard(self) -> Dashboard:
         options = self._options
@@ -104,22 +102,14 @@ class RayTarget:
                 hint="give it one: address=http://HOST:8265",
             )
         token = None
-        if options.token_variable is not None:
-            token = self._surroundings.environ.get(options.token_variable)
+        if options.token_env is not None:
+            token = self._context.environ.get(options.token_env)
             if not token or not (token.isascii() and token.isprintable()):
                 raise RunError(
-                    f"the variable {options.token_variable} holds no token for {options.address}",
+                    f"the variable {options.token_env} holds no token for {options.address}",
                     hint="set it where envbuild runs",
                 )
         return Dashboard(options.address, token)
 
 
-class RayKind:
-    name = "ray"
-    options: Sequence[Option] = OPTIONS
-
-    def open(self, record: TargetRecord, surroundings: TargetContext) -> RayTarget:
-        return RayTarget(record, surroundings)
-
-
-KIND = RayKind()
+KIND = Kind("ray", RayOptions, RayTarget)

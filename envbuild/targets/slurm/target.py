@@ -10,14 +10,14 @@ from typing import NoReturn
 from envbuild.errors import EnvbuildError, RunError, UsageError
 from envbuild.oci.image import Image
 from envbuild.platforms import Platform
-from envbuild.run.command import Command, argv, environment, image_config, numeric_user
-from envbuild.targets.base import Finding, Job, Option, Service, TargetFile, TargetRecord
-from envbuild.targets.kinds import TargetContext
-from envbuild.targets.options import check_options, limits_of
+from envbuild.run.command import Command
+from envbuild.run.command import argv, environment, image_config, numeric_user
+from envbuild.targets.base import Finding, Job, Service, TargetFile, TargetRecord
+from envbuild.targets.kinds import Kind, TargetContext
 from envbuild.targets.slurm.command import Login
 from envbuild.targets.slurm.files import SharedDirectory
 from envbuild.targets.slurm.job import SlurmExecution, submit_job
-from envbuild.targets.slurm.options import OPTIONS, SlurmOptions
+from envbuild.targets.slurm.options import SlurmOptions
 from envbuild.targets.slurm.script import SCRIPT, Start, script
 
 _COMMANDS = ("sbatch", "scontrol", "scancel", "sinfo")
@@ -30,15 +30,13 @@ _NAMED = 20
 class SlurmTarget:
     """Jobs by ``sbatch``, here or on a login node over ssh."""
 
-    def __init__(self, record: TargetRecord, surroundings: TargetContext) -> None:
-        options = check_options(record, KIND.options)
+    def __init__(self, record: TargetRecord, options: SlurmOptions, context: TargetContext) -> None:
         self.record = record
-        self.limits = limits_of(options)
-        self.registry = options.get("registry")
-        self._options = SlurmOptions.of(record.name, options)
-        self._gpus = "gpus" in options
-        self._surroundings = surroundings
-        self._login = Login(surroundings.environ, self._options.host)
+        self.limits = options.limits
+        self.registry = options.registry
+        self._options = options
+        self._context = context
+        self._login = Login(context.environ, options.host)
 
     @property
     def _files(self) -> SharedDirectory:
@@ -68,7 +66,7 @@ class SlurmTarget:
     def job_files(self, job: Job) -> tuple[TargetFile, ...]:
         options = self._options
         files = self._files if options.directory is not None else None
-        config = image_config(job.image, self._surroundings.store)
+        config = image_config(job.image, self._context.store)
         own = Command(image=job.image, arguments=job.command)
         start = Start(
             name=job.name,
@@ -81,7 +79,7 @@ class SlurmTarget:
             workdir=str(config.get("WorkingDir") or "/"),
             user=numeric_user(config),
         )
-        content = script(start, options.runtime, options.directives, gpus=self._gpus)
+        content = script(start, options.runtime, options.directives, gpus=options.gpus is not None)
         return (TargetFile(name=SCRIPT, content=content, executable=True),)
 
     def service_files(self, service: Service) -> NoReturn:
@@ -93,10 +91,10 @@ class SlurmTarget:
     def submit(self, job: Job) -> SlurmExecution:
         files = self._files
         (file,) = self.job_files(job)
-        progress = self._surroundings.progress
+        progress = self._context.progress
         try:
             if self._options.unpacks:
-                files.bring(job.image, self._surroundings.store, progress)
+                files.bring(job.image, self._context.store, progress)
             return submit_job(files, job.name, file.content, progress)
         except EnvbuildError as error:
             raise RunError(error.message, hint=error.hint) from error
@@ -189,12 +187,4 @@ def _platform(machine: str) -> str:
         return machine
 
 
-class SlurmKind:
-    name = "slurm"
-    options: Sequence[Option] = OPTIONS
-
-    def open(self, record: TargetRecord, surroundings: TargetContext) -> SlurmTarget:
-        return SlurmTarget(record, surroundings)
-
-
-KIND = SlurmKind()
+KIND = Kind("slurm", SlurmOptions, SlurmTarget)

@@ -110,8 +110,8 @@ def _pods(options: SparkOptions, job: Job) -> dict[str, str]:
     }
     if options.service_account is not None:
         found["spark.kubernetes.authenticate.driver.serviceAccountName"] = options.service_account
-    if options.pull_secret is not None:
-        found["spark.kubernetes.container.image.pullSecrets"] = options.pull_secret
+    if options.image_pull_secret is not None:
+        found["spark.kubernetes.container.image.pullSecrets"] = options.image_pull_secret
     if options.executors is not None:
         found["spark.executor.instances"] = str(options.executors)
     return found | _variables(job, "spark.kubernetes.driverEnv.")
@@ -158,7 +158,7 @@ def submit_arguments(options: SparkOptions, job: Job, directory: str) -> tuple[s
 def files(options: SparkOptions, job: Job, directory: str) -> tuple[TargetFile, ...]:
     """What ``submit`` uses: the settings, the command, and on Kubernetes the templates of pods."""
     where = "on this machine" if options.place == "kubernetes" else "in the environment's image"
-    words = (options.submit, "--properties-file", DEFAULTS, *submit_arguments(options, job, directory))
+    words = (options.spark_submit, "--properties-file", DEFAULTS, *submit_arguments(options, job, directory))
     made = [
         TargetFile(name=DEFAULTS, content=properties(settings(options, job))),
         TargetFile(

@@ -30,15 +30,15 @@ def submit(
     name: str,
     files: Sequence[TargetFile],
     arguments: Sequence[str],
-    surroundings: TargetContext,
+    context: TargetContext,
 ) -> SubmitExecution:
     """Starts ``spark-submit`` with ``files`` in its directory. Raises ``RunError``."""
-    environ = dict(surroundings.environ)
-    found = shutil.which(options.submit, path=environ.get("PATH", os.defpath))
+    environ = dict(context.environ)
+    found = shutil.which(options.spark_submit, path=environ.get("PATH", os.defpath))
     if found is None:
-        raise RunError(f"there is no command {options.submit} on this machine")
+        raise RunError(f"there is no command {options.spark_submit} on this machine")
     with ExitStack() as stack:
-        directory = stack.enter_context(surroundings.store.scratch())
+        directory = stack.enter_context(context.store.scratch())
         for file in files:
             place = directory / file.name
             place.touch(mode=0o600)
@@ -55,7 +55,7 @@ def submit(
                 start_new_session=True,
             )
         except OSError as error:
-            raise RunError(f"can't start {options.submit}: {error.strerror}") from error
+            raise RunError(f"can't start {options.spark_submit}: {error.strerror}") from error
         kill = (command[0], "--master", options.master, "--kill", f"{options.namespace}:{name}")
         return SubmitExecution(process, kill, name, options.namespace, environ, stack.pop_all())
 

@@ -14,13 +14,11 @@ from envbuild.errors import UsageError
 from envbuild.lock.model import PlatformLock
 from envbuild.oci.image import Image
 from envbuild.run.command import image_config
-from envbuild.targets.base import Execution, Finding, Job, Option, Service, TargetFile, TargetRecord
-from envbuild.targets.kinds import TargetContext
-from envbuild.targets.local import KIND as LOCAL
-from envbuild.targets.local import NamespaceTarget
-from envbuild.targets.options import check_options, limits_of
+from envbuild.targets.base import Execution, Finding, Job, Service, TargetFile, TargetRecord
+from envbuild.targets.kinds import Kind, TargetContext
+from envbuild.targets.local import LocalOptions, NamespaceTarget, open_local
 from envbuild.targets.spark.files import DEFAULTS, files, submit_arguments
-from envbuild.targets.spark.options import OPTIONS, SparkOptions
+from envbuild.targets.spark.options import SparkOptions
 
 if TYPE_CHECKING:
     from envbuild.targets.base import Target
@@ -43,13 +41,12 @@ class SparkTarget:
     """Jobs by ``spark-submit``. The driver runs in the image on this machine, but for Kubernetes, where it
     runs in a pod of that image."""
 
-    def __init__(self, record: TargetRecord, surroundings: TargetContext) -> None:
-        options = check_options(record, KIND.options)
+    def __init__(self, record: TargetRecord, options: SparkOptions, context: TargetContext) -> None:
         self.record = record
-        self.limits = limits_of(options)
-        self._options = SparkOptions.of(record.name, options)
-        self.registry = options.get("registry") if self._options.place == "kubernetes" else None
-        self._surroundings = surroundings
+        self.limits = options.limits
+        self.registry = options.registry if options.place == "kubernetes" else None
+        self._options = options
+        self._context = context
 
     def findings(self, image: Image) -> Sequence[Finding]:
         return self.findings_of_pins(image, None)
@@ -88,7 +85,7 @@ class SparkTarget:
             from envbuild.targets.spark.submit import submit
 
             arguments = submit_arguments(self._options, job, self._directory(job))
-            return submit(self._options, job.name, made, arguments, self._surroundings)
+            return submit(self._options, job.name, made, arguments, self._context)
         (defaults,) = (each for each in made if each.name == DEFAULTS)
         inside = replace(
             job,
@@ -97,7 +94,7 @@ class SparkTarget:
                 "-c",
                 _START,
                 "envbuild",
-                self._options.submit,
+                self._options.spark_submit,
                 *submit_arguments(self._options, job, self._directory(job)),
             ),
             env=(*job.env, (_VARIABLE, defaults.content)),
@@ -110,16 +107,16 @@ class SparkTarget:
     def _here(self) -> Target:
         """This machine, where the driver runs. Workers of a cluster must reach it: it has this machine's
         network then."""
-        record = TargetRecord(name=self.record.name, kind=LOCAL.name)
+        record, options = TargetRecord(name=self.record.name, kind="local"), LocalOptions()
         if self._options.place == "standalone":
-            return NamespaceTarget(record, self._surroundings)
-        return LOCAL.open(record, self._surroundings)
+            return NamespaceTarget(record, options, self._context)
+        return open_local(record, options, self._context)
 
     def _directory(self, job: Job) -> str:
-        return str(image_config(job.image, self._surroundings.store).get("WorkingDir") or "/")
+        return str(image_config(job.image, self._context.store).get("WorkingDir") or "/")
 
     def _command(self) -> list[Finding]:
-        command, environ = self._options.submit, self._surroundings.environ
+        command, environ = self._options.spark_submit, self._context.environ
         if shutil.which(command, path=environ.get("PATH", os.defpath)) is not None:
             return []
         return [
@@ -148,8 +145,8 @@ class SparkTarget:
 
     def _cluster(self, own: str | None) -> list[Finding]:
         """What the environment's Spark and the cluster's have against each other, as far as that is known."""
-        if own is not None and self._options.page is not None:
-            return self._asked(own, self._options.page)
+        if own is not None and self._options.master_ui is not None:
+            return self._asked(own, self._options.master_ui)
         return [
             Finding(
                 text=f"the workers need Spark {own or 'of the environment'} and, as {self._options.python}, "
@@ -197,12 +194,4 @@ def _version(pins: PlatformLock) -> str | None:
     return next((version for name, version in names if name == "pyspark"), None)
 
 
-class SparkKind:
-    name = "spark"
-    options: Sequence[Option] = OPTIONS
-
-    def open(self, record: TargetRecord, surroundings: TargetContext) -> SparkTarget:
-        return SparkTarget(record, surroundings)
-
-
-KIND = SparkKind()
+KIND = Kind("spark", SparkOptions, SparkTarget)

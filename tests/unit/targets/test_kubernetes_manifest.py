@@ -10,7 +10,10 @@ import yaml
 from envbuild.errors import UsageError
 from envbuild.oci.image import Image
 from envbuild.store.content import Store
+from envbuild.targets.base import TargetRecord
 from envbuild.targets.kubernetes.manifest import label_value
+from envbuild.targets.kubernetes.options import KubernetesOptions
+from envbuild.targets.options import parse_options
 from tests.unit.targets.kubernetes import NAME, REGISTRY, a_job, a_service, a_target, an_image
 
 VERSIONS = kubernetes_validate.utils.all_versions()
@@ -264,9 +267,5 @@ def test_option_that_does_not_fit_is_refused(store: Store, option: str, value: s
 
 
 def test_registry_is_needed(store: Store) -> None:
-    from envbuild.targets.base import TargetRecord
-    from envbuild.targets.kubernetes.options import OPTIONS
-    from envbuild.targets.options import check_options
-
     with pytest.raises(UsageError, match="a kubernetes target needs the option registry"):
-        check_options(TargetRecord(name="k8s", kind="kubernetes"), OPTIONS)
+        parse_options(TargetRecord(name="k8s", kind="kubernetes"), KubernetesOptions)

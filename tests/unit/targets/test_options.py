@@ -10,8 +10,9 @@ from envbuild.errors import UsageError
 from envbuild.platforms import LINUX_ARM64
 from envbuild.targets.base import Limits, Option, TargetRecord
 from envbuild.targets.docker import KIND as DOCKER
+from envbuild.targets.docker import DockerOptions
 from envbuild.targets.local import KIND as LOCAL
-from envbuild.targets.options import check_options, limits_of, repository_prefix, size, whole
+from envbuild.targets.options import byte_size, check_options, parse_options, repository_prefix, whole
 
 
 def record(**options: str) -> TargetRecord:
@@ -26,17 +27,17 @@ def refused(*own: Option, **options: str) -> UsageError:
 
 
 def test_options_become_limits_and_defaults_are_filled_in() -> None:
-    found = check_options(
+    options = parse_options(
         record(
             platform="linux/arm64", glibc="2.31", cuda="12.4", layers="50", size="8 GB", layer_size="1.5M"
         ),
-        DOCKER.options,
+        DockerOptions,
     )
-    assert found["gpus"] == "false"
-    assert limits_of(found) == Limits(
+    assert options.gpus is False
+    assert options.limits == Limits(
         platform=LINUX_ARM64, glibc="2.31", cuda="12.4", layers=50, size=8_000_000_000, layer_size=1_500_000
     )
-    assert limits_of(check_options(record(), DOCKER.options)) == Limits()
+    assert parse_options(record(), DockerOptions).limits == Limits()
 
 
 def test_all_that_does_not_fit_is_told_at_once() -> None:
@@ -147,13 +148,13 @@ def test_what_is_no_registry_prefix(text: str) -> None:
 @pytest.mark.parametrize("text", ["0", "0.0001k", "-1", "1 PB", "8 GiB", "1e9", "", "١"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="must be a size like 8GB"):
-        size(text)
+        byte_size(text)
 
 
 @given(st.integers(1, 999_999), st.sampled_from([("", 1), ("k", 10**3), ("M", 10**6), ("G", 10**9)]))
 def test_sizes_are_exact(number: int, unit: tuple[str, int]) -> None:
-    assert size(f"{number}{unit[0]}") == number * unit[1]
-    assert size(f"{number}.125 {unit[0]}B") == int(number * unit[1] * 1000 + 125 * unit[1]) // 1000
+    assert byte_size(f"{number}{unit[0]}") == number * unit[1]
+    assert byte_size(f"{number}.125 {unit[0]}B") == int(number * unit[1] * 1000 + 125 * unit[1]) // 1000
 
 
 @given(st.text(max_size=12))
@@ -171,8 +172,7 @@ def test_whole_numbers_are_plain(text: str) -> None:
 def test_any_values_are_taken_or_refused_in_words(options: dict[str, str]) -> None:
     given_record = TargetRecord(name="box", kind="docker", options=tuple(sorted(options.items())))
     try:
-        found = check_options(given_record, DOCKER.options)
+        found = parse_options(given_record, DockerOptions)
     except UsageError:
         return
-    limits_of(found)
-    assert all(value.isprintable() for value in found.values())
+    assert all(value is None or value.isprintable() for value in (found.host, found.context, found.registry))
