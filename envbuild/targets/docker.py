@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbuild.docker.client import NoEngine, connect
+from envbuild.docker.client import NoEngine, connect, has_bridge, is_here
+from envbuild.docker.job import ContainerExecution, ContainerJob, start_container
 from envbuild.docker.ssh import ssh_command
 from envbuild.errors import EnvbuildError, RunError
+from envbuild.images.sinks.daemon import bytes_to_load, engine_platform, load
+from envbuild.lazy import lazy
 from envbuild.oci.image import Image
 from envbuild.targets.base import OUTPUTS, Finding, Job, Service, TargetFile, TargetRecord
 from envbuild.targets.files.compose import job_file, service_file
@@ -17,7 +20,9 @@ from envbuild.targets.kinds import Kind, TargetContext
 from envbuild.targets.options import TargetOptions, option, switch
 
 if TYPE_CHECKING:
-    from envbuild.docker.job import ContainerExecution, ContainerJob
+    from envbuild.targets import serving
+else:
+    serving = lazy("envbuild.targets.serving")
 
 
 def _address(text: str) -> str:
@@ -61,8 +66,6 @@ class DockerTarget:
         return environ
 
     def findings(self, image: Image) -> Sequence[Finding]:
-        from envbuild.images.sinks.daemon import engine_platform
-
         try:
             found = engine_platform(self._environ)
         except EnvbuildError as error:
@@ -77,8 +80,6 @@ class DockerTarget:
         return []
 
     def bytes_to_pull(self, image: Image) -> int | None:
-        from envbuild.images.sinks.daemon import bytes_to_load
-
         client = connect(self._environ)
         if isinstance(client, NoEngine):
             return None
@@ -94,8 +95,6 @@ class DockerTarget:
         return (service_file(service, gpus=self._options.gpus),)
 
     def submit(self, job: Job) -> DockerExecution:
-        from envbuild.docker.job import ContainerJob
-
         started = ContainerJob(
             name=job.name,
             image="",
@@ -107,10 +106,6 @@ class DockerTarget:
         return self._start(started, job.image, job.reference)
 
     def serve(self, service: Service, port: int) -> DockerExecution:
-        from envbuild.docker.client import has_bridge, is_here
-        from envbuild.docker.job import ContainerJob
-        from envbuild.targets.serving import HOST_VARIABLE, STOP_SECONDS, serving_command
-
         client = connect(self._environ)
         if isinstance(client, NoEngine):
             raise RunError(client.reason, hint=client.hint)
@@ -125,23 +120,20 @@ class DockerTarget:
             )
         # Without a network of its own the container shares the machine's: its server listens on loopback.
         inner = service.port if bridge else port
-        own = {} if bridge else {HOST_VARIABLE: "127.0.0.1"}
+        own = {} if bridge else {serving.HOST_VARIABLE: "127.0.0.1"}
         started = ContainerJob(
             name=service.name,
             image="",
-            command=serving_command(service.image, inner, self._context.store),
+            command=serving.serving_command(service.image, inner, self._context.store),
             environment={**dict(service.env), **own},
             gpus=self._options.gpus,
             ports={inner: port},
-            stop_seconds=STOP_SECONDS,
+            stop_seconds=serving.STOP_SECONDS,
         )
         return self._start(started, service.image, service.reference)
 
     def _start(self, job: ContainerJob, image: Image, reference: str) -> DockerExecution:
         """Loads the image and starts the job in it."""
-        from envbuild.docker.job import start_container
-        from envbuild.images.sinks.daemon import load
-
         client = connect(self._environ)
         if isinstance(client, NoEngine):
             raise RunError(client.reason, hint=client.hint)

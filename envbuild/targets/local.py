@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envbuild.errors import RunError
+from envbuild.lazy import lazy
 from envbuild.oci.image import Image
 from envbuild.platforms import Platform
 from envbuild.run.command import Command, Mount
+from envbuild.run.runners import ContainerRunner
 from envbuild.run.userns import LaunchedCommand, UsernsRunner
 from envbuild.targets.base import OUTPUTS, Finding, Job, Service, Target, TargetFile, TargetRecord
 from envbuild.targets.docker import DockerOptions, DockerTarget
+from envbuild.targets.files.compose import job_file, service_file
 from envbuild.targets.kinds import Kind, TargetContext
 from envbuild.targets.options import TargetOptions, one_of, option, parse_options
+
+if TYPE_CHECKING:
+    from envbuild.targets import serving
+else:
+    serving = lazy("envbuild.targets.serving")
 
 _PIECE = 1 << 16
 _STOP_SECONDS = 10
@@ -53,13 +63,9 @@ class NamespaceTarget:
         return 0
 
     def job_files(self, job: Job) -> tuple[TargetFile, ...]:
-        from envbuild.targets.files.compose import job_file
-
         return (job_file(job),)
 
     def service_files(self, service: Service) -> tuple[TargetFile, ...]:
-        from envbuild.targets.files.compose import service_file
-
         return (service_file(service),)
 
     def submit(self, job: Job) -> NamespaceExecution:
@@ -82,15 +88,13 @@ class NamespaceTarget:
             raise
 
     def serve(self, service: Service, port: int) -> NamespaceExecution:
-        from envbuild.targets.serving import HOST_VARIABLE, STOP_SECONDS, serving_command
-
         # The network is this machine's: the server itself listens on loopback alone.
         command = Command(
             image=service.image,
-            arguments=serving_command(service.image, port, self._context.store),
-            env=(*service.env, (HOST_VARIABLE, "127.0.0.1")),
+            arguments=serving.serving_command(service.image, port, self._context.store),
+            env=(*service.env, (serving.HOST_VARIABLE, "127.0.0.1")),
         )
-        return self._start(command, STOP_SECONDS)
+        return self._start(command, serving.STOP_SECONDS)
 
     def _start(self, command: Command, stop_seconds: int, outputs: Path | None = None) -> NamespaceExecution:
         with ExitStack() as stack:
@@ -145,8 +149,6 @@ class NamespaceExecution:
 
     def bring_outputs(self, directory: Path) -> bool:
         """By renaming where it can be; see ``Execution``."""
-        import shutil
-
         if self._outputs is None:
             return False
         try:
@@ -196,8 +198,6 @@ def open_local(record: TargetRecord, options: LocalOptions, context: TargetConte
 
 
 def _engine_answers(context: TargetContext) -> bool:
-    from envbuild.run.runners import ContainerRunner
-
     return ContainerRunner(context.store, context.progress, context.environ).available() is None
 
 

@@ -6,8 +6,12 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
+from envbuild.lazy import lazy
+
 if TYPE_CHECKING:
     import yaml
+else:
+    yaml = lazy("yaml")
 
 _NUMBER = re.compile(
     r"(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+)$"
@@ -17,8 +21,6 @@ _NUMBER = re.compile(
 
 def yaml_text(*documents: object) -> str:
     """The documents, in the order of their keys as given; a text is one to every reader. Deterministic."""
-    import yaml
-
     return yaml.dump_all(
         documents,
         Dumper=_dumper(),
@@ -31,8 +33,6 @@ def yaml_text(*documents: object) -> str:
 
 @cache
 def _dumper() -> type[yaml.SafeDumper]:
-    import yaml
-
     class Dumper(yaml.SafeDumper):
         def ignore_aliases(self, data: object) -> bool:
             # The same value twice is written twice, as not every reader follows an alias.

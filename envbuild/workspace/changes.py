@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from envbuild.errors import WorkspaceError
+from envbuild.lazy import lazy
 from envbuild.workspace.base import ANONYMOUS_DIGITS, NewVersion, Registered
 from envbuild.workspace.queries import environment_row, pairs, value, version_row
 from envbuild.workspace.schema import contexts, environments, events, labels, versions
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
+else:
+    postgresql, sqlite = lazy("sqlalchemy.dialects.postgresql"), lazy("sqlalchemy.dialects.sqlite")
 
 _LONGEST_NUMBER = 18
 """Digits of the largest integer that a column holds for certain."""
@@ -39,12 +45,8 @@ class Change:
     def insert_new(self, table: sa.Table, **row: Any) -> bool:
         """Inserts a row unless its key is there, which another process may be about to do just now."""
         if self.connection.dialect.name == "postgresql":
-            from sqlalchemy.dialects import postgresql
-
             statement: sa.Executable = postgresql.insert(table).values(row).on_conflict_do_nothing()
         else:
-            from sqlalchemy.dialects import sqlite
-
             statement = sqlite.insert(table).values(row).on_conflict_do_nothing()
         # Of an INSERT the count isn't kept unless one asks.
         done = self.connection.execute(statement, execution_options={"preserve_rowcount": True})

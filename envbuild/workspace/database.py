@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -256,8 +258,6 @@ def _path(url: URL) -> Path | None:
 
 def _driver_errors() -> tuple[type[Exception], ...]:
     """What comes past SQLAlchemy: from pragmas, and from connections that break outside a statement."""
-    import sqlite3
-
     return (sqlite3.Error,)
 
 
@@ -282,8 +282,6 @@ def _creating(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    import fcntl
-
     try:
         with open(path.with_name(f".{path.name}.lock"), "ab", opener=open_private_file) as file:
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from envbuild.errors import WorkspaceError
+from envbuild.lazy import lazy
 from envbuild.workspace.schema import REVISIONS, VERSION_TABLE, metadata
+
+if TYPE_CHECKING:
+    from alembic import command, config
+else:
+    # Only a database that is new or older pays for these.
+    command, config = lazy("alembic.command"), lazy("alembic.config")
 
 _ADVISORY_LOCK = 0x656E766275696C64
 """``envbuild`` in ASCII: the lock of a PostgreSQL database that whoever changes the schema holds."""
@@ -46,14 +54,10 @@ def upgrade(connection: Connection, location: str, to: str = REVISIONS[-1]) -> N
         return
     if revision_of(connection) is None:
         _refuse_strangers(connection, location)
-    # Only a database that is new or older pays for this import.
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config(attributes={"connection": connection})
+    settings = config.Config(attributes={"connection": connection})
     # Alembic reads its options as a template, in which a percent sign leads.
-    config.set_main_option("script_location", str(_ROOT).replace("%", "%%"))
-    command.upgrade(config, to)
+    settings.set_main_option("script_location", str(_ROOT).replace("%", "%%"))
+    command.upgrade(settings, to)
 
 
 def _refuse_strangers(connection: Connection, location: str) -> None:

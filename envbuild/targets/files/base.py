@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import PurePath
 from typing import NoReturn
 
@@ -15,8 +16,6 @@ from envbuild.targets.base import (
     Finding,
     Job,
     Limits,
-    PublishedEnvironment,
-    Service,
     Target,
     TargetFile,
     TargetRecord,
@@ -49,41 +48,8 @@ class FilesOnly:
         raise UsageError(f"{self.record.name} is a kind of file, and starts nothing")
 
 
-class ComposeFiles(FilesOnly):
-    """``compose.yaml``, for whichever engine it is brought to."""
-
-    def job_files(self, job: Job) -> tuple[TargetFile, ...]:
-        from envbuild.targets.files.compose import job_file
-
-        return (job_file(job),)
-
-    def service_files(self, service: Service) -> tuple[TargetFile, ...]:
-        from envbuild.targets.files.compose import service_file
-
-        return (service_file(service),)
-
-
-class GithubFiles(FilesOnly):
-    """A job of a GitHub Actions workflow."""
-
-    def environment_files(self, published: PublishedEnvironment) -> tuple[TargetFile, ...]:
-        from envbuild.targets.files.github import environment_file
-
-        return (environment_file(published),)
-
-    def job_files(self, job: Job) -> tuple[TargetFile, ...]:
-        from envbuild.targets.files.github import job_file
-
-        return (job_file(job),)
-
-    def service_files(self, service: Service) -> tuple[TargetFile, ...]:
-        raise UsageError(
-            "a workflow of GitHub runs commands and serves nothing",
-            hint="give a command: -- python test.py",
-        )
-
-
-_FILES: dict[str, type[ComposeFiles] | type[GithubFiles]] = {"compose": ComposeFiles, "github": GithubFiles}
+_FILES = {"compose": "envbuild.targets.files.compose", "github": "envbuild.targets.files.github"}
+"""Modules whose ``FILES`` is made with the kind's name."""
 
 
 def file_kinds() -> tuple[str, ...]:
@@ -104,16 +70,17 @@ def check_file_kind(name: str, targets: Sequence[str] = ()) -> None:
     )
 
 
-def file_target(name: str, surroundings: TargetContext, *, registry: str | None = None) -> Target:
+def file_target(name: str, context: TargetContext, *, registry: str | None = None) -> Target:
     """The kind ``name`` as a target to write files with and not to connect to, without options but the
     ``registry`` that images are in. Raises ``UsageError`` for an unknown one, and for one that can't do
     without others."""
     check_file_kind(name)
     if name in _FILES:
-        return _FILES[name](name)
+        target: Target = import_module(_FILES[name]).FILES(name)
+        return target
     options = (("registry", registry),) if registry is not None else ()
     record = TargetRecord(name=name, kind=_ALIASES.get(name, name), options=options)
-    return open_target(record, surroundings)
+    return open_target(record, context)
 
 
 def headed(file: TargetFile, header: str) -> TargetFile:

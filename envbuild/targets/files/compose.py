@@ -5,8 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from envbuild.targets.base import Job, Service, TargetFile
+from envbuild.targets.files.base import FilesOnly
+from envbuild.targets.yaml import yaml_text
 
 FILE = "compose.yaml"
+
+
+class ComposeFiles(FilesOnly):
+    """``compose.yaml``, for whichever engine it is brought to."""
+
+    def job_files(self, job: Job) -> tuple[TargetFile, ...]:
+        return (job_file(job),)
+
+    def service_files(self, service: Service) -> tuple[TargetFile, ...]:
+        return (service_file(service),)
+
+
+FILES = ComposeFiles
 
 
 def job_file(job: Job, *, gpus: bool = False) -> TargetFile:
@@ -35,8 +50,6 @@ _PROBE = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}{path}',
 
 
 def _file(name: str, body: dict[str, Any], env: tuple[tuple[str, str], ...], gpus: bool) -> TargetFile:
-    from envbuild.targets.yaml import yaml_text
-
     if env:
         body["environment"] = {key: _dollars(value) for key, value in env}
     if gpus:

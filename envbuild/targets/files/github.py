@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from typing import Any, NoReturn
 
 from envbuild.errors import UsageError
-from envbuild.targets.base import CODE_DIRECTORY, Job, PublishedEnvironment, TargetFile
+from envbuild.targets.base import CODE_DIRECTORY, Job, PublishedEnvironment, Service, TargetFile
+from envbuild.targets.files.base import FilesOnly
 from envbuild.targets.yaml import yaml_text
 
 FILE = "job.yaml"
@@ -14,12 +15,27 @@ _OPTIONS = "--user root"
 """What the runner mounts into a container is its own user's, which only root may write to."""
 
 
-def environment_file(published: PublishedEnvironment) -> TargetFile:
-    """The lines below ``jobs.<id>`` that make a job's steps run in the environment."""
-    return _file({"container": _container(published.reference)})
+class GithubFiles(FilesOnly):
+    """A job of a GitHub Actions workflow."""
+
+    def environment_files(self, published: PublishedEnvironment) -> tuple[TargetFile, ...]:
+        """The lines below ``jobs.<id>`` that make a job's steps run in the environment."""
+        return (_file({"container": _container(published.reference)}),)
+
+    def job_files(self, job: Job) -> tuple[TargetFile, ...]:
+        return (_job_file(job),)
+
+    def service_files(self, service: Service) -> NoReturn:
+        raise UsageError(
+            "a workflow of GitHub runs commands and serves nothing",
+            hint="give a command: -- python test.py",
+        )
 
 
-def job_file(job: Job) -> TargetFile:
+FILES = GithubFiles
+
+
+def _job_file(job: Job) -> TargetFile:
     """A whole job below ``jobs:``, whose one step is the command."""
     line = shlex.join(job.command)
     values = [line, *(value for _, value in job.env)]

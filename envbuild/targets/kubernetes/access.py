@@ -12,12 +12,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from envbuild.errors import RunError
+from envbuild.lazy import lazy
 from envbuild.store.content import Store
 from envbuild.targets.kubernetes.client import Cluster, mapping
 from envbuild.targets.polling import Polling
+
+if TYPE_CHECKING:
+    import kubernetes
+    import yaml
+else:
+    kubernetes = lazy("kubernetes")
+    yaml = lazy("yaml")
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -43,19 +51,18 @@ def connect(
     Raises ``RunError`` where there is none, or where the extra ``kubernetes`` isn't installed.
     """
     try:
-        from kubernetes import client
+        configuration = kubernetes.client.Configuration()
     except ImportError as error:
         raise RunError(
             "kubernetes targets need Kubernetes' client, which isn't installed",
             hint="pip install 'envbuild[kubernetes]'",
         ) from error
-    configuration = client.Configuration()
     with contextlib.ExitStack() as resources:
         namespace = _configure(configuration, access, environ, store, resources)
         # Ours are the retries: urllib3 would log its own with addresses, and know nothing of Ctrl-C.
         configuration.retries = cast(Any, False)
         return Cluster(
-            client.ApiClient(configuration),
+            kubernetes.client.ApiClient(configuration),
             access.namespace or namespace or "default",
             resources.pop_all(),
             polling,
@@ -85,30 +92,27 @@ def _configure(
 def _from_kubeconfig(
     configuration: Any, paths: str, access: Access, store: Store, resources: contextlib.ExitStack
 ) -> str | None:
-    from kubernetes.config import ConfigException, kube_config
-    from yaml import YAMLError
-
     # The client writes certificates and keys that stand in the file into files of their own. What a kill
     # leaves of those is swept with the store's scratch.
     scratch = resources.enter_context(store.scratch())
     scratch.chmod(0o700)
     try:
-        loader = cast(Any, kube_config.KubeConfigLoader)(
-            config_dict=cast(Any, kube_config.KubeConfigMerger)(paths).config,
+        loader = cast(Any, kubernetes.config.kube_config.KubeConfigLoader)(
+            config_dict=cast(Any, kubernetes.config.kube_config.KubeConfigMerger)(paths).config,
             active_context=access.context,
             config_base_path=None,
             temp_file_path=str(scratch),
         )
         loader.load_and_set(configuration)
         namespace = mapping(loader.current_context.get("context")).get("namespace")
-    except ConfigException as error:
+    except kubernetes.config.ConfigException as error:
         # Its message names a part by all that stands in it.
         missing = re.search(r"Expected (?:object with name|key) ([\w.@:/-]{1,200}) in", str(error))
         what = f"it has no {missing[1]}" if missing is not None else "something in it is missing"
         raise _unusable(paths, what) from None
     except OSError as error:
         raise _unusable(paths, error.strerror or "it can't be read") from None
-    except (YAMLError, TypeError, KeyError, AttributeError, ValueError):
+    except (yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError):
         raise _unusable(paths, "it is not as a kubeconfig should be") from None
     if not str(getattr(loader, "host", "")).startswith(("http://", "https://")):
         raise _unusable(paths, "it has no address of a server")
@@ -122,16 +126,14 @@ def _unusable(paths: str, why: str) -> RunError:
 
 
 def _from_pod(configuration: Any, environ: Mapping[str, str]) -> str | None:
-    from kubernetes.config import ConfigException, incluster_config
-
     try:
-        cast(Any, incluster_config.InClusterConfigLoader)(
+        cast(Any, kubernetes.config.incluster_config.InClusterConfigLoader)(
             token_filename=str(_SERVICE_ACCOUNT / "token"),
             cert_filename=str(_SERVICE_ACCOUNT / "ca.crt"),
             environ=environ,
         ).load_and_set(configuration)
         return (_SERVICE_ACCOUNT / "namespace").read_text().strip() or None
-    except (ConfigException, OSError) as error:
+    except (kubernetes.config.ConfigException, OSError) as error:
         raise RunError(
             "this pod has no account for its cluster", hint="give it one, or a kubeconfig"
         ) from error

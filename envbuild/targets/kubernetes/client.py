@@ -8,11 +8,19 @@ import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from envbuild.errors import RunError
+from envbuild.lazy import lazy
 from envbuild.targets.polling import Pauses, Polling, ServiceRefusal, ServiceUnreachable
+
+if TYPE_CHECKING:
+    import kubernetes
+    import urllib3
+else:
+    kubernetes = lazy("kubernetes")
+    urllib3 = lazy("urllib3")
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -42,15 +50,13 @@ class Cluster:
         resources: contextlib.ExitStack,
         polling: Polling,
     ) -> None:
-        from kubernetes import client
-
         self._api = api
         self.namespace = namespace
         self._resources = resources
         self.polling = polling
-        self._core = client.CoreV1Api(api)
-        self._batch = client.BatchV1Api(api)
-        self._authorization = client.AuthorizationV1Api(api)
+        self._core = kubernetes.client.CoreV1Api(api)
+        self._batch = kubernetes.client.BatchV1Api(api)
+        self._authorization = kubernetes.client.AuthorizationV1Api(api)
 
     @property
     def where(self) -> str:
@@ -70,12 +76,10 @@ class Cluster:
     def has(self, kind: str, name: str) -> bool | None:
         """Whether there is a ``secret`` or ``service_account`` or ``persistent_volume_claim`` of that name in
         the namespace; None: it may not be looked at. Only metadata come: a secret's content stays there."""
-        from kubernetes import client
-
-        api: Any = client.ApiClient(self._api.configuration)
+        api: Any = kubernetes.client.ApiClient(self._api.configuration)
         api.set_default_header("Accept", _METADATA)
         try:
-            read = getattr(client.CoreV1Api(api), f"read_namespaced_{kind}")
+            read = getattr(kubernetes.client.CoreV1Api(api), f"read_namespaced_{kind}")
             return self._is_there(lambda: self._ask(read, name, self.namespace))
         finally:
             api.close()
@@ -232,12 +236,9 @@ class Cluster:
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
         """Says in our words what the server, or the way to it, refused."""
-        import urllib3
-        from kubernetes.client.exceptions import ApiException
-
         try:
             yield
-        except ApiException as error:
+        except kubernetes.client.exceptions.ApiException as error:
             raise self._refusal(int(error.status or 0), error.body, str(error.reason or "")) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ServiceUnreachable(

@@ -6,19 +6,20 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from envbuild.errors import EnvbuildError, RunError, UsageError
 from envbuild.oci.image import Image
 from envbuild.run.command import image_config
 from envbuild.targets.base import Finding, Job, Service, TargetFile, TargetRecord
 from envbuild.targets.kinds import Kind, TargetContext
+from envbuild.targets.kubernetes.access import Access, connect
+from envbuild.targets.kubernetes.client import POLLING, Cluster
+from envbuild.targets.kubernetes.job import KubernetesExecution
 from envbuild.targets.kubernetes.manifest import job_manifest, service_manifests
 from envbuild.targets.kubernetes.options import KubernetesOptions
-
-if TYPE_CHECKING:
-    from envbuild.targets.kubernetes.client import Cluster
-    from envbuild.targets.kubernetes.job import KubernetesExecution
+from envbuild.targets.polling import ServiceRefusal
+from envbuild.targets.yaml import yaml_text
 
 _log = logging.getLogger(__name__)
 
@@ -65,13 +66,9 @@ class KubernetesTarget:
         return 0 if nodes and all(_has_image(node, image.digest) for node in nodes) else None
 
     def job_files(self, job: Job) -> tuple[TargetFile, ...]:
-        from envbuild.targets.yaml import yaml_text
-
         return (TargetFile(name=JOB_FILE, content=yaml_text(self._manifest(job))),)
 
     def service_files(self, service: Service) -> tuple[TargetFile, ...]:
-        from envbuild.targets.yaml import yaml_text
-
         if not _SERVICE_NAME.fullmatch(service.name):
             raise UsageError(
                 f"{service.name!r} can't be the name of a Service",
@@ -83,9 +80,6 @@ class KubernetesTarget:
         return (TargetFile(name=SERVICE_FILE, content=yaml_text(*manifests)),)
 
     def submit(self, job: Job) -> KubernetesExecution:
-        from envbuild.targets.kubernetes.job import KubernetesExecution
-        from envbuild.targets.polling import ServiceRefusal
-
         cluster = self._connect(patience=self._options.patience)
         execution = KubernetesExecution(cluster, job.name, keep=self._options.keep)
         taken = True
@@ -105,9 +99,6 @@ class KubernetesTarget:
     # --- parts ----------------------------------------------------------------------------------------
 
     def _connect(self, *, patience: int) -> Cluster:
-        from envbuild.targets.kubernetes.access import Access, connect
-        from envbuild.targets.kubernetes.client import POLLING
-
         access = Access(
             kubeconfig=self._options.kubeconfig,
             context=self._options.context,

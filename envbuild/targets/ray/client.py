@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from envbuild.lazy import lazy
 from envbuild.targets.polling import ServiceRefusal, ServiceUnreachable
+
+if TYPE_CHECKING:
+    import httpx
+else:
+    httpx = lazy("httpx")
 
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
 _LARGEST = 64 << 20
@@ -20,8 +26,6 @@ class Dashboard:
     """A connection. Every method raises ``ServiceUnreachable`` or ``ServiceRefusal``."""
 
     def __init__(self, address: str, token: str | None) -> None:
-        import httpx
-
         self.address = address
         headers = {"Accept": "application/json"}
         if token is not None:
@@ -77,8 +81,6 @@ class Dashboard:
         *,
         plain: bool = False,
     ) -> dict[str, Any]:
-        import httpx
-
         try:
             with self._client.stream(method, path, content=content, headers=headers) as answer:
                 data = bytearray()

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
 
+from envbuild.docker.job import unpack_plain
 from envbuild.errors import BuildError, RunError
 from envbuild.oci.image import Image
 from envbuild.progress import Progress
@@ -139,8 +140,6 @@ class SharedDirectory:
             for each in found:
                 shutil.move(each, directory / each.name)
             return bool(found)
-        from envbuild.docker.job import unpack_plain
-
         with tempfile.TemporaryFile() as file:
             command = f"tar -C {shlex.quote(self.run(name))} -cf - outputs"
             if self.login.fetch_to(command, file.fileno()) != 0:

@@ -11,17 +11,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from envbuild.errors import UsageError
+from envbuild.lazy import lazy
 from envbuild.lock.model import PlatformLock
 from envbuild.oci.image import Image
 from envbuild.run.command import image_config
-from envbuild.targets.base import Execution, Finding, Job, Service, TargetFile, TargetRecord
+from envbuild.targets.base import Execution, Finding, Job, Service, Target, TargetFile, TargetRecord
 from envbuild.targets.kinds import Kind, TargetContext
 from envbuild.targets.local import LocalOptions, NamespaceTarget, open_local
 from envbuild.targets.spark.files import DEFAULTS, files, submit_arguments
 from envbuild.targets.spark.options import SparkOptions
+from envbuild.targets.spark.submit import submit
 
 if TYPE_CHECKING:
-    from envbuild.targets.base import Target
+    import httpx
+else:
+    httpx = lazy("httpx")
 
 _REACH_SECONDS = 5.0
 _PAGE = 1 << 20
@@ -82,8 +86,6 @@ class SparkTarget:
     def submit(self, job: Job) -> Execution:
         made = self.job_files(job)
         if self._options.place == "kubernetes":
-            from envbuild.targets.spark.submit import submit
-
             arguments = submit_arguments(self._options, job, self._directory(job))
             return submit(self._options, job.name, made, arguments, self._context)
         (defaults,) = (each for each in made if each.name == DEFAULTS)
@@ -157,8 +159,6 @@ class SparkTarget:
         ]
 
     def _asked(self, own: str, page: str) -> list[Finding]:
-        import httpx
-
         try:
             with (
                 httpx.Client(timeout=_REACH_SECONDS, trust_env=False) as client,

@@ -14,7 +14,7 @@ from envbuild.targets.base import TargetRecord
 from envbuild.targets.kinds import TargetContext, kind, kind_names, open_target
 
 GOOD = """
-from envbuild.targets.files.base import ComposeFiles
+from envbuild.targets.files.compose import ComposeFiles
 
 class Kind:
     name = "nomad"

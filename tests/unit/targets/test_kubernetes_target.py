@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import logging
 import re
 import ssl
@@ -17,9 +16,11 @@ import trustme
 import yaml
 
 from envbuild.errors import RunError
+from envbuild.lazy import lazy
 from envbuild.oci.image import Image
 from envbuild.store.content import Store
 from envbuild.targets.base import Finding
+from envbuild.targets.kubernetes import access
 from envbuild.targets.kubernetes import client as kubernetes_client
 from envbuild.targets.kubernetes.access import Access, connect
 from envbuild.targets.kubernetes.client import POLLING, Cluster
@@ -624,16 +625,8 @@ def encoded(part: trustme.Blob) -> str:
 def test_missing_extra_is_named(
     store: Store, environ: dict[str, str], image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *arguments: Any, **more: Any) -> Any:
-        if name.partition(".")[0] == "kubernetes":
-            raise ModuleNotFoundError(name)
-        return real(name, *arguments, **more)
-
-    for name in [module for module in sys.modules if module.partition(".")[0] == "kubernetes"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    monkeypatch.setattr(access, "kubernetes", lazy("kubernetes"))
     target = a_target(store, environ=environ)
     assert target.job_files(a_job(image)) != ()
     with pytest.raises(RunError, match="Kubernetes' client, which isn't installed") as raised:
