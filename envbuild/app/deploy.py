@@ -42,8 +42,8 @@ from envbuild.store.content import blob_name
 from envbuild.store.leases import Lease
 from envbuild.targets.base import (
     EnvironmentFiles,
-    Finding,
     Job,
+    PreflightFinding,
     PublishedEnvironment,
     Service,
     Target,
@@ -393,7 +393,7 @@ class PublishedTo:
     files: tuple[TargetFile, ...]
     paths: tuple[Path, ...] = ()
     """Where the files are, in their order; empty where they weren't written."""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[PreflightFinding, ...] = ()
     how: tuple[str, ...] = ()
     """The commands that hand the files in, where the target has a tool for that."""
 

@@ -34,11 +34,11 @@ from envbuild.platforms import Platform
 from envbuild.specs.model import Spec
 from envbuild.store.content import blob_name
 from envbuild.store.leases import Lease
-from envbuild.targets.base import Execution, Finding, Job, Target, TargetFile, WritesOnly
+from envbuild.targets.base import Execution, Job, PreflightFinding, Target, TargetFile, WritesOnly
 from envbuild.targets.code import code_image
 from envbuild.targets.kinds import TargetContext, open_target
 from envbuild.targets.preflight import preflight, registry_findings
-from envbuild.workspace.base import NewRun, Run
+from envbuild.workspace.base import NewRun, RunRecord
 from envbuild.workspace.private import keep_private, make_private_directory
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class PreparedJob:
     base: Image
     """The environment's own image, without the code."""
     definition: str
-    findings: tuple[Finding, ...]
+    findings: tuple[PreflightFinding, ...]
     code_size: int
     """Bytes of the code's layer, compressed."""
     to_pull: int | None
@@ -93,7 +93,7 @@ class JobOutcome:
 
     exit_status: int
     name: str
-    record: Run | None
+    record: RunRecord | None
     log: Path
     outputs: Path | None
     """The directory with what the job wrote below ``outputs/``; None where there is nothing."""
@@ -336,7 +336,7 @@ class RecordedRun:
     def __init__(self, session: Session, prepared: PreparedJob) -> None:
         """Raises ``WorkspaceError``: what can't be recorded isn't started."""
         self._workspace = session.workspace
-        self.run: Run | None = None
+        self.run: RunRecord | None = None
         if not _records_runs(session):
             return
         job, record = prepared.job, prepared.target.record
@@ -424,7 +424,7 @@ def push_made_image(session: Session, image: Image, repository: Reference, tag: 
         )
 
 
-def refuse(findings: Sequence[Finding], target: str) -> None:
+def refuse(findings: Sequence[PreflightFinding], target: str) -> None:
     """Raises ``RunError`` with every finding that is an error."""
     errors = [finding for finding in findings if finding.error]
     if errors:

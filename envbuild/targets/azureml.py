@@ -19,8 +19,8 @@ from envbuild.platforms import Platform
 from envbuild.targets.base import (
     CODE_DIRECTORY,
     OUTPUTS,
-    Finding,
     Job,
+    PreflightFinding,
     PublishedEnvironment,
     Service,
     TargetFile,
@@ -64,7 +64,7 @@ class AzureTarget:
         self.registry = options.registry
         self._options = options
 
-    def findings(self, image: Image) -> Sequence[Finding]:
+    def findings(self, image: Image) -> Sequence[PreflightFinding]:
         return ()
 
     def bytes_to_pull(self, image: Image) -> int | None:

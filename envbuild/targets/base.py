@@ -26,7 +26,7 @@ MODEL_DIRECTORY = PurePosixPath("/var/azureml-app/azureml-models")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class TargetLimits:
     """What a target can take. None: nothing is known, so nothing is checked."""
 
     platform: Platform | None = None
@@ -42,7 +42,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Option:
+class TargetOption:
     """One option that a kind of target takes: ``envbuild target add NAME KIND key=value``."""
 
     name: str
@@ -71,7 +71,7 @@ LOCAL = TargetRecord(name="local", kind="local")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class PreflightFinding:
     """Something a look before the start found. Only an error keeps a job from starting."""
 
     text: str
@@ -170,11 +170,11 @@ class Target(Protocol):
     """One place where images run. Made without a connection; only ``findings`` and ``submit`` make one."""
 
     record: TargetRecord
-    limits: Limits
+    limits: TargetLimits
     registry: str | None
     """The repository prefix that it pulls from; None: images are not pulled but brought by ``submit``."""
 
-    def findings(self, image: Image) -> Sequence[Finding]:
+    def findings(self, image: Image) -> Sequence[PreflightFinding]:
         """What is in the way besides the limits: can it be reached, are its credentials here…"""
 
     def bytes_to_pull(self, image: Image) -> int | None:
@@ -194,7 +194,7 @@ class Target(Protocol):
 class ReadsPins(Protocol):
     """A target whose own software must fit that of the environment. Optional."""
 
-    def findings_of_pins(self, image: Image, pins: PlatformLock | None) -> Sequence[Finding]:
+    def findings_of_pins(self, image: Image, pins: PlatformLock | None) -> Sequence[PreflightFinding]:
         """``findings``, with what ``pins``, that ``image`` was made from, add to them."""
 
 

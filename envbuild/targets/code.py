@@ -35,7 +35,7 @@ class CodeImage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tree:
+class LayerContents:
     """What one layer holds: the files of a directory that were read, and files written for them."""
 
     name: str
@@ -64,7 +64,7 @@ def code_image(
         contents = read_code(directory, copies=copies)
         made = layered(
             image,
-            (Tree(name=LAYER_NAME, contents=contents, copies=copies, below=below),),
+            (LayerContents(name=LAYER_NAME, contents=contents, copies=copies, below=below),),
             {"WorkingDir": str(below)},
             {CODE_LABEL: contents.digest},
             store,
@@ -74,7 +74,7 @@ def code_image(
 
 def layered(
     image: Image,
-    trees: Sequence[Tree],
+    trees: Sequence[LayerContents],
     settings: Mapping[str, Any],
     labels: Mapping[str, str],
     store: Store,
@@ -92,7 +92,7 @@ def layered(
     return _on_top(image, config, layers, settings, {**labels, ENVIRONMENT_LABEL: image.digest}, store)
 
 
-def _entries(tree: Tree, owner: tuple[int, int]) -> Iterator[Entry]:
+def _entries(tree: LayerContents, owner: tuple[int, int]) -> Iterator[Entry]:
     """All entries with their parents, sorted by path."""
     uid, gid = owner
     root, contents = str(tree.below).lstrip("/"), tree.contents

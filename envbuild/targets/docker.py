@@ -14,7 +14,7 @@ from envbuild.errors import EnvbuildError, RunError
 from envbuild.images.sinks.daemon import bytes_to_load, engine_platform, load
 from envbuild.lazy import lazy
 from envbuild.oci.image import Image
-from envbuild.targets.base import OUTPUTS, Finding, Job, Service, TargetFile, TargetRecord
+from envbuild.targets.base import OUTPUTS, Job, PreflightFinding, Service, TargetFile, TargetRecord
 from envbuild.targets.files.compose import job_file, service_file
 from envbuild.targets.kinds import Kind, TargetContext
 from envbuild.targets.options import TargetOptions, option, switch
@@ -65,14 +65,14 @@ class DockerTarget:
                 environ[variable] = value
         return environ
 
-    def findings(self, image: Image) -> Sequence[Finding]:
+    def findings(self, image: Image) -> Sequence[PreflightFinding]:
         try:
             found = engine_platform(self._environ)
         except EnvbuildError as error:
-            return [Finding(text=error.message, hint=error.hint)]
+            return [PreflightFinding(text=error.message, hint=error.hint)]
         if found != image.platform:
             return [
-                Finding(
+                PreflightFinding(
                     text=f"the engine of {self.record.name} runs {found}, the image is for {image.platform}",
                     hint=f"give the target that platform: platform={found}",
                 )

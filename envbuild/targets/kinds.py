@@ -13,7 +13,7 @@ from typing import Generic, Protocol, TypeVar
 from envbuild.errors import UsageError
 from envbuild.progress import Progress
 from envbuild.store.content import Store
-from envbuild.targets.base import Option, Target, TargetRecord
+from envbuild.targets.base import Target, TargetOption, TargetRecord
 from envbuild.targets.options import AnyOptions, options_of, parse_options
 
 AnyTarget = TypeVar("AnyTarget", bound=Target, covariant=True)
@@ -50,7 +50,7 @@ class TargetKind(Protocol):
     def name(self) -> str: ...
 
     @property
-    def options(self) -> Sequence[Option]:
+    def options(self) -> Sequence[TargetOption]:
         """Besides those that every kind takes (``targets.options.COMMON``)."""
 
     def open(self, record: TargetRecord, context: TargetContext) -> Target:
@@ -66,7 +66,7 @@ class Kind(Generic[AnyOptions, AnyTarget]):
     make: Callable[[TargetRecord, AnyOptions, TargetContext], AnyTarget]
 
     @property
-    def options(self) -> Sequence[Option]:
+    def options(self) -> Sequence[TargetOption]:
         return options_of(self.values)
 
     def open(self, record: TargetRecord, context: TargetContext) -> AnyTarget:

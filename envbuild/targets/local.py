@@ -20,7 +20,7 @@ from envbuild.platforms import Platform
 from envbuild.run.command import Command, Mount
 from envbuild.run.runners import ContainerRunner
 from envbuild.run.userns import LaunchedCommand, UsernsRunner
-from envbuild.targets.base import OUTPUTS, Finding, Job, Service, Target, TargetFile, TargetRecord
+from envbuild.targets.base import OUTPUTS, Job, PreflightFinding, Service, Target, TargetFile, TargetRecord
 from envbuild.targets.docker import DockerOptions, DockerTarget
 from envbuild.targets.files.compose import job_file, service_file
 from envbuild.targets.kinds import Kind, TargetContext
@@ -51,12 +51,18 @@ class NamespaceTarget:
         self._context = context
         self._runner = UsernsRunner(context.store, context.progress)
 
-    def findings(self, image: Image) -> Sequence[Finding]:
+    def findings(self, image: Image) -> Sequence[PreflightFinding]:
         reason = self._runner.available()
         if reason is not None:
-            return [Finding(text=reason, hint="start a Docker engine, or use Linux with user namespaces")]
+            return [
+                PreflightFinding(text=reason, hint="start a Docker engine, or use Linux with user namespaces")
+            ]
         if image.platform != Platform.host():
-            return [Finding(text=f"the image is for {image.platform}, this machine runs {Platform.host()}")]
+            return [
+                PreflightFinding(
+                    text=f"the image is for {image.platform}, this machine runs {Platform.host()}"
+                )
+            ]
         return []
 
     def bytes_to_pull(self, image: Image) -> int | None:

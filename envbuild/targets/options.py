@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from envbuild.errors import EnvbuildError, UsageError
 from envbuild.oci.reference import Reference, without_login
 from envbuild.platforms import Platform
-from envbuild.targets.base import Limits, Option, TargetRecord
+from envbuild.targets.base import TargetLimits, TargetOption, TargetRecord
 
 _SECRET = re.compile(
     r"://[^/@\s]*:[^/@\s]*@|-----BEGIN|(?:^|[^A-Za-z])(?:pass(?:word|wd|phrase)?|token|secret|api[_-]?key|credentials?)\s*=",
@@ -104,7 +104,7 @@ def option(
 ) -> Any:
     """A field of a kind's options: its name, with ``-`` for ``_``, is that of the option. ``default`` is a
     text that people see, ``absent`` the value of an option that isn't given and has none."""
-    declared = Option(name="", help=help, parse=parse, default=default, required=required)
+    declared = TargetOption(name="", help=help, parse=parse, default=default, required=required)
     value = parse(default) if default is not None else absent
     return field(default=MISSING if required else value, metadata={"option": declared})
 
@@ -124,8 +124,8 @@ class TargetOptions:
     layer_size: int | None = option("the largest layer, compressed, like 8GB", byte_size)
 
     @property
-    def limits(self) -> Limits:
-        return Limits(
+    def limits(self) -> TargetLimits:
+        return TargetLimits(
             platform=self.platform,
             glibc=self.glibc,
             cuda=self.cuda,
@@ -140,7 +140,7 @@ class TargetOptions:
         return self
 
 
-def options_of(kind: type[TargetOptions]) -> tuple[Option, ...]:
+def options_of(kind: type[TargetOptions]) -> tuple[TargetOption, ...]:
     """The options that a kind declares itself, in that order."""
     declared = {known.name: known.metadata["option"] for known in fields(kind)}
     own = inspect.get_annotations(kind)
@@ -156,7 +156,7 @@ def parse_options(record: TargetRecord, kind: type[AnyOptions]) -> AnyOptions:
     return kind(**{name.replace("-", "_"): value for name, value in values.items()}).checked(record.name)
 
 
-def check_options(record: TargetRecord, own: Sequence[Option]) -> dict[str, Any]:
+def check_options(record: TargetRecord, own: Sequence[TargetOption]) -> dict[str, Any]:
     """The values of those options of ``record`` that are given, each by itself. Raises ``UsageError`` with
     all that don't fit. ``own`` are those of its kind."""
     known = {option.name: option for option in (*COMMON, *own)}

@@ -9,7 +9,7 @@ from envbuild.lock.model import PlatformLock, glibc_of
 from envbuild.oci.image import Image
 from envbuild.oci.reference import Reference
 from envbuild.registry.base import RefusedError, Remote, UnreachableError
-from envbuild.targets.base import Finding, ReadsPins, Target
+from envbuild.targets.base import PreflightFinding, ReadsPins, Target
 
 _CUDA_CONDA = ("cuda-version", "cudatoolkit", "cuda-cudart", "cuda-runtime")
 _CUDA_WHEELS = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu11", "nvidia-cuda-runtime-cu12")
@@ -20,7 +20,7 @@ _TOLD = 3
 """Layers that are named where several are too large."""
 
 
-def preflight(target: Target, image: Image, pins: PlatformLock | None) -> tuple[Finding, ...]:
+def preflight(target: Target, image: Image, pins: PlatformLock | None) -> tuple[PreflightFinding, ...]:
     """All that keeps ``image`` from running on ``target``, or may do so; the limits' first.
 
     ``pins`` is what it was made from; None: what only pins tell isn't checked.
@@ -29,7 +29,7 @@ def preflight(target: Target, image: Image, pins: PlatformLock | None) -> tuple[
     return (*misfits(target, image, pins), *own)
 
 
-def registry_findings(reference: str, remote: Remote) -> tuple[Finding, ...]:
+def registry_findings(reference: str, remote: Remote) -> tuple[PreflightFinding, ...]:
     """Whether the registry that ``reference`` is to be pushed to answers, and takes our login.
 
     Some registries refuse even a look at a repository that is not there yet, so a login that was not enough
@@ -38,11 +38,11 @@ def registry_findings(reference: str, remote: Remote) -> tuple[Finding, ...]:
     try:
         remote.find_manifest(where)
     except UnreachableError as error:
-        return (Finding(text=error.message, hint=error.hint),)
+        return (PreflightFinding(text=error.message, hint=error.hint),)
     except RefusedError as error:
-        return (Finding(text=error.message, hint=error.hint, error=error.status == _UNAUTHORIZED),)
+        return (PreflightFinding(text=error.message, hint=error.hint, error=error.status == _UNAUTHORIZED),)
     except FetchError as error:
-        return (Finding(text=error.message, hint=error.hint, error=False),)
+        return (PreflightFinding(text=error.message, hint=error.hint, error=False),)
     return ()
 
 
@@ -57,33 +57,35 @@ def cuda_of(pins: PlatformLock) -> str | None:
     return max((each for each in found if each is not None), key=_number, default=None)
 
 
-def misfits(target: Target, image: Image, pins: PlatformLock | None) -> list[Finding]:
+def misfits(target: Target, image: Image, pins: PlatformLock | None) -> list[PreflightFinding]:
     """What the limits of ``target`` say of ``image``; makes no connection."""
     limits, name = target.limits, target.record.name
     found = []
     if limits.platform is not None and image.platform != limits.platform:
         found.append(
-            Finding(
+            PreflightFinding(
                 text=f"the image is for {image.platform}, {name} runs {limits.platform}",
                 hint=f"add {limits.platform} to the spec's platforms",
             )
         )
     if limits.layers is not None and len(image.layers) > limits.layers:
         found.append(
-            Finding(
+            PreflightFinding(
                 text=f"the image has {len(image.layers)} layers, {name} takes at most {limits.layers}",
                 hint="build it with a smaller layer-budget",
             )
         )
     total = sum(layer.size for layer in image.layers)
     if limits.size is not None and total > limits.size:
-        found.append(Finding(text=f"the image has {total} bytes, {name} takes at most {limits.size}"))
+        found.append(
+            PreflightFinding(text=f"the image has {total} bytes, {name} takes at most {limits.size}")
+        )
     if limits.layer_size is not None:
         large = [layer for layer in image.layers if layer.size > limits.layer_size]
         if large:
             named = ", ".join(f"{layer.name or layer.digest[:19]} ({layer.size})" for layer in large[:_TOLD])
             found.append(
-                Finding(
+                PreflightFinding(
                     text=f"layers are larger than the {limits.layer_size} bytes that {name} takes: {named}",
                     hint="build it with a larger layer-budget",
                 )
@@ -93,13 +95,13 @@ def misfits(target: Target, image: Image, pins: PlatformLock | None) -> list[Fin
     return found
 
 
-def _versions(target: Target, pins: PlatformLock) -> list[Finding]:
+def _versions(target: Target, pins: PlatformLock) -> list[PreflightFinding]:
     limits, name = target.limits, target.record.name
     found = []
     glibc = glibc_of(pins.base)
     if limits.glibc is not None and _number(glibc) < _number(limits.glibc):
         found.append(
-            Finding(
+            PreflightFinding(
                 text=f"the image has glibc {glibc}, what {name} mounts into it needs {limits.glibc}",
                 hint="choose a newer base",
             )
@@ -109,7 +111,7 @@ def _versions(target: Target, pins: PlatformLock) -> list[Finding]:
         # Within a major version, CUDA promises that programs run on older drivers, without the newest calls.
         newer = _number(cuda)[0] > _number(limits.cuda)[0]
         found.append(
-            Finding(
+            PreflightFinding(
                 text=f"the software is built for CUDA {cuda}, and {name} runs at most {limits.cuda}",
                 error=newer,
                 hint=f"ask for an older build: cuda-version <={limits.cuda}, or a wheel of that version",

@@ -17,7 +17,7 @@ from envbuild.run.command import image_config, numeric_user
 from envbuild.specs.context import read_code, read_model
 from envbuild.store.content import Store
 from envbuild.targets.base import MODEL_DIRECTORY
-from envbuild.targets.code import CODE_LABEL, LAYER_NAME, Tree, layered
+from envbuild.targets.code import CODE_LABEL, LAYER_NAME, LayerContents, layered
 
 APP_ROOT = MODEL_DIRECTORY.parent
 SOURCE = "service"
@@ -125,7 +125,7 @@ def serving_image(
         settings_file = Entry(path=_inside(APP_ROOT / gunicorn.name), content=gunicorn.read_bytes())
         below = APP_ROOT / SOURCE
         trees.append(
-            Tree(
+            LayerContents(
                 name=LAYER_NAME,
                 contents=code,
                 copies=scratch / "code",
@@ -142,7 +142,9 @@ def serving_image(
                 raise SpecError(f"the model directory {model} is empty", hint="train the model first")
             digest = labels[MODEL_LABEL] = contents.digest
             trees.append(
-                Tree(name="model", contents=contents, copies=scratch / "model", below=MODEL_DIRECTORY)
+                LayerContents(
+                    name="model", contents=contents, copies=scratch / "model", below=MODEL_DIRECTORY
+                )
             )
             variables["AZUREML_MODEL_DIR"] = str(MODEL_DIRECTORY)
             if model_run is not None:

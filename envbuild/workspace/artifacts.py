@@ -12,7 +12,7 @@ from envbuild.errors import WorkspaceError
 from envbuild.lock.identity import FOUND_LEVEL
 from envbuild.oci.digest import digest_bytes
 from envbuild.workspace.base import ImageRecord, LockRecord, NewImage
-from envbuild.workspace.changes import Change
+from envbuild.workspace.changes import Transaction
 from envbuild.workspace.queries import environment_row, version_row
 from envbuild.workspace.schema import (
     blobs,
@@ -30,7 +30,9 @@ _AT_ONCE = 500
 """Keys of one query: SQLite takes no more than 32,766 parameters, older ones 999."""
 
 
-def add_lock(change: Change, definition: str, platforms: Sequence[str], files: Mapping[str, bytes]) -> None:
+def add_lock(
+    change: Transaction, definition: str, platforms: Sequence[str], files: Mapping[str, bytes]
+) -> None:
     digest = digest_bytes(files["envbuild.lock"])
     row = change.connection.execute(sa.select(locks).where(locks.c.digest == digest)).mappings().first()
     if row is None:
@@ -93,7 +95,7 @@ def _inflated(row: RowMapping) -> bytes:
     return data
 
 
-def add_image(change: Change, image: NewImage) -> None:
+def add_image(change: Transaction, image: NewImage) -> None:
     connection = change.connection
     row = connection.execute(sa.select(images).where(images.c.digest == image.digest)).mappings().first()
     if row is not None and row["definition"] != image.definition:
@@ -197,7 +199,7 @@ def image_records(
     )
 
 
-def add_context(change: Change, digest: str, archive: bytes) -> None:
+def add_context(change: Transaction, digest: str, archive: bytes) -> None:
     if change.insert_new(contexts, digest=digest, checksum=digest_bytes(archive), archive=archive):
         change.event("context", None, None, context=digest, size=len(archive))
 
@@ -223,7 +225,7 @@ def _owners(connection: Connection, definitions: Sequence[str]) -> Iterable[tupl
     return [(row[0], row[1], row[2]) for row in connection.execute(query)]
 
 
-def _event(change: Change, action: str, definition: str, **detail: object) -> int:
+def _event(change: Transaction, action: str, definition: str, **detail: object) -> int:
     """The number of the last event: each version of the definition gets one, for its history."""
     numbers = [
         change.event(action, environment, version, definition=definition, **detail)

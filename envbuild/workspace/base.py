@@ -187,7 +187,7 @@ class NewRun:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run(NewRun):
+class RunRecord(NewRun):
     """A run, and what became of it."""
 
     actor: str
@@ -201,7 +201,7 @@ class Run(NewRun):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
+class HistoryEvent:
     """Something somebody did. Events are only ever added."""
 
     number: int

@@ -26,7 +26,7 @@ _LONGEST_NUMBER = 18
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Transaction:
     """One transaction that writes: who, when, and through which connection."""
 
     connection: Connection
@@ -67,7 +67,7 @@ class Change:
         self.connection.execute(sa.update(versions).where(versions.c.id == row["id"]).values(**columns))
 
 
-def register(change: Change, new: NewVersion, *, action: str = "register") -> Registered:
+def register(change: Transaction, new: NewVersion, *, action: str = "register") -> Registered:
     """Holds the rules of ``workspace.base``. ``new`` is checked."""
     connection = change.connection
     environment = change.environment(new.environment, make=True)
@@ -107,7 +107,7 @@ def definition_row(connection: Connection, environment: RowMapping, definition: 
     return connection.execute(query).mappings().first()
 
 
-def set_labels(change: Change, environment: RowMapping, row: RowMapping, wanted: Sequence[str]) -> bool:
+def set_labels(change: Transaction, environment: RowMapping, row: RowMapping, wanted: Sequence[str]) -> bool:
     """Moves labels to a version; False if all were there."""
     if row["anonymous"]:
         raise WorkspaceError(
@@ -135,7 +135,9 @@ def set_labels(change: Change, environment: RowMapping, row: RowMapping, wanted:
     return True
 
 
-def set_columns(change: Change, environment: RowMapping, row: RowMapping, changed: Mapping[str, Any]) -> bool:
+def set_columns(
+    change: Transaction, environment: RowMapping, row: RowMapping, changed: Mapping[str, Any]
+) -> bool:
     """Changes description and tags; the event keeps what was there."""
     if not changed:
         return False
@@ -146,14 +148,14 @@ def set_columns(change: Change, environment: RowMapping, row: RowMapping, change
     return True
 
 
-def _update(change: Change, environment: RowMapping, row: RowMapping, new: NewVersion) -> bool:
+def _update(change: Transaction, environment: RowMapping, row: RowMapping, new: NewVersion) -> bool:
     columns = set_columns(change, environment, row, changed_columns(new, row))
     labelled = bool(new.labels) and not new.anonymous
     return (labelled and set_labels(change, environment, row, new.labels)) or columns
 
 
 def _add(
-    change: Change, environment: RowMapping, row: RowMapping | None, new: NewVersion, action: str
+    change: Transaction, environment: RowMapping, row: RowMapping | None, new: NewVersion, action: str
 ) -> None:
     """Adds a version, or makes an anonymous one a normal one."""
     if new.context is not None and not change.connection.scalar(
@@ -212,7 +214,7 @@ def _refuse_other_version(row: RowMapping, new: NewVersion) -> None:
         )
 
 
-def _refuse_taken(change: Change, environment: RowMapping, version: str, new: NewVersion) -> None:
+def _refuse_taken(change: Transaction, environment: RowMapping, version: str, new: NewVersion) -> None:
     mine = versions.c.environment_id == environment["id"]
     found = change.connection.scalar(
         sa.select(versions.c.definition).where(mine, versions.c.version == version)
@@ -224,7 +226,7 @@ def _refuse_taken(change: Change, environment: RowMapping, version: str, new: Ne
         )
 
 
-def _anonymous_name(change: Change, environment: RowMapping, definition: str) -> str:
+def _anonymous_name(change: Transaction, environment: RowMapping, definition: str) -> str:
     """The first 12 digits of the definition, or more of them should another definition begin so."""
     digits = definition.removeprefix("sha256:")
     mine = versions.c.environment_id == environment["id"]
@@ -235,7 +237,7 @@ def _anonymous_name(change: Change, environment: RowMapping, definition: str) ->
     return digits
 
 
-def _largest(change: Change, environment: RowMapping) -> int:
+def _largest(change: Transaction, environment: RowMapping) -> int:
     query = sa.select(sa.func.max(versions.c.number)).where(versions.c.environment_id == environment["id"])
     return change.connection.scalar(query) or 0
 
@@ -245,7 +247,7 @@ def _number(version: str) -> int | None:
     return int(version) if fits else None
 
 
-def archive(change: Change, name: str, version: str | None, archived: bool) -> None:
+def archive(change: Transaction, name: str, version: str | None, archived: bool) -> None:
     """Archives or restores a version or an environment; does nothing if it is so already."""
     environment = change.environment(name)
     action = "archive" if archived else "restore"

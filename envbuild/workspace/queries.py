@@ -14,7 +14,7 @@ from envbuild.workspace.base import (
     ANONYMOUS_DIGITS,
     LATEST,
     EnvironmentSummary,
-    Event,
+    HistoryEvent,
     Pairs,
     Version,
     check_name,
@@ -211,14 +211,14 @@ def summaries(
 
 def history(
     connection: Connection, name: str | None, limit: int | None, before: int | None
-) -> tuple[Event, ...]:
+) -> tuple[HistoryEvent, ...]:
     query = sa.select(events).order_by(events.c.number.desc()).limit(limit)
     if name is not None:
         environment_row(connection, name)
         query = query.where(events.c.environment == name)
     if before is not None:
         query = query.where(events.c.number < before)
-    return tuple(Event(**row) for row in connection.execute(query).mappings())
+    return tuple(HistoryEvent(**row) for row in connection.execute(query).mappings())
 
 
 def pairs(found: Mapping[str, str] | None) -> Pairs:

@@ -11,15 +11,15 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from envbuild.errors import WorkspaceError
 from envbuild.targets.base import TargetRecord
-from envbuild.workspace.base import ENDED, RUN_STATES, NewRun, Run
-from envbuild.workspace.changes import Change
+from envbuild.workspace.base import ENDED, RUN_STATES, NewRun, RunRecord
+from envbuild.workspace.changes import Transaction
 from envbuild.workspace.schema import runs, targets
 
 _AMBIGUOUS = 5
 """Runs that are named where the beginning of a name fits several."""
 
 
-def add_target(change: Change, target: TargetRecord, *, replace: bool) -> None:
+def add_target(change: Transaction, target: TargetRecord, *, replace: bool) -> None:
     row = {"kind": target.kind, "options": dict(target.options)}
     detail = {"target": target.name, **row}
     if change.insert_new(targets, name=target.name, **row):
@@ -37,7 +37,7 @@ def add_target(change: Change, target: TargetRecord, *, replace: bool) -> None:
     change.event("target", None, None, **detail)
 
 
-def remove_target(change: Change, name: str) -> None:
+def remove_target(change: Transaction, name: str) -> None:
     find_target(change.connection, name)
     change.connection.execute(sa.delete(targets).where(targets.c.name == name))
     change.event("untarget", None, None, target=name)
@@ -67,7 +67,7 @@ def all_targets(connection: Connection) -> tuple[TargetRecord, ...]:
     )
 
 
-def add_run(change: Change, run: NewRun) -> None:
+def add_run(change: Transaction, run: NewRun) -> None:
     facts = {
         "target": run.target,
         "kind": run.kind,
@@ -98,7 +98,9 @@ def add_run(change: Change, run: NewRun) -> None:
         raise WorkspaceError(f"there is a run {run.name} already")
 
 
-def update_run(change: Change, name: str, status: str, identity: str | None, exit_status: int | None) -> None:
+def update_run(
+    change: Transaction, name: str, status: str, identity: str | None, exit_status: int | None
+) -> None:
     if status not in RUN_STATES:
         raise WorkspaceError(f"{status[:20]!r} is no state of a run")
     values: dict[str, Any] = {"status": status}
@@ -113,7 +115,7 @@ def update_run(change: Change, name: str, status: str, identity: str | None, exi
         change.event("ended", row.environment, row.version, run=name, status=status, exit_status=exit_status)
 
 
-def one(connection: Connection, name: str, *, exactly: bool = False) -> Run:
+def one(connection: Connection, name: str, *, exactly: bool = False) -> RunRecord:
     """The run of that name, or, unless ``exactly``, the only one whose name begins so."""
     exact = connection.execute(sa.select(runs).where(runs.c.name == name)).mappings().first()
     if exact is not None:
@@ -137,7 +139,7 @@ def some(
     image: str | None,
     target: str | None,
     limit: int | None,
-) -> Sequence[Run]:
+) -> Sequence[RunRecord]:
     query = sa.select(runs).order_by(runs.c.event.desc()).limit(limit)
     if environment is not None:
         query = query.where(runs.c.environment == environment)
@@ -150,6 +152,6 @@ def some(
     return tuple(_run(row) for row in connection.execute(query).mappings())
 
 
-def _run(row: RowMapping) -> Run:
+def _run(row: RowMapping) -> RunRecord:
     columns = {key: row[key] for key in row if key != "event"}
-    return Run(**{**columns, "command": tuple(row["command"]), "variables": tuple(row["variables"])})
+    return RunRecord(**{**columns, "command": tuple(row["command"]), "variables": tuple(row["variables"])})

@@ -17,18 +17,18 @@ from envbuild.targets.base import TargetRecord
 from envbuild.workspace import artifacts, changes, queries, runs
 from envbuild.workspace.base import (
     EnvironmentSummary,
-    Event,
+    HistoryEvent,
     ImageRecord,
     LockRecord,
     NewImage,
     NewRun,
     NewVersion,
     Registered,
-    Run,
+    RunRecord,
     Version,
     check_name,
 )
-from envbuild.workspace.changes import Change
+from envbuild.workspace.changes import Transaction
 from envbuild.workspace.checks import (
     LARGEST_CONTEXT,
     check_digest,
@@ -349,7 +349,7 @@ class EnvironmentStore:
         with self._change() as change:
             runs.remove_target(change, name)
 
-    def add_run(self, run: NewRun) -> Run:
+    def add_run(self, run: NewRun) -> RunRecord:
         """Keeps a run as ``created``. Its name must be new."""
         check_run(run)
         with self._change() as change:
@@ -358,7 +358,7 @@ class EnvironmentStore:
 
     def update_run(
         self, name: str, status: str, *, identity: str | None = None, exit_status: int | None = None
-    ) -> Run:
+    ) -> RunRecord:
         """Changes what became of a run. One that has ended stays as it is."""
         if identity is not None:
             check_text("a run's name on its target", identity)
@@ -366,7 +366,7 @@ class EnvironmentStore:
             runs.update_run(change, name, status, identity, exit_status)
             return runs.one(change.connection, name, exactly=True)
 
-    def run(self, name: str) -> Run:
+    def run(self, name: str) -> RunRecord:
         """By its name, or the beginning of it where that is unique."""
         with self._database.read() as connection:
             return runs.one(connection, check_name("a run", name))
@@ -379,7 +379,7 @@ class EnvironmentStore:
         image: str | None = None,
         target: str | None = None,
         limit: int | None = None,
-    ) -> tuple[Run, ...]:
+    ) -> tuple[RunRecord, ...]:
         """Newest first, those that fit all that is given."""
         with self._database.read() as connection:
             found = runs.some(
@@ -394,7 +394,7 @@ class EnvironmentStore:
 
     def history(
         self, name: str | None = None, *, limit: int | None = None, before: int | None = None
-    ) -> tuple[Event, ...]:
+    ) -> tuple[HistoryEvent, ...]:
         # A number that no column holds is behind all others.
         """Newest first; at most ``limit``, only numbers below ``before``."""
         bound = None if before is None else max(0, min(before, _LARGEST_NUMBER))
@@ -402,9 +402,9 @@ class EnvironmentStore:
             return queries.history(connection, name, _limit(limit), bound)
 
     @contextmanager
-    def _change(self) -> Iterator[Change]:
+    def _change(self) -> Iterator[Transaction]:
         with self._database.write() as connection:
-            yield Change(connection, self._actor, self._clock())
+            yield Transaction(connection, self._actor, self._clock())
 
 
 def _limit(limit: int | None) -> int | None:

@@ -28,8 +28,16 @@ from envbuild.oci.image import Image
 from envbuild.progress import Silent
 from envbuild.settings import Settings
 from envbuild.store.content import Store
-from envbuild.targets.base import Execution, Finding, Job, Limits, Service, TargetFile, TargetRecord
-from envbuild.workspace.base import Run
+from envbuild.targets.base import (
+    Execution,
+    Job,
+    PreflightFinding,
+    Service,
+    TargetFile,
+    TargetLimits,
+    TargetRecord,
+)
+from envbuild.workspace.base import RunRecord
 from tests.fakes.image import Item, put_image, put_layer
 from tests.fakes.registry import serve
 from tests.fakes.wheelhouse import Wheel
@@ -108,14 +116,14 @@ class Elsewhere:
     """A target that starts no services."""
 
     record = TargetRecord(name="here", kind="here")
-    limits = Limits()
+    limits = TargetLimits()
     registry: str | None = None
 
     def __init__(self, script: str = SERVER) -> None:
         self.script = script
         self.executions: list[ProcessExecution] = []
 
-    def findings(self, image: Image) -> Sequence[Finding]:
+    def findings(self, image: Image) -> Sequence[PreflightFinding]:
         return ()
 
     def bytes_to_pull(self, image: Image) -> int | None:
@@ -203,7 +211,7 @@ def port() -> int:
         return found
 
 
-def recorded(workspace: Workspace) -> Run:
+def recorded(workspace: Workspace) -> RunRecord:
     (found,) = workspace.environments.runs()
     return found
 

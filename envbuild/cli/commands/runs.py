@@ -20,7 +20,7 @@ from envbuild.errors import WorkspaceError
 
 if TYPE_CHECKING:
     from envbuild.app.environments import Workspace
-    from envbuild.workspace.base import Run
+    from envbuild.workspace.base import RunRecord
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -136,19 +136,19 @@ def logs(call: Call, run: str, follow: bool, as_json: bool) -> int:
     return 0
 
 
-def _watched(workspace: Workspace, run: Run) -> bool | None:
+def _watched(workspace: Workspace, run: RunRecord) -> bool | None:
     """Whether the end of an unfinished run will be recorded, as far as this machine can tell; None: it has
     ended, or was started elsewhere."""
     return is_watched(log_file(workspace, run.name)) if run.ended is None else None
 
 
-def _state(run: Run, watched: bool | None) -> str:
+def _state(run: RunRecord, watched: bool | None) -> str:
     if watched is False:
         return "unfinished"
     return run.status if run.exit_status in (None, 0) else f"{run.status} ({run.exit_status})"
 
 
-def _json(run: Run, watched: bool | None) -> dict[str, object]:
+def _json(run: RunRecord, watched: bool | None) -> dict[str, object]:
     return {
         "name": run.name,
         "environment": run.environment,

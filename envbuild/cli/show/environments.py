@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from envbuild.app.compare import Comparison, PackageVersion
     from envbuild.app.environments import RelatedRecords
-    from envbuild.workspace.base import EnvironmentSummary, Event, ImageRecord, Version
+    from envbuild.workspace.base import EnvironmentSummary, HistoryEvent, ImageRecord, Version
 
 NEVER = "-"
 
@@ -251,7 +251,7 @@ def package_json(packages: Sequence[PackageVersion]) -> list[dict[str, object]]:
     ]
 
 
-def event_lines(events: Sequence[Event]) -> list[str]:
+def event_lines(events: Sequence[HistoryEvent]) -> list[str]:
     """A line for each event, the newest first."""
     rows = [
         (
@@ -277,7 +277,7 @@ def _detail(detail: Mapping[str, object]) -> str:
     return "; ".join(parts)
 
 
-def event_json(events: Sequence[Event]) -> list[dict[str, object]]:
+def event_json(events: Sequence[HistoryEvent]) -> list[dict[str, object]]:
     return [
         {
             "number": event.number,

@@ -13,11 +13,11 @@ from typing import NoReturn
 from envbuild.errors import UsageError
 from envbuild.oci.image import Image
 from envbuild.targets.base import (
-    Finding,
     Job,
-    Limits,
+    PreflightFinding,
     Target,
     TargetFile,
+    TargetLimits,
     TargetRecord,
 )
 from envbuild.targets.kinds import TargetContext, kind_names, open_target
@@ -35,9 +35,9 @@ class FilesOnly:
 
     def __init__(self, name: str) -> None:
         self.record = TargetRecord(name=name, kind=name)
-        self.limits = Limits()
+        self.limits = TargetLimits()
 
-    def findings(self, image: Image) -> Sequence[Finding]:
+    def findings(self, image: Image) -> Sequence[PreflightFinding]:
         return ()
 
     def bytes_to_pull(self, image: Image) -> int | None:

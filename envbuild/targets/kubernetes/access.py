@@ -31,7 +31,7 @@ _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Access:
+class ClusterAccess:
     """Where a cluster's address and credentials are; by name, as kubectl takes them."""
 
     kubeconfig: str | None = None
@@ -40,7 +40,7 @@ class Access:
 
 
 def connect(
-    access: Access,
+    access: ClusterAccess,
     environ: Mapping[str, str],
     store: Store,
     polling: Polling,
@@ -71,7 +71,7 @@ def connect(
 
 def _configure(
     configuration: Any,
-    access: Access,
+    access: ClusterAccess,
     environ: Mapping[str, str],
     store: Store,
     resources: contextlib.ExitStack,
@@ -90,7 +90,7 @@ def _configure(
 
 
 def _from_kubeconfig(
-    configuration: Any, paths: str, access: Access, store: Store, resources: contextlib.ExitStack
+    configuration: Any, paths: str, access: ClusterAccess, store: Store, resources: contextlib.ExitStack
 ) -> str | None:
     # The client writes certificates and keys that stand in the file into files of their own. What a kill
     # leaves of those is swept with the store's scratch.

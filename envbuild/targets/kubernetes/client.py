@@ -166,7 +166,7 @@ class Cluster:
         return self._patiently(delete) if wait else delete()
 
     @contextlib.contextmanager
-    def log(self, pod: str, container: str, *, follow: bool, since: int | None) -> Iterator[Log]:
+    def log(self, pod: str, container: str, *, follow: bool, since: int | None) -> Iterator[PodLog]:
         """A pod's log with stamps, once. Errors of its connection also come as ours, from inside too."""
         more: dict[str, Any] = {"since_seconds": since} if since is not None else {}
         with self._told():
@@ -181,7 +181,7 @@ class Cluster:
                 **more,
             )
             try:
-                yield Log(cast(Any, response))
+                yield PodLog(cast(Any, response))
             finally:
                 cast(Any, response).close()
 
@@ -262,7 +262,7 @@ class Cluster:
         return ServiceRefusal(f"the cluster refuses: {message}", status=status)
 
 
-class Log:
+class PodLog:
     """An open log."""
 
     def __init__(self, response: Any) -> None:

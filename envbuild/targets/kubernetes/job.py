@@ -46,7 +46,7 @@ _HINTS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class End:
+class JobEnd:
     """How a job ended. ``reason`` is empty where its exit status says all."""
 
     status: int
@@ -60,7 +60,7 @@ class KubernetesExecution:
         self._cluster = cluster
         self._name = name
         self._keep = keep
-        self._over: End | None = None
+        self._over: JobEnd | None = None
         self._stopped = False
         self._broken: float | None = None
         """When the log of a job that has ended was first tried in vain."""
@@ -162,17 +162,17 @@ class KubernetesExecution:
     def _pod(self) -> dict[str, Any] | None:
         return self._cluster.pod(f"{RUN_LABEL}={self._name}")
 
-    def _look(self, pod: dict[str, Any] | None) -> End | None:
+    def _look(self, pod: dict[str, Any] | None) -> JobEnd | None:
         """How it ended; None: it hasn't. Raises ``RunError`` where somebody has deleted it."""
         if self._over is None:
             self._over = _end_of_pod(pod) if pod is not None else self._end_of_job()
         return self._over
 
-    def _end_of_job(self) -> End | None:
+    def _end_of_job(self) -> JobEnd | None:
         """For a job without a pod: none yet, or none any more."""
         job = self._cluster.job(self._name)
         if job is None and self._stopped:
-            return End(status=_STOPPED)
+            return JobEnd(status=_STOPPED)
         if job is None:
             raise RunError(
                 f"the job {self._name} was deleted on the cluster",
@@ -182,7 +182,7 @@ class KubernetesExecution:
         for each in conditions if isinstance(conditions, list) else ():
             condition = mapping(each)
             if condition.get("type") == "Failed" and condition.get("status") == "True":
-                return End(
+                return JobEnd(
                     status=_KILLED, reason=said(condition.get("reason"), condition.get("message")) or "Failed"
                 )
         return None
@@ -258,7 +258,7 @@ def _main(pod: dict[str, Any] | None) -> dict[str, Any]:
     return {}
 
 
-def _end_of_pod(pod: dict[str, Any]) -> End | None:
+def _end_of_pod(pod: dict[str, Any]) -> JobEnd | None:
     terminated = mapping(_main(pod).get("terminated"))
     status = mapping(pod.get("status"))
     if terminated:
@@ -268,9 +268,9 @@ def _end_of_pod(pod: dict[str, Any]) -> End | None:
         told = "" if plain else said(reason, _OOM if reason == "OOMKilled" else terminated.get("message"))
         if status.get("reason") == "Evicted":
             told = said("Evicted", status.get("message"))
-        return End(status=code if isinstance(code, int) else _KILLED, reason=told)
+        return JobEnd(status=code if isinstance(code, int) else _KILLED, reason=told)
     if status.get("phase") == "Failed":
-        return End(status=_KILLED, reason=said(status.get("reason"), status.get("message")) or "Failed")
+        return JobEnd(status=_KILLED, reason=said(status.get("reason"), status.get("message")) or "Failed")
     return None
 
 

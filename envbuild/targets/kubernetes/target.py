@@ -11,9 +11,9 @@ from typing import Any
 from envbuild.errors import EnvbuildError, RunError, UsageError
 from envbuild.oci.image import Image
 from envbuild.run.command import image_config
-from envbuild.targets.base import Finding, Job, Service, TargetFile, TargetRecord
+from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile, TargetRecord
 from envbuild.targets.kinds import Kind, TargetContext
-from envbuild.targets.kubernetes.access import Access, connect
+from envbuild.targets.kubernetes.access import ClusterAccess, connect
 from envbuild.targets.kubernetes.client import POLLING, Cluster
 from envbuild.targets.kubernetes.job import KubernetesExecution
 from envbuild.targets.kubernetes.manifest import job_manifest, service_manifests
@@ -39,15 +39,15 @@ class KubernetesTarget:
         self._options = options
         self._context = context
 
-    def findings(self, image: Image) -> Sequence[Finding]:
+    def findings(self, image: Image) -> Sequence[PreflightFinding]:
         try:
             cluster = self._connect(patience=0)
         except RunError as error:
-            return [Finding(text=error.message, hint=error.hint)]
+            return [PreflightFinding(text=error.message, hint=error.hint)]
         try:
             return self._look(cluster, image)
         except RunError as error:
-            return [Finding(text=error.message, hint=error.hint)]
+            return [PreflightFinding(text=error.message, hint=error.hint)]
         finally:
             cluster.close()
 
@@ -99,7 +99,7 @@ class KubernetesTarget:
     # --- parts ----------------------------------------------------------------------------------------
 
     def _connect(self, *, patience: int) -> Cluster:
-        access = Access(
+        access = ClusterAccess(
             kubeconfig=self._options.kubeconfig,
             context=self._options.context,
             namespace=self._options.namespace,
@@ -110,11 +110,11 @@ class KubernetesTarget:
     def _manifest(self, job: Job) -> dict[str, Any]:
         return job_manifest(job, self._options, image_config(job.image, self._context.store))
 
-    def _look(self, cluster: Cluster, image: Image) -> list[Finding]:
+    def _look(self, cluster: Cluster, image: Image) -> list[PreflightFinding]:
         place = cluster.namespace
         if cluster.has_namespace() is False:
             return [
-                Finding(
+                PreflightFinding(
                     text=f"the cluster at {cluster.where} has no namespace {place}",
                     hint=f"make it: kubectl create namespace {place}",
                 )
@@ -130,24 +130,24 @@ class KubernetesTarget:
             if not cluster.may(verb, group, resource, part):
                 named = "/".join(filter(None, (resource, part)))
                 found.append(
-                    Finding(
+                    PreflightFinding(
                         text=f"you may not {verb} {named} in the namespace {place}",
                         hint="ask for a role with: create, get and delete jobs; list pods; get pods/log",
                     )
                 )
         if not cluster.may("delete", "batch", "jobs"):
             text = f"you may not delete jobs in the namespace {place}: Ctrl-C can't stop this one"
-            found.append(Finding(text=text, error=False))
+            found.append(PreflightFinding(text=text, error=False))
         pod = self._options
         parts = [("secret", each) for each in (pod.image_pull_secret, *pod.secret_env)]
         parts += [("service_account", pod.service_account), ("persistent_volume_claim", pod.outputs_claim)]
         for kind, each in parts:
             if each is not None and cluster.has(kind, each) is False:
                 text = f"there is no {kind.replace('_', ' ')} {each} in the namespace {place}"
-                found.append(Finding(text=text))
+                found.append(PreflightFinding(text=text))
         return found + self._node_findings(cluster, image)
 
-    def _node_findings(self, cluster: Cluster, image: Image) -> list[Finding]:
+    def _node_findings(self, cluster: Cluster, image: Image) -> list[PreflightFinding]:
         platform = f"kubernetes.io/arch={image.platform.architecture},kubernetes.io/os={image.platform.os}"
         fitting = cluster.nodes(platform)
         if fitting is None:
@@ -155,7 +155,7 @@ class KubernetesTarget:
         if not fitting:
             # None at all: a cluster that makes nodes when they are asked for.
             return [
-                Finding(
+                PreflightFinding(
                     text=f"the cluster at {cluster.where} has no node for {image.platform}",
                     error=bool(cluster.nodes("")),
                     hint="set the target's platform to that of its nodes",
@@ -163,7 +163,9 @@ class KubernetesTarget:
             ]
         if self._options.node_selector and not cluster.nodes(self._nodes_for(image)):
             return [
-                Finding(text=f"no node has the labels {self.record.option('node-selector')} now", error=False)
+                PreflightFinding(
+                    text=f"no node has the labels {self.record.option('node-selector')} now", error=False
+                )
             ]
         return []
 

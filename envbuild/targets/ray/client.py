@@ -22,7 +22,7 @@ _TEXT = 500
 _FOR_A_MOMENT = (429, 502, 503, 504)
 
 
-class Dashboard:
+class RayDashboard:
     """A connection. Every method raises ``ServiceUnreachable`` or ``ServiceRefusal``."""
 
     def __init__(self, address: str, token: str | None) -> None:

@@ -10,7 +10,7 @@ import zipfile
 from envbuild.errors import RunError
 from envbuild.store.content import Store
 from envbuild.targets.base import CODE_DIRECTORY, Job
-from envbuild.targets.ray.client import Dashboard
+from envbuild.targets.ray.client import RayDashboard
 
 _LARGEST = 100 << 20
 """Bytes: what Ray takes of a working directory (``GCS_STORAGE_MAX_SIZE``)."""
@@ -25,7 +25,7 @@ def package_address(job: Job) -> str | None:
     return f"{_SCHEME}_ray_pkg_{job.code_digest.removeprefix('sha256:')[:32]}.zip"
 
 
-def bring_package(job: Job, store: Store, dashboard: Dashboard) -> None:
+def bring_package(job: Job, store: Store, dashboard: RayDashboard) -> None:
     """Puts the code where ``package_address`` says, if it isn't there. Raises ``RunError``."""
     address = package_address(job)
     if address is None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from envbuild.errors import RunError
 from envbuild.progress import Progress
 from envbuild.targets.polling import Pauses, Polling, ServiceRefusal, ServiceUnreachable
-from envbuild.targets.ray.client import Dashboard
+from envbuild.targets.ray.client import RayDashboard
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class RayExecution:
 
     def __init__(
         self,
-        dashboard: Callable[[], Dashboard],
+        dashboard: Callable[[], RayDashboard],
         name: str,
         progress: Progress,
         polling: Polling = POLLING,
@@ -86,7 +86,7 @@ class RayExecution:
 
     # --- looking ----------------------------------------------------------------------------------------
 
-    def _state(self, dashboard: Dashboard) -> dict[str, Any]:
+    def _state(self, dashboard: RayDashboard) -> dict[str, Any]:
         """What Ray says of the job."""
         state = self._patiently(lambda: dashboard.job(self._name))
         if state.get("status") not in _STATES:

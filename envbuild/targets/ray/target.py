@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 from envbuild.errors import RunError, UsageError
 from envbuild.lock.model import PlatformLock
 from envbuild.oci.image import Image
-from envbuild.targets.base import Finding, Job, Service, TargetFile, TargetRecord
+from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile, TargetRecord
 from envbuild.targets.kinds import Kind, TargetContext
 from envbuild.targets.polling import ServiceUnreachable
-from envbuild.targets.ray.client import Dashboard
+from envbuild.targets.ray.client import RayDashboard
 from envbuild.targets.ray.code import bring_package, package_address
 from envbuild.targets.ray.files import files, request
 from envbuild.targets.ray.job import POLLING, RayExecution
@@ -33,22 +33,24 @@ class RayTarget:
         self._options = options
         self._context = context
 
-    def findings(self, image: Image) -> Sequence[Finding]:
+    def findings(self, image: Image) -> Sequence[PreflightFinding]:
         return self.findings_of_pins(image, None)
 
-    def findings_of_pins(self, image: Image, pins: PlatformLock | None) -> Sequence[Finding]:
+    def findings_of_pins(self, image: Image, pins: PlatformLock | None) -> Sequence[PreflightFinding]:
         """``findings``, with what the versions in ``pins`` add; see ``ReadsPins``."""
         options = self._options
         found = []
         if options.token_env is not None and options.address is not None:
             parts = urlsplit(options.address)
             if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-                found.append(Finding(text=f"the token goes to {options.address} in the clear", error=False))
+                found.append(
+                    PreflightFinding(text=f"the token goes to {options.address} in the clear", error=False)
+                )
         own = next((each.version for each in pins.pip if each.name == "ray"), None) if pins else None
         # Of an image that was made elsewhere nothing is known.
         if pins is not None and pins.pip and options.in_image and own is None:
             found.append(
-                Finding(
+                PreflightFinding(
                     text="the environment has no ray, and Ray's workers run in its image",
                     hint="add ray[default] to its requirements",
                 )
@@ -57,10 +59,10 @@ class RayTarget:
             with contextlib.closing(self._dashboard()) as dashboard:
                 version = dashboard.version()
         except RunError as error:
-            return [*found, Finding(text=error.message, hint=error.hint)]
+            return [*found, PreflightFinding(text=error.message, hint=error.hint)]
         if version is not None and own is not None and own.partition("+")[0] != version:
             found.append(
-                Finding(
+                PreflightFinding(
                     text=f"the environment has ray {own}, the cluster runs {version}; they must be the same",
                     hint=f"pin it: ray[default]=={version}",
                 )
@@ -94,7 +96,7 @@ class RayTarget:
         polling = replace(POLLING, patience=self._options.patience)
         return RayExecution(self._dashboard, job.name, self._context.progress, polling)
 
-    def _dashboard(self) -> Dashboard:
+    def _dashboard(self) -> RayDashboard:
         options = self._options
         if options.address is None:
             raise RunError(
@@ -109,7 +111,7 @@ class RayTarget:
                     f"the variable {options.token_env} holds no token for {options.address}",
                     hint="set it where envbuild runs",
                 )
-        return Dashboard(options.address, token)
+        return RayDashboard(options.address, token)
 
 
 KIND = Kind("ray", RayOptions, RayTarget)

@@ -36,7 +36,7 @@ _LOST = ("NODE_FAIL", "BOOT_FAIL", "REVOKED")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Said:
+class CommandResult:
     """What a command answered."""
 
     status: int
@@ -50,7 +50,7 @@ class Said:
         return lines[-1][:500] if lines else f"exit status {self.status}"
 
 
-class Login:
+class SlurmLogin:
     """The machine that has Slurm's commands: this one, or ``host`` over ssh."""
 
     def __init__(self, environ: Mapping[str, str], host: str | None) -> None:
@@ -65,7 +65,7 @@ class Login:
         # BatchMode: a password can't be asked for while a display is on the screen.
         return ["ssh", "-T", "-o", "BatchMode=yes", "--", self.host, f"sh -c {shlex.quote(script)}"]
 
-    def run(self, script: str, *, data: bytes = b"", seconds: float = _SECONDS) -> Said:
+    def run(self, script: str, *, data: bytes = b"", seconds: float = _SECONDS) -> CommandResult:
         """What the shell script said. Raises ``RunError`` where it couldn't be run, or takes too long."""
         try:
             done = subprocess.run(
@@ -81,7 +81,9 @@ class Login:
             raise RunError(f"{self.place} doesn't answer within {seconds:.0f} s") from error
         except OSError as error:
             raise RunError(f"can't start {self.words('')[0]}: {error.strerror}") from error
-        said = Said(status=done.returncode, out=done.stdout, error=done.stderr.decode(errors="replace"))
+        said = CommandResult(
+            status=done.returncode, out=done.stdout, error=done.stderr.decode(errors="replace")
+        )
         if self.host is not None and said.status == 255:
             raise RunError(
                 f"no way to {self.host}: {said.complaint}", hint=f"try it by hand: ssh {self.host} true"
@@ -106,7 +108,7 @@ class Login:
                 packing.kill()
                 raise
         error = done.stderr.decode(errors="replace")
-        said = Said(status=done.returncode or packing.returncode, out=b"", error=error)
+        said = CommandResult(status=done.returncode or packing.returncode, out=b"", error=error)
         if said.status != 0:
             raise RunError(f"can't bring the image to {self.place}: {said.complaint}")
 

@@ -20,7 +20,7 @@ from envbuild.progress import Progress
 from envbuild.run import launcher
 from envbuild.run.rootfs import held_rootfs, unpack_image
 from envbuild.store.content import Store
-from envbuild.targets.slurm.command import Login
+from envbuild.targets.slurm.command import SlurmLogin
 from envbuild.targets.slurm.script import LAUNCHER, LOG, SCRIPT, STATUS
 
 _OLD_MINUTES = 24 * 60
@@ -31,7 +31,7 @@ _PIECE = 1 << 20
 class SharedDirectory:
     """The shared directory as the login node sees it. All methods raise ``RunError``."""
 
-    def __init__(self, path: str, login: Login) -> None:
+    def __init__(self, path: str, login: SlurmLogin) -> None:
         self.path = PurePosixPath(path)
         self.login = login
 

@@ -36,7 +36,7 @@ _PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(14, 8, -1)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Start:
+class JobStart:
     """How a job's process is started in its image."""
 
     name: str
@@ -56,7 +56,7 @@ class Start:
     user: tuple[int, int] = (0, 0)
 
 
-def script(start: Start, runtime: str, directives: Sequence[str], *, gpus: bool) -> str:
+def script(start: JobStart, runtime: str, directives: Sequence[str], *, gpus: bool) -> str:
     """The text for ``sbatch``. Raises ``UsageError`` where the runtime can't take a variable."""
     assert _RUN_NAME.fullmatch(start.name), "names of runs fit everywhere"
     lines = ["#!/bin/bash", f"#SBATCH --job-name={start.name}"]
@@ -90,7 +90,7 @@ def script(start: Start, runtime: str, directives: Sequence[str], *, gpus: bool)
     return "\n".join([*lines, 'exit "$status"', ""])
 
 
-def _rootfs(start: Start) -> list[str]:
+def _rootfs(start: JobStart) -> list[str]:
     assert start.rootfs is not None
     assert start.directory is not None
     request = {
@@ -128,7 +128,7 @@ def _rootfs(start: Start) -> list[str]:
     ]
 
 
-def _apptainer(start: Start, *, gpus: bool) -> list[str]:
+def _apptainer(start: JobStart, *, gpus: bool) -> list[str]:
     image = f"docker://{_by_digest(start.reference)}" if start.rootfs is None else start.rootfs
     own = [(name, value) for name, value in start.image_env if _VARIABLE.fullmatch(name) and name != "HOME"]
     variables = {**(dict(own) if start.rootfs is not None else {}), **_checked(start.env, "Apptainer")}
@@ -151,7 +151,7 @@ def _apptainer(start: Start, *, gpus: bool) -> list[str]:
     ]
 
 
-def _pyxis(start: Start) -> list[str]:
+def _pyxis(start: JobStart) -> list[str]:
     variables = _checked(start.env, "Pyxis")
     # --export=ALL hands on the script's own environment, which --export=NONE has kept small.
     words = [

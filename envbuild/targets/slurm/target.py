@@ -12,13 +12,13 @@ from envbuild.oci.image import Image
 from envbuild.platforms import Platform
 from envbuild.run.command import Command
 from envbuild.run.command import argv, environment, image_config, numeric_user
-from envbuild.targets.base import Finding, Job, Service, TargetFile, TargetRecord
+from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile, TargetRecord
 from envbuild.targets.kinds import Kind, TargetContext
-from envbuild.targets.slurm.command import Login
+from envbuild.targets.slurm.command import SlurmLogin
 from envbuild.targets.slurm.files import SharedDirectory
 from envbuild.targets.slurm.job import SlurmExecution, submit_job
 from envbuild.targets.slurm.options import SlurmOptions
-from envbuild.targets.slurm.script import SCRIPT, Start, script
+from envbuild.targets.slurm.script import SCRIPT, JobStart, script
 
 _COMMANDS = ("sbatch", "scontrol", "scancel", "sinfo")
 _NODES = 64
@@ -36,7 +36,7 @@ class SlurmTarget:
         self.registry = options.registry
         self._options = options
         self._context = context
-        self._login = Login(context.environ, options.host)
+        self._login = SlurmLogin(context.environ, options.host)
 
     @property
     def _files(self) -> SharedDirectory:
@@ -47,12 +47,12 @@ class SlurmTarget:
             )
         return SharedDirectory(self._options.directory, self._login)
 
-    def findings(self, image: Image) -> Sequence[Finding]:
+    def findings(self, image: Image) -> Sequence[PreflightFinding]:
         files = self._files
         try:
             return [*self._commands(), *self._partitions(), *self._directory(files), *self._nodes(image)]
         except RunError as error:
-            return [Finding(text=error.message, hint=error.hint)]
+            return [PreflightFinding(text=error.message, hint=error.hint)]
 
     def bytes_to_pull(self, image: Image) -> int | None:
         if not self._options.unpacks:
@@ -68,7 +68,7 @@ class SlurmTarget:
         files = self._files if options.directory is not None else None
         config = image_config(job.image, self._context.store)
         own = Command(image=job.image, arguments=job.command)
-        start = Start(
+        start = JobStart(
             name=job.name,
             directory=files.run(job.name) if files is not None else None,
             rootfs=files.rootfs(job.image) if files is not None and options.unpacks else None,
@@ -101,7 +101,7 @@ class SlurmTarget:
 
     # --- findings ---------------------------------------------------------------------------------------
 
-    def _commands(self) -> list[Finding]:
+    def _commands(self) -> list[PreflightFinding]:
         asked = "; ".join(f"command -v {each} > /dev/null || echo {each}" for each in _COMMANDS)
         missing = self._login.run(asked).out.decode(errors="replace").split()
         if missing:
@@ -112,7 +112,7 @@ class SlurmTarget:
             )
         return []
 
-    def _partitions(self) -> list[Finding]:
+    def _partitions(self) -> list[PreflightFinding]:
         said = self._login.run("exec sinfo -h -o '%R|%a'")
         if said.status != 0:
             raise RunError(f"Slurm doesn't answer: {said.complaint}", hint="see whether sinfo works")
@@ -123,18 +123,20 @@ class SlurmTarget:
         for name in (self._options.partition or "").split(","):
             if name and name not in known:
                 listed = ", ".join(sorted(known)[:_NAMED]) or "none"
-                found.append(Finding(text=f"there is no partition {name}", hint=f"there are: {listed}"))
+                found.append(
+                    PreflightFinding(text=f"there is no partition {name}", hint=f"there are: {listed}")
+                )
             elif name and known[name] != "up":
-                found.append(Finding(text=f"the partition {name} is {known[name]}", error=False))
+                found.append(PreflightFinding(text=f"the partition {name} is {known[name]}", error=False))
         return found
 
-    def _directory(self, files: SharedDirectory) -> list[Finding]:
+    def _directory(self, files: SharedDirectory) -> list[PreflightFinding]:
         path = shlex.quote(str(files.path))
         found = []
         said = self._login.run(f"mkdir -p {path} && test -w {path} && test -x {path}")
         if said.status != 0:
             found.append(
-                Finding(
+                PreflightFinding(
                     text=f"{files.path} of {self._login.place} can't be written to",
                     hint="give the target another directory: directory=/shared/you/envbuild",
                 )
@@ -143,7 +145,7 @@ class SlurmTarget:
             allowed = self._login.run("unshare --user --map-root-user true")
             if allowed.status != 0:
                 found.append(
-                    Finding(
+                    PreflightFinding(
                         text=f"{self._login.place} allows no user namespaces ({allowed.complaint}); "
                         "jobs need them on their nodes",
                         error=False,
@@ -152,7 +154,7 @@ class SlurmTarget:
                 )
         return found
 
-    def _nodes(self, image: Image) -> list[Finding]:
+    def _nodes(self, image: Image) -> list[PreflightFinding]:
         where = f"-p {shlex.quote(self._options.partition)} " if self._options.partition else ""
         said = self._login.run(
             f"nodes=$(sinfo -h {where}-N -o %N | sort -u | head -n {_NODES} | paste -s -d , -) && "
@@ -166,14 +168,14 @@ class SlurmTarget:
         where = f"partition {self._options.partition}" if self._options.partition else self.record.name
         if fitting:
             return [
-                Finding(
+                PreflightFinding(
                     text=f"some nodes of {where} are {others}, the image is for {image.platform}",
                     error=False,
                     hint="keep to those that fit by constraint=FEATURE",
                 )
             ]
         return [
-            Finding(
+            PreflightFinding(
                 text=f"the nodes of {where} are {others}, the image is for {image.platform}",
                 hint="set the target's platform to what its nodes are",
             )

@@ -15,7 +15,7 @@ from envbuild.lazy import lazy
 from envbuild.lock.model import PlatformLock
 from envbuild.oci.image import Image
 from envbuild.run.command import image_config
-from envbuild.targets.base import Execution, Finding, Job, Service, Target, TargetFile, TargetRecord
+from envbuild.targets.base import Execution, Job, PreflightFinding, Service, Target, TargetFile, TargetRecord
 from envbuild.targets.kinds import Kind, TargetContext
 from envbuild.targets.local import LocalOptions, NamespaceTarget, open_local
 from envbuild.targets.spark.files import DEFAULTS, files, submit_arguments
@@ -52,17 +52,17 @@ class SparkTarget:
         self._options = options
         self._context = context
 
-    def findings(self, image: Image) -> Sequence[Finding]:
+    def findings(self, image: Image) -> Sequence[PreflightFinding]:
         return self.findings_of_pins(image, None)
 
-    def findings_of_pins(self, image: Image, pins: PlatformLock | None) -> Sequence[Finding]:
+    def findings_of_pins(self, image: Image, pins: PlatformLock | None) -> Sequence[PreflightFinding]:
         """``findings``, with what the versions in ``pins`` add; see ``ReadsPins``."""
         own = _version(pins) if pins is not None else None
         found = []
         # Of an image that was made elsewhere nothing is known.
         if pins is not None and (pins.pip or pins.conda) and own is None:
             found.append(
-                Finding(text="the environment has no pyspark", hint="add runtime: spark to the spec")
+                PreflightFinding(text="the environment has no pyspark", hint="add runtime: spark to the spec")
             )
         if self._options.place == "kubernetes":
             return [*found, *self._command()]
@@ -117,18 +117,18 @@ class SparkTarget:
     def _directory(self, job: Job) -> str:
         return str(image_config(job.image, self._context.store).get("WorkingDir") or "/")
 
-    def _command(self) -> list[Finding]:
+    def _command(self) -> list[PreflightFinding]:
         command, environ = self._options.spark_submit, self._context.environ
         if shutil.which(command, path=environ.get("PATH", os.defpath)) is not None:
             return []
         return [
-            Finding(
+            PreflightFinding(
                 text=f"there is no command {command} on this machine: it starts the driver's pod",
                 hint="install pyspark of the environment's version, or name one: spark-submit=PATH",
             )
         ]
 
-    def _masters(self) -> list[Finding]:
+    def _masters(self) -> list[PreflightFinding]:
         """Nothing where one of the masters can be reached."""
         complaint = ""
         for place in self._options.masters:
@@ -139,18 +139,18 @@ class SparkTarget:
             else:
                 return []
         return [
-            Finding(
+            PreflightFinding(
                 text=f"no master answers at {self._options.master}: {complaint}",
                 hint="start it, or give the target another: master=spark://HOST:PORT",
             )
         ]
 
-    def _cluster(self, own: str | None) -> list[Finding]:
+    def _cluster(self, own: str | None) -> list[PreflightFinding]:
         """What the environment's Spark and the cluster's have against each other, as far as that is known."""
         if own is not None and self._options.master_ui is not None:
             return self._asked(own, self._options.master_ui)
         return [
-            Finding(
+            PreflightFinding(
                 text=f"the workers need Spark {own or 'of the environment'} and, as {self._options.python}, "
                 "the environment's Python; whether they have them isn't known",
                 error=False,
@@ -158,7 +158,7 @@ class SparkTarget:
             )
         ]
 
-    def _asked(self, own: str, page: str) -> list[Finding]:
+    def _asked(self, own: str, page: str) -> list[PreflightFinding]:
         try:
             with (
                 httpx.Client(timeout=_REACH_SECONDS, trust_env=False) as client,
@@ -170,16 +170,16 @@ class SparkTarget:
                     if len(text) > _PAGE:
                         break
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return [Finding(text=f"the master's page {page} doesn't answer: {error}", error=False)]
+            return [PreflightFinding(text=f"the master's page {page} doesn't answer: {error}", error=False)]
         match = _SHOWN_VERSION.search(text.decode(errors="replace"))
         if match is None:
-            return [Finding(text=f"{page} doesn't tell the version of its Spark", error=False)]
+            return [PreflightFinding(text=f"{page} doesn't tell the version of its Spark", error=False)]
         if match[1] == own:
             return []
         # Within a feature release Spark's protocols fit, but for accidents.
         other = match[1].split(".")[:2] != own.split(".")[:2]
         return [
-            Finding(
+            PreflightFinding(
                 text=f"the environment has Spark {own}, the cluster {match[1]}",
                 error=other,
                 hint=f"pin it in the spec: pyspark=={match[1]}",

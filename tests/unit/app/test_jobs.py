@@ -31,7 +31,7 @@ from envbuild.specs.definition import definition_digest
 from envbuild.specs.load import load_spec
 from envbuild.specs.model import Spec
 from envbuild.store.leases import in_use
-from envbuild.targets.base import Finding, Job, Limits, Service, TargetFile, TargetRecord
+from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile, TargetLimits, TargetRecord
 from tests.fakes.image import Item, put_image, put_layer
 from tests.unit.app.conftest import write
 from tests.unit.lock.sample import LOCK
@@ -80,15 +80,15 @@ class Place:
     execution: Execution = field(default_factory=Execution)
     fault: BaseException | None = None
     files_fault: UsageError | None = None
-    found: tuple[Finding, ...] = ()
+    found: tuple[PreflightFinding, ...] = ()
     record: TargetRecord = field(default_factory=lambda: TargetRecord(name="place", kind="test"))
-    limits: Limits = field(default_factory=Limits)
+    limits: TargetLimits = field(default_factory=TargetLimits)
     registry: str | None = None
     submitted: list[Job] = field(default_factory=list)
     seen: Callable[[], None] = lambda: None
     """Called while a job is handed over."""
 
-    def findings(self, image: Image) -> Sequence[Finding]:
+    def findings(self, image: Image) -> Sequence[PreflightFinding]:
         return self.found
 
     def bytes_to_pull(self, image: Image) -> int | None:
@@ -323,7 +323,11 @@ def test_workspace_that_is_away_does_not_change_the_end(
 
 
 def test_findings_that_are_errors_start_nothing(run: Started, place: Place) -> None:
-    place.found = (Finding(text="one", hint="do"), Finding(text="note", error=False), Finding(text="two"))
+    place.found = (
+        PreflightFinding(text="one", hint="do"),
+        PreflightFinding(text="note", error=False),
+        PreflightFinding(text="two"),
+    )
     with pytest.raises(RunError) as raised:
         run()
     assert (raised.value.message, raised.value.hint) == ("this can't run on place:\none\ntwo", "do")

@@ -19,10 +19,10 @@ from envbuild.errors import RunError
 from envbuild.lazy import lazy
 from envbuild.oci.image import Image
 from envbuild.store.content import Store
-from envbuild.targets.base import Finding
+from envbuild.targets.base import PreflightFinding
 from envbuild.targets.kubernetes import access
 from envbuild.targets.kubernetes import client as kubernetes_client
-from envbuild.targets.kubernetes.access import Access, connect
+from envbuild.targets.kubernetes.access import ClusterAccess, connect
 from envbuild.targets.kubernetes.client import POLLING, Cluster
 from envbuild.targets.kubernetes.job import KubernetesExecution
 from tests.fakes import kubernetes_api
@@ -71,7 +71,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def cluster(environ: dict[str, str], store: Store, clock: Clock) -> Iterator[Cluster]:
-    found = connect(Access(), environ, store, replace(POLLING, patience=30, clock=clock, sleep=clock.sleep))
+    found = connect(
+        ClusterAccess(), environ, store, replace(POLLING, patience=30, clock=clock, sleep=clock.sleep)
+    )
     yield found
     found.close()
 
@@ -170,7 +172,7 @@ def test_log_that_says_nothing_is_asked_for_anew(
             api.finish()
 
     api.program = Program(lines=[b"one\n"], held=True, later=[b"two\n"])
-    quick = connect(Access(), environ, store, replace(POLLING, patience=30, sleep=sleep))
+    quick = connect(ClusterAccess(), environ, store, replace(POLLING, patience=30, sleep=sleep))
     execution = created(quick, store)
     assert list(execution.logs()) == [b"one\n", b"two\n"]
     assert execution.wait() == 0
@@ -404,7 +406,9 @@ def test_answer_that_is_none_is_told(
 # --- a look before ----------------------------------------------------------------------------------------
 
 
-def findings(store: Store, environ: dict[str, str], options: dict[str, str] | None = None) -> list[Finding]:
+def findings(
+    store: Store, environ: dict[str, str], options: dict[str, str] | None = None
+) -> list[PreflightFinding]:
     return list(a_target(store, options, environ=environ).findings(an_image(store)))
 
 
@@ -427,17 +431,17 @@ def test_parts_that_are_not_there_are_found(
     }
     api.objects = {("secrets", "b")}
     assert findings(store, environ, options) == [
-        Finding(text="there is no secret pull in the namespace train"),
-        Finding(text="there is no secret a in the namespace train"),
-        Finding(text="there is no service account trainer in the namespace train"),
-        Finding(text="there is no persistent volume claim runs in the namespace train"),
+        PreflightFinding(text="there is no secret pull in the namespace train"),
+        PreflightFinding(text="there is no secret a in the namespace train"),
+        PreflightFinding(text="there is no service account trainer in the namespace train"),
+        PreflightFinding(text="there is no persistent volume claim runs in the namespace train"),
     ]
 
 
 def test_unknown_namespace_is_found(api: KubernetesApi, store: Store, environ: dict[str, str]) -> None:
     where = api.url.removeprefix("http://")
     assert findings(store, environ, {"namespace": "tain"}) == [
-        Finding(
+        PreflightFinding(
             text=f"the cluster at {where} has no namespace tain",
             hint="make it: kubectl create namespace tain",
         )
@@ -448,10 +452,10 @@ def test_missing_permissions_are_found(api: KubernetesApi, store: Store, environ
     api.denied = {("create", "jobs"), ("get", "jobs"), ("get", "pods/log"), ("delete", "jobs")}
     hint = "ask for a role with: create, get and delete jobs; list pods; get pods/log"
     assert findings(store, environ) == [
-        Finding(text="you may not create jobs in the namespace train", hint=hint),
-        Finding(text="you may not get jobs in the namespace train", hint=hint),
-        Finding(text="you may not get pods/log in the namespace train", hint=hint),
-        Finding(
+        PreflightFinding(text="you may not create jobs in the namespace train", hint=hint),
+        PreflightFinding(text="you may not get jobs in the namespace train", hint=hint),
+        PreflightFinding(text="you may not get pods/log in the namespace train", hint=hint),
+        PreflightFinding(
             text="you may not delete jobs in the namespace train: Ctrl-C can't stop this one", error=False
         ),
     ]
@@ -468,7 +472,7 @@ def test_what_may_not_be_seen_is_not_in_the_way(
 def test_nodes_must_fit_the_image(api: KubernetesApi, store: Store, environ: dict[str, str]) -> None:
     where = api.url.removeprefix("http://")
     api.nodes = [{"kubernetes.io/arch": "arm64", "kubernetes.io/os": "linux"}]
-    absent = Finding(
+    absent = PreflightFinding(
         text=f"the cluster at {where} has no node for linux/amd64",
         hint="set the target's platform to that of its nodes",
     )
@@ -478,7 +482,7 @@ def test_nodes_must_fit_the_image(api: KubernetesApi, store: Store, environ: dic
     assert [(finding.text, finding.error) for finding in findings(store, environ)] == [(absent.text, False)]
     api.nodes = [dict(kubernetes_api.NODE)]
     assert findings(store, environ, {"node-selector": "pool=gpu"}) == [
-        Finding(text="no node has the labels pool=gpu now", error=False)
+        PreflightFinding(text="no node has the labels pool=gpu now", error=False)
     ]
 
 
@@ -498,7 +502,7 @@ def test_what_nodes_have_is_not_pulled(
 
 def test_cluster_that_does_not_answer_is_found(store: Store, environ: dict[str, str], image: Image) -> None:
     assert findings(store, environ, {"context": "other"}) == [
-        Finding(
+        PreflightFinding(
             text="the API server at 127.0.0.1:9 can't be reached: the connection is refused",
             hint="check the cluster's address, and the network: kubectl get --raw /readyz",
         )
@@ -519,14 +523,14 @@ def test_credentials_that_are_not_taken_are_found(
 def test_namespace_is_the_option_s_then_the_context_s_then_default(
     api: KubernetesApi, store: Store, environ: dict[str, str]
 ) -> None:
-    def namespace(access: Access) -> str:
+    def namespace(access: ClusterAccess) -> str:
         found = connect(access, environ, store, POLLING)
         found.close()
         return found.namespace
 
-    assert namespace(Access(namespace="mine")) == "mine"
-    assert namespace(Access()) == "train"
-    assert namespace(Access(context="other")) == "default"
+    assert namespace(ClusterAccess(namespace="mine")) == "mine"
+    assert namespace(ClusterAccess()) == "train"
+    assert namespace(ClusterAccess(context="other")) == "default"
 
 
 def test_kubeconfig_is_the_option_s_then_the_variable_s_then_the_home_s(
@@ -534,17 +538,21 @@ def test_kubeconfig_is_the_option_s_then_the_variable_s_then_the_home_s(
 ) -> None:
     home = {"HOME": str(tmp_path)}
     with pytest.raises(RunError, match=f"there is no kubeconfig {tmp_path}/.kube/config"):
-        connect(Access(), home, store, POLLING)
+        connect(ClusterAccess(), home, store, POLLING)
     named = api.kubeconfig(tmp_path / "named", namespace="named")
     variable = {**home, "KUBECONFIG": str(api.kubeconfig(tmp_path / "variable", namespace="variable"))}
     api.kubeconfig(tmp_path / ".kube" / "config", namespace="home")
-    given = ((Access(kubeconfig=str(named)), variable), (Access(), variable), (Access(), home))
+    given = (
+        (ClusterAccess(kubeconfig=str(named)), variable),
+        (ClusterAccess(), variable),
+        (ClusterAccess(), home),
+    )
     found = [connect(access, environ, store, POLLING) for access, environ in given]
     assert [each.namespace for each in found] == ["named", "variable", "home"]
     for each in found:
         each.close()
     with pytest.raises(RunError, match="there is no kubeconfig /absent"):
-        connect(Access(kubeconfig="/absent"), variable, store, POLLING)
+        connect(ClusterAccess(kubeconfig="/absent"), variable, store, POLLING)
 
 
 @pytest.mark.parametrize(
@@ -602,7 +610,7 @@ def test_keys_in_a_kubeconfig_leave_no_file(store: Store, tmp_path: Path) -> Non
         path.write_text(yaml.safe_dump(document))
         environ = {"KUBECONFIG": str(path)}
         for _ in range(2):
-            found = connect(Access(), environ, store, POLLING)
+            found = connect(ClusterAccess(), environ, store, POLLING)
             (scratch,) = [path for path in store.directory("scratch").iterdir() if path.is_dir()]
             assert scratch.stat().st_mode & 0o777 == 0o700
             assert len(list(scratch.iterdir())) == 3

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from envbuild.errors import UsageError
 from envbuild.platforms import LINUX_ARM64
-from envbuild.targets.base import Limits, Option, TargetRecord
+from envbuild.targets.base import TargetLimits, TargetOption, TargetRecord
 from envbuild.targets.docker import KIND as DOCKER
 from envbuild.targets.docker import DockerOptions
 from envbuild.targets.local import KIND as LOCAL
@@ -20,7 +20,7 @@ def record(**options: str) -> TargetRecord:
     return TargetRecord(name="box", kind="docker", options=pairs)
 
 
-def refused(*own: Option, **options: str) -> UsageError:
+def refused(*own: TargetOption, **options: str) -> UsageError:
     with pytest.raises(UsageError) as raised:
         check_options(record(**options), own or DOCKER.options)
     return raised.value
@@ -34,10 +34,10 @@ def test_options_become_limits_and_defaults_are_filled_in() -> None:
         DockerOptions,
     )
     assert options.gpus is False
-    assert options.limits == Limits(
+    assert options.limits == TargetLimits(
         platform=LINUX_ARM64, glibc="2.31", cuda="12.4", layers=50, size=8_000_000_000, layer_size=1_500_000
     )
-    assert parse_options(record(), DockerOptions).limits == Limits()
+    assert parse_options(record(), DockerOptions).limits == TargetLimits()
 
 
 def test_all_that_does_not_fit_is_told_at_once() -> None:
@@ -56,7 +56,7 @@ def test_all_that_does_not_fit_is_told_at_once() -> None:
 
 
 def test_option_that_is_needed_is_told() -> None:
-    error = refused(Option(name="namespace", help="where jobs go", required=True))
+    error = refused(TargetOption(name="namespace", help="where jobs go", required=True))
     assert error.message.splitlines()[1:] == ["a docker target needs the option namespace: where jobs go"]
 
 

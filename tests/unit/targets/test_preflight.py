@@ -15,7 +15,7 @@ from envbuild.progress import Silent
 from envbuild.registry.auth import Credentials
 from envbuild.registry.client import RegistryClient
 from envbuild.store.content import Store
-from envbuild.targets.base import Finding, Job, Limits, Service, TargetFile, TargetRecord
+from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile, TargetLimits, TargetRecord
 from envbuild.targets.preflight import cuda_of, preflight, registry_findings
 from tests.fakes.registry import Registry, serve
 from tests.unit.lock.sample import LOCK
@@ -25,12 +25,12 @@ from tests.unit.lock.sample import LOCK
 class Place:
     """A target that knows its limits only."""
 
-    limits: Limits
-    found: Sequence[Finding] = ()
+    limits: TargetLimits
+    found: Sequence[PreflightFinding] = ()
     record: TargetRecord = field(default_factory=lambda: TargetRecord(name="gpu", kind="local"))
     registry: str | None = None
 
-    def findings(self, image: Image) -> Sequence[Finding]:
+    def findings(self, image: Image) -> Sequence[PreflightFinding]:
         return self.found
 
     def bytes_to_pull(self, image: Image) -> int | None:
@@ -82,16 +82,18 @@ def pins(
     )
 
 
-def look(limits: Limits, image: Image | None = None, lock: PlatformLock | None = None) -> list[Finding]:
+def look(
+    limits: TargetLimits, image: Image | None = None, lock: PlatformLock | None = None
+) -> list[PreflightFinding]:
     return list(preflight(Place(limits), image or an_image(), lock))  # type: ignore[arg-type]
 
 
 def test_nothing_known_is_nothing_found() -> None:
-    assert look(Limits(), lock=pins(("torch", "2.6.0+cu124"))) == []
+    assert look(TargetLimits(), lock=pins(("torch", "2.6.0+cu124"))) == []
 
 
 def test_what_fits_exactly_is_no_finding() -> None:
-    limits = Limits(platform=LINUX_AMD64, glibc="2.41", cuda="12.4", layers=2, size=30, layer_size=20)
+    limits = TargetLimits(platform=LINUX_AMD64, glibc="2.41", cuda="12.4", layers=2, size=30, layer_size=20)
     assert look(limits, lock=pins(("torch", "2.6.0+cu124"))) == []
 
 
@@ -99,51 +101,51 @@ def test_what_fits_exactly_is_no_finding() -> None:
     ("limits", "text", "hint"),
     [
         (
-            Limits(platform=LINUX_ARM64),
+            TargetLimits(platform=LINUX_ARM64),
             "the image is for linux/amd64, gpu runs linux/arm64",
             "add linux/arm64 to the spec's platforms",
         ),
         (
-            Limits(layers=1),
+            TargetLimits(layers=1),
             "the image has 2 layers, gpu takes at most 1",
             "build it with a smaller layer-budget",
         ),
-        (Limits(size=29), "the image has 30 bytes, gpu takes at most 29", None),
+        (TargetLimits(size=29), "the image has 30 bytes, gpu takes at most 29", None),
         (
-            Limits(layer_size=19),
+            TargetLimits(layer_size=19),
             "layers are larger than the 19 bytes that gpu takes: numpy (20)",
             "build it with a larger layer-budget",
         ),
         (
-            Limits(glibc="2.42"),
+            TargetLimits(glibc="2.42"),
             "the image has glibc 2.41, what gpu mounts into it needs 2.42",
             "choose a newer base",
         ),
     ],
 )
-def test_each_limit_has_its_words(limits: Limits, text: str, hint: str | None) -> None:
-    assert look(limits, lock=pins()) == [Finding(text=text, hint=hint)]
+def test_each_limit_has_its_words(limits: TargetLimits, text: str, hint: str | None) -> None:
+    assert look(limits, lock=pins()) == [PreflightFinding(text=text, hint=hint)]
 
 
 def test_several_large_layers_are_named_in_part() -> None:
-    (found,) = look(Limits(layer_size=1), an_image(*(layer(size) for size in range(10, 15))))
+    (found,) = look(TargetLimits(layer_size=1), an_image(*(layer(size) for size in range(10, 15))))
     assert found.text.endswith("sha256:000000000000 (10), sha256:000000000000 (11), sha256:000000000000 (12)")
 
 
 def test_versions_are_compared_as_numbers() -> None:
-    assert look(Limits(glibc="2.9", cuda="12.10"), lock=pins(("torch", "2.6.0+cu124"))) == []
+    assert look(TargetLimits(glibc="2.9", cuda="12.10"), lock=pins(("torch", "2.6.0+cu124"))) == []
 
 
 @pytest.mark.parametrize(("driver", "error"), [("12.3", False), ("12.0", False), ("11.8", True)])
 def test_newer_cuda_is_an_error_only_from_another_major_version(driver: str, error: bool) -> None:
-    (found,) = look(Limits(cuda=driver), lock=pins(("torch", "2.6.0+cu124")))
+    (found,) = look(TargetLimits(cuda=driver), lock=pins(("torch", "2.6.0+cu124")))
     assert found.text == f"the software is built for CUDA 12.4, and gpu runs at most {driver}"
     assert found.error is error
 
 
 def test_what_the_target_finds_itself_comes_last() -> None:
-    own = Finding(text="not reached")
-    found = preflight(Place(Limits(size=1), (own,)), an_image(), None)  # type: ignore[arg-type]
+    own = PreflightFinding(text="not reached")
+    found = preflight(Place(TargetLimits(size=1), (own,)), an_image(), None)  # type: ignore[arg-type]
     assert [each.text for each in found] == ["the image has 30 bytes, gpu takes at most 1", "not reached"]
 
 
@@ -180,7 +182,7 @@ def test_cuda_of_conda_packages(conda: list[tuple[str, str]], cuda: str | None) 
     assert cuda_of(pins(conda=conda)) == cuda
 
 
-def _asked(registry: Registry, tmp_path: Path) -> tuple[Finding, ...]:
+def _asked(registry: Registry, tmp_path: Path) -> tuple[PreflightFinding, ...]:
     credentials = Credentials({"HOME": str(tmp_path)})
     with RegistryClient(
         Store(tmp_path / "store"), Silent(), credentials, sleep=lambda seconds: None

@@ -15,7 +15,7 @@ from envbuild.store.content import Store
 from envbuild.targets.base import TargetRecord
 from envbuild.targets.kinds import TargetContext
 from envbuild.targets.polling import ServiceRefusal, ServiceUnreachable
-from envbuild.targets.ray.client import Dashboard
+from envbuild.targets.ray.client import RayDashboard
 from envbuild.targets.ray.job import POLLING, RayExecution
 from envbuild.targets.ray.target import KIND, RayTarget
 from tests.fakes import ray_dashboard
@@ -182,7 +182,7 @@ class Watched:
         self._deadline = time.monotonic() + LIMIT
         state.start({"submission_id": NAME, "entrypoint": script, "runtime_env": {}})
         self.execution = RayExecution(
-            lambda: Dashboard(state.address, None),
+            lambda: RayDashboard(state.address, None),
             NAME,
             self.notes,
             replace(POLLING, patience=10, sleep=self._pause, clock=lambda: self._clock),
@@ -292,7 +292,7 @@ def test_cluster_that_was_started_again_knows_nothing_of_the_job(watched: Callab
 
 def test_refusal_tells_the_last_line_of_what_ray_says(dashboard: ray_dashboard.Dashboard) -> None:
     dashboard.refuses = "ValueError: no such\x1b[31m runtime_env"
-    client = Dashboard(dashboard.address, None)
+    client = RayDashboard(dashboard.address, None)
     with contextlib.closing(client), pytest.raises(ServiceRefusal) as raised:
         client.submit({})
     assert raised.value.status == 500
@@ -303,10 +303,10 @@ def test_refusal_tells_the_last_line_of_what_ray_says(dashboard: ray_dashboard.D
 
 def test_token_is_asked_for_and_brought() -> None:
     with ray_dashboard.serve(token="right") as state:
-        client = Dashboard(state.address, "wrong")
+        client = RayDashboard(state.address, "wrong")
         with contextlib.closing(client), pytest.raises(ServiceRefusal, match=r"\(HTTP 401\)") as raised:
             client.version()
-        with contextlib.closing(Dashboard(state.address, "right")) as client:
+        with contextlib.closing(RayDashboard(state.address, "right")) as client:
             assert client.version() == ray_dashboard.VERSION
     assert raised.value.hint == "see token-env of the target"
 
@@ -315,7 +315,7 @@ def test_dashboard_that_is_not_there_is_away() -> None:
     with ray_dashboard.serve() as state:
         address = state.address
     with (
-        contextlib.closing(Dashboard(address, None)) as client,
+        contextlib.closing(RayDashboard(address, None)) as client,
         pytest.raises(ServiceUnreachable, match="doesn't answer: "),
     ):
         client.version()

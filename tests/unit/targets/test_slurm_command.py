@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import RunError
-from envbuild.targets.slurm.command import JobState, Login, job_number, state_of
+from envbuild.targets.slurm.command import JobState, SlurmLogin, job_number, state_of
 
 LINE = (
     "JobId=1 JobName=j UserId=root(0) GroupId=root(0) Priority=1 Nice=0 Account=(null) QOS=(null) "
@@ -80,25 +80,27 @@ def test_a_job_s_number_is_a_number(text: str, found: str | None) -> None:
 
 
 def test_variables_of_sbatch_don_t_change_a_job() -> None:
-    said = Login({"PATH": "/usr/bin:/bin", "SBATCH_PARTITION": "x", "SLURM_CONF": "y"}, None).run("env")
+    said = SlurmLogin({"PATH": "/usr/bin:/bin", "SBATCH_PARTITION": "x", "SLURM_CONF": "y"}, None).run("env")
     names = {line.split("=")[0] for line in said.out.decode().splitlines()}
     assert "SLURM_CONF" in names
     assert "SBATCH_PARTITION" not in names
 
 
 def test_the_last_line_is_the_complaint() -> None:
-    said = Login({"PATH": "/usr/bin:/bin"}, None).run("echo first >&2; echo 'sbatch: error: bad' >&2; exit 3")
+    said = SlurmLogin({"PATH": "/usr/bin:/bin"}, None).run(
+        "echo first >&2; echo 'sbatch: error: bad' >&2; exit 3"
+    )
     assert (said.status, said.complaint) == (3, "sbatch: error: bad")
-    assert Login({"PATH": "/usr/bin:/bin"}, None).run("exit 3").complaint == "exit status 3"
+    assert SlurmLogin({"PATH": "/usr/bin:/bin"}, None).run("exit 3").complaint == "exit status 3"
 
 
 def test_a_command_that_hangs_is_ended() -> None:
     with pytest.raises(RunError, match=r"doesn't answer within 0 s"):
-        Login({"PATH": "/usr/bin:/bin"}, None).run("exec sleep 60", seconds=0.2)
+        SlurmLogin({"PATH": "/usr/bin:/bin"}, None).run("exec sleep 60", seconds=0.2)
 
 
 def test_ssh_gets_one_word_that_its_shell_takes_apart() -> None:
-    words = Login({}, "me@login").words("echo 'a b' && exit 1")
+    words = SlurmLogin({}, "me@login").words("echo 'a b' && exit 1")
     assert words == [
         *("ssh", "-T", "-o", "BatchMode=yes", "--", "me@login"),
         "sh -c 'echo '\"'\"'a b'\"'\"' && exit 1'",
@@ -107,4 +109,4 @@ def test_ssh_gets_one_word_that_its_shell_takes_apart() -> None:
 
 def test_without_ssh_there_is_no_way(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="can't start ssh: No such file or directory"):
-        Login({"PATH": str(tmp_path)}, "login").run("true")
+        SlurmLogin({"PATH": str(tmp_path)}, "login").run("true")

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import UsageError
-from envbuild.targets.slurm.script import Start, script
+from envbuild.targets.slurm.script import JobStart, script
 
 DIGEST = f"sha256:{'a' * 64}"
 HOSTILE = "a'b\"$(touch hacked)`touch hacked`\n#SBATCH --uid=0\nENVBUILD_REQUEST\n\\"
 
-START = Start(
+START = JobStart(
     name="demo-1",
     directory="/shared/runs/demo-1",
     rootfs="/shared/images/aa/rootfs",

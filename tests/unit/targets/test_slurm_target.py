@@ -15,7 +15,7 @@ from envbuild.progress import Silent
 from envbuild.store.content import Store
 from envbuild.targets.base import Job, Service, TargetRecord
 from envbuild.targets.kinds import TargetContext, kind
-from envbuild.targets.slurm.command import Login, Said
+from envbuild.targets.slurm.command import CommandResult, SlurmLogin
 from envbuild.targets.slurm.files import SharedDirectory
 from envbuild.targets.slurm.job import POLLING, SlurmExecution
 from envbuild.targets.slurm.target import KIND, SlurmTarget
@@ -180,7 +180,7 @@ def test_the_kind_is_known_and_limits_are_taken(tmp_path: Path) -> None:
 
 def test_an_image_is_in_the_shared_directory_whole_or_not_at_all(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    shared = SharedDirectory(str(tmp_path / "shared"), Login({"PATH": "/usr/bin:/bin"}, None))
+    shared = SharedDirectory(str(tmp_path / "shared"), SlurmLogin({"PATH": "/usr/bin:/bin"}, None))
     layer = put_layer(store, [Item(name="f", content=b"1")])
     bad = put_image(store, [layer, put_layer(store, [Item(name="../f")])])
     with pytest.raises(RunError, match="an entry of the image leaves it"):
@@ -202,18 +202,18 @@ def test_an_image_is_in_the_shared_directory_whole_or_not_at_all(tmp_path: Path)
 # --- a job, with a cluster that says what it is told to ---------------------------------------------------
 
 
-class Scripted(Login):
+class Scripted(SlurmLogin):
     """Answers of ``scontrol``, one after the other, the last for ever; every other command says nothing."""
 
-    def __init__(self, *answers: Said) -> None:
+    def __init__(self, *answers: CommandResult) -> None:
         super().__init__({}, None)
         self._answers = list(answers)
         self.asked: list[str] = []
 
-    def run(self, script: str, *, data: bytes = b"", seconds: float = 1) -> Said:
+    def run(self, script: str, *, data: bytes = b"", seconds: float = 1) -> CommandResult:
         self.asked.append(script)
         if "scontrol" not in script:
-            return Said(status=0, out=b"", error="")
+            return CommandResult(status=0, out=b"", error="")
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
 
@@ -225,15 +225,15 @@ class Notes(Silent):
         self.said.append(text)
 
 
-def said(state: str, reason: str = "None", code: str = "0:0") -> Said:
+def said(state: str, reason: str = "None", code: str = "0:0") -> CommandResult:
     line = f"JobId=7 JobState={state} Reason={reason} Dependency=(null) ExitCode={code} RunTime=0"
-    return Said(status=0, out=line.encode(), error="")
+    return CommandResult(status=0, out=line.encode(), error="")
 
 
-AWAY = Said(status=1, out=b"", error="slurm_load_jobs error: Unable to contact slurm controller\n")
+AWAY = CommandResult(status=1, out=b"", error="slurm_load_jobs error: Unable to contact slurm controller\n")
 
 
-def execution(login: Login, notes: Notes, patience: float = 10) -> tuple[SlurmExecution, list[float]]:
+def execution(login: SlurmLogin, notes: Notes, patience: float = 10) -> tuple[SlurmExecution, list[float]]:
     pauses: list[float] = []
     seconds = iter(range(10_000))
 
