@@ -50,8 +50,8 @@ from envbuild.targets.base import (
     TargetFile,
     WritesOnly,
 )
-from envbuild.targets.files.base import check_file_kind, file_target, headed, is_ours
-from envbuild.targets.preflight import misfits, preflight
+from envbuild.targets.files.base import add_header, check_file_kind, file_target, has_header
+from envbuild.targets.preflight import limit_findings, preflight
 from envbuild.targets.serving import IMAGE_VARIABLE, entry_script, serving_image
 
 
@@ -186,7 +186,7 @@ def _build_target(
     target, name = requested.target, requested.target.record.name
     with session.progress.stage("pre-flight"):
         pins = present_pins(session, spec, requested.platform)
-        findings = (misfits if requested.bare else preflight)(target, image, pins)
+        findings = (limit_findings if requested.bare else preflight)(target, image, pins)
     refuse(findings, name)
     return _BuiltTarget(
         requested=requested,
@@ -260,8 +260,8 @@ def _with_files(built: _BuiltTarget, spec: Spec, request: PublishRequest, versio
         )
     origin = f"{version}, lock {built.base.lock_digest}, image"
     files = (
-        *(headed(file, f"{origin} {result.base_reference}") for file in alone),
-        *(headed(file, f"{origin} {result.reference}") for file in used),
+        *(add_header(file, f"{origin} {result.base_reference}") for file in alone),
+        *(add_header(file, f"{origin} {result.reference}") for file in used),
     )
     how = target.how_to_submit(files) if isinstance(target, WritesOnly) else ()
     return replace(result, files=files, how=how)
@@ -448,7 +448,7 @@ def _free(path: Path, file: TargetFile) -> None:
         except OSError as error:
             raise UsageError(f"{path} can't be replaced: {error.strerror}") from error
     content = there.decode(errors="replace")
-    if not is_ours(content) and content != file.content:
+    if not has_header(content) and content != file.content:
         raise UsageError(
             f"{path} is there, and envbuild didn't write it", hint="choose another directory, or remove it"
         )

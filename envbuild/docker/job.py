@@ -59,12 +59,12 @@ class ContainerExecution:
         client: docker.DockerClient,
         container: str,
         output: Any,
-        stop_seconds: int = _STOP_SECONDS,
+        job: ContainerJob,
     ) -> None:
         self._client = client
         self._container = container
         self._output = output
-        self._stop_seconds = stop_seconds
+        self._job = job
 
     @property
     def identity(self) -> str:
@@ -83,14 +83,16 @@ class ContainerExecution:
     def stop(self) -> None:
         """SIGTERM, and SIGKILL to what is still there after ``stop_seconds``."""
         with _told():
-            self._client.api.stop(self._container, timeout=self._stop_seconds)
+            self._client.api.stop(self._container, timeout=self._job.stop_seconds)
 
-    def bring_outputs(self, path: str, directory: Path) -> bool:
-        """Unpacks the container's directory ``path`` into ``directory``. False where there is none, or it is
-        empty. Nothing of it leads out of ``directory``: links and devices are left out."""
+    def bring_outputs(self, directory: Path) -> bool:
+        """Unpacks the job's outputs into ``directory``. False where there are none. Nothing of them leads out
+        of ``directory``: links and devices are left out."""
+        if self._job.outputs is None:
+            return False
         with _told():
             try:
-                pieces, _ = self._client.api.get_archive(self._container, path)
+                pieces, _ = self._client.api.get_archive(self._container, str(self._job.outputs))
             except docker.errors.NotFound:
                 return False
             try:
@@ -143,7 +145,7 @@ def start_container(client: docker.DockerClient, job: ContainerJob) -> Container
             _remove(client, made)
             _hang_up(output)
             raise
-        return ContainerExecution(client, made, output, job.stop_seconds)
+        return ContainerExecution(client, made, output, job)
 
 
 def _empty_directory(path: PurePosixPath) -> bytes:

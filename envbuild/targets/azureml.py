@@ -24,9 +24,8 @@ from envbuild.targets.base import (
     PublishedEnvironment,
     Service,
     TargetFile,
-    TargetRecord,
 )
-from envbuild.targets.kinds import Kind, TargetContext
+from envbuild.targets.kinds import ConfiguredTarget, Kind
 from envbuild.targets.options import TargetOptions, matching, option, parse_platform, whole
 from envbuild.targets.yaml import yaml_text
 
@@ -55,14 +54,8 @@ class AzureOptions(TargetOptions):
     )
 
 
-class AzureTarget:
+class AzureTarget(ConfiguredTarget[AzureOptions]):
     """One workspace of Azure ML, or whichever its user's ``az`` is set to."""
-
-    def __init__(self, record: TargetRecord, options: AzureOptions, context: TargetContext) -> None:
-        self.record = record
-        self.limits = options.limits
-        self.registry = options.registry
-        self._options = options
 
     def findings(self, image: Image) -> Sequence[PreflightFinding]:
         return ()
@@ -156,20 +149,20 @@ class AzureTarget:
 
     def how_to_submit(self, files: Sequence[TargetFile]) -> tuple[str, ...]:
         """See ``WritesOnly``."""
-        return tuple(self._az(file.name) for file in files)
+        return tuple(self._az_command(file.name) for file in files)
 
     def submit(self, job: Job) -> NoReturn:
         """Raises ``UsageError`` that says what does."""
         raise UsageError(
             "jobs for Azure ML are written, not submitted",
             hint="write job.yaml by envbuild publish, or print it with --dry-run; "
-            f"then: {self._az('job.yaml')}",
+            f"then: {self._az_command('job.yaml')}",
         )
 
     def _file(self, name: str, body: dict[str, Any]) -> TargetFile:
-        return TargetFile(name=name, content=f"# {self._az(name)}\n{yaml_text(body)}")
+        return TargetFile(name=name, content=f"# {self._az_command(name)}\n{yaml_text(body)}")
 
-    def _az(self, file: str) -> str:
+    def _az_command(self, file: str) -> str:
         verb, *more = _VERBS[file]
         words = ["az", "ml", verb, "create", "--file", file]
         place = {
@@ -224,8 +217,8 @@ def _experiment(job: Job) -> str:
 
 def _endpoint(name: str) -> str:
     """``name`` as an endpoint may be called: 3 to 32 letters, digits and ``-``, from a letter on."""
-    found = name[:_LONGEST_ENDPOINT].rstrip("-")
-    return found if _ENDPOINT.fullmatch(found) else f"{found}-service"[-_LONGEST_ENDPOINT:]
+    endpoint = name[:_LONGEST_ENDPOINT].rstrip("-")
+    return endpoint if _ENDPOINT.fullmatch(endpoint) else f"{endpoint}-service"[-_LONGEST_ENDPOINT:]
 
 
 def _probe(failures: int) -> dict[str, int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
+from envbuild.errors import EnvbuildError
 from envbuild.lock.model import PlatformLock
 from envbuild.oci.image import Image
 from envbuild.platforms import Platform
@@ -77,6 +78,10 @@ class PreflightFinding:
     text: str
     error: bool = True
     hint: str | None = None
+
+    @classmethod
+    def of(cls, problem: EnvbuildError, *, error: bool = True) -> PreflightFinding:
+        return cls(text=problem.message, error=error, hint=problem.hint)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

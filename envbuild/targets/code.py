@@ -62,7 +62,7 @@ def code_image(
         copies = scratch / "code"
         copies.mkdir()
         contents = read_code(directory, copies=copies)
-        made = layered(
+        made = add_layers(
             image,
             (LayerContents(name=LAYER_NAME, contents=contents, copies=copies, below=below),),
             {"WorkingDir": str(below)},
@@ -72,7 +72,7 @@ def code_image(
     return CodeImage(image=made, digest=contents.digest, size=made.layers[-1].size)
 
 
-def layered(
+def add_layers(
     image: Image,
     trees: Sequence[LayerContents],
     settings: Mapping[str, Any],
@@ -82,14 +82,14 @@ def layered(
     """``image`` with a layer of each of ``trees`` on top, and ``settings`` in the place of its config's own
     (None: there is none any more), where variables and ports are added to what is there. ``labels`` are also
     annotations; the image below is always among them."""
-    config = _document(store, image.config_digest)
+    config = _read_document(store, image.config_digest)
     owner = _owner(config)
     layers = []
     for tree in trees:
         with store.scratch() as scratch:
             entries = list(_entries(tree, owner))
             layers.append(_write_layer(entries, scratch, store, codec("gzip"), tree.name))
-    return _on_top(image, config, layers, settings, {**labels, ENVIRONMENT_LABEL: image.digest}, store)
+    return _write_image(image, config, layers, settings, {**labels, ENVIRONMENT_LABEL: image.digest}, store)
 
 
 def _entries(tree: LayerContents, owner: tuple[int, int]) -> Iterator[Entry]:
@@ -103,20 +103,20 @@ def _entries(tree: LayerContents, owner: tuple[int, int]) -> Iterator[Entry]:
         for parent in PurePosixPath(entry.path).parents
         if parent.name
     }
-    found = [Entry(path=directory, kind=EntryKind.DIRECTORY, mode=0o755) for directory in directories]
-    found += [
-        Entry(path=each, kind=EntryKind.DIRECTORY, mode=0o755, uid=uid, gid=gid)
-        for each in inside | {f"{root}/{entry.path}" for entry in contents.entries if entry.directory}
+    entries = [Entry(path=directory, kind=EntryKind.DIRECTORY, mode=0o755) for directory in directories]
+    entries += [
+        Entry(path=path, kind=EntryKind.DIRECTORY, mode=0o755, uid=uid, gid=gid)
+        for path in inside | {f"{root}/{entry.path}" for entry in contents.entries if entry.directory}
     ]
-    found += [_entry(entry, tree.copies, root, owner) for entry in contents.entries if not entry.directory]
-    yield from sorted([*found, *tree.written], key=lambda entry: entry.path)
+    entries += [_entry(entry, tree.copies, root, owner) for entry in contents.entries if not entry.directory]
+    yield from sorted([*entries, *tree.written], key=lambda entry: entry.path)
 
 
-def _entry(each: ContextEntry, copies: Path, root: str, owner: tuple[int, int]) -> Entry:
-    path, (uid, gid) = f"{root}/{each.path}", owner
-    if each.target is not None:
-        return Entry(path=path, kind=EntryKind.SYMLINK, target=each.target, uid=uid, gid=gid)
-    return Entry(path=path, mode=each.mode, content=copies / each.sha256, uid=uid, gid=gid)
+def _entry(file: ContextEntry, copies: Path, root: str, owner: tuple[int, int]) -> Entry:
+    path, (uid, gid) = f"{root}/{file.path}", owner
+    if file.target is not None:
+        return Entry(path=path, kind=EntryKind.SYMLINK, target=file.target, uid=uid, gid=gid)
+    return Entry(path=path, mode=file.mode, content=copies / file.sha256, uid=uid, gid=gid)
 
 
 def _owner(config: Mapping[str, Any]) -> tuple[int, int]:
@@ -131,7 +131,7 @@ def _write_layer(entries: Sequence[Entry], scratch: Path, store: Store, packing:
     part, inner, outer = scratch / "layer", hashlib.sha256(), hashlib.sha256()
     size = 0
 
-    def put(file: BinaryIO, block: bytes) -> int:
+    def write_block(file: BinaryIO, block: bytes) -> int:
         inner.update(block)
         member = packing.compress(block)
         outer.update(member)
@@ -145,11 +145,11 @@ def _write_layer(entries: Sequence[Entry], scratch: Path, store: Store, packing:
                 for piece in entry_stream(entry):
                     waiting += piece
                     while len(waiting) >= BLOCK:
-                        size += put(file, bytes(waiting[:BLOCK]))
+                        size += write_block(file, bytes(waiting[:BLOCK]))
                         del waiting[:BLOCK]
-            size += put(file, bytes(waiting + END[: BLOCK - len(waiting)]))
+            size += write_block(file, bytes(waiting + END[: BLOCK - len(waiting)]))
             if len(waiting) + len(END) > BLOCK:
-                size += put(file, END[BLOCK - len(waiting) :])
+                size += write_block(file, END[BLOCK - len(waiting) :])
     except OSError as error:
         raise BuildError(f"can't write the code's layer: {error.strerror}") from error
     digest = f"sha256:{outer.hexdigest()}"
@@ -163,7 +163,7 @@ def _write_layer(entries: Sequence[Entry], scratch: Path, store: Store, packing:
     )
 
 
-def _on_top(
+def _write_image(
     image: Image,
     config: dict[str, Any],
     layers: Sequence[Layer],
@@ -190,7 +190,7 @@ def _on_top(
         history.append(entry)
     content = image_json({**config, "config": changed, "rootfs": rootfs, "history": history})
     config_digest = store.add_blob(content)
-    manifest = _document(store, image.digest)
+    manifest = _read_document(store, image.digest)
     manifest["config"] = {**manifest["config"], "digest": config_digest, "size": len(content)}
     manifest["layers"] = [
         *manifest["layers"],
@@ -207,10 +207,10 @@ def _on_top(
     )
 
 
-def _document(store: Store, digest: str) -> dict[str, Any]:
+def _read_document(store: Store, digest: str) -> dict[str, Any]:
     try:
-        found = json.loads(store.blob(digest).read_bytes())
+        document = json.loads(store.blob(digest).read_bytes())
     except (OSError, ValueError) as error:
         raise RunError(f"the store lacks a part of the image, {digest}", hint="build it again") from error
-    assert isinstance(found, dict), "what the store has was checked when it came"
-    return found
+    assert isinstance(document, dict), "what the store has was checked when it came"
+    return document

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envbuild.docker.client import NoEngine, connect, has_bridge, is_here
@@ -14,9 +13,9 @@ from envbuild.errors import EnvbuildError, RunError
 from envbuild.images.sinks.daemon import bytes_to_load, engine_platform, load
 from envbuild.lazy import lazy
 from envbuild.oci.image import Image
-from envbuild.targets.base import OUTPUTS, Job, PreflightFinding, Service, TargetFile, TargetRecord
+from envbuild.targets.base import OUTPUTS, Job, PreflightFinding, Service, TargetFile
 from envbuild.targets.files.compose import job_file, service_file
-from envbuild.targets.kinds import Kind, TargetContext
+from envbuild.targets.kinds import ConfiguredTarget, Kind
 from envbuild.targets.options import TargetOptions, option, switch
 
 if TYPE_CHECKING:
@@ -43,16 +42,9 @@ class DockerOptions(TargetOptions):
     gpus: bool = option("give the job all GPUs", switch, default="false")
 
 
-class DockerTarget:
+class DockerTarget(ConfiguredTarget[DockerOptions]):
     """Images are loaded straight into the engine, only the layers it lacks; with ``registry`` they are pushed
     there too, for others."""
-
-    def __init__(self, record: TargetRecord, options: DockerOptions, context: TargetContext) -> None:
-        self.record = record
-        self.limits = options.limits
-        self.registry = options.registry
-        self._options = options
-        self._context = context
 
     @property
     def _environ(self) -> Mapping[str, str]:
@@ -67,17 +59,13 @@ class DockerTarget:
 
     def findings(self, image: Image) -> Sequence[PreflightFinding]:
         try:
-            found = engine_platform(self._environ)
+            platform = engine_platform(self._environ)
         except EnvbuildError as error:
-            return [PreflightFinding(text=error.message, hint=error.hint)]
-        if found != image.platform:
-            return [
-                PreflightFinding(
-                    text=f"the engine of {self.record.name} runs {found}, the image is for {image.platform}",
-                    hint=f"give the target that platform: platform={found}",
-                )
-            ]
-        return []
+            return [PreflightFinding.of(error)]
+        if platform == image.platform:
+            return []
+        text = f"the engine of {self.record.name} runs {platform}, the image is for {image.platform}"
+        return [PreflightFinding(text=text, hint=f"give the target that platform: platform={platform}")]
 
     def bytes_to_pull(self, image: Image) -> int | None:
         client = connect(self._environ)
@@ -94,7 +82,7 @@ class DockerTarget:
     def service_files(self, service: Service) -> tuple[TargetFile, ...]:
         return (service_file(service, gpus=self._options.gpus),)
 
-    def submit(self, job: Job) -> DockerExecution:
+    def submit(self, job: Job) -> ContainerExecution:
         started = ContainerJob(
             name=job.name,
             image="",
@@ -105,7 +93,7 @@ class DockerTarget:
         )
         return self._start(started, job.image, job.reference)
 
-    def serve(self, service: Service, port: int) -> DockerExecution:
+    def serve(self, service: Service, port: int) -> ContainerExecution:
         client = connect(self._environ)
         if isinstance(client, NoEngine):
             raise RunError(client.reason, hint=client.hint)
@@ -132,7 +120,7 @@ class DockerTarget:
         )
         return self._start(started, service.image, service.reference)
 
-    def _start(self, job: ContainerJob, image: Image, reference: str) -> DockerExecution:
+    def _start(self, job: ContainerJob, image: Image, reference: str) -> ContainerExecution:
         """Loads the image and starts the job in it."""
         client = connect(self._environ)
         if isinstance(client, NoEngine):
@@ -140,40 +128,13 @@ class DockerTarget:
         try:
             name = reference.partition("@")[0]
             identity = load(client, image, (name,), self._context.store, self._context.progress)
-            started = start_container(client, replace(job, image=identity))
+            return start_container(client, replace(job, image=identity))
         except EnvbuildError as error:
             client.close()
             raise RunError(error.message, hint=error.hint) from error
         except BaseException:
             client.close()
             raise
-        return DockerExecution(started)
-
-
-class DockerExecution:
-    """A job's container."""
-
-    def __init__(self, container: ContainerExecution) -> None:
-        self._container = container
-
-    @property
-    def identity(self) -> str:
-        return self._container.identity
-
-    def logs(self) -> Iterator[bytes]:
-        return self._container.logs()
-
-    def wait(self) -> int:
-        return self._container.wait()
-
-    def stop(self) -> None:
-        self._container.stop()
-
-    def bring_outputs(self, directory: Path) -> bool:
-        return self._container.bring_outputs(str(OUTPUTS), directory)
-
-    def close(self) -> None:
-        self._container.close()
 
 
 KIND = Kind("docker", DockerOptions, DockerTarget)

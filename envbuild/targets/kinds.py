@@ -43,6 +43,17 @@ class TargetContext:
     environ: Mapping[str, str] = field(repr=False)
 
 
+class ConfiguredTarget(Generic[AnyOptions]):
+    """The part of a target that its options say."""
+
+    def __init__(self, record: TargetRecord, options: AnyOptions, context: TargetContext) -> None:
+        self.record = record
+        self.limits = options.limits
+        self.registry: str | None = options.registry
+        self._options = options
+        self._context = context
+
+
 class TargetKind(Protocol):
     """What an entry point names: how targets of one kind are made."""
 
@@ -75,22 +86,22 @@ class Kind(Generic[AnyOptions, AnyTarget]):
 
 def kind_names() -> tuple[str, ...]:
     """All kinds, ours first. Imports none of them."""
-    return (*_OURS, *sorted({other.name for other in _others()} - set(_OURS)))
+    return (*_OURS, *sorted({other.name for other in _other_entry_points()} - set(_OURS)))
 
 
 def kind(name: str) -> TargetKind:
     """The kind of that name. Raises ``UsageError`` where there is none, or where it can't be loaded."""
     if name in _OURS:
         try:
-            found: TargetKind = import_module(_OURS[name]).KIND
+            ours: TargetKind = import_module(_OURS[name]).KIND
         except ModuleNotFoundError as error:
             raise UsageError(
                 f"targets of the kind {name} need a module that isn't installed: {error.name}"
             ) from error
-        return found
-    for point in _others():
+        return ours
+    for point in _other_entry_points():
         if point.name == name:
-            return _loaded(point)
+            return _load_kind(point)
     near = get_close_matches(name, kind_names(), n=1)
     raise UsageError(
         f"unknown kind of target {name!r}" + (f"; did you mean {near[0]}?" if near else ""),
@@ -103,23 +114,23 @@ def open_target(record: TargetRecord, context: TargetContext) -> Target:
     return kind(record.kind).open(record, context)
 
 
-def _others() -> tuple[EntryPoint, ...]:
+def _other_entry_points() -> tuple[EntryPoint, ...]:
     return tuple(point for point in entry_points(group=GROUP) if point.name not in _OURS)
 
 
-def _loaded(point: EntryPoint) -> TargetKind:
+def _load_kind(point: EntryPoint) -> TargetKind:
     try:
-        found: TargetKind = point.load()
+        kind: TargetKind = point.load()
     except Exception as error:  # whatever another package's module raises
         raise UsageError(
             f"the kind of target {point.name!r} can't be loaded from {point.value}: {error}",
             hint="upgrade or remove the package that brings it",
         ) from error
-    missing = [part for part in ("options", "open") if not hasattr(found, part)]
-    if missing or isinstance(found, type):
-        lacks = "is a class, not a kind" if isinstance(found, type) else f"has no {' and no '.join(missing)}"
+    missing = [part for part in ("options", "open") if not hasattr(kind, part)]
+    if missing or isinstance(kind, type):
+        lacks = "is a class, not a kind" if isinstance(kind, type) else f"has no {' and no '.join(missing)}"
         raise UsageError(
             f"the kind of target {point.name!r} can't be used: {point.value} {lacks}",
             hint="upgrade or remove the package that brings it",
         )
-    return found
+    return kind

@@ -23,7 +23,7 @@ from envbuild.run.userns import LaunchedCommand, UsernsRunner
 from envbuild.targets.base import OUTPUTS, Job, PreflightFinding, Service, Target, TargetFile, TargetRecord
 from envbuild.targets.docker import DockerOptions, DockerTarget
 from envbuild.targets.files.compose import job_file, service_file
-from envbuild.targets.kinds import Kind, TargetContext
+from envbuild.targets.kinds import ConfiguredTarget, Kind, TargetContext
 from envbuild.targets.options import TargetOptions, one_of, option, parse_options
 
 if TYPE_CHECKING:
@@ -40,15 +40,12 @@ class LocalOptions(TargetOptions):
     backend: str = option("auto, docker or userns", one_of("auto", "docker", "userns"), default="auto")
 
 
-class NamespaceTarget:
+class NamespaceTarget(ConfiguredTarget[LocalOptions]):
     """Jobs in a user namespace of this machine."""
 
-    registry: str | None = None
-
-    def __init__(self, record: TargetRecord, options: TargetOptions, context: TargetContext) -> None:
-        self.record = record
-        self.limits = options.limits
-        self._context = context
+    def __init__(self, record: TargetRecord, options: LocalOptions, context: TargetContext) -> None:
+        super().__init__(record, options, context)
+        self.registry = None
         self._runner = UsernsRunner(context.store, context.progress)
 
     def findings(self, image: Image) -> Sequence[PreflightFinding]:
@@ -159,12 +156,12 @@ class NamespaceExecution:
             return False
         try:
             _keep_files(self._outputs)
-            found = list(self._outputs.iterdir())
-            for each in found:
-                shutil.move(each, directory / each.name)
+            paths = list(self._outputs.iterdir())
+            for path in paths:
+                shutil.move(path, directory / path.name)
         except (OSError, shutil.Error) as error:
             raise RunError(str(error), hint=f"what isn't there is in {self._outputs}") from error
-        return bool(found)
+        return bool(paths)
 
     def close(self) -> None:
         self.stop()
@@ -177,8 +174,8 @@ class NamespaceExecution:
 def _keep_files(directory: Path) -> None:
     """Leaves plain files and directories, in common modes: a link of the job would lead anywhere here."""
     directory.chmod(0o755)
-    with os.scandir(directory) as found:
-        entries = list(found)
+    with os.scandir(directory) as scan:
+        entries = list(scan)
     for entry in entries:
         path = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):

@@ -170,7 +170,7 @@ def check_options(record: TargetRecord, own: Sequence[TargetOption]) -> dict[str
                 f"a {record.kind} target has no option {name!r}"
                 + (f"; did you mean {near[0]}?" if near else "")
             )
-        elif (wrong := _refused(text)) is not None:
+        elif (wrong := _unfit(text)) is not None:
             # Without the value, which may be the secret.
             problems.append(f"{name}: {wrong}")
         else:
@@ -191,7 +191,7 @@ def check_options(record: TargetRecord, own: Sequence[TargetOption]) -> dict[str
     return values
 
 
-def _refused(text: str) -> str | None:
+def _unfit(text: str) -> str | None:
     """What is wrong with a value whatever its option is: it is shown to all who may read the workspace, and
     written into scripts and manifests."""
     if _SECRET.search(text):

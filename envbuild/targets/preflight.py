@@ -26,7 +26,7 @@ def preflight(target: Target, image: Image, pins: PlatformLock | None) -> tuple[
     ``pins`` is what it was made from; None: what only pins tell isn't checked.
     """
     own = target.findings_of_pins(image, pins) if isinstance(target, ReadsPins) else target.findings(image)
-    return (*misfits(target, image, pins), *own)
+    return (*limit_findings(target, image, pins), *own)
 
 
 def registry_findings(reference: str, remote: Remote) -> tuple[PreflightFinding, ...]:
@@ -38,38 +38,38 @@ def registry_findings(reference: str, remote: Remote) -> tuple[PreflightFinding,
     try:
         remote.find_manifest(where)
     except UnreachableError as error:
-        return (PreflightFinding(text=error.message, hint=error.hint),)
+        return (PreflightFinding.of(error),)
     except RefusedError as error:
-        return (PreflightFinding(text=error.message, hint=error.hint, error=error.status == _UNAUTHORIZED),)
+        return (PreflightFinding.of(error, error=error.status == _UNAUTHORIZED),)
     except FetchError as error:
-        return (PreflightFinding(text=error.message, hint=error.hint, error=False),)
+        return (PreflightFinding.of(error, error=False),)
     return ()
 
 
 def cuda_of(pins: PlatformLock) -> str | None:
     """The newest CUDA that some of the software was built for, ``12.4``; None where it asks for none."""
-    found = [_short(conda.version) for conda in pins.conda if conda.name in _CUDA_CONDA]
+    versions = [_short(conda.version) for conda in pins.conda if conda.name in _CUDA_CONDA]
     for wheel in pins.pip:
         if wheel.name in _CUDA_WHEELS:
-            found.append(_short(wheel.version))
+            versions.append(_short(wheel.version))
         elif match := _WHEEL_TAG.search(wheel.version):
-            found.append(f"{match[1]}.{match[2] or 0}")
-    return max((each for each in found if each is not None), key=_number, default=None)
+            versions.append(f"{match[1]}.{match[2] or 0}")
+    return max((version for version in versions if version is not None), key=_number, default=None)
 
 
-def misfits(target: Target, image: Image, pins: PlatformLock | None) -> list[PreflightFinding]:
+def limit_findings(target: Target, image: Image, pins: PlatformLock | None) -> list[PreflightFinding]:
     """What the limits of ``target`` say of ``image``; makes no connection."""
     limits, name = target.limits, target.record.name
-    found = []
+    findings = []
     if limits.platform is not None and image.platform != limits.platform:
-        found.append(
+        findings.append(
             PreflightFinding(
                 text=f"the image is for {image.platform}, {name} runs {limits.platform}",
                 hint=f"add {limits.platform} to the spec's platforms",
             )
         )
     if limits.layers is not None and len(image.layers) > limits.layers:
-        found.append(
+        findings.append(
             PreflightFinding(
                 text=f"the image has {len(image.layers)} layers, {name} takes at most {limits.layers}",
                 hint="build it with a smaller layer-budget",
@@ -77,30 +77,30 @@ def misfits(target: Target, image: Image, pins: PlatformLock | None) -> list[Pre
         )
     total = sum(layer.size for layer in image.layers)
     if limits.size is not None and total > limits.size:
-        found.append(
+        findings.append(
             PreflightFinding(text=f"the image has {total} bytes, {name} takes at most {limits.size}")
         )
     if limits.layer_size is not None:
         large = [layer for layer in image.layers if layer.size > limits.layer_size]
         if large:
             named = ", ".join(f"{layer.name or layer.digest[:19]} ({layer.size})" for layer in large[:_TOLD])
-            found.append(
+            findings.append(
                 PreflightFinding(
                     text=f"layers are larger than the {limits.layer_size} bytes that {name} takes: {named}",
                     hint="build it with a larger layer-budget",
                 )
             )
     if pins is not None:
-        found += _versions(target, pins)
-    return found
+        findings += _versions(target, pins)
+    return findings
 
 
 def _versions(target: Target, pins: PlatformLock) -> list[PreflightFinding]:
     limits, name = target.limits, target.record.name
-    found = []
+    findings = []
     glibc = glibc_of(pins.base)
     if limits.glibc is not None and _number(glibc) < _number(limits.glibc):
-        found.append(
+        findings.append(
             PreflightFinding(
                 text=f"the image has glibc {glibc}, what {name} mounts into it needs {limits.glibc}",
                 hint="choose a newer base",
@@ -110,14 +110,14 @@ def _versions(target: Target, pins: PlatformLock) -> list[PreflightFinding]:
     if cuda is not None and limits.cuda is not None and _number(cuda) > _number(limits.cuda):
         # Within a major version, CUDA promises that programs run on older drivers, without the newest calls.
         newer = _number(cuda)[0] > _number(limits.cuda)[0]
-        found.append(
+        findings.append(
             PreflightFinding(
                 text=f"the software is built for CUDA {cuda}, and {name} runs at most {limits.cuda}",
                 error=newer,
                 hint=f"ask for an older build: cuda-version <={limits.cuda}, or a wheel of that version",
             )
         )
-    return found
+    return findings
 
 
 def _number(version: str) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from envbuild.run.command import image_config, numeric_user
 from envbuild.specs.context import read_code, read_model
 from envbuild.store.content import Store
 from envbuild.targets.base import MODEL_DIRECTORY
-from envbuild.targets.code import CODE_LABEL, LAYER_NAME, LayerContents, layered
+from envbuild.targets.code import CODE_LABEL, LAYER_NAME, LayerContents, add_layers
 
 APP_ROOT = MODEL_DIRECTORY.parent
 SOURCE = "service"
@@ -116,7 +116,7 @@ def serving_image(
         trees = []
         (scratch / "code").mkdir()
         code = read_code(entry.code, copies=scratch / "code")
-        if not any(each.path == str(entry.path) for each in code.entries):
+        if not any(file.path == str(entry.path) for file in code.entries):
             raise SpecError(
                 f"{entry.path} is left out of the code by an .amlignore or .gitignore, or is no file there",
                 hint="the entry script has to be a file in the code's directory that nothing leaves out",
@@ -150,7 +150,7 @@ def serving_image(
             if model_run is not None:
                 labels[MODEL_RUN_LABEL] = model_run
         settings["Env"] = [f"{name}={value}" for name, value in sorted(variables.items())]
-        made = layered(base, trees, settings, labels, store)
+        made = add_layers(base, trees, settings, labels, store)
     return ServingImage(
         image=made,
         code_digest=code.digest,
@@ -207,9 +207,9 @@ def _problems(script: Path, tree: ast.Module) -> Iterator[str]:
         if name not in defined:
             yield f"{script}: defines no {name}()"
     init, run = defined.get("init"), defined.get("run")
-    for found in (init, run):
-        if isinstance(found, ast.AsyncFunctionDef):
-            yield f"{script}:{found.lineno}: {found.name}() is async, and the server doesn't await it"
+    for function in (init, run):
+        if isinstance(function, ast.AsyncFunctionDef):
+            yield f"{script}:{function.lineno}: {function.name}() is async, and the server doesn't await it"
     if isinstance(run, ast.FunctionDef) and not run.decorator_list:
         given = run.args
         if given.posonlyargs or given.vararg or given.kwarg:
@@ -220,22 +220,24 @@ def _problems(script: Path, tree: ast.Module) -> Iterator[str]:
 
 def _defined(body: Sequence[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
     """The names that statements of the top level give something to, the last one last."""
-    for each in body:
-        match each:
+    for statement in body:
+        match statement:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                yield each.name, each
+                yield statement.name, statement
             case ast.Assign():
-                for target in each.targets:
-                    yield from ((node.id, each) for node in ast.walk(target) if isinstance(node, ast.Name))
+                for target in statement.targets:
+                    yield from (
+                        (node.id, statement) for node in ast.walk(target) if isinstance(node, ast.Name)
+                    )
             case ast.AnnAssign(target=ast.Name(id=name), value=value) if value is not None:
-                yield name, each
+                yield name, statement
             case ast.Import() | ast.ImportFrom():
-                for alias in each.names:
-                    yield alias.asname or alias.name.split(".")[0], each
+                for alias in statement.names:
+                    yield alias.asname or alias.name.split(".")[0], statement
             case ast.If() | ast.For() | ast.While():
-                yield from _defined([*each.body, *each.orelse])
+                yield from _defined([*statement.body, *statement.orelse])
             case ast.With():
-                yield from _defined(each.body)
+                yield from _defined(statement.body)
             case ast.Try():
-                handled = [inner for handler in each.handlers for inner in handler.body]
-                yield from _defined([*each.body, *handled, *each.orelse, *each.finalbody])
+                handled = [inner for handler in statement.handlers for inner in handler.body]
+                yield from _defined([*statement.body, *handled, *statement.orelse, *statement.finalbody])

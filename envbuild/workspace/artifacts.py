@@ -40,8 +40,8 @@ def add_lock(
         new = {"digest": digest, "definition": definition, "platforms": list(platforms)}
         if change.insert_new(locks, **new, created=change.at, event=event):
             # In the order of their digests, so that two writers never wait for each other.
-            for each, data in sorted((digest_bytes(data), data) for data in files.values()):
-                change.insert_new(blobs, digest=each, size=len(data), data=zlib.compress(data, 6))
+            for blob, data in sorted((digest_bytes(data), data) for data in files.values()):
+                change.insert_new(blobs, digest=blob, size=len(data), data=zlib.compress(data, 6))
             for name in sorted(files):
                 change.insert_new(lock_files, lock=digest, name=name, blob=digest_bytes(files[name]))
         return
@@ -158,11 +158,11 @@ def image_records(
         query = query.where(images.c.digest.in_(listed))
     if name is not None:
         environment = environment_row(connection, name)
-        mine = sa.select(versions.c.definition).where(versions.c.environment_id == environment["id"])
+        definitions = sa.select(versions.c.definition).where(versions.c.environment_id == environment["id"])
         if version is not None:
             row = version_row(connection, environment, version)
-            mine = mine.where(versions.c.id == row["id"])
-        query = query.where(images.c.definition.in_(mine))
+            definitions = definitions.where(versions.c.id == row["id"])
+        query = query.where(images.c.definition.in_(definitions))
     elif version is not None:
         raise WorkspaceError("a version without the name of its environment says nothing")
     rows = connection.execute(query).mappings().all()
@@ -174,8 +174,8 @@ def image_records(
         for image, reference in connection.execute(named.order_by(image_references.c.reference)):
             references.setdefault(image, []).append(reference)
         listing = sa.select(image_indexes).where(image_indexes.c.image.in_(keys))
-        for image, each in connection.execute(listing.order_by(image_indexes.c.index_digest)):
-            indexes.setdefault(image, []).append(each)
+        for image, index_digest in connection.execute(listing.order_by(image_indexes.c.index_digest)):
+            indexes.setdefault(image, []).append(index_digest)
     for keys in _portions(sorted({row["definition"] for row in rows})):
         for owner, environment_name, of in _owners(connection, keys):
             belongs.setdefault(owner, []).append((environment_name, of))

@@ -216,11 +216,11 @@ class HistoryEvent:
     detail: Mapping[str, object]
 
 
-def check_name(what: str, text: str) -> str:
+def check_name(noun: str, text: str) -> str:
     """``text``, which is fit to call an environment, version or label by. Raises ``WorkspaceError``."""
     if NAME.fullmatch(text) is None:
         raise WorkspaceError(
-            f"{text[:80]!r} can't be the name of {what}",
+            f"{text[:80]!r} can't be the name of {noun}",
             hint="letters, digits, '.', '_' and '-', beginning with a letter or digit, at most 255",
         )
     return text

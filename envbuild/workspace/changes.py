@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, RowMapping
 from envbuild.errors import WorkspaceError
 from envbuild.lazy import lazy
 from envbuild.workspace.base import ANONYMOUS_DIGITS, NewVersion, Registered
-from envbuild.workspace.queries import environment_row, pairs, value, version_row
+from envbuild.workspace.queries import environment_row, sorted_pairs, version_of, version_row
 from envbuild.workspace.schema import contexts, environments, events, labels, versions
 
 if TYPE_CHECKING:
@@ -76,14 +76,14 @@ def register(change: Transaction, new: NewVersion, *, action: str = "register") 
         _refuse_other_version(row, new)
         if _update(change, environment, row, new):
             row = definition_row(connection, environment, new.definition) or row
-        return Registered(version=value(connection, row), created=False)
+        return Registered(version=version_of(connection, row), created=False)
     _add(change, environment, row, new, action)
     change.touch(environment)
     row = definition_row(connection, environment, new.definition)
     assert row is not None
     if new.labels:
         set_labels(change, environment, row, new.labels)
-    return Registered(version=value(connection, row), created=True)
+    return Registered(version=version_of(connection, row), created=True)
 
 
 def changed_columns(new: NewVersion, row: RowMapping) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def changed_columns(new: NewVersion, row: RowMapping) -> dict[str, Any]:
         return changed
     if new.description is not None and new.description != row["description"]:
         changed["description"] = new.description
-    if new.tags and new.tags != pairs(row["tags"]):
+    if new.tags and new.tags != sorted_pairs(row["tags"]):
         changed["tags"] = dict(new.tags)
     return changed
 
@@ -119,7 +119,7 @@ def set_labels(change: Transaction, environment: RowMapping, row: RowMapping, wa
         .join_from(labels, versions, labels.c.version_id == versions.c.id)
         .where(labels.c.environment_id == environment["id"], labels.c.label.in_(wanted))
     )
-    before = {each[0]: each[1] for each in change.connection.execute(query)}
+    before = {label[0]: label[1] for label in change.connection.execute(query)}
     moved = [label for label in wanted if before.get(label) != row["version"]]
     if not moved:
         return False
@@ -127,7 +127,7 @@ def set_labels(change: Transaction, environment: RowMapping, row: RowMapping, wa
     change.connection.execute(sa.delete(labels).where(mine, labels.c.label.in_(moved)))
     change.connection.execute(
         sa.insert(labels),
-        [{"environment_id": environment["id"], "label": each, "version_id": row["id"]} for each in moved],
+        [{"environment_id": environment["id"], "label": label, "version_id": row["id"]} for label in moved],
     )
     taken = {label: before[label] for label in moved if label in before}
     change.event("label", environment["name"], row["version"], labels=moved, taken_from=taken)
@@ -216,12 +216,12 @@ def _refuse_other_version(row: RowMapping, new: NewVersion) -> None:
 
 def _refuse_taken(change: Transaction, environment: RowMapping, version: str, new: NewVersion) -> None:
     mine = versions.c.environment_id == environment["id"]
-    found = change.connection.scalar(
+    definition = change.connection.scalar(
         sa.select(versions.c.definition).where(mine, versions.c.version == version)
     )
-    if found is not None and found != new.definition:
+    if definition is not None and definition != new.definition:
         raise WorkspaceError(
-            f"{new.environment}:{version} is {found}, which differs from {new.definition}",
+            f"{new.environment}:{version} is {definition}, which differs from {new.definition}",
             hint="a version never changes: leave the version out to get the next one",
         )
 
@@ -231,8 +231,8 @@ def _anonymous_name(change: Transaction, environment: RowMapping, definition: st
     digits = definition.removeprefix("sha256:")
     mine = versions.c.environment_id == environment["id"]
     for length in range(ANONYMOUS_DIGITS, len(digits)):
-        taken = sa.exists().where(mine, versions.c.version == digits[:length])
-        if not change.connection.scalar(sa.select(taken)):
+        exists = sa.exists().where(mine, versions.c.version == digits[:length])
+        if not change.connection.scalar(sa.select(exists)):
             return digits[:length]
     return digits
 

@@ -68,33 +68,33 @@ def check_version(version: str) -> str:
 
 def check_labels(labels: Iterable[str]) -> tuple[str, ...]:
     """Sorted, each once; none is ``latest``, which is computed."""
-    found = tuple(sorted({check_name("a label", label) for label in labels}))
-    _bounded("labels", len(found), MOST_PAIRS)
-    if any(label.lower() == LATEST for label in found):
+    names = tuple(sorted({check_name("a label", label) for label in labels}))
+    _bounded("labels", len(names), MOST_PAIRS)
+    if any(label.lower() == LATEST for label in names):
         raise WorkspaceError("the label 'latest' can't be set: it is always the version registered last")
-    return found
+    return names
 
 
 def check_tags(tags: Iterable[tuple[str, str]]) -> Pairs:
     """Sorted by key. Raises ``WorkspaceError`` for a key with two values."""
-    found: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     for key, value in tags:
-        if found.setdefault(check_text("a tag", key), check_text("a tag", value)) != value:
+        if pairs.setdefault(check_text("a tag", key), check_text("a tag", value)) != value:
             raise WorkspaceError(f"tag {key[:80]!r} has two values")
-    _bounded("tags", len(found), MOST_PAIRS)
-    return tuple(sorted(found.items()))
+    _bounded("tags", len(pairs), MOST_PAIRS)
+    return tuple(sorted(pairs.items()))
 
 
-def check_text(what: str, text: str, largest: int = LARGEST_TEXT) -> str:
-    _bounded(f"characters of {what}", len(text), largest)
+def check_text(noun: str, text: str, largest: int = LARGEST_TEXT) -> str:
+    _bounded(f"characters of {noun}", len(text), largest)
     if _UNFIT.search(text):
-        raise WorkspaceError(f"{what} holds a character that no database keeps (NUL or half a surrogate)")
+        raise WorkspaceError(f"{noun} holds a character that no database keeps (NUL or half a surrogate)")
     return text
 
 
-def check_digest(what: str, text: str) -> str:
+def check_digest(noun: str, text: str) -> str:
     if not is_digest(text):
-        raise WorkspaceError(f"{text[:80]!r} is no digest of {what}: sha256: and 64 hex digits")
+        raise WorkspaceError(f"{text[:80]!r} is no digest of {noun}: sha256: and 64 hex digits")
     return text
 
 
@@ -117,8 +117,8 @@ def check_image(image: NewImage) -> None:
         check_digest("envbuild.lock", image.lock)
     for reference in image.references:
         check_text("a reference", reference, LARGEST_REFERENCE)
-    for what, text in (("platform", image.platform), ("engine", image.engine), ("version", image.envbuild)):
-        check_text(f"an image's {what}", text, 64)
+    for noun, text in (("platform", image.platform), ("engine", image.engine), ("version", image.envbuild)):
+        check_text(f"an image's {noun}", text, 64)
     _bounded("references", len(image.references) + len(image.indexes), MOST_PAIRS)
     if image.level not in _LEVELS:
         raise WorkspaceError(f"{image.level[:20]!r} is no level of an image")
@@ -132,12 +132,12 @@ def check_target(target: TargetRecord) -> None:
 
 
 def check_run(run: NewRun) -> None:
-    for what, name in (("a run", run.name), ("a target", run.target), ("an environment", run.environment)):
-        check_name(what, name)
+    for noun, name in (("a run", run.name), ("a target", run.target), ("an environment", run.environment)):
+        check_name(noun, name)
     check_name("a version", run.version)
     check_text("a target's kind", run.kind, 64)
-    for what, digest in (("an image", run.image), ("an image", run.base_image), ("a spec", run.definition)):
-        check_digest(what, digest)
+    for noun, digest in (("an image", run.image), ("an image", run.base_image), ("a spec", run.definition)):
+        check_digest(noun, digest)
     if run.code is not None:
         check_digest("a directory", run.code)
     check_text("a reference", run.reference, LARGEST_REFERENCE)
@@ -147,6 +147,6 @@ def check_run(run: NewRun) -> None:
     check_text("variables", " ".join(run.variables), LARGEST_CONTENT)
 
 
-def _bounded(what: str, number: int, most: int) -> None:
+def _bounded(noun: str, number: int, most: int) -> None:
     if not 0 <= number <= most:
-        raise WorkspaceError(f"{number} {what}: at most {most} can be kept")
+        raise WorkspaceError(f"{number} {noun}: at most {most} can be kept")

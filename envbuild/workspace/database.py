@@ -56,7 +56,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection in a transaction that sees one state throughout."""
-        with self._told(), self._prepared().connect() as connection:
+        with self._translate_errors(), self._prepare_engine().connect() as connection:
             if self._path is None:
                 connection = connection.execution_options(
                     isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -70,8 +70,8 @@ class Database:
 
         In SQLite no other writer is at work meanwhile; in PostgreSQL the caller locks the rows it decides by.
         """
-        with self._told():
-            engine = self._prepared().execution_options(**{_WRITING: True})
+        with self._translate_errors():
+            engine = self._prepare_engine().execution_options(**{_WRITING: True})
             with engine.begin() as connection:
                 yield connection
 
@@ -82,7 +82,7 @@ class Database:
                 self._engine.dispose()
             self._engine = None
 
-    def _prepared(self) -> Engine:
+    def _prepare_engine(self) -> Engine:
         """The engine, over a database whose schema is this envbuild's."""
         with self._guard:
             if self._engine is None:
@@ -149,18 +149,18 @@ class Database:
             raw.close()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """Whatever the database raises becomes a ``WorkspaceError`` without credentials or contents."""
         try:
             yield
         except DBAPIError as error:
-            raise self._explained(error.orig) from error
+            raise self._explain(error.orig) from error
         except SQLAlchemyError as error:
             raise WorkspaceError(f"{self.location}: {type(error).__name__}") from error
         except _driver_errors() as error:
-            raise self._explained(error) from error
+            raise self._explain(error) from error
 
-    def _explained(self, error: BaseException | None) -> WorkspaceError:
+    def _explain(self, error: BaseException | None) -> WorkspaceError:
         text = str(error or "").strip()
         if self._path is not None:
             for pattern, message, hint in _SQLITE_FAULTS:

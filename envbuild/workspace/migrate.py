@@ -27,19 +27,19 @@ def revision_of(connection: Connection) -> str | None:
     """The schema's revision; None for a database without one."""
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
-    found: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))
-    return found
+    revision: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {VERSION_TABLE}"))
+    return revision
 
 
 def is_current(connection: Connection, location: str) -> bool:
     """Whether nothing has to be done. Raises ``WorkspaceError`` for a schema this envbuild doesn't know."""
-    found = revision_of(connection)
-    if found is not None and found not in REVISIONS:
+    revision = revision_of(connection)
+    if revision is not None and revision not in REVISIONS:
         raise WorkspaceError(
-            f"{location} was written by a newer envbuild: schema {found[:32]!r}, known is {REVISIONS[-1]}",
+            f"{location} was written by a newer envbuild: schema {revision[:32]!r}, known is {REVISIONS[-1]}",
             hint="upgrade envbuild, or use another workspace",
         )
-    return found == REVISIONS[-1]
+    return revision == REVISIONS[-1]
 
 
 def upgrade(connection: Connection, location: str, to: str = REVISIONS[-1]) -> None:
@@ -62,8 +62,8 @@ def upgrade(connection: Connection, location: str, to: str = REVISIONS[-1]) -> N
 
 def _refuse_strangers(connection: Connection, location: str) -> None:
     """A file of another program isn't ours to write into; a PostgreSQL database may be shared."""
-    found = set(sa.inspect(connection).get_table_names())
-    strangers = found if connection.dialect.name == "sqlite" else found & set(metadata.tables)
+    tables = set(sa.inspect(connection).get_table_names())
+    strangers = tables if connection.dialect.name == "sqlite" else tables & set(metadata.tables)
     if strangers:
         named = ", ".join(sorted(strangers)[:3])
         raise WorkspaceError(f"{location} is no workspace: it holds tables of something else ({named})")

@@ -52,8 +52,8 @@ def version_row(connection: Connection, environment: RowMapping, version: str) -
         # It was anonymous once, and the digits were its name; the range is read from an index.
         low = f"sha256:{version}"
         within = versions.c.definition.between(low, low.ljust(71, "f"))
-        found = connection.execute(_SELECT.where(mine, within).limit(2)).mappings().all()
-        row = found[0] if len(found) == 1 else None
+        rows = connection.execute(_SELECT.where(mine, within).limit(2)).mappings().all()
+        row = rows[0] if len(rows) == 1 else None
     if row is None:
         raise WorkspaceError(
             f"{environment['name']} has no version {version!r}",
@@ -71,7 +71,7 @@ def labelled_row(connection: Connection, environment: RowMapping, label: str) ->
     )
     row = connection.execute(query).mappings().first()
     if row is None:
-        known = [LATEST, *(each for each, _ in labels_of(connection, environment["id"]))]
+        known = [LATEST, *(name for name, _ in labels_of(connection, environment["id"]))]
         raise WorkspaceError(
             f"{environment['name']} has no label {label!r}", hint=_hint("labels", label, known)
         )
@@ -103,26 +103,26 @@ def labels_of(connection: Connection, environment_id: int) -> tuple[tuple[str, i
     return tuple((row[0], row[1]) for row in connection.execute(query.order_by(labels.c.label)))
 
 
-def values(connection: Connection, rows: Sequence[RowMapping]) -> tuple[Version, ...]:
+def versions_of(connection: Connection, rows: Sequence[RowMapping]) -> tuple[Version, ...]:
     """The versions of ``rows``, in their order, with their labels."""
-    found: dict[int, list[str]] = {}
+    named: dict[int, list[str]] = {}
     for environment_id in {row["environment_id"] for row in rows}:
         for label, version_id in labels_of(connection, environment_id):
-            found.setdefault(version_id, []).append(label)
-    return tuple(_version(row, found.get(row["id"], ())) for row in rows)
+            named.setdefault(version_id, []).append(label)
+    return tuple(_version(row, named.get(row["id"], ())) for row in rows)
 
 
-def value(connection: Connection, row: RowMapping) -> Version:
+def version_of(connection: Connection, row: RowMapping) -> Version:
     query = sa.select(labels.c.label).where(labels.c.version_id == row["id"]).order_by(labels.c.label)
     return _version(row, connection.scalars(query).all())
 
 
 def by_definition(connection: Connection, definition: str) -> tuple[Version, ...]:
     query = _SELECT.where(versions.c.definition == definition).order_by(environments.c.name)
-    return values(connection, connection.execute(query).mappings().all())
+    return versions_of(connection, connection.execute(query).mappings().all())
 
 
-def page(
+def list_versions(
     connection: Connection,
     environment: RowMapping,
     *,
@@ -140,10 +140,10 @@ def page(
     if before is not None:
         query = query.where(versions.c.event < version_row(connection, environment, before)["event"])
     query = query.order_by(versions.c.event.desc()).limit(limit)
-    return values(connection, connection.execute(query).mappings().all())
+    return versions_of(connection, connection.execute(query).mappings().all())
 
 
-def summaries(
+def list_environments(
     connection: Connection,
     *,
     prefix: str,
@@ -191,17 +191,17 @@ def summaries(
         .where(labels.c.environment_id.in_(sa.select(listed.c.id)))
         .order_by(labels.c.label)
     )
-    found: dict[int, list[tuple[str, str]]] = {}
+    labelled: dict[int, list[tuple[str, str]]] = {}
     for environment_id, label, version in connection.execute(named):
-        found.setdefault(environment_id, []).append((label, version))
+        labelled.setdefault(environment_id, []).append((label, version))
     return tuple(
         EnvironmentSummary(
             name=row["name"],
             latest=None if row["archived"] else row["version"],
             count=row["count"] or 0,
             description=row["description"] or "",
-            tags=pairs(row["tags"]),
-            labels=tuple(found.get(row["id"], ())),
+            tags=sorted_pairs(row["tags"]),
+            labels=tuple(labelled.get(row["id"], ())),
             archived=row["archived"],
             updated=row["updated"],
         )
@@ -221,8 +221,8 @@ def history(
     return tuple(HistoryEvent(**row) for row in connection.execute(query).mappings())
 
 
-def pairs(found: Mapping[str, str] | None) -> Pairs:
-    return tuple(sorted(found.items())) if found else ()
+def sorted_pairs(mapping: Mapping[str, str] | None) -> Pairs:
+    return tuple(sorted(mapping.items())) if mapping else ()
 
 
 def _version(row: RowMapping, named: Iterable[str]) -> Version:
@@ -232,7 +232,7 @@ def _version(row: RowMapping, named: Iterable[str]) -> Version:
         definition=row["definition"],
         content=row["content"],
         description=row["description"],
-        tags=pairs(row["tags"]),
+        tags=sorted_pairs(row["tags"]),
         labels=tuple(named),
         created=row["created"],
         creator=row["creator"],
@@ -249,7 +249,10 @@ def _nearest_environments(connection: Connection, name: str) -> str:
     if len(known) == _CANDIDATES:
         # Too many to compare them all: a typing error is rarely in the first letter.
         first = sa.or_(
-            *(environments.c.name.between(each, each + "~") for each in {name[0].lower(), name[0].upper()})
+            *(
+                environments.c.name.between(letter, letter + "~")
+                for letter in {name[0].lower(), name[0].upper()}
+            )
         )
         known = connection.scalars(query.where(first)).all()
     return _hint("environments", name, known)
@@ -269,13 +272,13 @@ def _nearest_versions(connection: Connection, environment: RowMapping, version: 
     return _hint("versions", version, known)
 
 
-def _hint(what: str, wanted: str, known: Sequence[str]) -> str:
+def _hint(noun: str, wanted: str, known: Sequence[str]) -> str:
     """The nearest of ``known``, or the first ones where none is near."""
     if not known:
-        return f"there are no {what} yet"
-    lowered = {each.lower(): each for each in reversed(known)}
+        return f"there are no {noun} yet"
+    lowered = {name.lower(): name for name in reversed(known)}
     near = difflib.get_close_matches(wanted.lower(), lowered, _TOLD, 0.6)
     if near:
-        return "did you mean " + ", ".join(lowered[each] for each in near) + "?"
+        return "did you mean " + ", ".join(lowered[name] for name in near) + "?"
     more = ", …" if len(known) > _TOLD else ""
-    return f"known {what}: " + ", ".join(known[:_TOLD]) + more
+    return f"known {noun}: " + ", ".join(known[:_TOLD]) + more

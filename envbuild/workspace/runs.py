@@ -25,12 +25,12 @@ def add_target(change: Transaction, target: TargetRecord, *, replace: bool) -> N
     if change.insert_new(targets, name=target.name, **row):
         change.event("target", None, None, **detail)
         return
-    found = find_target(change.connection, target.name)
-    if found == target:
+    known = find_target(change.connection, target.name)
+    if known == target:
         return
     if not replace:
         raise WorkspaceError(
-            f"there is a target {target.name} already, of the kind {found.kind}",
+            f"there is a target {target.name} already, of the kind {known.kind}",
             hint="replace it with --replace, or choose another name",
         )
     change.connection.execute(sa.update(targets).where(targets.c.name == target.name).values(**row))
@@ -44,11 +44,11 @@ def remove_target(change: Transaction, name: str) -> None:
 
 
 def find_target(connection: Connection, name: str) -> TargetRecord:
-    found = all_targets(connection)
-    for each in found:
-        if each.name == name:
-            return each
-    near = get_close_matches(name, [each.name for each in found], n=3)
+    records = all_targets(connection)
+    for record in records:
+        if record.name == name:
+            return record
+    near = get_close_matches(name, [record.name for record in records], n=3)
     raise WorkspaceError(
         f"there is no target {name!r}",
         hint=f"did you mean {' or '.join(near)}?" if near else "envbuild target list shows what there is",
@@ -111,11 +111,11 @@ def update_run(
     # In one statement, so that of two writers at once the first one's end stays.
     running = sa.update(runs).where(runs.c.name == name, runs.c.ended.is_(None)).values(**values)
     if change.connection.execute(running).rowcount and status in ENDED:
-        row = one(change.connection, name, exactly=True)
+        row = find_run(change.connection, name, exactly=True)
         change.event("ended", row.environment, row.version, run=name, status=status, exit_status=exit_status)
 
 
-def one(connection: Connection, name: str, *, exactly: bool = False) -> RunRecord:
+def find_run(connection: Connection, name: str, *, exactly: bool = False) -> RunRecord:
     """The run of that name, or, unless ``exactly``, the only one whose name begins so."""
     exact = connection.execute(sa.select(runs).where(runs.c.name == name)).mappings().first()
     if exact is not None:
@@ -131,7 +131,7 @@ def one(connection: Connection, name: str, *, exactly: bool = False) -> RunRecor
     raise WorkspaceError(f"there is no run {name!r}", hint="envbuild runs list shows what there is")
 
 
-def some(
+def list_runs(
     connection: Connection,
     *,
     environment: str | None,

@@ -102,7 +102,7 @@ class EnvironmentStore:
             row = changes.definition_row(connection, environment, new.definition)
             if row is None:
                 return None
-            known = queries.value(connection, row)
+            known = queries.version_of(connection, row)
         same = new.version in (None, known.version)
         same = same and not changes.changed_columns(new, row) and set(new.labels) <= set(known.labels)
         return known if same and (new.anonymous or not known.anonymous) else None
@@ -120,7 +120,7 @@ class EnvironmentStore:
 
         Environments of nothing but anonymous versions only with ``include_anonymous``."""
         with self._database.read() as connection:
-            return queries.summaries(
+            return queries.list_environments(
                 connection,
                 prefix=check_name("an environment", prefix) if prefix else "",
                 include_archived=include_archived,
@@ -140,7 +140,7 @@ class EnvironmentStore:
     ) -> tuple[Version, ...]:
         """The one registered last comes first; at most ``limit``, only those registered before ``before``."""
         with self._database.read() as connection:
-            return queries.page(
+            return queries.list_versions(
                 connection,
                 queries.environment_row(connection, name),
                 include_archived=include_archived,
@@ -161,7 +161,7 @@ class EnvironmentStore:
                 row = queries.labelled_row(connection, environment, label)
             else:
                 row = queries.latest_row(connection, environment)
-            return queries.value(connection, row)
+            return queries.version_of(connection, row)
 
     def by_definition(self, definition: str) -> tuple[Version, ...]:
         """Every version with this definition digest, sorted by name; may be empty."""
@@ -177,22 +177,22 @@ class EnvironmentStore:
             row = queries.version_row(change.connection, environment, version)
             if wanted:
                 changes.set_labels(change, environment, row, wanted)
-            return queries.value(change.connection, row)
+            return queries.version_of(change.connection, row)
 
     def unlabel(self, name: str, labels: Iterable[str]) -> None:
         """Takes labels away; an unknown one is an error and none is taken."""
         unwanted = check_labels(labels)
         with self._change() as change:
             environment = change.environment(name)
-            taken = {
+            taken_from = {
                 label: queries.labelled_row(change.connection, environment, label)["version"]
                 for label in unwanted
             }
-            if not taken:
+            if not taken_from:
                 return
             mine = labels_table.c.environment_id == environment["id"]
             change.connection.execute(sa.delete(labels_table).where(mine, labels_table.c.label.in_(unwanted)))
-            change.event("unlabel", name, None, labels=list(unwanted), taken_from=taken)
+            change.event("unlabel", name, None, labels=list(unwanted), taken_from=taken_from)
             change.touch(environment)
 
     def update(
@@ -214,7 +214,7 @@ class EnvironmentStore:
             row = queries.version_row(change.connection, environment, version)
             changed = {key: value for key, value in wanted.items() if row[key] != value}
             changes.set_columns(change, environment, row, changed)
-            return queries.value(
+            return queries.version_of(
                 change.connection, queries.version_row(change.connection, environment, version)
             )
 
@@ -237,7 +237,7 @@ class EnvironmentStore:
             check_version(new_version)
         with self._change() as change:
             environment = queries.environment_row(change.connection, name)
-            source = queries.value(
+            source = queries.version_of(
                 change.connection, queries.version_row(change.connection, environment, version)
             )
             clone = NewVersion(
@@ -259,9 +259,9 @@ class EnvironmentStore:
         named = sorted({check_text("a platform", platform, 64) for platform in platforms})
         with self._change() as change:
             artifacts.add_lock(change, definition, named, files)
-            found = artifacts.lock_record(change.connection, digest=digest_bytes(files["envbuild.lock"]))
-        assert found is not None
-        return found
+            record = artifacts.lock_record(change.connection, digest=digest_bytes(files["envbuild.lock"]))
+        assert record is not None
+        return record
 
     def lock(self, definition: str) -> LockRecord | None:
         """The lock of a definition that was added last."""
@@ -280,15 +280,15 @@ class EnvironmentStore:
         check_image(image)
         with self._change() as change:
             artifacts.add_image(change, image)
-            (found,) = artifacts.image_records(change.connection, digest=image.digest)
-        return found
+            (record,) = artifacts.image_records(change.connection, digest=image.digest)
+        return record
 
     def image(self, digest: str) -> ImageRecord | None:
         """By the digest of its manifest; for an index with one image, by the index's too."""
         check_digest("an image", digest)
         with self._database.read() as connection:
-            found = artifacts.image_records(connection, digest=digest, limit=1)
-            listed = found or artifacts.image_records(connection, index=digest, limit=2)
+            records = artifacts.image_records(connection, digest=digest, limit=1)
+            listed = records or artifacts.image_records(connection, index=digest, limit=2)
         return listed[0] if len(listed) == 1 else None
 
     def images(
@@ -354,7 +354,7 @@ class EnvironmentStore:
         check_run(run)
         with self._change() as change:
             runs.add_run(change, run)
-            return runs.one(change.connection, run.name, exactly=True)
+            return runs.find_run(change.connection, run.name, exactly=True)
 
     def update_run(
         self, name: str, status: str, *, identity: str | None = None, exit_status: int | None = None
@@ -364,12 +364,12 @@ class EnvironmentStore:
             check_text("a run's name on its target", identity)
         with self._change() as change:
             runs.update_run(change, name, status, identity, exit_status)
-            return runs.one(change.connection, name, exactly=True)
+            return runs.find_run(change.connection, name, exactly=True)
 
     def run(self, name: str) -> RunRecord:
         """By its name, or the beginning of it where that is unique."""
         with self._database.read() as connection:
-            return runs.one(connection, check_name("a run", name))
+            return runs.find_run(connection, check_name("a run", name))
 
     def runs(
         self,
@@ -382,7 +382,7 @@ class EnvironmentStore:
     ) -> tuple[RunRecord, ...]:
         """Newest first, those that fit all that is given."""
         with self._database.read() as connection:
-            found = runs.some(
+            found = runs.list_runs(
                 connection,
                 environment=environment,
                 version=version,

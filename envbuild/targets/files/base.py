@@ -83,7 +83,7 @@ def file_target(name: str, context: TargetContext, *, registry: str | None = Non
     return open_target(record, context)
 
 
-def headed(file: TargetFile, header: str) -> TargetFile:
+def add_header(file: TargetFile, header: str) -> TargetFile:
     """``file`` with a comment that leads back to the environment, behind its interpreter's line if it has
     one; a file that takes no comments as it is. ``header`` is one line."""
     if PurePath(file.name).suffix not in _COMMENTS:
@@ -96,6 +96,6 @@ def headed(file: TargetFile, header: str) -> TargetFile:
     return replace(file, content=f"{first}{line}{rest}")
 
 
-def is_ours(content: str) -> bool:
-    """Whether ``headed`` made a file that begins like this."""
+def has_header(content: str) -> bool:
+    """Whether ``add_header`` made a file that begins like this."""
     return any(line.startswith(_MARK) for line in content.split("\n", 2)[:2])

@@ -79,7 +79,7 @@ def _configure(
     """Fills in address and credentials; returns the namespace that they come with, if any."""
     default = str(Path(environ["HOME"]) / ".kube" / "config") if "HOME" in environ else "~/.kube/config"
     paths = access.kubeconfig or environ.get("KUBECONFIG") or default
-    if any(Path(each).expanduser().is_file() for each in paths.split(os.pathsep) if each):
+    if any(Path(path).expanduser().is_file() for path in paths.split(os.pathsep) if path):
         return _from_kubeconfig(configuration, paths, access, store, resources)
     if access.kubeconfig is None and environ.get("KUBERNETES_SERVICE_HOST"):
         return _from_pod(configuration, environ)
@@ -108,8 +108,8 @@ def _from_kubeconfig(
     except kubernetes.config.ConfigException as error:
         # Its message names a part by all that stands in it.
         missing = re.search(r"Expected (?:object with name|key) ([\w.@:/-]{1,200}) in", str(error))
-        what = f"it has no {missing[1]}" if missing is not None else "something in it is missing"
-        raise _unusable(paths, what) from None
+        reason = f"it has no {missing[1]}" if missing is not None else "something in it is missing"
+        raise _unusable(paths, reason) from None
     except OSError as error:
         raise _unusable(paths, error.strerror or "it can't be read") from None
     except (yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError):

@@ -71,7 +71,7 @@ class Cluster:
 
     def has_namespace(self) -> bool | None:
         """None: it may not be looked at."""
-        return self._is_there(lambda: self._ask(self._core.read_namespace, self.namespace))
+        return self._exists(lambda: self._ask(self._core.read_namespace, self.namespace))
 
     def has(self, kind: str, name: str) -> bool | None:
         """Whether there is a ``secret`` or ``service_account`` or ``persistent_volume_claim`` of that name in
@@ -80,7 +80,7 @@ class Cluster:
         api.set_default_header("Accept", _METADATA)
         try:
             read = getattr(kubernetes.client.CoreV1Api(api), f"read_namespaced_{kind}")
-            return self._is_there(lambda: self._ask(read, name, self.namespace))
+            return self._exists(lambda: self._ask(read, name, self.namespace))
         finally:
             api.close()
 
@@ -127,16 +127,18 @@ class Cluster:
     def job(self, name: str) -> dict[str, Any] | None:
         """None: there is none."""
         return self._patiently(
-            lambda: self._found(lambda: self._ask(self._batch.read_namespaced_job, name, self.namespace))
+            lambda: self._unless_absent(
+                lambda: self._ask(self._batch.read_namespaced_job, name, self.namespace)
+            )
         )
 
     def pod(self, selector: str) -> dict[str, Any] | None:
         """The newest pod that the selector chooses; None: there is none."""
-        found = self._patiently(
+        pods = self._patiently(
             lambda: _items(self._ask(self._core.list_namespaced_pod, self.namespace, label_selector=selector))
         )
         return max(
-            found, key=lambda pod: str(mapping(pod.get("metadata")).get("creationTimestamp")), default=None
+            pods, key=lambda pod: str(mapping(pod.get("metadata")).get("creationTimestamp")), default=None
         )
 
     def warning(self, name: str) -> str | None:
@@ -144,11 +146,13 @@ class Cluster:
         where it may not be seen."""
         chosen = f"involvedObject.name={name},type=Warning"
         try:
-            found = _items(self._ask(self._core.list_namespaced_event, self.namespace, field_selector=chosen))
+            warnings = _items(
+                self._ask(self._core.list_namespaced_event, self.namespace, field_selector=chosen)
+            )
         except RunError:
             return None
-        last = max(found, key=lambda event: str(event.get("lastTimestamp")), default=None)
-        return said(last.get("reason"), last.get("message")) if last is not None else None
+        last = max(warnings, key=lambda event: str(event.get("lastTimestamp")), default=None)
+        return one_line(last.get("reason"), last.get("message")) if last is not None else None
 
     def delete_job(self, name: str, *, wait: bool) -> bool:
         """Has the job deleted; with ``wait`` only after its pods, else before. False: there is none. Tries
@@ -156,12 +160,11 @@ class Cluster:
         policy = "Foreground" if wait else "Background"
 
         def delete() -> bool:
-            found = self._found(
-                lambda: self._ask(
-                    self._batch.delete_namespaced_job, name, self.namespace, propagation_policy=policy
-                )
+            call = self._batch.delete_namespaced_job
+            answer = self._unless_absent(
+                lambda: self._ask(call, name, self.namespace, propagation_policy=policy)
             )
-            return found is not None
+            return answer is not None
 
         return self._patiently(delete) if wait else delete()
 
@@ -169,7 +172,7 @@ class Cluster:
     def log(self, pod: str, container: str, *, follow: bool, since: int | None) -> Iterator[PodLog]:
         """A pod's log with stamps, once. Errors of its connection also come as ours, from inside too."""
         more: dict[str, Any] = {"since_seconds": since} if since is not None else {}
-        with self._told():
+        with self._translate_errors():
             response = self._core.read_namespaced_pod_log(
                 pod,
                 self.namespace,
@@ -188,7 +191,7 @@ class Cluster:
     # --- how it is asked ------------------------------------------------------------------------------
 
     def _ask(self, call: Callable[..., Any], *arguments: Any, **more: Any) -> dict[str, Any]:
-        with self._told():
+        with self._translate_errors():
             response = call(
                 *arguments,
                 **more,
@@ -216,16 +219,16 @@ class Cluster:
         if away == 0:
             _log.info("%s; trying again for %d s", error, self.polling.patience)
 
-    def _is_there(self, call: Callable[[], object]) -> bool | None:
+    def _exists(self, call: Callable[[], object]) -> bool | None:
         try:
-            return self._found(call) is not None
+            return self._unless_absent(call) is not None
         except ServiceRefusal as error:
             if error.status == 403:
                 return None
             raise
 
     @staticmethod
-    def _found(call: Callable[[], T]) -> T | None:
+    def _unless_absent(call: Callable[[], T]) -> T | None:
         try:
             return call()
         except ServiceRefusal as error:
@@ -234,7 +237,7 @@ class Cluster:
             raise
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """Says in our words what the server, or the way to it, refused."""
         try:
             yield
@@ -275,9 +278,9 @@ class PodLog:
         yield from self._response.stream(_PIECE, decode_content=True)
 
 
-def said(reason: object, message: object) -> str:
+def one_line(reason: object, message: object) -> str:
     """A reason and its message in one bounded line."""
-    words = [str(each) for each in (reason, message) if isinstance(each, str) and each]
+    words = [str(part) for part in (reason, message) if isinstance(part, str) and part]
     return " ".join(": ".join(words).split())[:_TEXT]
 
 
@@ -287,8 +290,8 @@ def mapping(value: object) -> dict[str, Any]:
 
 
 def _items(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    found = answer.get("items")
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    items = answer.get("items")
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def _status_message(body: object) -> str | None:
@@ -298,7 +301,7 @@ def _status_message(body: object) -> str | None:
         message = mapping(json.loads(text)).get("message")
     except (ValueError, RecursionError):
         return None
-    return said(message, None) or None
+    return one_line(message, None) or None
 
 
 def _cause(error: object) -> str:
@@ -317,7 +320,7 @@ def _cause(error: object) -> str:
 
 def _date(text: object) -> datetime | None:
     try:
-        found = parsedate_to_datetime(str(text))
+        date = parsedate_to_datetime(str(text))
     except (TypeError, ValueError):
         return None
-    return found if found.tzinfo is not None else found.replace(tzinfo=timezone.utc)
+    return date if date.tzinfo is not None else date.replace(tzinfo=timezone.utc)

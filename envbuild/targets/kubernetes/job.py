@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from envbuild.errors import RunError
-from envbuild.targets.kubernetes.client import Cluster, mapping, said
+from envbuild.targets.kubernetes.client import Cluster, mapping, one_line
 from envbuild.targets.kubernetes.log import LogPosition
 from envbuild.targets.kubernetes.manifest import CONTAINER, RUN_LABEL
 from envbuild.targets.polling import ServiceRefusal, ServiceUnreachable
@@ -89,22 +89,22 @@ class KubernetesExecution:
             if reason != last:
                 last, since = reason, now
                 if reason not in ("", "ContainerCreating", "PodInitializing"):
-                    tell(f"{self._name} waits for its start: {said(reason, message)}")
+                    tell(f"{self._name} waits for its start: {one_line(reason, message)}")
             error = reason not in _WAITED_FOR
             late = now - began >= timeout or (error and now - since >= min(timeout, _ERROR_PATIENCE))
             if reason in _HOPELESS or late:
                 raise RunError(
                     f"{self._name} has not started within {now - began:.0f} s: "
-                    f"{said(reason or 'Pending', message)}",
+                    f"{one_line(reason or 'Pending', message)}",
                     hint=_HINTS.get(reason, "the target's option start-timeout says how long a job may wait"),
                 )
 
     def logs(self) -> Iterator[bytes]:
-        with self._told_if_lost():
+        with self._mention_lost_job():
             yield from self._follow(LogPosition())
 
     def wait(self) -> int:
-        with self._told_if_lost():
+        with self._mention_lost_job():
             end = self._cluster.polling.until(lambda: self._look(self._pod()))
         assert end is not None, "it is waited for"
         if end.reason:
@@ -141,7 +141,7 @@ class KubernetesExecution:
     # --- parts ----------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _told_if_lost(self) -> Iterator[None]:
+    def _mention_lost_job(self) -> Iterator[None]:
         try:
             yield
         except ServiceUnreachable as error:
@@ -178,14 +178,12 @@ class KubernetesExecution:
                 f"the job {self._name} was deleted on the cluster",
                 hint="its pod was ended with it; run it again",
             )
-        conditions = mapping(job.get("status")).get("conditions")
-        for each in conditions if isinstance(conditions, list) else ():
-            condition = mapping(each)
-            if condition.get("type") == "Failed" and condition.get("status") == "True":
-                return JobEnd(
-                    status=_KILLED, reason=said(condition.get("reason"), condition.get("message")) or "Failed"
-                )
-        return None
+        failed = _condition(job, "Failed", "True")
+        if failed is None:
+            return None
+        return JobEnd(
+            status=_KILLED, reason=one_line(failed.get("reason"), failed.get("message")) or "Failed"
+        )
 
     def _waiting(self, pod: dict[str, Any] | None, state: dict[str, Any]) -> tuple[str, str | None]:
         if pod is None:
@@ -195,12 +193,10 @@ class KubernetesExecution:
         waiting = mapping(state.get("waiting"))
         if waiting:
             return str(waiting.get("reason") or ""), _text(waiting.get("message"))
-        conditions = mapping(pod.get("status")).get("conditions")
-        for each in conditions if isinstance(conditions, list) else ():
-            condition = mapping(each)
-            if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-                return str(condition.get("reason") or "Unschedulable"), _text(condition.get("message"))
-        return "", None
+        unscheduled = _condition(pod, "PodScheduled", "False")
+        if unscheduled is None:
+            return "", None
+        return str(unscheduled.get("reason") or "Unschedulable"), _text(unscheduled.get("message"))
 
     def _read(self, position: LogPosition, *, follow: bool) -> Generator[bytes, None, bool]:
         """What is new in the log; returns whether it was read to its end. A log that can't be had says
@@ -221,7 +217,7 @@ class KubernetesExecution:
                         yield new
         except ServiceUnreachable as error:
             _log.debug("the log of %s broke off: %s", self._name, error)
-            return self._given_up(follow)
+            return self._gave_up(follow)
         except ServiceRefusal as error:
             # 400: the container hasn't begun, or was lost with its node; 404: the pod is gone.
             if error.status in (401, 403):
@@ -231,7 +227,7 @@ class KubernetesExecution:
         self._broken = None
         return True
 
-    def _given_up(self, follow: bool) -> bool:
+    def _gave_up(self, follow: bool) -> bool:
         """Whether the rest of an ended job's log isn't tried for any longer."""
         now = self._cluster.polling.clock()
         self._broken = self._broken if self._broken is not None else now
@@ -247,6 +243,15 @@ class KubernetesExecution:
             return None
         now = opened + timedelta(seconds=self._cluster.polling.clock() - at)
         return max(1, int((now - position.time + _MARGIN).total_seconds()))
+
+
+def _condition(resource: dict[str, Any], type_: str, status: str) -> dict[str, Any] | None:
+    """The condition of that type, where it has that status."""
+    conditions = mapping(resource.get("status")).get("conditions")
+    for condition in map(mapping, conditions if isinstance(conditions, list) else ()):
+        if (condition.get("type"), condition.get("status")) == (type_, status):
+            return condition
+    return None
 
 
 def _main(pod: dict[str, Any] | None) -> dict[str, Any]:
@@ -265,12 +270,16 @@ def _end_of_pod(pod: dict[str, Any]) -> JobEnd | None:
         code = terminated.get("exitCode")
         reason = terminated.get("reason")
         plain = reason in (None, "", "Completed", "Error")
-        told = "" if plain else said(reason, _OOM if reason == "OOMKilled" else terminated.get("message"))
+        message = (
+            "" if plain else one_line(reason, _OOM if reason == "OOMKilled" else terminated.get("message"))
+        )
         if status.get("reason") == "Evicted":
-            told = said("Evicted", status.get("message"))
-        return JobEnd(status=code if isinstance(code, int) else _KILLED, reason=told)
+            message = one_line("Evicted", status.get("message"))
+        return JobEnd(status=code if isinstance(code, int) else _KILLED, reason=message)
     if status.get("phase") == "Failed":
-        return JobEnd(status=_KILLED, reason=said(status.get("reason"), status.get("message")) or "Failed")
+        return JobEnd(
+            status=_KILLED, reason=one_line(status.get("reason"), status.get("message")) or "Failed"
+        )
     return None
 
 

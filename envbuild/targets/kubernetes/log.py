@@ -59,7 +59,7 @@ class LogPosition:
                 self._begin_line(stamp)
                 data = data[match.end() :] if match is not None and stamp is not None else data
             line, newline, data = data.partition(b"\n")
-            self._go_on(line + newline, new)
+            self._add_piece(line + newline, new)
             if newline:
                 self._at_start = True
                 if not self._skip and not self._foreign:
@@ -89,7 +89,7 @@ class LogPosition:
         self._seen = self._seen + 1 if stamp == self._last else 1
         self._last, self._open = stamp, 0
 
-    def _go_on(self, piece: bytes, new: bytearray) -> None:
+    def _add_piece(self, piece: bytes, new: bytearray) -> None:
         if self._skip:
             return
         dropped = min(self._drop, len(piece))

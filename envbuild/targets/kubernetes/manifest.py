@@ -136,11 +136,11 @@ def _metadata(
 def _container(
     reference: str, env: tuple[tuple[str, str], ...], options: KubernetesOptions
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": CONTAINER, "image": reference, "imagePullPolicy": "IfNotPresent"}
+    container: dict[str, Any] = {"name": CONTAINER, "image": reference, "imagePullPolicy": "IfNotPresent"}
     if env:
-        found["env"] = [{"name": name, "value": _literal(value)} for name, value in env]
+        container["env"] = [{"name": name, "value": _literal(value)} for name, value in env]
     if options.secret_env:
-        found["envFrom"] = [{"secretRef": {"name": name}} for name in options.secret_env]
+        container["envFrom"] = [{"secretRef": {"name": name}} for name in options.secret_env]
     amounts = {
         key: value for key, value in (("cpu", options.cpu), ("memory", options.memory)) if value is not None
     }
@@ -148,9 +148,9 @@ def _container(
     if options.gpus is not None:
         limits["nvidia.com/gpu"] = str(options.gpus)
     if limits:
-        found["resources"] = {**({"requests": amounts} if amounts else {}), "limits": limits}
-    found["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    return found
+        container["resources"] = {**({"requests": amounts} if amounts else {}), "limits": limits}
+    container["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    return container
 
 
 def _pod(
@@ -164,43 +164,43 @@ def _pod(
         volumes = [*volumes, {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": options.shm}}]
         mounts = container.get("volumeMounts", [])
         container["volumeMounts"] = [*mounts, {"name": "shm", "mountPath": "/dev/shm"}]
-    found: dict[str, Any] = {"automountServiceAccountToken": False}
+    pod: dict[str, Any] = {"automountServiceAccountToken": False}
     if options.service_account is not None:
-        found["serviceAccountName"] = options.service_account
+        pod["serviceAccountName"] = options.service_account
     if options.image_pull_secret is not None:
-        found["imagePullSecrets"] = [{"name": options.image_pull_secret}]
-    found["nodeSelector"] = {
+        pod["imagePullSecrets"] = [{"name": options.image_pull_secret}]
+    pod["nodeSelector"] = {
         "kubernetes.io/arch": platform.architecture,
         "kubernetes.io/os": platform.os,
         **dict(options.node_selector),
     }
     if options.tolerations:
-        found["tolerations"] = [dict(toleration) for toleration in options.tolerations]
-    found["securityContext"] = _security(
+        pod["tolerations"] = [dict(toleration) for toleration in options.tolerations]
+    pod["securityContext"] = _security(
         config, claim=any("persistentVolumeClaim" in volume for volume in volumes)
     )
-    found["containers"] = [container]
+    pod["containers"] = [container]
     if volumes:
-        found["volumes"] = volumes
-    return found
+        pod["volumes"] = volumes
+    return pod
 
 
 def _security(config: Mapping[str, Any], *, claim: bool) -> dict[str, Any]:
     """The user is the image's own: stated only where it is a number and not root's, as a cluster can't see
     that a name isn't root's."""
-    found: dict[str, Any] = {}
+    context: dict[str, Any] = {}
     user, _, group = str(config.get("User") or "").partition(":")
     uid, gid = _number(user), _number(group)
     if uid:
-        found["runAsNonRoot"] = True
-        found["runAsUser"] = uid
+        context["runAsNonRoot"] = True
+        context["runAsUser"] = uid
         if gid is not None:
-            found["runAsGroup"] = gid
+            context["runAsGroup"] = gid
         if claim:
             # A claim's files belong to root until they are given a group.
-            found["fsGroup"] = gid if gid is not None else uid
-    found["seccompProfile"] = {"type": "RuntimeDefault"}
-    return found
+            context["fsGroup"] = gid if gid is not None else uid
+    context["seccompProfile"] = {"type": "RuntimeDefault"}
+    return context
 
 
 def _number(text: str) -> int | None:

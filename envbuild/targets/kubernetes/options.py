@@ -30,28 +30,28 @@ _amount = matching(_QUANTITY, "an amount of Kubernetes, like 500m, 2 or 8Gi")
 
 
 def _selector(text: str) -> tuple[tuple[str, str], ...]:
-    found: dict[str, str] = {}
-    for each in text.split(","):
-        key, equals, value = each.partition("=")
+    labels: dict[str, str] = {}
+    for label in text.split(","):
+        key, equals, value = label.partition("=")
         if not equals or not _KEY.fullmatch(key) or not _VALUE.fullmatch(value):
             raise ValueError("must be labels of nodes: KEY=VALUE,KEY=VALUE")
-        found[key] = value
-    return tuple(sorted(found.items()))
+        labels[key] = value
+    return tuple(sorted(labels.items()))
 
 
 def _tolerations(text: str) -> tuple[Mapping[str, str], ...]:
     """``KEY[=VALUE][:EFFECT]``, as kubectl writes taints."""
-    found = []
-    for each in text.split(","):
-        taint, colon, effect = each.partition(":")
+    tolerations = []
+    for part in text.split(","):
+        taint, colon, effect = part.partition(":")
         key, equals, value = taint.partition("=")
         if not _KEY.fullmatch(key) or not _VALUE.fullmatch(value) or (bool(colon) and effect not in _EFFECTS):
             raise ValueError("must be taints of nodes: KEY[=VALUE][:EFFECT],…")
         toleration = {"key": key, "operator": "Equal" if equals else "Exists"}
-        found.append(
+        tolerations.append(
             toleration | ({"value": value} if equals else {}) | ({"effect": effect} if colon else {})
         )
-    return tuple(found)
+    return tuple(tolerations)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,8 +11,8 @@ from typing import Any
 from envbuild.errors import EnvbuildError, RunError, UsageError
 from envbuild.oci.image import Image
 from envbuild.run.command import image_config
-from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile, TargetRecord
-from envbuild.targets.kinds import Kind, TargetContext
+from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile
+from envbuild.targets.kinds import ConfiguredTarget, Kind
 from envbuild.targets.kubernetes.access import ClusterAccess, connect
 from envbuild.targets.kubernetes.client import POLLING, Cluster
 from envbuild.targets.kubernetes.job import KubernetesExecution
@@ -29,25 +29,18 @@ SERVICE_FILE = "service.yaml"
 _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
-class KubernetesTarget:
+class KubernetesTarget(ConfiguredTarget[KubernetesOptions]):
     """Images are pushed to ``registry``, and pulled from there by digest."""
-
-    def __init__(self, record: TargetRecord, options: KubernetesOptions, context: TargetContext) -> None:
-        self.record = record
-        self.limits = options.limits
-        self.registry: str | None = options.registry
-        self._options = options
-        self._context = context
 
     def findings(self, image: Image) -> Sequence[PreflightFinding]:
         try:
             cluster = self._connect(patience=0)
         except RunError as error:
-            return [PreflightFinding(text=error.message, hint=error.hint)]
+            return [PreflightFinding.of(error)]
         try:
-            return self._look(cluster, image)
+            return self._check_cluster(cluster, image)
         except RunError as error:
-            return [PreflightFinding(text=error.message, hint=error.hint)]
+            return [PreflightFinding.of(error)]
         finally:
             cluster.close()
 
@@ -82,17 +75,17 @@ class KubernetesTarget:
     def submit(self, job: Job) -> KubernetesExecution:
         cluster = self._connect(patience=self._options.patience)
         execution = KubernetesExecution(cluster, job.name, keep=self._options.keep)
-        taken = True
+        accepted = True
         try:
             try:
                 cluster.create_job(self._manifest(job))
             except ServiceRefusal:
-                taken = False
+                accepted = False
                 raise
             with self._context.progress.stage("start"):
                 execution.await_start(self._options.start_timeout, self._context.progress.note)
         except BaseException:
-            self._withdraw(cluster, job.name if taken else None)
+            self._delete_unstarted(cluster, job.name if accepted else None)
             raise
         return execution
 
@@ -110,7 +103,7 @@ class KubernetesTarget:
     def _manifest(self, job: Job) -> dict[str, Any]:
         return job_manifest(job, self._options, image_config(job.image, self._context.store))
 
-    def _look(self, cluster: Cluster, image: Image) -> list[PreflightFinding]:
+    def _check_cluster(self, cluster: Cluster, image: Image) -> list[PreflightFinding]:
         place = cluster.namespace
         if cluster.has_namespace() is False:
             return [
@@ -119,7 +112,7 @@ class KubernetesTarget:
                     hint=f"make it: kubectl create namespace {place}",
                 )
             ]
-        found = []
+        findings = []
         needed = (
             ("create", "batch", "jobs", ""),
             ("get", "batch", "jobs", ""),
@@ -129,7 +122,7 @@ class KubernetesTarget:
         for verb, group, resource, part in needed:
             if not cluster.may(verb, group, resource, part):
                 named = "/".join(filter(None, (resource, part)))
-                found.append(
+                findings.append(
                     PreflightFinding(
                         text=f"you may not {verb} {named} in the namespace {place}",
                         hint="ask for a role with: create, get and delete jobs; list pods; get pods/log",
@@ -137,15 +130,15 @@ class KubernetesTarget:
                 )
         if not cluster.may("delete", "batch", "jobs"):
             text = f"you may not delete jobs in the namespace {place}: Ctrl-C can't stop this one"
-            found.append(PreflightFinding(text=text, error=False))
+            findings.append(PreflightFinding(text=text, error=False))
         pod = self._options
-        parts = [("secret", each) for each in (pod.image_pull_secret, *pod.secret_env)]
+        parts = [("secret", name) for name in (pod.image_pull_secret, *pod.secret_env)]
         parts += [("service_account", pod.service_account), ("persistent_volume_claim", pod.outputs_claim)]
-        for kind, each in parts:
-            if each is not None and cluster.has(kind, each) is False:
-                text = f"there is no {kind.replace('_', ' ')} {each} in the namespace {place}"
-                found.append(PreflightFinding(text=text))
-        return found + self._node_findings(cluster, image)
+        for kind, name in parts:
+            if name is not None and cluster.has(kind, name) is False:
+                text = f"there is no {kind.replace('_', ' ')} {name} in the namespace {place}"
+                findings.append(PreflightFinding(text=text))
+        return findings + self._node_findings(cluster, image)
 
     def _node_findings(self, cluster: Cluster, image: Image) -> list[PreflightFinding]:
         platform = f"kubernetes.io/arch={image.platform.architecture},kubernetes.io/os={image.platform.os}"
@@ -178,7 +171,7 @@ class KubernetesTarget:
         }
         return ",".join(f"{key}={value}" for key, value in chosen.items())
 
-    def _withdraw(self, cluster: Cluster, name: str | None) -> None:
+    def _delete_unstarted(self, cluster: Cluster, name: str | None) -> None:
         """Leaves nothing of a job that didn't start. None: the cluster took no job, and one that has its name
         isn't ours."""
         try:

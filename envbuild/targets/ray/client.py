@@ -43,8 +43,8 @@ class RayDashboard:
 
     def version(self) -> str | None:
         """Of the cluster's Ray."""
-        found = self._ask("GET", "/api/version").get("ray_version")
-        return found if isinstance(found, str) else None
+        version = self._ask("GET", "/api/version").get("ray_version")
+        return version if isinstance(version, str) else None
 
     def submit(self, body: dict[str, Any]) -> None:
         self._ask("POST", "/api/jobs/", json.dumps(body).encode(), {"Content-Type": "application/json"})
@@ -54,8 +54,8 @@ class RayDashboard:
 
     def logs(self, name: str) -> str:
         """All that the job has printed."""
-        found = self._ask("GET", f"/api/jobs/{quote(name, safe='')}/logs").get("logs")
-        return found if isinstance(found, str) else ""
+        text = self._ask("GET", f"/api/jobs/{quote(name, safe='')}/logs").get("logs")
+        return text if isinstance(text, str) else ""
 
     def stop(self, name: str) -> None:
         self._ask("POST", f"/api/jobs/{quote(name, safe='')}/stop")
@@ -107,14 +107,14 @@ class RayDashboard:
         if plain:
             return {}
         try:
-            found = json.loads(data)
+            document = json.loads(data)
         except ValueError:
-            found = None
-        if not isinstance(found, dict):
+            document = None
+        if not isinstance(document, dict):
             raise ServiceRefusal(
                 f"what {self.address} answers isn't Ray's: no dashboard is there", status=status
             )
-        return found
+        return document
 
 
 def _reason(error: Exception) -> str:

@@ -25,7 +25,7 @@ def package_address(job: Job) -> str | None:
     return f"{_SCHEME}_ray_pkg_{job.code_digest.removeprefix('sha256:')[:32]}.zip"
 
 
-def bring_package(job: Job, store: Store, dashboard: RayDashboard) -> None:
+def upload_package(job: Job, store: Store, dashboard: RayDashboard) -> None:
     """Puts the code where ``package_address`` says, if it isn't there. Raises ``RunError``."""
     address = package_address(job)
     if address is None:

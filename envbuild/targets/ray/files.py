@@ -14,7 +14,7 @@ REQUEST, RAY_JOB, CLUSTER = "ray-job.json", "ray-job.yaml", "ray-cluster.yaml"
 _DASHBOARD = 8265
 
 
-def request(options: RayOptions, job: Job, code: str | None = None) -> dict[str, Any]:
+def job_request(options: RayOptions, job: Job, code: str | None = None) -> dict[str, Any]:
     """The body of ``POST /api/jobs/``; ``code`` is the address of the code's package where the image isn't
     used."""
     runtime: dict[str, Any] = {}
@@ -24,32 +24,32 @@ def request(options: RayOptions, job: Job, code: str | None = None) -> dict[str,
         runtime["working_dir"] = code
     if job.env:
         runtime["env_vars"] = dict(job.env)
-    found: dict[str, Any] = {
+    body: dict[str, Any] = {
         "submission_id": job.name,
         "entrypoint": shlex.join(job.command),
         "runtime_env": runtime,
         "metadata": _metadata(job),
     }
     amounts = {"num_cpus": options.cpus, "num_gpus": options.gpus, "memory": options.memory}
-    return found | {f"entrypoint_{name}": value for name, value in amounts.items() if value is not None}
+    return body | {f"entrypoint_{name}": value for name, value in amounts.items() if value is not None}
 
 
 def _metadata(job: Job) -> dict[str, str]:
-    found = {"name": job.name, "environment": job.environment, "image": job.image.digest}
+    metadata = {"name": job.name, "environment": job.environment, "image": job.image.digest}
     if job.code_digest is not None:
-        found["code"] = job.code_digest
-    return found
+        metadata["code"] = job.code_digest
+    return metadata
 
 
-def files(options: RayOptions, job: Job, code: str | None) -> tuple[TargetFile, ...]:
+def job_files(options: RayOptions, job: Job, code: str | None) -> tuple[TargetFile, ...]:
     """The request where there is a dashboard to send it to; else a RayJob, and a cluster of machines."""
     if options.address is not None:
-        text = json.dumps(request(options, job, code), indent=2)
+        text = json.dumps(job_request(options, job, code), indent=2)
         return (TargetFile(name=REQUEST, content=f"{text}\n"),)
-    found = [TargetFile(name=RAY_JOB, content=yaml_text(_ray_job(options, job)))]
+    written = [TargetFile(name=RAY_JOB, content=yaml_text(_ray_job(options, job)))]
     if options.head is not None:
-        found.append(TargetFile(name=CLUSTER, content=yaml_text(_cluster(options, job))))
-    return tuple(found)
+        written.append(TargetFile(name=CLUSTER, content=yaml_text(_cluster(options, job))))
+    return tuple(written)
 
 
 def _ray_job(options: RayOptions, job: Job) -> dict[str, Any]:

@@ -119,22 +119,24 @@ class RayExecution:
             ) from error
 
 
-def _status(found: dict[str, Any]) -> int:
+def _status(state: dict[str, Any]) -> int:
     """The driver's exit status; 143 where Ray stopped it, 1 where it never came to one."""
-    if found["status"] == "SUCCEEDED":
+    if state["status"] == "SUCCEEDED":
         return 0
-    if found["status"] == "STOPPED":
+    if state["status"] == "STOPPED":
         return _SIGTERM_STATUS
-    code = found.get("driver_exit_code")
+    code = state.get("driver_exit_code")
     if not isinstance(code, int) or code == 0:
         return 1
     return min(code, 255) if code > 0 else min(128 - code, 255)
 
 
-def _reason(found: dict[str, Any]) -> str:
-    if found["status"] == "STOPPED":
+def _reason(state: dict[str, Any]) -> str:
+    if state["status"] == "STOPPED":
         return "was stopped"
-    message = found.get("message")
+    message = state.get("message")
     text = message if isinstance(message, str) else ""
-    plain = "".join(each if each.isprintable() or each == "\n" else "?" for each in text[:_TEXT])
+    plain = "".join(
+        character if character.isprintable() or character == "\n" else "?" for character in text[:_TEXT]
+    )
     return f"failed: {plain.strip()}" if plain.strip() else "failed"

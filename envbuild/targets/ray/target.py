@@ -11,27 +11,20 @@ from urllib.parse import urlsplit
 from envbuild.errors import RunError, UsageError
 from envbuild.lock.model import PlatformLock
 from envbuild.oci.image import Image
-from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile, TargetRecord
-from envbuild.targets.kinds import Kind, TargetContext
+from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile
+from envbuild.targets.kinds import ConfiguredTarget, Kind
 from envbuild.targets.polling import ServiceUnreachable
 from envbuild.targets.ray.client import RayDashboard
-from envbuild.targets.ray.code import bring_package, package_address
-from envbuild.targets.ray.files import files, request
+from envbuild.targets.ray.code import package_address, upload_package
+from envbuild.targets.ray.files import job_files, job_request
 from envbuild.targets.ray.job import POLLING, RayExecution
 from envbuild.targets.ray.options import RayOptions
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class RayTarget:
+class RayTarget(ConfiguredTarget[RayOptions]):
     """Jobs by Ray's Jobs API."""
-
-    def __init__(self, record: TargetRecord, options: RayOptions, context: TargetContext) -> None:
-        self.record = record
-        self.limits = options.limits
-        self.registry = options.registry
-        self._options = options
-        self._context = context
 
     def findings(self, image: Image) -> Sequence[PreflightFinding]:
         return self.findings_of_pins(image, None)
@@ -39,17 +32,17 @@ class RayTarget:
     def findings_of_pins(self, image: Image, pins: PlatformLock | None) -> Sequence[PreflightFinding]:
         """``findings``, with what the versions in ``pins`` add; see ``ReadsPins``."""
         options = self._options
-        found = []
+        findings = []
         if options.token_env is not None and options.address is not None:
             parts = urlsplit(options.address)
             if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-                found.append(
+                findings.append(
                     PreflightFinding(text=f"the token goes to {options.address} in the clear", error=False)
                 )
-        own = next((each.version for each in pins.pip if each.name == "ray"), None) if pins else None
+        own = next((package.version for package in pins.pip if package.name == "ray"), None) if pins else None
         # Of an image that was made elsewhere nothing is known.
         if pins is not None and pins.pip and options.in_image and own is None:
-            found.append(
+            findings.append(
                 PreflightFinding(
                     text="the environment has no ray, and Ray's workers run in its image",
                     hint="add ray[default] to its requirements",
@@ -59,21 +52,21 @@ class RayTarget:
             with contextlib.closing(self._dashboard()) as dashboard:
                 version = dashboard.version()
         except RunError as error:
-            return [*found, PreflightFinding(text=error.message, hint=error.hint)]
+            return [*findings, PreflightFinding.of(error)]
         if version is not None and own is not None and own.partition("+")[0] != version:
-            found.append(
+            findings.append(
                 PreflightFinding(
                     text=f"the environment has ray {own}, the cluster runs {version}; they must be the same",
                     hint=f"pin it: ray[default]=={version}",
                 )
             )
-        return found
+        return findings
 
     def bytes_to_pull(self, image: Image) -> int | None:
         return None if self._options.in_image else 0
 
     def job_files(self, job: Job) -> tuple[TargetFile, ...]:
-        return files(self._options, job, package_address(job))
+        return job_files(self._options, job, package_address(job))
 
     def service_files(self, service: Service) -> NoReturn:
         """Raises ``UsageError``: a scoring script is no Ray Serve application."""
@@ -84,9 +77,9 @@ class RayTarget:
     def submit(self, job: Job) -> RayExecution:
         with contextlib.closing(self._dashboard()) as dashboard:
             if not self._options.in_image:
-                bring_package(job, self._context.store, dashboard)
+                upload_package(job, self._context.store, dashboard)
             try:
-                dashboard.submit(request(self._options, job, package_address(job)))
+                dashboard.submit(job_request(self._options, job, package_address(job)))
             except BaseException as error:
                 if isinstance(error, ServiceUnreachable) or not isinstance(error, Exception):
                     # It may have been taken all the same; its name is nobody else's.

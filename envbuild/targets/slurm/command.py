@@ -81,14 +81,14 @@ class SlurmLogin:
             raise RunError(f"{self.place} doesn't answer within {seconds:.0f} s") from error
         except OSError as error:
             raise RunError(f"can't start {self.words('')[0]}: {error.strerror}") from error
-        said = CommandResult(
+        result = CommandResult(
             status=done.returncode, out=done.stdout, error=done.stderr.decode(errors="replace")
         )
-        if self.host is not None and said.status == 255:
+        if self.host is not None and result.status == 255:
             raise RunError(
-                f"no way to {self.host}: {said.complaint}", hint=f"try it by hand: ssh {self.host} true"
+                f"no way to {self.host}: {result.complaint}", hint=f"try it by hand: ssh {self.host} true"
             )
-        return said
+        return result
 
     def send_directory(self, directory: Path, script: str) -> None:
         """Runs ``script`` with the tar of ``directory`` as its input. Raises ``RunError``."""
@@ -108,9 +108,9 @@ class SlurmLogin:
                 packing.kill()
                 raise
         error = done.stderr.decode(errors="replace")
-        said = CommandResult(status=done.returncode or packing.returncode, out=b"", error=error)
-        if said.status != 0:
-            raise RunError(f"can't bring the image to {self.place}: {said.complaint}")
+        result = CommandResult(status=done.returncode or packing.returncode, out=b"", error=error)
+        if result.status != 0:
+            raise RunError(f"can't bring the image to {self.place}: {result.complaint}")
 
     def fetch_to(self, script: str, file: int) -> int:
         """Runs ``script`` with its output going to the descriptor ``file``; its exit status."""
@@ -166,11 +166,11 @@ class JobState:
 def state_of(text: str) -> JobState | None:
     """The state in a line of ``scontrol show job -o`` or ``sacct -P -o State,ExitCode``; None: there is
     none."""
-    if found := _STATE.search(text):
+    if state := _STATE.search(text):
         code = _EXIT.search(text)
         return JobState(
-            name=found[1],
-            reason=found[2],
+            name=state[1],
+            reason=state[2],
             exit_status=int(code[1]) if code else 0,
             signal=int(code[2]) if code else 0,
         )
@@ -183,5 +183,5 @@ def job_number(text: str) -> str | None:
     """The job's id in what ``sbatch --parsable`` printed."""
     # A site's own filters may print lines before it.
     lines = text.strip().splitlines()
-    found = re.fullmatch(r"([0-9]{1,12})(?:;.*)?", lines[-1].strip()) if lines else None
-    return found[1] if found else None
+    match = re.fullmatch(r"([0-9]{1,12})(?:;.*)?", lines[-1].strip()) if lines else None
+    return match[1] if match else None

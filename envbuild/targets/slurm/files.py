@@ -43,17 +43,17 @@ class SharedDirectory:
         """The directory of a run."""
         return str(self.path / "runs" / name)
 
-    def has(self, image: Image) -> bool:
+    def has_image(self, image: Image) -> bool:
         """Whether the image is there, unpacked."""
         return self.login.run(f"test -d {shlex.quote(self.rootfs(image))}").status == 0
 
     # --- images ---------------------------------------------------------------------------------------
 
-    def bring(self, image: Image, store: Store, progress: Progress) -> None:
+    def unpack(self, image: Image, store: Store, progress: Progress) -> None:
         """Unpacks the image unless it is there. Others may do the same at once: one of them wins."""
-        if not self.has(image):
+        if not self.has_image(image):
             images = shlex.quote(str(self.path / "images"))
-            self._do(
+            self._run_checked(
                 f"mkdir -p {images} && find {images} -maxdepth 1 -name '.part-*' -mmin +{_OLD_MINUTES} "
                 "-exec rm -rf {} +",
                 "make a place for images",
@@ -103,23 +103,23 @@ class SharedDirectory:
 
     # --- runs -----------------------------------------------------------------------------------------
 
-    def begin(self, name: str, script: str) -> None:
+    def create_run(self, name: str, script: str) -> None:
         """Makes the directory of a run with its script, readable by nobody else."""
         run = shlex.quote(self.run(name))
-        self._do(
+        self._run_checked(
             f"mkdir -p {shlex.quote(str(self.path / 'runs'))} && umask 077 && mkdir {run} {run}/outputs "
             f"{run}/stage && cat > {run}/{LAUNCHER}",
             "make the run's directory",
             Path(launcher.__file__).read_bytes(),
         )
         try:
-            self._do(
+            self._run_checked(
                 f"umask 077 && cat > {run}/{SCRIPT} && chmod 700 {run}/{SCRIPT}",
                 "write the run's script",
                 script.encode(),
             )
         except BaseException:
-            self.end(name)
+            self.remove_run(name)
             raise
 
     def log_piece(self, name: str, offset: int) -> bytes:
@@ -129,17 +129,17 @@ class SharedDirectory:
 
     def status(self, name: str) -> int | None:
         """The command's exit status as the run's script left it; None: it didn't come to that."""
-        said = self.login.run(f"head -c 4 {shlex.quote(f'{self.run(name)}/{STATUS}')}")
-        text = said.out.decode(errors="replace").strip()
+        answer = self.login.run(f"head -c 4 {shlex.quote(f'{self.run(name)}/{STATUS}')}")
+        text = answer.out.decode(errors="replace").strip()
         return int(text) if text.isascii() and text.isdigit() else None
 
     def bring_outputs(self, name: str, directory: Path) -> bool:
         """Puts what the run wrote into ``directory``. False where there is nothing."""
         if self.login.host is None:
-            found = list(Path(self.run(name), "outputs").iterdir())
-            for each in found:
-                shutil.move(each, directory / each.name)
-            return bool(found)
+            paths = list(Path(self.run(name), "outputs").iterdir())
+            for path in paths:
+                shutil.move(path, directory / path.name)
+            return bool(paths)
         with tempfile.TemporaryFile() as file:
             command = f"tar -C {shlex.quote(self.run(name))} -cf - outputs"
             if self.login.fetch_to(command, file.fileno()) != 0:
@@ -147,15 +147,15 @@ class SharedDirectory:
             file.seek(0)
             return unpack_plain(file, directory)
 
-    def end(self, name: str) -> None:
+    def remove_run(self, name: str) -> None:
         """Takes the run's directory away. Never raises."""
         with contextlib.suppress(RunError):
             self.login.run(f"rm -rf {shlex.quote(self.run(name))}")
 
-    def _do(self, script: str, what: str, data: bytes = b"") -> None:
-        said = self.login.run(script, data=data)
-        if said.status != 0:
+    def _run_checked(self, script: str, purpose: str, data: bytes = b"") -> None:
+        answer = self.login.run(script, data=data)
+        if answer.status != 0:
             raise RunError(
-                f"can't {what} in {self.path} of {self.login.place}: {said.complaint}",
+                f"can't {purpose} in {self.path} of {self.login.place}: {answer.complaint}",
                 hint="the target's directory must be one that you can write to",
             )

@@ -32,19 +32,19 @@ _WAITS = {
 
 def submit_job(files: SharedDirectory, name: str, script: str, progress: Progress) -> SlurmExecution:
     """Hands the job in. The run's directory is there then, or nothing of it. Raises ``RunError``."""
-    files.begin(name, script)
+    files.create_run(name, script)
     login = files.login
     run = shlex.quote(files.run(name))
     try:
-        said = login.run(f"cd {run} && exec sbatch --parsable {SCRIPT}")
-        number = job_number(said.out.decode(errors="replace")) if said.status == 0 else None
+        answer = login.run(f"cd {run} && exec sbatch --parsable {SCRIPT}")
+        number = job_number(answer.out.decode(errors="replace")) if answer.status == 0 else None
         if number is None:
-            raise RunError(f"Slurm refuses the job: {said.complaint}", hint=_refusal_hint(said.error))
+            raise RunError(f"Slurm refuses the job: {answer.complaint}", hint=_refusal_hint(answer.error))
     except BaseException as error:
         # It may have been handed in all the same where we were cut off; its name is nobody else's.
         with contextlib.suppress(RunError):
             login.run(f"scancel --name={shlex.quote(name)}")
-        files.end(name)
+        files.remove_run(name)
         if isinstance(error, Exception) and not isinstance(error, RunError):
             raise RunError(f"can't hand in the job: {error}") from error
         raise
@@ -71,7 +71,7 @@ class SlurmExecution:
         self._polling = polling
         self._ended: JobState | None = None
         self._absence = Absence(polling.clock)
-        self._told: set[str] = set()
+        self._noted: set[str] = set()
         self._offset = 0
 
     @property
@@ -82,7 +82,7 @@ class SlurmExecution:
         """The command's output; where Slurm ended the job, a line that says so."""
         for state in self._polling.states(self._look):
             # The state was asked for first: what is printed before the end is seen, all of it.
-            yield from self._printed()
+            yield from self._read_log()
             if state is not None and state.ended:
                 if state.words is not None:
                     yield f"envbuild: {self.identity} {state.words} ({state.name})\n".encode()
@@ -114,7 +114,7 @@ class SlurmExecution:
     def close(self) -> None:
         """The run's directory stays where the job isn't known to have ended: it may still write there."""
         if self._ended is not None:
-            self._files.end(self._name)
+            self._files.remove_run(self._name)
 
     # --- looking ----------------------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class SlurmExecution:
         if state is not None and state.ended:
             self._ended = state
         elif state is not None and state.name == "PENDING":
-            self._tell(state.reason)
+            self._note_reason(state.reason)
         return state
 
     def _ask(self) -> JobState | None:
@@ -142,14 +142,14 @@ class SlurmExecution:
             self._absence.end()
             return state
         if "invalid job id" in answer.error.lower():
-            return self._forgotten()
+            return self._ask_accounting()
         self._missed(answer.complaint)
         return None
 
-    def _forgotten(self) -> JobState:
+    def _ask_accounting(self) -> JobState:
         """The end of a job that the controller knows no more: as it was accounted, or as its script said."""
-        said = self._login.run(f"sacct -X -n -P -j {self._number} -o State,ExitCode")
-        state = state_of(said.out.decode(errors="replace")) if said.status == 0 else None
+        answer = self._login.run(f"sacct -X -n -P -j {self._number} -o State,ExitCode")
+        state = state_of(answer.out.decode(errors="replace")) if answer.status == 0 else None
         if state is not None and state.ended:
             return state
         status = self._files.status(self._name)
@@ -167,12 +167,12 @@ class SlurmExecution:
                 hint=f"{self.identity} may still run; its files are in {self._files.run(self._name)}",
             )
 
-    def _tell(self, reason: str) -> None:
-        if reason not in ("", "None", *self._told):
-            self._told.add(reason)
+    def _note_reason(self, reason: str) -> None:
+        if reason not in ("", "None", *self._noted):
+            self._noted.add(reason)
             self._progress.note(f"{self.identity} waits {_WAITS.get(reason, '')}".rstrip() + f" ({reason})")
 
-    def _printed(self) -> Iterator[bytes]:
+    def _read_log(self) -> Iterator[bytes]:
         try:
             while piece := self._files.log_piece(self._name, self._offset):
                 self._offset += len(piece)

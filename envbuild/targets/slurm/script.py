@@ -141,7 +141,7 @@ def _apptainer(start: JobStart, *, gpus: bool) -> list[str]:
         *(["--nv"] if gpus else []),
     ]
     words += ["--pwd", shlex.quote(start.workdir), "--bind", f'"$run/outputs:{OUTPUTS}"']
-    words += [shlex.quote(each) for each in (image, *start.command)]
+    words += [shlex.quote(word) for word in (image, *start.command)]
     return [
         f"for name in {' '.join(_PASSED)}; do",
         '    [ -n "${!name+x}" ] && export "APPTAINERENV_$name=${!name}"',
@@ -167,7 +167,7 @@ def _pyxis(start: JobStart) -> list[str]:
     words += ["--container-writable", "--no-container-mount-home", "--no-container-entrypoint"]
     if variables:
         words.append(f"--container-env={','.join(sorted(variables))}")
-    words += ["--", *(shlex.quote(each) for each in start.command)]
+    words += ["--", *(shlex.quote(word) for word in start.command)]
     return [
         # Found before the job's variables are set, PATH among them.
         "srun=$(command -v srun)",
@@ -185,12 +185,12 @@ def _checked(env: Sequence[tuple[str, str]], runtime: str) -> dict[str, str]:
 
 def _by_digest(reference: str) -> str:
     """The image's repository and digest: tag and digest together are refused."""
-    found = Reference.parse(reference)
-    return f"{found.name}@{found.digest}" if found.digest else found.tagged
+    parsed = Reference.parse(reference)
+    return f"{parsed.name}@{parsed.digest}" if parsed.digest else parsed.tagged
 
 
 def _enroot(reference: str) -> str:
     """``HOST#REPOSITORY:sha256:…``: what enroot has in the tag's place it asks the registry for, as it is."""
-    found = Reference.parse(reference)
-    host = _DOCKER_HUB if found.registry == DEFAULT_REGISTRY else found.registry
-    return f"{host}#{found.repository}:{found.target}"
+    parsed = Reference.parse(reference)
+    host = _DOCKER_HUB if parsed.registry == DEFAULT_REGISTRY else parsed.registry
+    return f"{host}#{parsed.repository}:{parsed.target}"

@@ -12,8 +12,8 @@ from envbuild.oci.image import Image
 from envbuild.platforms import Platform
 from envbuild.run.command import Command
 from envbuild.run.command import argv, environment, image_config, numeric_user
-from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile, TargetRecord
-from envbuild.targets.kinds import Kind, TargetContext
+from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile
+from envbuild.targets.kinds import ConfiguredTarget, Kind
 from envbuild.targets.slurm.command import SlurmLogin
 from envbuild.targets.slurm.files import SharedDirectory
 from envbuild.targets.slurm.job import SlurmExecution, submit_job
@@ -27,16 +27,12 @@ _NODE = re.compile(r"^NodeName=(\S+) Arch=(\S+)", re.MULTILINE)
 _NAMED = 20
 
 
-class SlurmTarget:
+class SlurmTarget(ConfiguredTarget[SlurmOptions]):
     """Jobs by ``sbatch``, here or on a login node over ssh."""
 
-    def __init__(self, record: TargetRecord, options: SlurmOptions, context: TargetContext) -> None:
-        self.record = record
-        self.limits = options.limits
-        self.registry = options.registry
-        self._options = options
-        self._context = context
-        self._login = SlurmLogin(context.environ, options.host)
+    @property
+    def _login(self) -> SlurmLogin:
+        return SlurmLogin(self._context.environ, self._options.host)
 
     @property
     def _files(self) -> SharedDirectory:
@@ -50,15 +46,20 @@ class SlurmTarget:
     def findings(self, image: Image) -> Sequence[PreflightFinding]:
         files = self._files
         try:
-            return [*self._commands(), *self._partitions(), *self._directory(files), *self._nodes(image)]
+            return [
+                *self._check_commands(),
+                *self._check_partitions(),
+                *self._check_directory(files),
+                *self._check_nodes(image),
+            ]
         except RunError as error:
-            return [PreflightFinding(text=error.message, hint=error.hint)]
+            return [PreflightFinding.of(error)]
 
     def bytes_to_pull(self, image: Image) -> int | None:
         if not self._options.unpacks:
             return None
         try:
-            there = self._files.has(image)
+            there = self._files.has_image(image)
         except RunError:
             return None
         return 0 if there else sum(layer.size for layer in image.layers)
@@ -94,16 +95,16 @@ class SlurmTarget:
         progress = self._context.progress
         try:
             if self._options.unpacks:
-                files.bring(job.image, self._context.store, progress)
+                files.unpack(job.image, self._context.store, progress)
             return submit_job(files, job.name, file.content, progress)
         except EnvbuildError as error:
             raise RunError(error.message, hint=error.hint) from error
 
     # --- findings ---------------------------------------------------------------------------------------
 
-    def _commands(self) -> list[PreflightFinding]:
-        asked = "; ".join(f"command -v {each} > /dev/null || echo {each}" for each in _COMMANDS)
-        missing = self._login.run(asked).out.decode(errors="replace").split()
+    def _check_commands(self) -> list[PreflightFinding]:
+        script = "; ".join(f"command -v {command} > /dev/null || echo {command}" for command in _COMMANDS)
+        missing = self._login.run(script).out.decode(errors="replace").split()
         if missing:
             # Without its commands nothing more can be found out.
             raise RunError(
@@ -112,30 +113,30 @@ class SlurmTarget:
             )
         return []
 
-    def _partitions(self) -> list[PreflightFinding]:
-        said = self._login.run("exec sinfo -h -o '%R|%a'")
-        if said.status != 0:
-            raise RunError(f"Slurm doesn't answer: {said.complaint}", hint="see whether sinfo works")
+    def _check_partitions(self) -> list[PreflightFinding]:
+        answer = self._login.run("exec sinfo -h -o '%R|%a'")
+        if answer.status != 0:
+            raise RunError(f"Slurm doesn't answer: {answer.complaint}", hint="see whether sinfo works")
         known = dict(
-            line.split("|", 1) for line in said.out.decode(errors="replace").splitlines() if "|" in line
+            line.split("|", 1) for line in answer.out.decode(errors="replace").splitlines() if "|" in line
         )
-        found = []
+        findings = []
         for name in (self._options.partition or "").split(","):
             if name and name not in known:
                 listed = ", ".join(sorted(known)[:_NAMED]) or "none"
-                found.append(
+                findings.append(
                     PreflightFinding(text=f"there is no partition {name}", hint=f"there are: {listed}")
                 )
             elif name and known[name] != "up":
-                found.append(PreflightFinding(text=f"the partition {name} is {known[name]}", error=False))
-        return found
+                findings.append(PreflightFinding(text=f"the partition {name} is {known[name]}", error=False))
+        return findings
 
-    def _directory(self, files: SharedDirectory) -> list[PreflightFinding]:
+    def _check_directory(self, files: SharedDirectory) -> list[PreflightFinding]:
         path = shlex.quote(str(files.path))
-        found = []
-        said = self._login.run(f"mkdir -p {path} && test -w {path} && test -x {path}")
-        if said.status != 0:
-            found.append(
+        findings = []
+        answer = self._login.run(f"mkdir -p {path} && test -w {path} && test -x {path}")
+        if answer.status != 0:
+            findings.append(
                 PreflightFinding(
                     text=f"{files.path} of {self._login.place} can't be written to",
                     hint="give the target another directory: directory=/shared/you/envbuild",
@@ -144,7 +145,7 @@ class SlurmTarget:
         if self._options.runtime == "rootfs":
             allowed = self._login.run("unshare --user --map-root-user true")
             if allowed.status != 0:
-                found.append(
+                findings.append(
                     PreflightFinding(
                         text=f"{self._login.place} allows no user namespaces ({allowed.complaint}); "
                         "jobs need them on their nodes",
@@ -152,15 +153,15 @@ class SlurmTarget:
                         hint="use runtime=apptainer or runtime=pyxis",
                     )
                 )
-        return found
+        return findings
 
-    def _nodes(self, image: Image) -> list[PreflightFinding]:
+    def _check_nodes(self, image: Image) -> list[PreflightFinding]:
         where = f"-p {shlex.quote(self._options.partition)} " if self._options.partition else ""
-        said = self._login.run(
+        answer = self._login.run(
             f"nodes=$(sinfo -h {where}-N -o %N | sort -u | head -n {_NODES} | paste -s -d , -) && "
             '[ -n "$nodes" ] && exec scontrol show node -o "$nodes"'
         )
-        machines = {machine for _, machine in _NODE.findall(said.out.decode(errors="replace"))}
+        machines = {machine for _, machine in _NODE.findall(answer.out.decode(errors="replace"))}
         fitting = {machine for machine in machines if _platform(machine) == str(image.platform)}
         others = ", ".join(sorted(machines - fitting))
         if not others:

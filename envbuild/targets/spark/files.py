@@ -62,38 +62,38 @@ def application(command: Sequence[str], directory: str) -> tuple[str, tuple[str,
     return str(PurePosixPath(directory, words[0])), tuple(words[1:])
 
 
-def settings(options: SparkOptions, job: Job) -> dict[str, str]:
+def spark_settings(options: SparkOptions, job: Job) -> dict[str, str]:
     """All settings of the job's Spark. Raises ``UsageError`` where the target's own would change what must
     be as it is."""
-    found = {"spark.master": options.master, "spark.app.name": job.name}
+    values = {"spark.master": options.master, "spark.app.name": job.name}
     if options.place == "standalone":
-        found["spark.submit.deployMode"] = "client"
-        found["spark.pyspark.python"] = options.python
-        found["spark.pyspark.driver.python"] = IMAGE_PYTHON
+        values["spark.submit.deployMode"] = "client"
+        values["spark.pyspark.python"] = options.python
+        values["spark.pyspark.driver.python"] = IMAGE_PYTHON
         if options.executors is not None:
-            found["spark.executor.instances"] = str(options.executors)
+            values["spark.executor.instances"] = str(options.executors)
             if options.cores is not None:
                 # Spark's own clusters give out as many cores as there are, unless they are told.
-                found["spark.cores.max"] = str(options.executors * options.cores)
+                values["spark.cores.max"] = str(options.executors * options.cores)
     if options.place == "kubernetes":
-        found |= _pods(options, job)
+        values |= _pods(options, job)
     if options.memory is not None:
         # A local Spark's executor is its driver.
         key = "spark.driver.memory" if options.place == "local" else "spark.executor.memory"
-        found[key] = f"{max(1, -(-options.memory // (1 << 20)))}m"
+        values[key] = f"{max(1, -(-options.memory // (1 << 20)))}m"
     if options.cores is not None and options.place != "local":
-        found["spark.executor.cores"] = str(options.cores)
+        values["spark.executor.cores"] = str(options.cores)
     if options.place != "local":
-        found |= _variables(job, "spark.executorEnv.")
+        values |= _variables(job, "spark.executorEnv.")
     for key, value in options.conf:
-        if found.get(key, value) != value:
-            raise UsageError(f"conf can't set {key}: the target's other options do, to {found[key]}")
-        found[key] = value
-    return found
+        if values.get(key, value) != value:
+            raise UsageError(f"conf can't set {key}: the target's other options do, to {values[key]}")
+        values[key] = value
+    return values
 
 
 def _pods(options: SparkOptions, job: Job) -> dict[str, str]:
-    found = {
+    values = {
         "spark.submit.deployMode": "cluster",
         "spark.kubernetes.namespace": options.namespace,
         "spark.kubernetes.container.image": job.reference,
@@ -109,12 +109,12 @@ def _pods(options: SparkOptions, job: Job) -> dict[str, str]:
         "spark.pyspark.driver.python": IMAGE_PYTHON,
     }
     if options.service_account is not None:
-        found["spark.kubernetes.authenticate.driver.serviceAccountName"] = options.service_account
+        values["spark.kubernetes.authenticate.driver.serviceAccountName"] = options.service_account
     if options.image_pull_secret is not None:
-        found["spark.kubernetes.container.image.pullSecrets"] = options.image_pull_secret
+        values["spark.kubernetes.container.image.pullSecrets"] = options.image_pull_secret
     if options.executors is not None:
-        found["spark.executor.instances"] = str(options.executors)
-    return found | _variables(job, "spark.kubernetes.driverEnv.")
+        values["spark.executor.instances"] = str(options.executors)
+    return values | _variables(job, "spark.kubernetes.driverEnv.")
 
 
 def _variables(job: Job, prefix: str) -> dict[str, str]:
@@ -124,7 +124,7 @@ def _variables(job: Job, prefix: str) -> dict[str, str]:
     return {f"{prefix}{name}": value for name, value in job.env}
 
 
-def properties(settings: dict[str, str]) -> str:
+def properties_text(settings: dict[str, str]) -> str:
     """A Java properties file with a setting a line. Raises ``UsageError`` for what Spark wouldn't keep."""
     lines = []
     for key, value in settings.items():
@@ -137,16 +137,16 @@ def properties(settings: dict[str, str]) -> str:
 
 def _escaped(text: str, *, key: bool = False) -> str:
     special = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\f": "\\f"}
-    found = []
+    escaped = []
     for character in text:
         if character in special:
-            found.append(special[character])
+            escaped.append(special[character])
         elif " " <= character <= "~":
-            found.append(f"\\{character}" if key and character in " =:#!" else character)
+            escaped.append(f"\\{character}" if key and character in " =:#!" else character)
         else:
             units = character.encode("utf-16-be", "surrogatepass")
-            found += [f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)]
-    return "".join(found)
+            escaped += [f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)]
+    return "".join(escaped)
 
 
 def submit_arguments(options: SparkOptions, job: Job, directory: str) -> tuple[str, ...]:
@@ -155,12 +155,12 @@ def submit_arguments(options: SparkOptions, job: Job, directory: str) -> tuple[s
     return (f"local://{script}" if options.place == "kubernetes" else script, *arguments)
 
 
-def files(options: SparkOptions, job: Job, directory: str) -> tuple[TargetFile, ...]:
+def job_files(options: SparkOptions, job: Job, directory: str) -> tuple[TargetFile, ...]:
     """What ``submit`` uses: the settings, the command, and on Kubernetes the templates of pods."""
     where = "on this machine" if options.place == "kubernetes" else "in the environment's image"
     words = (options.spark_submit, "--properties-file", DEFAULTS, *submit_arguments(options, job, directory))
     made = [
-        TargetFile(name=DEFAULTS, content=properties(settings(options, job))),
+        TargetFile(name=DEFAULTS, content=properties_text(spark_settings(options, job))),
         TargetFile(
             name=SCRIPT, content=f"#!/bin/sh\n# Run {where}.\nexec {shlex.join(words)}\n", executable=True
         ),

@@ -35,25 +35,25 @@ def _master(text: str) -> str:
         raise ValueError(
             "YARN takes a script from the submitting machine and not from an image: it isn't supported"
         )
-    if not any(each.fullmatch(text) for each in (_LOCAL, _STANDALONE, _KUBERNETES)):
+    if not any(pattern.fullmatch(text) for pattern in (_LOCAL, _STANDALONE, _KUBERNETES)):
         raise ValueError("must be local[*], spark://HOST:PORT or k8s://https://HOST:PORT")
     return text
 
 
 def conf_pairs(text: str) -> tuple[tuple[str, str], ...]:
     """``k=v;k=v``. Raises ``ValueError``, without a value: it may be a secret."""
-    found: dict[str, str] = {}
-    for each in filter(None, (part.strip() for part in text.split(";"))):
-        key, equals, value = each.partition("=")
+    values: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in text.split(";"))):
+        key, equals, value = pair.partition("=")
         key = key.strip()
         if not equals or not _KEY.fullmatch(key):
             raise ValueError("must be settings of Spark: spark.KEY=VALUE;spark.KEY=VALUE")
         if _SECRET.search(key) and not _NAMES_ONE.search(key):
             raise ValueError(f"{key} holds a secret; options only name where secrets are kept")
-        if key in found:
+        if key in values:
             raise ValueError(f"{key} is given twice")
-        found[key] = value.strip()
-    return tuple(found.items())
+        values[key] = value.strip()
+    return tuple(values.items())
 
 
 _path = matching(_PATH, "a path of letters, digits and the signs _./+@-")

@@ -34,8 +34,8 @@ def submit(
 ) -> SubmitExecution:
     """Starts ``spark-submit`` with ``files`` in its directory. Raises ``RunError``."""
     environ = dict(context.environ)
-    found = shutil.which(options.spark_submit, path=environ.get("PATH", os.defpath))
-    if found is None:
+    program = shutil.which(options.spark_submit, path=environ.get("PATH", os.defpath))
+    if program is None:
         raise RunError(f"there is no command {options.spark_submit} on this machine")
     with ExitStack() as stack:
         directory = stack.enter_context(context.store.scratch())
@@ -43,7 +43,7 @@ def submit(
             place = directory / file.name
             place.touch(mode=0o600)
             place.write_text(file.content)
-        command = (str(Path(found).resolve()), "--properties-file", DEFAULTS, *arguments)
+        command = (str(Path(program).resolve()), "--properties-file", DEFAULTS, *arguments)
         try:
             process = subprocess.Popen(
                 command,
@@ -79,7 +79,7 @@ class SubmitExecution:
         self._namespace = namespace
         self._environ = environ
         self._resources = resources
-        self._said = b""
+        self._output = b""
 
     @property
     def identity(self) -> str:
@@ -89,7 +89,7 @@ class SubmitExecution:
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
         while piece := os.read(descriptor, _PIECE):
-            self._said = (self._said + piece)[-_KEPT:]
+            self._output = (self._output + piece)[-_KEPT:]
             yield piece
 
     def wait(self) -> int:
@@ -98,13 +98,13 @@ class SubmitExecution:
         status = self._process.wait()
         if status != 0:
             return status if status > 0 else 128 - status
-        told = _EXIT.findall(self._said)
-        if told and int(told[-1]) != 0:
-            return min(int(told[-1]), 255)
-        phases = _PHASE.findall(self._said)
+        codes = _EXIT.findall(self._output)
+        if codes and int(codes[-1]) != 0:
+            return min(int(codes[-1]), 255)
+        phases = _PHASE.findall(self._output)
         if phases and phases[-1] == b"Failed":
             return 1
-        if told or phases:
+        if codes or phases:
             return 0
         raise RunError(
             f"spark-submit ended without saying how {self.identity} did",
@@ -130,9 +130,9 @@ class SubmitExecution:
             try:
                 self._process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                self._end()
+                self._terminate()
             return
-        self._end()
+        self._terminate()
         raise RunError(
             f"{self.identity} can't be stopped: {problem}",
             hint=f"kubectl -n {self._namespace} delete pod {self._name}",
@@ -143,12 +143,12 @@ class SubmitExecution:
         return False
 
     def close(self) -> None:
-        self._end()
+        self._terminate()
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._resources.close()
 
-    def _end(self) -> None:
+    def _terminate(self) -> None:
         if self._process.poll() is None:
             self._process.terminate()
             try:

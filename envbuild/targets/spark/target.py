@@ -16,9 +16,9 @@ from envbuild.lock.model import PlatformLock
 from envbuild.oci.image import Image
 from envbuild.run.command import image_config
 from envbuild.targets.base import Execution, Job, PreflightFinding, Service, Target, TargetFile, TargetRecord
-from envbuild.targets.kinds import Kind, TargetContext
+from envbuild.targets.kinds import ConfiguredTarget, Kind, TargetContext
 from envbuild.targets.local import LocalOptions, NamespaceTarget, open_local
-from envbuild.targets.spark.files import DEFAULTS, files, submit_arguments
+from envbuild.targets.spark.files import DEFAULTS, job_files, submit_arguments
 from envbuild.targets.spark.options import SparkOptions
 from envbuild.targets.spark.submit import submit
 
@@ -41,16 +41,13 @@ variable of the job's may be among them."""
 _SHOWN_VERSION = re.compile(r'class="version\b[^"]*"[^>]*>\s*v?([0-9]+\.[0-9]+(?:\.[0-9]+)?)')
 
 
-class SparkTarget:
+class SparkTarget(ConfiguredTarget[SparkOptions]):
     """Jobs by ``spark-submit``. The driver runs in the image on this machine, but for Kubernetes, where it
     runs in a pod of that image."""
 
     def __init__(self, record: TargetRecord, options: SparkOptions, context: TargetContext) -> None:
-        self.record = record
-        self.limits = options.limits
+        super().__init__(record, options, context)
         self.registry = options.registry if options.place == "kubernetes" else None
-        self._options = options
-        self._context = context
 
     def findings(self, image: Image) -> Sequence[PreflightFinding]:
         return self.findings_of_pins(image, None)
@@ -58,24 +55,24 @@ class SparkTarget:
     def findings_of_pins(self, image: Image, pins: PlatformLock | None) -> Sequence[PreflightFinding]:
         """``findings``, with what the versions in ``pins`` add; see ``ReadsPins``."""
         own = _version(pins) if pins is not None else None
-        found = []
+        findings = []
         # Of an image that was made elsewhere nothing is known.
         if pins is not None and (pins.pip or pins.conda) and own is None:
-            found.append(
+            findings.append(
                 PreflightFinding(text="the environment has no pyspark", hint="add runtime: spark to the spec")
             )
         if self._options.place == "kubernetes":
-            return [*found, *self._command()]
-        found += self._here.findings(image)
-        if self._options.place == "standalone" and not found:
-            found += self._masters() or self._cluster(own)
-        return found
+            return [*findings, *self._check_command()]
+        findings += self._here.findings(image)
+        if self._options.place == "standalone" and not findings:
+            findings += self._check_masters() or self._check_cluster(own)
+        return findings
 
     def bytes_to_pull(self, image: Image) -> int | None:
         return None if self._options.place == "kubernetes" else self._here.bytes_to_pull(image)
 
     def job_files(self, job: Job) -> tuple[TargetFile, ...]:
-        return files(self._options, job, self._directory(job))
+        return job_files(self._options, job, self._directory(job))
 
     def service_files(self, service: Service) -> NoReturn:
         """Raises ``UsageError``: Spark runs jobs."""
@@ -84,11 +81,11 @@ class SparkTarget:
         )
 
     def submit(self, job: Job) -> Execution:
-        made = self.job_files(job)
+        files = self.job_files(job)
         if self._options.place == "kubernetes":
             arguments = submit_arguments(self._options, job, self._directory(job))
-            return submit(self._options, job.name, made, arguments, self._context)
-        (defaults,) = (each for each in made if each.name == DEFAULTS)
+            return submit(self._options, job.name, files, arguments, self._context)
+        (defaults,) = (file for file in files if file.name == DEFAULTS)
         inside = replace(
             job,
             command=(
@@ -117,7 +114,7 @@ class SparkTarget:
     def _directory(self, job: Job) -> str:
         return str(image_config(job.image, self._context.store).get("WorkingDir") or "/")
 
-    def _command(self) -> list[PreflightFinding]:
+    def _check_command(self) -> list[PreflightFinding]:
         command, environ = self._options.spark_submit, self._context.environ
         if shutil.which(command, path=environ.get("PATH", os.defpath)) is not None:
             return []
@@ -128,7 +125,7 @@ class SparkTarget:
             )
         ]
 
-    def _masters(self) -> list[PreflightFinding]:
+    def _check_masters(self) -> list[PreflightFinding]:
         """Nothing where one of the masters can be reached."""
         complaint = ""
         for place in self._options.masters:
@@ -145,10 +142,10 @@ class SparkTarget:
             )
         ]
 
-    def _cluster(self, own: str | None) -> list[PreflightFinding]:
+    def _check_cluster(self, own: str | None) -> list[PreflightFinding]:
         """What the environment's Spark and the cluster's have against each other, as far as that is known."""
         if own is not None and self._options.master_ui is not None:
-            return self._asked(own, self._options.master_ui)
+            return self._compare_with_page(own, self._options.master_ui)
         return [
             PreflightFinding(
                 text=f"the workers need Spark {own or 'of the environment'} and, as {self._options.python}, "
@@ -158,7 +155,7 @@ class SparkTarget:
             )
         ]
 
-    def _asked(self, own: str, page: str) -> list[PreflightFinding]:
+    def _compare_with_page(self, own: str, page: str) -> list[PreflightFinding]:
         try:
             with (
                 httpx.Client(timeout=_REACH_SECONDS, trust_env=False) as client,
@@ -189,8 +186,8 @@ class SparkTarget:
 
 def _version(pins: PlatformLock) -> str | None:
     """Of pyspark in the environment; None: it has none."""
-    names = [(each.name, each.version) for each in pins.pip]
-    names += [(each.name, each.version) for each in pins.conda]
+    names = [(package.name, package.version) for package in pins.pip]
+    names += [(package.name, package.version) for package in pins.conda]
     return next((version for name, version in names if name == "pyspark"), None)
 
 

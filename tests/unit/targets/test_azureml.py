@@ -19,7 +19,7 @@ from envbuild.store.content import Store
 from envbuild.targets.azureml import KIND, AzureTarget
 from envbuild.targets.base import Job, PublishedEnvironment, Service, TargetFile, TargetRecord
 from envbuild.targets.kinds import TargetContext
-from envbuild.targets.preflight import misfits
+from envbuild.targets.preflight import limit_findings
 
 DIGEST = "sha256:" + "a" * 64
 REFERENCE = f"team.azurecr.io/demo:1f00@{DIGEST}"
@@ -271,9 +271,9 @@ def test_what_the_service_would_replace_is_refused(surroundings: TargetContext) 
 
 def test_only_its_own_platform_fits_unless_another_is_said(surroundings: TargetContext) -> None:
     arm = replace(IMAGE, platform=LINUX_ARM64)
-    (finding,) = misfits(target(surroundings), arm, None)
+    (finding,) = limit_findings(target(surroundings), arm, None)
     assert (finding.text, finding.error) == ("the image is for linux/arm64, aml runs linux/amd64", True)
-    assert misfits(target(surroundings, platform="linux/arm64"), arm, None) == []
+    assert limit_findings(target(surroundings, platform="linux/arm64"), arm, None) == []
 
 
 @pytest.mark.parametrize(

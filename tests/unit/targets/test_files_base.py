@@ -13,7 +13,7 @@ from envbuild.progress import Silent
 from envbuild.store.content import Store
 from envbuild.targets.azureml import AzureTarget
 from envbuild.targets.base import EnvironmentFiles, TargetFile
-from envbuild.targets.files.base import FilesOnly, check_file_kind, file_target, headed, is_ours
+from envbuild.targets.files.base import FilesOnly, add_header, check_file_kind, file_target, has_header
 from envbuild.targets.kinds import TargetContext
 from envbuild.targets.yaml import yaml_text
 from tests.unit.targets.test_azureml import JOB, PUBLISHED, REFERENCE, SERVICE
@@ -135,20 +135,20 @@ def test_unknown_one_is_answered_by_the_nearest(name: str, near: str) -> None:
     ],
 )
 def test_header_leads_back_to_the_environment(name: str, content: str, expected: str) -> None:
-    made = headed(TargetFile(name=name, content=content, executable=True), "demo:1, lock L, image I")
+    made = add_header(TargetFile(name=name, content=content, executable=True), "demo:1, lock L, image I")
     assert made == TargetFile(name=name, content=expected, executable=True)
-    assert is_ours(made.content)
+    assert has_header(made.content)
 
 
 def test_header_is_one_line_whatever_it_says() -> None:
-    made = headed(TargetFile(name="a.yaml", content="x: 1\n"), "demo\nevil: true\r\nx")
+    made = add_header(TargetFile(name="a.yaml", content="x: 1\n"), "demo\nevil: true\r\nx")
     assert made.content == "# environment demo evil: true x\nx: 1\n"
 
 
 def test_a_file_that_takes_no_comment_has_none() -> None:
     file = TargetFile(name="job.json", content="{}")
-    assert headed(file, "demo:1") == file
-    assert not is_ours(file.content)
+    assert add_header(file, "demo:1") == file
+    assert not has_header(file.content)
 
 
 @pytest.mark.parametrize(

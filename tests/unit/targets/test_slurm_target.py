@@ -184,8 +184,8 @@ def test_an_image_is_in_the_shared_directory_whole_or_not_at_all(tmp_path: Path)
     layer = put_layer(store, [Item(name="f", content=b"1")])
     bad = put_image(store, [layer, put_layer(store, [Item(name="../f")])])
     with pytest.raises(RunError, match="an entry of the image leaves it"):
-        shared.bring(bad, store, Silent())
-    assert not shared.has(bad)
+        shared.unpack(bad, store, Silent())
+    assert not shared.has_image(bad)
     assert list((tmp_path / "shared/images").iterdir()) == []
     old = tmp_path / "shared/images/.part-0"
     (old / "rootfs").mkdir(parents=True)
@@ -193,8 +193,8 @@ def test_an_image_is_in_the_shared_directory_whole_or_not_at_all(tmp_path: Path)
     young = tmp_path / "shared/images/.part-1"
     young.mkdir()
     good = put_image(store, [layer])
-    shared.bring(good, store, Silent())
-    assert shared.has(good)
+    shared.unpack(good, store, Silent())
+    assert shared.has_image(good)
     assert sorted(path.name for path in young.parent.iterdir()) == [".part-1", good.digest[7:]]
     assert (Path(shared.rootfs(good)) / "f").read_bytes() == b"1"
 

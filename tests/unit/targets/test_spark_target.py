@@ -15,7 +15,7 @@ from envbuild.progress import Silent
 from envbuild.store.content import Store
 from envbuild.targets.base import TargetRecord
 from envbuild.targets.kinds import TargetContext
-from envbuild.targets.spark.files import application, properties
+from envbuild.targets.spark.files import application, properties_text
 from envbuild.targets.spark.target import KIND, SparkTarget
 from tests.unit.targets.kubernetes import NAME, REGISTRY, a_job, an_image
 
@@ -68,7 +68,7 @@ def test_other_commands_are_refused(command: tuple[str, ...]) -> None:
 
 
 def test_properties_are_escaped_as_java_reads_them() -> None:
-    assert properties({"spark.a": "b=c:d #!\\ \u00e9\U0001f600", "spark.b": "1\n2\tx"}) == (
+    assert properties_text({"spark.a": "b=c:d #!\\ \u00e9\U0001f600", "spark.b": "1\n2\tx"}) == (
         "spark.a=b=c:d #!\\\\ \\u00e9\\ud83d\\ude00\nspark.b=1\\n2\\tx\n"
     )
 
@@ -76,7 +76,7 @@ def test_properties_are_escaped_as_java_reads_them() -> None:
 @pytest.mark.parametrize("value", ["", " x", "x\n"])
 def test_values_that_spark_would_change_are_refused(value: str) -> None:
     with pytest.raises(UsageError, match=r"spark\.a that is empty or begins or ends with a space"):
-        properties({"spark.a": value})
+        properties_text({"spark.a": value})
 
 
 def test_standalone_cluster_is_told_whose_python_its_workers_use(store: Store) -> None:
