@@ -8,7 +8,7 @@ kept (a context of kubeconfig, a host of ``ssh_config``, a secret of the cluster
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
@@ -71,13 +71,13 @@ LOCAL = TargetRecord(name="local", kind="local")
 """This machine: the target that is there without being added."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class PreflightFinding:
     """Something a look before the start found. Only an error keeps a job from starting."""
 
     text: str
-    error: bool = True
-    hint: str | None = None
+    error: bool = field(default=True, kw_only=True)
+    hint: str | None = field(default=None, kw_only=True)
 
     @classmethod
     def of(cls, problem: EnvbuildError, *, error: bool = True) -> PreflightFinding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from envbuild.targets.kinds import ConfiguredTarget, Kind
 from envbuild.targets.options import TargetOptions, option, switch
 
 if TYPE_CHECKING:
+    from docker import DockerClient
+
     from envbuild.targets import serving
 else:
     serving = lazy("envbuild.targets.serving")
@@ -65,16 +68,14 @@ class DockerTarget(ConfiguredTarget[DockerOptions]):
         if platform == image.platform:
             return []
         text = f"the engine of {self.record.name} runs {platform}, the image is for {image.platform}"
-        return [PreflightFinding(text=text, hint=f"give the target that platform: platform={platform}")]
+        return [PreflightFinding(text, hint=f"give the target that platform: platform={platform}")]
 
     def bytes_to_pull(self, image: Image) -> int | None:
         client = connect(self._environ)
         if isinstance(client, NoEngine):
             return None
-        try:
+        with contextlib.closing(client):
             return bytes_to_load(client, image)
-        finally:
-            client.close()
 
     def job_files(self, job: Job) -> tuple[TargetFile, ...]:
         return (job_file(job, gpus=self._options.gpus),)
@@ -94,13 +95,8 @@ class DockerTarget(ConfiguredTarget[DockerOptions]):
         return self._start(started, job.image, job.reference)
 
     def serve(self, service: Service, port: int) -> ContainerExecution:
-        client = connect(self._environ)
-        if isinstance(client, NoEngine):
-            raise RunError(client.reason, hint=client.hint)
-        try:
+        with contextlib.closing(self._connect()) as client:
             here, bridge = is_here(client), has_bridge(client)
-        finally:
-            client.close()
         if not here:
             raise RunError(
                 f"the engine of {self.record.name} isn't on this machine: a service there can't be reached",
@@ -122,19 +118,22 @@ class DockerTarget(ConfiguredTarget[DockerOptions]):
 
     def _start(self, job: ContainerJob, image: Image, reference: str) -> ContainerExecution:
         """Loads the image and starts the job in it."""
+        with contextlib.ExitStack() as stack:
+            client = stack.enter_context(contextlib.closing(self._connect()))
+            name = reference.partition("@")[0]
+            try:
+                identity = load(client, image, (name,), self._context.store, self._context.progress)
+                execution = start_container(client, replace(job, image=identity))
+            except EnvbuildError as error:
+                raise RunError(error.message, hint=error.hint) from error
+            stack.pop_all()  # The client is the execution's now.
+            return execution
+
+    def _connect(self) -> DockerClient:
         client = connect(self._environ)
         if isinstance(client, NoEngine):
             raise RunError(client.reason, hint=client.hint)
-        try:
-            name = reference.partition("@")[0]
-            identity = load(client, image, (name,), self._context.store, self._context.progress)
-            return start_container(client, replace(job, image=identity))
-        except EnvbuildError as error:
-            client.close()
-            raise RunError(error.message, hint=error.hint) from error
-        except BaseException:
-            client.close()
-            raise
+        return client
 
 
 KIND = Kind("docker", DockerOptions, DockerTarget)

@@ -51,14 +51,10 @@ class NamespaceTarget(ConfiguredTarget[LocalOptions]):
     def findings(self, image: Image) -> Sequence[PreflightFinding]:
         reason = self._runner.available()
         if reason is not None:
-            return [
-                PreflightFinding(text=reason, hint="start a Docker engine, or use Linux with user namespaces")
-            ]
+            return [PreflightFinding(reason, hint="start a Docker engine, or use Linux with user namespaces")]
         if image.platform != Platform.host():
             return [
-                PreflightFinding(
-                    text=f"the image is for {image.platform}, this machine runs {Platform.host()}"
-                )
+                PreflightFinding(f"the image is for {image.platform}, this machine runs {Platform.host()}")
             ]
         return []
 

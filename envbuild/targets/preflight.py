@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from envbuild.errors import FetchError
 from envbuild.lock.model import PlatformLock, glibc_of
@@ -57,67 +58,52 @@ def cuda_of(pins: PlatformLock) -> str | None:
     return max((version for version in versions if version is not None), key=_number, default=None)
 
 
-def limit_findings(target: Target, image: Image, pins: PlatformLock | None) -> list[PreflightFinding]:
+def limit_findings(target: Target, image: Image, pins: PlatformLock | None) -> tuple[PreflightFinding, ...]:
     """What the limits of ``target`` say of ``image``; makes no connection."""
+    of_pins = _version_findings(target, pins) if pins is not None else ()
+    return (*_image_findings(target, image), *of_pins)
+
+
+def _image_findings(target: Target, image: Image) -> Iterator[PreflightFinding]:
     limits, name = target.limits, target.record.name
-    findings = []
     if limits.platform is not None and image.platform != limits.platform:
-        findings.append(
-            PreflightFinding(
-                text=f"the image is for {image.platform}, {name} runs {limits.platform}",
-                hint=f"add {limits.platform} to the spec's platforms",
-            )
+        yield PreflightFinding(
+            f"the image is for {image.platform}, {name} runs {limits.platform}",
+            hint=f"add {limits.platform} to the spec's platforms",
         )
     if limits.layers is not None and len(image.layers) > limits.layers:
-        findings.append(
-            PreflightFinding(
-                text=f"the image has {len(image.layers)} layers, {name} takes at most {limits.layers}",
-                hint="build it with a smaller layer-budget",
-            )
+        yield PreflightFinding(
+            f"the image has {len(image.layers)} layers, {name} takes at most {limits.layers}",
+            hint="build it with a smaller layer-budget",
         )
     total = sum(layer.size for layer in image.layers)
     if limits.size is not None and total > limits.size:
-        findings.append(
-            PreflightFinding(text=f"the image has {total} bytes, {name} takes at most {limits.size}")
+        yield PreflightFinding(f"the image has {total} bytes, {name} takes at most {limits.size}")
+    large = [layer for layer in image.layers if limits.layer_size and layer.size > limits.layer_size]
+    if large:
+        named = ", ".join(f"{layer.name or layer.digest[:19]} ({layer.size})" for layer in large[:_TOLD])
+        yield PreflightFinding(
+            f"layers are larger than the {limits.layer_size} bytes that {name} takes: {named}",
+            hint="build it with a larger layer-budget",
         )
-    if limits.layer_size is not None:
-        large = [layer for layer in image.layers if layer.size > limits.layer_size]
-        if large:
-            named = ", ".join(f"{layer.name or layer.digest[:19]} ({layer.size})" for layer in large[:_TOLD])
-            findings.append(
-                PreflightFinding(
-                    text=f"layers are larger than the {limits.layer_size} bytes that {name} takes: {named}",
-                    hint="build it with a larger layer-budget",
-                )
-            )
-    if pins is not None:
-        findings += _versions(target, pins)
-    return findings
 
 
-def _versions(target: Target, pins: PlatformLock) -> list[PreflightFinding]:
+def _version_findings(target: Target, pins: PlatformLock) -> Iterator[PreflightFinding]:
     limits, name = target.limits, target.record.name
-    findings = []
     glibc = glibc_of(pins.base)
     if limits.glibc is not None and _number(glibc) < _number(limits.glibc):
-        findings.append(
-            PreflightFinding(
-                text=f"the image has glibc {glibc}, what {name} mounts into it needs {limits.glibc}",
-                hint="choose a newer base",
-            )
+        yield PreflightFinding(
+            f"the image has glibc {glibc}, what {name} mounts into it needs {limits.glibc}",
+            hint="choose a newer base",
         )
     cuda = cuda_of(pins)
     if cuda is not None and limits.cuda is not None and _number(cuda) > _number(limits.cuda):
         # Within a major version, CUDA promises that programs run on older drivers, without the newest calls.
-        newer = _number(cuda)[0] > _number(limits.cuda)[0]
-        findings.append(
-            PreflightFinding(
-                text=f"the software is built for CUDA {cuda}, and {name} runs at most {limits.cuda}",
-                error=newer,
-                hint=f"ask for an older build: cuda-version <={limits.cuda}, or a wheel of that version",
-            )
+        yield PreflightFinding(
+            f"the software is built for CUDA {cuda}, and {name} runs at most {limits.cuda}",
+            error=_number(cuda)[0] > _number(limits.cuda)[0],
+            hint=f"ask for an older build: cuda-version <={limits.cuda}, or a wheel of that version",
         )
-    return findings
 
 
 def _number(version: str) -> tuple[int, ...]:

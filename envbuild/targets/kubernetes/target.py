@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,13 @@ _log = logging.getLogger(__name__)
 JOB_FILE = "job.yaml"
 SERVICE_FILE = "service.yaml"
 
+_RIGHTS = (
+    ("create", "batch", "jobs", ""),
+    ("get", "batch", "jobs", ""),
+    ("list", "", "pods", ""),
+    ("get", "", "pods", "log"),
+)
+"""What a job can't do without: verb, group, resource and its part."""
 _SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -34,28 +42,18 @@ class KubernetesTarget(ConfiguredTarget[KubernetesOptions]):
 
     def findings(self, image: Image) -> Sequence[PreflightFinding]:
         try:
-            cluster = self._connect(patience=0)
+            with contextlib.closing(self._connect(patience=0)) as cluster:
+                return list(self._check_cluster(cluster, image))
         except RunError as error:
             return [PreflightFinding.of(error)]
-        try:
-            return self._check_cluster(cluster, image)
-        except RunError as error:
-            return [PreflightFinding.of(error)]
-        finally:
-            cluster.close()
 
     def bytes_to_pull(self, image: Image) -> int | None:
         """0 where every node that the image fits has it; else None, as nodes don't tell of layers."""
         try:
-            cluster = self._connect(patience=0)
+            with contextlib.closing(self._connect(patience=0)) as cluster:
+                nodes = cluster.nodes(self._nodes_for(image))
         except RunError:
             return None
-        try:
-            nodes = cluster.nodes(self._nodes_for(image))
-        except RunError:
-            return None
-        finally:
-            cluster.close()
         return 0 if nodes and all(_has_image(node, image.digest) for node in nodes) else None
 
     def job_files(self, job: Job) -> tuple[TargetFile, ...]:
@@ -103,64 +101,52 @@ class KubernetesTarget(ConfiguredTarget[KubernetesOptions]):
     def _manifest(self, job: Job) -> dict[str, Any]:
         return job_manifest(job, self._options, image_config(job.image, self._context.store))
 
-    def _check_cluster(self, cluster: Cluster, image: Image) -> list[PreflightFinding]:
+    def _check_cluster(self, cluster: Cluster, image: Image) -> Iterator[PreflightFinding]:
         place = cluster.namespace
         if cluster.has_namespace() is False:
-            return [
-                PreflightFinding(
-                    text=f"the cluster at {cluster.where} has no namespace {place}",
-                    hint=f"make it: kubectl create namespace {place}",
-                )
-            ]
-        findings = []
-        needed = (
-            ("create", "batch", "jobs", ""),
-            ("get", "batch", "jobs", ""),
-            ("list", "", "pods", ""),
-            ("get", "", "pods", "log"),
-        )
-        for verb, group, resource, part in needed:
+            yield PreflightFinding(
+                f"the cluster at {cluster.where} has no namespace {place}",
+                hint=f"make it: kubectl create namespace {place}",
+            )
+            return
+        for verb, group, resource, part in _RIGHTS:
             if not cluster.may(verb, group, resource, part):
                 named = "/".join(filter(None, (resource, part)))
-                findings.append(
-                    PreflightFinding(
-                        text=f"you may not {verb} {named} in the namespace {place}",
-                        hint="ask for a role with: create, get and delete jobs; list pods; get pods/log",
-                    )
+                yield PreflightFinding(
+                    f"you may not {verb} {named} in the namespace {place}",
+                    hint="ask for a role with: create, get and delete jobs; list pods; get pods/log",
                 )
         if not cluster.may("delete", "batch", "jobs"):
             text = f"you may not delete jobs in the namespace {place}: Ctrl-C can't stop this one"
-            findings.append(PreflightFinding(text=text, error=False))
-        pod = self._options
-        parts = [("secret", name) for name in (pod.image_pull_secret, *pod.secret_env)]
-        parts += [("service_account", pod.service_account), ("persistent_volume_claim", pod.outputs_claim)]
-        for kind, name in parts:
+            yield PreflightFinding(text, error=False)
+        options = self._options
+        objects = [("secret", name) for name in (options.image_pull_secret, *options.secret_env)]
+        objects += [
+            ("service_account", options.service_account),
+            ("persistent_volume_claim", options.outputs_claim),
+        ]
+        for kind, name in objects:
             if name is not None and cluster.has(kind, name) is False:
-                text = f"there is no {kind.replace('_', ' ')} {name} in the namespace {place}"
-                findings.append(PreflightFinding(text=text))
-        return findings + self._node_findings(cluster, image)
+                yield PreflightFinding(
+                    f"there is no {kind.replace('_', ' ')} {name} in the namespace {place}"
+                )
+        yield from self._check_nodes(cluster, image)
 
-    def _node_findings(self, cluster: Cluster, image: Image) -> list[PreflightFinding]:
+    def _check_nodes(self, cluster: Cluster, image: Image) -> Iterator[PreflightFinding]:
         platform = f"kubernetes.io/arch={image.platform.architecture},kubernetes.io/os={image.platform.os}"
         fitting = cluster.nodes(platform)
         if fitting is None:
-            return []
+            return
         if not fitting:
             # None at all: a cluster that makes nodes when they are asked for.
-            return [
-                PreflightFinding(
-                    text=f"the cluster at {cluster.where} has no node for {image.platform}",
-                    error=bool(cluster.nodes("")),
-                    hint="set the target's platform to that of its nodes",
-                )
-            ]
-        if self._options.node_selector and not cluster.nodes(self._nodes_for(image)):
-            return [
-                PreflightFinding(
-                    text=f"no node has the labels {self.record.option('node-selector')} now", error=False
-                )
-            ]
-        return []
+            yield PreflightFinding(
+                f"the cluster at {cluster.where} has no node for {image.platform}",
+                error=bool(cluster.nodes("")),
+                hint="set the target's platform to that of its nodes",
+            )
+        elif self._options.node_selector and not cluster.nodes(self._nodes_for(image)):
+            labels = self.record.option("node-selector")
+            yield PreflightFinding(f"no node has the labels {labels} now", error=False)
 
     def _nodes_for(self, image: Image) -> str:
         """The selector of the nodes that a job may run on."""

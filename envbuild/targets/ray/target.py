@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -31,36 +31,32 @@ class RayTarget(ConfiguredTarget[RayOptions]):
 
     def findings_of_pins(self, image: Image, pins: PlatformLock | None) -> Sequence[PreflightFinding]:
         """``findings``, with what the versions in ``pins`` add; see ``ReadsPins``."""
+        return list(self._check(pins))
+
+    def _check(self, pins: PlatformLock | None) -> Iterator[PreflightFinding]:
         options = self._options
-        findings = []
         if options.token_env is not None and options.address is not None:
             parts = urlsplit(options.address)
             if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
-                findings.append(
-                    PreflightFinding(text=f"the token goes to {options.address} in the clear", error=False)
-                )
+                yield PreflightFinding(f"the token goes to {options.address} in the clear", error=False)
         own = next((package.version for package in pins.pip if package.name == "ray"), None) if pins else None
         # Of an image that was made elsewhere nothing is known.
         if pins is not None and pins.pip and options.in_image and own is None:
-            findings.append(
-                PreflightFinding(
-                    text="the environment has no ray, and Ray's workers run in its image",
-                    hint="add ray[default] to its requirements",
-                )
+            yield PreflightFinding(
+                "the environment has no ray, and Ray's workers run in its image",
+                hint="add ray[default] to its requirements",
             )
         try:
             with contextlib.closing(self._dashboard()) as dashboard:
                 version = dashboard.version()
         except RunError as error:
-            return [*findings, PreflightFinding.of(error)]
+            yield PreflightFinding.of(error)
+            return
         if version is not None and own is not None and own.partition("+")[0] != version:
-            findings.append(
-                PreflightFinding(
-                    text=f"the environment has ray {own}, the cluster runs {version}; they must be the same",
-                    hint=f"pin it: ray[default]=={version}",
-                )
+            yield PreflightFinding(
+                f"the environment has ray {own}, the cluster runs {version}; they must be the same",
+                hint=f"pin it: ray[default]=={version}",
             )
-        return findings
 
     def bytes_to_pull(self, image: Image) -> int | None:
         return None if self._options.in_image else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from envbuild.errors import EnvbuildError, RunError, UsageError
@@ -46,8 +46,8 @@ class SlurmTarget(ConfiguredTarget[SlurmOptions]):
     def findings(self, image: Image) -> Sequence[PreflightFinding]:
         files = self._files
         try:
+            self._check_commands()
             return [
-                *self._check_commands(),
                 *self._check_partitions(),
                 *self._check_directory(files),
                 *self._check_nodes(image),
@@ -102,7 +102,7 @@ class SlurmTarget(ConfiguredTarget[SlurmOptions]):
 
     # --- findings ---------------------------------------------------------------------------------------
 
-    def _check_commands(self) -> list[PreflightFinding]:
+    def _check_commands(self) -> None:
         script = "; ".join(f"command -v {command} > /dev/null || echo {command}" for command in _COMMANDS)
         missing = self._login.run(script).out.decode(errors="replace").split()
         if missing:
@@ -111,52 +111,40 @@ class SlurmTarget(ConfiguredTarget[SlurmOptions]):
                 f"{self._login.place} has no command {', '.join(missing)} of Slurm",
                 hint="run envbuild on a login node, or name one: host=LOGIN",
             )
-        return []
 
-    def _check_partitions(self) -> list[PreflightFinding]:
+    def _check_partitions(self) -> Iterator[PreflightFinding]:
         answer = self._login.run("exec sinfo -h -o '%R|%a'")
         if answer.status != 0:
             raise RunError(f"Slurm doesn't answer: {answer.complaint}", hint="see whether sinfo works")
-        known = dict(
-            line.split("|", 1) for line in answer.out.decode(errors="replace").splitlines() if "|" in line
-        )
-        findings = []
-        for name in (self._options.partition or "").split(","):
-            if name and name not in known:
+        lines = answer.out.decode(errors="replace").splitlines()
+        known = dict(line.split("|", 1) for line in lines if "|" in line)
+        for name in filter(None, (self._options.partition or "").split(",")):
+            if name not in known:
                 listed = ", ".join(sorted(known)[:_NAMED]) or "none"
-                findings.append(
-                    PreflightFinding(text=f"there is no partition {name}", hint=f"there are: {listed}")
-                )
-            elif name and known[name] != "up":
-                findings.append(PreflightFinding(text=f"the partition {name} is {known[name]}", error=False))
-        return findings
+                yield PreflightFinding(f"there is no partition {name}", hint=f"there are: {listed}")
+            elif known[name] != "up":
+                yield PreflightFinding(f"the partition {name} is {known[name]}", error=False)
 
-    def _check_directory(self, files: SharedDirectory) -> list[PreflightFinding]:
+    def _check_directory(self, files: SharedDirectory) -> Iterator[PreflightFinding]:
         path = shlex.quote(str(files.path))
-        findings = []
-        answer = self._login.run(f"mkdir -p {path} && test -w {path} && test -x {path}")
-        if answer.status != 0:
-            findings.append(
-                PreflightFinding(
-                    text=f"{files.path} of {self._login.place} can't be written to",
-                    hint="give the target another directory: directory=/shared/you/envbuild",
-                )
+        if self._login.run(f"mkdir -p {path} && test -w {path} && test -x {path}").status != 0:
+            yield PreflightFinding(
+                f"{files.path} of {self._login.place} can't be written to",
+                hint="give the target another directory: directory=/shared/you/envbuild",
             )
         if self._options.runtime == "rootfs":
             allowed = self._login.run("unshare --user --map-root-user true")
             if allowed.status != 0:
-                findings.append(
-                    PreflightFinding(
-                        text=f"{self._login.place} allows no user namespaces ({allowed.complaint}); "
-                        "jobs need them on their nodes",
-                        error=False,
-                        hint="use runtime=apptainer or runtime=pyxis",
-                    )
+                yield PreflightFinding(
+                    f"{self._login.place} allows no user namespaces ({allowed.complaint}); jobs need them on "
+                    "their nodes",
+                    error=False,
+                    hint="use runtime=apptainer or runtime=pyxis",
                 )
-        return findings
 
-    def _check_nodes(self, image: Image) -> list[PreflightFinding]:
-        where = f"-p {shlex.quote(self._options.partition)} " if self._options.partition else ""
+    def _check_nodes(self, image: Image) -> Iterator[PreflightFinding]:
+        partition = self._options.partition
+        where = f"-p {shlex.quote(partition)} " if partition else ""
         answer = self._login.run(
             f"nodes=$(sinfo -h {where}-N -o %N | sort -u | head -n {_NODES} | paste -s -d , -) && "
             '[ -n "$nodes" ] && exec scontrol show node -o "$nodes"'
@@ -164,23 +152,18 @@ class SlurmTarget(ConfiguredTarget[SlurmOptions]):
         machines = {machine for _, machine in _NODE.findall(answer.out.decode(errors="replace"))}
         fitting = {machine for machine in machines if _platform(machine) == str(image.platform)}
         others = ", ".join(sorted(machines - fitting))
-        if not others:
-            return []
-        where = f"partition {self._options.partition}" if self._options.partition else self.record.name
-        if fitting:
-            return [
-                PreflightFinding(
-                    text=f"some nodes of {where} are {others}, the image is for {image.platform}",
-                    error=False,
-                    hint="keep to those that fit by constraint=FEATURE",
-                )
-            ]
-        return [
-            PreflightFinding(
-                text=f"the nodes of {where} are {others}, the image is for {image.platform}",
+        where = f"partition {partition}" if partition else self.record.name
+        if others and fitting:
+            yield PreflightFinding(
+                f"some nodes of {where} are {others}, the image is for {image.platform}",
+                error=False,
+                hint="keep to those that fit by constraint=FEATURE",
+            )
+        elif others:
+            yield PreflightFinding(
+                f"the nodes of {where} are {others}, the image is for {image.platform}",
                 hint="set the target's platform to what its nodes are",
             )
-        ]
 
 
 def _platform(machine: str) -> str:

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
@@ -54,19 +54,32 @@ class SparkTarget(ConfiguredTarget[SparkOptions]):
 
     def findings_of_pins(self, image: Image, pins: PlatformLock | None) -> Sequence[PreflightFinding]:
         """``findings``, with what the versions in ``pins`` add; see ``ReadsPins``."""
-        own = _version(pins) if pins is not None else None
-        findings = []
+        return list(self._check(image, pins))
+
+    def _check(self, image: Image, pins: PlatformLock | None) -> Iterator[PreflightFinding]:
+        version = _version(pins) if pins is not None else None
         # Of an image that was made elsewhere nothing is known.
-        if pins is not None and (pins.pip or pins.conda) and own is None:
-            findings.append(
-                PreflightFinding(text="the environment has no pyspark", hint="add runtime: spark to the spec")
-            )
+        lacks = pins is not None and bool(pins.pip or pins.conda) and version is None
+        if lacks:
+            yield PreflightFinding("the environment has no pyspark", hint="add runtime: spark to the spec")
         if self._options.place == "kubernetes":
-            return [*findings, *self._check_command()]
-        findings += self._here.findings(image)
-        if self._options.place == "standalone" and not findings:
-            findings += self._check_masters() or self._check_cluster(own)
-        return findings
+            yield from self._check_command()
+            return
+        of_machine = self._here.findings(image)
+        yield from of_machine
+        if self._options.place == "standalone" and not lacks and not of_machine:
+            unreachable = self._check_masters()
+            if unreachable is not None:
+                yield unreachable
+            elif version is not None and self._options.master_ui is not None:
+                yield from self._compare_with_page(version, self._options.master_ui)
+            else:
+                yield PreflightFinding(
+                    f"the workers need Spark {version or 'of the environment'} and, as "
+                    f"{self._options.python}, the environment's Python; whether they have them isn't known",
+                    error=False,
+                    hint="master-ui=http://HOST:8080 lets the master be asked",
+                )
 
     def bytes_to_pull(self, image: Image) -> int | None:
         return None if self._options.place == "kubernetes" else self._here.bytes_to_pull(image)
@@ -114,19 +127,16 @@ class SparkTarget(ConfiguredTarget[SparkOptions]):
     def _directory(self, job: Job) -> str:
         return str(image_config(job.image, self._context.store).get("WorkingDir") or "/")
 
-    def _check_command(self) -> list[PreflightFinding]:
+    def _check_command(self) -> Iterator[PreflightFinding]:
         command, environ = self._options.spark_submit, self._context.environ
-        if shutil.which(command, path=environ.get("PATH", os.defpath)) is not None:
-            return []
-        return [
-            PreflightFinding(
-                text=f"there is no command {command} on this machine: it starts the driver's pod",
+        if shutil.which(command, path=environ.get("PATH", os.defpath)) is None:
+            yield PreflightFinding(
+                f"there is no command {command} on this machine: it starts the driver's pod",
                 hint="install pyspark of the environment's version, or name one: spark-submit=PATH",
             )
-        ]
 
-    def _check_masters(self) -> list[PreflightFinding]:
-        """Nothing where one of the masters can be reached."""
+    def _check_masters(self) -> PreflightFinding | None:
+        """None where one of the masters can be reached."""
         complaint = ""
         for place in self._options.masters:
             try:
@@ -134,54 +144,37 @@ class SparkTarget(ConfiguredTarget[SparkOptions]):
             except (OSError, UnicodeError, OverflowError) as error:
                 complaint = str(error)
             else:
-                return []
-        return [
-            PreflightFinding(
-                text=f"no master answers at {self._options.master}: {complaint}",
-                hint="start it, or give the target another: master=spark://HOST:PORT",
-            )
-        ]
+                return None
+        return PreflightFinding(
+            f"no master answers at {self._options.master}: {complaint}",
+            hint="start it, or give the target another: master=spark://HOST:PORT",
+        )
 
-    def _check_cluster(self, own: str | None) -> list[PreflightFinding]:
-        """What the environment's Spark and the cluster's have against each other, as far as that is known."""
-        if own is not None and self._options.master_ui is not None:
-            return self._compare_with_page(own, self._options.master_ui)
-        return [
-            PreflightFinding(
-                text=f"the workers need Spark {own or 'of the environment'} and, as {self._options.python}, "
-                "the environment's Python; whether they have them isn't known",
-                error=False,
-                hint="master-ui=http://HOST:8080 lets the master be asked",
-            )
-        ]
-
-    def _compare_with_page(self, own: str, page: str) -> list[PreflightFinding]:
+    def _compare_with_page(self, version: str, page: str) -> Iterator[PreflightFinding]:
+        """What the Spark of the environment and that of the cluster have against each other."""
+        text = b""
         try:
             with (
                 httpx.Client(timeout=_REACH_SECONDS, trust_env=False) as client,
                 client.stream("GET", f"{page}/") as answer,
             ):
-                text = b""
                 for piece in answer.iter_bytes():
                     text += piece
                     if len(text) > _PAGE:
                         break
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return [PreflightFinding(text=f"the master's page {page} doesn't answer: {error}", error=False)]
+            yield PreflightFinding(f"the master's page {page} doesn't answer: {error}", error=False)
+            return
         match = _SHOWN_VERSION.search(text.decode(errors="replace"))
         if match is None:
-            return [PreflightFinding(text=f"{page} doesn't tell the version of its Spark", error=False)]
-        if match[1] == own:
-            return []
-        # Within a feature release Spark's protocols fit, but for accidents.
-        other = match[1].split(".")[:2] != own.split(".")[:2]
-        return [
-            PreflightFinding(
-                text=f"the environment has Spark {own}, the cluster {match[1]}",
-                error=other,
+            yield PreflightFinding(f"{page} doesn't tell the version of its Spark", error=False)
+        elif match[1] != version:
+            yield PreflightFinding(
+                f"the environment has Spark {version}, the cluster {match[1]}",
+                # Within a feature release Spark's protocols fit, but for accidents.
+                error=match[1].split(".")[:2] != version.split(".")[:2],
                 hint=f"pin it in the spec: pyspark=={match[1]}",
             )
-        ]
 
 
 def _version(pins: PlatformLock) -> str | None:
