@@ -1,1 +1,1 @@
-"""The registry of versioned environments."""
+"""The versioned environments of a team, and what was made of them."""

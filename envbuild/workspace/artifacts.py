@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
@@ -106,18 +107,8 @@ def add_image(change: Transaction, image: NewImage) -> None:
         event = _event(
             change, "image", image.definition, image=image.digest, references=list(image.references)
         )
-        fields = (
-            "digest",
-            "platform",
-            "lock_digest",
-            "lock",
-            "definition",
-            "level",
-            "engine",
-            "size",
-            "envbuild",
-        )
-        new = {key: getattr(image, key) for key in fields}
+        names = {field.name for field in fields(NewImage)} - {"references", "indexes"}
+        new = {name: getattr(image, name) for name in names}
         change.insert_new(images, **new, created=change.at, event=event)
     elif row["level"] == FOUND_LEVEL:
         # What a build only found is composed or verified now.
@@ -181,18 +172,9 @@ def image_records(
             belongs.setdefault(owner, []).append((environment_name, of))
     return tuple(
         ImageRecord(
-            digest=row["digest"],
-            platform=row["platform"],
-            lock_digest=row["lock_digest"],
-            lock=row["lock"],
-            definition=row["definition"],
-            level=row["level"],
+            **{key: row[key] for key in row if key != "event"},
             references=tuple(references.get(row["digest"], ())),
             indexes=tuple(indexes.get(row["digest"], ())),
-            engine=row["engine"],
-            size=row["size"],
-            envbuild=row["envbuild"],
-            created=row["created"],
             versions=tuple(belongs.get(row["definition"], ())),
         )
         for row in rows

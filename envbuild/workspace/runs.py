@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -68,27 +69,15 @@ def all_targets(connection: Connection) -> tuple[TargetRecord, ...]:
 
 
 def add_run(change: Transaction, run: NewRun) -> None:
-    facts = {
-        "target": run.target,
-        "kind": run.kind,
-        "definition": run.definition,
-        "image": run.image,
-        "base_image": run.base_image,
-        "reference": run.reference,
-        "code": run.code,
-        "command": list(run.command),
-        "variables": list(run.variables),
-    }
     event = change.event(
         "run", run.environment, run.version, run=run.name, target=run.target, image=run.image, code=run.code
     )
+    facts = {field.name: getattr(run, field.name) for field in fields(NewRun)}
+    facts |= {"command": list(run.command), "variables": list(run.variables)}
     added = change.insert_new(
         runs,
-        name=run.name,
-        event=event,
-        environment=run.environment,
-        version=run.version,
         **facts,
+        event=event,
         actor=change.actor,
         created=change.at,
         identity="",
