@@ -6,7 +6,6 @@ connections read them where the field keeps them.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import pwd
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from envbuild.errors import UsageError
+from envbuild.errors import UsageError, did_you_mean
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -174,7 +173,7 @@ def _environment(env: Mapping[str, str], cwd: Path, home: Path | None) -> _Layer
             values[key] = env[variable]
         elif variable not in _OTHERS:
             # Not an error: a script may keep a variable of its own under this prefix.
-            _log.warning("%s is not a setting of envbuild%s", variable, _nearest(variable, _variables()))
+            _log.warning("%s is not a setting of envbuild%s", variable, did_you_mean(variable, _variables()))
     return _Layer(source, values)
 
 
@@ -323,12 +322,7 @@ def _named(key: str, source: _Source) -> str:
 
 def _unknown(key: str, source: _Source) -> str:
     names = [name.replace("_", "-") for name in _READERS]
-    return f"{_named(key, source)} is not a setting{_nearest(key.replace('_', '-'), names)}"
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"{_named(key, source)} is not a setting{did_you_mean(key.replace('_', '-'), names)}"
 
 
 def _variables() -> list[str]:

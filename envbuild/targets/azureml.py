@@ -25,7 +25,7 @@ from envbuild.targets.base import (
     Service,
     TargetFile,
 )
-from envbuild.targets.kinds import ConfiguredTarget, Kind
+from envbuild.targets.kinds import ConfiguredKind, ConfiguredTarget
 from envbuild.targets.options import TargetOptions, matching, option, parse_platform, whole
 from envbuild.targets.yaml import yaml_text
 
@@ -231,4 +231,4 @@ def _probe(failures: int) -> dict[str, int]:
     }
 
 
-KIND = Kind("azureml", AzureOptions, AzureTarget)
+KIND = ConfiguredKind("azureml", AzureOptions, AzureTarget)

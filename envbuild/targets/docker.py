@@ -16,7 +16,7 @@ from envbuild.lazy import lazy
 from envbuild.oci.image import Image
 from envbuild.targets.base import OUTPUTS, Job, PreflightFinding, Service, TargetFile
 from envbuild.targets.files.compose import job_file, service_file
-from envbuild.targets.kinds import ConfiguredTarget, Kind
+from envbuild.targets.kinds import ConfiguredKind, ConfiguredTarget
 from envbuild.targets.options import TargetOptions, option, switch
 
 if TYPE_CHECKING:
@@ -136,4 +136,4 @@ class DockerTarget(ConfiguredTarget[DockerOptions]):
         return client
 
 
-KIND = Kind("docker", DockerOptions, DockerTarget)
+KIND = ConfiguredKind("docker", DockerOptions, DockerTarget)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from envbuild.errors import UsageError
+from envbuild.errors import UsageError, did_you_mean
 from envbuild.progress import Progress
 from envbuild.store.content import Store
 from envbuild.targets.base import Target, TargetOption, TargetRecord
@@ -69,7 +68,7 @@ class TargetKind(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind(Generic[AnyOptions, AnyTarget]):
+class ConfiguredKind(Generic[AnyOptions, AnyTarget]):
     """A kind of ours. ``make`` gets a target's options, checked and parsed."""
 
     name: str
@@ -102,9 +101,8 @@ def kind(name: str) -> TargetKind:
     for point in _other_entry_points():
         if point.name == name:
             return _load_kind(point)
-    near = get_close_matches(name, kind_names(), n=1)
     raise UsageError(
-        f"unknown kind of target {name!r}" + (f"; did you mean {near[0]}?" if near else ""),
+        f"unknown kind of target {name!r}{did_you_mean(name, kind_names())}",
         hint=f"known: {', '.join(kind_names())}",
     )
 

@@ -23,7 +23,7 @@ from envbuild.run.userns import LaunchedCommand, UsernsRunner
 from envbuild.targets.base import OUTPUTS, Job, PreflightFinding, Service, Target, TargetFile, TargetRecord
 from envbuild.targets.docker import DockerOptions, DockerTarget
 from envbuild.targets.files.compose import job_file, service_file
-from envbuild.targets.kinds import ConfiguredTarget, Kind, TargetContext
+from envbuild.targets.kinds import ConfiguredKind, ConfiguredTarget, TargetContext
 from envbuild.targets.options import TargetOptions, one_of, option, parse_options
 
 if TYPE_CHECKING:
@@ -200,4 +200,4 @@ def _engine_answers(context: TargetContext) -> bool:
     return ContainerRunner(context.store, context.progress, context.environ).available() is None
 
 
-KIND = Kind("local", LocalOptions, open_local)
+KIND = ConfiguredKind("local", LocalOptions, open_local)

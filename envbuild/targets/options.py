@@ -7,10 +7,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
-from envbuild.errors import EnvbuildError, UsageError
+from envbuild.errors import EnvbuildError, UsageError, did_you_mean
 from envbuild.oci.reference import Reference, without_login
 from envbuild.platforms import Platform
 from envbuild.targets.base import TargetLimits, TargetOption, TargetRecord
@@ -165,11 +164,7 @@ def check_options(record: TargetRecord, own: Sequence[TargetOption]) -> dict[str
     for name, text in record.options:
         option = known.get(name)
         if option is None:
-            near = get_close_matches(name, known, n=1)
-            problems.append(
-                f"a {record.kind} target has no option {name!r}"
-                + (f"; did you mean {near[0]}?" if near else "")
-            )
+            problems.append(f"a {record.kind} target has no option {name!r}{did_you_mean(name, known)}")
         elif (wrong := _unfit(text)) is not None:
             # Without the value, which may be the secret.
             problems.append(f"{name}: {wrong}")

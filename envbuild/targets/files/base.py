@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import PurePath
 from typing import NoReturn
 
-from envbuild.errors import UsageError
+from envbuild.errors import UsageError, did_you_mean
 from envbuild.oci.image import Image
 from envbuild.targets.base import (
     Job,
@@ -62,10 +61,8 @@ def check_file_kind(name: str, targets: Sequence[str] = ()) -> None:
     if name in file_kinds():
         return
     known = dict.fromkeys((*targets, *file_kinds()))
-    near = get_close_matches(name, known, n=1)
     raise UsageError(
-        f"{name[:80]!r} is neither a target nor a kind of file"
-        + (f"; did you mean {near[0]}?" if near else ""),
+        f"{name[:80]!r} is neither a target nor a kind of file{did_you_mean(name, known)}",
         hint=f"known: {', '.join(known)}",
     )
 

@@ -13,7 +13,7 @@ from envbuild.errors import EnvbuildError, RunError, UsageError
 from envbuild.oci.image import Image
 from envbuild.run.command import image_config
 from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile
-from envbuild.targets.kinds import ConfiguredTarget, Kind
+from envbuild.targets.kinds import ConfiguredKind, ConfiguredTarget
 from envbuild.targets.kubernetes.access import ClusterAccess, connect
 from envbuild.targets.kubernetes.client import POLLING, Cluster
 from envbuild.targets.kubernetes.job import KubernetesExecution
@@ -179,4 +179,4 @@ def _has_image(node: Mapping[str, Any], digest: str) -> bool:
     )
 
 
-KIND = Kind("kubernetes", KubernetesOptions, KubernetesTarget)
+KIND = ConfiguredKind("kubernetes", KubernetesOptions, KubernetesTarget)

@@ -12,7 +12,7 @@ from envbuild.errors import RunError, UsageError
 from envbuild.lock.model import PlatformLock
 from envbuild.oci.image import Image
 from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile
-from envbuild.targets.kinds import ConfiguredTarget, Kind
+from envbuild.targets.kinds import ConfiguredKind, ConfiguredTarget
 from envbuild.targets.polling import ServiceUnreachable
 from envbuild.targets.ray.client import RayDashboard
 from envbuild.targets.ray.code import package_address, upload_package
@@ -103,4 +103,4 @@ class RayTarget(ConfiguredTarget[RayOptions]):
         return RayDashboard(options.address, token)
 
 
-KIND = Kind("ray", RayOptions, RayTarget)
+KIND = ConfiguredKind("ray", RayOptions, RayTarget)

@@ -13,7 +13,7 @@ from envbuild.platforms import Platform
 from envbuild.run.command import Command
 from envbuild.run.command import argv, environment, image_config, numeric_user
 from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile
-from envbuild.targets.kinds import ConfiguredTarget, Kind
+from envbuild.targets.kinds import ConfiguredKind, ConfiguredTarget
 from envbuild.targets.slurm.command import SlurmLogin
 from envbuild.targets.slurm.files import SharedDirectory
 from envbuild.targets.slurm.job import SlurmExecution, submit_job
@@ -173,4 +173,4 @@ def _platform(machine: str) -> str:
         return machine
 
 
-KIND = Kind("slurm", SlurmOptions, SlurmTarget)
+KIND = ConfiguredKind("slurm", SlurmOptions, SlurmTarget)

@@ -16,7 +16,7 @@ from envbuild.lock.model import PlatformLock
 from envbuild.oci.image import Image
 from envbuild.run.command import image_config
 from envbuild.targets.base import Execution, Job, PreflightFinding, Service, Target, TargetFile, TargetRecord
-from envbuild.targets.kinds import ConfiguredTarget, Kind, TargetContext
+from envbuild.targets.kinds import ConfiguredKind, ConfiguredTarget, TargetContext
 from envbuild.targets.local import LocalOptions, NamespaceTarget, open_local
 from envbuild.targets.spark.files import DEFAULTS, job_files, submit_arguments
 from envbuild.targets.spark.options import SparkOptions
@@ -184,4 +184,4 @@ def _version(pins: PlatformLock) -> str | None:
     return next((version for name, version in names if name == "pyspark"), None)
 
 
-KIND = Kind("spark", SparkOptions, SparkTarget)
+KIND = ConfiguredKind("spark", SparkOptions, SparkTarget)
