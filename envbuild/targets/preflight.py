@@ -17,7 +17,7 @@ _CUDA_WHEELS = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu11", "nvidia-cuda-
 _WHEEL_TAG = re.compile(r"\+cu(?:da)?([0-9]{2})\.?([0-9])?(?![0-9])")
 """Local versions: torch's ``+cu124``, jaxlib's ``+cuda12.cudnn89``."""
 _UNAUTHORIZED = 401
-_TOLD = 3
+_NAMED = 3
 """Layers that are named where several are too large."""
 
 
@@ -81,7 +81,7 @@ def _image_findings(target: Target, image: Image) -> Iterator[PreflightFinding]:
         yield PreflightFinding(f"the image has {total} bytes, {name} takes at most {limits.size}")
     large = [layer for layer in image.layers if limits.layer_size and layer.size > limits.layer_size]
     if large:
-        named = ", ".join(f"{layer.name or layer.digest[:19]} ({layer.size})" for layer in large[:_TOLD])
+        named = ", ".join(f"{layer.name or layer.digest[:19]} ({layer.size})" for layer in large[:_NAMED])
         yield PreflightFinding(
             f"layers are larger than the {limits.layer_size} bytes that {name} takes: {named}",
             hint="build it with a larger layer-budget",

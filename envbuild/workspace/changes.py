@@ -123,8 +123,8 @@ def set_labels(change: Transaction, environment: RowMapping, row: RowMapping, wa
     moved = [label for label in wanted if before.get(label) != row["version"]]
     if not moved:
         return False
-    mine = labels.c.environment_id == environment["id"]
-    change.connection.execute(sa.delete(labels).where(mine, labels.c.label.in_(moved)))
+    in_environment = labels.c.environment_id == environment["id"]
+    change.connection.execute(sa.delete(labels).where(in_environment, labels.c.label.in_(moved)))
     change.connection.execute(
         sa.insert(labels),
         [{"environment_id": environment["id"], "label": label, "version_id": row["id"]} for label in moved],
@@ -215,9 +215,9 @@ def _refuse_other_version(row: RowMapping, new: NewVersion) -> None:
 
 
 def _refuse_taken(change: Transaction, environment: RowMapping, version: str, new: NewVersion) -> None:
-    mine = versions.c.environment_id == environment["id"]
+    in_environment = versions.c.environment_id == environment["id"]
     definition = change.connection.scalar(
-        sa.select(versions.c.definition).where(mine, versions.c.version == version)
+        sa.select(versions.c.definition).where(in_environment, versions.c.version == version)
     )
     if definition is not None and definition != new.definition:
         raise WorkspaceError(
@@ -229,9 +229,9 @@ def _refuse_taken(change: Transaction, environment: RowMapping, version: str, ne
 def _anonymous_name(change: Transaction, environment: RowMapping, definition: str) -> str:
     """The first 12 digits of the definition, or more of them should another definition begin so."""
     digits = definition.removeprefix("sha256:")
-    mine = versions.c.environment_id == environment["id"]
+    in_environment = versions.c.environment_id == environment["id"]
     for length in range(ANONYMOUS_DIGITS, len(digits)):
-        exists = sa.exists().where(mine, versions.c.version == digits[:length])
+        exists = sa.exists().where(in_environment, versions.c.version == digits[:length])
         if not change.connection.scalar(sa.select(exists)):
             return digits[:length]
     return digits

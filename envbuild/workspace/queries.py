@@ -23,7 +23,7 @@ from envbuild.workspace.schema import environments, events, labels, versions
 
 _CANDIDATES = 3_000
 """Names that are compared with an unknown one."""
-_TOLD = 5
+_NAMED = 5
 
 _SELECT = sa.select(versions, environments.c.name.label("environment")).join_from(versions, environments)
 _HEX = re.compile(rf"[0-9a-f]{{{ANONYMOUS_DIGITS},64}}")
@@ -46,13 +46,13 @@ def environment_row(connection: Connection, name: str, *, locked: bool = False) 
 def version_row(connection: Connection, environment: RowMapping, version: str) -> RowMapping:
     """The row of a version of the environment whose row is given, also by the digits of its definition."""
     check_name("a version", version)
-    mine = versions.c.environment_id == environment["id"]
-    row = connection.execute(_SELECT.where(mine, versions.c.version == version)).mappings().first()
+    in_environment = versions.c.environment_id == environment["id"]
+    row = connection.execute(_SELECT.where(in_environment, versions.c.version == version)).mappings().first()
     if row is None and _HEX.fullmatch(version):
         # It was anonymous once, and the digits were its name; the range is read from an index.
         low = f"sha256:{version}"
         within = versions.c.definition.between(low, low.ljust(71, "f"))
-        rows = connection.execute(_SELECT.where(mine, within).limit(2)).mappings().all()
+        rows = connection.execute(_SELECT.where(in_environment, within).limit(2)).mappings().all()
         row = rows[0] if len(rows) == 1 else None
     if row is None:
         raise WorkspaceError(
@@ -83,11 +83,11 @@ def latest_row(connection: Connection, environment: RowMapping) -> RowMapping:
     name = environment["name"]
     if environment["archived"]:
         raise WorkspaceError(f"{name} is archived", hint=f"name a version, or restore {name}")
-    mine = (versions.c.environment_id == environment["id"], versions.c.anonymous.is_(sa.false()))
-    query = _SELECT.where(*mine, versions.c.archived.is_(sa.false())).order_by(versions.c.event.desc())
+    normal = (versions.c.environment_id == environment["id"], versions.c.anonymous.is_(sa.false()))
+    query = _SELECT.where(*normal, versions.c.archived.is_(sa.false())).order_by(versions.c.event.desc())
     row = connection.execute(query.limit(1)).mappings().first()
     if row is None:
-        if connection.scalar(sa.select(sa.exists().where(*mine))):
+        if connection.scalar(sa.select(sa.exists().where(*normal))):
             raise WorkspaceError(
                 f"every version of {name} is archived", hint="name a version, or restore one"
             )
@@ -277,8 +277,8 @@ def _hint(noun: str, wanted: str, known: Sequence[str]) -> str:
     if not known:
         return f"there are no {noun} yet"
     lowered = {name.lower(): name for name in reversed(known)}
-    near = difflib.get_close_matches(wanted.lower(), lowered, _TOLD, 0.6)
+    near = difflib.get_close_matches(wanted.lower(), lowered, _NAMED, 0.6)
     if near:
         return "did you mean " + ", ".join(lowered[name] for name in near) + "?"
-    more = ", …" if len(known) > _TOLD else ""
-    return f"known {noun}: " + ", ".join(known[:_TOLD]) + more
+    more = ", …" if len(known) > _NAMED else ""
+    return f"known {noun}: " + ", ".join(known[:_NAMED]) + more

@@ -190,8 +190,10 @@ class EnvironmentStore:
             }
             if not taken_from:
                 return
-            mine = labels_table.c.environment_id == environment["id"]
-            change.connection.execute(sa.delete(labels_table).where(mine, labels_table.c.label.in_(unwanted)))
+            in_environment = labels_table.c.environment_id == environment["id"]
+            change.connection.execute(
+                sa.delete(labels_table).where(in_environment, labels_table.c.label.in_(unwanted))
+            )
             change.event("unlabel", name, None, labels=list(unwanted), taken_from=taken_from)
             change.touch(environment)
 

@@ -138,8 +138,6 @@ class KubernetesExecution:
         finally:
             self._cluster.close()
 
-    # --- parts ----------------------------------------------------------------------------------------
-
     @contextlib.contextmanager
     def _mention_lost_job(self) -> Iterator[None]:
         try:

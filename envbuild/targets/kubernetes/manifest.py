@@ -107,9 +107,6 @@ def label_value(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", text)[:_LABEL].strip("._-")
 
 
-# --- parts ------------------------------------------------------------------------------------------------
-
-
 def _labels(name: str, environment: str, component: str) -> dict[str, str]:
     application, _, version = environment.partition(":")
     values = {

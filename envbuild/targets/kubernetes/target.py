@@ -87,8 +87,6 @@ class KubernetesTarget(ConfiguredTarget[KubernetesOptions]):
             raise
         return execution
 
-    # --- parts ----------------------------------------------------------------------------------------
-
     def _connect(self, *, patience: int) -> Cluster:
         access = ClusterAccess(
             kubeconfig=self._options.kubeconfig,

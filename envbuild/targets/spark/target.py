@@ -113,8 +113,6 @@ class SparkTarget(ConfiguredTarget[SparkOptions]):
         )
         return self._here.submit(inside)
 
-    # --- parts ----------------------------------------------------------------------------------------
-
     @property
     def _here(self) -> Target:
         """This machine, where the driver runs. Workers of a cluster must reach it: it has this machine's
