@@ -10,8 +10,7 @@ from typing import NoReturn
 from envbuild.errors import EnvbuildError, RunError, UsageError
 from envbuild.oci.image import Image
 from envbuild.platforms import Platform
-from envbuild.run.command import Command
-from envbuild.run.command import argv, environment, image_config, numeric_user
+from envbuild.run.command import Command, argv, environment, image_config, numeric_user
 from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile
 from envbuild.targets.kinds import ConfiguredKind, ConfiguredTarget
 from envbuild.targets.slurm.command import SlurmLogin
