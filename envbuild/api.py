@@ -27,12 +27,12 @@ from envbuild.lazy import lazy
 from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
 from envbuild.progress import Silent
+from envbuild.resources import curated_spec
 from envbuild.settings import load_settings
-from envbuild.specs.base import Exported
-from envbuild.specs.catalogue import curated_spec
 from envbuild.specs.definition import definition_digest
 from envbuild.specs.exporters.formats import export
 from envbuild.specs.model import Spec
+from envbuild.specs.plugins import Exported
 from envbuild.targets.base import TargetFile
 from envbuild.workspace.base import EnvironmentSummary, ImageRecord, Version
 

@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from envbuild.images import contents as image_contents
     from envbuild.images import lookup as image_lookup
     from envbuild.images.sinks import registry as registry_sink
-    from envbuild.lock.image import serving as image_serving
+    from envbuild.lock.image import contents as base_contents
 else:
     image_contents = lazy("envbuild.images.contents")
     image_documents = lazy("envbuild.compose.image")
     image_lookup = lazy("envbuild.images.lookup")
     registry_sink = lazy("envbuild.images.sinks.registry")
-    image_serving = lazy("envbuild.lock.image.serving")
+    base_contents = lazy("envbuild.lock.image.contents")
 
 _log = logging.getLogger(__name__)
 _LONGEST_TAG = 128
@@ -263,7 +263,7 @@ def _check_serving(session: Session, images: Sequence[Image], lock: Lock) -> Non
         return
     with session.progress.stage("check serving"):
         for image in images:
-            image_serving.check_serving(image, session.store, lock.runtime)
+            base_contents.check_serving(image, session.store, lock.runtime)
 
 
 def _serves(lock: Lock) -> bool:

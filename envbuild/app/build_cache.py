@@ -24,7 +24,7 @@ from envbuild.store.leases import Lease
 
 if TYPE_CHECKING:
     from envbuild.images import lookup as image_lookup
-    from envbuild.images.lookup import ExpectedImage, Lookup, Match
+    from envbuild.images.lookup import ExpectedImage, Lookup, MatchedImage
     from envbuild.oci.manifest import Descriptor
     from envbuild.oci.reference import Reference
 else:
@@ -59,9 +59,9 @@ class BuildCache:
         self._verify = verify
         self._lookup = lookup
         self._index = ImageIndex(session.store, time.time)
-        self._found: dict[str, Match] = {}
+        self._found: dict[str, MatchedImage] = {}
         self._unverified: set[str] = set()
-        self._expected: dict[str, Match] = {}
+        self._expected: dict[str, MatchedImage] = {}
 
     @property
     def unverified(self) -> frozenset[str]:
@@ -157,7 +157,7 @@ class BuildCache:
                 self._session.registry.blob(match.reference, blob.digest, blob.size)
                 return
 
-    def _pulled(self, match: Match) -> bool:
+    def _pulled(self, match: MatchedImage) -> bool:
         try:
             with self._session.progress.stage("pull"):
                 image_lookup.pull_layers(match, self._session.registry, self._session.store)

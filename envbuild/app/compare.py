@@ -11,7 +11,7 @@ from datetime import datetime
 
 from envbuild.app.curated import moved_bytes, pins_size
 from envbuild.app.environments import Workspace, read_record
-from envbuild.inspect.bytes import pulled_bytes
+from envbuild.inspect.compare import pulled_bytes
 from envbuild.lock.diff import PinChange, lock_changes
 from envbuild.lock.model import DebianBase, Lock, PlatformLock
 from envbuild.specs.exporters.formats import dump_native

@@ -13,7 +13,7 @@ from envbuild.lock.diff import PinChange
 from envbuild.lock.files import read_lock
 from envbuild.lock.model import CondaPin, DebianBase, DebianPin, Lock, MavenPin, PipPin, PlatformLock
 from envbuild.platforms import Platform
-from envbuild.specs.catalogue import curated_names, curated_spec
+from envbuild.resources import curated_names, curated_spec
 from envbuild.specs.load import NAMES, load_spec, markers
 from envbuild.specs.model import BuildContextSpec
 from envbuild.specs.plugins import other_importers
@@ -97,7 +97,7 @@ def _sizes(pins: PlatformLock) -> Iterable[tuple[str, int]]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Upgrade:
+class LockUpgrade:
     """What a newer lock of one environment would change."""
 
     spec: Path

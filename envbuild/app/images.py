@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from envbuild.app.publish import attachments_of, engine_platform, loaded_reference, push_targets, sinks_of
 from envbuild.app.session import Session
-from envbuild.attest.base import CYCLONEDX, SPDX, Document
+from envbuild.attest.base import CYCLONEDX, SPDX, AttachedDocument
 from envbuild.attest.cyclonedx import cyclonedx
 from envbuild.attest.fetch import attached_document
 from envbuild.attest.sbom import bill_of
@@ -32,19 +32,18 @@ from envbuild.attest.spdx import spdx
 from envbuild.errors import FetchError, UsageError
 from envbuild.images.base import CopyResult, PullResult
 from envbuild.images.closure import Tree, tree_of
+from envbuild.images.contents import check_diff_ids
 from envbuild.images.copy import Copier, whole_of
 from envbuild.images.describe import images_of, top_for
-from envbuild.images.diff_ids import check_diff_ids
 from envbuild.images.locator import ImageLocator, Kind
 from envbuild.images.prune import RepositoryPruner
 from envbuild.images.repository import PushTarget, identity_tag, push_target
 from envbuild.images.sinks.archive import one_platform
-from envbuild.images.sources.base import ImageSource, RegistrySource
-from envbuild.images.sources.store import StoreSource
+from envbuild.images.sources.base import ImageSource, RegistrySource, StoreSource
 from envbuild.oci.image import Image, ImageSet, Layer
 from envbuild.oci.manifest import Descriptor
 from envbuild.oci.reference import Reference
-from envbuild.plan.inputs import Inputs
+from envbuild.plan.model import Inputs
 from envbuild.platforms import Platform
 from envbuild.registry.base import Manifest
 from envbuild.store.content import Store, blob_name
@@ -146,7 +145,7 @@ def sbom(
     platform: Platform | None = None,
     form: str = "cyclonedx",
     attached: bool = False,
-) -> Document:
+) -> AttachedDocument:
     """The bill of materials (``cyclonedx`` or ``spdx``) of the image that ``reference`` names, of
     ``platform`` or this machine's where there are several: made from its layers, or with ``attached`` the
     one that its registry has. Raises ``FetchError``, ``BuildError`` and ``UsageError``."""
@@ -167,7 +166,9 @@ def sbom(
     return spdx(bill) if form == "spdx" else cyclonedx(bill)
 
 
-def _attached_document(session: Session, opened: OpenedImage, image: Image, artifact_type: str) -> Document:
+def _attached_document(
+    session: Session, opened: OpenedImage, image: Image, artifact_type: str
+) -> AttachedDocument:
     reference, repository = opened.reference, opened.repository
     if repository is None:
         raise UsageError(

@@ -8,7 +8,7 @@ from envbuild.errors import FetchError, UsageError
 from envbuild.images.sources.base import RegistrySource
 from envbuild.inspect.compare import compared, only_one
 from envbuild.inspect.inspect import inspected
-from envbuild.inspect.model import Document, ImageDifference, Inspection
+from envbuild.inspect.model import ImageDifference, Inspection, ReferringDocument
 from envbuild.platforms import Platform
 from envbuild.registry.referrers import referrers
 
@@ -40,7 +40,7 @@ def inspect_image(
         )
 
 
-def _documents(session: Session, opened: OpenedImage) -> tuple[Document, ...] | None:
+def _documents(session: Session, opened: OpenedImage) -> tuple[ReferringDocument, ...] | None:
     """What the registry has attached; None where no registry was asked."""
 
     if opened.repository is None or session.settings.offline:
@@ -48,7 +48,9 @@ def _documents(session: Session, opened: OpenedImage) -> tuple[Document, ...] | 
     subjects = dict.fromkeys([opened.top.digest, *(image.digest for image in opened.images)])
     try:
         return tuple(
-            Document(digest=referrer.digest, artifact_type=referrer.artifact_type, size=referrer.size)
+            ReferringDocument(
+                digest=referrer.digest, artifact_type=referrer.artifact_type, size=referrer.size
+            )
             for subject in subjects
             for referrer in referrers(session.registry, opened.repository, subject)
         )

@@ -11,10 +11,10 @@ from envbuild.app.session import Session
 from envbuild.app.specs import inputs_of, is_registered
 from envbuild.errors import LockError, StaleLockError, UsageError
 from envbuild.lazy import lazy
+from envbuild.lock.base import answers
 from envbuild.lock.diff import lock_changes
 from envbuild.lock.files import read_lock, write_lock
 from envbuild.lock.model import Lock
-from envbuild.lock.request import answers
 from envbuild.specs.model import EnvironmentType, Spec
 from envbuild.store.leases import Lease
 

@@ -1,10 +1,11 @@
-"""Plans of locks, and the engine that is to build one."""
+"""Plans of locks: made, described as an engine builds them, rendered as Dockerfiles."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from envbuild.app.requests import BuildRequest
+from envbuild.app.lock import lock_to_build
+from envbuild.app.requests import BuildRequest, RenderRequest, RenderResult
 from envbuild.app.session import Session
 from envbuild.app.specs import inputs_of
 from envbuild.compose.codec import composer_identity
@@ -15,14 +16,15 @@ from envbuild.lock.model import Lock, PlatformLock
 from envbuild.plan.make import make_plan
 from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
+from envbuild.render.context import context_size, write_context
 from envbuild.specs.model import Spec
 
 if TYPE_CHECKING:
-    from envbuild.engines import choose
+    from envbuild.engines import base as engines_base
     from envbuild.engines import factory as engine_factory
     from envbuild.engines.base import Engine
 else:
-    choose = lazy("envbuild.engines.choose")
+    engines_base = lazy("envbuild.engines.base")
     engine_factory = lazy("envbuild.engines.factory")
 
 
@@ -50,7 +52,7 @@ def choose_engine(session: Session, spec: Spec, plan: Plan, request: BuildReques
         reuse=not request.no_cache, keep=request.load, secrets=request.secrets
     )
     engines = session.engines(inputs_of(spec)).by_name(options)
-    engine = choose.choose_engine(session.settings.engine, plan, engines, session.progress)
+    engine = engines_base.choose_engine(session.settings.engine, plan, engines, session.progress)
     if request.secrets and engine.name == "native":
         session.progress.note("the secrets are not used: the native engine runs no steps")
     return engine
@@ -77,3 +79,29 @@ def pins_of(spec: Spec, lock: Lock, platform: Platform) -> PlatformLock:
             hint=f"add {platform} to platforms in {spec.source}",
         )
     return pins
+
+
+def render(session: Session, spec: Spec, request: RenderRequest) -> tuple[RenderResult, ...]:
+    """Dockerfiles and everything their builds need, written below ``request.output``."""
+    lock = lock_to_build(session, spec, request.build)
+    platforms = request.build.platforms or tuple(pins.platform for pins in lock.platforms)
+    renderer = session.engines(inputs_of(spec)).renderer()
+    results = []
+    for platform in platforms:
+        plan = renderer.describe(plan_image(session, spec, lock, platform), "dockerfile")
+        with session.progress.stage("render"):
+            context = renderer.context(plan, offline=request.offline_context)
+            directory = request.output if len(platforms) == 1 else request.output / platform.subdir
+            write_context(context, directory)
+        results.append(
+            RenderResult(
+                platform=platform,
+                directory=directory,
+                files=len(context.files),
+                size=context_size(context),
+                digest=context.digest,
+                lock_digest=plan.lock_digest,
+                level=plan.level,
+            )
+        )
+    return tuple(results)

@@ -15,10 +15,9 @@ from envbuild.compose.reuse import NotReusable
 from envbuild.errors import BuildError, UsageError
 from envbuild.images.repository import remember_names
 from envbuild.images.sinks.contents import blobs as publication_blobs
-from envbuild.inspect.derived import additions_of_others, additions_to_plan
 from envbuild.inspect.documents import manifest_of
 from envbuild.inspect.model import PinChange, Rebased
-from envbuild.inspect.parameters import composition_of
+from envbuild.inspect.origin import additions_of_others, additions_to_plan, composition_of
 from envbuild.inspect.rebase import rebased_lock, taken_layers
 from envbuild.lock.base import ResolvedBase, Upgrade
 from envbuild.lock.diff import lock_changes

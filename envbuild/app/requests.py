@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from envbuild.images.base import PushResult
+from envbuild.lock.base import LockRequest
 from envbuild.lock.diff import PinChange
 from envbuild.lock.model import Lock
-from envbuild.lock.request import LockRequest
 from envbuild.oci.image import Image
 from envbuild.platforms import Platform
 

@@ -15,7 +15,7 @@ from envbuild.specs.exporters.formats import export
 from envbuild.specs.model import BuildContextSpec, Spec
 
 if TYPE_CHECKING:
-    from envbuild.specs.base import Exported
+    from envbuild.specs.plugins import Exported
 
 
 def save(spec: Spec, directory: Path, *, format: str = "native", overwrite: bool = False) -> tuple[str, ...]:

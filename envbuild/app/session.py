@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from envbuild.compose import base as compose
     from envbuild.compose.artifacts.sdist import builds as sdist
     from envbuild.compose.base import ComposeContext
-    from envbuild.docker import save as docker_save
+    from envbuild.docker import client as docker_client
     from envbuild.engines import factory as engine_factory
     from envbuild.engines.factory import Engines
     from envbuild.http import fetcher as http
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from envbuild.lock.base import SdistBuilder
     from envbuild.lock.make import Resolvers
     from envbuild.lock.pip import uv
-    from envbuild.plan.inputs import Inputs
+    from envbuild.plan.model import Inputs
     from envbuild.registry import auth
     from envbuild.registry import client as registry_client
     from envbuild.registry.client import RegistryClient
 else:
     auth = lazy("envbuild.registry.auth")
     compose = lazy("envbuild.compose.base")
-    docker_save = lazy("envbuild.docker.save")
+    docker_client = lazy("envbuild.docker.client")
     engine_factory = lazy("envbuild.engines.factory")
     http = lazy("envbuild.http.fetcher")
     locate = lazy("envbuild.images.sources.locate")
@@ -131,7 +131,7 @@ class Session:
         return registry_client.RegistryClient(
             store,
             progress,
-            auth.Credentials(self.environ),
+            auth.RegistryCredentials(self.environ),
             ca_bundle=self.settings.ca_bundle,
             offline=self.settings.offline,
             hurried=hurried,
@@ -147,7 +147,7 @@ class Session:
             self.store,
             lambda: self.registry,
             scratch=self.scratch,
-            save=lambda name, file: docker_save.save_image(self.environ, name, file, self.progress),
+            save=lambda name, file: docker_client.save_image(self.environ, name, file, self.progress),
             offline=self.settings.offline,
         )
 

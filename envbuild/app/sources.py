@@ -13,7 +13,7 @@ from envbuild.errors import SpecError, UsageError
 from envbuild.specs.exporters.formats import dump_native
 from envbuild.specs.importers.conda.environment import CondaImporter
 from envbuild.specs.importers.native.reader import read_native
-from envbuild.specs.importers.pip.requirements_file import RequirementsImporter
+from envbuild.specs.importers.pip.requirements import RequirementsImporter
 from envbuild.specs.importers.pip.virtualenv import current_environment
 from envbuild.specs.load import load_spec
 from envbuild.specs.model import ImageBaseSpec, Spec
@@ -22,7 +22,7 @@ from envbuild.specs.text.source import SourceFile
 from envbuild.specs.text.yaml import dump_yaml
 
 if TYPE_CHECKING:
-    from envbuild.specs.base import Importer
+    from envbuild.specs.plugins import Importer
 
 _LISTED = Path(".conda/environments.txt")
 """Where conda notes every environment it makes, below the home directory."""

@@ -9,9 +9,9 @@ from pathlib import Path
 from envbuild.app.environments import VersionReference
 from envbuild.app.session import Session
 from envbuild.errors import SpecError
-from envbuild.plan.inputs import Inputs
+from envbuild.plan.model import Inputs
+from envbuild.resources import curated_names, curated_spec
 from envbuild.specs.cache import remembered_spec
-from envbuild.specs.catalogue import curated_names, curated_spec
 from envbuild.specs.model import BuildContextSpec, Spec
 from envbuild.specs.paths import located_pip
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 
-from envbuild.attest.base import CYCLONEDX, SPDX, Document
+from envbuild.attest.base import CYCLONEDX, SPDX, AttachedDocument
 from envbuild.attest.cyclonedx import cyclonedx
 from envbuild.attest.provenance import PREDICATE, provenance
 from envbuild.attest.sbom import bill_of
@@ -16,12 +16,11 @@ from envbuild.attest.sign import Signer, sign_image
 from envbuild.attest.spdx import spdx
 from envbuild.errors import BuildError, FetchError
 from envbuild.oci.image import Image, ImageSet
-from envbuild.oci.manifest import Descriptor
-from envbuild.oci.media import IN_TOTO
+from envbuild.oci.manifest import IN_TOTO, Descriptor
 from envbuild.oci.reference import Reference
 from envbuild.progress import Progress
 from envbuild.registry.base import RefusedError, Remote
-from envbuild.registry.referrers import CREATED, Artifact, attach, referrers
+from envbuild.registry.referrers import CREATED, AttachedArtifact, attach, referrers
 from envbuild.store.content import Store
 
 _log = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ _REFUSALS = (400, 404, 405, 406, 413, 415, 422, 501)
 """How registries say that they take no such manifest, as opposed to: not from you, or not now."""
 
 
-def image_documents(image: Image, store: Store) -> tuple[Document, ...]:
+def image_documents(image: Image, store: Store) -> tuple[AttachedDocument, ...]:
     """All that is said about ``image``, whose blobs are in the store. Raises ``BuildError``."""
     bill = bill_of(image, store)
     return cyclonedx(bill), spdx(bill), provenance(image, store)
@@ -58,7 +57,7 @@ class Attachments:
         progress: Progress,
         *,
         clock: Callable[[], float],
-        documents: Callable[[Image, Store], Sequence[Document]] | None = image_documents,
+        documents: Callable[[Image, Store], Sequence[AttachedDocument]] | None = image_documents,
         signer: Signer | None = None,
         left_out: frozenset[str] = frozenset(),
     ) -> None:
@@ -69,7 +68,7 @@ class Attachments:
         self._documents = documents
         self._signer = signer
         self._left_out = left_out
-        self._begun: dict[str, Future[Sequence[Document]]] = {}
+        self._begun: dict[str, Future[Sequence[AttachedDocument]]] = {}
 
     def without(self, digests: frozenset[str]) -> Attachments:
         """The same, but nothing is said of the images ``digests``, nor of an index that lists one."""
@@ -132,7 +131,7 @@ class Attachments:
                 raise
             _log.warning("the registry takes no bill of materials and no provenance: %s", error.message)
 
-    def _made(self, image: Image, fetch: Fetch | None) -> Sequence[Document]:
+    def _made(self, image: Image, fetch: Fetch | None) -> Sequence[AttachedDocument]:
         assert self._documents is not None
         with self._progress.stage("describe"):
             for layer in image.layers:
@@ -148,14 +147,14 @@ class Attachments:
                 _log.warning("nothing is attached to %s: %s", image.digest, error.message)
                 return ()
 
-    def _artifact(self, document: Document) -> Artifact:
+    def _artifact(self, document: AttachedDocument) -> AttachedArtifact:
         annotations = {DOCUMENT: document.name}
         if document.artifact_type == IN_TOTO:
             # When the image was pushed, which the document itself doesn't say: it is the same everywhere.
             now = datetime.fromtimestamp(int(self._clock()), timezone.utc)
             annotations[CREATED] = now.strftime("%Y-%m-%dT%H:%M:%SZ")
             annotations["in-toto.io/predicate-type"] = PREDICATE
-        return Artifact(
+        return AttachedArtifact(
             name=document.name,
             artifact_type=document.artifact_type,
             media_type=document.media_type,

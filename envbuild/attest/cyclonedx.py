@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from envbuild.attest.base import CYCLONEDX, Bill, Document, Item
-from envbuild.attest.format import json_document, time_of, uuid_of
+from envbuild.attest.base import CYCLONEDX, AttachedDocument, Bill, Item, json_document, time_of, uuid_of
 
 
-def cyclonedx(bill: Bill) -> Document:
+def cyclonedx(bill: Bill) -> AttachedDocument:
     """The same bill gives the same bytes anywhere. The version of envbuild isn't named, as it says nothing
     of the image."""
     needed = {reference for item in bill.items for reference in item.depends if reference != item.reference}
@@ -41,7 +40,7 @@ def cyclonedx(bill: Bill) -> Document:
             *({"ref": item.reference, "dependsOn": list(item.depends)} for item in bill.items),
         ],
     }
-    return Document(
+    return AttachedDocument(
         name="sbom.cdx.json", media_type=CYCLONEDX, artifact_type=CYCLONEDX, content=json_document(document)
     )
 

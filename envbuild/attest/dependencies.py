@@ -36,7 +36,7 @@ class Needing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Interpreter:
+class InstalledPython:
     """A python of the image. ``version`` is full where that is known; ``reference`` empty where no package
     brings it."""
 
@@ -74,7 +74,7 @@ def conda_edges(packages: Sequence[Needing]) -> dict[str, set[str]]:
 def python_edges(
     packages: Sequence[Needing],
     owned: Sequence[Needing],
-    interpreters: Mapping[str, Interpreter],
+    interpreters: Mapping[str, InstalledPython],
     platform: Platform,
 ) -> dict[str, set[str]]:
     """By Requires-Dist, within one prefix: markers for the prefix's interpreter and the platform, and extras
@@ -87,7 +87,7 @@ def python_edges(
     for prefix, mine in by_prefix.items():
         there = {each.name: each.reference for each in owned if prefix_of(each.path) == prefix}
         there.update((each.name, each.reference) for each in mine)
-        interpreter = interpreters.get(prefix, Interpreter(version="", reference=""))
+        interpreter = interpreters.get(prefix, InstalledPython(version="", reference=""))
         edges.update(_python_edges(mine, there, interpreter, platform))
         if interpreter.reference:
             for each in mine:
@@ -108,7 +108,7 @@ def python_of(path: str) -> str:
 
 
 def _python_edges(
-    packages: Sequence[Needing], there: Mapping[str, str], interpreter: Interpreter, platform: Platform
+    packages: Sequence[Needing], there: Mapping[str, str], interpreter: InstalledPython, platform: Platform
 ) -> dict[str, set[str]]:
     by_name = {package.name: package for package in packages}
     edges: dict[str, set[str]] = {package.reference: set() for package in packages}

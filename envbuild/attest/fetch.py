@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from envbuild.attest.attach import DOCUMENT
-from envbuild.attest.base import Document
+from envbuild.attest.base import AttachedDocument
 from envbuild.errors import FetchError
 from envbuild.oci.digest import is_digest
 from envbuild.oci.manifest import parts_of
@@ -21,7 +21,7 @@ _MOST = 20
 
 def attached_document(
     remote: Remote, repository: Reference, digest: str, artifact_type: str
-) -> Document | None:
+) -> AttachedDocument | None:
     """The document of this type that is attached to ``digest``, envbuild's own before others'; None where
     there is none. Its bytes are what the registry's digests say; who wrote them isn't known. Raises
     ``FetchError``."""
@@ -38,7 +38,9 @@ def attached_document(
     return None
 
 
-def _document(remote: Remote, repository: Reference, digest: str, referrer: Referrer) -> Document | None:
+def _document(
+    remote: Remote, repository: Reference, digest: str, referrer: Referrer
+) -> AttachedDocument | None:
     """None for what isn't about the image, or is no single document."""
     manifest = remote.find_manifest(repository, referrer.digest)
     if manifest is None:
@@ -50,7 +52,7 @@ def _document(remote: Remote, repository: Reference, digest: str, referrer: Refe
         return None
     if layers[0].size > _LARGEST:
         raise FetchError(f"{what}: the document has {layers[0].size} bytes, more than any has")
-    return Document(
+    return AttachedDocument(
         name=referrer.annotation(DOCUMENT) or "",
         media_type=layers[0].media_type,
         artifact_type=referrer.artifact_type,

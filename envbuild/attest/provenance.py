@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from envbuild.attest import purl
-from envbuild.attest.base import Document
+from envbuild.attest.base import AttachedDocument
 from envbuild.errors import BuildError, LockError
 from envbuild.images.describe import labels_of
 from envbuild.lock.files import LOCK_FILE, parse_lock
@@ -20,7 +20,7 @@ from envbuild.lock.image.embedded import embedded_files
 from envbuild.lock.model import CondaPin, DebianBase, ImageBase, PlatformLock
 from envbuild.oci.digest import canonical_json, digest_bytes
 from envbuild.oci.image import Image
-from envbuild.oci.media import IN_TOTO, OCI_LAYER_ZSTD
+from envbuild.oci.manifest import IN_TOTO, OCI_LAYER_ZSTD
 from envbuild.store.content import Store
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -30,7 +30,7 @@ BUILD_TYPE = "https://envbuild.dev/image/v1"
 BUILDER = "https://envbuild.dev/builder/v1"
 
 
-def provenance(image: Image, store: Store) -> Document:
+def provenance(image: Image, store: Store) -> AttachedDocument:
     """The provenance of ``image``, whose blobs are in the store.
 
     Without a lock inside (an image that is taken as it is), it names what the labels say. Raises
@@ -54,7 +54,7 @@ def provenance(image: Image, store: Store) -> Document:
             "runDetails": {"builder": {"id": BUILDER}},
         },
     }
-    return Document(
+    return AttachedDocument(
         name="provenance.json",
         media_type=IN_TOTO,
         artifact_type=IN_TOTO,

@@ -17,7 +17,7 @@ from typing import Any
 from envbuild.attest import licence, purl
 from envbuild.attest.base import Bill, Item
 from envbuild.attest.dependencies import (
-    Interpreter,
+    InstalledPython,
     Needing,
     conda_edges,
     debian_edges,
@@ -27,7 +27,7 @@ from envbuild.attest.dependencies import (
 )
 from envbuild.errors import LockError
 from envbuild.lock.image.embedded import embedded_lock
-from envbuild.lock.image.inventory import Inventory, Package, inventory
+from envbuild.lock.image.inventory import InstalledPackage, Inventory, inventory
 from envbuild.lock.model import CondaPin, DebianBase, Lock, MavenPin, PipPin, PlatformLock
 from envbuild.oci.image import Image
 from envbuild.platforms import Platform
@@ -81,7 +81,7 @@ def items_of(
     pins = _Pins.of(lock.platform(platform) if lock is not None else None)
     release = dict(found.release)
     owned = _owned(found)
-    entries: list[tuple[Item, Package]] = []
+    entries: list[tuple[Item, InstalledPackage]] = []
     for package in found.conda_packages:
         entries.append((_conda(package, pins.conda.get((package.name, package.version))), package))
     for package in found.distributions:
@@ -135,7 +135,7 @@ class _Pins:
         )
 
 
-def _conda(package: Package, pin: CondaPin | None) -> Item:
+def _conda(package: InstalledPackage, pin: CondaPin | None) -> Item:
     detail = package.detail
     url = detail("url")
     file = url.partition("#")[0].partition("?")[0].rpartition("/")[2]
@@ -166,7 +166,7 @@ def _conda(package: Package, pin: CondaPin | None) -> Item:
     )
 
 
-def _python(package: Package, pins: Mapping[tuple[str, str], PipPin]) -> Item:
+def _python(package: InstalledPackage, pins: Mapping[tuple[str, str], PipPin]) -> Item:
     pin = pins.get((package.name, package.version))
     name = purl.pypi(package.name, package.version)
     return Item(
@@ -186,7 +186,7 @@ def _python(package: Package, pins: Mapping[tuple[str, str], PipPin]) -> Item:
     )
 
 
-def _debian(package: Package, pins: _Pins, release: Mapping[str, str]) -> Item:
+def _debian(package: InstalledPackage, pins: _Pins, release: Mapping[str, str]) -> Item:
     architecture = package.detail("architecture")
     pin = pins.debian.get((package.name, package.version, architecture))
     name = purl.debian(package.name, package.version, architecture=architecture, release=release)
@@ -217,9 +217,9 @@ def _maven(pin: MavenPin) -> Item:
     )
 
 
-def _named(entries: Iterable[tuple[Item, Package]]) -> list[tuple[Item, Package]]:
+def _named(entries: Iterable[tuple[Item, InstalledPackage]]) -> list[tuple[Item, InstalledPackage]]:
     """The entries with references that name one item each: a package may be there several times."""
-    found: dict[str, tuple[Item, Package]] = {}
+    found: dict[str, tuple[Item, InstalledPackage]] = {}
     for item, package in sorted(entries, key=lambda each: (each[0].purl, each[0].path)):
         reference = item.purl if item.purl not in found else f"{item.purl}#{item.path}"
         # Two entries of one status file that are all the same are one.
@@ -243,7 +243,7 @@ def _owned(found: Inventory) -> dict[str, tuple[str, str]]:
 
 
 def _edges(
-    named: Sequence[tuple[Item, Package]],
+    named: Sequence[tuple[Item, InstalledPackage]],
     owned: Mapping[str, tuple[str, str]],
     found: Inventory,
     platform: Platform,
@@ -284,14 +284,14 @@ def _edges(
 
 def _interpreter(
     path: str, found: Inventory, kinds: Mapping[str, Sequence[Needing]], stated: str
-) -> Interpreter:
+) -> InstalledPython:
     """The python that a distribution is for: conda's of its prefix, else Debian's of the version that its
     directory names, else what the image says."""
     prefix, short = prefix_of(path), python_of(path)
     for package in found.conda_packages:
         if package.name == "python" and prefix_of(package.path) == prefix:
             reference = next((e.reference for e in kinds["conda"] if e.path == package.path), "")
-            return Interpreter(version=package.version, reference=reference)
+            return InstalledPython(version=package.version, reference=reference)
     by_name = {debian_package.name: debian_package for debian_package in found.debian_packages}
     shorts = (
         [short]
@@ -303,10 +303,10 @@ def _interpreter(
             if name in by_name and prefix not in ("usr/local", "opt/conda"):
                 match = _UPSTREAM.match(by_name[name].version)
                 reference = next((e.reference for e in kinds["debian"] if e.name == name), "")
-                return Interpreter(version=match[1] if match else each, reference=reference)
+                return InstalledPython(version=match[1] if match else each, reference=reference)
     if stated.startswith(f"{short}.") or (stated and not short):
-        return Interpreter(version=stated, reference="")
-    return Interpreter(version=short, reference="")
+        return InstalledPython(version=stated, reference="")
+    return InstalledPython(version=short, reference="")
 
 
 def _config(image: Image, store: Store) -> Mapping[str, Any]:

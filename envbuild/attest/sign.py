@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 from envbuild.errors import FetchError, UsageError
 from envbuild.lazy import lazy
 from envbuild.oci.digest import digest_bytes
-from envbuild.oci.manifest import Descriptor, parts_of
-from envbuild.oci.media import OCI_CONFIG, OCI_MANIFEST
+from envbuild.oci.manifest import OCI_CONFIG, OCI_MANIFEST, Descriptor, parts_of
 from envbuild.oci.reference import DEFAULT_REGISTRY, Reference
 from envbuild.registry.base import Remote
 from envbuild.store.content import Store

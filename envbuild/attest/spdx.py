@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from envbuild.attest.base import SPDX, Bill, Document, Item, Licence
-from envbuild.attest.format import json_document, time_of, uuid_of
+from envbuild.attest.base import SPDX, AttachedDocument, Bill, Item, Licence, json_document, time_of, uuid_of
 
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9.-]+")
 _REFERENCE = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
@@ -14,7 +13,7 @@ _NONE = "NOASSERTION"
 _IMAGE = "SPDXRef-image"
 
 
-def spdx(bill: Bill) -> Document:
+def spdx(bill: Bill) -> AttachedDocument:
     """The same bill gives the same bytes anywhere. The version of envbuild isn't named, as it says nothing
     of the image."""
     names = {item.reference: _name(item) for item in bill.items}
@@ -44,7 +43,7 @@ def spdx(bill: Bill) -> Document:
     }
     if not licences:
         del document["hasExtractedLicensingInfos"]
-    return Document(
+    return AttachedDocument(
         name="sbom.spdx.json", media_type=SPDX, artifact_type=SPDX, content=json_document(document)
     )
 

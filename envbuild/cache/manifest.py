@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from envbuild.errors import FetchError
 from envbuild.oci.digest import canonical_json, digest_bytes, is_digest
-from envbuild.oci.manifest import Descriptor
-from envbuild.oci.media import OCI_MANIFEST
+from envbuild.oci.manifest import OCI_MANIFEST, Descriptor
 from envbuild.store.segments import DirectoryRow, Segment
 
 ARTIFACT_TYPE = "application/vnd.envbuild.segment.v1"

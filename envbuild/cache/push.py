@@ -14,7 +14,7 @@ from pathlib import Path
 from envbuild.cache.manifest import EMPTY, dump_manifest, empty_descriptor, parse_manifest, tag_of
 from envbuild.cache.watchdog import Heartbeat, work_through
 from envbuild.errors import EnvbuildError, FetchError
-from envbuild.oci.media import OCI_MANIFEST
+from envbuild.oci.manifest import OCI_MANIFEST
 from envbuild.oci.reference import Reference
 from envbuild.registry.base import RefusedError, Remote
 from envbuild.store.content import Store

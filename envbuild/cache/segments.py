@@ -43,7 +43,7 @@ _LONGER = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class WantedSegment:
     """A segment that is looked for. ``size`` is its package's, in bytes."""
 
     key: str
@@ -97,7 +97,7 @@ class SharedSegments:
 
     # --- reading --------------------------------------------------------------------------------------
 
-    def bring(self, wanted: Sequence[Wanted], scratch: Path, take: Callable[[Found], None]) -> None:
+    def bring(self, wanted: Sequence[WantedSegment], scratch: Path, take: Callable[[Found], None]) -> None:
         """Hands each wanted segment that a repository has to ``take``, several at once, by threads that may
         outlive the call. ``take`` raises ``EnvbuildError`` for what isn't sound; then the next repository is
         asked."""
@@ -109,7 +109,7 @@ class SharedSegments:
             self._reading(store, pulse) as remote,
         ):
 
-            def one(each: Wanted) -> None:
+            def one(each: WantedSegment) -> None:
                 self._bring(remote, store, pulse, each, take)
                 task.advance(1)
 
@@ -123,7 +123,12 @@ class SharedSegments:
             self._progress.note(f"{came} of {len(wanted)} segments came from the cache")
 
     def _bring(
-        self, remote: Remote, store: Store, pulse: Heartbeat, wanted: Wanted, take: Callable[[Found], None]
+        self,
+        remote: Remote,
+        store: Store,
+        pulse: Heartbeat,
+        wanted: WantedSegment,
+        take: Callable[[Found], None],
     ) -> None:
         for reader in self._readers:
             standing = self._standings[reader.name]
@@ -240,7 +245,7 @@ def cache_repository(text: str) -> Reference:
     return reference
 
 
-def _check_size(shared: SharedSegment, wanted: Wanted) -> None:
+def _check_size(shared: SharedSegment, wanted: WantedSegment) -> None:
     limit = _SLACK + _FACTOR * wanted.size
     compressed = sum(member[0] for member in shared.members)
     if compressed > limit or sum(member[1] for member in shared.members) > _RATIO * limit:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from envbuild.http.base import Fetcher
 from envbuild.lock.model import Base, PlatformLock, PythonPin
-from envbuild.plan.inputs import Inputs
-from envbuild.plan.model import Artifact, Interpreter, Plan
+from envbuild.plan.model import Artifact, Inputs, Interpreter, Plan
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
 from envbuild.settings import Settings

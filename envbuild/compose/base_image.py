@@ -20,7 +20,7 @@ from envbuild.images.contents import ImageContents, image_source, read_image
 from envbuild.lock.model import ImageBase
 from envbuild.oci.image import Layer
 from envbuild.oci.layer import open_layer
-from envbuild.oci.media import LAYERS
+from envbuild.oci.manifest import LAYERS
 from envbuild.platforms import Platform
 from envbuild.registry.base import Remote
 from envbuild.specs.model import PREFIX

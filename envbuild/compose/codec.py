@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from envbuild.compose.bytecode import BYTECODE_FORMAT
 from envbuild.errors import BuildError, UsageError
 from envbuild.lazy import lazy
-from envbuild.oci.media import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from envbuild.oci.manifest import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 
 if TYPE_CHECKING:
     import deflate

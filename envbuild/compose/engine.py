@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
-from envbuild.cache.segments import Found, SharedSegments, Wanted
+from envbuild.cache.segments import Found, SharedSegments, WantedSegment
 from envbuild.compose.artifacts.deb.policy import MADE_OF
 from envbuild.compose.artifacts.generated import GeneratedSource
 from envbuild.compose.artifacts.sources import artifact_sources
@@ -52,7 +52,7 @@ from envbuild.plan.model import Artifact, ArtifactKind, Interpreter, Plan
 from envbuild.platforms import Platform, runs_linux
 from envbuild.progress import Progress, Silent
 from envbuild.store.content import Store, blob_name
-from envbuild.store.indexed_build import Made, indexed_build
+from envbuild.store.images import Made, indexed_build
 from envbuild.store.layers import LayerCache, LayerFile
 from envbuild.store.leases import Lease
 from envbuild.store.segments import DamagedSegment, Segment, SegmentCache
@@ -383,7 +383,7 @@ class NativeBuild:
             segments[match.key] = segment
 
         with self.progress.stage("shared cache"):
-            sized = [Wanted(key=key, size=size) for key, size in wanted.items()]
+            sized = [WantedSegment(key=key, size=size) for key, size in wanted.items()]
             sized.sort(key=lambda segment: -segment.size)
             shared.bring(sized, self.scratch, take)
         for work in missing:

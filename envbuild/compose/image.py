@@ -13,7 +13,7 @@ from envbuild.images.describe import CREATED_BY
 from envbuild.lock.model import ImageBase
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import Image, Layer
-from envbuild.oci.media import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
+from envbuild.oci.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from envbuild.plan.make import DEFAULT_PATH
 from envbuild.plan.model import Plan
 from envbuild.store.content import Store

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from envbuild.docker.ssh import SshBridge
-from envbuild.errors import causes
+from envbuild.docker.stream import engine_errors
+from envbuild.errors import BuildError, FetchError, causes
 from envbuild.lazy import lazy
+from envbuild.progress import Progress
 
 if TYPE_CHECKING:
     import docker
@@ -213,3 +215,23 @@ def _tls(certificates: Path, *, verify: bool) -> dict[str, Any]:
         "ca_cert": str(ca) if ca.is_file() else None,
         "client_cert": (str(certificate), str(key)) if certificate.is_file() and key.is_file() else None,
     }
+
+
+def save_image(environ: Mapping[str, str], name: str, file: Path, progress: Progress) -> None:
+    """Writes the engine's image ``name`` (or id) to ``file``. Raises ``FetchError``."""
+    client = connect(environ)
+    if isinstance(client, NoEngine):
+        raise FetchError(f"docker-daemon:{name}: {client.reason}", hint=client.hint)
+    try:
+        with engine_errors():
+            inspect = cast(Callable[[str], Mapping[str, Any]], client.api.inspect_image)
+            size = int(inspect(name).get("Size") or 0)
+            pieces = cast(Iterator[bytes], client.api.get_image(name))
+            with progress.task("import", "the image", total=size) as task, file.open("wb") as sink:
+                for piece in pieces:
+                    sink.write(piece)
+                    task.advance(len(piece))
+    except BuildError as error:
+        raise FetchError(f"docker-daemon:{name}: {error.message}", hint=error.hint) from error
+    finally:
+        client.close()

@@ -57,7 +57,7 @@ def engine_errors() -> Iterator[None]:
         ) from error
 
 
-class _Stopped(Exception):
+class _StreamStopped(Exception):
     """The context isn't needed any more."""
 
 
@@ -132,7 +132,7 @@ class Conversation:
         gathered = bytearray()
         for piece in self._context:
             if self._stopping:
-                raise _Stopped
+                raise _StreamStopped
             gathered += piece
             if len(gathered) >= _PIECE:
                 yield bytes(gathered)

@@ -13,7 +13,7 @@ from envbuild.engines.base import Engine
 from envbuild.errors import BuildError
 from envbuild.lazy import lazy
 from envbuild.lock.model import ContextBase, PipPin, PlatformLock
-from envbuild.plan.base import base_plan
+from envbuild.plan.make import base_plan
 from envbuild.plan.model import Plan
 
 if TYPE_CHECKING:
@@ -23,17 +23,18 @@ if TYPE_CHECKING:
     from envbuild.engines import secret
     from envbuild.engines.buildx import engine as buildx
     from envbuild.engines.docker import engine as docker
+    from envbuild.render import access, templates
+    from envbuild.render import context as render_context
     from envbuild.render import make as render
-    from envbuild.render import pip_access, snapshot, templates
     from envbuild.render.base import BuildContext
 else:
     buildx = lazy("envbuild.engines.buildx.engine")
     docker = lazy("envbuild.engines.docker.engine")
     native = lazy("envbuild.compose.engine")
-    pip_access = lazy("envbuild.render.pip_access")
+    access = lazy("envbuild.render.access")
     render = lazy("envbuild.render.make")
     secret = lazy("envbuild.engines.secret")
-    snapshot = lazy("envbuild.render.snapshot")
+    render_context = lazy("envbuild.render.context")
     sources = lazy("envbuild.compose.artifacts.sources")
     templates = lazy("envbuild.render.templates")
 
@@ -117,16 +118,16 @@ class Engines:
                 hint=f"bring the lock up to date with: envbuild lock {inputs.source}",
             )
         # What was hashed is what is built.
-        return snapshot.snapshot_context(inputs.context, inputs.directory, plan.base, self.scratch())
+        return render_context.snapshot_context(inputs.context, inputs.directory, plan.base, self.scratch())
 
     def _artifact_files(self, plan: Plan) -> ArtifactFiles:
         return sources.artifact_files(self.context, plan)
 
-    def _pip_access(self, plan: Plan) -> pip_access.PipAccess:
+    def _pip_access(self, plan: Plan) -> access.PipAccess:
         pins = [artifact.pin for artifact in plan.artifacts if isinstance(artifact.pin, PipPin)]
         addresses = [pin.url for pin in pins if pin.url]
         context = self.context
-        return pip_access.pip_access(
+        return access.pip_access(
             context.environ, context.inputs.pip_options, context.settings, addresses=addresses
         )
 

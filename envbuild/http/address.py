@@ -16,7 +16,7 @@ _TOKEN = re.compile(r"(?<!/pool/main)(?<!/pool/updates/main)/t/[^/]+/")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Credentials:
+class AddressLogin:
     """A user name and a password; never shown."""
 
     user: str
@@ -36,13 +36,13 @@ def shown(url: str) -> str:
     return _TOKEN.sub("/t/***/", bare)
 
 
-def split_credentials(url: str) -> tuple[str, Credentials | None]:
+def split_credentials(url: str) -> tuple[str, AddressLogin | None]:
     """The address without user and password, and these two. Raises ``ValueError`` for no address at all."""
     parts = urlsplit(url)
     bare = urlunsplit((parts.scheme, _host(parts), parts.path, parts.query, ""))
     if parts.username is None:
         return bare, None
-    return bare, Credentials(user=unquote(parts.username), password=unquote(parts.password or ""))
+    return bare, AddressLogin(user=unquote(parts.username), password=unquote(parts.password or ""))
 
 
 def same_host(one: str, other: str) -> bool:
@@ -70,7 +70,7 @@ class Netrc:
         self._read: netrc.netrc | None = None
         self._done = False
 
-    def credentials(self, url: str) -> Credentials | None:
+    def credentials(self, url: str) -> AddressLogin | None:
         """The credentials of the address's host, if netrc has some."""
         if not self._done:
             self._read = self._load()
@@ -80,7 +80,7 @@ class Netrc:
         if not found:
             return None
         login, _, password = found
-        return Credentials(user=login or "", password=password or "")
+        return AddressLogin(user=login or "", password=password or "")
 
     def _load(self) -> netrc.netrc | None:
         if self._named:

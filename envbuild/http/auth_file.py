@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from envbuild.http.address import Credentials
+from envbuild.http.address import AddressLogin
 
 _LOG = logging.getLogger(__name__)
 _LARGEST = 1 << 20
@@ -49,7 +49,7 @@ class PathToken:
         return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
 
 
-Access = Credentials | Bearer | PathToken
+Access = AddressLogin | Bearer | PathToken
 
 
 class AuthFile:
@@ -109,5 +109,5 @@ def _access(stated: object) -> Access | None:
         if kind == "condatoken" and isinstance(value, str):
             return PathToken(token=value)
         if kind == "basichttp" and isinstance(value, dict):
-            return Credentials(user=str(value.get("username", "")), password=str(value.get("password", "")))
+            return AddressLogin(user=str(value.get("username", "")), password=str(value.get("password", "")))
     return None

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from envbuild.errors import FetchError
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Download:
@@ -40,3 +42,85 @@ class RangeReader(Protocol):
     def part(self, url: str, start: int, length: int) -> bytes | None:
         """``length`` bytes from ``start`` on. None where they can't be had: offline, a server without
         ranges, any error (which a download of the whole will report). Never raises for these."""
+
+
+class RequestFailed(Exception):
+    """One address did not give the file. ``retry``: the same address may answer later."""
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        retry: bool = False,
+        gone: bool = False,
+        unreachable: bool = False,
+        after: float | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry = retry
+        self.gone = gone
+        self.unreachable = unreachable
+        self.after = after
+        """Seconds the server asked to wait."""
+        self.hint = hint
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """What one address answered. ``address`` has no credential."""
+
+    address: str
+    reason: str
+    tries: int
+    gone: bool = False
+    """The server is there and says it doesn't have the file (404, 410)."""
+    unreachable: bool = False
+    """No connection, or the server failed every time."""
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        times = "" if self.tries == 1 else f" ({self.tries} tries)"
+        return f"{self.address}: {self.reason}{times}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """A file that no address gave."""
+
+    download: Download
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def gone(self) -> bool:
+        """Every address was reached, and none has the file any more."""
+        return bool(self.attempts) and all(attempt.gone for attempt in self.attempts)
+
+    def __str__(self) -> str:
+        if not self.attempts:
+            return f"can't get {self.download.what}: no address is known for it"
+        if len(self.attempts) == 1:
+            return f"can't get {self.download.what} from {self.attempts[0]}"
+        lines = "".join(f"\n    {attempt}" for attempt in self.attempts)
+        return f"can't get {self.download.what} from any of:{lines}"
+
+
+class FilesError(FetchError):
+    """One or more files can't be had; ``failures`` says which and why."""
+
+    def __init__(self, failures: Sequence[Failure], *, hint: str | None = None) -> None:
+        self.failures = tuple(failures)
+        super().__init__(
+            "\n".join(str(failure) for failure in self.failures), hint=hint or _hint(self.failures)
+        )
+
+
+def _hint(failures: Sequence[Failure]) -> str | None:
+    attempts = [attempt for failure in failures for attempt in failure.attempts]
+    for attempt in attempts:
+        if attempt.hint:
+            return attempt.hint
+    if any(attempt.unreachable for attempt in attempts):
+        return "check the network, the proxy settings (HTTPS_PROXY, NO_PROXY) and the mirror's address"
+    return None

@@ -18,7 +18,7 @@ AREA = "metadata/http"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Document:
+class CachedDocument:
     """A body, and the validators its server gave."""
 
     body: bytes
@@ -42,7 +42,7 @@ class DocumentCache:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def load(self, url: str) -> Document | None:
+    def load(self, url: str) -> CachedDocument | None:
         """What is kept of ``url``, or None; a damaged file counts as none."""
         try:
             raw = (self._store.root / AREA / _key(url)).read_bytes()
@@ -57,7 +57,7 @@ class DocumentCache:
             return None
         if not intact:
             return None
-        return Document(body=body, etag=etag, last_modified=modified)
+        return CachedDocument(body=body, etag=etag, last_modified=modified)
 
     def save(self, url: str, headers: Mapping[str, str], body: bytes) -> None:
         meta = {

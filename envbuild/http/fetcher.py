@@ -15,10 +15,9 @@ from typing import TypeVar
 
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.address import shown
-from envbuild.http.base import Download
-from envbuild.http.document import Document, DocumentCache
-from envbuild.http.failure import Attempt, Failure, FilesError, RequestFailed
-from envbuild.http.retry import Retry
+from envbuild.http.base import Attempt, Download, Failure, FilesError, RequestFailed
+from envbuild.http.document import CachedDocument, DocumentCache
+from envbuild.http.policy import Retry
 from envbuild.http.transport import Answer, Transport
 from envbuild.progress import Counter, Progress
 from envbuild.settings import Settings
@@ -128,7 +127,7 @@ class HttpFetcher:
             return None
         return bytes(body)
 
-    def _read(self, url: str, limit: int, kept: Document | None, cache: bool) -> bytes:
+    def _read(self, url: str, limit: int, kept: CachedDocument | None, cache: bool) -> bytes:
         with self._transport.get(url, kept.conditions if kept else None) as answer:
             if answer.status == 304 and kept is not None:
                 return kept.body

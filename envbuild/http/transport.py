@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from envbuild.errors import FetchError, causes
-from envbuild.http.address import Credentials, Netrc, local_path, same_host, shown, split_credentials
+from envbuild.http.address import AddressLogin, Netrc, local_path, same_host, shown, split_credentials
 from envbuild.http.auth_file import AuthFile, Bearer, PathToken
-from envbuild.http.failure import RequestFailed
-from envbuild.http.retry import is_busy, retry_after
-from envbuild.http.tls import tls_context
+from envbuild.http.base import RequestFailed
+from envbuild.http.policy import is_busy, retry_after, tls_context
 from envbuild.lazy import lazy
 from envbuild.oci.digest import CHUNK
 
@@ -85,7 +84,7 @@ class Transport:
             yield answer
 
     @contextmanager
-    def _get_http(self, url: str, given: Credentials | None, headers: dict[str, str]) -> Iterator[Answer]:
+    def _get_http(self, url: str, given: AddressLogin | None, headers: dict[str, str]) -> Iterator[Answer]:
         client = self._http()
         origin = url
         try:
@@ -96,7 +95,9 @@ class Transport:
                 if given is not None and same_host(origin, url):
                     access = given
                 auth = (
-                    httpx.BasicAuth(access.user, access.password) if isinstance(access, Credentials) else None
+                    httpx.BasicAuth(access.user, access.password)
+                    if isinstance(access, AddressLogin)
+                    else None
                 )
                 bearer = {"authorization": f"Bearer {access.token}"} if isinstance(access, Bearer) else {}
                 target = access.applied(url) if isinstance(access, PathToken) else url

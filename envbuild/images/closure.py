@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from envbuild.errors import FetchError
 from envbuild.images.sources.base import ImageSource
-from envbuild.oci.manifest import Descriptor, parts_of
-from envbuild.oci.media import INDEXES
+from envbuild.oci.manifest import INDEXES, Descriptor, parts_of
 from envbuild.registry.base import Manifest
 
 _MANIFESTS = 1000

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from envbuild.errors import FetchError
-from envbuild.images.diff_ids import check_diff_ids
-from envbuild.images.sources.base import LAYOUT_PREFIX, ImageSource, LayoutSource, RegistrySource
-from envbuild.oci.manifest import CONFIG_LIMIT, Descriptor, parse_config, parse_manifest
-from envbuild.oci.media import MANIFESTS
+from envbuild.images.sources.base import LAYOUT_PREFIX, ImageSource, LayoutSource, RegistrySource, several
+from envbuild.oci.digest import canonical_digest
+from envbuild.oci.layer import check_diff_id
+from envbuild.oci.manifest import CONFIG_LIMIT, MANIFESTS, Descriptor, parse_config, parse_manifest
 from envbuild.oci.reference import Reference
 from envbuild.platforms import Platform
 from envbuild.registry.base import Remote
 from envbuild.store.content import Store
+from envbuild.store.layers import LayerCache, LayerFile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,3 +72,34 @@ def read_image(
         source.pull(manifest.layers)
         check_diff_ids(store, zip(manifest.layers, diff_ids, strict=True), what)
     return ImageContents(layers=manifest.layers, diff_ids=diff_ids, config=document)
+
+
+_FORMAT = 1
+
+
+def check_diff_ids(store: Store, layers: Iterable[tuple[Descriptor, str]], what: str) -> None:
+    """Returns if every layer, all of which are in the store, has the diff_id beside it.
+
+    Uncompresses a layer unless that was done before. Raises ``FetchError``."""
+    cache = LayerCache(store)
+    expected: dict[str, str] = {}
+    unknown = []
+    for layer, diff_id in layers:
+        if expected.setdefault(layer.digest, diff_id) != diff_id:
+            raise FetchError(f"{what}: the layer {layer.digest} is there twice, with two diff_ids")
+        known = cache.get(_key(layer))
+        if known is None or known.diff_id != diff_id:
+            unknown.append(layer)
+
+    def check(layer: Descriptor) -> None:
+        diff_id = expected[layer.digest]
+        check_diff_id(store.blob(layer.digest), layer.media_type, diff_id, what)
+        with store.scratch() as scratch:
+            cache.put(_key(layer), LayerFile(digest=layer.digest, diff_id=diff_id, size=layer.size), scratch)
+
+    several(check, unknown)
+
+
+def _key(layer: Descriptor) -> str:
+    """The media type counts: the same bytes are another tar where they are read another way."""
+    return canonical_digest("diff-id", _FORMAT, [layer.digest, layer.media_type]).removeprefix("sha256:")

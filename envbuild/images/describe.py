@@ -10,8 +10,7 @@ from envbuild.errors import FetchError
 from envbuild.images.sources.base import ImageSource, for_platform
 from envbuild.oci.digest import canonical_json, is_digest
 from envbuild.oci.image import Image, Layer
-from envbuild.oci.manifest import CONFIG_LIMIT, parse_config, parse_index, parse_manifest
-from envbuild.oci.media import INDEXES
+from envbuild.oci.manifest import CONFIG_LIMIT, INDEXES, parse_config, parse_index, parse_manifest
 from envbuild.platforms import Platform
 from envbuild.registry.base import Manifest
 

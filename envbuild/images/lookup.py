@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from envbuild.errors import FetchError, PublishError
+from envbuild.images.contents import check_diff_ids
 from envbuild.images.describe import image_of
-from envbuild.images.diff_ids import check_diff_ids
 from envbuild.images.sources.base import RegistrySource, for_platform
 from envbuild.oci.image import Image
 from envbuild.oci.manifest import Descriptor
@@ -36,7 +36,7 @@ class ExpectedImage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Match:
+class MatchedImage:
     """An image whose manifest and config are in the store; layers needn't be."""
 
     image: Image
@@ -65,7 +65,7 @@ class Lookup:
     _tops: dict[tuple[str, str], Manifest | None] = field(default_factory=dict)
     _away: set[str] = field(default_factory=set)
 
-    def find(self, wanted: ExpectedImage, tags: Sequence[str]) -> Match | None:
+    def find(self, wanted: ExpectedImage, tags: Sequence[str]) -> MatchedImage | None:
         """The image under one of ``tags``, itself or in an index. What can't be believed is a warning.
 
         Raises ``PublishError`` for a required registry that can't be reached."""
@@ -99,7 +99,7 @@ class Lookup:
 
     def _checked(
         self, place: CandidateRepository, tag: str, top: Manifest, wanted: ExpectedImage
-    ) -> Match | None:
+    ) -> MatchedImage | None:
         repository = place.repository
         where = f"{repository.name}:{tag}"
         source = RegistrySource(repository, place.remote())
@@ -117,7 +117,7 @@ class Lookup:
         if differs:
             _log.warning("%s isn't used: %s", where, "; ".join(differs))
             return None
-        return Match(image=image, reference=Reference.parse(f"{where}@{top.digest}"))
+        return MatchedImage(image=image, reference=Reference.parse(f"{where}@{top.digest}"))
 
 
 def _differences(image: Image, wanted: ExpectedImage) -> list[str]:
@@ -134,7 +134,7 @@ def _differences(image: Image, wanted: ExpectedImage) -> list[str]:
     ]
 
 
-def pull_layers(found: Match, remote: Remote, store: Store) -> None:
+def pull_layers(found: MatchedImage, remote: Remote, store: Store) -> None:
     """All layers of ``found`` in the store, each with its manifest's digest and its config's diff_id.
 
     Raises ``FetchError``."""

@@ -22,8 +22,7 @@ from envbuild.images.base import OwnImage, PrunePlan
 from envbuild.images.describe import LOCK_LABEL, is_our_manifest, labels_of, layers_of_others
 from envbuild.images.repository import identity_tag
 from envbuild.oci.digest import is_digest
-from envbuild.oci.manifest import CONFIG_LIMIT, parts_of
-from envbuild.oci.media import IN_TOTO, INDEXES
+from envbuild.oci.manifest import CONFIG_LIMIT, IN_TOTO, INDEXES, parts_of
 from envbuild.oci.reference import Reference
 from envbuild.registry.base import Manifest, RefusedError, Remote
 from envbuild.registry.referrers import COSIGN, CREATED, Referrer, fallback_tag, referrers

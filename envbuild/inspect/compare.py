@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from envbuild.inspect.bytes import pulled_bytes
+from collections.abc import Mapping
+
 from envbuild.inspect.documents import config_of, value_differences
 from envbuild.inspect.inspect import Bring, packages_of, sound_lock
 from envbuild.inspect.model import ImageDifference, PathDifference, PinChange, Value
@@ -105,3 +106,8 @@ def _packages(
         for kind, name in sorted(old.keys() | new.keys())
         if old.get((kind, name)) != new.get((kind, name))
     )
+
+
+def pulled_bytes(before: Mapping[str, int], after: Mapping[str, int]) -> int:
+    """Bytes that whoever has the layers ``before`` (size by digest) pulls for ``after``."""
+    return sum(size for digest, size in after.items() if digest not in before)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from envbuild.errors import LockError
 from envbuild.images.describe import ENVIRONMENT_LABEL, LOCK_LABEL, labels_of
-from envbuild.inspect.derived import additions_of_others, additions_to_plan
 from envbuild.inspect.documents import (
     CREATED,
     annotations_of,
@@ -17,7 +16,7 @@ from envbuild.inspect.documents import (
     variables,
 )
 from envbuild.inspect.model import Contained, InspectedImage, InspectedLayer
-from envbuild.inspect.parameters import composition_of
+from envbuild.inspect.origin import additions_of_others, additions_to_plan, composition_of
 from envbuild.lock.image.embedded import embedded_lock
 from envbuild.lock.image.inventory import Inventory, inventory
 from envbuild.lock.model import DebianBase, ImageBase, Lock, base_title

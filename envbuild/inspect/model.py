@@ -9,7 +9,6 @@ from envbuild.oci.image import Image
 
 __all__ = [
     "Contained",
-    "Document",
     "ImageDifference",
     "InspectedImage",
     "InspectedLayer",
@@ -18,6 +17,7 @@ __all__ = [
     "PathDifference",
     "PinChange",
     "Rebased",
+    "ReferringDocument",
     "Value",
     "Verdict",
 ]
@@ -87,7 +87,7 @@ class InspectedImage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Document:
+class ReferringDocument:
     """Something that a registry has attached to the image."""
 
     digest: str
@@ -103,7 +103,7 @@ class Inspection:
     digest: str
     media_type: str
     images: tuple[InspectedImage, ...]
-    documents: tuple[Document, ...] | None = None
+    documents: tuple[ReferringDocument, ...] | None = None
     """None where there is no registry to ask."""
 
     @property

@@ -14,11 +14,9 @@ from typing import Any
 
 from envbuild.compose.engine import NativeEngine
 from envbuild.errors import FetchError
-from envbuild.inspect.derived import additions_of_others
 from envbuild.inspect.documents import config_of, manifest_of, value_differences
 from envbuild.inspect.model import LayerDifference, PathDifference, Value, Verdict
-from envbuild.inspect.parameters import composition_of
-from envbuild.inspect.taken import taken_from, taken_lock
+from envbuild.inspect.origin import additions_of_others, composition_of, taken_from, taken_lock
 from envbuild.inspect.tree import differences, layer_entries
 from envbuild.lock.identity import NATIVE_LEVEL
 from envbuild.lock.model import ImageBase, Lock, PlatformLock

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 
 from envbuild.errors import SpecError
-from envbuild.lint.model import Doubt
-from envbuild.lint.subject import Subject
+from envbuild.lint.subject import Doubt, Subject
 from envbuild.lock.model import ImageBase
 from envbuild.specs.model import BuildContextSpec, ImageBaseSpec
 from envbuild.specs.problems import Place

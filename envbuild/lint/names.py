@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from packaging.utils import canonicalize_name
 
-from envbuild.lint.model import Doubt
 from envbuild.lint.python import admits, asked
-from envbuild.lint.subject import Subject
+from envbuild.lint.subject import Doubt, Subject
 from envbuild.lint.versions import conda_range, pip_range, release, series
 from envbuild.lock.model import DebianBase
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from envbuild.lint.model import Doubt
-from envbuild.lint.subject import Subject
+from envbuild.lint.subject import Doubt, Subject
 from envbuild.lint.versions import ANY, conda_range, series
 from envbuild.specs.model import DebianBaseSpec, ImageBaseSpec, Runtime
 from envbuild.specs.problems import Place

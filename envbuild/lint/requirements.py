@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from packaging.utils import canonicalize_name
 
-from envbuild.lint.model import Doubt
-from envbuild.lint.subject import Dependency, Subject, Wanted
+from envbuild.lint.subject import Dependency, Doubt, Subject, WantedPackage
 from envbuild.lint.versions import ANY, Range, bounded, conda_range, pip_range
+from envbuild.specs.importers.conda.environment import DEFAULT_CHANNEL
 from envbuild.specs.problems import Place
 
 PIN = "'envbuild lock' pins it by hash; commit the lock"
@@ -137,7 +137,7 @@ def twice(subject: Subject) -> Iterator[Doubt]:
             )
 
 
-def _unpinned(subject: Subject) -> Iterator[Wanted]:
+def _unpinned(subject: Subject) -> Iterator[WantedPackage]:
     """Requirements that neither a lock nor an address nor a hash fixes."""
     if not subject.installs or subject.spec.pip.complete:
         return
@@ -169,3 +169,40 @@ def pip_without_conda_pip(subject: Subject) -> Iterator[Doubt]:
                 hint="envbuild needs none; add '- pip' where conda is to read the file too",
             )
             return
+
+
+_ANACONDA = re.compile(
+    r"(?:defaults|anaconda|main|pkgs/(?:main|r|msys2|pro|free)|"
+    r"https?://(?:repo\.anaconda\.com|conda\.anaconda\.org/(?:anaconda|main))(?:/.*)?)"
+)
+
+
+def missing(subject: Subject) -> Iterator[Doubt]:
+    if _is_missing(subject):
+        yield Doubt(
+            message=f"no channels, so conda's own ({DEFAULT_CHANNEL}) are taken",
+            where=subject.places.conda("dependencies"),
+            hint="name them, e.g. channels: [conda-forge]",
+        )
+
+
+def licence(subject: Subject) -> Iterator[Doubt]:
+    conda = subject.spec.conda
+    if conda is None or _is_missing(subject):
+        return
+    for channel in conda.channels:
+        if _ANACONDA.fullmatch(channel):
+            yield Doubt(
+                message=f"the channel {channel} is under Anaconda's terms: larger organisations pay",
+                where=subject.places.conda("channels"),
+                hint="conda-forge has the same packages for everybody",
+            )
+
+
+def _is_missing(subject: Subject) -> bool:
+    conda = subject.spec.conda
+    if conda is None or conda.explicit:
+        return False
+    if not conda.channels:
+        return True
+    return conda.channels == (DEFAULT_CHANNEL,) and subject.places.says_channels() is False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from envbuild.specs.credentials import refuse_credential
+from envbuild.specs.fields import refuse_credential
 from envbuild.specs.problems import Refused
 
 # Each begins at a boundary and has a bounded length, so that a long text is looked through once.

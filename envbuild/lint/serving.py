@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from envbuild.lint.model import Doubt
-from envbuild.lint.subject import Subject
+from envbuild.lint.subject import Doubt, Subject
 from envbuild.specs.serving import DEFAULTS, WANTED, promises
 
 # What people serve models with besides Azure's own server.

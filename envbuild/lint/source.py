@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from envbuild.lint.model import Doubt
-from envbuild.lint.subject import Subject
+from envbuild.lint.subject import Doubt, Subject
 from envbuild.specs.problems import Place
 
 _PLACED = re.compile(r"([^:\s][^:\n]{0,1000}):([0-9]{1,9}): (.+)", re.DOTALL)

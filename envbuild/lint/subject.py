@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from enum import Enum
 from functools import cached_property
 
 from packaging.utils import canonicalize_name
 
 from envbuild.lint.places import Places
 from envbuild.lock.model import CondaPin, Lock, PipPin, PlatformLock
-from envbuild.specs.match import Match, split_match
+from envbuild.specs.match import MatchSpecText, split_match
 from envbuild.specs.model import EnvironmentType, PipRequirement, Spec
 from envbuild.specs.problems import Place, Refused
 
@@ -25,7 +26,7 @@ _REQUIREMENT = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedPackage:
     """One requirement of pip, taken apart. ``specifier`` is empty where any version will do."""
 
     name: str
@@ -39,7 +40,7 @@ class Wanted:
 class Dependency:
     """One dependency of conda, taken apart, with its text."""
 
-    match: Match
+    match: MatchSpecText
     text: str
 
 
@@ -61,16 +62,16 @@ class Subject:
         return self.spec.type is not EnvironmentType.USER_MANAGED
 
     @cached_property
-    def pip(self) -> tuple[Wanted, ...]:
+    def pip(self) -> tuple[WantedPackage, ...]:
         return _wanted(self.spec.pip.requirements)
 
     @cached_property
-    def constraints(self) -> dict[str, list[Wanted]]:
+    def constraints(self) -> dict[str, list[WantedPackage]]:
         """By name, those that hold everywhere."""
         return _by_name(each for each in _wanted(self.spec.pip.constraints) if not each.marker)
 
     @cached_property
-    def pip_by_name(self) -> dict[str, list[Wanted]]:
+    def pip_by_name(self) -> dict[str, list[WantedPackage]]:
         return _by_name(self.pip)
 
     @cached_property
@@ -113,7 +114,7 @@ class Subject:
                 found.setdefault(canonicalize_name(pin.name), set()).add(pin.version)
         return {name: frozenset(versions) for name, versions in found.items()}
 
-    def at(self, wanted: Wanted) -> Place:
+    def at(self, wanted: WantedPackage) -> Place:
         return self.places.origin(wanted.item.origin)
 
 
@@ -126,19 +127,61 @@ def _names(pins: PlatformLock) -> Iterator[str]:
     return (canonicalize_name(pin.name) for pin in _pins(pins))
 
 
-def _wanted(items: Iterable[PipRequirement]) -> tuple[Wanted, ...]:
+def _wanted(items: Iterable[PipRequirement]) -> tuple[WantedPackage, ...]:
     found = []
     for item in items:
         parts = _REQUIREMENT.fullmatch(item.text)
         if parts is not None:
             specifier = (parts["specifier"] or "").strip().strip("()")
             name = canonicalize_name(parts["name"])
-            found.append(Wanted(name, specifier, parts["url"], (parts["marker"] or "").strip(), item))
+            found.append(WantedPackage(name, specifier, parts["url"], (parts["marker"] or "").strip(), item))
     return tuple(found)
 
 
-def _by_name(items: Iterable[Wanted]) -> dict[str, list[Wanted]]:
-    found: dict[str, list[Wanted]] = {}
+def _by_name(items: Iterable[WantedPackage]) -> dict[str, list[WantedPackage]]:
+    found: dict[str, list[WantedPackage]] = {}
     for item in items:
         found.setdefault(item.name, []).append(item)
     return found
+
+
+class Severity(str, Enum):
+    """How sure it is that something is wrong, and how much it costs."""
+
+    ERROR = "error"
+    """Surely wrong: it can't be resolved, or it gives something away."""
+    WARNING = "warning"
+    """Works today, and is likely to hurt."""
+    INFO = "info"
+    """Good to know."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Doubt:
+    """What one rule has to say. No value of a credential is ever in it."""
+
+    message: str
+    where: Place
+    """Its file is relative to the spec's directory."""
+    hint: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """A doubt with the code and the severity of the rule that had it."""
+
+    code: str
+    severity: Severity
+    message: str
+    where: Place
+    hint: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """One check under a code that never gets another meaning (``docs/lint.md`` has a section on each)."""
+
+    code: str
+    severity: Severity
+    title: str
+    check: Callable[[Subject], Iterable[Doubt]]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from envbuild.lint.model import Doubt
 from envbuild.lint.secrets import secret_in, secret_variable
-from envbuild.lint.subject import Subject
+from envbuild.lint.subject import Doubt, Subject
 from envbuild.specs.model import PREFIX, ImageBaseSpec
 from envbuild.specs.problems import Place
 

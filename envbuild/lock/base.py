@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
-from envbuild.lock.model import Base, CondaPin, MavenPin, PipPin, PlatformLock, PythonPin
+from envbuild.lock.model import Base, CondaPin, Lock, MavenPin, PipPin, PlatformLock, PythonPin
 from envbuild.platforms import Platform
-from envbuild.specs.model import BaseSpec, CondaSpec, PipSpec, SparkSpec
+from envbuild.specs.definition import definition_digest
+from envbuild.specs.model import BaseSpec, CondaSpec, PipSpec, SparkSpec, Spec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,3 +163,42 @@ class BaseResolver(Protocol):
         """``with_python``: the base must bring a python (no conda does). ``preferred`` is what the
         present lock says: it is kept as it is where it answers ``spec`` and ``upgrade`` doesn't
         name it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LockRequest:
+    """What ``envbuild lock`` was asked."""
+
+    upgrade: bool = False
+    upgrade_packages: tuple[str, ...] = ()
+    as_of: date | None = None
+    bytecode: bool | None = None
+    """None: what the present lock says, else on."""
+    dry_run: bool = False
+
+    @property
+    def resolver_upgrade(self) -> Upgrade:
+        return Upgrade(everything=self.upgrade, packages=frozenset(self.upgrade_packages))
+
+
+def what_stays(spec: Spec) -> tuple[str, ...]:
+    """What an upgrade can't move, a sentence each: pins that the spec takes from another lock."""
+    kinds = [
+        *(["conda packages"] if spec.conda is not None and spec.conda.explicit else []),
+        *(["Python distributions"] if spec.pip.complete else []),
+    ]
+    return tuple(
+        f"{spec.source.name}: its {kind} are pinned there and stay; upgrade that file, then lock again"
+        for kind in kinds
+    )
+
+
+def answers(lock: Lock, spec: Spec, request: LockRequest) -> bool:
+    """Whether ``lock`` can stay exactly as it is."""
+    return (
+        lock.definition == definition_digest(spec)
+        and not request.upgrade
+        and not request.upgrade_packages
+        and (request.bytecode is None or request.bytecode == lock.bytecode)
+        and (request.as_of is None or request.as_of.isoformat() == lock.as_of)
+    )

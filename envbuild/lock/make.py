@@ -19,11 +19,13 @@ from envbuild.lock.base import (
     BaseResolver,
     CondaResolver,
     CondaTarget,
+    LockRequest,
     MavenResolver,
     PipResolver,
     PipTarget,
     ResolvedBase,
     SdistBuilder,
+    what_stays,
 )
 from envbuild.lock.conda.satisfied import provided_distributions, virtual_packages
 from envbuild.lock.debian.selection import python_closure, suite_glibc, suite_python
@@ -45,7 +47,6 @@ from envbuild.lock.model import (
     occupied_base,
 )
 from envbuild.lock.python import PythonChoice, choose_python, matches_python, with_conda_python
-from envbuild.lock.request import LockRequest, what_stays
 from envbuild.lock.sdist import source_pin
 from envbuild.lock.spark import spark_spec
 from envbuild.platforms import LINUX_AMD64, Platform

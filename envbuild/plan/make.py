@@ -27,10 +27,10 @@ from envbuild.plan.model import (
     Interpreter,
     Pin,
     Plan,
+    PlannedLayer,
 )
-from envbuild.plan.prefix import home_files, prefix_files
 from envbuild.plan.spark import spark_environment, spark_files
-from envbuild.plan.system import home_directory, system_files
+from envbuild.plan.system import home_directory, home_files, prefix_files, system_files
 from envbuild.platforms import Platform
 from envbuild.specs.model import PREFIX, EnvironmentType
 
@@ -235,3 +235,35 @@ def _labels(lock: Lock, pins: PlatformLock, identity: str, level: str) -> tuple[
             "org.opencontainers.image.base.name": base.reference,
         }
     return tuple(sorted(labels.items()))
+
+
+_ROOT = "0:0"
+
+
+def base_plan(plan: Plan, stage: PlatformLock | None = None) -> Plan:
+    """The Debian base of ``plan`` as one layer, with the users and links of its image; or that of ``stage``,
+    which a stage of a Dockerfile stands on. Always gzip, because every builder unpacks that."""
+    if stage is None:
+        artifacts = tuple(
+            artifact
+            for artifact in plan.artifacts
+            if artifact.kind is ArtifactKind.DEBIAN or artifact.name == "system"
+        )
+        base, python, bytecode = plan.base, plan.python, plan.bytecode
+    else:
+        assert isinstance(stage.base, DebianBase)
+        base, python, bytecode = stage.base, stage.python, False
+        packages = map(Artifact.of, stage.base.packages)
+        artifacts = (*packages, generated("system", system_files(stage.base, _ROOT)))
+    return replace(
+        plan,
+        lock_digest=canonical_digest(
+            "base-archive", 1, [plan.lock_digest, [artifact.sha256 for artifact in artifacts], bytecode]
+        ),
+        base=base,
+        python=python,
+        bytecode=bytecode,
+        layers=(PlannedLayer(name="base", artifacts=artifacts),),
+        config=replace(plan.config, env=(), labels=(), exposed_ports=(), user="", working_dir=""),
+        compression="gzip",
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from envbuild.lock.model import Base, CondaPin, DebianPin, MavenPin, PipPin, PlatformLock, PythonPin
 from envbuild.platforms import Platform
@@ -143,3 +144,19 @@ class Plan:
     def artifact_names(self) -> tuple[str, ...]:
         """The pinned files as leases and the index of images name them."""
         return tuple(f"artifacts/{artifact.sha256}" for artifact in self.artifacts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inputs:
+    """Below the application no spec travels: a lock says what is built, this says where its parts are."""
+
+    directory: Path
+    """What relative paths of the lock are relative to."""
+    source: Path | None = None
+    """The file that people wrote, for messages."""
+    context: Path | None = None
+    """The build context, relative to ``directory``; None: the spec has none."""
+    pip_options: tuple[str, ...] = ()
+    """``--index-url …``, ``--find-links …``; their paths are absolute."""
+    spark_repositories: tuple[str, ...] = ()
+    """Maven repositories of the spec, which go before the setting's."""

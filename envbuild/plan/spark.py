@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 
 from envbuild.errors import BuildError
 from envbuild.lock.model import DebianBase, Lock, PlatformLock, PythonPin, RuntimeSettings
-from envbuild.plan.java import debian_java_home
 from envbuild.plan.model import GeneratedFile
+from envbuild.plan.system import debian_java_home
 from envbuild.specs.model import PREFIX, EnvironmentType, Runtime
 
 _COORDINATE = re.compile(r"[A-Za-z0-9_.\-]+:[A-Za-z0-9_.\-]+:[A-Za-z0-9_.+\-]+")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import PurePosixPath
+
 from envbuild.errors import BuildError
-from envbuild.lock.model import DebianBase
-from envbuild.plan.java import debian_java_home, java_links
+from envbuild.lock.model import DebianBase, DebianPin, PythonPin
 from envbuild.plan.model import GeneratedFile
+from envbuild.specs.model import PREFIX
 
 _USERS = """\
 root:*:0:0:root:/root:/bin/bash
@@ -140,3 +143,94 @@ def _numbers(user: str) -> tuple[int, int]:
     if not (uid.isascii() and uid.isdigit()) or (colon and not (gid.isascii() and gid.isdigit())):
         raise BuildError(f"the user {user!r} is not uid:gid", hint="write numbers, such as 1000:1000")
     return int(uid), int(gid or uid)
+
+
+_JRE = re.compile(r"openjdk-([0-9]+)-jre-headless")
+
+_JRE_TOOLS = ("java", "jpackage", "keytool", "rmiregistry")
+_JDK_TOOLS = (
+    *("jar", "jarsigner", "javac", "javadoc", "javap", "jcmd", "jdb", "jdeprscan", "jdeps", "jfr", "jhsdb"),
+    *("jimage", "jinfo", "jlink", "jmap", "jmod", "jps", "jrunscript", "jshell", "jstack", "jstat", "jstatd"),
+    "serialver",
+)
+"""jre_tools and jdk_hl_tools of the maintainer scripts of openjdk-17 and openjdk-21; the latter also has
+jwebserver."""
+_JWEBSERVER = 18
+
+
+def debian_java_home(base: DebianBase) -> str | None:
+    """The absolute home of the newest Java runtime of ``base``; None where it has none.
+
+    The newest is what update-alternatives chooses: Debian's priorities rise with the release."""
+    found = _newest(base)
+    return f"/{_home(*found)}" if found else None
+
+
+def java_links(base: DebianBase) -> dict[str, str]:
+    """Paths below ``usr/bin`` to the tools of the newest Java runtime, and of its JDK where that is there."""
+    found = _newest(base)
+    if found is None:
+        return {}
+    release, pin = found
+    tools = list(_JRE_TOOLS)
+    if any(package.name == f"openjdk-{release}-jdk-headless" for package in base.packages):
+        tools += _JDK_TOOLS
+        if release >= _JWEBSERVER:
+            tools.append("jwebserver")
+    above = "../" + _home(release, pin).removeprefix("usr/")
+    return {
+        "usr/bin/jexec": f"{above}/lib/jexec",
+        **{f"usr/bin/{tool}": f"{above}/bin/{tool}" for tool in tools},
+    }
+
+
+def _newest(base: DebianBase) -> tuple[int, DebianPin] | None:
+    found = [(int(match[1]), pin) for pin in base.packages if (match := _JRE.fullmatch(pin.name))]
+    return max(found, key=lambda each: each[0]) if found else None
+
+
+def _home(release: int, pin: DebianPin) -> str:
+    return f"usr/lib/jvm/java-{release}-openjdk-{pin.architecture}"
+
+
+_PREFIX = str(PREFIX).lstrip("/")
+
+
+def history_file(prefix: PurePosixPath = PREFIX) -> GeneratedFile:
+    """``conda-meta/history``: by it conda knows a directory for an environment. Always the same."""
+    return GeneratedFile(
+        path=f"{str(prefix).lstrip('/')}/conda-meta/history",
+        content=b"# Composed by envbuild; the packages are recorded beside this file.\n",
+    )
+
+
+def home_files(user: str) -> tuple[GeneratedFile, ...]:
+    """The home of ``uid:gid`` on a base that is an image, owned by it; a Debian base has its own."""
+    home = home_directory(user).lstrip("/")
+    if home != f"home/{USER_NAME}":
+        return ()
+    uid, _, gid = user.partition(":")
+    return (GeneratedFile(path=home, directory=True, mode=0o755, uid=int(uid), gid=int(gid or uid)),)
+
+
+def prefix_files(python: PythonPin | None, *, conda: bool) -> tuple[GeneratedFile, ...]:
+    """What makes ``/opt/env`` an environment: a virtual environment over the base's python (PEP 405), or a
+    conda prefix with its history. Sorted by path."""
+    if conda:
+        return (history_file(),)
+    if python is None:
+        return ()
+    home = PurePosixPath(python.executable).parent
+    settings = (
+        f"home = {home}\n"
+        "include-system-site-packages = false\n"
+        f"version = {python.version}\n"
+        f"executable = {python.executable}\n"
+    )
+    return (
+        GeneratedFile(path=f"{_PREFIX}/bin/python", target=python.executable),
+        GeneratedFile(path=f"{_PREFIX}/bin/python3", target="python"),
+        GeneratedFile(path=f"{_PREFIX}/bin/python{python.short}", target="python"),
+        GeneratedFile(path=f"{_PREFIX}/lib64", target="lib"),
+        GeneratedFile(path=f"{_PREFIX}/pyvenv.cfg", content=settings.encode()),
+    )

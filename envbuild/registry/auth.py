@@ -23,7 +23,7 @@ _HELPER_SECONDS = 30
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Credential:
+class RegistryLogin:
     """A user's name and password, or an identity token that stands for both."""
 
     username: str = field(default="", repr=False)
@@ -36,7 +36,7 @@ class Credential:
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
-class Credentials:
+class RegistryCredentials:
     """Looks credentials up per registry and repository.
 
     In this order: Docker's ``config.json`` in ``DOCKER_CONFIG`` or ``~/.docker`` (a helper of
@@ -58,7 +58,7 @@ class Credentials:
         config = Path(environ["XDG_CONFIG_HOME"]) if environ.get("XDG_CONFIG_HOME") else home / ".config"
         self._files.append(config / "containers" / "auth.json")
 
-    def find(self, registry: str, repository: str = "") -> Credential | None:
+    def find(self, registry: str, repository: str = "") -> RegistryLogin | None:
         """The credential for ``registry``, or None for anonymous access.
 
         Raises ``ResolveError`` for a file that can't be read as one, or a helper that fails."""
@@ -68,7 +68,7 @@ class Credentials:
                 return found
         return None
 
-    def _from_file(self, file: Path, registry: str, repository: str) -> Credential | None:
+    def _from_file(self, file: Path, registry: str, repository: str) -> RegistryLogin | None:
         try:
             text = file.read_bytes()
         except OSError:
@@ -95,7 +95,7 @@ class Credentials:
                 return found
         return None
 
-    def _from_helper(self, name: str, server: str) -> Credential | None:
+    def _from_helper(self, name: str, server: str) -> RegistryLogin | None:
         if not _HELPER.fullmatch(name):
             raise ResolveError(f"{name!r} is no name of a credential helper")
         program = f"docker-credential-{name}"
@@ -126,8 +126,8 @@ class Credentials:
         except (ValueError, KeyError, TypeError):
             raise ResolveError(f"the credential helper {program} gave no valid answer") from None
         if username == "<token>":
-            return Credential(identity_token=secret)
-        return Credential(username=username, password=secret)
+            return RegistryLogin(identity_token=secret)
+        return RegistryLogin(username=username, password=secret)
 
 
 def _keys(registry: str, repository: str) -> tuple[str, ...]:
@@ -147,12 +147,12 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _decode(entry: Mapping[str, Any], file: Path, key: str) -> Credential | None:
+def _decode(entry: Mapping[str, Any], file: Path, key: str) -> RegistryLogin | None:
     token = entry.get("identitytoken")
     if isinstance(token, str) and token:
-        return Credential(identity_token=token)
+        return RegistryLogin(identity_token=token)
     if isinstance(entry.get("username"), str) and isinstance(entry.get("password"), str):
-        return Credential(username=entry["username"], password=entry["password"])
+        return RegistryLogin(username=entry["username"], password=entry["password"])
     auth = entry.get("auth")
     if not isinstance(auth, str) or not auth:
         return None
@@ -162,4 +162,4 @@ def _decode(entry: Mapping[str, Any], file: Path, key: str) -> Credential | None
         colon = ""
     if not colon:
         raise ResolveError(f"{file}: the entry for {key} is damaged", hint="log in again") from None
-    return Credential(username=username, password=password.rstrip("\0"))
+    return RegistryLogin(username=username, password=password.rstrip("\0"))

@@ -7,25 +7,25 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 from envbuild.errors import FetchError
-from envbuild.http.retry import Retry
+from envbuild.http.policy import Retry
 from envbuild.oci.digest import digest_bytes, is_digest
-from envbuild.oci.manifest import MANIFEST_LIMIT, Descriptor, media_type_of
-from envbuild.oci.media import INDEXES, MANIFESTS, OCI_INDEX
+from envbuild.oci.manifest import INDEXES, MANIFEST_LIMIT, MANIFESTS, OCI_INDEX, Descriptor, media_type_of
 from envbuild.oci.reference import Reference, is_tag
 from envbuild.progress import Progress
-from envbuild.registry.auth import Credentials
+from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.base import Manifest, Pushed, RefusedError, UnreachableError
 from envbuild.registry.connection import BrokenError, Trust
 from envbuild.registry.download import Downloads
 from envbuild.registry.errors import AbsentError
-from envbuild.registry.parallel import each
 from envbuild.registry.token import Tokens, scopes
-from envbuild.registry.transport import Call, Transport
+from envbuild.registry.transport import RegistryCall, RegistryTransport
 from envbuild.registry.upload import Upload
 from envbuild.store.content import Store
 
@@ -51,7 +51,7 @@ class RegistryClient:
         self,
         store: Store,
         progress: Progress,
-        credentials: Credentials,
+        credentials: RegistryCredentials,
         *,
         ca_bundle: Path | None = None,
         offline: bool = False,
@@ -71,7 +71,7 @@ class RegistryClient:
         self._offline = offline
         environ = os.environ if environ is None else environ
         self._downloads = Downloads(store, progress)
-        self._transport = Transport(
+        self._transport = RegistryTransport(
             trust=Trust(ca_bundle, environ, certificates),
             tokens=Tokens(credentials),
             environ=environ,
@@ -124,7 +124,7 @@ class RegistryClient:
 
     def _fetch_manifest(self, reference: Reference, wanted: str) -> Manifest:
         what = _what(reference, wanted)
-        call = Call(
+        call = RegistryCall(
             reference=reference,
             method="GET",
             address=f"/v2/{reference.repository}/manifests/{wanted}",
@@ -152,7 +152,7 @@ class RegistryClient:
     ) -> str | None:
         """The digest that the registry states for a manifest, empty where it states none; None where there is
         no such manifest."""
-        call = Call(
+        call = RegistryCall(
             reference=reference,
             method="HEAD",
             address=f"/v2/{reference.repository}/manifests/{wanted}",
@@ -173,7 +173,7 @@ class RegistryClient:
     def pull_blobs(self, reference: Reference, blobs: Sequence[Descriptor]) -> None:
         """All of ``blobs`` in the store and checked, several at once."""
 
-        def pull(transport: Transport, blob: Descriptor) -> Path:
+        def pull(transport: RegistryTransport, blob: Descriptor) -> Path:
             return self._downloads.blob(transport, reference, blob.digest, blob.size)
 
         each(self._transport, _largest_first(blobs), pull)
@@ -195,7 +195,7 @@ class RegistryClient:
             )
         )
 
-        def push(transport: Transport, blob: Descriptor) -> Pushed:
+        def push(transport: RegistryTransport, blob: Descriptor) -> Pushed:
             path = self._store.blob(blob.digest)
             return Upload(transport, self._progress, reference, blob, path, lenders, fetch).run()
 
@@ -217,7 +217,7 @@ class RegistryClient:
         # The scope is that of the push, so that there is one token for both.
         if self._head_manifest(reference, wanted, (media_type,), "pull,push") == digest:
             return digest
-        call = Call(
+        call = RegistryCall(
             reference=reference,
             method="PUT",
             address=f"/v2/{reference.repository}/manifests/{wanted}",
@@ -234,7 +234,7 @@ class RegistryClient:
             )
         return digest
 
-    def _put_manifest(self, call: Call) -> str:
+    def _put_manifest(self, call: RegistryCall) -> str:
         """The digest that the registry says it has it as.
 
         Where several push the same blobs at once, docker-registry writes its note of a blob again in place,
@@ -293,7 +293,7 @@ class RegistryClient:
             if len(seen) == _PAGES:
                 raise FetchError(f"{what}: the registry's list has more than {_PAGES} pages")
             seen.add(path)
-            call = Call(
+            call = RegistryCall(
                 reference=reference,
                 method="GET",
                 address=path,
@@ -318,7 +318,7 @@ class RegistryClient:
         what = _what(reference, target)
         if not is_digest(target):
             raise FetchError(f"{what}: only what a digest names can be removed")
-        call = Call(
+        call = RegistryCall(
             reference=reference,
             method="DELETE",
             address=f"/v2/{reference.repository}/manifests/{target}",
@@ -329,7 +329,7 @@ class RegistryClient:
         with self._transport.open(call):
             pass
 
-    def _read(self, call: Call) -> tuple[bytes, Mapping[str, str]]:
+    def _read(self, call: RegistryCall) -> tuple[bytes, Mapping[str, str]]:
         """The body of a manifest or a list, and the headers."""
         failed = 0
         while True:
@@ -356,3 +356,41 @@ def _what(reference: Reference, target: str) -> str:
 def _largest_first(blobs: Sequence[Descriptor]) -> list[Descriptor]:
     """Each of ``blobs`` once; the last to end is then a small one."""
     return sorted({blob.digest: blob for blob in blobs}.values(), key=lambda blob: -blob.size)
+
+
+AT_ONCE = 4
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+def each(
+    transport: RegistryTransport, items: Sequence[_In], work: Callable[[RegistryTransport, _In], _Out]
+) -> list[_Out]:
+    """What ``work`` makes of each item, in their order, several at once.
+
+    ``work`` is given a transport of this group's own. The first error, or an interrupt, cuts what the others
+    have under way, and is what comes out here: not what the cutting made of them."""
+    if not items:
+        return []
+    group = transport.fork()
+
+    def run(item: _In) -> _Out:
+        group.check()
+        return work(group, item)
+
+    try:
+        with ThreadPoolExecutor(min(AT_ONCE, len(items)), thread_name_prefix="registry") as pool:
+            jobs = [pool.submit(run, item) for item in items]
+            try:
+                done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
+                # Nothing has been cut yet, so what failed by now failed by itself.
+                failed = [job for job in jobs if job in done and job.exception() is not None]
+                if failed:
+                    failed[0].result()
+            except BaseException:
+                group.cut()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            return [job.result() for job in jobs]
+    finally:
+        group.close()

@@ -21,8 +21,7 @@ from urllib.parse import unquote, urlsplit
 import httpcore
 
 from envbuild.errors import FetchError, causes
-from envbuild.http.proxy import proxy_of
-from envbuild.http.tls import tls_context
+from envbuild.http.policy import proxy_of, tls_context
 
 _COMMIT_SECONDS = 300.0
 """For the answer to an upload: a registry may move the whole blob before it answers."""

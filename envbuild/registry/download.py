@@ -15,7 +15,7 @@ from envbuild.progress import Counter, Progress
 from envbuild.registry.base import UnreachableError
 from envbuild.registry.connection import BrokenError, Response
 from envbuild.registry.token import scopes
-from envbuild.registry.transport import Call, Transport
+from envbuild.registry.transport import RegistryCall, RegistryTransport
 from envbuild.store.content import Store, commit_file
 
 PROGRESS = 8 << 20
@@ -31,7 +31,7 @@ class Downloads:
         self._lock = threading.Lock()
         self._under_way: dict[str, tuple[threading.Lock, list[None]]] = {}
 
-    def blob(self, transport: Transport, reference: Reference, digest: str, size: int) -> Path:
+    def blob(self, transport: RegistryTransport, reference: Reference, digest: str, size: int) -> Path:
         """The blob's file in the store, fetched if it isn't there. Raises ``FetchError``."""
         path = self._store.blob(digest)
         if self._has(digest, size):
@@ -66,7 +66,7 @@ class Downloads:
                 if not users:
                     self._under_way.pop(digest, None)
 
-    def _fetch(self, transport: Transport, reference: Reference, digest: str, size: int) -> None:
+    def _fetch(self, transport: RegistryTransport, reference: Reference, digest: str, size: int) -> None:
         what = f"{reference.name}@{digest}"
         with (
             self._store.scratch() as scratch,
@@ -85,7 +85,7 @@ class _Transfer:
 
     def __init__(
         self,
-        transport: Transport,
+        transport: RegistryTransport,
         reference: Reference,
         what: str,
         digest: str,
@@ -128,7 +128,7 @@ class _Transfer:
             )
 
     def _once(self) -> None:
-        call = Call(
+        call = RegistryCall(
             reference=self._reference,
             method="GET",
             address=f"/v2/{self._reference.repository}/blobs/{self._digest}",

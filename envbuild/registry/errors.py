@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from envbuild.http.retry import is_busy
+from envbuild.http.policy import is_busy
 from envbuild.registry.base import RefusedError
 
 ERROR_LIMIT = 64 << 10

@@ -14,8 +14,7 @@ from typing import Any
 
 from envbuild.errors import FetchError
 from envbuild.oci.digest import digest_bytes, is_digest
-from envbuild.oci.manifest import Descriptor, parts_of
-from envbuild.oci.media import OCI_INDEX, OCI_MANIFEST
+from envbuild.oci.manifest import OCI_INDEX, OCI_MANIFEST, Descriptor, parts_of
 from envbuild.oci.reference import Reference
 from envbuild.registry.base import Remote
 from envbuild.store.content import Store
@@ -48,7 +47,7 @@ class Referrer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Artifact:
+class AttachedArtifact:
     """A document that is to refer to an image."""
 
     name: str
@@ -91,7 +90,7 @@ def attach(
     store: Store,
     reference: Reference,
     subject: Descriptor,
-    artifacts: Sequence[Artifact],
+    artifacts: Sequence[AttachedArtifact],
 ) -> tuple[str, ...]:
     """Makes each of ``artifacts`` refer to ``subject`` and returns the digests of their manifests.
 
@@ -117,7 +116,7 @@ def enlist(remote: Remote, reference: Reference, digest: str, new: Sequence[Refe
         _list_by_tag(remote, reference, digest, missing)
 
 
-def artifact_manifest(subject: Descriptor, artifact: Artifact, config: str, layer: str) -> bytes:
+def artifact_manifest(subject: Descriptor, artifact: AttachedArtifact, config: str, layer: str) -> bytes:
     """The manifest of ``artifact``, whose config and layer have these digests: same input, same bytes."""
     document: dict[str, Any] = {
         "schemaVersion": 2,
@@ -140,7 +139,11 @@ def artifact_manifest(subject: Descriptor, artifact: Artifact, config: str, laye
 
 
 def _pushed(
-    remote: Remote, store: Store, reference: Reference, subject: Descriptor, artifacts: Sequence[Artifact]
+    remote: Remote,
+    store: Store,
+    reference: Reference,
+    subject: Descriptor,
+    artifacts: Sequence[AttachedArtifact],
 ) -> Iterator[Referrer]:
     config = store.add_blob(b"{}")
     layers = [store.add_blob(artifact.content) for artifact in artifacts]
@@ -162,7 +165,7 @@ def _pushed(
 
 
 def _same(
-    remote: Remote, reference: Reference, present: Sequence[Referrer], artifact: Artifact
+    remote: Remote, reference: Reference, present: Sequence[Referrer], artifact: AttachedArtifact
 ) -> Referrer | None:
     """The one of ``present`` that holds the artifact's content."""
     wanted = digest_bytes(artifact.content)

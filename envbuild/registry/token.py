@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from envbuild.errors import FetchError
-from envbuild.http.proxy import is_loopback
-from envbuild.registry.auth import Credential, Credentials
+from envbuild.http.policy import is_loopback
+from envbuild.registry.auth import RegistryCredentials, RegistryLogin
 from envbuild.registry.connection import Response
 from envbuild.registry.errors import ERROR_LIMIT, complaints, refusal
 
@@ -40,14 +40,14 @@ class Tokens:
     A credential goes to its registry and to the token server that this registry names, nowhere else.
     """
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: RegistryCredentials) -> None:
         self._credentials = credentials
         self._lock = threading.RLock()
         self._values: dict[tuple[str, Scopes], str] = {}
         self._challenges: dict[str, tuple[str, Mapping[str, str]]] = {}
-        self._found: dict[tuple[str, str], Credential | None] = {}
+        self._found: dict[tuple[str, str], RegistryLogin | None] = {}
 
-    def credential(self, registry: str, repository: str) -> Credential | None:
+    def credential(self, registry: str, repository: str) -> RegistryLogin | None:
         """The user's credential; helpers are asked once."""
         with self._lock:
             key = (registry, repository)
@@ -143,7 +143,7 @@ def merged(wanted: Scopes, stated: str) -> Scopes:
 def _token(
     parameters: Mapping[str, str],
     wanted: Scopes,
-    credential: Credential | None,
+    credential: RegistryLogin | None,
     ask: Ask,
     what: str,
     registry: str,

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 
 from envbuild.errors import FetchError
-from envbuild.http.proxy import is_loopback
-from envbuild.http.retry import Retry, is_busy, retry_after
+from envbuild.http.policy import Retry, is_busy, is_loopback, retry_after
 from envbuild.oci.reference import Reference
 from envbuild.registry.base import RefusedError, UnreachableError
 from envbuild.registry.connection import BrokenError, Connections, Response, Trust
@@ -28,7 +27,7 @@ class StoppedError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+class RegistryCall:
     """A request. ``address`` is a path, or what a ``Location`` said; ``body`` needs a Content-Length."""
 
     reference: Reference
@@ -44,7 +43,7 @@ class Call:
     """Not tried again where the registry is busy or the connection breaks: the caller knows better how."""
 
 
-class Transport:
+class RegistryTransport:
     """Makes requests. Thread safe. ``stop``: once set, nothing is begun or waited for any more."""
 
     def __init__(
@@ -70,9 +69,9 @@ class Transport:
         self.retry = retry
         self.stop = threading.Event()
 
-    def fork(self) -> Transport:
+    def fork(self) -> RegistryTransport:
         """One with connections of its own, so that cutting these hits nothing else; the logins are shared."""
-        return Transport(
+        return RegistryTransport(
             trust=self._trust,
             tokens=self._tokens,
             environ=self._environ,
@@ -110,7 +109,7 @@ class Transport:
         return urljoin(f"{self._scheme(registry)}://{_host(registry)}/", address)
 
     @contextmanager
-    def open(self, call: Call) -> Iterator[Response]:
+    def open(self, call: RegistryCall) -> Iterator[Response]:
         """The answer to ``call``, with one of its good statuses. Raises ``RefusedError`` for any other one,
         ``UnreachableError`` where no answer came, ``BrokenError`` where the body breaks off."""
         if self._offline:
@@ -144,7 +143,7 @@ class Transport:
             self.pause(wait)
 
     @contextmanager
-    def _answered(self, call: Call) -> Iterator[Response]:
+    def _answered(self, call: RegistryCall) -> Iterator[Response]:
         """The answer after authentication and redirects."""
         url = self._checked(call, self.url(call.reference, call.address))
         renewed = False
@@ -187,7 +186,7 @@ class Transport:
             )
         raise FetchError(f"{call.what}: more than {REDIRECTS} redirects")
 
-    def _authorization(self, call: Call, url: str) -> str | None:
+    def _authorization(self, call: RegistryCall, url: str) -> str | None:
         if not self._own(call, url):
             return None
         reference = call.reference
@@ -229,7 +228,7 @@ class Transport:
         own = is_loopback(urlsplit(f"//{registry}").hostname or "")
         return "http" if own and self._trust.directory(registry) is None else "https"
 
-    def _speaks_tls(self, call: Call, response: Response) -> bool:
+    def _speaks_tls(self, call: RegistryCall, response: Response) -> bool:
         """Whether a registry on loopback, asked without TLS, answered that it wants TLS."""
         registry = call.reference.registry
         if registry in self._schemes or not response.url.startswith("http:") or call.body is not None:
@@ -247,13 +246,13 @@ class Transport:
         self._schemes[registry] = "https"
         return True
 
-    def _own(self, call: Call, url: str) -> bool:
+    def _own(self, call: RegistryCall, url: str) -> bool:
         """Whether ``url`` is the registry itself, which may see credentials."""
         registry = call.reference.registry
         parts = urlsplit(url)
         return parts.netloc.lower() == _host(registry) and parts.scheme == self._scheme(registry)
 
-    def _checked(self, call: Call, url: str) -> str:
+    def _checked(self, call: RegistryCall, url: str) -> str:
         """``url`` if it is as safe as the registry's own address; raises ``FetchError``."""
         registry = call.reference.registry
         try:
@@ -272,7 +271,7 @@ class Transport:
         where = f"{parts.scheme}://{host}"[:200] if host and host.isprintable() else "no address"
         raise FetchError(f"{call.what}: the registry redirects to {where}, which isn't safe")
 
-    def _refused(self, call: Call, response: Response) -> RefusedError:
+    def _refused(self, call: RegistryCall, response: Response) -> RefusedError:
         try:
             body = response.read(ERROR_LIMIT) if call.method != "HEAD" else None
         except BrokenError:
@@ -290,7 +289,7 @@ class Transport:
         error.codes = frozenset(complaint.code.upper() for complaint in said)
         return error
 
-    def _unreachable(self, call: Call, error: BrokenError, tries: int) -> UnreachableError:
+    def _unreachable(self, call: RegistryCall, error: BrokenError, tries: int) -> UnreachableError:
         host = urlsplit(self.url(call.reference, call.address)).netloc.rpartition("@")[2]
         again = f"; tried {tries} times" if tries > 1 else ""
         return UnreachableError(

@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from envbuild.errors import FetchError
-from envbuild.http.retry import is_busy
+from envbuild.http.policy import is_busy
 from envbuild.oci.manifest import Descriptor
 from envbuild.oci.reference import Reference
 from envbuild.progress import Counter, Progress
@@ -25,7 +25,7 @@ from envbuild.registry.connection import BrokenError, Response
 from envbuild.registry.download import PROGRESS
 from envbuild.registry.errors import AbsentError
 from envbuild.registry.token import scopes
-from envbuild.registry.transport import Body, Call, Transport, joined
+from envbuild.registry.transport import Body, RegistryCall, RegistryTransport, joined
 
 PIECE = 256 << 10
 """Bytes read and sent at a time."""
@@ -52,7 +52,7 @@ class Upload:
 
     def __init__(
         self,
-        transport: Transport,
+        transport: RegistryTransport,
         progress: Progress,
         reference: Reference,
         blob: Descriptor,
@@ -111,7 +111,7 @@ class Upload:
                 self._cancel(self._current)
                 self._current = None
             query = f"?mount={quote(self._blob.digest, safe='')}&from={quote(name, safe='')}"
-            call = Call(
+            call = RegistryCall(
                 reference=self._reference,
                 method="POST",
                 address=f"{self._root}/uploads/{query}",
@@ -255,13 +255,13 @@ class Upload:
         length: int | None = None,
         span: str = "",
         once: bool = False,
-    ) -> Call:
+    ) -> RegistryCall:
         headers = {}
         if length is not None:
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
         if span:
             headers["Content-Range"] = span
-        return Call(
+        return RegistryCall(
             reference=self._reference,
             method=method,
             address=address,

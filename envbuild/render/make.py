@@ -25,12 +25,12 @@ from envbuild.render.base import BuildContext, ContextFile
 from envbuild.render.installer import (
     conda_records,
     explicit_list,
+    install_list,
     install_script,
     pip_pin,
     rattler_pins,
     tools_digest,
 )
-from envbuild.render.requirements import install_list
 from envbuild.render.templates import Templates, behind, template_name, unwritable
 from envbuild.specs.model import PREFIX, EnvironmentType
 

@@ -53,7 +53,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class ContextLimits:
     """What a context may hold; more is a directory that was not meant."""
 
     entries: int = 100_000
@@ -98,7 +98,7 @@ class ContextContents:
 
 
 def read_context(
-    root: Path, dockerfile: str, *, copies: Path | None = None, limits: Limits | None = None
+    root: Path, dockerfile: str, *, copies: Path | None = None, limits: ContextLimits | None = None
 ) -> ContextContents:
     """What a build of ``dockerfile`` (a path below ``root``) can see.
 
@@ -107,20 +107,26 @@ def read_context(
     every problem: what can't be read, what no context can hold, and contexts beyond ``limits``.
     """
     dockerfile = posixpath.normpath(dockerfile)
-    return _Reading(root=root, dockerfile=dockerfile, copies=copies, limits=limits or Limits()).contents()
+    return _ContextReading(
+        root=root, dockerfile=dockerfile, copies=copies, limits=limits or ContextLimits()
+    ).contents()
 
 
-def read_code(root: Path, *, copies: Path, limits: Limits | None = None) -> ContextContents:
+def read_code(root: Path, *, copies: Path, limits: ContextLimits | None = None) -> ContextContents:
     """The files of a job's code, each copied into ``copies``, as ``read_context`` does."""
-    return _Reading(root=root, dockerfile=None, copies=copies, limits=limits or Limits()).contents()
+    return _ContextReading(
+        root=root, dockerfile=None, copies=copies, limits=limits or ContextLimits()
+    ).contents()
 
 
 def read_model(
-    root: Path, *, copies: Path, without: Container[str] = (), limits: Limits | None = None
+    root: Path, *, copies: Path, without: Container[str] = (), limits: ContextLimits | None = None
 ) -> ContextContents:
     """All files of a model but those whose paths are in ``without``: no file names what is left out. Raises
     ``SpecError`` as ``read_context`` does."""
-    reading = _Reading(root=root, dockerfile=None, copies=copies, limits=limits or Limits(), named="model")
+    reading = _ContextReading(
+        root=root, dockerfile=None, copies=copies, limits=limits or ContextLimits(), named="model"
+    )
     entries = reading.contents().entries
     return ContextContents(entries=tuple(entry for entry in entries if entry.path not in without))
 
@@ -149,12 +155,12 @@ class _Here:
 
 
 @dataclass(kw_only=True)
-class _Reading:
+class _ContextReading:
     root: Path
     dockerfile: str | None
     """None: the directory is the code of a job."""
     copies: Path | None
-    limits: Limits
+    limits: ContextLimits
     entries: list[ContextEntry] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     size: int = 0

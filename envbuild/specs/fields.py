@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from envbuild.errors import UsageError
 from envbuild.platforms import PLATFORMS, Platform
+from envbuild.redact import SECRET_PARAMETERS, redact
 from envbuild.specs.problems import Refused
 
 NAME_PATTERN = "[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}"
@@ -111,3 +113,78 @@ def platforms(texts: Iterable[str]) -> tuple[Platform, ...]:
     if not found:
         raise Refused("names no platform", "leave it out for linux/amd64")
     return tuple(found)
+
+
+VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
+"""A reference to an environment variable, in the one form pip and uv expand in requirements files."""
+
+REMEDY = (
+    "keep it in netrc, the keyring or the tool's own credential settings, "
+    "or write an environment variable as ${VAR}"
+)
+
+_TOKEN = re.compile(r"/t/(?!\$\{)[^/\s]+")
+_SECRET_PARAMETER = re.compile(SECRET_PARAMETERS, re.IGNORECASE)
+
+# These user names say which keyring entry or token helper to ask; they are no secret by themselves.
+_PUBLIC_USERS = frozenset({"__token__", "aws", "oauth2accesstoken", "VssSessionToken"})
+
+
+def refuse_credential(url: str) -> None:
+    """Raises :class:`Refused` if ``url`` holds a user's password, a token, or a signature of its own.
+
+    ``${VAR}`` in their place is accepted: the text is kept, the value is never read here.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise Refused(f"{redact(url)!r} is no address: it can't be split into its parts") from error
+    user_info, at, _ = parts.netloc.rpartition("@")
+    user, _, password = user_info.partition(":")
+    secret_user = not password and user not in _PUBLIC_USERS and not _is_variable(user)
+    if at and (secret_user or (password and not _is_variable(password))):
+        raise Refused(f"a credential stands in {redact(url)!r}", REMEDY)
+    if _TOKEN.search(parts.path):
+        raise Refused(f"a token stands in {redact(url)!r}", REMEDY)
+    for name, value in parse_qsl(parts.query):
+        if _SECRET_PARAMETER.fullmatch(name) and not _is_variable(value):
+            raise Refused(f"a signature or token stands in {redact(url)!r}", REMEDY)
+
+
+def _is_variable(text: str) -> bool:
+    return VARIABLE.fullmatch(text) is not None
+
+
+_SECRET = re.compile(
+    r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|PASS|CREDENTIALS?|API_?KEY|(?:ACCESS|PRIVATE|ACCOUNT)_KEY)(?:_|$)",
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+VALUE_LIMIT = 32 << 10
+"""Characters."""
+
+
+def carried(
+    variables: Iterable[tuple[str, str]],
+) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """The variables that can be written down, sorted, and a line for each that can't.
+
+    Nobody chose to write them down here, so one that may hold a credential isn't: by its name, or by an
+    address in its value.
+    """
+    kept: dict[str, str] = {}
+    lines: list[str] = []
+    for name, value in variables:
+        try:
+            variable_name(name)
+            if len(value) > VALUE_LIMIT or "\0" in value:
+                raise Refused("its value is longer than any that is meant")
+            if _SECRET.search(name):
+                raise Refused("may hold a credential: give it when a container is run")
+            for address in _ADDRESS.findall(value):
+                refuse_credential(address)
+        except Refused as refused:
+            lines.append(f"environment variable {name[:100]!r}: {refused.what}")
+            continue
+        kept[name] = value
+    return tuple(sorted(kept.items())), tuple(lines)

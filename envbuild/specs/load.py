@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from envbuild.errors import SpecError
 from envbuild.lazy import lazy
-from envbuild.specs.base import Importer
 from envbuild.specs.model import Spec
+from envbuild.specs.plugins import Importer
 from envbuild.specs.text.source import SourceFile
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ IMPORTERS = (
     "pip.virtualenv:VirtualenvImporter",
     "mlflow:MlflowImporter",
     "repo2docker:Repo2dockerImporter",
-    "docker.dockerfile:DockerfileImporter",
+    "dockerfile:DockerfileImporter",
     "conda.lock_file:CondaLockImporter",
     "pixi.lock:PixiLockImporter",
     "uv.lock:UvLockImporter",
@@ -96,7 +96,7 @@ IMPORTERS = (
     # Before those who take every file of that kind: these look into it.
     "conda.explicit:ExplicitListImporter",
     "pixi.manifest:PixiImporter",
-    "pip.requirements_file:RequirementsImporter",
+    "pip.requirements:RequirementsImporter",
     "pip.pyproject:PyprojectImporter",
     "pip.script:ScriptImporter",
     # These look into YAML files: what holds an environment, then what is one.

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from envbuild.lazy import lazy
+from envbuild.platforms import Platform
 from envbuild.redact import redact
-from envbuild.specs.credentials import refuse_credential
+from envbuild.specs.fields import refuse_credential
+from envbuild.specs.model import ExplicitPackage
 from envbuild.specs.problems import Refused
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ _VERSION_IN_BRACKET = re.compile(r"""\bversion\s*=\s*(?:'([^']*)'|"([^"]*)"|([^,
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class MatchSpecText:
     """The parts of a match spec; ``version`` and ``build`` as written, None where absent."""
 
     channel: str | None
@@ -66,7 +69,7 @@ def canonical_match(text: str) -> str:
     return canonical
 
 
-def split_match(text: str) -> Match:
+def split_match(text: str) -> MatchSpecText:
     """The parts of a canonical match spec."""
     parts = _SPEC.fullmatch(text.strip())
     if parts is None:
@@ -75,7 +78,7 @@ def split_match(text: str) -> Match:
     bracket = _VERSION_IN_BRACKET.search(parts["bracket"] or "")
     if bracket is not None:
         version = next(group for group in bracket.groups() if group is not None).strip()
-    return Match(parts["channel"], parts["name"].lower(), version, build)
+    return MatchSpecText(parts["channel"], parts["name"].lower(), version, build)
 
 
 def _tight(core: str) -> str:
@@ -114,3 +117,47 @@ def _remedy(spec: str) -> str | None:
     if re.match(r"[A-Za-z0-9_.-]+\s*=>|[A-Za-z0-9_.-]+\s*=<", spec):
         return "operators are >= and <="
     return None
+
+
+_FILE = re.compile(r"[^/\s]+-[^-/\s]+-[^-/\s]+\.(?:conda|tar\.bz2)")
+_HASH = re.compile(r"(?:(sha256|md5):)?([0-9a-f]+)")
+_DIGITS = {"sha256": 64, "md5": 32}
+
+
+def explicit_package(text: str, platform: Platform) -> ExplicitPackage:
+    """The package that one line names.
+
+    Raises :class:`Refused`: no address of a conda package, a credential in it, no hash or a malformed one.
+    """
+    url, mark, fragment = text.strip().partition("#")
+    refuse_credential(url)
+    place = urlsplit(url)
+    if place.scheme not in ("https", "http", "file") or not _FILE.fullmatch(place.path.rsplit("/", 1)[-1]):
+        raise Refused(
+            f"{redact(url)!r} is no address of a conda package", "write https://…/name-version-build.conda"
+        )
+    if re.search(r"[\s\0]", url):
+        raise Refused(f"{redact(url)!r} has a space", "write it as %20")
+    found: dict[str, str] = {}
+    for part in fragment.lower().split(",") if mark else ():
+        match = _HASH.fullmatch(part)
+        kind = (match[1] or ("sha256" if len(match[2]) == _DIGITS["sha256"] else "md5")) if match else ""
+        if match is None or len(match[2]) != _DIGITS[kind] or kind in found:
+            raise Refused(f"{redact(text)!r}: '#' is followed by no hash", "write #sha256: and 64 hex digits")
+        found[kind] = match[2]
+    if not found:
+        raise Refused(f"{redact(url)!r} has no hash", "write #sha256: and 64 hex digits after it")
+    return ExplicitPackage(platform=platform, url=url, sha256=found.get("sha256"), md5=found.get("md5"))
+
+
+def explicit_text(package: ExplicitPackage) -> str:
+    """The line that :func:`explicit_package` reads as ``package``."""
+    hashes = (("sha256", package.sha256), ("md5", package.md5))
+    return package.url + "#" + ",".join(f"{kind}:{value}" for kind, value in hashes if value is not None)
+
+
+def explicit_match(package: ExplicitPackage) -> str:
+    """The match spec of a package: ``name=version=build``, without its channel and hash."""
+    file = unquote(urlsplit(package.url).path.rsplit("/", 1)[-1])
+    name, version, build = re.sub(r"\.(?:conda|tar\.bz2)$", "", file).rsplit("-", 2)
+    return f"{name}={version}={build}"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from envbuild.oci.digest import canonical_json, digest_bytes
 from envbuild.oci.image import Image, ImageSet, Layer
-from envbuild.oci.media import (
+from envbuild.oci.manifest import (
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from envbuild.oci.digest import digest_bytes
-from envbuild.oci.media import (
+from envbuild.oci.manifest import (
     DOCKER_LAYER_GZIP,
     OCI_CONFIG,
     OCI_INDEX,

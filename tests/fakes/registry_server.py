@@ -20,7 +20,7 @@ from typing import IO
 
 import pytest
 
-from envbuild.oci.media import INDEXES, MANIFESTS
+from envbuild.oci.manifest import INDEXES, MANIFESTS
 from tests.fakes.token_server import ISSUER, SERVICE, TokenServer
 
 WRITER = ("writer", "pw-of-registry-7c")

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from envbuild.oci.image import Image
-from envbuild.oci.manifest import Descriptor
-from envbuild.oci.media import OCI_CONFIG
+from envbuild.oci.manifest import OCI_CONFIG, Descriptor
 from envbuild.oci.reference import Reference
 from envbuild.progress import Silent
-from envbuild.registry.auth import Credentials
+from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.base import Pushed
 from envbuild.registry.client import RegistryClient
 from envbuild.store.content import Store
@@ -93,7 +92,7 @@ def make_client(
     return RegistryClient(
         store,
         Silent(),
-        Credentials(environ),
+        RegistryCredentials(environ),
         ca_bundle=ca_bundle,
         sleep=(slept if slept is not None else []).append,
         environ=environ,

@@ -18,8 +18,7 @@ from envbuild.lock.model import PipPin
 from envbuild.plan.model import Artifact, ArtifactKind
 from envbuild.platforms import PLATFORMS
 from envbuild.progress import Silent
-from envbuild.render.installer import pip_pin, rattler_pins
-from envbuild.render.requirements import install_list
+from envbuild.render.installer import install_list, pip_pin, rattler_pins
 from envbuild.settings import Settings
 from envbuild.store.content import Store
 from tests.fakes.channel import python_version

@@ -27,8 +27,8 @@ from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import Image
 from envbuild.plan.model import Plan
 from envbuild.progress import Silent
+from envbuild.render.access import PipAccess
 from envbuild.render.base import ContextFile
-from envbuild.render.pip_access import PipAccess
 from envbuild.store.content import Store
 from tests.fakes.context import HandRenderer
 from tests.fakes.image import Item, compress, directory, program_items, tar

@@ -16,7 +16,7 @@ from envbuild.lock.conda.rattler import RattlerResolver
 from envbuild.lock.conda.satisfied import virtual_packages
 from envbuild.lock.model import PythonPin
 from envbuild.plan.model import Artifact, ArtifactKind
-from envbuild.plan.prefix import history_file
+from envbuild.plan.system import history_file
 from envbuild.platforms import Platform, runs_linux
 from envbuild.specs.model import CondaSpec
 from envbuild.store.content import Store

@@ -12,7 +12,7 @@ import pytest
 from envbuild.images.sinks.layout import LayoutPublisher
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import ImageSet
-from envbuild.oci.media import OCI_INDEX, OCI_MANIFEST
+from envbuild.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.progress import Silent
 from envbuild.store.content import Store

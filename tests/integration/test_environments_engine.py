@@ -258,7 +258,7 @@ def test_a_curated_environment_is_built_from_its_lock(cache: Path, tmp_path: Pat
     """The catalogue has none yet, so the lock is one of a spec, called curated."""
     from envbuild.engines.docker.engine import DockerEngine
     from envbuild.engines.factory import EngineOptions
-    from envbuild.lock.request import LockRequest
+    from envbuild.lock.base import LockRequest
     from envbuild.progress import Silent
 
     spec_file = spec_of(tmp_path, "name: ours\nbase: {debian: trixie}\nrequirements: [six]\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.attest.attach import Attachments
-from envbuild.attest.base import Document
+from envbuild.attest.base import AttachedDocument
 from envbuild.attest.sign import Signer, signature_tag
 from envbuild.cli.call import Call
 from envbuild.cli.main import main
@@ -21,12 +21,11 @@ from envbuild.images.repository import identity_tag
 from envbuild.images.sinks.registry import push_publication
 from envbuild.oci.digest import canonical_json, digest_bytes
 from envbuild.oci.image import Image, ImageSet
-from envbuild.oci.manifest import Descriptor
-from envbuild.oci.media import IN_TOTO, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
+from envbuild.oci.manifest import IN_TOTO, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
 from envbuild.oci.reference import Reference
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
-from envbuild.registry.referrers import Artifact, attach, fallback_tag, referrers
+from envbuild.registry.referrers import AttachedArtifact, attach, fallback_tag, referrers
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_layer
 from tests.fakes.registry import Registry
@@ -146,9 +145,11 @@ class World:
         return [each.tag for each in self.pruner.remove(plan)]
 
 
-def provenance_only(image: Image, store: Store) -> list[Document]:
+def provenance_only(image: Image, store: Store) -> list[AttachedDocument]:
     content = f"of {image.digest}".encode()
-    return [Document(name="provenance.json", media_type=IN_TOTO, artifact_type=IN_TOTO, content=content)]
+    return [
+        AttachedDocument(name="provenance.json", media_type=IN_TOTO, artifact_type=IN_TOTO, content=content)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -327,7 +328,9 @@ def test_what_is_attached_to_what_is_attached_goes_too(world: World) -> None:
     world.push(image)
     (provenance,) = referrers(world.client, world.repository, image.digest)
     subject = Descriptor(digest=provenance.digest, size=provenance.size, media_type=provenance.media_type)
-    note = Artifact(name="note", artifact_type="text/x-note", media_type="text/plain", content=b"good")
+    note = AttachedArtifact(
+        name="note", artifact_type="text/x-note", media_type="text/plain", content=b"good"
+    )
     (above,) = attach(world.client, world.store, world.repository, subject, [note])
     world.prune(0)
     assert not world.has(above)

@@ -15,7 +15,7 @@ import pytest
 from envbuild.api import Environment
 from envbuild.app.environments import Workspace
 from envbuild.oci.digest import digest_bytes
-from envbuild.oci.media import OCI_MANIFEST
+from envbuild.oci.manifest import OCI_MANIFEST
 from envbuild.oci.reference import Reference
 from envbuild.settings import Settings
 from envbuild.store.content import Store

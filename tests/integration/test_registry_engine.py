@@ -20,7 +20,7 @@ from envbuild.images.describe import image_of
 from envbuild.images.sinks.registry import push_publication
 from envbuild.images.sources.base import RegistrySource
 from envbuild.oci.image import ImageSet
-from envbuild.oci.media import DOCKER_MANIFEST
+from envbuild.oci.manifest import DOCKER_MANIFEST
 from envbuild.oci.reference import Reference
 from envbuild.platforms import Platform
 from envbuild.progress import Silent

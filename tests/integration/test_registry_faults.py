@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import EnvbuildError, FetchError
-from envbuild.oci.media import OCI_MANIFEST
+from envbuild.oci.manifest import OCI_MANIFEST
 from envbuild.oci.reference import Reference
 from envbuild.store.content import Store
 from tests.fakes import registry_server, token_server

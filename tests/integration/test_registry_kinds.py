@@ -19,7 +19,7 @@ import trustme
 from envbuild.errors import FetchError
 from envbuild.images.describe import images_of
 from envbuild.images.sources.base import RegistrySource
-from envbuild.oci.media import OCI_INDEX
+from envbuild.oci.manifest import OCI_INDEX
 from envbuild.oci.reference import Reference
 from envbuild.platforms import Platform
 from envbuild.registry.client import RegistryClient

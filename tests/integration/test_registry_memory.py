@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from envbuild.oci.image import Image, Layer
-from envbuild.oci.media import OCI_LAYER
+from envbuild.oci.manifest import OCI_LAYER
 from envbuild.store.content import Store
 from tests.fakes import registry_server
 from tests.fakes.image import put_image

@@ -19,7 +19,7 @@ from envbuild.errors import BuildError, ResolveError, StaleLockError
 from envbuild.lock.model import ContextBase, ImageBase
 from envbuild.oci.digest import canonical_json
 from envbuild.oci.image import Image
-from envbuild.oci.media import DOCKER_CONFIG, DOCKER_LAYER_GZIP, DOCKER_MANIFEST, OCI_INDEX, OCI_LAYER_GZIP
+from envbuild.oci.manifest import DOCKER_CONFIG, DOCKER_LAYER_GZIP, DOCKER_MANIFEST, OCI_INDEX, OCI_LAYER_GZIP
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
 from envbuild.settings import Settings

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from envbuild.compose.artifacts.deb.archive import UnsafeArchive, control_files, data_entries
 from envbuild.lock.debian.control import relations
-from envbuild.lock.debian.version import Version
+from envbuild.lock.debian.version import DebianVersion
 from tests.fakes.archive import deb_bytes, link
 
 _DEB = deb_bytes("tool", files=[("./usr/a", b"x" * 300), link("./usr/b", "a")], suffix=".gz")
@@ -45,7 +45,7 @@ def test_a_dependency_field_is_read_or_refused(text: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(_VERSIONS, _VERSIONS, _VERSIONS)
 def test_versions_are_totally_ordered(one: str, two: str, three: str) -> None:
-    a, b, c = sorted((Version(one), Version(two), Version(three)))
+    a, b, c = sorted((DebianVersion(one), DebianVersion(two), DebianVersion(three)))
     assert a <= b <= c
     assert a <= c
     assert (a < b) + (a == b) + (a > b) == 1

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from envbuild.errors import EnvbuildError
 from envbuild.specs.load import load_spec
 from envbuild.specs.text.toml import parse_toml
-from envbuild.specs.text.yaml_values import parse_values
+from envbuild.specs.text.yaml import parse_values
 
 CASES = Path(__file__).parents[1] / "cases" / "spec"
 FILES = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import fnmatch
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -59,7 +60,10 @@ RANK = {package: rank for rank, row in enumerate(LAYERS) for package in row}
 
 # Third-party packages that only the named modules may import.
 ONLY = {
-    "docker": ("envbuild.docker.*", "envbuild.engines.docker.*", "envbuild.images.sinks.daemon"),
+    "docker": (
+        *("envbuild.docker.*", "envbuild.engines.docker.*", "envbuild.images.sinks.daemon"),
+        "envbuild.targets.docker",
+    ),
     "kubernetes": ("envbuild.targets.kubernetes.*", "envbuild.targets.spark.*"),
     "click": ("envbuild.cli.*",),
     "rich": ("envbuild.cli.*",),
@@ -70,7 +74,7 @@ ONLY = {
 
 def third_party(name: str) -> set[str]:
     """The top-level packages that a module imports."""
-    tops = set()
+    tops = set(re.findall(r"lazy\(\"(\w+)", HOUSE.modules[name].text))
     for node in ast.walk(HOUSE.modules[name].tree):
         if isinstance(node, ast.Import):
             tops |= {alias.name.split(".")[0] for alias in node.names}

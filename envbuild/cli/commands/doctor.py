@@ -28,7 +28,7 @@ ENOUGH_SPACE = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """One thing looked for.
 
     ``state`` is ``ok``, ``absent`` (something can't be used) or ``bad`` (nothing works)."""
@@ -61,11 +61,11 @@ def command(call: Call, as_json: bool) -> int:
     return 1 if any(finding.state == "bad" for finding in findings) else 0
 
 
-def look(call: Call) -> tuple[Finding, ...]:
+def look(call: Call) -> tuple[Diagnosis, ...]:
     """All findings, in a fixed order. Makes no connection but to the local engine, and writes nothing."""
     settings = call.settings()
-    checks: list[Callable[[], Finding]] = [
-        lambda: Finding("envbuild", "ok", f"{envbuild.__version__}, python {sys.version.split()[0]}"),
+    checks: list[Callable[[], Diagnosis]] = [
+        lambda: Diagnosis("envbuild", "ok", f"{envbuild.__version__}, python {sys.version.split()[0]}"),
         _uv,
         lambda: _engine(call.environ),
         lambda: _buildkit(call.environ),
@@ -78,46 +78,46 @@ def look(call: Call) -> tuple[Finding, ...]:
     return tuple(replace(finding, detail=redact(finding.detail)) for finding in findings)
 
 
-def _uv() -> Finding:
+def _uv() -> Diagnosis:
     try:
         path = find_uv_bin()
     except (ImportError, FileNotFoundError):
-        return Finding("uv", "bad", "not found; install envbuild again, it brings uv")
+        return Diagnosis("uv", "bad", "not found; install envbuild again, it brings uv")
     words = _words([path, "--version"])
-    return Finding("uv", "ok" if words else "bad", words or f"{path} doesn't start")
+    return Diagnosis("uv", "ok" if words else "bad", words or f"{path} doesn't start")
 
 
-def _engine(environ: Mapping[str, str]) -> Finding:
+def _engine(environ: Mapping[str, str]) -> Diagnosis:
     client = connect(environ)
     if isinstance(client, NoEngine):
-        return Finding(
+        return Diagnosis(
             "engine", "absent", f"{client.reason}; --engine docker, --load and run --backend docker need one"
         )
     try:
         version = client.version()
     except Exception as error:  # noqa: BLE001 - the SDK lets errors of requests and of sockets through
-        return Finding("engine", "absent", f"it stopped answering ({type(error).__name__})")
+        return Diagnosis("engine", "absent", f"it stopped answering ({type(error).__name__})")
     finally:
         client.close()
-    return Finding("engine", "ok", f"Docker {version.get('Version', '?')}")
+    return Diagnosis("engine", "ok", f"Docker {version.get('Version', '?')}")
 
 
-def _buildkit(environ: Mapping[str, str]) -> Finding:
+def _buildkit(environ: Mapping[str, str]) -> Diagnosis:
     """What ``--engine buildx`` would build with."""
     builder = find_builder(environ)
     if isinstance(builder, NoBuilder):
-        return Finding("buildkit", "absent", f"{'; '.join(builder.reasons)}; --engine buildx needs it")
+        return Diagnosis("buildkit", "absent", f"{'; '.join(builder.reasons)}; --engine buildx needs it")
     with_what = f"buildx, driver {builder.driver}" if builder.buildx else "BuildKit of the Docker engine"
     platforms = f", for {', '.join(builder.platforms)}" if builder.platforms else ""
-    return Finding("buildkit", "ok", f"{builder.executable}: {with_what}{platforms}")
+    return Diagnosis("buildkit", "ok", f"{builder.executable}: {with_what}{platforms}")
 
 
-def _user_namespaces() -> Finding:
+def _user_namespaces() -> Diagnosis:
     if not sys.platform.startswith("linux"):
-        return Finding("user namespaces", "absent", "not Linux; run needs a Docker engine")
+        return Diagnosis("user namespaces", "absent", "not Linux; run needs a Docker engine")
     unshare = shutil.which("unshare")
     if unshare is None:
-        return Finding(
+        return Diagnosis(
             "user namespaces", "absent", "no unshare (util-linux); byte code and run need it or Docker"
         )
     done = subprocess.run(
@@ -129,13 +129,13 @@ def _user_namespaces() -> Finding:
     )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["refused"])[-1]
-        return Finding("user namespaces", "absent", f"{reason}; byte code and run need them or root")
-    return Finding("user namespaces", "ok", "programs of an image can be run without a daemon")
+        return Diagnosis("user namespaces", "absent", f"{reason}; byte code and run need them or root")
+    return Diagnosis("user namespaces", "ok", "programs of an image can be run without a daemon")
 
 
-def _debian_mirror(mirror: str | None) -> Finding:
+def _debian_mirror(mirror: str | None) -> Diagnosis:
     if mirror:
-        return Finding("debian mirror", "ok", "from the settings")
+        return Diagnosis("debian mirror", "ok", "from the settings")
     places = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
     for place in places:
         try:
@@ -143,21 +143,21 @@ def _debian_mirror(mirror: str | None) -> Finding:
         except OSError:
             continue
         if any(line.split(None, 1)[0] in ("deb", "URIs:") for line in text.splitlines() if line.strip()):
-            return Finding("debian mirror", "ok", f"from {place}")
-    return Finding(
+            return Diagnosis("debian mirror", "ok", f"from {place}")
+    return Diagnosis(
         "debian mirror", "absent", "no apt sources here; set debian-mirror, or name an image as base"
     )
 
 
-def _cache(directory: Path) -> Finding:
+def _cache(directory: Path) -> Diagnosis:
     place = directory
     while not place.exists() and place != place.parent:
         place = place.parent
     if not (place.is_dir() and os.access(place, os.W_OK)):
-        return Finding("store", "bad", f"{directory} can't be written; set ENVBUILD_CACHE_DIR")
+        return Diagnosis("store", "bad", f"{directory} can't be written; set ENVBUILD_CACHE_DIR")
     free = shutil.disk_usage(place).free
     state = "ok" if free >= ENOUGH_SPACE else "absent"
-    return Finding("store", state, f"{directory}, {size_text(free)} free")
+    return Diagnosis("store", state, f"{directory}, {size_text(free)} free")
 
 
 def _words(command: list[str]) -> str | None:

@@ -21,6 +21,7 @@ from envbuild.cli.requests import with_call
 from envbuild.cli.show.environments import (
     comparison_json,
     comparison_lines,
+    deliver,
     event_json,
     event_lines,
     found_json,
@@ -34,7 +35,6 @@ from envbuild.cli.show.environments import (
     version_json,
     version_rows,
 )
-from envbuild.cli.show.exported import deliver
 from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import printable
 from envbuild.errors import UsageError

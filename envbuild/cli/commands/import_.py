@@ -15,7 +15,7 @@ from envbuild.cli.options import (
     workspace_option,
 )
 from envbuild.cli.requests import with_call
-from envbuild.cli.show.exported import deliver
+from envbuild.cli.show.environments import deliver
 from envbuild.platforms import Platform
 
 

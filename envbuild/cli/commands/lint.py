@@ -26,7 +26,7 @@ from envbuild.lint.check import chosen_rules, lint_with_lock
 
 if TYPE_CHECKING:
     from envbuild.cli.call import Call
-    from envbuild.lint.model import Finding, Rule
+    from envbuild.lint.subject import Finding, Rule
 
 _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 

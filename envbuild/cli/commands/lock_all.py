@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envbuild.app import lock, specs
-from envbuild.app.curated import UnlockedSpecs, Upgrade, locked_specs, moved_bytes, unlocked_specs
+from envbuild.app.curated import LockUpgrade, UnlockedSpecs, locked_specs, moved_bytes, unlocked_specs
 from envbuild.app.requests import LockRequest
 from envbuild.cli.call import Call
 from envbuild.cli.show.report import change_json, change_lines, change_summary, json_text
@@ -120,20 +120,20 @@ def _shown(call: Call, path: Path) -> str:
     return Path(os.path.relpath(path, call.cwd)).as_posix()
 
 
-def _upgrade(call: Call, spec: Path, request: LockRequest) -> Upgrade:
+def _upgrade(call: Call, spec: Path, request: LockRequest) -> LockUpgrade:
     try:
         with call.session(str(spec)) as session:
             loaded = specs.find_spec(session, str(spec))
             before = lock.present_lock(session, loaded)
             result = lock.lock_spec(session, loaded, request)
     except EnvbuildError as error:
-        return Upgrade(spec=spec, name=spec.parent.name, changes=(), moved=0, error=error.message)
-    return Upgrade(
+        return LockUpgrade(spec=spec, name=spec.parent.name, changes=(), moved=0, error=error.message)
+    return LockUpgrade(
         spec=spec, name=loaded.name, changes=result.changes, moved=moved_bytes(before, result.lock)
     )
 
 
-def _tell(call: Call, results: Sequence[Upgrade], *, dry_run: bool) -> None:
+def _tell(call: Call, results: Sequence[LockUpgrade], *, dry_run: bool) -> None:
     for result in results:
         if result.error:
             call.complain(f"{result.name}: {result.error}")
@@ -148,7 +148,7 @@ def _tell(call: Call, results: Sequence[Upgrade], *, dry_run: bool) -> None:
     call.say(f"{changed} of {count_text(len(results), 'lock')} {what}, {size_text(total)} to download in all")
 
 
-def _json(upgrade: Upgrade) -> dict[str, object]:
+def _json(upgrade: LockUpgrade) -> dict[str, object]:
     return {
         "name": upgrade.name,
         "spec": str(upgrade.spec),

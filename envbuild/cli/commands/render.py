@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from envbuild.app import render, specs
+from envbuild.app import plan, specs
 from envbuild.app.requests import RenderRequest
 from envbuild.cli.call import Call
 from envbuild.cli.options import (
@@ -57,7 +57,7 @@ def command(call: Call, request: RenderRequest, *, spec: str, as_json: bool) -> 
     The same lock gives the same bytes. Prints the directory: docker build $(envbuild render . -o out)
     """
     with call.session(spec) as session:
-        results = render.render(session, specs.find_spec(session, spec), request)
+        results = plan.render(session, specs.find_spec(session, spec), request)
     for line in render_lines(results):
         call.say(line)
     if as_json:

@@ -8,7 +8,7 @@ from envbuild.cli.call import Call
 from envbuild.cli.options import display_options
 from envbuild.cli.requests import with_call
 from envbuild.cli.show.report import json_text
-from envbuild.specs.schema import json_schema
+from envbuild.specs.importers.native.model import json_schema
 
 
 @click.command(short_help="Print the JSON Schema of a spec.")

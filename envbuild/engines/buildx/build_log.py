@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from envbuild.docker.output import clipped, safe_text
 from envbuild.errors import BuildError
 from envbuild.progress import Progress, Task
+from envbuild.redact import clipped, safe_text
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class _Vertex:
         return clipped(_FLAGS.sub(r"\1", self.name), 100)
 
 
-class BuildLog:
+class BuildKitLog:
     """Follows one build. ``hidden`` are values that nobody may see; :meth:`close` ends what is still open."""
 
     def __init__(self, progress: Progress, hidden: Iterable[str] = ()) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from envbuild.docker.output import safe_text
 from envbuild.docker.proxy import PROXIES
+from envbuild.redact import safe_text
 
 PROBE_SECONDS = 10
 """For one question to the docker command; a builder behind a dead network doesn't answer at all."""
@@ -59,7 +59,7 @@ class NoBuilder:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
+class BuildxBuild:
     """What is built. ``secrets`` are ids and file names, relative to the command's directory."""
 
     platform: str
@@ -103,7 +103,7 @@ def command_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def build_argv(builder: Builder, job: Job) -> list[str]:
+def build_argv(builder: Builder, job: BuildxBuild) -> list[str]:
     """The command line of a build. Nothing secret is on it: every user of this machine can read it."""
     argv = [builder.executable, *(["buildx"] if builder.buildx else []), "build"]
     argv += ["--progress=plain", "--platform", job.platform, "--file", f"{CONTEXT}/{job.dockerfile}"]

@@ -15,15 +15,14 @@ from pathlib import Path
 
 from envbuild.compose.base import cannot_build
 from envbuild.docker.client import NoEngine, connect
-from envbuild.docker.output import safe_text
 from envbuild.docker.proxy import loopback_proxy, proxy_secrets
-from envbuild.engines.buildx.build_log import LONGEST, BuildLog
+from envbuild.engines.buildx.build_log import LONGEST, BuildKitLog
 from envbuild.engines.buildx.command import (
     ARCHIVE,
     CONTEXT,
     IMAGE_ID,
     Builder,
-    Job,
+    BuildxBuild,
     NoBuilder,
     build_argv,
     find_builder,
@@ -42,11 +41,12 @@ from envbuild.oci.image import Image
 from envbuild.oci.manifest import matches
 from envbuild.plan.model import Plan
 from envbuild.progress import Progress, Silent
+from envbuild.redact import safe_text
+from envbuild.render.access import PipAccess
 from envbuild.render.base import BuildContext, Renderer
 from envbuild.render.context import MTIME, RECORD, write_context
-from envbuild.render.pip_access import PipAccess
 from envbuild.store.content import Store
-from envbuild.store.indexed_build import Made, indexed_build
+from envbuild.store.images import Made, indexed_build
 from envbuild.store.leases import Lease
 
 _log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class BuildxEngine:
             network = "none"
         elif builder.in_engine and lacks_bridge(builder):
             network = "host"
-        job = Job(
+        job = BuildxBuild(
             platform=str(plan.platform),
             created=plan.created,
             dockerfile=context.dockerfile,
@@ -157,7 +157,7 @@ class BuildxEngine:
         _log.debug("%s with the driver %s", argv, builder.driver)
 
         def run() -> None:
-            with self.progress.stage("build"), closing(BuildLog(self.progress, hidden)) as log:
+            with self.progress.stage("build"), closing(BuildKitLog(self.progress, hidden)) as log:
                 status = run_build(argv, builder.environ, scratch, log)
                 if status != 0:
                     raise log.failure(status, str(plan.platform), proxy=proxy)
@@ -201,7 +201,7 @@ def _other_platforms(builder: Builder, plan: Plan) -> list[str]:
     return [f"the builder runs {there}, and the build steps of this image need {plan.platform}"]
 
 
-def run_build(argv: Sequence[str], environ: Mapping[str, str], directory: Path, log: BuildLog) -> int:
+def run_build(argv: Sequence[str], environ: Mapping[str, str], directory: Path, log: BuildKitLog) -> int:
     """Runs the command, its output going to ``log``, and returns its status. When this is interrupted, the
     command and all it started are ended first: politely, as that is how BuildKit stops its steps."""
     try:

@@ -13,11 +13,14 @@ from envbuild.errors import BuildError, FetchError
 from envbuild.images.sources.base import copy_file, read_file
 from envbuild.images.sources.tar_files import TarFiles
 from envbuild.oci.digest import digest_bytes
-from envbuild.oci.history import layer_names
 from envbuild.oci.image import Image, Layer
-from envbuild.oci.layer import check_diff_id
+from envbuild.oci.layer import check_diff_id, layer_names
 from envbuild.oci.manifest import (
     CONFIG_LIMIT,
+    DOCKER_CONFIG,
+    LAYERS,
+    OCI_CONFIG,
+    OCI_MANIFEST,
     Descriptor,
     ImageManifest,
     matches,
@@ -25,7 +28,6 @@ from envbuild.oci.manifest import (
     parse_index,
     parse_manifest,
 )
-from envbuild.oci.media import DOCKER_CONFIG, LAYERS, OCI_CONFIG, OCI_MANIFEST
 from envbuild.plan.model import Plan
 from envbuild.store.content import Store, blob_name
 from envbuild.store.leases import Lease

@@ -11,8 +11,7 @@ from envbuild.engines.secret import Secret
 from envbuild.errors import BuildError
 from envbuild.lock.model import CondaPin
 from envbuild.plan.model import Plan
-from envbuild.render.conda_access import conda_auth
-from envbuild.render.pip_access import PipAccess
+from envbuild.render.access import PipAccess, conda_auth
 
 SECRET_LIMIT = 500 << 10
 """Bytes: BuildKit takes no larger secret."""

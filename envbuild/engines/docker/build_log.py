@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from envbuild.docker.output import clipped, last_seen, safe_text
+from envbuild.redact import clipped, last_seen, safe_text
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class ImageMade:
 Event = StepBegan | ContainerBegan | ImageMade
 
 
-class BuildLog:
+class ClassicBuildLog:
     """Takes a build's messages in order and remembers what its end, good or bad, has to say.
 
     ``hidden`` are words never to be repeated (passwords of proxies).

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from envbuild.compose.base import cannot_build
 from envbuild.docker.client import NoEngine, connect, has_bridge
-from envbuild.docker.output import clipped
 from envbuild.docker.proxy import loopback_proxy, proxy_arguments, proxy_secrets
 from envbuild.docker.stream import Conversation, engine_errors
-from envbuild.engines.docker.build_log import BuildLog, ContainerBegan, ImageMade, StepBegan
+from envbuild.engines.docker.build_log import ClassicBuildLog, ContainerBegan, ImageMade, StepBegan
 from envbuild.engines.docker.image import import_image
 from envbuild.engines.docker.leftovers import Leftovers, remove_image
 from envbuild.engines.secret import Secret
@@ -24,10 +23,11 @@ from envbuild.oci.image import Image
 from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
 from envbuild.progress import Progress, Silent, Task
+from envbuild.redact import clipped
 from envbuild.render.base import BuildContext, Renderer
 from envbuild.render.context import context_size, context_tar
 from envbuild.store.content import Store
-from envbuild.store.indexed_build import Made, indexed_build
+from envbuild.store.images import Made, indexed_build
 from envbuild.store.leases import Lease
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class DockerEngine:
             )
         context = self.renderer.context(plan, offline=True)
         with self.progress.stage("build"), Leftovers(self.store, client) as leftovers:
-            built = _Build(self, client, leftovers, context).run()
+            built = _ClassicBuild(self, client, leftovers, context).run()
             image = import_image(client, built, plan, self.store, self.progress, lease)
             fresh = leftovers.add(built)
             leftovers.keep()
@@ -125,7 +125,7 @@ class DockerEngine:
         return image
 
 
-class _Build:
+class _ClassicBuild:
     """One build of a context under way."""
 
     def __init__(
@@ -137,7 +137,7 @@ class _Build:
         self._context = context
         self._proxies = proxy_arguments(engine.environ, engine.environ.get("DOCKER_HOST"))
         self._network = None if has_bridge(client) else "host"
-        self._log = BuildLog(proxy_secrets(self._proxies))
+        self._log = ClassicBuildLog(proxy_secrets(self._proxies))
         self._steps = ExitStack()
         self._step = ExitStack()
         self._all: Task | None = None

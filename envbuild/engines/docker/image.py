@@ -28,9 +28,9 @@ from envbuild.errors import BuildError
 from envbuild.lazy import lazy
 from envbuild.lock.model import ImageBase
 from envbuild.oci.digest import canonical_digest, digest_bytes, is_digest
-from envbuild.oci.history import layer_names
 from envbuild.oci.image import Image, Layer
-from envbuild.oci.media import LAYERS, OCI_MANIFEST
+from envbuild.oci.layer import layer_names
+from envbuild.oci.manifest import LAYERS, OCI_MANIFEST
 from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
 from envbuild.progress import Progress
@@ -93,7 +93,7 @@ class ArchiveReader:
             self.store.scratch() as scratch,
             ThreadPoolExecutor(_WORKERS, thread_name_prefix="import") as pool,
         ):
-            reading = _Reading(self, scratch, pool)
+            reading = _ArchiveReading(self, scratch, pool)
             try:
                 reading.run(_File(archive, on_bytes))
             except (tarfile.TarError, EOFError, ValueError, zlib.error, RecursionError) as error:
@@ -120,7 +120,7 @@ class _File:
         return data
 
 
-class _Reading:
+class _ArchiveReading:
     """One archive under way."""
 
     def __init__(self, reader: ArchiveReader, scratch: Path, pool: ThreadPoolExecutor) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from envbuild.errors import PublishError, UsageError
 from envbuild.oci.digest import canonical_json
 from envbuild.oci.image import Image, ImageSet
-from envbuild.oci.media import OCI_INDEX
+from envbuild.oci.manifest import OCI_INDEX
 from envbuild.oci.reference import Reference
 from envbuild.progress import Progress
 from envbuild.store.content import Store

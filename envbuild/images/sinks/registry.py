@@ -13,7 +13,7 @@ from envbuild.images.base import PushResult
 from envbuild.images.closure import Tree, tree_of
 from envbuild.images.repository import PushTarget, known_repositories, remember_repository
 from envbuild.images.sinks.contents import check_images
-from envbuild.images.sources.store import StoreSource
+from envbuild.images.sources.base import StoreSource
 from envbuild.oci.image import ImageSet
 from envbuild.oci.manifest import Descriptor, parts_of
 from envbuild.oci.reference import Reference

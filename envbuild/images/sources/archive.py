@@ -16,8 +16,17 @@ from envbuild.errors import FetchError, UsageError
 from envbuild.images.sources.base import ImageSource, LayoutSource, read_file, several, store_file
 from envbuild.images.sources.tar_files import TarFiles, expand
 from envbuild.oci.digest import CHUNK, canonical_json, digest_bytes
-from envbuild.oci.manifest import CONFIG_LIMIT, MANIFEST_LIMIT, Descriptor, parse_config
-from envbuild.oci.media import OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, OCI_MANIFEST
+from envbuild.oci.manifest import (
+    CONFIG_LIMIT,
+    MANIFEST_LIMIT,
+    OCI_CONFIG,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
+    OCI_MANIFEST,
+    Descriptor,
+    parse_config,
+)
 from envbuild.oci.reference import Reference
 from envbuild.registry.base import Manifest
 from envbuild.store.content import Store
@@ -42,7 +51,7 @@ def archive_source(file: Path, name: str | None, what: str, store: Store, scratc
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Entry:
+class _ArchiveEntry:
     """An image of ``manifest.json``: names of files of the archive."""
 
     config: str
@@ -119,7 +128,7 @@ def _object(descriptor: Descriptor) -> Mapping[str, Any]:
     return {"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size}
 
 
-def _entries(files: TarFiles, what: str) -> tuple[_Entry, ...]:
+def _entries(files: TarFiles, what: str) -> tuple[_ArchiveEntry, ...]:
     """The images that ``manifest.json`` lists. Raises ``FetchError``."""
     try:
         document = json.loads(read_file(files, "manifest.json", MANIFEST_LIMIT, what))
@@ -129,13 +138,13 @@ def _entries(files: TarFiles, what: str) -> tuple[_Entry, ...]:
             texts = [each["Config"], *tags, *layers]
             if not all(isinstance(text, str) for text in texts) or len(layers) > _LAYERS:
                 raise ValueError("an image has no config, or layers beyond number")
-            found.append(_Entry(config=each["Config"], tags=tuple(tags), layers=tuple(layers)))
+            found.append(_ArchiveEntry(config=each["Config"], tags=tuple(tags), layers=tuple(layers)))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FetchError(f"{what}: its manifest.json can't be used: {error}") from error
     return tuple(found)
 
 
-def _chosen(entries: Sequence[_Entry], name: str | None, what: str) -> _Entry:
+def _chosen(entries: Sequence[_ArchiveEntry], name: str | None, what: str) -> _ArchiveEntry:
     known = sorted({tag for entry in entries for tag in entry.tags})
     if name is not None:
         entries = [entry for entry in entries if any(_same(tag, name) for tag in entry.tags)]

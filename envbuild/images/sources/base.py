@@ -12,6 +12,7 @@ from typing import IO, Protocol
 from envbuild.errors import FetchError, UsageError
 from envbuild.oci.digest import CHUNK, digest_bytes
 from envbuild.oci.manifest import (
+    INDEXES,
     MANIFEST_LIMIT,
     Descriptor,
     IndexEntry,
@@ -19,7 +20,6 @@ from envbuild.oci.manifest import (
     media_type_of,
     parse_index,
 )
-from envbuild.oci.media import INDEXES
 from envbuild.oci.reference import Reference
 from envbuild.platforms import Platform
 from envbuild.registry.base import Manifest, Remote
@@ -256,3 +256,39 @@ def for_platform(source: ImageSource, platform: Platform, top: Manifest) -> Mani
             return tuple(sorted({entry.platform for entry in entries if entry.platform}))
         top = source.manifest(found.digest)
     return top
+
+
+class StoreSource:
+    """The manifest or index ``digest`` of the store. Manifests are checked by digest each time, other blobs
+    by size: they were checked on their way in."""
+
+    def __init__(self, digest: str, store: Store, what: str) -> None:
+        self.what = what
+        self._digest = digest
+        self._store = store
+
+    def manifest(self, digest: str | None = None) -> Manifest:
+        wanted = digest or self._digest
+        path = self._store.blob(wanted)
+        if not self._store.find_blob(wanted):
+            raise self._missing(wanted)
+        if path.stat().st_size > MANIFEST_LIMIT:
+            raise FetchError(f"{self.what}: {wanted} is no manifest or index of a known type")
+        content = path.read_bytes()
+        if digest_bytes(content) != wanted:
+            path.unlink(missing_ok=True)
+            raise FetchError(f"{self.what}: the store's {wanted} was damaged and is removed")
+        return stated_manifest(content, wanted, self.what)
+
+    def blob(self, digest: str, size: int) -> Path:
+        path = self._store.blob(digest)
+        if not self._store.find_blob(digest) or path.stat().st_size != size:
+            raise self._missing(digest)
+        return path
+
+    def pull(self, blobs: Sequence[Descriptor]) -> None:
+        for blob in blobs:
+            self.blob(blob.digest, blob.size)
+
+    def _missing(self, digest: str) -> FetchError:
+        return FetchError(f"{self.what}: the store lacks {digest}", hint="build the image again, or pull it")

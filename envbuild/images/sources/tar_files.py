@@ -14,7 +14,7 @@ from typing import IO, cast
 from envbuild.errors import FetchError
 from envbuild.oci.digest import CHUNK
 from envbuild.oci.layer import uncompressed
-from envbuild.oci.media import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from envbuild.oci.manifest import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 
 _EXPANSION = 200
 _EXPANDED = 1 << 30

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from envbuild.errors import ResolveError
-from envbuild.lock.debian.control import Package, Relation
+from envbuild.lock.debian.control import DebianPackage, Relation
 from envbuild.lock.debian.index import Packages
 from envbuild.lock.debian.selection import LEFT_OUT
-from envbuild.lock.debian.version import Version
+from envbuild.lock.debian.version import DebianVersion
 from envbuild.lock.model import DebianPin
 
 _PRIORITIES = {"required": 0, "important": 1, "standard": 2, "optional": 3}
@@ -41,7 +41,7 @@ def closure(
     pins: Mapping[str, DebianPin],
     unpinned: Iterable[str],
     suite: str,
-) -> tuple[Package, ...]:
+) -> tuple[DebianPackage, ...]:
     """The closure of ``roots``, sorted by name.
 
     ``pins`` stay at their versions, also where the index has moved on, but for those named ``unpinned``
@@ -91,13 +91,13 @@ class _Attempt:
         self._pins = {name: pin for name, pin in pins.items() if name not in given_up}
         self._suite = suite
         self._asked = {root.name for root in roots}
-        self._chosen: dict[str, Package] = {}
+        self._chosen: dict[str, DebianPackage] = {}
         self._parents: dict[str, str | None] = {}
-        self._queue: deque[Package] = deque()
+        self._queue: deque[DebianPackage] = deque()
         self._problems: list[str] = []
-        self._candidates: dict[str, tuple[Package, ...]] = {}
+        self._candidates: dict[str, tuple[DebianPackage, ...]] = {}
 
-    def run(self) -> tuple[Package, ...]:
+    def run(self) -> tuple[DebianPackage, ...]:
         for root in self._roots:
             self._add_root(root)
         while self._queue:
@@ -129,7 +129,7 @@ class _Attempt:
         also = f"; did you mean {' or '.join(near)}?" if near else ""
         self._problems.append(f"Debian {self._suite} has no package {root.name}{also}")
 
-    def _depend(self, package: Package, group: tuple[Relation, ...]) -> None:
+    def _depend(self, package: DebianPackage, group: tuple[Relation, ...]) -> None:
         found = self._find(group)
         if found is not None:
             self._choose(found, package.name)
@@ -144,13 +144,13 @@ class _Attempt:
         there = f"there is {', '.join(dict.fromkeys(has))}" if has else "nothing provides it"
         self._problems.append(f"{self._chain(package.name)} needs {wanted}, but {there}")
 
-    def _choose(self, package: Package, parent: str | None) -> None:
+    def _choose(self, package: DebianPackage, parent: str | None) -> None:
         if package.name not in self._chosen:
             self._chosen[package.name] = package
             self._parents[package.name] = parent
             self._queue.append(package)
 
-    def _find(self, group: tuple[Relation, ...]) -> Package | None:
+    def _find(self, group: tuple[Relation, ...]) -> DebianPackage | None:
         """What satisfies one of the alternatives, best first; may give up a pin."""
         for relation in group:
             for package in self._ranked(relation):
@@ -175,7 +175,7 @@ class _Attempt:
             ):
                 raise _Unpin(name)
 
-    def _ranked(self, relation: Relation) -> Iterator[Package]:
+    def _ranked(self, relation: Relation) -> Iterator[DebianPackage]:
         """What may satisfy ``relation``: the package of that name, then those that provide it."""
         yield from self._versions(relation.name)
         providers = [
@@ -186,7 +186,7 @@ class _Attempt:
         ]
         yield from sorted(providers, key=lambda each: (_PRIORITIES.get(each.priority, 4), each.name))
 
-    def _versions(self, name: str) -> tuple[Package, ...]:
+    def _versions(self, name: str) -> tuple[DebianPackage, ...]:
         """The versions of ``name`` to choose from: the pinned one alone, else all, the newest first."""
         if name not in self._candidates:
             known = self._packages.versions(name)
@@ -194,11 +194,11 @@ class _Attempt:
             if pin is not None:
                 self._candidates[name] = (self._pinned(pin, known),)
             else:
-                newest = sorted(known, key=lambda each: Version(each.version), reverse=True)
+                newest = sorted(known, key=lambda each: DebianVersion(each.version), reverse=True)
                 self._candidates[name] = tuple(newest)
         return self._candidates[name]
 
-    def _pinned(self, pin: DebianPin, known: tuple[Package, ...]) -> Package:
+    def _pinned(self, pin: DebianPin, known: tuple[DebianPackage, ...]) -> DebianPackage:
         for package in known:
             if package.sha256 == pin.sha256:
                 return package
@@ -214,7 +214,7 @@ class _Attempt:
                 for name in (relation.name, *self._packages.providers(relation.name))
             )
         )
-        return Package(
+        return DebianPackage(
             name=pin.name,
             version=pin.version,
             architecture=pin.architecture,
@@ -238,7 +238,7 @@ class _Attempt:
                         if other.name != package.name and _satisfies(other, relation):
                             self._conflict(package, other, relation)
 
-    def _conflict(self, package: Package, other: Package, relation: Relation) -> None:
+    def _conflict(self, package: DebianPackage, other: DebianPackage, relation: Relation) -> None:
         for name in (other.name, package.name):
             if name in self._pins and any(
                 version.sha256 != self._pins[name].sha256 for version in self._packages.versions(name)
@@ -260,7 +260,7 @@ class _Attempt:
         return " → ".join(chain)
 
 
-def _satisfies(package: Package, relation: Relation) -> bool:
+def _satisfies(package: DebianPackage, relation: Relation) -> bool:
     if relation.architecture not in ("", "any", "native", package.architecture):
         return False
     if package.name == relation.name and relation.allows(package.version):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from envbuild.lock.debian.version import Version
+from envbuild.lock.debian.version import DebianVersion
 
 _RELATION = re.compile(
     r"""\s*(?P<name>[a-zA-Z0-9][a-zA-Z0-9+.\-]*)
@@ -32,7 +32,9 @@ class Relation:
         return f"{self.name} ({self.operator} {self.version})" if self.operator else self.name
 
     def allows(self, version: str) -> bool:
-        return not self.operator or Version(version).satisfies(self.operator, Version(self.version))
+        return not self.operator or DebianVersion(version).satisfies(
+            self.operator, DebianVersion(self.version)
+        )
 
 
 def paragraphs(text: str) -> Iterator[dict[str, str]]:
@@ -85,7 +87,7 @@ def _relation(text: str) -> Relation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Package:
+class DebianPackage:
     """One package of an index, as far as resolving needs it."""
 
     name: str
@@ -105,7 +107,7 @@ class Package:
     priority: str = "optional"
 
     @classmethod
-    def from_fields(cls, fields: Mapping[str, str], archive: str) -> Package:
+    def from_fields(cls, fields: Mapping[str, str], archive: str) -> DebianPackage:
         """Raises ``ValueError`` for fields that are missing or make no sense."""
         try:
             name, version = fields["Package"], fields["Version"]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from envbuild.errors import BuildError, ResolveError
 from envbuild.lazy import lazy
-from envbuild.lock.debian.control import Package, paragraphs
+from envbuild.lock.debian.control import DebianPackage, paragraphs
 from envbuild.store.content import Store, commit_file
 
 if TYPE_CHECKING:
@@ -67,16 +67,16 @@ class Index:
             for name in names.split():
                 self._frames.setdefault(name, []).append(number)
         self._provides: dict[str, str] = content["provides"]
-        self._known: dict[str, tuple[Package, ...]] = {}
+        self._known: dict[str, tuple[DebianPackage, ...]] = {}
 
     @property
     def names(self) -> Iterator[str]:
         return iter(self._frames)
 
-    def packages(self, name: str) -> tuple[Package, ...]:
+    def packages(self, name: str) -> tuple[DebianPackage, ...]:
         """All versions of ``name`` that the index has, in its order. Raises ``ResolveError``."""
         if name not in self._known:
-            found: list[Package] = []
+            found: list[DebianPackage] = []
             for number in sorted(set(self._frames.get(name, ()))):
                 found += self._read(number, name)
             self._known[name] = tuple(found)
@@ -86,7 +86,7 @@ class Index:
         """Names of the packages that provide the virtual package ``name``, sorted."""
         return tuple(self._provides.get(name, "").split())
 
-    def _read(self, number: int, name: str) -> Iterator[Package]:
+    def _read(self, number: int, name: str) -> Iterator[DebianPackage]:
         offset, size = self._spans[number]
         with self._path.open("rb") as file:
             file.seek(offset)
@@ -97,7 +97,7 @@ class Index:
             if paragraph.startswith(start):
                 try:
                     (fields,) = paragraphs(paragraph.decode())
-                    yield Package.from_fields(fields, self._archive)
+                    yield DebianPackage.from_fields(fields, self._archive)
                 except (ValueError, UnicodeDecodeError) as error:
                     raise ResolveError(
                         f"the package index has a damaged entry for {name}: {error}"
@@ -211,7 +211,7 @@ class Packages:
         self._indexes = tuple(indexes)
         self._architecture = architecture
 
-    def versions(self, name: str) -> tuple[Package, ...]:
+    def versions(self, name: str) -> tuple[DebianPackage, ...]:
         """Every version of ``name`` that fits the architecture, as the indexes order them."""
         fitting = (self._architecture, "all")
         return tuple(

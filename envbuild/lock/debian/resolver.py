@@ -12,7 +12,7 @@ from envbuild.errors import FetchError, ResolveError
 from envbuild.http.base import Fetcher
 from envbuild.lock.base import KEEP, ResolvedBase, Upgrade
 from envbuild.lock.debian.closure import Root, closure
-from envbuild.lock.debian.control import Package
+from envbuild.lock.debian.control import DebianPackage
 from envbuild.lock.debian.index import Index, Packages, kept_index, make_index
 from envbuild.lock.debian.keys import Keyring, debian_keys
 from envbuild.lock.debian.mirror import APT, DEBIAN, SECURITY, Mirrors, mirror
@@ -195,7 +195,7 @@ def _answers(pins: Mapping[str, DebianPin], roots: tuple[Root, ...]) -> bool:
     return all(root.name in pins and root.version in ("", pins[root.name].version) for root in roots)
 
 
-def _pin(package: Package) -> DebianPin:
+def _pin(package: DebianPackage) -> DebianPin:
     return DebianPin(
         name=package.name,
         version=package.version,

@@ -24,7 +24,7 @@ _UPSTREAM = re.compile(r"\d+(?:\.\d+)*(?:(?:a|b|rc)\d+)?")
 
 
 @total_ordering
-class Version:
+class DebianVersion:
     """A version as dpkg compares it: ``[epoch:]upstream[-revision]``."""
 
     __slots__ = ("_key", "text")
@@ -34,9 +34,9 @@ class Version:
         self._key = _key(text)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Version) and self._key == other._key
+        return isinstance(other, DebianVersion) and self._key == other._key
 
-    def __lt__(self, other: Version) -> bool:
+    def __lt__(self, other: DebianVersion) -> bool:
         mine, theirs = self._key, other._key
         if mine[0] != theirs[0]:
             return mine[0] < theirs[0]
@@ -48,7 +48,7 @@ class Version:
     def __repr__(self) -> str:
         return f"Version({self.text!r})"
 
-    def satisfies(self, operator: str, other: Version) -> bool:
+    def satisfies(self, operator: str, other: DebianVersion) -> bool:
         """Whether ``operator other`` of a dependency field holds (``<<``, ``<=``, ``=``, ``>=``, ``>>``)."""
         order = (self > other) - (self < other)
         return order in _OPERATORS[operator]

@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from envbuild.errors import FetchError
-from envbuild.lock.model import PythonPin
+from envbuild.errors import BuildError, FetchError
+from envbuild.lock.image.inventory import inventory
+from envbuild.lock.model import PythonPin, RuntimeSettings
+from envbuild.oci.image import Image
 from envbuild.oci.layer import open_layer
-from envbuild.specs.model import PREFIX
+from envbuild.specs.model import PREFIX, EnvironmentType
+from envbuild.specs.serving import DEFAULTS, DEFAULTS_MINIMUM, WANTED, serves
+from envbuild.store.content import Store
 
 _PYTHON = re.compile(r"(?:usr/local/bin|usr/bin|opt/conda/bin)/python(3\.\d+)")
 _STATUS = re.compile(r"var/lib/dpkg/(?:status|status\.d/[^/]+)")
@@ -41,7 +45,7 @@ class Facts:
 
 
 @dataclass(kw_only=True, slots=True)
-class _View:
+class _BaseView:
     """The few paths of interest, as they stand after the layers read so far."""
 
     texts: dict[str, bytes] = field(default_factory=dict)
@@ -58,7 +62,7 @@ def facts(layers: Sequence[tuple[Path, str]], config: Mapping[str, Any]) -> Fact
 
     python is the one of ``PYTHON_VERSION`` where the official images set it, else the newest of
     ``/usr/local/bin``, conda's and ``/usr/bin``, in this order of preference. Raises ``FetchError``."""
-    view = _View()
+    view = _BaseView()
     for blob, media_type in layers:
         _read_layer(blob, media_type, view)
     packages = _packages(view)
@@ -69,7 +73,7 @@ def facts(layers: Sequence[tuple[Path, str]], config: Mapping[str, Any]) -> Fact
     )
 
 
-def _read_layer(blob: Path, media_type: str, view: _View) -> None:
+def _read_layer(blob: Path, media_type: str, view: _BaseView) -> None:
     added: set[str] = set()
     try:
         with open_layer(blob, media_type) as archive:
@@ -114,7 +118,7 @@ def _summary(name: str, content: bytes) -> bytes:
     return content
 
 
-def _packages(view: _View) -> dict[str, str]:
+def _packages(view: _BaseView) -> dict[str, str]:
     """Names and versions of the installed Debian packages that matter here."""
     found: dict[str, str] = {}
     for name, text in view.texts.items():
@@ -134,7 +138,7 @@ def _packages(view: _View) -> dict[str, str]:
     return found
 
 
-def _glibc(view: _View, packages: Mapping[str, str]) -> str | None:
+def _glibc(view: _BaseView, packages: Mapping[str, str]) -> str | None:
     match = re.match(r"(?:\d+:)?(2\.\d+)", packages.get("libc6", ""))
     if match:
         return match[1]
@@ -142,7 +146,7 @@ def _glibc(view: _View, packages: Mapping[str, str]) -> str | None:
     return max(versions, key=_key) if versions else None
 
 
-def _python(view: _View, packages: Mapping[str, str], config: Mapping[str, Any]) -> PythonPin | None:
+def _python(view: _BaseView, packages: Mapping[str, str], config: Mapping[str, Any]) -> PythonPin | None:
     programs = [name for name in view.names if _PYTHON.fullmatch(name)]
     variables = dict(str(each).partition("=")[::2] for each in config.get("Env") or ())
     for place in ("usr/local/bin", "opt/conda/bin", "usr/bin"):
@@ -155,7 +159,7 @@ def _python(view: _View, packages: Mapping[str, str], config: Mapping[str, Any])
 
 
 def _full_version(
-    place: str, short: str, view: _View, packages: Mapping[str, str], variables: Mapping[str, str]
+    place: str, short: str, view: _BaseView, packages: Mapping[str, str], variables: Mapping[str, str]
 ) -> str | None:
     candidates: list[str] = []
     if place == "usr/local/bin":
@@ -177,3 +181,22 @@ def _full_version(
 
 def _key(text: str) -> tuple[int, ...]:
     return tuple(int(each) for each in re.findall(r"\d+", text))
+
+
+def check_serving(image: Image, store: Store, runtime: RuntimeSettings) -> None:
+    """Returns if ``image``, made of a lock with ``runtime``, can serve or isn't to.
+
+    Only a user-managed environment is looked into: what envbuild installs is in its lock. Raises
+    ``BuildError`` where neither package of the rule is inside, or a layer can't be read."""
+    if runtime.type != EnvironmentType.USER_MANAGED.value or not runtime.ports:
+        return
+    found = inventory(image, store)
+    if serves((distribution.name, distribution.version) for distribution in found.distributions):
+        return
+    old = [distribution.version for distribution in found.distributions if distribution.name == DEFAULTS]
+    having = f"it has {DEFAULTS} {old[0]}, older than {DEFAULTS_MINIMUM}" if old else "neither is inside"
+    raise BuildError(
+        f"the environment has an inference_config, but its image for {image.platform} can't serve: it needs "
+        f"{WANTED}, and {having}",
+        hint="install it in the image, or leave inference_config out",
+    )

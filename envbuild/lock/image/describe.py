@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from envbuild.errors import SpecError
-from envbuild.lock.image.inventory import Inventory, Package
+from envbuild.lock.image.inventory import InstalledPackage, Inventory
 from envbuild.platforms import Platform
 from envbuild.specs import fields
+from envbuild.specs.fields import carried
 from envbuild.specs.importers.conda.prefix import CondaRecord, explicit_packages
 from envbuild.specs.importers.pip.installed import Distribution, exact_requirements
 from envbuild.specs.model import CondaSpec, DebianBaseSpec, PipSpec, Spec
 from envbuild.specs.problems import Refused
-from envbuild.specs.variables import carried
 
 _SITE = re.compile(r"(?:(?P<prefix>.*)/)?lib/python(?P<python>3\.\d+)t?/(?:site|dist)-packages/.*")
 _CONDA = re.compile(r"(?:(?P<prefix>.*)/)?conda-meta/[^/]+")
@@ -225,7 +225,7 @@ def _full(python: str | None, found: Inventory, environment: Mapping[str, str], 
     return python
 
 
-def _prefix_of(package: Package) -> str:
+def _prefix_of(package: InstalledPackage) -> str:
     match = _CONDA.fullmatch(package.path)
     return (match["prefix"] or "") if match else ""
 

@@ -40,7 +40,7 @@ def embedded_files(
 ) -> Mapping[str, bytes]:
     """The files of the lock inside ``image`` by name, not looked into; empty where there is none. As
     ``embedded_lock``."""
-    view = _View()
+    view = _LockView()
     for layer in reversed(image.layers):
         if bring is not None:
             bring(layer)
@@ -53,7 +53,7 @@ def embedded_files(
 
 
 @dataclass(kw_only=True, slots=True)
-class _Layer:
+class _LockLayer:
     """What one layer says of the directory: its files, and what of lower layers isn't seen any more."""
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -62,14 +62,14 @@ class _Layer:
 
 
 @dataclass(kw_only=True, slots=True)
-class _View:
+class _LockView:
     """The directory as the layers read so far, from above, show it."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     closed: bool = False
 
-    def add(self, layer: _Layer) -> None:
+    def add(self, layer: _LockLayer) -> None:
         for name, data in layer.files.items():
             if name not in self.removed:
                 self.files.setdefault(name, data)
@@ -77,8 +77,8 @@ class _View:
         self.closed = layer.closes
 
 
-def _read(layer: Layer, store: Store) -> _Layer:
-    found = _Layer()
+def _read(layer: Layer, store: Store) -> _LockLayer:
+    found = _LockLayer()
     try:
         with scan_layer(store.blob(layer.digest), layer.media_type) as scan:
             for entry in scan:
@@ -90,7 +90,7 @@ def _read(layer: Layer, store: Store) -> _Layer:
     return found
 
 
-def _note(found: _Layer, entry: ScannedEntry, read: Callable[[int], bytes]) -> None:
+def _note(found: _LockLayer, entry: ScannedEntry, read: Callable[[int], bytes]) -> None:
     # Most entries of an image lie elsewhere, and normalising takes time.
     if "usr" not in entry.name and _WHITEOUT not in entry.name:
         return

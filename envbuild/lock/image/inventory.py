@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 from envbuild.lock.image.layer_records import (
     LayerRecords,
-    Limits,
+    RecordLimits,
     ancestors,
     check_held,
     check_totals,
@@ -41,7 +41,7 @@ _WORKERS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class Package:
+class InstalledPackage:
     """One installed package and the file of the image that says so (no leading slash).
 
     ``details`` are what else is noted there, as sorted pairs. Of a conda package: ``url``, ``subdir``,
@@ -67,11 +67,11 @@ class Package:
 class Inventory:
     """All that is installed, sorted. A name may be there twice: an image may hold several pythons."""
 
-    distributions: tuple[Package, ...] = ()
+    distributions: tuple[InstalledPackage, ...] = ()
     """Python's; names are normalised (PEP 503)."""
-    conda_packages: tuple[Package, ...] = ()
-    debian_packages: tuple[Package, ...] = ()
-    jars: tuple[Package, ...] = ()
+    conda_packages: tuple[InstalledPackage, ...] = ()
+    debian_packages: tuple[InstalledPackage, ...] = ()
+    jars: tuple[InstalledPackage, ...] = ()
     """Named by their file; a version isn't known without opening them."""
     release: tuple[tuple[str, str], ...] = ()
     """What its ``os-release`` says, as sorted pairs."""
@@ -86,24 +86,24 @@ def inventory(image: Image, store: Store) -> Inventory:
         pass  # Not there or damaged: it is made again from the layers.
     with ThreadPoolExecutor(_WORKERS) as pool:
         layers = pool.map(lambda each: layer_records(each.digest, each.media_type, store), image.layers)
-        found = _merged(layers, Limits())
+        found = _merged(layers, RecordLimits())
     with store.scratch() as scratch:
         (scratch / "inventory").write_text(json.dumps(_dump(found)))
         (scratch / "inventory").replace(file)
     return found
 
 
-def read_inventory(layers: Sequence[tuple[Path, str]], *, limits: Limits | None = None) -> Inventory:
+def read_inventory(layers: Sequence[tuple[Path, str]], *, limits: RecordLimits | None = None) -> Inventory:
     """What layers (blob and media type, lowest first) hold, whiteouts obeyed. Raises ``BuildError``."""
-    bounds = limits or Limits()
+    bounds = limits or RecordLimits()
     return _merged((read_layer(blob, media_type, bounds) for blob, media_type in layers), bounds)
 
 
 @dataclass(kw_only=True, slots=True)
-class _View:
+class _RecordsView:
     """The records of the image as the layers read so far leave them, each with its layer."""
 
-    limits: Limits
+    limits: RecordLimits
     records: dict[str, tuple[str, int]] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
     """The paths of all records there ever were, and of all directories above them."""
@@ -142,15 +142,15 @@ class _View:
                 del self.records[path]
 
 
-def _merged(layers: Iterable[LayerRecords], limits: Limits) -> Inventory:
-    view = _View(limits=limits)
+def _merged(layers: Iterable[LayerRecords], limits: RecordLimits) -> Inventory:
+    view = _RecordsView(limits=limits)
     for layer in layers:
         view.add(layer)
     return _inventory(view.records)
 
 
 def _inventory(records: Mapping[str, tuple[str, int]]) -> Inventory:
-    packages: dict[str, list[Package]] = {kind: [] for kind in _KINDS}
+    packages: dict[str, list[InstalledPackage]] = {kind: [] for kind in _KINDS}
     notes: dict[str, dict[str, str]] = {}
     automatic: frozenset[str] = frozenset()
     release: dict[str, str] = {}
@@ -169,11 +169,13 @@ def _inventory(records: Mapping[str, tuple[str, int]]) -> Inventory:
         elif kind == "conda" and (match := CONDA.fullmatch(path)):
             details = _pairs(json.loads(content or "{}"))
             packages["conda_packages"].append(
-                Package(name=match["name"], version=match["version"], path=path, details=details, layer=layer)
+                InstalledPackage(
+                    name=match["name"], version=match["version"], path=path, details=details, layer=layer
+                )
             )
         elif kind == "jar":
             name = path.rpartition("/")[2]
-            packages["jars"].append(Package(name=name, version="", path=path, layer=layer))
+            packages["jars"].append(InstalledPackage(name=name, version="", path=path, layer=layer))
         elif kind == "distribution" and (package := _distribution(path, content, layer)):
             packages["distributions"].append(package)
     distributions = [
@@ -198,11 +200,11 @@ def _inventory(records: Mapping[str, tuple[str, int]]) -> Inventory:
     )
 
 
-def _with(package: Package, details: Mapping[str, str]) -> Package:
+def _with(package: InstalledPackage, details: Mapping[str, str]) -> InstalledPackage:
     return replace(package, details=_pairs({**dict(package.details), **details}))
 
 
-def _distribution(path: str, content: str, layer: int) -> Package | None:
+def _distribution(path: str, content: str, layer: int) -> InstalledPackage | None:
     match = DISTRIBUTION.fullmatch(path)
     place = match["place"] or "" if match else ""
     if match is None or not _SITE.fullmatch(place) or _CACHE.fullmatch(place):
@@ -214,16 +216,18 @@ def _distribution(path: str, content: str, layer: int) -> Package | None:
         if stated is None:
             return None
         name, version = stated["name"], stated["version"]
-    return Package(
+    return InstalledPackage(
         name=canonicalize_name(name), version=version, path=path, details=_pairs(details), layer=layer
     )
 
 
-def _status(path: str, content: str, layer: int) -> list[Package]:
+def _status(path: str, content: str, layer: int) -> list[InstalledPackage]:
     found = []
     for record in json.loads(content or "[]"):
         name, version = record.pop("name"), record.pop("version")
-        found.append(Package(name=name, version=version, path=path, details=_pairs(record), layer=layer))
+        found.append(
+            InstalledPackage(name=name, version=version, path=path, details=_pairs(record), layer=layer)
+        )
     return found
 
 
@@ -272,10 +276,10 @@ def _load(document: dict[str, Any]) -> Inventory:
     def pairs(rows: list[Any]) -> tuple[tuple[str, str], ...]:
         return tuple((str(key), str(value)) for key, value in rows)
 
-    def packages(key: str) -> tuple[Package, ...]:
+    def packages(key: str) -> tuple[InstalledPackage, ...]:
         rows = document[key]
         return tuple(
-            Package(
+            InstalledPackage(
                 name=str(name), version=str(version), path=str(path), layer=int(layer), details=pairs(details)
             )
             for name, version, path, layer, details in rows

@@ -23,7 +23,7 @@ _OPAQUE = ".wh..wh..opq"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class RecordLimits:
     """What is read of an image; more is taken for an attack."""
 
     entries: int = 3_000_000
@@ -73,16 +73,16 @@ def layer_records(digest: str, media_type: str, store: Store) -> LayerRecords:
         return _load(json.loads(zlib.decompress(file.read_bytes())))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zlib.error):
         pass  # Not there or damaged: it is made again from the layer.
-    found = read_layer(store.blob(digest), media_type, Limits())
+    found = read_layer(store.blob(digest), media_type, RecordLimits())
     with store.scratch() as scratch:
         (scratch / "records").write_bytes(zlib.compress(json.dumps(_dump(found)).encode(), 1))
         (scratch / "records").replace(file)
     return found
 
 
-def read_layer(blob: Path, media_type: str, limits: Limits) -> LayerRecords:
+def read_layer(blob: Path, media_type: str, limits: RecordLimits) -> LayerRecords:
     """What a layer says, read from front to end. Raises ``BuildError``."""
-    reading = _Reading(limits=limits)
+    reading = _RecordReading(limits=limits)
     try:
         with scan_layer(blob, media_type) as scan:
             for entry in scan:
@@ -100,8 +100,8 @@ def ancestors(path: str) -> list[str]:
 
 
 @dataclass(kw_only=True, slots=True)
-class _Reading:
-    limits: Limits
+class _RecordReading:
+    limits: RecordLimits
     found: LayerRecords = field(default_factory=LayerRecords)
     above: set[str] = field(default_factory=set)
     """All directories that lead to a record."""
@@ -183,13 +183,13 @@ class _Reading:
         self.above.update(ancestors(path))
 
 
-def check_totals(entries: int, size: int, limits: Limits) -> None:
+def check_totals(entries: int, size: int, limits: RecordLimits) -> None:
     """Raises ``BuildError`` where an image, or a layer of it, has more than any."""
     if entries > limits.entries or size > limits.size:
         raise BuildError(f"the image has more than {limits.entries} entries or {limits.size} bytes")
 
 
-def check_held(records: int, held: int, limits: Limits) -> None:
+def check_held(records: int, held: int, limits: RecordLimits) -> None:
     """Raises ``BuildError`` where an image, or a layer of it, has more packages than any."""
     if records > limits.records or held > limits.held:
         raise BuildError(f"the image's layers have more than {limits.records} packages")

@@ -12,7 +12,7 @@ from envbuild.images.sources.base import LAYOUT_PREFIX, ImageSource, RegistrySou
 from envbuild.lock.base import KEEP, ResolvedBase, Upgrade
 from envbuild.lock.image.contents import Facts, facts
 from envbuild.lock.model import Base, ImageBase, PythonPin
-from envbuild.oci.media import INDEXES
+from envbuild.oci.manifest import INDEXES
 from envbuild.oci.reference import Reference
 from envbuild.platforms import Platform
 from envbuild.progress import Progress, Silent

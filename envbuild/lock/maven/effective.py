@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from envbuild.errors import ResolveError
 from envbuild.lock.maven.coordinate import Coordinate, Module, checked
-from envbuild.lock.maven.pom import Dependency, Pom
+from envbuild.lock.maven.pom import Pom, PomDependency
 
 _PROPERTY = re.compile(r"\$\{([^${}]*)\}")
 _DEEPEST = 20
@@ -128,17 +128,17 @@ class _Model:
             text = made
         raise ResolveError(f"{self.coordinate}: its properties refer to one another without an end")
 
-    def merged(self, levels: Iterable[tuple[Dependency, ...]]) -> dict[_Key, Dependency]:
+    def merged(self, levels: Iterable[tuple[PomDependency, ...]]) -> dict[_Key, PomDependency]:
         """Dependencies by what they are, filled; the nearest level's counts, and within it the last."""
-        found: dict[_Key, Dependency] = {}
+        found: dict[_Key, PomDependency] = {}
         for level in levels:
             mine = {_key(whole): whole for whole in map(self._whole, level)}
             found |= {key: each for key, each in mine.items() if key not in found}
         return found
 
     def managed(
-        self, inside: tuple[Coordinate, ...], known: dict[Coordinate, dict[_Key, Dependency]]
-    ) -> dict[_Key, Dependency]:
+        self, inside: tuple[Coordinate, ...], known: dict[Coordinate, dict[_Key, PomDependency]]
+    ) -> dict[_Key, PomDependency]:
         """dependencyManagement of all levels, with what it imports behind it. ``known``: imports so far."""
         entries = self.merged(each.managed for each in self.lineage)
         imports = [entry for entry in entries.values() if entry.scope == "import"]
@@ -153,7 +153,7 @@ class _Model:
             found = {**known[other], **found}
         return found
 
-    def _whole(self, each: Dependency) -> Dependency:
+    def _whole(self, each: PomDependency) -> PomDependency:
         return replace(
             each,
             group=self.filled(each.group),
@@ -167,14 +167,14 @@ class _Model:
         )
 
 
-def _key(dependency: Dependency) -> _Key:
+def _key(dependency: PomDependency) -> _Key:
     kind = dependency.type or "jar"
     return dependency.group, dependency.artifact, kind, dependency.classifier or _JARS.get(kind, "")
 
 
-def _need(owner: Coordinate, each: Dependency, managed: Dependency | None) -> Need | None:
+def _need(owner: Coordinate, each: PomDependency, managed: PomDependency | None) -> Need | None:
     """The dependency as it counts at run time, or None where it doesn't."""
-    filler = managed or Dependency(group=each.group, artifact=each.artifact)
+    filler = managed or PomDependency(group=each.group, artifact=each.artifact)
     scope = each.scope or filler.scope or "compile"
     if scope not in _RUN_TIME or (each.optional or filler.optional).lower() == "true":
         return None

@@ -16,7 +16,7 @@ _ELEMENTS = 200_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reference:
+class PomReference:
     """A parent, a relocation or the POM itself, as written; empty where nothing is."""
 
     group: str = ""
@@ -25,7 +25,7 @@ class Reference:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Dependency:
+class PomDependency:
     """A dependency as written; empty strings where nothing is. ``exclusions`` are group and artifact."""
 
     group: str
@@ -42,14 +42,14 @@ class Dependency:
 class Pom:
     """One POM as written. ``own`` has empty parts where the parent's count."""
 
-    own: Reference
-    parent: Reference | None = None
+    own: PomReference
+    parent: PomReference | None = None
     packaging: str = "jar"
     properties: Mapping[str, str] = field(default_factory=dict)
-    dependencies: tuple[Dependency, ...] = ()
-    managed: tuple[Dependency, ...] = ()
+    dependencies: tuple[PomDependency, ...] = ()
+    managed: tuple[PomDependency, ...] = ()
     """dependencyManagement, imports among them, in the order written."""
-    relocation: Reference | None = None
+    relocation: PomReference | None = None
 
 
 def read_pom(data: bytes, name: str) -> Pom:
@@ -110,16 +110,16 @@ def _text(element: Element, tag: str) -> str:
     return (element.findtext(tag) or "").strip()
 
 
-def _reference(element: Element) -> Reference:
-    return Reference(
+def _reference(element: Element) -> PomReference:
+    return PomReference(
         group=_text(element, "groupId"),
         artifact=_text(element, "artifactId"),
         version=_text(element, "version"),
     )
 
 
-def _dependency(element: Element) -> Dependency:
-    return Dependency(
+def _dependency(element: Element) -> PomDependency:
+    return PomDependency(
         group=_text(element, "groupId"),
         artifact=_text(element, "artifactId"),
         version=_text(element, "version"),

@@ -12,8 +12,7 @@ from urllib.parse import quote
 
 from envbuild.errors import BuildError, FetchError, ResolveError
 from envbuild.http.address import shown
-from envbuild.http.base import Download, Fetcher
-from envbuild.http.failure import FilesError
+from envbuild.http.base import Download, Fetcher, FilesError
 from envbuild.lock.maven.coordinate import Coordinate
 from envbuild.lock.maven.pom import LARGEST, Pom, read_pom
 from envbuild.store.content import Store, commit_file

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from packaging.version import InvalidVersion, Version
 
 from envbuild.errors import ResolveError, UsageError
 from envbuild.lazy import lazy
@@ -107,3 +110,28 @@ def secrets(texts: Iterable[str], env: Mapping[str, str]) -> tuple[str, ...]:
     names = {name for text in texts for name in _VARIABLE.findall(text)}
     values = {env[name] for name in names if len(env.get(name, "")) > 2}
     return tuple(sorted(values, key=len, reverse=True))
+
+
+def write_provided(directory: Path, provided: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Constraint lines that name a stand-in in ``directory``, and the names that must be left out of the
+    resolution altogether because their version isn't one of Python's (PEP 440)."""
+    constraints, excluded = [], []
+    directory.mkdir(mode=0o700)
+    for name, text in sorted(provided.items()):
+        try:
+            version = str(Version(text))
+        except InvalidVersion:
+            excluded.append(name)
+            continue
+        stem = f"{name.replace('-', '_')}-{version}"
+        path = directory / f"{stem}-py3-none-any.whl"
+        info = f"{stem}.dist-info"
+        with zipfile.ZipFile(path, "w") as wheel:
+            wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            wheel.writestr(
+                f"{info}/WHEEL",
+                "Wheel-Version: 1.0\nGenerator: envbuild\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            )
+            wheel.writestr(f"{info}/RECORD", f"{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+        constraints.append(f"{name} @ {path.as_uri()}")
+    return constraints, excluded

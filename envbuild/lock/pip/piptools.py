@@ -22,12 +22,10 @@ from packaging.utils import canonicalize_name
 from envbuild.errors import LockError, ResolveError
 from envbuild.lock.base import KEEP, PipTarget, Upgrade
 from envbuild.lock.model import PipPin
-from envbuild.lock.pip.command import expand, secrets
-from envbuild.lock.pip.provided import write_provided
-from envbuild.lock.pip.requirements import LockedRequirement, load_requirements
+from envbuild.lock.pip.command import expand, secrets, write_provided
+from envbuild.lock.pip.requirements import LockedRequirement, load_requirements, load_via
 from envbuild.lock.pip.runner import Runner, SubprocessRunner
 from envbuild.lock.pip.uv import UvResolver
-from envbuild.lock.pip.via import load_via
 from envbuild.platforms import Platform, runs_linux
 from envbuild.redact import clean
 from envbuild.specs.model import Origin, PipRequirement, PipSpec

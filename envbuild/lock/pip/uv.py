@@ -27,12 +27,12 @@ from envbuild.lock.pip.command import (
     secrets,
     uv_environment,
     uv_platform,
+    write_provided,
 )
-from envbuild.lock.pip.provided import write_provided
 from envbuild.lock.pip.pylock import Resolved, dump_preferences, load_pylock
+from envbuild.lock.pip.requirements import load_via
 from envbuild.lock.pip.runner import Completed, Runner, SubprocessRunner
 from envbuild.lock.pip.satisfied import marker_environment
-from envbuild.lock.pip.via import load_via
 from envbuild.redact import clean
 from envbuild.specs.model import PipRequirement, PipSpec
 

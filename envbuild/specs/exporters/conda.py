@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from envbuild.specs.base import Exported
-from envbuild.specs.explicit import explicit_match
 from envbuild.specs.exporters.native import pip_line, pip_options
 from envbuild.specs.exporters.unsupported_fields import beyond
+from envbuild.specs.match import explicit_match
 from envbuild.specs.model import Spec
+from envbuild.specs.plugins import Exported
 from envbuild.specs.text.yaml import dump_yaml
 
 CHANNEL = "conda-forge"

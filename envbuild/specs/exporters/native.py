@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from envbuild.specs.base import Exported
-from envbuild.specs.explicit import explicit_text
+from envbuild.specs.match import explicit_text
 from envbuild.specs.model import (
     BuildContextSpec,
     CondaSpec,
@@ -19,6 +18,7 @@ from envbuild.specs.model import (
     SparkSpec,
     Spec,
 )
+from envbuild.specs.plugins import Exported
 from envbuild.specs.text.yaml import dump_yaml
 
 _USER = "1000:1000"

@@ -62,7 +62,7 @@ class MlflowImporter:
         return "build_dependencies" in keys and keys <= _PYTHON_KEYS
 
     def load(self, file: SourceFile) -> Spec:
-        reader = _Reader(file)
+        reader = _MlflowReader(file)
         if file.path.name.lower() == "mlproject":
             return reader.project()
         return reader.model() if file.path.name == _MODEL else reader.python_env()
@@ -75,7 +75,7 @@ class _PythonEnv:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _MlflowReader:
     file: SourceFile
     problems: Problems = field(default_factory=Problems)
     left_out: list[str] = field(default_factory=list)

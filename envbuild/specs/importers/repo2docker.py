@@ -14,7 +14,7 @@ from envbuild.errors import SpecError
 from envbuild.platforms import LINUX_AMD64
 from envbuild.specs import fields
 from envbuild.specs.importers.conda.environment import CondaFile, read_conda
-from envbuild.specs.importers.docker.dockerfile import user_managed
+from envbuild.specs.importers.dockerfile import user_managed
 from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.model import DebianBaseSpec, PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
@@ -54,11 +54,11 @@ class Repo2dockerImporter:
         root = config.parent if config.name in _DIRECTORIES else config
         source = file.path if config == root else config
         place = file.beside(".") if config == file.path.parent else SourceFile(config, file.shown, file.reads)
-        return _Reader(place, root, source).spec()
+        return _Repo2dockerReader(place, root, source).spec()
 
 
 @dataclass(slots=True)
-class _Reader:
+class _Repo2dockerReader:
     config: SourceFile
     """The directory with the configuration files."""
     root: Path

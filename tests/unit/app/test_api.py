@@ -161,7 +161,7 @@ def test_an_explicit_version_that_differs_is_a_conflict(workspace: Workspace, tm
 
 
 def test_unknown_names_are_told_and_curated_ones_are_there(workspace: Workspace, tmp_path: Path) -> None:
-    from envbuild.specs.catalogue import curated_names
+    from envbuild.resources import curated_names
 
     curated = Environment.get(workspace, curated_names()[0])
     assert curated.spec.type.value == "curated"

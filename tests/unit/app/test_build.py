@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.app import build as builds
-from envbuild.app.plan import describe_plan, plan_image
-from envbuild.app.render import render
+from envbuild.app.plan import describe_plan, plan_image, render
 from envbuild.app.requests import BuildRequest, BuildResult, RenderRequest, RunRequest
 from envbuild.app.run import run
 from envbuild.app.session import Session
@@ -26,7 +25,7 @@ from envbuild.oci.reference import Reference
 from envbuild.plan.model import Plan
 from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.progress import Silent
-from envbuild.registry.auth import Credentials
+from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.client import RegistryClient
 from envbuild.run.command import Command
 from envbuild.settings import Settings
@@ -181,7 +180,7 @@ def test_an_image_that_a_registry_has_is_run_without_being_built(
             if layer.artifacts
         ]
         made = store_image(there, plan, layers)
-        with RegistryClient(there, Silent(), Credentials(environ)) as client:
+        with RegistryClient(there, Silent(), RegistryCredentials(environ)) as client:
             push_publication(
                 ImageSet(images=(made,), names=()),
                 Reference.parse(f"{registry.host}/team/x"),

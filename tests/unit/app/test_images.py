@@ -19,7 +19,7 @@ from envbuild.errors import FetchError, UsageError
 from envbuild.images.sinks.layout import LayoutPublisher
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import Image
-from envbuild.oci.media import OCI_INDEX, OCI_MANIFEST
+from envbuild.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.progress import Silent
 from envbuild.settings import Settings

@@ -17,12 +17,12 @@ from envbuild.app.requests import BuildRequest, BuildResult
 from envbuild.app.session import Session
 from envbuild.app.specs import find_spec
 from envbuild.errors import SpecError, UsageError, WorkspaceError
+from envbuild.lock.base import LockRequest
 from envbuild.lock.files import write_lock
 from envbuild.lock.model import Lock
-from envbuild.lock.request import LockRequest
 from envbuild.progress import Silent
+from envbuild.resources import curated_names
 from envbuild.settings import Settings
-from envbuild.specs.catalogue import curated_names
 from envbuild.specs.definition import definition_digest
 from envbuild.specs.load import load_spec
 from envbuild.specs.model import Spec

@@ -8,7 +8,7 @@ from pathlib import Path
 from envbuild.app.session import Session
 from envbuild.engines.buildx.engine import BuildxEngine
 from envbuild.engines.factory import EngineOptions
-from envbuild.plan.inputs import Inputs
+from envbuild.plan.model import Inputs
 from envbuild.progress import Silent
 from envbuild.settings import Settings
 from tests.unit.lock.sample import AMD64, IDNA

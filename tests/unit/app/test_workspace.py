@@ -197,7 +197,7 @@ def test_content_that_is_not_what_its_version_says_is_refused(workspace: Workspa
 
 
 def test_a_copy_of_a_curated_environment_is_system_managed(workspace: Workspace) -> None:
-    from envbuild.specs.catalogue import curated_names, curated_spec
+    from envbuild.resources import curated_names, curated_spec
 
     path = curated_spec(curated_names()[0])
     assert path is not None

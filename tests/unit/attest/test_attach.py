@@ -12,16 +12,15 @@ from pathlib import Path
 import pytest
 
 from envbuild.attest.attach import Attachments, attachments
-from envbuild.attest.base import CYCLONEDX, SPDX, Document
+from envbuild.attest.base import CYCLONEDX, SPDX, AttachedDocument
 from envbuild.attest.sign import Signer, signature_tag
 from envbuild.errors import BuildError, FetchError, PublishError, UsageError
 from envbuild.images.sinks.registry import push_publication
 from envbuild.oci.image import Image, ImageSet
-from envbuild.oci.manifest import Descriptor
-from envbuild.oci.media import IN_TOTO
+from envbuild.oci.manifest import IN_TOTO, Descriptor
 from envbuild.oci.reference import Reference
 from envbuild.progress import Silent
-from envbuild.registry.auth import Credentials
+from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.client import RegistryClient
 from envbuild.registry.referrers import fallback_tag, referrers
 from envbuild.store.content import Store
@@ -32,9 +31,11 @@ NOON = 1_700_000_000.0
 TYPES = (CYCLONEDX, SPDX, IN_TOTO)
 
 
-def some_documents(image: Image, store: Store) -> Sequence[Document]:
+def some_documents(image: Image, store: Store) -> Sequence[AttachedDocument]:
     return [
-        Document(name=f"{number}.json", media_type=kind, artifact_type=kind, content=image.digest.encode())
+        AttachedDocument(
+            name=f"{number}.json", media_type=kind, artifact_type=kind, content=image.digest.encode()
+        )
         for number, kind in enumerate(TYPES)
     ]
 
@@ -52,7 +53,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def client(store: Store, tmp_path: Path) -> Iterator[RegistryClient]:
-    credentials = Credentials({"HOME": str(tmp_path)})
+    credentials = RegistryCredentials({"HOME": str(tmp_path)})
     with RegistryClient(store, Silent(), credentials, sleep=lambda seconds: None) as found:
         yield found
 
@@ -75,7 +76,7 @@ def push(
 def attacher(
     client: RegistryClient,
     store: Store,
-    documents: Callable[[Image, Store], Sequence[Document]] | None = some_documents,
+    documents: Callable[[Image, Store], Sequence[AttachedDocument]] | None = some_documents,
     *,
     signer: Signer | None = None,
     now: float = NOON,
@@ -119,7 +120,7 @@ def test_only_the_provenances_manifest_says_when(
 def test_a_second_push_makes_no_document_and_writes_nothing(
     registry: Registry, client: RegistryClient, store: Store, image: Image
 ) -> None:
-    def never(image: Image, store: Store) -> Sequence[Document]:
+    def never(image: Image, store: Store) -> Sequence[AttachedDocument]:
         raise AssertionError
 
     push(registry, client, store, one(image), attacher(client, store))
@@ -142,7 +143,7 @@ def test_what_was_pushed_without_gets_its_documents_later(
 def test_a_push_that_broke_off_while_attaching_is_completed(
     registry: Registry, client: RegistryClient, store: Store, image: Image
 ) -> None:
-    def broken(image: Image, store: Store) -> Sequence[Document]:
+    def broken(image: Image, store: Store) -> Sequence[AttachedDocument]:
         raise FetchError("the line is cut")
 
     with pytest.raises(PublishError, match="the line is cut"):
@@ -212,7 +213,7 @@ def test_an_image_that_cannot_be_described_is_pushed(
     image: Image,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def puzzled(image: Image, store: Store) -> Sequence[Document]:
+    def puzzled(image: Image, store: Store) -> Sequence[AttachedDocument]:
         raise BuildError("a layer is damaged")
 
     with caplog.at_level(logging.WARNING):
@@ -245,7 +246,7 @@ def test_documents_are_begun_before_the_push_and_made_once(
 ) -> None:
     made: list[str] = []
 
-    def counted(image: Image, store: Store) -> Sequence[Document]:
+    def counted(image: Image, store: Store) -> Sequence[AttachedDocument]:
         made.append(image.digest)
         return some_documents(image, store)
 
@@ -263,7 +264,7 @@ def test_an_image_that_has_been_described_in_vain_is_pushed(
 ) -> None:
     """The error comes from the thread that began before the push."""
 
-    def puzzled(image: Image, store: Store) -> Sequence[Document]:
+    def puzzled(image: Image, store: Store) -> Sequence[AttachedDocument]:
         raise BuildError("a layer is damaged")
 
     attach = attacher(client, store, puzzled)

@@ -11,7 +11,7 @@ import pytest
 from envbuild.attest.cyclonedx import cyclonedx
 from envbuild.attest.sbom import bill_of, items_of
 from envbuild.attest.spdx import spdx
-from envbuild.lock.image.inventory import Inventory, Package
+from envbuild.lock.image.inventory import InstalledPackage, Inventory
 from envbuild.lock.model import ContextBase, Lock, MavenPin, PipPin, PlatformLock
 from envbuild.platforms import LINUX_AMD64
 from envbuild.store.content import Store
@@ -80,8 +80,8 @@ def lock(*, pip: tuple[PipPin, ...] = (), maven: tuple[MavenPin, ...] = ()) -> L
     return Lock(definition=f"sha256:{HASH}", platforms=(platform,))
 
 
-def package(name: str, version: str, path: str, **details: str) -> Package:
-    return Package(name=name, version=version, path=path, details=tuple(sorted(details.items())))
+def package(name: str, version: str, path: str, **details: str) -> InstalledPackage:
+    return InstalledPackage(name=name, version=version, path=path, details=tuple(sorted(details.items())))
 
 
 def test_a_pin_counts_for_the_package_of_its_version_alone() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from envbuild.attest.dependencies import Interpreter, Needing, conda_edges, debian_edges, python_edges
+from envbuild.attest.dependencies import InstalledPython, Needing, conda_edges, debian_edges, python_edges
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 
 SITE = "opt/env/lib/python3.13/site-packages"
-PYTHON = Interpreter(version="3.13.5", reference="python")
+PYTHON = InstalledPython(version="3.13.5", reference="python")
 
 
 def dist(name: str, *needs: str, site: str = SITE) -> Needing:

@@ -22,10 +22,10 @@ from envbuild.attest.sign import (
 )
 from envbuild.errors import FetchError, UsageError
 from envbuild.oci.digest import digest_bytes
-from envbuild.oci.media import OCI_INDEX, OCI_MANIFEST
+from envbuild.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from envbuild.oci.reference import Reference
 from envbuild.progress import Silent
-from envbuild.registry.auth import Credentials
+from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.client import RegistryClient
 from envbuild.store.content import Store
 from tests.fakes.registry import Registry, serve
@@ -63,7 +63,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def client(store: Store, tmp_path: Path) -> Iterator[RegistryClient]:
-    credentials = Credentials({"HOME": str(tmp_path)})
+    credentials = RegistryCredentials({"HOME": str(tmp_path)})
     with RegistryClient(store, Silent(), credentials, sleep=lambda seconds: None) as found:
         yield found
 

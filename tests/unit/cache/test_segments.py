@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from envbuild.cache.manifest import dump_manifest, parse_manifest
-from envbuild.cache.segments import Found, SharedSegments, Wanted, cache_repository
+from envbuild.cache.segments import Found, SharedSegments, WantedSegment, cache_repository
 from envbuild.errors import BuildError, FetchError, UsageError
 from envbuild.oci.digest import digest_bytes
-from envbuild.oci.media import OCI_MANIFEST
+from envbuild.oci.manifest import OCI_MANIFEST
 from envbuild.oci.reference import Reference
 from envbuild.store.content import Store
 from envbuild.store.segments import Segment, SegmentCache
@@ -78,7 +78,7 @@ class Machine:
         self, shared: SharedSegments, take: Callable[[Found], None], *keys: str, size: int = 0
     ) -> dict[str, bytes]:
         with Store(self.root).scratch() as scratch:
-            shared.bring([Wanted(key=key, size=size) for key in keys], scratch, take)
+            shared.bring([WantedSegment(key=key, size=size) for key in keys], scratch, take)
         return {key: content for key, (_, content) in self.found.items()}
 
 

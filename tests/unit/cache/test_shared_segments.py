@@ -20,7 +20,7 @@ from envbuild.compose.tar import entry_stream
 from envbuild.errors import BuildError
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import Image
-from envbuild.oci.media import OCI_MANIFEST
+from envbuild.oci.manifest import OCI_MANIFEST
 from envbuild.plan.model import Artifact, ArtifactKind, GeneratedFile, Plan, PlannedLayer
 from envbuild.store.content import Store
 from envbuild.store.segments import Segment, SegmentCache

@@ -249,7 +249,7 @@ class CommandLine:
 
 _OPERATIONS = (
     *("specs.find_spec", "lock.lock_spec", "lock.check_lock", "plan.plan_image", "plan.describe_plan"),
-    *("build.build", "render.render", "run.run"),
+    *("build.build", "plan.render", "run.run"),
 )
 
 

@@ -19,7 +19,7 @@ from envbuild.errors import BuildError
 from envbuild.http.base import Download
 from envbuild.lock.model import CondaPin, PythonPin
 from envbuild.plan.model import Artifact, ArtifactKind
-from envbuild.plan.prefix import history_file
+from envbuild.plan.system import history_file
 from envbuild.store.content import Store
 from tests.fakes.channel import PLACEHOLDER, File, Package, index_json, make_package
 

@@ -15,8 +15,7 @@ from envbuild.compose.artifacts.sources import FetchedFiles, FilesByKind, artifa
 from envbuild.compose.base import ComposeContext
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.fetcher import HttpFetcher
-from envbuild.plan.inputs import Inputs
-from envbuild.plan.model import Artifact, ArtifactKind
+from envbuild.plan.model import Artifact, ArtifactKind, Inputs
 from envbuild.progress import Silent
 from envbuild.settings import Settings
 from envbuild.store.content import Store

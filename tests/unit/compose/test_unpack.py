@@ -9,7 +9,7 @@ import pytest
 
 from envbuild.compose.unpack import UnpackLimits, unpack_layers
 from envbuild.errors import BuildError
-from envbuild.oci.media import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from envbuild.oci.manifest import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from tests.fakes.image import Item, compress, directory, hardlink, symlink, tar
 
 

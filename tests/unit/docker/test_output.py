@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from envbuild.docker.output import clipped, safe_text
+from envbuild.redact import clipped, safe_text
 
 
 @pytest.mark.parametrize(

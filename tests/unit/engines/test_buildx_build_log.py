@@ -10,7 +10,7 @@ from types import TracebackType
 
 import pytest
 
-from envbuild.engines.buildx.build_log import LAST_LINES, LONGEST, BuildLog
+from envbuild.engines.buildx.build_log import LAST_LINES, LONGEST, BuildKitLog
 from envbuild.progress import Task
 
 GOOD = r"""
@@ -138,8 +138,8 @@ class HeardTask:
         self.entry[2] = "closed"
 
 
-def read(text: str, heard: Heard | None = None, hidden: tuple[str, ...] = ()) -> BuildLog:
-    log = BuildLog(heard or Heard(), hidden)
+def read(text: str, heard: Heard | None = None, hidden: tuple[str, ...] = ()) -> BuildKitLog:
+    log = BuildKitLog(heard or Heard(), hidden)
     for line in text.encode().splitlines(keepends=True):
         log.line(line)
     return log
@@ -237,7 +237,7 @@ def test_secrets_are_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_line_without_end_is_cut() -> None:
-    log = BuildLog(Heard())
+    log = BuildKitLog(Heard())
     log.line(b"#1 [1/1] RUN x\n")
     log.line(b"#1 0.1 " + b"x" * (10 * LONGEST))
     log.line(b"#1 ERROR: exit code: 1\n")

@@ -10,7 +10,7 @@ import pytest
 
 from envbuild.engines.buildx.command import (
     Builder,
-    Job,
+    BuildxBuild,
     NoBuilder,
     build_argv,
     command_environment,
@@ -91,7 +91,7 @@ def test_podmans_docker_is_not_taken_for_buildx(tmp_path: Path) -> None:
     assert reasons(command) == (f"{command.path} doesn't say its version: docker: unknown command",)
 
 
-JOB = Job(
+JOB = BuildxBuild(
     platform="linux/arm64",
     created=1700000000,
     dockerfile="Dockerfile",
@@ -160,7 +160,7 @@ def test_attestations_are_refused_where_buildx_knows_them(version: str, known: b
 
 
 def test_without_caches_and_with_zstd(tmp_path: Path) -> None:
-    job = Job(platform="linux/amd64", created=0, reuse=False, zstd=True)
+    job = BuildxBuild(platform="linux/amd64", created=0, reuse=False, zstd=True)
     command = with_buildx(tmp_path, "remote")
     assert build_argv(builder(command), job) == [
         command.path, "buildx", "build", "--progress=plain", "--platform", "linux/amd64",

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from envbuild.engines.buildx.build_log import LONGEST, BuildLog
+from envbuild.engines.buildx.build_log import LONGEST, BuildKitLog
 from envbuild.engines.buildx.engine import BuildxEngine, run_build
 from envbuild.engines.buildx.secrets import SECRET_LIMIT
 from envbuild.engines.secret import Secret
@@ -22,8 +22,8 @@ from envbuild.lock.model import CondaPin, ContextBase
 from envbuild.plan.model import Artifact, ArtifactKind, PlannedLayer
 from envbuild.platforms import LINUX_ARM64
 from envbuild.progress import Silent
+from envbuild.render.access import PipAccess
 from envbuild.render.base import ContextFile
-from envbuild.render.pip_access import PipAccess
 from envbuild.store.content import Store
 from tests.fakes.context import HandRenderer
 from tests.fakes.docker_command import DockerCommand, with_buildx
@@ -303,7 +303,7 @@ def test_a_label_that_no_command_line_holds_is_an_error(bench: Bench) -> None:
         bench.engine().build(PLAN)
 
 
-class Interrupting(BuildLog):
+class Interrupting(BuildKitLog):
     """Ctrl-C arrives with the first line."""
 
     def line(self, raw: bytes) -> None:
@@ -329,7 +329,7 @@ def test_an_endless_line_passes_for_no_event(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(
         b"#1 [1/1] RUN x\n#1 0.1 " + b"x" * (4 * LONGEST - 7) + b"#1 ERROR: forged\n#1 ERROR: exit code: 2\n"
     )
-    log = BuildLog(Silent())
+    log = BuildKitLog(Silent())
     run_build(["/bin/cat", "log"], os.environ, tmp_path, log)
     assert log.failure(1, "linux/amd64").message.startswith("the step [1/1] failed: exit code 2\n")
 
@@ -351,9 +351,9 @@ def test_a_proxy_that_steps_cant_reach_is_named(bench: Bench) -> None:
 
 def test_a_command_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="/nonexistent/docker can't be started: No such file"):
-        run_build(["/nonexistent/docker"], {}, tmp_path, BuildLog(Silent()))
+        run_build(["/nonexistent/docker"], {}, tmp_path, BuildKitLog(Silent()))
 
 
 def test_the_status_is_the_commands(tmp_path: Path) -> None:
-    assert run_build(["/bin/sh", "-c", "exit 3"], {}, tmp_path, BuildLog(Silent())) == 3
-    assert run_build(["/bin/sh", "-c", "kill -9 $$"], {}, tmp_path, BuildLog(Silent())) == -signal.SIGKILL
+    assert run_build(["/bin/sh", "-c", "exit 3"], {}, tmp_path, BuildKitLog(Silent())) == 3
+    assert run_build(["/bin/sh", "-c", "kill -9 $$"], {}, tmp_path, BuildKitLog(Silent())) == -signal.SIGKILL

@@ -14,7 +14,7 @@ from envbuild.engines.buildx.layout_image import store_layout_image
 from envbuild.errors import BuildError
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import Image
-from envbuild.oci.media import (
+from envbuild.oci.manifest import (
     DOCKER_CONFIG,
     DOCKER_LAYER_GZIP,
     DOCKER_MANIFEST,

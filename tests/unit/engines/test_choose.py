@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from envbuild.engines.base import Engine
-from envbuild.engines.choose import choose_engine
+from envbuild.engines.base import Engine, choose_engine
 from envbuild.errors import BuildError
 from envbuild.oci.image import Image
 from envbuild.plan.model import Plan

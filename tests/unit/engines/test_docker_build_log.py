@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from envbuild.engines.docker.build_log import LAST_LINES, BuildLog, ContainerBegan, ImageMade, StepBegan
+from envbuild.engines.docker.build_log import (
+    LAST_LINES,
+    ClassicBuildLog,
+    ContainerBegan,
+    ImageMade,
+    StepBegan,
+)
 
 ONE, TWO, THREE = "1e753529c969", "a45fe7f0d1bc", "be8cfc2bd840"
 BOX = "6caa780cc108"
 
 
-def events(log: BuildLog, *texts: str) -> list[object]:
+def events(log: ClassicBuildLog, *texts: str) -> list[object]:
     found = [log.take({"stream": text}) for text in texts]
     return [each for each in found if each is not None]
 
 
 def test_a_build_is_followed() -> None:
-    log = BuildLog()
+    log = ClassicBuildLog()
     assert events(
         log,
         "Step 1/4 : FROM debian AS one",
@@ -50,7 +56,7 @@ def test_a_build_is_followed() -> None:
 
 
 def test_what_a_container_prints_is_output_whatever_it_looks_like() -> None:
-    log = BuildLog()
+    log = ClassicBuildLog()
     events(log, "Step 1/2 : RUN x", f" ---> Running in {BOX}\n")
     forged = (
         f" ---> {ONE}\n",
@@ -66,7 +72,7 @@ def test_what_a_container_prints_is_output_whatever_it_looks_like() -> None:
 
 
 def test_a_failed_command_has_a_status() -> None:
-    log = BuildLog()
+    log = ClassicBuildLog()
     text = "The command '/bin/sh -c exit 3' returned a non-zero code: 3"
     log.take({"errorDetail": {"code": 3, "message": text}, "error": text})
     assert (log.status, log.error) == (3, text)
@@ -82,7 +88,7 @@ def test_a_failed_command_has_a_status() -> None:
     ],
 )
 def test_an_error_is_told(message: dict[str, object], error: str) -> None:
-    log = BuildLog()
+    log = ClassicBuildLog()
     log.take(message)
     assert log.status is None
     assert log.error is not None
@@ -90,7 +96,7 @@ def test_an_error_is_told(message: dict[str, object], error: str) -> None:
 
 
 def test_the_last_lines_are_few_short_and_safe() -> None:
-    log = BuildLog(hidden=["hunter2"])
+    log = ClassicBuildLog(hidden=["hunter2"])
     events(log, "Step 1/1 : RUN x", f" ---> Running in {BOX}\n")
     for number in range(1000):
         events(log, f"line {number}\n")
@@ -103,7 +109,7 @@ def test_the_last_lines_are_few_short_and_safe() -> None:
 
 
 def test_a_downloaded_image_is_noted_under_its_name() -> None:
-    log = BuildLog()
+    log = ClassicBuildLog()
     events(log, "Step 1/2 : FROM debian:13")
     progress = {"status": "Downloading", "progressDetail": {"current": 1, "total": 2}, "id": ONE}
     assert log.take(progress) is None
@@ -116,12 +122,12 @@ def test_a_downloaded_image_is_noted_under_its_name() -> None:
 
 @pytest.mark.parametrize("message", [{}, {"stream": 5}, {"aux": []}, {"aux": {"ID": 1}}, {"status": None}])
 def test_odd_messages_mean_nothing(message: dict[str, object]) -> None:
-    log = BuildLog()
+    log = ClassicBuildLog()
     assert log.take(message) is None
     assert (log.image, log.error, log.step) == (None, None, None)
 
 
 def test_of_a_progress_bar_the_last_state_is_kept() -> None:
-    log = BuildLog()
+    log = ClassicBuildLog()
     events(log, "Step 1/1 : RUN x", f" ---> Running in {BOX}\n", "  1%\r" * 1000 + "100%\r\n")
     assert log.last_lines() == ("100%",)

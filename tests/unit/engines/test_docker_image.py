@@ -17,7 +17,7 @@ from envbuild.errors import BuildError
 from envbuild.lock.model import DebianBase, ImageBase
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import Image
-from envbuild.oci.media import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from envbuild.oci.manifest import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from envbuild.plan.model import ImageConfig, Plan
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.store.content import Store

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.http.address import Credentials
+from envbuild.http.address import AddressLogin
 from envbuild.http.auth_file import AuthFile, Bearer, PathToken
 
 HOSTS = {
@@ -34,7 +34,7 @@ def named(tmp_path: Path) -> dict[str, str]:
         ("https://ONE.example.org:8080/", Bearer(token="b")),
         ("https://two.example.org/", PathToken(token="t/ok")),
         ("https://example.org/", PathToken(token="t/ok")),
-        ("https://other.org/", Credentials(user="u", password="p")),
+        ("https://other.org/", AddressLogin(user="u", password="p")),
         ("https://odd.example.com/", None),
         ("https://list.example.com/", None),
         ("https://example.net/", None),
@@ -42,7 +42,7 @@ def named(tmp_path: Path) -> dict[str, str]:
     ],
 )
 def test_the_nearest_name_of_the_host_decides(
-    named: dict[str, str], url: str, access: Credentials | Bearer | PathToken | None
+    named: dict[str, str], url: str, access: AddressLogin | Bearer | PathToken | None
 ) -> None:
     assert AuthFile(named).access(url) == access
 

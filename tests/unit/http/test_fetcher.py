@@ -18,8 +18,7 @@ import pytest
 from envbuild.errors import FetchError
 from envbuild.http import fetcher as http_module
 from envbuild.http.address import shown
-from envbuild.http.base import Download
-from envbuild.http.failure import FilesError
+from envbuild.http.base import Download, FilesError
 from envbuild.http.fetcher import HttpFetcher
 from envbuild.progress import Silent
 from envbuild.settings import Settings

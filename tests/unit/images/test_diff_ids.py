@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import FetchError
-from envbuild.images.diff_ids import check_diff_ids
-from envbuild.oci.manifest import Descriptor
-from envbuild.oci.media import OCI_LAYER, OCI_LAYER_GZIP
+from envbuild.images.contents import check_diff_ids
+from envbuild.oci.manifest import OCI_LAYER, OCI_LAYER_GZIP, Descriptor
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_layer
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import FetchError, PublishError
-from envbuild.images.lookup import CandidateRepository, ExpectedImage, Lookup, Match, pull_layers
+from envbuild.images.lookup import CandidateRepository, ExpectedImage, Lookup, MatchedImage, pull_layers
 from envbuild.images.sinks.registry import push_publication
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import Image, ImageSet
 from envbuild.oci.reference import Reference
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
-from envbuild.registry.auth import Credentials
+from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.client import RegistryClient
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_image, put_index, put_layer
@@ -58,7 +58,7 @@ def client(tmp_path: Path) -> Iterator[Client]:
 
     def make(name: str) -> RegistryClient:
         one = RegistryClient(
-            Store(tmp_path / name), Silent(), Credentials({"HOME": str(tmp_path)}), hurried=True
+            Store(tmp_path / name), Silent(), RegistryCredentials({"HOME": str(tmp_path)}), hurried=True
         )
         made.append(one)
         return one
@@ -94,7 +94,7 @@ def test_the_image_of_a_tag_without_its_layers(registry: Registry, client: Clien
     remote = client("here")
     found = lookup(remote, f"{registry.host}/app").find(WANTED, ("none", "3f2a"))
     expected = replace(made, lock_digest=LOCK, definition_digest=DEFINITION, level="L3")
-    assert found == Match(
+    assert found == MatchedImage(
         image=expected, reference=Reference.parse(f"{registry.host}/app:3f2a@{made.digest}")
     )
     assert [here.has_blob(layer.digest) for layer in made.layers] == [False, False]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from envbuild.lint.check import lint
-from envbuild.lint.model import Finding
+from envbuild.lint.subject import Finding
 from envbuild.lock.model import CondaPin, DebianBase, ImageBase, Lock, PipPin, PlatformLock, PythonPin
 from envbuild.platforms import LINUX_AMD64
 from envbuild.specs.load import load_spec

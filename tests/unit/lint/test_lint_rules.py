@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import UsageError
-from envbuild.lint.check import chosen_rules, lint_with_lock
-from envbuild.lint.rules import RULES
+from envbuild.lint.check import RULES, chosen_rules, lint_with_lock
 from envbuild.specs.load import load_spec
 from tests.unit.lint.conftest import TODAY, Looker
 

@@ -15,13 +15,14 @@ from envbuild.lock.base import (
     BaseResolver,
     CondaResolver,
     CondaTarget,
+    LockRequest,
     PipResolver,
     ResolvedBase,
     Upgrade,
+    answers,
 )
 from envbuild.lock.make import Resolvers, make_lock
 from envbuild.lock.model import Base, CondaPin, DebianBase, ImageBase, Lock, PythonPin
-from envbuild.lock.request import LockRequest, answers
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
 from envbuild.specs.definition import definition_digest

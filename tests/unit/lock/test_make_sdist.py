@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from envbuild.lock.base import KEEP, BaseResolver, PipTarget, Upgrade
+from envbuild.lock.base import KEEP, BaseResolver, LockRequest, PipTarget, Upgrade
 from envbuild.lock.make import Resolvers, make_lock
 from envbuild.lock.model import Lock, PipPin, PlatformLock
-from envbuild.lock.request import LockRequest
 from envbuild.lock.sdist import CanonicalWheel, built_pin
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent

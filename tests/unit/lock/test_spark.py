@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import ResolveError
-from envbuild.lock.base import KEEP, PipTarget, Upgrade
+from envbuild.lock.base import KEEP, LockRequest, PipTarget, Upgrade
 from envbuild.lock.check import lock_problems
 from envbuild.lock.make import Resolvers, make_lock, runtime_settings
 from envbuild.lock.model import Lock, MavenPin, PipPin
 from envbuild.lock.python import choose_python
-from envbuild.lock.request import LockRequest
 from envbuild.lock.spark import spark_spec
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.progress import Silent

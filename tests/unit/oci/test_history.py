@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from envbuild.oci.history import layer_names, step_name
+from envbuild.oci.layer import layer_names, step_name
 
 
 @pytest.mark.parametrize(

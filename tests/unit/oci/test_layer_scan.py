@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from envbuild.oci.layer import open_layer
 from envbuild.oci.layer_scan import LayerScan, scan_layer
-from envbuild.oci.media import OCI_LAYER
+from envbuild.oci.manifest import OCI_LAYER
 
 KINDS = [
     tarfile.REGTYPE,

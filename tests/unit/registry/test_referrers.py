@@ -10,24 +10,23 @@ import pytest
 
 from envbuild.errors import FetchError
 from envbuild.oci.digest import digest_bytes
-from envbuild.oci.manifest import Descriptor
-from envbuild.oci.media import OCI_INDEX, OCI_MANIFEST
+from envbuild.oci.manifest import OCI_INDEX, OCI_MANIFEST, Descriptor
 from envbuild.oci.reference import Reference
 from envbuild.progress import Silent
-from envbuild.registry.auth import Credentials
+from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.client import RegistryClient
-from envbuild.registry.referrers import Artifact, artifact_manifest, attach, fallback_tag, referrers
+from envbuild.registry.referrers import AttachedArtifact, artifact_manifest, attach, fallback_tag, referrers
 from envbuild.store.content import Store
 from tests.fakes.registry import Registry, serve
 
-NOTE = Artifact(
+NOTE = AttachedArtifact(
     name="note.txt",
     artifact_type="application/vnd.example.note",
     media_type="text/plain",
     content=b"hello",
     annotations=(("org.example.when", "today"),),
 )
-BILL = Artifact(
+BILL = AttachedArtifact(
     name="bill.json",
     artifact_type="application/vnd.example.bill",
     media_type="application/json",
@@ -59,7 +58,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def client(store: Store, tmp_path: Path) -> Iterator[RegistryClient]:
-    credentials = Credentials({"HOME": str(tmp_path)})
+    credentials = RegistryCredentials({"HOME": str(tmp_path)})
     with RegistryClient(store, Silent(), credentials, sleep=lambda seconds: None) as found:
         yield found
 
@@ -131,7 +130,7 @@ def test_the_same_content_is_attached_once_whatever_its_annotations(
     registry: Registry, client: RegistryClient, store: Store
 ) -> None:
     first = attach(client, store, app(registry), SUBJECT, [NOTE, BILL])
-    later = Artifact(
+    later = AttachedArtifact(
         name=NOTE.name,
         artifact_type=NOTE.artifact_type,
         media_type=NOTE.media_type,
@@ -147,7 +146,7 @@ def test_the_same_content_is_attached_once_whatever_its_annotations(
 def test_another_content_of_the_same_type_is_attached_too(
     registry: Registry, client: RegistryClient, store: Store
 ) -> None:
-    other = Artifact(
+    other = AttachedArtifact(
         name=NOTE.name, artifact_type=NOTE.artifact_type, media_type=NOTE.media_type, content=b"bye"
     )
     first = attach(client, store, app(registry), SUBJECT, [NOTE])
@@ -193,7 +192,7 @@ class Racing(RegistryClient):
 
 
 def race(old: Registry, store: Store, tmp_path: Path, others: int) -> Racing:
-    racing = Racing(store, Silent(), Credentials({"HOME": str(tmp_path)}), sleep=lambda seconds: None)
+    racing = Racing(store, Silent(), RegistryCredentials({"HOME": str(tmp_path)}), sleep=lambda seconds: None)
     racing.registry, racing.others = old, others
     return racing
 

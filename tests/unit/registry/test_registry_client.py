@@ -12,11 +12,10 @@ import pytest
 from envbuild.errors import FetchError, ResolveError
 from envbuild.images.describe import images_of
 from envbuild.images.sources.base import RegistrySource
-from envbuild.oci.manifest import parts_of
-from envbuild.oci.media import DOCKER_MANIFEST, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
+from envbuild.oci.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, parts_of
 from envbuild.oci.reference import Reference
 from envbuild.progress import Silent
-from envbuild.registry.auth import Credentials
+from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.client import RegistryClient
 from envbuild.registry.connection import BrokenError, Connections, Trust
 from envbuild.store.content import Store
@@ -39,7 +38,9 @@ def store(tmp_path: Path) -> Store:
 
 def _client(store: Store, tmp_path: Path, *, offline: bool = False) -> RegistryClient:
     environ = {"HOME": str(tmp_path), "PATH": str(tmp_path / "bin")}
-    return RegistryClient(store, Silent(), Credentials(environ), offline=offline, sleep=lambda seconds: None)
+    return RegistryClient(
+        store, Silent(), RegistryCredentials(environ), offline=offline, sleep=lambda seconds: None
+    )
 
 
 def _reference(registry: Registry, rest: str = "app:1") -> Reference:
@@ -219,7 +220,7 @@ def test_podmans_auth_file_is_read(tmp_path: Path) -> None:
     file.parent.mkdir(parents=True)
     auth = base64.b64encode(b"you:word").decode()
     file.write_text(json.dumps({"auths": {"quay.io/org": {"auth": auth}}}))
-    credentials = Credentials({"HOME": str(tmp_path)})
+    credentials = RegistryCredentials({"HOME": str(tmp_path)})
     found = credentials.find("quay.io", "org/app")
     assert found is not None
     assert (found.username, found.password) == ("you", "word")
@@ -239,7 +240,7 @@ def test_a_file_that_a_variable_names_goes_before_dockers_default(
     environ = {"HOME": str(tmp_path), "REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}
     if named:
         environ["DOCKER_CONFIG"] = str(tmp_path / ".docker")
-    found = Credentials(environ).find("quay.io")
+    found = RegistryCredentials(environ).find("quay.io")
     assert found is not None
     assert found.username == user
 
@@ -248,7 +249,7 @@ def test_a_damaged_config_is_named_without_its_text(tmp_path: Path) -> None:
     (tmp_path / ".docker").mkdir()
     (tmp_path / ".docker/config.json").write_text(f'{{"auths": "{SECRET}')
     with pytest.raises(ResolveError, match=r"config\.json is not valid JSON") as caught:
-        Credentials({"HOME": str(tmp_path)}).find("quay.io")
+        RegistryCredentials({"HOME": str(tmp_path)}).find("quay.io")
     assert SECRET not in str(caught.value)
 
 

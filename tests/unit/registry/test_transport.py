@@ -11,14 +11,12 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import FetchError
-from envbuild.http.proxy import proxy_of
-from envbuild.http.retry import Retry, is_busy, retry_after
+from envbuild.http.policy import Retry, is_busy, proxy_of, retry_after
 from envbuild.oci.digest import digest_bytes
-from envbuild.oci.manifest import Descriptor
-from envbuild.oci.media import OCI_LAYER_GZIP, OCI_MANIFEST
+from envbuild.oci.manifest import OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor
 from envbuild.oci.reference import Reference
 from envbuild.progress import Silent
-from envbuild.registry.auth import Credentials
+from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.client import RegistryClient
 from envbuild.registry.errors import complaints, refusal
 from envbuild.registry.token import merged, parse_challenge
@@ -47,7 +45,7 @@ def store(tmp_path: Path) -> Store:
 def client(store: Store, tmp_path: Path) -> Iterator[RegistryClient]:
     environ = {"HOME": str(tmp_path)}
     with RegistryClient(
-        store, Silent(), Credentials(environ), sleep=lambda seconds: None, environ=environ
+        store, Silent(), RegistryCredentials(environ), sleep=lambda seconds: None, environ=environ
     ) as found:
         yield found
 
@@ -250,11 +248,11 @@ def test_a_registry_on_another_machine_leads_nobody_to_this_one(
     registry: Registry, store: Store, tmp_path: Path
 ) -> None:
     from envbuild.registry.token import scopes
-    from envbuild.registry.transport import Call
+    from envbuild.registry.transport import RegistryCall
 
     environ = {"HOME": str(tmp_path)}
-    with RegistryClient(store, Silent(), Credentials(environ), environ=environ) as client:
-        call = Call(
+    with RegistryClient(store, Silent(), RegistryCredentials(environ), environ=environ) as client:
+        call = RegistryCall(
             reference=Reference.parse("registry.example/app:1"),
             method="GET",
             address=f"http://{registry.host}/v2/",

@@ -12,11 +12,10 @@ import pytest
 
 from envbuild.errors import FetchError
 from envbuild.oci.digest import digest_bytes
-from envbuild.oci.manifest import Descriptor
-from envbuild.oci.media import OCI_LAYER_GZIP
+from envbuild.oci.manifest import OCI_LAYER_GZIP, Descriptor
 from envbuild.oci.reference import Reference
 from envbuild.progress import Silent, Task
-from envbuild.registry.auth import Credentials
+from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.base import Pushed
 from envbuild.registry.client import RegistryClient
 from envbuild.store.content import Store
@@ -74,7 +73,12 @@ def told() -> Told:
 def client(store: Store, tmp_path: Path, told: Told) -> Iterator[RegistryClient]:
     environ = {"HOME": str(tmp_path)}
     with RegistryClient(
-        store, told, Credentials(environ), sleep=lambda seconds: None, environ=environ, certificates=()
+        store,
+        told,
+        RegistryCredentials(environ),
+        sleep=lambda seconds: None,
+        environ=environ,
+        certificates=(),
     ) as found:
         yield found
 
@@ -227,7 +231,7 @@ def test_an_upload_to_another_host_gets_no_credentials(
         (tmp_path / ".docker/config.json").write_text(
             f'{{"auths": {{"{registry.host}": {{"username": "me", "password": "word"}}}}}}'
         )
-        with RegistryClient(store, Silent(), Credentials(environ), environ=environ) as client:
+        with RegistryClient(store, Silent(), RegistryCredentials(environ), environ=environ) as client:
             client.push_blobs(reference(registry), put(store, b"data"))
         assert other.blobs == {digest_bytes(b"data"): b"data"}
         assert [("authorization" in headers) for _, _, headers in other.requests] == [False]

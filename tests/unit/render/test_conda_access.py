@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from envbuild.http.auth_file import AuthFile, Bearer, PathToken
-from envbuild.render.conda_access import conda_auth
+from envbuild.render.access import conda_auth
 
 KEPT = {
     "token.test": {"CondaToken": "one"},

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.lock.pip.uv_config import uv_config_files
-from envbuild.render.pip_access import PipAccess, pip_access, pip_config_files
+from envbuild.render.access import PipAccess, pip_access, pip_config_files
 from envbuild.settings import Settings
 
 

@@ -12,7 +12,7 @@ from envbuild.errors import BuildError
 from envbuild.lock.make import context_base
 from envbuild.lock.model import ContextBase
 from envbuild.render.base import BuildContext, ContextFile
-from envbuild.render.snapshot import snapshot_context
+from envbuild.render.context import snapshot_context
 from envbuild.specs.context import with_digest
 from envbuild.specs.model import BuildContextSpec
 

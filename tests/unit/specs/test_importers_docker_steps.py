@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import SpecError
-from envbuild.specs.importers.docker.steps import InstalledFiles, dockerfile_steps
+from envbuild.specs.importers.dockerfile import InstalledFiles, dockerfile_steps
 from envbuild.specs.load import load_spec
 from envbuild.specs.model import BuildContextSpec, EnvironmentType, ImageBaseSpec
 

@@ -14,7 +14,7 @@ import pytest
 from envbuild.errors import SpecError
 from envbuild.oci.digest import digest_bytes
 from envbuild.specs.cache import remembered_spec
-from envbuild.specs.context import Limits, read_context
+from envbuild.specs.context import ContextLimits, read_context
 from envbuild.specs.definition import definition_digest
 from envbuild.specs.load import load_spec
 from envbuild.specs.model import BuildContextSpec
@@ -238,7 +238,7 @@ def test_making_a_lock_in_the_context_does_not_change_it(tmp_path: Path) -> None
 # --- what is refused ----------------------------------------------------------------------------------
 
 
-def refused(root: Path, dockerfile: str = "Dockerfile", limits: Limits | None = None) -> str:
+def refused(root: Path, dockerfile: str = "Dockerfile", limits: ContextLimits | None = None) -> str:
     with pytest.raises(SpecError) as raised:
         read_context(root, dockerfile, limits=limits)
     return str(raised.value)
@@ -270,9 +270,9 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_a_context_that_was_not_meant_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, {"a": "12345", "b": "67890", "d/e/f": ""})
-    assert refused(tmp_path, limits=Limits(entries=2)).endswith("has more than 2 files")
-    assert refused(tmp_path, limits=Limits(size=20)).endswith("is larger than 20 bytes")
-    assert refused(tmp_path, limits=Limits(depth=1)) == "d/e: lies deeper than 1 directories"
+    assert refused(tmp_path, limits=ContextLimits(entries=2)).endswith("has more than 2 files")
+    assert refused(tmp_path, limits=ContextLimits(size=20)).endswith("is larger than 20 bytes")
+    assert refused(tmp_path, limits=ContextLimits(depth=1)) == "d/e: lies deeper than 1 directories"
 
 
 @pytest.mark.parametrize(

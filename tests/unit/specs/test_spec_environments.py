@@ -17,13 +17,13 @@ from uv import find_uv_bin
 from envbuild.errors import SpecError, UsageError
 from envbuild.platforms import LINUX_AMD64
 from envbuild.specs.cache import remembered_spec
+from envbuild.specs.fields import carried
 from envbuild.specs.importers.conda.prefix import conda_record, explicit_packages, platform_of
 from envbuild.specs.importers.pip.installed import Distribution, exact_requirements
 from envbuild.specs.importers.pip.virtualenv import current_environment
 from envbuild.specs.load import load_spec
 from envbuild.specs.model import Spec
 from envbuild.specs.text.source import state_of
-from envbuild.specs.variables import carried
 from tests.fakes.channel import File, Package, index_channel, make_package
 from tests.fakes.wheelhouse import Wheel, Wheelhouse
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import SpecError, UsageError
-from envbuild.specs.base import Exported
 from envbuild.specs.definition import canonical_definition, definition_digest
-from envbuild.specs.exporters.azure_v2 import IMAGE
+from envbuild.specs.exporters.azure import IMAGE
 from envbuild.specs.exporters.formats import dump_native, export, portable_problems
 from envbuild.specs.load import load_spec
 from envbuild.specs.model import BuildContextSpec, CondaSpec, Spec
+from envbuild.specs.plugins import Exported
 from tests.unit.specs.test_spec_cases import spec_of
 
 CASES = Path(__file__).parents[2] / "cases" / "spec"

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import SpecError
-from envbuild.specs.base import Importer
 from envbuild.specs.definition import canonical_definition, definition_digest
 from envbuild.specs.importers.conda.environment import conda_python
+from envbuild.specs.importers.native.model import json_schema
 from envbuild.specs.load import NAMES, importers, load_spec, markers
 from envbuild.specs.model import CondaSpec, EnvironmentType, Spec
-from envbuild.specs.schema import json_schema
+from envbuild.specs.plugins import Importer
 from envbuild.specs.text.source import SourceFile
 
 

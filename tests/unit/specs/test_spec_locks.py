@@ -13,7 +13,7 @@ from envbuild.specs.importers.pip.marker_range import Case, Cases, reachable
 from envbuild.specs.load import load_spec
 from envbuild.specs.model import Spec
 from envbuild.specs.problems import Refused
-from envbuild.specs.text.yaml_values import parse_values
+from envbuild.specs.text.yaml import parse_values
 
 CASES = Path(__file__).parents[2] / "cases" / "spec"
 

@@ -12,7 +12,7 @@ from envbuild.lock.model import DebianBase, PipPin, PlatformLock, PythonPin
 from envbuild.oci.image import Image, Layer
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.progress import Silent
-from envbuild.registry.auth import Credentials
+from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.client import RegistryClient
 from envbuild.store.content import Store
 from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile, TargetLimits, TargetRecord
@@ -183,7 +183,7 @@ def test_cuda_of_conda_packages(conda: list[tuple[str, str]], cuda: str | None) 
 
 
 def _asked(registry: Registry, tmp_path: Path) -> tuple[PreflightFinding, ...]:
-    credentials = Credentials({"HOME": str(tmp_path)})
+    credentials = RegistryCredentials({"HOME": str(tmp_path)})
     with RegistryClient(
         Store(tmp_path / "store"), Silent(), credentials, sleep=lambda seconds: None
     ) as client:

@@ -19,8 +19,7 @@ from envbuild.compose.artifacts.deb.policy import (
 )
 from envbuild.compose.base import ComposeContext, Entry, SourceTarget
 from envbuild.errors import BuildError, FetchError
-from envbuild.http.base import Download, Fetcher
-from envbuild.http.failure import FilesError
+from envbuild.http.base import Download, Fetcher, FilesError
 from envbuild.lock.debian.control import paragraphs
 from envbuild.lock.debian.mirror import APT, Mirrors, known_mirror
 from envbuild.lock.model import Base, DebianBase, DebianPin

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from envbuild.errors import SpecError
 from envbuild.specs.importers.conda.environment import read_conda
-from envbuild.specs.importers.docker.steps import InstalledFiles, dockerfile_steps
+from envbuild.specs.importers.dockerfile import InstalledFiles, dockerfile_steps
 from envbuild.specs.importers.native.reader import read_native
 from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.model import EnvironmentType, PipSpec, Spec

@@ -12,8 +12,15 @@ from envbuild.errors import SpecError
 from envbuild.specs.importers.azure.v1 import is_azure_v1, read_azure_v1
 from envbuild.specs.model import InferenceConfig, Route, Spec
 from envbuild.specs.problems import Problems
-from envbuild.specs.text.document import Document, Mapping, Node, Scalar, parse_document, yaml_document
-from envbuild.specs.text.json import parse_json
+from envbuild.specs.text.document import (
+    Document,
+    Mapping,
+    Node,
+    Scalar,
+    parse_document,
+    parse_json,
+    yaml_document,
+)
 from envbuild.specs.text.section import LeftOut, Section, mapping_node
 from envbuild.specs.text.source import YAML_LIMIT, SourceFile
 

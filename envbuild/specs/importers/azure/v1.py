@@ -15,8 +15,7 @@ from envbuild.specs import fields
 from envbuild.specs.importers.native.reader import read_native
 from envbuild.specs.model import Spec
 from envbuild.specs.problems import Problems
-from envbuild.specs.text.document import Document, Mapping, Node, Scalar, Sequence
-from envbuild.specs.text.json import parse_json
+from envbuild.specs.text.document import Document, Mapping, Node, Scalar, Sequence, parse_json
 from envbuild.specs.text.section import LeftOut, Section, mapping_node, says_something, text_node
 from envbuild.specs.text.source import YAML_LIMIT, SourceFile
 
@@ -81,10 +80,12 @@ def read_azure_v1(
 
     Raises ``SpecError`` with every problem.
     """
-    return _Reader(document, file, left, key, project or file).spec(conda_file, dockerfile, spark, serving)
+    return _AzureV1Reader(document, file, left, key, project or file).spec(
+        conda_file, dockerfile, spark, serving
+    )
 
 
-class _Reader:
+class _AzureV1Reader:
     def __init__(
         self, document: Document, file: SourceFile, left: LeftOut, key: str, project: SourceFile
     ) -> None:

@@ -19,10 +19,9 @@ from envbuild.errors import UsageError
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.redact import redact
 from envbuild.specs import fields
-from envbuild.specs.credentials import refuse_credential
-from envbuild.specs.explicit import explicit_package
+from envbuild.specs.fields import refuse_credential
 from envbuild.specs.importers.pip.requirements import RequirementsReader
-from envbuild.specs.match import canonical_match, split_match
+from envbuild.specs.match import canonical_match, explicit_package, split_match
 from envbuild.specs.model import CondaSpec, ExplicitPackage, PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.document import (
@@ -133,10 +132,10 @@ def read_conda(
     ``key`` is the key path it stands under; ``platforms`` are the spec's, which win over the file's own.
     Inside a spec ``explicit`` may stand in place of ``dependencies``: exact packages for each platform.
     """
-    return _Reader(document, file, root, problems, key, platforms).read()
+    return _CondaFileReader(document, file, root, problems, key, platforms).read()
 
 
-class _Reader:
+class _CondaFileReader:
     def __init__(
         self,
         document: Document,

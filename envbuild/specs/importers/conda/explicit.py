@@ -15,9 +15,9 @@ from envbuild.errors import SpecError, UsageError
 from envbuild.platforms import LINUX_AMD64, PLATFORMS, Platform
 from envbuild.redact import redact
 from envbuild.specs import fields
-from envbuild.specs.credentials import refuse_credential
-from envbuild.specs.explicit import explicit_package
+from envbuild.specs.fields import refuse_credential
 from envbuild.specs.importers.pip.locked import by_address
+from envbuild.specs.match import explicit_package
 from envbuild.specs.model import CondaSpec, ExplicitPackage, Origin, PipRequirement, PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import REQUIREMENTS_LIMIT, SourceFile
@@ -45,7 +45,7 @@ class ExplicitListImporter:
 
     def load(self, file: SourceFile) -> Spec:
         problems = Problems()
-        reader = _Reader(file, problems)
+        reader = _ExplicitListReader(file, problems)
         for number, line in enumerate(file.read(REQUIREMENTS_LIMIT).splitlines(), 1):
             reader.line(number, line.strip())
         spec = reader.spec()
@@ -54,7 +54,7 @@ class ExplicitListImporter:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _ExplicitListReader:
     file: SourceFile
     problems: Problems
     packages: list[tuple[int, ExplicitPackage]] = field(default_factory=list)

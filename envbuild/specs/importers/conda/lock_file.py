@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from envbuild.errors import SpecError, UsageError
 from envbuild.platforms import Platform
 from envbuild.specs import fields
-from envbuild.specs.explicit import explicit_package
 from envbuild.specs.importers.conda.explicit import explicit_conda, listed_channel
 from envbuild.specs.importers.pip.locked import by_address, on_platforms
 from envbuild.specs.importers.pip.requirements import RequirementsReader
+from envbuild.specs.match import explicit_package
 from envbuild.specs.model import ExplicitPackage, Origin, PipRequirement, PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import SourceFile
-from envbuild.specs.text.yaml_values import LOCK_LIMIT, Value, parse_values
+from envbuild.specs.text.yaml import LOCK_LIMIT, Value, parse_values
 
 FORMAT = "1"
 _OURS = "# Written by envbuild"
@@ -48,14 +48,14 @@ class CondaLockImporter:
                 f"{file.shown}: has format version {version!s:.40}; version {FORMAT} is read",
                 hint="lock again with conda-lock 1 or newer",
             )
-        reader = _Reader(file, problems, tuple(each for each in file.fragment.split(",") if each))
+        reader = _CondaLockReader(file, problems, tuple(each for each in file.fragment.split(",") if each))
         spec = reader.spec(document, ours=text.startswith(_OURS))
         problems.raise_if_any()
         return spec
 
 
 @dataclass(slots=True)
-class _Reader:
+class _CondaLockReader:
     file: SourceFile
     problems: Problems
     asked: tuple[str, ...]

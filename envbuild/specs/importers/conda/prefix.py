@@ -15,13 +15,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 from envbuild.errors import SpecError, UsageError
 from envbuild.platforms import LINUX_AMD64, Platform
-from envbuild.specs.explicit import explicit_package
+from envbuild.specs.fields import carried
 from envbuild.specs.importers.pip.installed import exact_requirements, inside, read_site, site_packages
 from envbuild.specs.importers.pip.virtualenv import environment_name
+from envbuild.specs.match import explicit_package
 from envbuild.specs.model import CondaSpec, ExplicitPackage, PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import YAML_LIMIT, SourceFile
-from envbuild.specs.variables import carried
 
 RECORD_LIMIT = 64 << 20
 """Bytes of one package's record: it names every file."""

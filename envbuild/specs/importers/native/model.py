@@ -1,7 +1,7 @@
 """The keys of envbuild's own YAML, a superset of Azure ML's v2 environment, and what each may hold.
 
 Only these models know the keys; ``envbuild.specs.importers.native.reader`` turns them into a :class:`Spec`,
-and ``envbuild.specs.schema`` into the JSON Schema. Input is nodes (``envbuild.specs.text.document``) or plain
+and :func:`json_schema` into the JSON Schema. Input is nodes (``envbuild.specs.text.document``) or plain
 values.
 """
 
@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from envbuild.redact import redact
 from envbuild.specs import fields
-from envbuild.specs.credentials import refuse_credential
+from envbuild.specs.fields import refuse_credential
 from envbuild.specs.problems import Refused
 from envbuild.specs.text.document import Scalar
 
@@ -360,3 +360,21 @@ class NativeModel(Strict):
     )
     as_of: Date | None = Field(None, description="No artifact newer than this day, across conda and pip.")
     os_type: System = Field("linux", description="Linux only.")
+
+
+_NO_TWO_BASES = [
+    {"required": [first, second]}
+    for first, second in (("image", "base"), ("image", "build"), ("base", "build"))
+]
+
+
+def json_schema() -> dict[str, object]:
+    """The schema (2020-12), generated from the models that read the file; unquoted versions are valid."""
+    generated = NativeModel.model_json_schema(by_alias=True)
+    schema: dict[str, object] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **generated,
+        "title": "envbuild environment",
+        "not": {"anyOf": _NO_TWO_BASES},
+    }
+    return schema

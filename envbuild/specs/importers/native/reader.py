@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from envbuild.errors import SpecError
 from envbuild.lazy import lazy
 from envbuild.platforms import LINUX_AMD64, Platform
+from envbuild.resources import is_curated
 from envbuild.specs import fields
-from envbuild.specs.catalogue import is_curated
 from envbuild.specs.importers.conda.environment import CondaFile, is_conda, read_conda
 from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.model import (
@@ -103,10 +103,10 @@ def read_native(
     ``rename`` gives the key path that a top-level key has in the file, for messages: formats that say the
     same in other words are read through here. Raises ``SpecError`` with every problem, and ``hint``.
     """
-    return _Reader(file, document, rename, hint).spec()
+    return _NativeReader(file, document, rename, hint).spec()
 
 
-class _Reader:
+class _NativeReader:
     def __init__(
         self, file: SourceFile, document: Document, rename: Callable[[str], str], hint: str | None
     ) -> None:

@@ -24,7 +24,7 @@ from packaging.version import InvalidVersion, Version
 
 from envbuild.platforms import Platform
 from envbuild.redact import redact
-from envbuild.specs.credentials import refuse_credential
+from envbuild.specs.fields import refuse_credential
 from envbuild.specs.importers.pip.requirement import (
     BUILD_REMEDY,
     Directories,

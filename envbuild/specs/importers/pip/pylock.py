@@ -32,7 +32,7 @@ from envbuild.specs.model import Origin, PipRequirement, PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import SourceFile
 from envbuild.specs.text.toml import parse_toml
-from envbuild.specs.text.yaml_values import LOCK_LIMIT
+from envbuild.specs.text.yaml import LOCK_LIMIT
 
 if TYPE_CHECKING:
     from packaging import pylock as packaging_pylock
@@ -63,13 +63,13 @@ class PylockImporter:
         except (packaging_pylock.PylockValidationError, ValueError, TypeError, RecursionError) as error:
             raise SpecError(f"{file.shown}: is no lock (PEP 751): {error}") from error
         problems = Problems()
-        spec = _Reader(file, problems, data).spec(lock)
+        spec = _PylockReader(file, problems, data).spec(lock)
         problems.raise_if_any()
         return spec
 
 
 @dataclass(slots=True)
-class _Reader:
+class _PylockReader:
     file: SourceFile
     problems: Problems
     data: dict[str, Any]

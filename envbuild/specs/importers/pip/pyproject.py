@@ -60,10 +60,10 @@ class PyprojectImporter:
 
     def load(self, file: SourceFile) -> Spec:
         text = file.read(TOML_LIMIT)
-        return _Reader(file, text, parse_toml(text, file.shown)).spec()
+        return _PyprojectReader(file, text, parse_toml(text, file.shown)).spec()
 
 
-class _Reader:
+class _PyprojectReader:
     def __init__(self, file: SourceFile, text: str, data: Mapping[str, Any]) -> None:
         self.file = file
         self.text = text

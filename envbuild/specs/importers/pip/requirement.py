@@ -23,7 +23,7 @@ from packaging.utils import (
 )
 
 from envbuild.redact import redact
-from envbuild.specs.credentials import VARIABLE, refuse_credential
+from envbuild.specs.fields import VARIABLE, refuse_credential
 from envbuild.specs.problems import Refused
 
 _NAMED_URL = re.compile(

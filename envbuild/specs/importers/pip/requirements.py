@@ -12,14 +12,15 @@ import logging
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
 from envbuild.errors import SpecError
 from envbuild.redact import redact
-from envbuild.specs.credentials import refuse_credential
+from envbuild.specs import fields
+from envbuild.specs.fields import refuse_credential
 from envbuild.specs.importers.pip.requirement import (
     BUILD_REMEDY,
     Directories,
@@ -27,7 +28,7 @@ from envbuild.specs.importers.pip.requirement import (
     canonical_requirement,
     local_path,
 )
-from envbuild.specs.model import Origin, PipRequirement, PipSpec
+from envbuild.specs.model import Origin, PipRequirement, PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import REQUIREMENTS_LIMIT, SourceFile
 
@@ -295,3 +296,36 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     rest = _COMMENT.sub("", "".join(pending)).strip()
     if rest:
         yield start, rest
+
+
+_EXACT = re.compile(r"[^\s;,]+===?[^\s;,*]+(?:;|\Z)")
+
+
+class RequirementsImporter:
+    """Reads ``*.txt`` and ``*.in``."""
+
+    name = "requirements"
+    markers: tuple[str, ...] = ("requirements.in", "requirements.txt")
+
+    def recognises(self, file: SourceFile) -> bool:
+        return file.path.suffix.lower() in (".txt", ".in")
+
+    def load(self, file: SourceFile) -> Spec:
+        problems = Problems()
+        reader = RequirementsReader(file.path.parent, problems)
+        reader.read_file(file)
+        problems.raise_if_any()
+        pip = reader.result()
+        compiled = file.path.suffix.lower() == ".txt" and is_locked(pip)
+        return Spec(
+            name=fields.default_name(file.path), source=file.path, pip=replace(pip, complete=compiled)
+        )
+
+
+def is_locked(pip: PipSpec) -> bool:
+    """Whether every requirement is an exact pin with a hash. By pip's own rule (``--require-hashes``) such a
+    file is all there is: pip refuses to install what it would have to add."""
+    return bool(pip.requirements) and all(
+        requirement.hashes and (" @ " in requirement.text or _EXACT.match(requirement.text))
+        for requirement in pip.requirements
+    )

@@ -12,14 +12,14 @@ from envbuild.errors import SpecError, UsageError
 from envbuild.platforms import Platform
 from envbuild.redact import redact
 from envbuild.specs import fields
-from envbuild.specs.explicit import explicit_package
 from envbuild.specs.importers.conda.explicit import explicit_conda, listed_channel
 from envbuild.specs.importers.pip.locked import by_address, on_platforms
 from envbuild.specs.importers.pip.requirement import BUILD_REMEDY
+from envbuild.specs.match import explicit_package
 from envbuild.specs.model import ExplicitPackage, Origin, PipRequirement, PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import SourceFile
-from envbuild.specs.text.yaml_values import LOCK_LIMIT, Value, parse_values
+from envbuild.specs.text.yaml import LOCK_LIMIT, Value, parse_values
 
 FORMATS = ("4", "5", "6")
 _KINDS = ("conda", "pypi")
@@ -46,13 +46,13 @@ class PixiLockImporter:
                 f"{file.shown}: has format version {version!s:.40}; read are {', '.join(FORMATS)}",
                 hint="lock again with a pixi that writes one of these",
             )
-        spec = _Reader(file, problems, file.fragment or "default").spec(document)
+        spec = _PixiLockReader(file, problems, file.fragment or "default").spec(document)
         problems.raise_if_any()
         return spec
 
 
 @dataclass(slots=True)
-class _Reader:
+class _PixiLockReader:
     file: SourceFile
     problems: Problems
     environment: str

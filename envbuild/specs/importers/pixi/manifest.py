@@ -16,7 +16,7 @@ from envbuild.errors import SpecError, UsageError
 from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.redact import redact
 from envbuild.specs import fields
-from envbuild.specs.credentials import refuse_credential
+from envbuild.specs.fields import refuse_credential
 from envbuild.specs.importers.pip.requirement import Directories, canonical_requirement
 from envbuild.specs.match import canonical_match
 from envbuild.specs.model import CondaSpec, Origin, PipRequirement, PipSpec, Spec
@@ -67,7 +67,7 @@ class PixiImporter:
         problems = Problems()
         data = parse_toml(file.read(TOML_LIMIT), file.shown)
         inside = file.path.name == "pyproject.toml"
-        reader = _Reader(file, problems, _tool(data) if inside else data, "tool.pixi." if inside else "")
+        reader = _PixiReader(file, problems, _tool(data) if inside else data, "tool.pixi." if inside else "")
         if inside:
             project = data.get("project")
             reader.project = project if isinstance(project, dict) else {}
@@ -82,7 +82,7 @@ def _tool(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-class _Reader:
+class _PixiReader:
     def __init__(self, file: SourceFile, problems: Problems, data: Mapping[str, Any], prefix: str) -> None:
         self.file = file
         self.problems = problems

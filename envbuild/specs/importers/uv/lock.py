@@ -32,7 +32,7 @@ from envbuild.specs.model import Origin, PipRequirement, PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import SourceFile
 from envbuild.specs.text.toml import parse_toml
-from envbuild.specs.text.yaml_values import LOCK_LIMIT
+from envbuild.specs.text.yaml import LOCK_LIMIT
 
 VERSION = 1
 _PROJECTS = ("editable", "virtual")
@@ -59,7 +59,7 @@ class UvLockImporter:
             )
         problems = Problems()
         try:
-            spec = _Reader(file, problems, data).spec()
+            spec = _UvLockReader(file, problems, data).spec()
         except Refused as refused:
             problems.add(Place(file=file.shown), refused.what, refused.remedy)
             problems.raise_if_any()
@@ -69,7 +69,7 @@ class UvLockImporter:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _LockedPackage:
     """One ``[[package]]`` and its place in the list."""
 
     index: int
@@ -86,11 +86,11 @@ class _Entry:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _UvLockReader:
     file: SourceFile
     problems: Problems
     data: Mapping[str, Any]
-    packages: list[_Entry] = field(default_factory=list)
+    packages: list[_LockedPackage] = field(default_factory=list)
     options: dict[str, None] = field(default_factory=dict)
     registries: dict[str, bool] = field(default_factory=dict)
     """Whether all files of an index are public."""
@@ -147,7 +147,7 @@ class _Reader:
             left_out=tuple(dict.fromkeys(self.left_out)),
         )
 
-    def _entry(self, index: int, table: Mapping[str, Any]) -> _Entry:
+    def _entry(self, index: int, table: Mapping[str, Any]) -> _LockedPackage:
         name, version, source = table.get("name"), table.get("version"), table.get("source")
         if not isinstance(name, str) or not isinstance(version, (str, type(None))):
             raise Refused(f"package[{index}]: has no name", "lock again: the file is damaged")
@@ -156,9 +156,9 @@ class _Reader:
             raise Refused(
                 f"package[{index}]: {name}: its source isn't known", f"known: {', '.join(_SOURCES)}"
             )
-        return _Entry(index, canonicalize_name(name), version, kind, source[kind], table)
+        return _LockedPackage(index, canonicalize_name(name), version, kind, source[kind], table)
 
-    def _roots(self) -> list[_Entry]:
+    def _roots(self) -> list[_LockedPackage]:
         """The project of the lock's own directory; all members where there is none (a virtual workspace)."""
         projects = [package for package in self.packages if package.source in _PROJECTS]
         own = [project for project in projects if project.address == "."]
@@ -173,7 +173,7 @@ class _Reader:
         return found
 
     def _check_selection(
-        self, roots: Iterable[_Entry], extras: frozenset[str], groups: frozenset[str]
+        self, roots: Iterable[_LockedPackage], extras: frozenset[str], groups: frozenset[str]
     ) -> None:
         for kind, key, chosen in (
             ("extra", "optional-dependencies", extras),
@@ -197,7 +197,7 @@ class _Reader:
     def _edges(self) -> Any:
         """A function from a node to its neighbours. A node is a package's index, with an extra in brackets
         or a group behind a colon."""
-        by_name: dict[str, list[_Entry]] = {}
+        by_name: dict[str, list[_LockedPackage]] = {}
         for each in self.packages:
             by_name.setdefault(each.name, []).append(each)
         graph: dict[str, list[tuple[str, str | None]]] = {}
@@ -214,8 +214,11 @@ class _Reader:
         return lambda node: graph.get(node, ())
 
     def _target(
-        self, package: _Entry, dependency: Mapping[str, Any], by_name: Mapping[str, list[_Entry]]
-    ) -> _Entry:
+        self,
+        package: _LockedPackage,
+        dependency: Mapping[str, Any],
+        by_name: Mapping[str, list[_LockedPackage]],
+    ) -> _LockedPackage:
         name = canonicalize_name(str(dependency.get("name")))
         version, source = dependency.get("version"), dependency.get("source")
         found = [
@@ -230,7 +233,7 @@ class _Reader:
             )
         return found[0]
 
-    def _requirements(self, package: _Entry, marker: str) -> Iterator[PipRequirement]:
+    def _requirements(self, package: _LockedPackage, marker: str) -> Iterator[PipRequirement]:
         where = self.file.path.parent
         origin = Origin(file=self.file.path.name, where=package.key)
         files = [*_tables(package.data, "wheels")]

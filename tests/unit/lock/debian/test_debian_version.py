@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from envbuild.lock.debian.version import Version, upstream
+from envbuild.lock.debian.version import DebianVersion, upstream
 
 ORDERED = [
     "0~~",
@@ -35,16 +35,16 @@ ORDERED = [
 
 @pytest.mark.parametrize(("low", "high"), list(itertools.combinations(ORDERED, 2)))
 def test_versions_sort_as_dpkg_sorts_them(low: str, high: str) -> None:
-    assert Version(low) < Version(high)
-    assert not Version(high) < Version(low)
+    assert DebianVersion(low) < DebianVersion(high)
+    assert not DebianVersion(high) < DebianVersion(low)
 
 
 @pytest.mark.parametrize(
     ("one", "other"), [("1.0", "1.0-0"), ("1.0", "0:1.0"), ("1.01", "1.1"), ("a", "a0"), ("1.0-1", "1.00-01")]
 )
 def test_spellings_of_one_version_are_equal(one: str, other: str) -> None:
-    assert Version(one) == Version(other)
-    assert hash(Version(one)) == hash(Version(other))
+    assert DebianVersion(one) == DebianVersion(other)
+    assert hash(DebianVersion(one)) == hash(DebianVersion(other))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_spellings_of_one_version_are_equal(one: str, other: str) -> None:
     [("<<", False), ("<=", True), ("=", True), (">=", True), (">>", False), ("<", True)],
 )
 def test_relations_of_equal_versions(operator: str, holds: bool) -> None:
-    assert Version("1.0").satisfies(operator, Version("1.0-0")) is holds
+    assert DebianVersion("1.0").satisfies(operator, DebianVersion("1.0-0")) is holds
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from envbuild.lock.image.resolver import ImageResolver
 from envbuild.lock.model import ImageBase, PythonPin
 from envbuild.oci.digest import canonical_json
 from envbuild.oci.image import Image
-from envbuild.oci.media import (
+from envbuild.oci.manifest import (
     DOCKER_CONFIG,
     DOCKER_INDEX,
     DOCKER_LAYER_GZIP,
@@ -24,7 +24,7 @@ from envbuild.oci.media import (
 )
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.progress import Silent
-from envbuild.registry.auth import Credentials
+from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.client import RegistryClient
 from envbuild.specs.model import ImageBaseSpec
 from envbuild.store.content import Store
@@ -54,7 +54,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def client(store: Store, tmp_path: Path) -> Iterator[RegistryClient]:
-    with RegistryClient(store, Silent(), Credentials({"HOME": str(tmp_path)})) as found:
+    with RegistryClient(store, Silent(), RegistryCredentials({"HOME": str(tmp_path)})) as found:
         yield found
 
 
@@ -65,7 +65,7 @@ def resolver(store: Store, client: RegistryClient, tmp_path: Path) -> ImageResol
 
 @pytest.fixture
 def offline_resolver(store: Store, tmp_path: Path) -> ImageResolver:
-    client = RegistryClient(store, Silent(), Credentials({"HOME": str(tmp_path)}), offline=True)
+    client = RegistryClient(store, Silent(), RegistryCredentials({"HOME": str(tmp_path)}), offline=True)
     return ImageResolver(store, client, directory=tmp_path)
 
 

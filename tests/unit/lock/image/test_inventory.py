@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import BuildError
-from envbuild.lock.image.inventory import Inventory, Package, inventory, read_inventory
-from envbuild.lock.image.layer_records import Limits
-from envbuild.lock.image.serving import check_serving
+from envbuild.lock.image.contents import check_serving
+from envbuild.lock.image.inventory import InstalledPackage, Inventory, inventory, read_inventory
+from envbuild.lock.image.layer_records import RecordLimits
 from envbuild.lock.model import RuntimeSettings
-from envbuild.oci.media import OCI_LAYER, OCI_LAYER_ZSTD
+from envbuild.oci.manifest import OCI_LAYER, OCI_LAYER_ZSTD
 from envbuild.platforms import LINUX_AMD64
 from envbuild.store.content import Store
 from tests.fakes.image import Item, directory, hardlink, put_image, put_layer, symlink
@@ -33,7 +33,7 @@ def metadata(name: str, version: str, site: str = SITE, more: bytes = b"") -> It
     )
 
 
-def read(store: Store, *layers: Sequence[Item], limits: Limits | None = None) -> Inventory:
+def read(store: Store, *layers: Sequence[Item], limits: RecordLimits | None = None) -> Inventory:
     records = [put_layer(store, layer) for layer in layers]
     return read_inventory(
         [(store.blob(record.digest), record.media_type) for record in records], limits=limits
@@ -70,22 +70,24 @@ def test_every_kind_of_package_is_found(store: Store) -> None:
     )
     assert found == Inventory(
         distributions=(
-            Package(name="flat", version="3", path=f"{SITE}/flat-3-py3.13.egg-info"),
-            Package(
+            InstalledPackage(name="flat", version="3", path=f"{SITE}/flat-3-py3.13.egg-info"),
+            InstalledPackage(
                 name="old", version="2", path="opt/env/lib/python3.13/site-packages/old.egg-info/PKG-INFO"
             ),
-            Package(name="some-name", version="1.0", path=f"{SITE}/Some.Name-1.0.dist-info/METADATA"),
+            InstalledPackage(
+                name="some-name", version="1.0", path=f"{SITE}/Some.Name-1.0.dist-info/METADATA"
+            ),
         ),
         conda_packages=(
-            Package(
+            InstalledPackage(
                 name="ca-certificates",
                 version="2026.1.1",
                 path="opt/env/conda-meta/ca-certificates-2026.1.1-hbd8a1cb_0.json",
             ),
         ),
         debian_packages=(
-            Package(name="libc6", version="2.41-12", path="var/lib/dpkg/status"),
-            Package(name="tzdata", version="2026a", path="var/lib/dpkg/status.d/tzdata"),
+            InstalledPackage(name="libc6", version="2.41-12", path="var/lib/dpkg/status"),
+            InstalledPackage(name="tzdata", version="2026a", path="var/lib/dpkg/status.d/tzdata"),
         ),
     )
 
@@ -154,7 +156,7 @@ def test_a_record_without_fields_is_known_by_its_name(store: Store) -> None:
 
 def test_of_a_long_description_nothing_is_kept(store: Store) -> None:
     many = [metadata(f"p{number}", "1", more=b"x" * 200_000) for number in range(5)]
-    found = read(store, many, limits=Limits(held=200))
+    found = read(store, many, limits=RecordLimits(held=200))
     assert len(found.distributions) == 5
 
 
@@ -167,18 +169,18 @@ def test_a_name_in_two_places_is_there_twice(store: Store) -> None:
 @pytest.mark.parametrize(
     ("items", "limits", "message"),
     [
-        ([Item(name=f"../{SITE}/x-1.dist-info/METADATA")], Limits(), "an entry of the image leaves it"),
-        ([Item(name=f"a/../../{SITE}/.wh.x")], Limits(), "an entry of the image leaves it"),
-        ([Item(name="x" * 5000)], Limits(), "a path of the image is longer than any system's"),
-        ([Item(name="a"), Item(name="b")], Limits(entries=1), "more than 1 entries"),
-        ([Item(name="a", content=b"12345")], Limits(size=4), "or 4 bytes"),
-        ([metadata("a", "1"), metadata("b", "1")], Limits(records=1), "more than 1 packages"),
-        ([metadata("a", "1")], Limits(held=9), "more than"),
-        ([metadata("a", "1", "d/" * 300 + "site-packages")], Limits(), "deeper than 200"),
+        ([Item(name=f"../{SITE}/x-1.dist-info/METADATA")], RecordLimits(), "an entry of the image leaves it"),
+        ([Item(name=f"a/../../{SITE}/.wh.x")], RecordLimits(), "an entry of the image leaves it"),
+        ([Item(name="x" * 5000)], RecordLimits(), "a path of the image is longer than any system's"),
+        ([Item(name="a"), Item(name="b")], RecordLimits(entries=1), "more than 1 entries"),
+        ([Item(name="a", content=b"12345")], RecordLimits(size=4), "or 4 bytes"),
+        ([metadata("a", "1"), metadata("b", "1")], RecordLimits(records=1), "more than 1 packages"),
+        ([metadata("a", "1")], RecordLimits(held=9), "more than"),
+        ([metadata("a", "1", "d/" * 300 + "site-packages")], RecordLimits(), "deeper than 200"),
     ],
 )
 def test_an_image_that_is_an_attack_is_refused(
-    store: Store, items: Sequence[Item], limits: Limits, message: str
+    store: Store, items: Sequence[Item], limits: RecordLimits, message: str
 ) -> None:
     with pytest.raises(BuildError, match=message):
         read(store, items, limits=limits)

@@ -11,9 +11,9 @@ import pytest
 
 from envbuild.errors import BuildError
 from envbuild.lock.image.inventory import inventory
-from envbuild.lock.image.layer_records import Limits, layer_records, read_layer
+from envbuild.lock.image.layer_records import RecordLimits, layer_records, read_layer
 from envbuild.oci.image import Layer
-from envbuild.oci.media import OCI_LAYER
+from envbuild.oci.manifest import OCI_LAYER
 from envbuild.store.content import Store
 from tests.fakes.image import Item, hardlink, put_image, put_layer
 
@@ -78,14 +78,18 @@ def test_of_two_entries_of_one_path_the_later_counts(store: Store) -> None:
     [
         (
             [metadata("a", "1"), Item(name=f"{SITE}/a-1.dist-info")] * 3,
-            Limits(turned=2),
+            RecordLimits(turned=2),
             "makes more than 2 directories files",
         ),
-        ([Item(name="a" * 60), Item(name="b" * 60)], Limits(paths=100), "have more than 100 characters"),
+        (
+            [Item(name="a" * 60), Item(name="b" * 60)],
+            RecordLimits(paths=100),
+            "have more than 100 characters",
+        ),
     ],
 )
 def test_a_layer_that_takes_forever_is_refused(
-    store: Store, items: Sequence[Item], limits: Limits, message: str
+    store: Store, items: Sequence[Item], limits: RecordLimits, message: str
 ) -> None:
     layer = put_layer(store, items)
     with pytest.raises(BuildError, match=message):
@@ -100,4 +104,4 @@ def test_a_tar_that_ends_early_is_damaged(store: Store) -> None:
         archive.addfile(info, io.BytesIO(bytes(5000)))
     digest = store.add_blob(buffer.getvalue()[:2000])
     with pytest.raises(BuildError, match="can't be read: it ends within an entry"):
-        read_layer(store.blob(digest), OCI_LAYER, Limits())
+        read_layer(store.blob(digest), OCI_LAYER, RecordLimits())

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envbuild.errors import ResolveError
-from envbuild.lock.maven.pom import LARGEST, Dependency, Reference, read_pom
+from envbuild.lock.maven.pom import LARGEST, PomDependency, PomReference, read_pom
 from tests.fakes.maven import needs, pom
 
 
@@ -26,12 +26,12 @@ def test_everything_that_counts_is_read() -> None:
         "a.pom",
     )
     assert (found.own, found.parent) == (
-        Reference(group="g", artifact="a", version="1"),
-        Reference(group="g", artifact="up", version="7"),
+        PomReference(group="g", artifact="a", version="1"),
+        PomReference(group="g", artifact="up", version="7"),
     )
     assert (found.packaging, found.properties) == ("bundle", {"v": "2"})
     assert found.dependencies == (
-        Dependency(
+        PomDependency(
             group="h",
             artifact="b",
             version="${v}",
@@ -40,7 +40,7 @@ def test_everything_that_counts_is_read() -> None:
             exclusions=(("x", "*"),),
         ),
     )
-    assert found.managed == (Dependency(group="m", artifact="c", version="3", type="pom", scope="import"),)
+    assert found.managed == (PomDependency(group="m", artifact="c", version="3", type="pom", scope="import"),)
 
 
 def test_a_pom_without_a_namespace_is_read_and_profiles_are_passed_over() -> None:

@@ -7,6 +7,7 @@ what installing by hash needs is carried over; nothing that would change what is
 from __future__ import annotations
 
 import configparser
+import json
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from envbuild.http.address import Netrc, shown
+from envbuild.http.auth_file import AuthFile, Bearer, PathToken
 from envbuild.lock.pip.command import expand, uv_environment
 from envbuild.lock.pip.uv_config import (
     config_home,
@@ -290,3 +292,24 @@ def _texts(value: object) -> list[str]:
 
 def _tables(value: object) -> list[Mapping[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def conda_auth(environ: Mapping[str, str], urls: Iterable[str]) -> str | None:
+    """The logins of the addresses' hosts in the form of rattler's auth file; None where there are none. They
+    are of rattler's own file first, then of netrc: what envbuild's downloads use."""
+    file, netrc = AuthFile(environ), Netrc(environ)
+    found: dict[str, object] = {}
+    asked: set[str] = set()
+    for url in urls:
+        host = (urlsplit(url).hostname or "").lower()
+        if not host or host in asked:
+            continue
+        asked.add(host)
+        access = file.access(url) or netrc.credentials(url)
+        if isinstance(access, Bearer):
+            found[host] = {"BearerToken": access.token}
+        elif isinstance(access, PathToken):
+            found[host] = {"CondaToken": access.token}
+        elif access is not None:
+            found[host] = {"BasicHTTP": {"username": access.user, "password": access.password}}
+    return json.dumps(found, sort_keys=True) if found else None

@@ -1,0 +1,127 @@
+"""Which proxy a host is reached through, by the variables that curl, Docker and pip follow."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envbuild.errors import FetchError
+from envbuild.lazy import lazy
+
+if TYPE_CHECKING:
+    import certifi
+else:
+    certifi = lazy("certifi")
+
+
+def proxy_of(host: str, port: int | None, environ: Mapping[str, str]) -> str | None:
+    """The address of the proxy for HTTPS to ``host``; it may hold credentials. None for a direct way.
+
+    ``HTTPS_PROXY``, else ``ALL_PROXY``, unless ``NO_PROXY`` names the host; small letters go first. This
+    machine itself is never asked for through a proxy, as in Docker: that would be another machine's
+    loopback."""
+    found = _variable(environ, "https_proxy") or _variable(environ, "all_proxy")
+    if not found or is_loopback(host) or _excepted(host, port, _variable(environ, "no_proxy")):
+        return None
+    return found if "://" in found else f"http://{found}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _variable(environ: Mapping[str, str], name: str) -> str:
+    return (environ.get(name) or environ.get(name.upper()) or "").strip()
+
+
+def _excepted(host: str, port: int | None, rules: str) -> bool:
+    """Whether ``NO_PROXY`` has a rule for the host: its name or that of a domain above, with a port or not,
+    an address, a network (``10.0.0.0/8``), or ``*``."""
+    host = host.lower().strip("[]").rstrip(".")
+    for rule in (each.strip().lower() for each in rules.split(",")):
+        if rule == "*":
+            return True
+        if "/" in rule:
+            try:
+                if ipaddress.ip_address(host) in ipaddress.ip_network(rule, strict=False):
+                    return True
+            except ValueError:
+                pass
+            continue
+        name, colon, number = rule.rpartition(":")
+        if not colon or not number.isdigit() or (":" in name and not name.endswith("]")):
+            name, number = rule, ""
+        name = name.strip("[]").removeprefix("*").removeprefix(".").rstrip(".")
+        if not name or (number and int(number) != (port or 443)):
+            continue
+        if host == name or host.endswith(f".{name}"):
+            return True
+    return False
+
+
+def tls_context(ca_bundle: Path | None, environ: Mapping[str, str]) -> ssl.SSLContext:
+    """TLS that trusts the given CA bundle, else SSL_CERT_FILE, REQUESTS_CA_BUNDLE, the system.
+
+    Raises ``FetchError`` for a bundle that can't be read."""
+    bundle = ca_bundle
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        if bundle is None and environ.get(name):
+            bundle = Path(environ[name])
+    try:
+        if bundle is not None:
+            folder = bundle.is_dir()
+            return ssl.create_default_context(
+                cafile=None if folder else str(bundle), capath=str(bundle) if folder else None
+            )
+        paths = ssl.get_default_verify_paths()
+        if paths.cafile is None and paths.capath is None:
+            # A Python that knows no system store (python.org's on macOS): httpx's own bundle.
+
+            return ssl.create_default_context(cafile=certifi.where())
+        return ssl.create_default_context()
+    except OSError as error:
+        raise FetchError(
+            f"the CA bundle {bundle} can't be used: {error.strerror or error}",
+            hint="set SSL_CERT_FILE to a file of PEM certificates",
+        ) from error
+
+
+LONGEST_WAIT = 30.0
+"""Seconds; a server's Retry-After beyond this is not waited for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retry:
+    """How often, and how patiently. ``first_wait`` is in seconds and doubles with every try."""
+
+    tries: int = 3
+    first_wait: float = 0.5
+
+    def wait(self, failed: int, asked: float | None = None) -> float | None:
+        """Seconds to wait once ``failed`` tries have failed, or None where those were enough. ``asked`` is
+        what the server asked for."""
+        if failed >= self.tries:
+            return None
+        return self.first_wait * 2 ** (failed - 1) if asked is None else asked
+
+
+def is_busy(status: int) -> bool:
+    """Whether the same request may succeed later: a time-out, too many requests, a failing server."""
+    return status in (408, 429) or status >= 500
+
+
+def retry_after(text: str | None) -> float | None:
+    """The seconds of a ``Retry-After`` header, at the most ``LONGEST_WAIT``; None for none or a date."""
+    if text is None or not text.isascii() or not text.isdigit():
+        return None
+    return min(float(text), LONGEST_WAIT)
