@@ -120,7 +120,7 @@ class RootfsCompiler:
                     if path <= previous:
                         raise ValueError(f"{path} comes after {previous}: byte code needs sorted sources")
                     previous = path
-                    code = channel.ask(path, source)
+                    code = channel.compile_source(path, source)
                     if code is not None:
                         yield pyc_path(path, tag), code
                 channel.end()
@@ -154,7 +154,7 @@ def _check_version(channel: _WorkerChannel, version: str) -> str:
     words = channel.read_frame("its start", 0, limit=200)
     parts = (words or b"").decode("ascii", "replace").split(" ")
     if len(parts) != 3 or not parts[2].isascii() or "/" in parts[2]:
-        raise channel.garbage("its start")
+        raise channel.invalid_answer("its start")
     if parts[0] != "cpython" or parts[1] != version:
         raise BuildError(
             f"the image's interpreter says it is {parts[0]} {parts[1]}, the lock says cpython {version}",
@@ -178,7 +178,7 @@ class _WorkerChannel:
         self._complaint = complaint
         os.set_blocking(self._in, False)
 
-    def ask(self, path: str, source: bytes) -> bytes | None:
+    def compile_source(self, path: str, source: bytes) -> bytes | None:
         """The file's byte code; None where it isn't valid Python."""
         name = path.encode("utf-8", "surrogateescape")
         deadline = self._deadline(len(source))
@@ -186,7 +186,7 @@ class _WorkerChannel:
         self._write(source, path, deadline)
         answer = self.read_frame(path, len(source), limit=_LARGEST)
         if answer is not None and len(answer) < 16:
-            raise self.garbage(path)
+            raise self.invalid_answer(path)
         return answer
 
     def read_frame(self, subject: str, size: int, *, limit: int) -> bytes | None:
@@ -195,7 +195,7 @@ class _WorkerChannel:
         if length == _SKIPPED:
             return None
         if length > limit:
-            raise self.garbage(subject)
+            raise self.invalid_answer(subject)
         return self._read(length, subject, deadline)
 
     def end(self) -> None:
@@ -204,9 +204,9 @@ class _WorkerChannel:
         self._process.stdin.close()
         self._wait(self._out, False, "its end", self._deadline(0))
         if os.read(self._out, 1):
-            raise self.garbage("its end")
+            raise self.invalid_answer("its end")
 
-    def garbage(self, subject: str) -> BuildError:
+    def invalid_answer(self, subject: str) -> BuildError:
         return BuildError(
             "the image's interpreter answered something that isn't byte code for "
             f"{subject}{self._explanation()}",
@@ -225,7 +225,7 @@ class _WorkerChannel:
             except BlockingIOError:
                 continue
             except BrokenPipeError as error:
-                raise self._crash(subject) from error
+                raise self._crash_error(subject) from error
 
     def _read(self, length: int, subject: str, deadline: float) -> bytes:
         parts = bytearray()
@@ -233,7 +233,7 @@ class _WorkerChannel:
             self._wait(self._out, False, subject, deadline)
             part = os.read(self._out, min(length - len(parts), 1 << 20))
             if not part:
-                raise self._crash(subject)
+                raise self._crash_error(subject)
             parts += part
         return bytes(parts)
 
@@ -247,11 +247,11 @@ class _WorkerChannel:
                 hint="try again on a machine that is less busy, or lock with --no-bytecode",
             )
 
-    def _crash(self, subject: str) -> BuildError:
+    def _crash_error(self, subject: str) -> BuildError:
         try:
             status = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            return self.garbage(subject)
+            return self.invalid_answer(subject)
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         explanation = self._explanation()
         if "unshare" in explanation:

@@ -64,18 +64,18 @@ class TerminalRelay:
         """Returns when the launcher has ended and all that the command wrote is written."""
         with (
             handling(self._resize, signal.SIGWINCH),
-            handling(self._continue, signal.SIGCONT),
+            handling(self._handle_continue, signal.SIGCONT),
         ):
             try:
-                if self._receive():
-                    while self._step():
+                if self._receive_terminal():
+                    while self._relay_once():
                         pass
-                    self._drain()
+                    self._drain_output()
             finally:
-                self._give_back()
+                self._restore_terminal()
                 self._hang_up()
 
-    def _receive(self) -> bool:
+    def _receive_terminal(self) -> bool:
         """Whether the launcher came as far as to make the terminal."""
         message, descriptors, _, _ = socket.recv_fds(self._control, 1, 1)
         if not message:
@@ -88,10 +88,10 @@ class TerminalRelay:
         if foreground:
             # In the background they are a shell's, which edits its next line.
             self._copy_attributes()
-        self._answer(self._alone and foreground)
+        self._send_answer(self._alone and foreground)
         return True
 
-    def _step(self) -> bool:
+    def _relay_once(self) -> bool:
         """Moves what can be moved, after waiting for that; False where the launcher has ended."""
         wanted = {self._control.fileno(): select.POLLIN}
         if self._outgoing:
@@ -107,13 +107,13 @@ class TerminalRelay:
             poll.register(descriptor, events)
         ready = dict(poll.poll())
         if ready.get(self._sink) and self._outgoing:
-            self._write()
+            self._write_output()
         if ready.get(self._source, 0) & ~select.POLLOUT and self._before is not None and not self._incoming:
             self._read_keys()
         if self._master is not None and ready.get(self._master):
             self._pass_keys()
             if not self._outgoing:
-                self._read()
+                self._read_output()
         if ready.get(self._control.fileno()):
             try:
                 message = self._control.recv(1)
@@ -121,12 +121,12 @@ class TerminalRelay:
                 return False
             if not message:
                 return False
-            self._stopped(message[0])
+            self._stop_with_command(message[0])
         return True
 
     # --- from the command ------------------------------------------------------------------------------
 
-    def _read(self) -> bool:
+    def _read_output(self) -> bool:
         """Whether there was something."""
         if self._master is None:
             return False
@@ -137,10 +137,10 @@ class TerminalRelay:
         except OSError:  # EIO: nobody has the other side any more.
             self._hang_up()
             return False
-        self._outgoing = self._for_callers(piece)
+        self._outgoing = self._strip_returns(piece)
         return bool(piece)
 
-    def _write(self) -> None:
+    def _write_output(self) -> None:
         try:
             self._outgoing = self._outgoing[os.write(self._sink, self._outgoing) :]
         except BlockingIOError:
@@ -150,7 +150,7 @@ class TerminalRelay:
             if error.errno == errno.EIO:
                 self._hang_up()
 
-    def _drain(self) -> None:
+    def _drain_output(self) -> None:
         """Writes what the command has written so far."""
         written = 0
         while written < _PENDING:
@@ -158,15 +158,15 @@ class TerminalRelay:
                 poll = select.poll()
                 poll.register(self._sink, select.POLLOUT)
                 poll.poll()
-                self._write()
-            if not self._read():
+                self._write_output()
+            if not self._read_output():
                 break
             written += len(self._outgoing)
         self._outgoing, self._return = self._return, b""
         if self._outgoing:
-            self._write()
+            self._write_output()
 
-    def _for_callers(self, piece: bytes) -> bytes:
+    def _strip_returns(self, piece: bytes) -> bytes:
         """Where both terminals make CR LF of each LF, the first CR is taken away again."""
         piece = self._return + piece
         self._return = b""
@@ -214,7 +214,7 @@ class TerminalRelay:
         except OSError:
             return True  # It isn't the terminal of our session: nothing keeps us from it.
 
-    def _take(self) -> None:
+    def _take_terminal(self) -> None:
         """Reads keys as they are typed, from now on; the command's terminal says what they mean."""
         try:
             if self._original is None:
@@ -235,7 +235,7 @@ class TerminalRelay:
         if self._before is None:
             self._before = before
 
-    def _give_back(self) -> None:
+    def _restore_terminal(self) -> None:
         if self._before is not None:
             # A shell that has put us into the background has its own attributes there.
             if self._in_foreground():
@@ -243,31 +243,31 @@ class TerminalRelay:
                     termios.tcsetattr(self._source, termios.TCSANOW, self._before)
             self._before = None
 
-    def _stopped(self, number: int) -> None:
+    def _stop_with_command(self, number: int) -> None:
         """Stops with the command, so that the caller's shell gets his terminal back and may continue us."""
         asks = number in (signal.SIGTTIN, signal.SIGTTOU)
         had = self._before is not None
-        self._drain()  # As the caller's terminal is now.
+        self._drain_output()  # As the caller's terminal is now.
         if not (asks and self._in_foreground()):
-            self._give_back()
+            self._restore_terminal()
             # What would stop us for good stops us as Ctrl-Z does: not where nobody could continue us.
             continued = stop(signal.SIGTSTP if number == signal.SIGSTOP else number, group=True)
             if asks and not continued:
                 self._hang_up()  # It will never be ours.
-        self._answer(self._in_foreground() and (asks or had or self._alone))
+        self._send_answer(self._in_foreground() and (asks or had or self._alone))
 
-    def _answer(self, foreground: bool) -> None:
+    def _send_answer(self, foreground: bool) -> None:
         if foreground and self._master is not None:
-            self._take()
+            self._take_terminal()
         with contextlib.suppress(OSError):
             self._control.send(FOREGROUND if foreground else BACKGROUND)
 
     # --- what changes about it -------------------------------------------------------------------------
 
-    def _continue(self, number: int, frame: FrameType | None) -> None:
+    def _handle_continue(self, number: int, frame: FrameType | None) -> None:
         """Whoever stopped us may have changed the terminal, whatever the signal was."""
         if self._before is not None and self._in_foreground():
-            self._take()
+            self._take_terminal()
         self._resize()
 
     def _resize(self, number: int = 0, frame: FrameType | None = None) -> None:

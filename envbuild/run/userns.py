@@ -64,7 +64,7 @@ class UsernsRunner:
         return None
 
     def run(self, command: Command) -> int:
-        self._check(command.image)
+        self._refuse_unable(command.image)
         with self._rootfs(command.image) as rootfs, self._store.scratch() as scratch:
             request = {**self._request(command, rootfs), "stage": str(scratch.resolve())}
             streams = terminal_streams()
@@ -79,7 +79,7 @@ class UsernsRunner:
         """Starts the command and doesn't wait: it has no input, and what it prints goes to the descriptor
         ``output``. ``stage`` is an empty directory that outlasts it. It ends when the calling thread does.
         What it runs in is held until ``close``."""
-        self._check(command.image)
+        self._refuse_unable(command.image)
         with ExitStack() as stack:
             rootfs = stack.enter_context(self._rootfs(command.image))
             request = {**self._request(command, rootfs), "stage": str(stage.resolve())}
@@ -90,7 +90,7 @@ class UsernsRunner:
     def _rootfs(self, image: Image) -> AbstractContextManager[Path]:
         return held_rootfs(image, self._store, self._progress)
 
-    def _check(self, image: Image) -> None:
+    def _refuse_unable(self, image: Image) -> None:
         """Raises ``RunError`` where this can't run here."""
         reason = self.available()
         if reason is not None:
@@ -210,13 +210,13 @@ def _launch(request: Mapping[str, Any], descriptors: _Descriptors) -> LaunchedCo
     os.close(request_read)
     os.close(report_write)
     feeder = threading.Thread(
-        target=_feed, args=(os.fdopen(request_write, "wb"), json.dumps(request)), daemon=True
+        target=_feed_request, args=(os.fdopen(request_write, "wb"), json.dumps(request)), daemon=True
     )
     feeder.start()
     return LaunchedCommand(process, os.fdopen(report_read, "rb"), feeder)
 
 
-def _feed(pipe: IO[bytes], text: str) -> None:
+def _feed_request(pipe: IO[bytes], text: str) -> None:
     try:
         with pipe:
             pipe.write(text.encode())

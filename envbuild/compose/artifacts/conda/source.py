@@ -120,18 +120,18 @@ class CondaSource:
     def fetch(self, artifacts: Sequence[Artifact]) -> None:
         """Downloads all of them, then refuses those that would run code, all in one ``BuildError``."""
         pins = [_pin(artifact) for artifact in artifacts]
-        _refuse_unusual(pins)
+        _refuse_unusual_python(pins)
         try:
             files = self._fetcher.files([_download(pin) for pin in pins])
         except FetchError as error:
             raise BuildError(error.message, hint=error.hint) from error
         with ThreadPoolExecutor(max_workers=2) as pool:
             reasons = list(pool.map(find_link_script, pins, (files[pin.sha256] for pin in pins)))
-        _refuse(pins, reasons)
+        _refuse_scripts(pins, reasons)
 
     def foresee(self, artifacts: Sequence[Artifact]) -> None:
         """Raises the same ``BuildError`` before any download, as far as small requests can tell."""
-        _refuse_unusual([_pin(artifact) for artifact in artifacts])
+        _refuse_unusual_python([_pin(artifact) for artifact in artifacts])
         ranges = self._fetcher
         if not isinstance(ranges, RangeReader):
             return
@@ -140,7 +140,7 @@ class CondaSource:
         with ThreadPoolExecutor(max_workers=_REQUESTS) as pool:
             stored = [self._store.artifact(pin.sha256) for pin in pins]
             reasons = list(pool.map(partial(foresee_link_script, ranges=reach), pins, stored))
-        _refuse(pins, reasons)
+        _refuse_scripts(pins, reasons)
 
     def entries(self, artifact: Artifact) -> Iterator[Entry]:
         """The package's files below the prefix and its record in ``conda-meta``, sorted by path.
@@ -154,9 +154,9 @@ class CondaSource:
             raise BuildError(f"{label} was not fetched", hint="run the build again")
         with self._store.scratch() as scratch:
             package = unpack(archive, pin.file, scratch, label)
-            yield from self._link(pin, package, scratch)
+            yield from self._link_package(pin, package, scratch)
 
-    def _link(self, pin: CondaPin, package: UnpackedPackage, scratch: Path) -> Iterator[Entry]:
+    def _link_package(self, pin: CondaPin, package: UnpackedPackage, scratch: Path) -> Iterator[Entry]:
         index = read_index(package)
         for key, wanted in (("name", pin.name), ("version", pin.version), ("build", pin.build)):
             if str(index.get(key)) != wanted:
@@ -165,7 +165,7 @@ class CondaSource:
                     hint="the lock was edited or the channel is wrong: lock again",
                 )
         noarch = str(index.get("noarch") or "")
-        linked = self._map(package, noarch)
+        linked = self._place_paths(package, noarch)
         made = [
             self._replace_prefix(file, scratch, number)
             for number, file in enumerate(linked)
@@ -175,7 +175,7 @@ class CondaSource:
         scripts = {}
         if noarch == "python":
             for point in read_entry_points(package):
-                scripts[f"bin/{point.command}"] = self._script(point)
+                scripts[f"bin/{point.command}"] = self._entry_point_script(point)
         paths = {file.path for file in linked}
         both = sorted(paths & set(scripts))
         if both:
@@ -206,7 +206,7 @@ class CondaSource:
                     content = contents[path][0] if path in contents else file.member.content()
                     yield Entry(path=f"{root}/{path}", content=content, mode=mode)
 
-    def _map(self, package: UnpackedPackage, noarch: str) -> list[_LinkedFile]:
+    def _place_paths(self, package: UnpackedPackage, noarch: str) -> list[_LinkedFile]:
         """The package's files at their places below the prefix, sorted, no place twice."""
         linked: dict[str, _LinkedFile] = {}
         paths = read_paths(package)
@@ -214,7 +214,7 @@ class CondaSource:
         for stated in paths:
             if self._drop_bytecode and _source_of(stated.path) in sources:
                 continue
-            path = self._place(stated.path, package.label) if noarch == "python" else stated.path
+            path = self._placed_path(stated.path, package.label) if noarch == "python" else stated.path
             if path in linked:
                 raise refusal(package.label, f"two of its files go to {path}")
             if path.startswith("conda-meta/") and path.endswith(".json"):
@@ -223,7 +223,7 @@ class CondaSource:
             linked[path] = _LinkedFile(path, member, stated)
         return [linked[path] for path in sorted(linked)]
 
-    def _place(self, path: str, label: str) -> str:
+    def _placed_path(self, path: str, label: str) -> str:
         top, _, rest = path.partition("/")
         if top == "site-packages":
             if self._python is None:
@@ -244,7 +244,7 @@ class CondaSource:
         size, sha256 = replace_in_file(content, sink, placeholder, prefix, mode, file.path)
         return file.path, sink, size, sha256
 
-    def _script(self, point: EntryPoint) -> bytes:
+    def _entry_point_script(self, point: EntryPoint) -> bytes:
         if self._python is None:
             raise BuildError(f"entry point {point.command}: the image has no python")
         text = _TEMPLATE.format(
@@ -253,7 +253,7 @@ class CondaSource:
         return short_shebang(f"#!{self._prefix}/bin/python{self._python.short}\n{text}".encode())
 
 
-def _refuse(pins: Sequence[CondaPin], reasons: Sequence[str | None]) -> None:
+def _refuse_scripts(pins: Sequence[CondaPin], reasons: Sequence[str | None]) -> None:
     refused = [
         f"conda package {pin.name} {pin.version} can't be composed: {reason}"
         for pin, reason in zip(pins, reasons, strict=True)
@@ -264,7 +264,7 @@ def _refuse(pins: Sequence[CondaPin], reasons: Sequence[str | None]) -> None:
         raise BuildError("\n".join(refused), hint=_OUTDATED if outdated else _NEEDS_ENGINE)
 
 
-def _refuse_unusual(pins: Sequence[CondaPin]) -> None:
+def _refuse_unusual_python(pins: Sequence[CondaPin]) -> None:
     """Raises for a python that keeps packages elsewhere than usual, where wheels and byte code don't go."""
     for pin in pins:
         usual = f"lib/python{'.'.join(pin.version.split('.')[:2])}/site-packages"

@@ -88,7 +88,7 @@ class SdistBuilds:
             with locked(self.store.root / "locks" / f"sdist-{source.sha256}"), Lease(self.store) as lease:
                 lease.use(f"artifacts/{source.sha256}")
                 archive = self.files.fetch(source, target)
-                rootfs = self._rootfs(interpreter, python, lease)
+                rootfs = self._unpack_interpreter(interpreter, python, lease)
                 with (
                     self.store.scratch() as scratch,
                     self.progress.task("build", source.file, unit="wheels", total=1) as task,
@@ -112,7 +112,7 @@ class SdistBuilds:
             ) from error
         return wheel, pins
 
-    def _rootfs(self, interpreter: PlatformLock, python: PythonPin, lease: Lease) -> Path:
+    def _unpack_interpreter(self, interpreter: PlatformLock, python: PythonPin, lease: Lease) -> Path:
         """Where the interpreter is unpacked; ``lease`` names it before it is looked for."""
         base = interpreter.base
         if python.provider == "debian" and isinstance(base, DebianBase):
@@ -154,12 +154,12 @@ class _SdistBuild:
         tree = unpack_sdist(archive, source.file, unpacked)
         system = load_build_system(tree, source.file)
         pins = requirements(system.requires)
-        backend = self._backend(system, tree, pins, "first")
+        backend = self._open_backend(system, tree, pins, "first")
         more = backend.requirements()
         if more:
             wanted = tuple(sorted({*system.requires, *more}))
             pins = requirements(wanted)
-            backend = self._backend(system, tree, pins, "second")
+            backend = self._open_backend(system, tree, pins, "second")
         made = backend.wheel()
         name, version = source.name, source.version
         try:
@@ -172,13 +172,15 @@ class _SdistBuild:
             ) from error
         return wheel, pins
 
-    def _backend(self, system: BuildSystem, tree: Path, pins: tuple[PipPin, ...], name: str) -> BuildBackend:
+    def _open_backend(
+        self, system: BuildSystem, tree: Path, pins: tuple[PipPin, ...], name: str
+    ) -> BuildBackend:
         """The backend with ``pins`` beside it."""
         place = self.scratch / name
         requires = place / "requires"
         requires.mkdir(parents=True)
         if pins:
-            self._install(pins, requires)
+            self._install_requirements(pins, requires)
         return BuildBackend(
             file=self.source.file,
             system=system,
@@ -190,7 +192,7 @@ class _SdistBuild:
             patience=self.builds.patience,
         )
 
-    def _install(self, pins: tuple[PipPin, ...], directory: Path) -> None:
+    def _install_requirements(self, pins: tuple[PipPin, ...], directory: Path) -> None:
         """Unpacks the wheels ``pins`` into ``directory``, flat, as PYTHONPATH wants them."""
         indexes, target = self.builds.files.indexes, self.target
         place = directory.with_name("installed")

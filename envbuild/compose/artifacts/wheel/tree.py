@@ -69,7 +69,9 @@ class InstalledWheel:
             path = _INCLUDE.sub(include, path, count=1) if _INCLUDE.match(path) else path
             placed.append((path, file))
         record = f"{site}{self.info}/RECORD"
-        rows = [(_relative(path, site), f"sha256={file.sha256}", str(file.size)) for path, file in placed]
+        rows = [
+            (_relative_to_site(path, site), f"sha256={file.sha256}", str(file.size)) for path, file in placed
+        ]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(sorted([*rows, (f"{self.info}/RECORD", "", "")]))
         root = str(PREFIX).lstrip("/")
@@ -121,14 +123,14 @@ class WheelTree:
                 continue
             if path.startswith("bin/") and path[4:] in scripts:
                 continue
-            file = self._file(pin, path)
+            file = self._read_wheel_file(pin, path)
             if file is None:
                 if trusted:
                     raise BuildError(f"{pin.file}: its RECORD lists {path}, which it doesn't have")
                 raise DamagedWheel(f"{pin.file}: {path} is missing")
             if digest.startswith("sha256=") and digest[7:].rstrip("=") != file.sha256 and not trusted:
                 raise DamagedWheel(f"{pin.file}: {path} has changed")
-            files.append(self._restored(file))
+            files.append(self._restore_shebang(file))
         for name, text in scripts.items():
             files.append(_generated_file(f"bin/{name}", text, executable=True))
         files.append(_generated_file(f"{info}/INSTALLER", INSTALLER, executable=False))
@@ -168,7 +170,7 @@ class WheelTree:
         try:
             for row in csv.reader(io.StringIO(data.decode())):
                 if row:
-                    path = _inside(pin, site, row[0])
+                    path = _path_in_prefix(pin, site, row[0])
                     rows[path] = (path, row[1] if len(row) > 1 else "", row[2] if len(row) > 2 else "")
         except (csv.Error, UnicodeDecodeError) as error:
             raise BuildError(f"{pin.file}: its RECORD can't be read: {error}") from error
@@ -184,7 +186,7 @@ class WheelTree:
             raise BuildError(f"{path} in a wheel is not a plain file of a sane size")
         return full.read_bytes()
 
-    def _file(self, pin: PipPin, path: str) -> _WheelFile | None:
+    def _read_wheel_file(self, pin: PipPin, path: str) -> _WheelFile | None:
         full = self._prefix / path
         try:
             status = full.lstat()
@@ -210,12 +212,12 @@ class WheelTree:
             path=path,
             content=content,
             size=status.st_size,
-            sha256=_encoded(sha.digest()),
+            sha256=_encode_digest(sha.digest()),
             # uv keeps the wheel's execute bit, and the umask takes bits away from others before the owner.
             executable=bool(status.st_mode & stat.S_IXUSR),
         )
 
-    def _restored(self, file: _WheelFile) -> _WheelFile:
+    def _restore_shebang(self, file: _WheelFile) -> _WheelFile:
         """A script with the image's interpreter where uv wrote this machine's."""
         if not file.path.startswith("bin/"):
             return file
@@ -229,9 +231,9 @@ class WheelTree:
             restored = rewrite_shebang(head, self._shebang)
             if restored == head:
                 return file
-            return self._written(file, restored, source)
+            return self._write_script(file, restored, source)
 
-    def _written(self, file: _WheelFile, head: bytes, rest: IO[bytes]) -> _WheelFile:
+    def _write_script(self, file: _WheelFile, head: bytes, rest: IO[bytes]) -> _WheelFile:
         """``file`` as ``head`` and ``rest``, in a file beside the tree, whose own may be uv's."""
         directory = self._prefix.with_name(f"{self._prefix.name}-scripts")
         directory.mkdir(exist_ok=True)
@@ -242,7 +244,7 @@ class WheelTree:
                 sha.update(block)
                 size += len(block)
                 block = rest.read(CHUNK)
-        return replace(file, content=Path(target.name), size=size, sha256=_encoded(sha.digest()))
+        return replace(file, content=Path(target.name), size=size, sha256=_encode_digest(sha.digest()))
 
 
 def _generated_file(path: str, content: bytes, *, executable: bool) -> _WheelFile:
@@ -250,20 +252,20 @@ def _generated_file(path: str, content: bytes, *, executable: bool) -> _WheelFil
         path=path,
         content=content,
         size=len(content),
-        sha256=_encoded(hashlib.sha256(content).digest()),
+        sha256=_encode_digest(hashlib.sha256(content).digest()),
         executable=executable,
     )
 
 
-def _encoded(digest: bytes) -> str:
+def _encode_digest(digest: bytes) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def _relative(path: str, site: str) -> str:
+def _relative_to_site(path: str, site: str) -> str:
     return path[len(site) :] if path.startswith(site) else f"../../../{path}"
 
 
-def _inside(pin: PipPin, site: str, text: str) -> str:
+def _path_in_prefix(pin: PipPin, site: str, text: str) -> str:
     """``text`` of a RECORD in ``site``, relative to the prefix. Raises ``BuildError`` if it leaves that."""
     parts = [] if text.startswith("/") else site.split("/")
     for part in text.split("/"):
