@@ -11,7 +11,7 @@ from envbuild.app import jobs, specs
 from envbuild.cli.show.text import count_text, printable, size_text
 
 if TYPE_CHECKING:
-    from envbuild.app.jobs import JobOutcome, JobRequest, PreparedJob, refuse
+    from envbuild.app.jobs import JobOutcome, JobRequest, PreparedJob
     from envbuild.cli.call import Call
 
 
@@ -26,7 +26,7 @@ def run_job(call: Call, path: str, request: JobRequest, *, outputs: Path | None,
             if not finding.error:
                 call.say(f"note: {printable(finding.text)}")
         if dry_run:
-            refuse(prepared.findings, prepared.target.record.name)
+            jobs.refuse(prepared.findings, prepared.target.record.name)
             _show(call, prepared)
             return 0
         for line in _lines(prepared):
