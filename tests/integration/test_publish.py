@@ -320,7 +320,7 @@ def test_from_python(scene: Scene, tmp_path: Path) -> None:
 
 
 KIND = """
-from envbuild.targets.base import Option, TargetFile
+from envbuild.targets.base import TargetFile, TargetOption
 from envbuild.targets.files.base import FilesOnly
 
 class Nomad(FilesOnly):
@@ -334,7 +334,7 @@ class Nomad(FilesOnly):
 
 class Kind:
     name = "nomad"
-    options = (Option(name="region", help="where"),)
+    options = (TargetOption(name="region", help="where"),)
 
     def open(self, record, surroundings):
         return Nomad(record.name)
