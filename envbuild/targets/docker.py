@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from envbuild.docker.client import NoEngine, connect, has_bridge, is_here
 from envbuild.docker.job import ContainerExecution, ContainerJob, start_container
@@ -20,11 +20,12 @@ from envbuild.targets.kinds import ConfiguredKind, ConfiguredTarget
 from envbuild.targets.options import TargetOptions, option, switch
 
 if TYPE_CHECKING:
-    from docker import DockerClient
-
     from envbuild.targets import serving
 else:
     serving = lazy("envbuild.targets.serving")
+
+
+C = TypeVar("C")
 
 
 def _address(text: str) -> str:
@@ -95,7 +96,7 @@ class DockerTarget(ConfiguredTarget[DockerOptions]):
         return self._start(started, job.image, job.reference)
 
     def serve(self, service: Service, port: int) -> ContainerExecution:
-        with contextlib.closing(self._connect()) as client:
+        with contextlib.closing(_reached(connect(self._environ))) as client:
             here, bridge = is_here(client), has_bridge(client)
         if not here:
             raise RunError(
@@ -119,7 +120,7 @@ class DockerTarget(ConfiguredTarget[DockerOptions]):
     def _start(self, job: ContainerJob, image: Image, reference: str) -> ContainerExecution:
         """Loads the image and starts the job in it."""
         with contextlib.ExitStack() as stack:
-            client = stack.enter_context(contextlib.closing(self._connect()))
+            client = stack.enter_context(contextlib.closing(_reached(connect(self._environ))))
             name = reference.partition("@")[0]
             try:
                 identity = load(client, image, (name,), self._context.store, self._context.progress)
@@ -129,11 +130,11 @@ class DockerTarget(ConfiguredTarget[DockerOptions]):
             stack.pop_all()  # The client is the execution's now.
             return execution
 
-    def _connect(self) -> DockerClient:
-        client = connect(self._environ)
-        if isinstance(client, NoEngine):
-            raise RunError(client.reason, hint=client.hint)
-        return client
+
+def _reached(client: C | NoEngine) -> C:
+    if isinstance(client, NoEngine):
+        raise RunError(client.reason, hint=client.hint)
+    return client
 
 
 KIND = ConfiguredKind("docker", DockerOptions, DockerTarget)
