@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -13,25 +12,7 @@ from envbuild.oci.digest import digest_bytes
 from envbuild.targets.base import TargetRecord
 from envbuild.workspace.base import NewRun
 from envbuild.workspace.store import EnvironmentStore
-from tests.fakes import postgres
 from tests.unit.workspace.stores import START, digest, image, new_version, open_store
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def server(request: pytest.FixtureRequest) -> Iterator[postgres.Server | None]:
-    if request.param == "sqlite":
-        yield None
-        return
-    reason = postgres.absent()
-    if reason:
-        pytest.skip(reason)
-    with postgres.server() as running:
-        yield running
-
-
-@pytest.fixture
-def location(server: postgres.Server | None, tmp_path: Path) -> str:
-    return server.database() if server else str(tmp_path / "workspace.db")
 
 
 @pytest.fixture

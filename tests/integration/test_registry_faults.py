@@ -38,11 +38,6 @@ def way(server: RegistryServer) -> Iterator[FaultProxy]:
         yield running
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 REQUESTS = (
     ("HEAD", "/blobs/sha256"),
     ("POST", "/blobs/uploads/"),

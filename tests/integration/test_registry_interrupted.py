@@ -40,11 +40,6 @@ def way(server: RegistryServer) -> Iterator[FaultProxy]:
         yield running
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def both(store: Store) -> ImageSet:
     """An index of two platforms that share a layer."""
     shared = put_layer(store, [Item(name="shared", content=b"shared" * 100)])

@@ -25,7 +25,7 @@ from envbuild.progress import Silent
 from envbuild.settings import Settings
 from envbuild.store.content import Store
 from tests.fakes.image import Item, directory, put_image, put_index, put_layer
-from tests.fakes.registry import Registry, serve
+from tests.fakes.registry import Registry
 
 SETTINGS: dict[str, object] = {
     "Env": ["PATH=/app/bin:/usr/bin", "Z=1", "A=base", "ODD"],
@@ -52,12 +52,6 @@ SERVER = Item(
     name="usr/lib/python3/dist-packages/azureml_inference_server_http-1.4.0.dist-info/METADATA",
     content=b"Name: azureml-inference-server-http\nVersion: 1.4.0\n",
 )
-
-
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    with serve() as found:
-        yield found
 
 
 @pytest.fixture

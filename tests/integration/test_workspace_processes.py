@@ -7,10 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from envbuild.workspace.schema import REVISIONS
 from tests.fakes import postgres
@@ -69,23 +66,6 @@ def stop(connection, cursor, statement, *rest):
 sa.event.listen(sa.Engine, "after_cursor_execute", stop)
 ws.register(new_version("train", 2, content="2"))
 """
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def server(request: pytest.FixtureRequest) -> Iterator[postgres.Server | None]:
-    if request.param == "sqlite":
-        yield None
-        return
-    reason = postgres.absent()
-    if reason:
-        pytest.skip(reason)
-    with postgres.server() as running:
-        yield running
-
-
-@pytest.fixture
-def location(server: postgres.Server | None, tmp_path: Path) -> str:
-    return server.database() if server else str(tmp_path / "workspace.db")
 
 
 def many(location: str, mode: str) -> list[tuple[str | None, bool, str]]:

@@ -33,6 +33,7 @@ from envbuild.specs.model import EnvironmentType, Spec
 from envbuild.store.content import Store
 from envbuild.store.leases import in_use
 from tests.fakes.image import Item, put_image, put_layer
+from tests.fakes.progress import Notes
 from tests.fakes.registry import serve
 from tests.unit.lock.sample import LOCK
 
@@ -83,14 +84,6 @@ def test_what_a_command_runs_in_is_in_use_until_it_ends(
     assert [request.platforms for request in asked] == [(Platform.host(),)]
     with in_use(store) as used:
         assert used.names == frozenset()
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.mark.parametrize("engine", ["native", "docker"])

@@ -20,7 +20,6 @@ from envbuild.errors import SpecError, UsageError, WorkspaceError
 from envbuild.lock.base import LockRequest
 from envbuild.lock.files import write_lock
 from envbuild.lock.model import Lock
-from envbuild.progress import Silent
 from envbuild.resources import curated_names
 from envbuild.settings import Settings
 from envbuild.specs.definition import definition_digest
@@ -28,16 +27,9 @@ from envbuild.specs.load import load_spec
 from envbuild.specs.model import Spec
 from envbuild.workspace.base import NewVersion
 from tests.fakes.image import Item, put_image, put_layer
+from tests.fakes.progress import Notes
 from tests.unit.app.conftest import SPEC, write
 from tests.unit.lock.sample import LOCK
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from envbuild.oci.image import Image, ImageSet
 from envbuild.oci.manifest import IN_TOTO, Descriptor
 from envbuild.oci.reference import Reference
 from envbuild.progress import Silent
-from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.client import RegistryClient
 from envbuild.registry.referrers import fallback_tag, referrers
 from envbuild.store.content import Store
@@ -43,18 +42,6 @@ def some_documents(image: Image, store: Store) -> Sequence[AttachedDocument]:
 @pytest.fixture(params=[True, False], ids=["api", "tag"])
 def registry(request: pytest.FixtureRequest) -> Iterator[Registry]:
     with serve(Registry(referrers=request.param)) as found:
-        yield found
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
-def client(store: Store, tmp_path: Path) -> Iterator[RegistryClient]:
-    credentials = RegistryCredentials({"HOME": str(tmp_path)})
-    with RegistryClient(store, Silent(), credentials, sleep=lambda seconds: None) as found:
         yield found
 
 

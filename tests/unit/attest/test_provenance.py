@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from envbuild.attest.provenance import provenance
 from envbuild.lock.files import dump_lock
 from envbuild.lock.model import (
@@ -109,11 +107,6 @@ def dependencies(image: Image, store: Store) -> list[dict[str, Any]]:
     found = statement(image, store)["predicate"]["buildDefinition"]["resolvedDependencies"]
     assert isinstance(found, list)
     return found
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def test_it_is_an_in_toto_statement_about_the_image(store: Store) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +18,6 @@ from tests.fakes.image import Item, put_image, put_layer
 
 SITE = "usr/local/lib/python3.12/site-packages"
 HASH = "ab" * 32
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def metadata(name: str, version: str, *more: str, site: str = SITE) -> Item:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,11 +23,9 @@ from envbuild.errors import FetchError, UsageError
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from envbuild.oci.reference import Reference
-from envbuild.progress import Silent
-from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.client import RegistryClient
 from envbuild.store.content import Store
-from tests.fakes.registry import Registry, serve
+from tests.fakes.registry import Registry
 
 DIGEST = digest_bytes(b"an image")
 PASSWORD = "pw-of-key-51"
@@ -48,24 +45,6 @@ def make_key(directory: Path, name: str, *kind: str) -> tuple[Path, Path]:
     openssl("genpkey", *kind, "-out", str(private))
     openssl("pkey", "-in", str(private), "-passin", f"pass:{PASSWORD}", "-pubout", "-out", str(public))
     return private, public
-
-
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    with serve() as found:
-        yield found
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
-def client(store: Store, tmp_path: Path) -> Iterator[RegistryClient]:
-    credentials = RegistryCredentials({"HOME": str(tmp_path)})
-    with RegistryClient(store, Silent(), credentials, sleep=lambda seconds: None) as found:
-        yield found
 
 
 def app(registry: Registry) -> Reference:

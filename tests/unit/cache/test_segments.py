@@ -22,7 +22,7 @@ from envbuild.oci.manifest import OCI_MANIFEST
 from envbuild.oci.reference import Reference
 from envbuild.store.content import Store
 from envbuild.store.segments import Segment, SegmentCache
-from tests.fakes.registry import Registry, serve
+from tests.fakes.registry import Registry
 from tests.fakes.segments import Notes, shared_segments
 
 KEY, OTHER = "a" * 64, "b" * 64
@@ -34,12 +34,6 @@ SEGMENT = Segment(
     directories=(("var/mail", 0o2775, 0, 8),),
 )
 EMPTY = Segment(key=OTHER, members=(), paths=(), directories=(("srv", 0o700, 0, 0),))
-
-
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    with serve() as found:
-        yield found
 
 
 @dataclass(kw_only=True)

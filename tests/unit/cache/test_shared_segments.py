@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,12 +64,6 @@ CONTENTS: Mapping[str, Sequence[Entry]] = {
     "libc6": [file("usr/lib/libc.so.6", b"elf", 0o755), symlink("opt/env/lib64", "lib")],
 }
 GONE = BuildError("no package can be had")
-
-
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    with serve() as found:
-        yield found
 
 
 @dataclass

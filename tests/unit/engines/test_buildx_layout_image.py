@@ -34,11 +34,6 @@ from tests.fakes.source import plan
 PLAN = plan()
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def taken(export: Export, store: Store, tmp_path: Path) -> Image:
     return store_layout_image(export.write(tmp_path / "image.tar"), PLAN, store)
 

@@ -10,7 +10,7 @@ from envbuild.engines.base import Engine, choose_engine
 from envbuild.errors import BuildError
 from envbuild.oci.image import Image
 from envbuild.plan.model import Plan
-from envbuild.progress import Silent
+from tests.fakes.progress import Notes
 from tests.unit.render.sample import LOCKS, plan_of
 
 PLAN = plan_of(LOCKS["system-managed-python"])
@@ -29,14 +29,6 @@ class FakeEngine:
 
     def build(self, plan: Plan) -> Image:
         raise AssertionError
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def choose(name: str, notes: Notes, **reasons: list[str]) -> Engine:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from envbuild.errors import FetchError
@@ -13,11 +11,6 @@ from envbuild.store.content import Store
 from tests.fakes.image import Item, put_layer
 
 OTHER = "sha256:" + "0" * 64
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def layer(store: Store, media_type: str = OCI_LAYER_GZIP) -> tuple[Descriptor, str]:

@@ -21,7 +21,8 @@ from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.client import RegistryClient
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_image, put_index, put_layer
-from tests.fakes.registry import Registry, serve
+from tests.fakes.progress import Notes
+from tests.fakes.registry import Registry
 
 LOCK, DEFINITION = digest_bytes(b"a lock"), digest_bytes(b"a definition")
 LABELS = {
@@ -34,21 +35,7 @@ LABELS = {
 WANTED = ExpectedImage(platform=LINUX_AMD64, lock_digest=LOCK, definition_digest=DEFINITION, level="L3")
 
 
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 Client = Callable[[str], RegistryClient]
-
-
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    with serve() as running:
-        yield running
 
 
 @pytest.fixture

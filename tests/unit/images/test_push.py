@@ -27,19 +27,8 @@ from envbuild.registry.base import Pushed, RefusedError
 from envbuild.registry.client import RegistryClient
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_image, put_index, put_layer
-from tests.fakes.registry import Registry, serve
+from tests.fakes.registry import Registry
 from tests.integration.registry import make_client
-
-
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    with serve() as running:
-        yield running
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 @pytest.fixture

@@ -19,11 +19,6 @@ from envbuild.store.content import Store
 from tests.fakes.image import Item, directory, put_image, put_index, put_layer
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def _publication(store: Store, text: bytes = b"hello\n", *names: str) -> ImageSet:
     layers = [
         put_layer(store, [directory("opt"), Item(name="opt/hello", content=text)]),

@@ -38,11 +38,6 @@ CONFIG = json.dumps(
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
 def opened(store: Store, tmp_path: Path) -> Callable[..., ImageSource]:
     def run(file: Path, name: str | None = None) -> ImageSource:
         (tmp_path / "scratch").mkdir(exist_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
@@ -12,11 +11,6 @@ from envbuild.errors import BuildError
 from envbuild.inspect.tree import Node, differences, layer_entries, merged
 from envbuild.store.content import Store
 from tests.fakes.image import Item, directory, hardlink, put_layer, symlink
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def seen(store: Store, *layers: Sequence[Item]) -> dict[str, Node]:

@@ -51,18 +51,6 @@ def old() -> Iterator[Registry]:
         yield found
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
-def client(store: Store, tmp_path: Path) -> Iterator[RegistryClient]:
-    credentials = RegistryCredentials({"HOME": str(tmp_path)})
-    with RegistryClient(store, Silent(), credentials, sleep=lambda seconds: None) as found:
-        yield found
-
-
 def app(registry: Registry) -> Reference:
     return Reference.parse(f"{registry.host}/app")
 

@@ -4,7 +4,6 @@ import base64
 import json
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,17 +22,6 @@ from tests.fakes.image import put_image
 from tests.fakes.registry import Registry, serve
 
 SECRET = "s3cret-word"
-
-
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    with serve() as found:
-        yield found
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def _client(store: Store, tmp_path: Path, *, offline: bool = False) -> RegistryClient:

@@ -31,17 +31,6 @@ PROXIES = {
 
 
 @pytest.fixture
-def registry() -> Iterator[Registry]:
-    with serve() as found:
-        yield found
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
 def client(store: Store, tmp_path: Path) -> Iterator[RegistryClient]:
     environ = {"HOME": str(tmp_path)}
     with RegistryClient(

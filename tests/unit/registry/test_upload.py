@@ -54,17 +54,6 @@ class _Told:
 
 
 @pytest.fixture
-def registry() -> Iterator[Registry]:
-    with serve() as found:
-        yield found
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
 def told() -> Told:
     return Told()
 

@@ -16,11 +16,6 @@ from envbuild.store.leases import Lease, in_use
 from envbuild.store.locks import leftovers, locked, mark_used, sweep
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def test_scratch_goes_with_all_it_holds(store: Store) -> None:
     with store.scratch() as path:
         (path / "a").mkdir()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
-import pytest
 
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import Image
@@ -23,11 +20,6 @@ ONE, TWO = digest_bytes(b"1"), digest_bytes(b"2")
 
 def clock() -> float:
     return 1000.0
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def image(store: Store, content: bytes) -> Image:

@@ -25,11 +25,6 @@ DAY = 86400.0
 NOW = 100 * DAY
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def put(store: Store, name: str, age: float) -> Image:
     """An image that was used ``age`` days ago, with a segment and an artifact of 1000 bytes each."""
     image = an_image(store, name)

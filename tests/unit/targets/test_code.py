@@ -20,11 +20,6 @@ from tests.fakes.image import Item, put_image, put_layer
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
 def image(store: Store) -> Image:
     layer = put_layer(store, [Item(name="etc/os-release", content=b"NAME=x\n")])
     return put_image(store, [layer], {"User": "1000:1001", "Labels": {"a": "b"}, "WorkingDir": "/home"})

@@ -50,11 +50,6 @@ def api() -> Iterator[KubernetesApi]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
 def image(store: Store) -> Image:
     return an_image(store)
 

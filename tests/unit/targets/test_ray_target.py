@@ -32,11 +32,6 @@ def a_target(store: Store, options: Mapping[str, str]) -> RayTarget:
     )
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 RAY_JOB = """\
 apiVersion: ray.io/v1
 kind: RayJob

@@ -39,11 +39,6 @@ SCRIPT = "def init():\n    pass\n\ndef run(data):\n    return data\n"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
 def image(store: Store) -> Image:
     layer = put_layer(store, [Item(name="etc/os-release", content=b"NAME=x\n")])
     config = {

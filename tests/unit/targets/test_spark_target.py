@@ -33,11 +33,6 @@ def a_target(
     return KIND.open(record, surroundings)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def contents(store: Store, options: Mapping[str, str], **job: object) -> dict[str, str]:
     target = a_target(store, options)
     return {file.name: file.content for file in target.job_files(a_job(an_image(store), **job))}  # type: ignore[arg-type]

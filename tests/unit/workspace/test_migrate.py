@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from envbuild.errors import WorkspaceError
 from envbuild.workspace import migrate
 from envbuild.workspace.database import Database
 from envbuild.workspace.schema import REVISIONS, VERSION_TABLE, metadata
-from tests.fakes import postgres
 from tests.unit.workspace.stores import digest, new_version, open_store
 
 ROOT = Path(migrate.__file__).parent / "migrations"
@@ -34,23 +32,6 @@ ROWS = (
     f"(1, 1, 1, '1', 1, '{digest(1)}', 'a: 1', 'old', '{json.dumps({'a': 'b'})}', "
     "'2026-01-02 03:04:05.000006+00:00', 'eve', false, false, '')",
 )
-
-
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def server(request: pytest.FixtureRequest) -> Iterator[postgres.Server | None]:
-    if request.param == "sqlite":
-        yield None
-        return
-    reason = postgres.absent()
-    if reason:
-        pytest.skip(reason)
-    with postgres.server() as running:
-        yield running
-
-
-@pytest.fixture
-def location(server: postgres.Server | None, tmp_path: Path) -> str:
-    return server.database() if server else str(tmp_path / "workspace.db")
 
 
 def engine_of(location: str) -> sa.Engine:

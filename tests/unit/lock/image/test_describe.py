@@ -21,11 +21,6 @@ SITE = "usr/local/lib/python3.11/site-packages"
 HASH = "ab" * 32
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def distribution(
     name: str, version: str, site: str = SITE, installer: str = "pip", direct: object = None
 ) -> list[Item]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,11 +16,6 @@ from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.store.content import Store
 from tests.fakes.image import Item, directory, hardlink, put_image, put_layer, symlink
 from tests.unit.lock.sample import AMD64, LOCK
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from envbuild.registry.client import RegistryClient
 from envbuild.specs.model import ImageBaseSpec
 from envbuild.store.content import Store
 from tests.fakes.image import Item, directory, put_image, put_index, put_layer, symlink
-from tests.fakes.registry import Registry, serve
+from tests.fakes.registry import Registry
 
 STATUS = b"""Package: libc6
 Status: install ok installed
@@ -39,17 +39,6 @@ Package: python3.11-minimal
 Status: install ok installed
 Version: 3.11.2-6+deb12u5
 """
-
-
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    with serve() as found:
-        yield found
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 @pytest.fixture

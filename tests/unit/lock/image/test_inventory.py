@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
@@ -19,11 +18,6 @@ from envbuild.store.content import Store
 from tests.fakes.image import Item, directory, hardlink, put_image, put_layer, symlink
 
 SITE = "usr/lib/python3/dist-packages"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def metadata(name: str, version: str, site: str = SITE, more: bytes = b"") -> Item:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
@@ -18,11 +17,6 @@ from envbuild.store.content import Store
 from tests.fakes.image import Item, hardlink, put_image, put_layer
 
 SITE = "usr/lib/python3/dist-packages"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
 
 
 def metadata(name: str, version: str) -> Item:
