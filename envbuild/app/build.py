@@ -163,20 +163,16 @@ class _Build:
         attachments: Attachments | None,
     ) -> Iterator[PushResult]:
         """Pushes to each of ``targets``, under ``tags`` and its own."""
-        pushes = registry_sink.push_everywhere(
-            image_set,
-            targets,
-            tags,
-            self.session.registry,
-            self.session.store,
-            self.session.progress,
+        sink = registry_sink.RegistrySink(
+            remote=self.session.registry,
+            store=self.session.store,
             # What a registry has in another repository needn't be sent again.
             near=(*self.cache.references, *base_references(self.lock)),
             fetch=self.cache.fetch,
             attach=self._attachable(attachments, image_set.images),
         )
         with self.session.progress.stage("push"):
-            yield from pushes
+            yield from sink.push_to(targets, image_set, tags)
 
     def _plan(self, platform: Platform) -> Plan:
         return plan_image(self.session, self.spec, self.lock, platform)

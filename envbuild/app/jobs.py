@@ -26,7 +26,7 @@ from envbuild.app.run_files import Follower, RunLog, leave_note
 from envbuild.app.session import Session
 from envbuild.errors import EnvbuildError, RunError, UsageError, WorkspaceError
 from envbuild.images.repository import identity_tag, repository_name
-from envbuild.images.sinks.registry import push_publication
+from envbuild.images.sinks.registry import RegistrySink
 from envbuild.lock.model import PlatformLock
 from envbuild.oci.image import Image, ImageSet
 from envbuild.oci.reference import Reference
@@ -414,14 +414,8 @@ def run_slug(environment: str) -> str:
 def push_made_image(session: Session, image: Image, repository: Reference, tag: str) -> PushResult:
     """Pushes one image, without what is attached to an environment's own. Raises ``PublishError``."""
     with session.progress.stage("push"):
-        return push_publication(
-            ImageSet(images=(image,), names=()),
-            repository,
-            (tag,),
-            session.registry,
-            session.store,
-            session.progress,
-        )
+        sink = RegistrySink(remote=session.registry, store=session.store)
+        return sink.push(repository, ImageSet(images=(image,), names=()), (tag,))
 
 
 def refuse(findings: Sequence[PreflightFinding], target: str) -> None:

@@ -132,10 +132,10 @@ class Session:
             store,
             progress,
             auth.RegistryCredentials(self.environ),
-            ca_bundle=self.settings.ca_bundle,
-            offline=self.settings.offline,
-            hurried=hurried,
             environ=self.environ,
+            options=registry_client.RegistryOptions(
+                ca_bundle=self.settings.ca_bundle, offline=self.settings.offline, hurried=hurried
+            ),
         )
 
     @cached_property

@@ -26,6 +26,9 @@ from envbuild.store.content import Store, commit_file
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+_PARALLEL = 8
+_TRIES = 3
+
 
 class HttpFetcher:
     """A :class:`envbuild.http.base.Fetcher`. Makes no connection before it must; thread safe.
@@ -41,19 +44,16 @@ class HttpFetcher:
         offline: bool,
         settings: Settings,
         progress: Progress,
-        parallel: int = 8,
-        tries: int = 3,
         sleep: Callable[[float], None] = time.sleep,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._store = store
         self._offline = offline
         self._progress = progress
-        self._parallel = parallel
-        self._retries = Retry(tries=tries)
+        self._retries = Retry(tries=_TRIES)
         self._sleep = sleep
         self._documents = DocumentCache(store)
-        self._transport = Transport(ca_bundle=settings.ca_bundle, parallel=parallel, environ=environ)
+        self._transport = Transport(ca_bundle=settings.ca_bundle, parallel=_PARALLEL, environ=environ)
 
     def __enter__(self) -> HttpFetcher:
         return self
@@ -75,7 +75,7 @@ class HttpFetcher:
         wanted = {download.sha256: download for download in downloads}
         stop = threading.Event()
         try:
-            with self._store.scratch() as scratch, ThreadPoolExecutor(self._parallel) as pool:
+            with self._store.scratch() as scratch, ThreadPoolExecutor(_PARALLEL) as pool:
                 jobs = {
                     sha256: pool.submit(self._file, download, scratch, stage, stop)
                     for sha256, download in wanted.items()

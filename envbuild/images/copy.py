@@ -9,7 +9,7 @@ from envbuild.errors import FetchError
 from envbuild.images.base import PushResult
 from envbuild.images.closure import Tree, tree_of
 from envbuild.images.repository import known_repositories, remember_repository
-from envbuild.images.sinks.registry import push_top
+from envbuild.images.sinks.registry import ManifestPush, push_manifest
 from envbuild.images.sources.base import ImageSource, RegistrySource
 from envbuild.oci.image import ForeignImage
 from envbuild.oci.manifest import Descriptor
@@ -58,18 +58,16 @@ class Copier:
         """Makes each of ``tags`` of ``repository`` name ``tree``; before, calls ``attach``, and
         ``prepare`` before that. Raises ``PublishError``."""
         self.lease.use(*map(blob_name, tree.digests))
-        done = push_top(
-            tree.top.digest,
-            repository,
-            tags,
-            self.remote,
-            self.store,
-            self.progress,
+        push = ManifestPush(
+            digest=tree.top.digest,
+            repository=repository,
+            tags=tuple(dict.fromkeys(tags)),
             mount_from=self._near(repository),
             fetch=self.fetch,
             attach=attach,
             prepare=prepare,
         )
+        done = push_manifest(push, self.remote, self.store)
         remember_repository(self.store, repository)
         return done
 

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -25,7 +26,7 @@ from envbuild.registry.connection import BrokenError, Trust
 from envbuild.registry.download import Downloads
 from envbuild.registry.errors import AbsentError
 from envbuild.registry.token import Tokens, scopes
-from envbuild.registry.transport import RegistryCall, RegistryTransport
+from envbuild.registry.transport import RegistryCall, RegistryTransport, RequestPolicy
 from envbuild.registry.upload import Upload
 from envbuild.store.content import Store
 
@@ -36,6 +37,18 @@ _PAGES = 100
 """Of a list of tags or referrers."""
 _NO_REFERRERS = (400, 404, 405, 406)
 """What registries without the referrers API answer to it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegistryOptions:
+    """How a client asks registries."""
+
+    ca_bundle: Path | None = None
+    offline: bool = False
+    hurried: bool = False
+    """Asks once, and waits for seconds rather than a minute: for what is nice to know."""
+    certificates: Sequence[Path] | None = None
+    """Directories to look for ``HOST/ca.crt`` in, where those of Docker and Podman are not meant."""
 
 
 class RegistryClient:
@@ -53,32 +66,30 @@ class RegistryClient:
         progress: Progress,
         credentials: RegistryCredentials,
         *,
-        ca_bundle: Path | None = None,
-        offline: bool = False,
-        hurried: bool = False,
+        options: RegistryOptions | None = None,
         sleep: Callable[[float], None] = time.sleep,
         environ: Mapping[str, str] | None = None,
-        certificates: Sequence[Path] | None = None,
     ) -> None:
-        """``hurried``: asks once, and waits for seconds rather than a minute: for what is nice to know.
-        ``environ`` has the proxies; ``certificates`` are directories to look for ``HOST/ca.crt`` in, where
-        those of Docker and Podman are not meant."""
+        """``environ`` has the proxies."""
+        options = options or RegistryOptions()
         self._store = store
         self._progress = progress
         self._credentials = credentials
-        self._ca_bundle = ca_bundle
+        self._ca_bundle = options.ca_bundle
         self._sleep = sleep
-        self._offline = offline
+        self._offline = options.offline
         environ = os.environ if environ is None else environ
         self._downloads = Downloads(store, progress)
         self._transport = RegistryTransport(
-            trust=Trust(ca_bundle, environ, certificates),
-            tokens=Tokens(credentials),
-            environ=environ,
-            seconds=_HURRIED_SECONDS if hurried else _SECONDS,
-            retry=Retry(tries=1 if hurried else 3),
-            sleep=sleep,
-            offline=offline,
+            RequestPolicy(
+                trust=Trust(options.ca_bundle, environ, options.certificates),
+                tokens=Tokens(credentials),
+                environ=environ,
+                seconds=_HURRIED_SECONDS if options.hurried else _SECONDS,
+                retry=Retry(tries=1 if options.hurried else 3),
+                sleep=sleep,
+                offline=options.offline,
+            )
         )
 
     def __enter__(self) -> RegistryClient:

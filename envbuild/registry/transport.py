@@ -43,44 +43,34 @@ class RegistryCall:
     """Not tried again where the registry is busy or the connection breaks: the caller knows better how."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RequestPolicy:
+    """What all requests of one client go by."""
+
+    trust: Trust
+    tokens: Tokens
+    environ: Mapping[str, str]
+    seconds: tuple[float, float]
+    """To connect, and to wait for bytes."""
+    retry: Retry
+    sleep: Callable[[float], None]
+    offline: bool
+
+
 class RegistryTransport:
     """Makes requests. Thread safe. ``stop``: once set, nothing is begun or waited for any more."""
 
-    def __init__(
-        self,
-        *,
-        trust: Trust,
-        tokens: Tokens,
-        environ: Mapping[str, str],
-        seconds: tuple[float, float],
-        retry: Retry,
-        sleep: Callable[[float], None],
-        offline: bool,
-        schemes: dict[str, str] | None = None,
-    ) -> None:
-        self._trust = trust
-        self._tokens = tokens
-        self._environ = environ
-        self._seconds = seconds
-        self._offline = offline
-        self._sleep = sleep
+    def __init__(self, policy: RequestPolicy, schemes: dict[str, str] | None = None) -> None:
+        """``schemes`` are those of registries that answered before."""
+        self._policy = policy
         self._schemes: dict[str, str] = {} if schemes is None else schemes
-        self._connections = Connections(trust, environ, seconds)
-        self.retry = retry
+        self._connections = Connections(policy.trust, policy.environ, policy.seconds)
+        self.retry = policy.retry
         self.stop = threading.Event()
 
     def fork(self) -> RegistryTransport:
         """One with connections of its own, so that cutting these hits nothing else; the logins are shared."""
-        return RegistryTransport(
-            trust=self._trust,
-            tokens=self._tokens,
-            environ=self._environ,
-            seconds=self._seconds,
-            retry=self.retry,
-            sleep=self._sleep,
-            offline=self._offline,
-            schemes=self._schemes,
-        )
+        return RegistryTransport(self._policy, self._schemes)
 
     def close(self) -> None:
         self._connections.close()
@@ -92,10 +82,10 @@ class RegistryTransport:
 
     def pause(self, seconds: float) -> None:
         """Waits, but not for work that has been stopped."""
-        if self._sleep is time.sleep:
+        if self._policy.sleep is time.sleep:
             self.stop.wait(seconds)
         else:
-            self._sleep(seconds)
+            self._policy.sleep(seconds)
         self.check()
 
     def check(self) -> None:
@@ -112,7 +102,7 @@ class RegistryTransport:
     def open(self, call: RegistryCall) -> Iterator[Response]:
         """The answer to ``call``, with one of its good statuses. Raises ``RefusedError`` for any other one,
         ``UnreachableError`` where no answer came, ``BrokenError`` where the body breaks off."""
-        if self._offline:
+        if self._policy.offline:
             raise FetchError(f"{call.what} is not in the store, and this is an offline run")
         failed = 0
         while True:
@@ -175,7 +165,7 @@ class RegistryTransport:
                     yield response
                     return
             # The connection is free again, for the token server may be the registry itself.
-            self._tokens.renewed(
+            self._policy.tokens.renewed(
                 call.reference.registry,
                 call.reference.repository,
                 call.scopes,
@@ -190,7 +180,7 @@ class RegistryTransport:
         if not self._own(call, url):
             return None
         reference = call.reference
-        return self._tokens.header(
+        return self._policy.tokens.header(
             reference.registry, reference.repository, call.scopes, self._ask, call.what
         )
 
@@ -226,7 +216,7 @@ class RegistryTransport:
         if known is not None:
             return known
         own = is_loopback(urlsplit(f"//{registry}").hostname or "")
-        return "http" if own and self._trust.directory(registry) is None else "https"
+        return "http" if own and self._policy.trust.directory(registry) is None else "https"
 
     def _speaks_tls(self, call: RegistryCall, response: Response) -> bool:
         """Whether a registry on loopback, asked without TLS, answered that it wants TLS."""
@@ -277,13 +267,13 @@ class RegistryTransport:
         except BrokenError:
             body = None
         registry, repository = call.reference.registry, call.reference.repository
-        said = complaints(body, self._tokens.secrets())
+        said = complaints(body, self._policy.tokens.secrets())
         error = refusal(
             response.status,
             call.what,
             registry,
             said,
-            logged_in=self._tokens.logged_in(registry, repository),
+            logged_in=self._policy.tokens.logged_in(registry, repository),
         )
         error.after = retry_after(response.headers.get("retry-after"))
         error.codes = frozenset(complaint.code.upper() for complaint in said)

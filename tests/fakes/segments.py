@@ -10,7 +10,7 @@ from envbuild.cache.segments import SharedSegments, cache_repository
 from envbuild.progress import Progress, Silent
 from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.base import Remote
-from envbuild.registry.client import RegistryClient
+from envbuild.registry.client import RegistryClient, RegistryOptions
 from envbuild.store.content import Store
 
 
@@ -31,7 +31,13 @@ def shared_segments(
 
     def client(store: Store, progress: Progress) -> AbstractContextManager[Remote]:
         environ = {"HOME": str(home), "PATH": str(home / "bin")}
-        return RegistryClient(store, progress, RegistryCredentials(environ), hurried=True, environ=environ)
+        return RegistryClient(
+            store,
+            progress,
+            RegistryCredentials(environ),
+            environ=environ,
+            options=RegistryOptions(hurried=True),
+        )
 
     return SharedSegments(
         readers=[cache_repository(reader) for reader in readers],

@@ -15,7 +15,7 @@ from envbuild.oci.reference import Reference
 from envbuild.progress import Silent
 from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.base import Pushed
-from envbuild.registry.client import RegistryClient
+from envbuild.registry.client import RegistryClient, RegistryOptions
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_image, put_layer
 
@@ -93,10 +93,9 @@ def make_client(
         store,
         Silent(),
         RegistryCredentials(environ),
-        ca_bundle=ca_bundle,
         sleep=(slept if slept is not None else []).append,
         environ=environ,
-        certificates=(),
+        options=RegistryOptions(ca_bundle=ca_bundle, certificates=()),
     )
 
 

@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from envbuild.images.sinks.registry import push_top
+from envbuild.images.sinks.registry import ManifestPush, push_manifest
 from envbuild.oci.digest import canonical_json
 from envbuild.oci.reference import Reference
-from envbuild.progress import Silent
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_layer
 from tests.fakes.registry_server import RegistryServer, needs_registry, serve
@@ -78,7 +77,7 @@ class Scene:
     def push(self, digest: str, repository: str, store: Store, tmp_path: Path) -> None:
         reference = Reference.parse(self.repository(repository))
         with make_client(tmp_path, store) as client:
-            push_top(digest, reference, (self.tag,), client, store, Silent())
+            push_manifest(ManifestPush(digest=digest, repository=reference, tags=(self.tag,)), client, store)
 
 
 def document(store: Store, digest: str) -> dict[str, Any]:

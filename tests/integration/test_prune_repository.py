@@ -18,7 +18,7 @@ from envbuild.cli.main import main
 from envbuild.errors import FetchError, PublishError
 from envbuild.images.prune import RepositoryPruner
 from envbuild.images.repository import identity_tag
-from envbuild.images.sinks.registry import push_publication
+from envbuild.images.sinks.registry import RegistrySink
 from envbuild.oci.digest import canonical_json, digest_bytes
 from envbuild.oci.image import Image, ImageSet
 from envbuild.oci.manifest import IN_TOTO, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor
@@ -120,8 +120,8 @@ class World:
             documents=provenance_only if attested else None,
             signer=None if key is None else Signer.load(key, {}),
         )
-        push_publication(
-            publication, self.repository, [tag, *tags], self.client, self.store, Silent(), attach=attachments
+        RegistrySink(remote=self.client, store=self.store, attach=attachments).push(
+            self.repository, publication, [tag, *tags]
         )
         return tag
 

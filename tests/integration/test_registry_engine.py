@@ -17,7 +17,7 @@ from envbuild.app.requests import BuildRequest
 from envbuild.app.session import Session
 from envbuild.docker.client import NoEngine, connect
 from envbuild.images.describe import image_of
-from envbuild.images.sinks.registry import push_publication
+from envbuild.images.sinks.registry import RegistrySink
 from envbuild.images.sources.base import RegistrySource
 from envbuild.oci.image import ImageSet
 from envbuild.oci.manifest import DOCKER_MANIFEST
@@ -78,7 +78,7 @@ def test_docker_pulls_and_runs_what_was_pushed(
     ):
         name = f"{server.host}/{repository}"
         with make_client(tmp_path, store) as client:
-            push_publication(publication, Reference.parse(name), ("one",), client, store, Silent())
+            RegistrySink(remote=client, store=store).push(Reference.parse(name), publication, ("one",))
         names += [f"{name}:one", f"{name}@{publication.digest}"]
         for reference in (f"{name}:one", f"{name}@{publication.digest}"):
             docker("pull", "--quiet", reference)
@@ -110,7 +110,7 @@ def test_what_docker_pushed_is_pulled_copied_and_built_upon(
         image = image_of(RegistrySource(reference, client), top)
         client.pull_blobs(reference, blobs(store, image))
         copy = Reference.parse(f"{server.host}/copied:docker")
-        push_publication(ImageSet(images=(image,), names=()), copy, ("docker",), client, store, Silent())
+        RegistrySink(remote=client, store=store).push(copy, ImageSet(images=(image,), names=()), ("docker",))
     assert server.manifest("copied", "docker") == top.content
     assert server.complete("copied", "docker")
     other = Store(tmp_path / "other")

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import EnvbuildError, PublishError
-from envbuild.images.sinks.registry import push_publication
+from envbuild.images.sinks.registry import RegistrySink
 from envbuild.oci.image import ImageSet
 from envbuild.oci.reference import Reference
 from envbuild.platforms import Platform
-from envbuild.progress import Silent
 from envbuild.store.content import Store
 from tests.fakes import registry_server
 from tests.fakes.fault_proxy import CUTS, Fault, FaultProxy, proxy
@@ -53,7 +52,7 @@ def both(store: Store) -> ImageSet:
 def push(root: Path, store: Store, publication: ImageSet, host: str, repository: str, *tags: str) -> str:
     with make_client(root, store) as client:
         reference = Reference.parse(f"{host}/{repository}")
-        return push_publication(publication, reference, tags or ("1",), client, store, Silent()).digest
+        return RegistrySink(remote=client, store=store).push(reference, publication, tags or ("1",)).digest
 
 
 @pytest.mark.parametrize("kind", CUTS)
@@ -190,14 +189,8 @@ def test_one_cut_of_a_push_that_mounts(
         way.break_next(Fault(kind=kind, number=number))
         name = f"mounted/{kind.replace(' ', '-')}/{number}"
         with make_client(tmp_path, store) as client:
-            done = push_publication(
-                publication,
-                Reference.parse(f"{way.host}/{name}"),
-                ("1",),
-                client,
-                store,
-                Silent(),
-                mount_from=(lender,),
+            done = RegistrySink(remote=client, store=store).push(
+                Reference.parse(f"{way.host}/{name}"), publication, ("1",), mount_from=(lender,)
             )
         assert server.complete(name, "1")
         assert done.sent + done.mounted + done.present == sum(blob.size for blob in blobs(store, image))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -17,7 +17,6 @@ from envbuild.images.sources.base import StoreSource
 from envbuild.oci.image import ImageSet
 from envbuild.oci.manifest import Descriptor, parts_of
 from envbuild.oci.reference import Reference
-from envbuild.progress import Progress
 from envbuild.registry.base import Remote
 from envbuild.store.content import Store
 
@@ -37,98 +36,97 @@ class Attach(Protocol):
         """Attaches what isn't attached yet; ``fetch`` is the push's own."""
 
 
-def push_everywhere(
-    publication: ImageSet,
-    targets: Sequence[PushTarget],
-    tags: Sequence[str],
-    remote: Remote,
-    store: Store,
-    progress: Progress,
-    *,
-    near: Sequence[Reference] = (),
-    fetch: Callable[[Descriptor], object] | None = None,
-    attach: Attach | None = None,
-) -> Iterator[PushResult]:
-    """Pushes to each of ``targets`` in turn, under the first of ``tags``, the target's own and the others.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegistrySink:
+    """Brings sets of images to repositories of registries.
 
-    Blobs that a repository of ``near``, or one of earlier pushes, has on the same registry aren't sent again.
-    Raises ``PublishError``."""
-    for target in targets:
-        repository = target.repository
-        others = {each.name: each for each in (*near, *known_repositories(store, repository.registry))}
-        yield push_publication(
-            publication,
-            repository,
-            tuple(dict.fromkeys((*tags[:1], *([target.tag] if target.tag else ()), *tags[1:]))),
-            remote,
-            store,
-            progress,
-            mount_from=[
+    ``near``: repositories that may have blobs, which aren't sent again then. ``fetch`` brings blobs that must
+    be sent and aren't in the store. ``attach`` adds to what was pushed."""
+
+    remote: Remote
+    store: Store
+    near: Sequence[Reference] = ()
+    fetch: Callable[[Descriptor], object] | None = None
+    attach: Attach | None = None
+
+    def push_to(
+        self, targets: Sequence[PushTarget], image_set: ImageSet, tags: Sequence[str]
+    ) -> Iterator[PushResult]:
+        """Pushes to each of ``targets`` in turn, under the first of ``tags``, the target's own and the
+        others.
+
+        Blobs that a repository of ``near``, or one of earlier pushes, has on the same registry aren't sent
+        again. Raises ``PublishError``."""
+        for target in targets:
+            repository = target.repository
+            known = (*self.near, *known_repositories(self.store, repository.registry))
+            others = {other.name: other for other in known}.values()
+            mount_from = tuple(
                 other
-                for other in others.values()
+                for other in others
                 if other.registry == repository.registry and other.name != repository.name
-            ],
-            fetch=fetch,
-            attach=attach,
+            )
+            own = (target.tag,) if target.tag else ()
+            yield self.push(repository, image_set, (*tags[:1], *own, *tags[1:]), mount_from=mount_from)
+            remember_repository(self.store, repository)
+
+    def push(
+        self,
+        repository: Reference,
+        image_set: ImageSet,
+        tags: Sequence[str],
+        *,
+        mount_from: Sequence[Reference] = (),
+    ) -> PushResult:
+        """Makes ``repository`` (its own tag and digest don't count) have all images of ``image_set``, byte
+        for byte, and then each of ``tags``, in this order, name what the set's digest names.
+
+        See ``push_manifest``. Raises ``PublishError``."""
+        check_images(image_set)
+        attach = self.attach
+        return push_manifest(
+            ManifestPush(
+                digest=image_set.digest,
+                repository=repository,
+                tags=tuple(dict.fromkeys(tags)),
+                mount_from=tuple(mount_from),
+                fetch=self.fetch,
+                attach=partial(attach, publication=image_set, fetch=self.fetch) if attach else None,
+                prepare=partial(attach.prepare, image_set) if attach else None,
+            ),
+            self.remote,
+            self.store,
         )
-        remember_repository(store, repository)
 
 
-def push_publication(
-    publication: ImageSet,
-    repository: Reference,
-    tags: Sequence[str],
-    remote: Remote,
-    store: Store,
-    progress: Progress,
-    *,
-    mount_from: Sequence[Reference] = (),
-    fetch: Callable[[Descriptor], object] | None = None,
-    attach: Attach | None = None,
-) -> PushResult:
-    """Makes ``repository`` (its own tag and digest don't count) have all images of ``publication``, byte for
-    byte, and then each of ``tags``, in this order, name what the publication's digest names.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestPush:
+    """A manifest or index of the store that is to be pushed."""
 
-    See ``push_top``. Raises ``PublishError``.
-    """
-    check_images(publication)
-    return push_top(
-        publication.digest,
-        repository,
-        tags,
-        remote,
-        store,
-        progress,
-        mount_from=mount_from,
-        fetch=fetch,
-        attach=partial(attach, publication=publication, fetch=fetch) if attach else None,
-        prepare=partial(attach.prepare, publication) if attach else None,
-    )
+    digest: str
+    repository: Reference
+    tags: tuple[str, ...]
+    mount_from: tuple[Reference, ...] = ()
+    """Repositories of the same registry that may have blobs."""
+    fetch: Callable[[Descriptor], object] | None = None
+    """Brings a blob that must be sent into the store."""
+    attach: Callable[[Reference], None] | None = None
+    """Called when all but the tags is there, and again where a tag is there already: the push before may have
+    been one without."""
+    prepare: Callable[[], None] | None = None
+    """Called before anything is sent, if anything is."""
 
 
-def push_top(
-    digest: str,
-    repository: Reference,
-    tags: Sequence[str],
-    remote: Remote,
-    store: Store,
-    progress: Progress,
-    *,
-    mount_from: Sequence[Reference] = (),
-    fetch: Callable[[Descriptor], object] | None = None,
-    attach: Callable[[Reference], None] | None = None,
-    prepare: Callable[[], None] | None = None,
-) -> PushResult:
-    """Pushes the manifest or index ``digest`` of the store, with all below it, and lets ``tags`` name it.
+def push_manifest(push: ManifestPush, remote: Remote, store: Store) -> PushResult:
+    """Pushes the manifest or index with all below it, and lets the tags name it.
 
     Layers go first, each once however many platforms share it, then configs, manifests, and the index with
-    the tags: whatever fails, no tag names what isn't whole. Where the registry has ``digest`` under a tag,
-    nothing below is asked for. Manifests are in the store; other blobs are, too, unless ``fetch`` brings
-    those that must be sent. ``attach`` is called when all but the tags is there, and again where a tag is
-    there already: the push before may have been one without. ``prepare`` is called before
-    anything is sent, if anything is. Raises ``PublishError``.
+    the tags: whatever fails, no tag names what isn't whole. Where the registry has the digest under a tag,
+    nothing below is asked for. Manifests are in the store; other blobs are, too, unless ``push.fetch`` brings
+    those that must be sent. Raises ``PublishError``.
     """
-    target = replace(repository, tag=None, digest=digest)
+    digest, tags = push.digest, push.tags
+    target = replace(push.repository, tag=None, digest=digest)
     with _refusals(target):
         source = StoreSource(digest, store, "the image")
         tree = tree_of(source, source.manifest())
@@ -137,17 +135,17 @@ def push_top(
         if there:
             done = done.plus(present=sum(blob.size for blob in tree.blobs))
         else:
-            if prepare is not None:
-                prepare()
+            if push.prepare is not None:
+                push.prepare()
             for blobs in _layers_then_configs(tree):
-                moved = remote.push_blobs(target, blobs, mount_from=mount_from, fetch=fetch)
+                moved = remote.push_blobs(target, blobs, mount_from=push.mount_from, fetch=push.fetch)
                 done = done.plus(moved.sent, moved.mounted, moved.present)
             for manifest in tree.manifests[:-1]:
                 remote.push_manifest(target, manifest.content, manifest.media_type, manifest.digest)
-            if attach is not None:
+            if push.attach is not None:
                 remote.push_manifest(target, tree.top.content, tree.top.media_type, digest)
-        if attach is not None:
-            attach(target)
+        if push.attach is not None:
+            push.attach(target)
         for name in done.tags or (digest,):
             if name not in there:
                 remote.push_manifest(target, tree.top.content, tree.top.media_type, name)

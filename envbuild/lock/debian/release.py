@@ -67,29 +67,36 @@ class Release:
         return Download(what=what, urls=tuple(urls), sha256=index.sha256, size=index.size)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseTrust:
+    """What a release must hold against."""
+
+    keyrings: tuple[Keyring, ...]
+    now: datetime
+    """The clock's time, aware."""
+    check_expiry: bool
+    """False for a snapshot, and offline, where an old answer is what was asked for."""
+
+
 def load_release(
     fetcher: Fetcher,
     *,
     root: str,
     archive: str,
     suite: str,
-    keyrings: tuple[Keyring, ...],
-    now: datetime,
-    check_expiry: bool,
+    trust: ReleaseTrust,
     cache: bool = True,
 ) -> Release:
-    """The verified release of ``suite`` below ``root``.
-
-    ``now`` is the clock's time (aware). ``check_expiry`` is False for a snapshot, and offline, where an old
-    answer is what was asked for. Raises ``ResolveError``: not there, not signed, expired, of another
-    suite, from the future."""
+    """The verified release of ``suite`` below ``root``. Raises ``ResolveError``: not there, not signed,
+    expired, of another suite, from the future."""
+    now = trust.now
     url = f"{root}/dists/{suite}/InRelease"
     where = shown(url)
     try:
         document = fetcher.read(url, limit=_LIMIT, cache=cache)
     except FetchError as error:
         raise ResolveError(f"can't read the Debian archive: {error.message}", hint=error.hint) from error
-    text = signed_text(document, keyrings, where)
+    text = signed_text(document, trust.keyrings, where)
     try:
         (fields,) = paragraphs(text)
         date = _time(fields["Date"])
@@ -110,7 +117,7 @@ def load_release(
             f"{where} is dated {date:%Y-%m-%d %H:%M}, which is in the future",
             hint="check this machine's clock",
         )
-    if check_expiry and expiry is not None and expiry < now:
+    if trust.check_expiry and expiry is not None and expiry < now:
         raise ResolveError(
             f"{where} was valid until {expiry:%Y-%m-%d %H:%M} UTC only",
             hint="the mirror is no longer updated, or this machine's clock is wrong; try another mirror",

@@ -16,7 +16,7 @@ from envbuild.lock.debian.control import DebianPackage
 from envbuild.lock.debian.index import Index, Packages, kept_index, make_index
 from envbuild.lock.debian.keys import Keyring, debian_keys
 from envbuild.lock.debian.mirror import APT, DEBIAN, SECURITY, Mirrors, mirror
-from envbuild.lock.debian.release import Release, load_release
+from envbuild.lock.debian.release import Release, ReleaseTrust, load_release
 from envbuild.lock.debian.selection import BASE, python_packages, python_pin, suite_python
 from envbuild.lock.debian.version import upstream
 from envbuild.lock.model import Base, DebianBase, DebianPin
@@ -114,7 +114,7 @@ class DebianResolver:
             (mirrors.security, SECURITY, f"{suite}-security"),
         ]
         keyrings = self._keyrings if self._keyrings is not None else (debian_keys(suite),)
-        check_expiry = not offline and as_of is None
+        trust = ReleaseTrust(keyrings=keyrings, now=now, check_expiry=not offline and as_of is None)
 
         def load(root: str, archive: str, name: str) -> Release:
             if (root, name) not in self._releases:
@@ -123,9 +123,7 @@ class DebianResolver:
                     root=root,
                     archive=archive,
                     suite=name,
-                    keyrings=keyrings,
-                    now=now,
-                    check_expiry=check_expiry,
+                    trust=trust,
                 )
             return self._releases[root, name]
 

@@ -17,7 +17,7 @@ from envbuild.compose.image import store_image
 from envbuild.engines.docker.engine import DockerEngine
 from envbuild.errors import BuildError, UsageError
 from envbuild.images.repository import identity_tag
-from envbuild.images.sinks.registry import push_publication
+from envbuild.images.sinks.registry import RegistrySink
 from envbuild.lock.files import write_lock
 from envbuild.lock.model import ContextBase, Lock, PlatformLock, RuntimeSettings
 from envbuild.oci.image import Image, ImageSet
@@ -174,13 +174,10 @@ def test_an_image_that_a_registry_has_is_run_without_being_built(
         ]
         made = store_image(there, plan, layers)
         with RegistryClient(there, Silent(), RegistryCredentials(environ)) as client:
-            push_publication(
-                ImageSet(images=(made,), names=()),
+            RegistrySink(remote=client, store=there).push(
                 Reference.parse(f"{registry.host}/team/x"),
+                ImageSet(images=(made,), names=()),
                 (identity_tag([plan.lock_digest]),),
-                client,
-                there,
-                Silent(),
             )
         request = RunRequest(command=("true",), platform=LINUX_AMD64, build=BuildRequest(frozen=True))
         for _ in range(2):

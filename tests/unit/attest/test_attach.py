@@ -15,7 +15,7 @@ from envbuild.attest.attach import Attachments, attachments
 from envbuild.attest.base import CYCLONEDX, SPDX, AttachedDocument
 from envbuild.attest.sign import Signer, signature_tag
 from envbuild.errors import BuildError, FetchError, PublishError, UsageError
-from envbuild.images.sinks.registry import push_publication
+from envbuild.images.sinks.registry import RegistrySink
 from envbuild.oci.image import Image, ImageSet
 from envbuild.oci.manifest import IN_TOTO, Descriptor
 from envbuild.oci.reference import Reference
@@ -57,7 +57,7 @@ def app(registry: Registry) -> Reference:
 def push(
     registry: Registry, client: RegistryClient, store: Store, publication: ImageSet, attach: Attachments
 ) -> None:
-    push_publication(publication, app(registry), ["1"], client, store, Silent(), attach=attach)
+    RegistrySink(remote=client, store=store, attach=attach).push(app(registry), publication, ["1"])
 
 
 def attacher(
@@ -121,7 +121,7 @@ def test_a_second_push_makes_no_document_and_writes_nothing(
 def test_what_was_pushed_without_gets_its_documents_later(
     registry: Registry, client: RegistryClient, store: Store, image: Image
 ) -> None:
-    push_publication(one(image), app(registry), ["1"], client, store, Silent())
+    RegistrySink(remote=client, store=store).push(app(registry), one(image), ["1"])
     assert types(registry, client, image.digest) == []
     push(registry, client, store, one(image), attacher(client, store))
     assert types(registry, client, image.digest) == list(TYPES)
@@ -241,7 +241,7 @@ def test_documents_are_begun_before_the_push_and_made_once(
     elsewhere = Reference.parse(f"{registry.host}/elsewhere")
     attach.prepare(one(image))
     push(registry, client, store, one(image), attach)
-    push_publication(one(image), elsewhere, ["1"], client, store, Silent(), attach=attach)
+    RegistrySink(remote=client, store=store, attach=attach).push(elsewhere, one(image), ["1"])
     assert made == [image.digest]
     assert [referrer.artifact_type for referrer in referrers(client, elsewhere, image.digest)] == list(TYPES)
 

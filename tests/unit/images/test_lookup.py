@@ -11,14 +11,14 @@ import pytest
 
 from envbuild.errors import FetchError, PublishError
 from envbuild.images.lookup import CandidateRepository, ExpectedImage, Lookup, MatchedImage, pull_layers
-from envbuild.images.sinks.registry import push_publication
+from envbuild.images.sinks.registry import RegistrySink
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import Image, ImageSet
 from envbuild.oci.reference import Reference
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
 from envbuild.registry.auth import RegistryCredentials
-from envbuild.registry.client import RegistryClient
+from envbuild.registry.client import RegistryClient, RegistryOptions
 from envbuild.store.content import Store
 from tests.fakes.image import Item, put_image, put_index, put_layer
 from tests.fakes.progress import Notes
@@ -45,7 +45,10 @@ def client(tmp_path: Path) -> Iterator[Client]:
 
     def make(name: str) -> RegistryClient:
         one = RegistryClient(
-            Store(tmp_path / name), Silent(), RegistryCredentials({"HOME": str(tmp_path)}), hurried=True
+            Store(tmp_path / name),
+            Silent(),
+            RegistryCredentials({"HOME": str(tmp_path)}),
+            options=RegistryOptions(hurried=True),
         )
         made.append(one)
         return one
@@ -62,7 +65,7 @@ def image(store: Store, platform: Platform = LINUX_AMD64, labels: dict[str, str]
 
 def push(registry: Registry, client: RegistryClient, store: Store, publication: ImageSet) -> None:
     target = Reference.parse(f"{registry.host}/app")
-    push_publication(publication, target, ("3f2a",), client, store, Silent())
+    RegistrySink(remote=client, store=store).push(target, publication, ("3f2a",))
     registry.requests.clear()
 
 

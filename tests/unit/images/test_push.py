@@ -17,12 +17,11 @@ from envbuild.images.repository import (
     remember_repository,
     repository_name,
 )
-from envbuild.images.sinks.registry import push_everywhere, push_publication
+from envbuild.images.sinks.registry import RegistrySink
 from envbuild.oci.image import Image, ImageSet
 from envbuild.oci.manifest import Descriptor
 from envbuild.oci.reference import Reference
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
-from envbuild.progress import Silent
 from envbuild.registry.base import Pushed, RefusedError
 from envbuild.registry.client import RegistryClient
 from envbuild.store.content import Store
@@ -56,7 +55,7 @@ def pushed(
     publication: ImageSet, registry: Registry, client: RegistryClient, store: Store, *tags: str
 ) -> PushResult:
     target = Reference.parse(f"{registry.host}/team/app")
-    return push_publication(publication, target, tags, client, store, Silent())
+    return RegistrySink(remote=client, store=store).push(target, publication, tags)
 
 
 def writes(registry: Registry) -> list[str]:
@@ -173,7 +172,7 @@ def test_what_is_attached_comes_before_the_tag(
 
     target = Reference.parse(f"{registry.host}/team/app:ignored")
     for _ in range(2):
-        push_publication(publication, target, ("1",), client, store, Silent(), attach=Attach())
+        RegistrySink(remote=client, store=store, attach=Attach()).push(target, publication, ("1",))
     # The second time too: what has its tag may have been pushed without. But then there is no time to win.
     where = f"{registry.host}/team/app@{publication.digest}"
     assert seen == [("prepare", []), (where, [publication.digest]), (where, ["1"])]
@@ -193,14 +192,8 @@ def test_only_what_must_be_sent_is_fetched(registry: Registry, client: RegistryC
         if blob.digest in content:
             store.add_blob(content[blob.digest])
 
-    push_publication(
-        publication,
-        Reference.parse(f"{registry.host}/team/app"),
-        ("1",),
-        client,
-        store,
-        Silent(),
-        fetch=fetch,
+    RegistrySink(remote=client, store=store, fetch=fetch).push(
+        Reference.parse(f"{registry.host}/team/app"), publication, ("1",)
     )
     assert fetched == [layers[1].digest, publication.images[0].config_digest]
     assert set(registry.blobs) == {*content, publication.images[0].config_digest}
@@ -242,7 +235,9 @@ def test_the_own_tag_stands_between_the_images_and_those_that_move(
         PushTarget(repository=Reference.parse(f"{registry.host}/team/app"), tag="prod"),
         PushTarget(repository=Reference.parse(f"{registry.host}/other/app")),
     ]
-    done = list(push_everywhere(publication, targets, ("3f2a", "v1", "latest"), client, store, Silent()))
+    done = list(
+        RegistrySink(remote=client, store=store).push_to(targets, publication, ("3f2a", "v1", "latest"))
+    )
     assert [each.tags for each in done] == [("3f2a", "prod", "v1", "latest"), ("3f2a", "v1", "latest")]
     known = known_repositories(store, registry.host)
     assert [each.repository for each in known] == ["other/app", "team/app"]
@@ -270,7 +265,7 @@ def test_repositories_of_the_same_registry_are_offered_for_mounting(
     remember_repository(store, Reference.parse("elsewhere.example/x"))
     targets = [PushTarget(repository=Reference.parse(f"{host}/{name}")) for name in ("a", "b")]
     near = [Reference.parse(f"{host}/base:1"), Reference.parse("docker.io/library/debian:12")]
-    list(push_everywhere(one(store), targets, ("1",), client, store, Silent(), near=near))
+    list(RegistrySink(remote=client, store=store, near=near).push_to(targets, one(store), ("1",)))
     # Once for layers, once for configs.
     assert offered[::2] == [
         [f"{host}/base", f"{host}/earlier"],
@@ -281,7 +276,7 @@ def test_repositories_of_the_same_registry_are_offered_for_mounting(
 def test_a_push_says_where_the_image_is(registry: Registry, client: RegistryClient, store: Store) -> None:
     publication = one(store)
     repository = Reference.parse(f"{registry.host}/team/app")
-    pushed = push_publication(publication, repository, ("1", "2"), client, store, Silent())
+    pushed = RegistrySink(remote=client, store=store).push(repository, publication, ("1", "2"))
     assert pushed.references[0] == f"{registry.host}/team/app:1@{publication.digest}"
 
 

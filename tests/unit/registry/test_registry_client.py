@@ -15,7 +15,7 @@ from envbuild.oci.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_LAYER, OCI_MAN
 from envbuild.oci.reference import Reference
 from envbuild.progress import Silent
 from envbuild.registry.auth import RegistryCredentials
-from envbuild.registry.client import RegistryClient
+from envbuild.registry.client import RegistryClient, RegistryOptions
 from envbuild.registry.connection import BrokenError, Connections, Trust
 from envbuild.store.content import Store
 from tests.fakes.image import put_image
@@ -27,7 +27,11 @@ SECRET = "s3cret-word"
 def _client(store: Store, tmp_path: Path, *, offline: bool = False) -> RegistryClient:
     environ = {"HOME": str(tmp_path), "PATH": str(tmp_path / "bin")}
     return RegistryClient(
-        store, Silent(), RegistryCredentials(environ), offline=offline, sleep=lambda seconds: None
+        store,
+        Silent(),
+        RegistryCredentials(environ),
+        sleep=lambda seconds: None,
+        options=RegistryOptions(offline=offline),
     )
 
 

@@ -17,7 +17,7 @@ from envbuild.oci.reference import Reference
 from envbuild.progress import Silent, Task
 from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.base import Pushed
-from envbuild.registry.client import RegistryClient
+from envbuild.registry.client import RegistryClient, RegistryOptions
 from envbuild.store.content import Store
 from tests.fakes.registry import Registry, serve
 
@@ -67,7 +67,7 @@ def client(store: Store, tmp_path: Path, told: Told) -> Iterator[RegistryClient]
         RegistryCredentials(environ),
         sleep=lambda seconds: None,
         environ=environ,
-        certificates=(),
+        options=RegistryOptions(certificates=()),
     ) as found:
         yield found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from envbuild.errors import SpecError
-from envbuild.specs.importers.azure.v1 import is_azure_v1, read_azure_v1
+from envbuild.specs.importers.azure.v1 import AzureV1Parts, is_azure_v1, read_azure_v1
 from envbuild.specs.model import InferenceConfig, Route, Spec
 from envbuild.specs.problems import Problems
 from envbuild.specs.text.document import (
@@ -74,7 +74,9 @@ class RunConfigImporter:
             other = other if other.is_there() else file.beside(node.text)
             return _other(other, left, project, spark)
         inner = Document(node, document.lines)
-        return read_azure_v1(inner, file, left, key="environment", project=project, spark=spark)
+        return read_azure_v1(
+            inner, file, left, key="environment", beside=AzureV1Parts(project=project, spark=spark)
+        )
 
 
 class InferenceConfigImporter:
@@ -113,7 +115,7 @@ class InferenceConfigImporter:
                 for name in old:
                     top.leave(name, "the environment is used")
             inner = Document(inline, document.lines)
-            spec = read_azure_v1(inner, file, left, key=key, spark=spark or None)
+            spec = read_azure_v1(inner, file, left, key=key, beside=AzureV1Parts(spark=spark or None))
         return replace(spec, inference_config=spec.inference_config or _ROUTES)
 
 
@@ -128,4 +130,6 @@ def _other(file: SourceFile, left: LeftOut, project: SourceFile, spark: bool) ->
     """An environment in a file of its own."""
     text = file.read(YAML_LIMIT)
     parse = parse_json if file.path.suffix.lower() == ".json" else parse_document
-    return read_azure_v1(parse(text, file.shown), file, left, project=project, spark=spark or None)
+    return read_azure_v1(
+        parse(text, file.shown), file, left, beside=AzureV1Parts(project=project, spark=spark or None)
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from envbuild.errors import SpecError
 from envbuild.specs import fields
@@ -38,6 +38,21 @@ _FROM = re.compile(r"FROM\s+([^\s$]+)", re.IGNORECASE)
 _CREDENTIAL = "log in with 'docker login': no credential is kept in an environment"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AzureV1Parts:
+    """What belongs to an environment beside its mapping."""
+
+    conda_file: SourceFile | None = None
+    """Wins over the mapping, as ``dockerfile`` does."""
+    dockerfile: SourceFile | None = None
+    project: SourceFile | None = None
+    """Stands in the directory that a ``condaDependenciesFile`` is relative to."""
+    spark: bool | None = None
+    """Whether the environment is for Spark; None: its packages say so."""
+    serving: Node | None = None
+    """An ``inference_config``."""
+
+
 class AzureDirectoryImporter:
     """Reads what ``Environment.save_to_directory`` writes."""
 
@@ -55,8 +70,10 @@ class AzureDirectoryImporter:
             document,
             file,
             left,
-            conda_file=conda if conda.is_there() else None,
-            dockerfile=dockerfile if dockerfile.is_there() else None,
+            beside=AzureV1Parts(
+                conda_file=conda if conda.is_there() else None,
+                dockerfile=dockerfile if dockerfile.is_there() else None,
+            ),
         )
 
 
@@ -66,23 +83,14 @@ def read_azure_v1(
     left: LeftOut,
     *,
     key: str = "",
-    conda_file: SourceFile | None = None,
-    dockerfile: SourceFile | None = None,
-    project: SourceFile | None = None,
-    spark: bool | None = None,
-    serving: Node | None = None,
+    beside: AzureV1Parts = AzureV1Parts(),
 ) -> Spec:
-    """The spec that the mapping in ``document`` means; it stands in ``file`` under the key path ``key``.
-
-    ``conda_file`` and ``dockerfile`` win over the mapping. ``project`` stands in the directory that a
-    ``condaDependenciesFile`` is relative to. ``spark`` says whether the environment is for Spark, None that
-    its packages do. ``serving`` is an ``inference_config``. What can't be carried goes to ``left``.
+    """The spec that the mapping in ``document`` means; it stands in ``file`` under the key path ``key``. What
+    can't be carried goes to ``left``.
 
     Raises ``SpecError`` with every problem.
     """
-    return _AzureV1Reader(document, file, left, key, project or file).spec(
-        conda_file, dockerfile, spark, serving
-    )
+    return _AzureV1Reader(document, file, left, key, beside.project or file).spec(beside)
 
 
 class _AzureV1Reader:
@@ -98,11 +106,10 @@ class _AzureV1Reader:
 
     def spec(
         self,
-        conda_file: SourceFile | None,
-        dockerfile: SourceFile | None,
-        spark: bool | None,
-        serving: Node | None,
+        beside: AzureV1Parts,
     ) -> Spec:
+        conda_file, dockerfile = beside.conda_file, beside.dockerfile
+        spark, serving = beside.spark, beside.serving
         if not isinstance(self.document.root, Mapping):
             raise SpecError(f"{self.file.shown}: {self.top.key or 'the environment'} must be a mapping")
         top = self.top

@@ -25,7 +25,7 @@ from envbuild.oci.manifest import (
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.progress import Silent
 from envbuild.registry.auth import RegistryCredentials
-from envbuild.registry.client import RegistryClient
+from envbuild.registry.client import RegistryClient, RegistryOptions
 from envbuild.specs.model import ImageBaseSpec
 from envbuild.store.content import Store
 from tests.fakes.image import Item, directory, put_image, put_index, put_layer, symlink
@@ -54,7 +54,9 @@ def resolver(store: Store, client: RegistryClient, tmp_path: Path) -> ImageResol
 
 @pytest.fixture
 def offline_resolver(store: Store, tmp_path: Path) -> ImageResolver:
-    client = RegistryClient(store, Silent(), RegistryCredentials({"HOME": str(tmp_path)}), offline=True)
+    client = RegistryClient(
+        store, Silent(), RegistryCredentials({"HOME": str(tmp_path)}), options=RegistryOptions(offline=True)
+    )
     return ImageResolver(store, client, directory=tmp_path)
 
 
