@@ -6,7 +6,7 @@ STAMP := .venv/.envbuild-ready
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engines lint types locks bench installer-pins clean system
+.PHONY: help demo test test-slow test-all test-engines lint types locks bench installer-pins clean system
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -21,8 +21,13 @@ system:
 demo: $(STAMP)  ## lock and build examples/sklearn, train a model in the image
 	@scripts/demo.sh
 
-test: $(STAMP) system  ## all tests that need no Docker engine
-	$(PY) -m pytest -m "not engine" $(PARALLEL) $(ARGS)
+test: $(STAMP) system  ## the tests that a person waits for: five minutes on two cores
+	$(PY) -m pytest -m "not engine and not slow" $(PARALLEL) $(ARGS)
+
+test-slow: $(STAMP) system  ## the others that need no Docker engine: real clusters, interruptions, faults
+	$(PY) -m pytest -m "slow and not engine" $(PARALLEL) $(ARGS)
+
+test-all: test test-slow  ## all tests that need no Docker engine
 
 test-engines: $(STAMP) system  ## the tests that need a Docker engine, with a private one (as root)
 	scripts/with-engine.sh $(PY) -m pytest -m engine $(ARGS)

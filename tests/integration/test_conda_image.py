@@ -30,6 +30,7 @@ from tests.fakes.channel import (
 from tests.integration.driver import Ended, Machine
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.network,
     pytest.mark.skipif(not runs_linux(), reason="runs Linux programs"),
 ]

@@ -13,6 +13,8 @@ from tests.fakes.channel import Package, make_channel
 from tests.fakes.conda_executable import make_conda_executable
 from tests.integration.driver import Machine, World, a_world, conda
 
+pytestmark = pytest.mark.slow
+
 PYTHON = Package(name="python", version="3.12.4", build="h0_0")
 SPEC = "name: demo\nplatforms: [linux/amd64, linux/arm64]\nbase: {debian: trixie}\n"
 

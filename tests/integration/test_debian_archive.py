@@ -26,7 +26,7 @@ from envbuild.settings import Settings
 from envbuild.specs.model import DebianBaseSpec
 from envbuild.store.content import Store
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 
 class Machine:

@@ -19,6 +19,7 @@ DIGEST = (EXAMPLE / "digest.txt").read_text().strip()
 """What every machine makes of the example's lock."""
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.network,
     pytest.mark.skipif(not runs_linux(), reason="byte code is compiled in a Linux user namespace"),
 ]

@@ -29,6 +29,8 @@ from tests.integration.driver import (
     kill_group,
 )
 
+pytestmark = pytest.mark.slow
+
 SOON = 5.0
 """Seconds within which an interrupted command has ended, on a busy machine."""
 

@@ -16,6 +16,8 @@ from tests.fakes.archive import Deb
 from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Machine, a_world, demo, entries, tmpfs
 
+pytestmark = pytest.mark.slow
+
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can mount file systems")
 
 NAME = "名前 ünï.txt"

@@ -19,7 +19,7 @@ from tests.fakes.image import put_image, shell_image
 from tests.fakes.registry import serve
 from tests.integration.driver import Machine, ended, group, kill_group, needs_user_namespaces
 
-pytestmark = needs_user_namespaces()
+pytestmark = [pytest.mark.slow, needs_user_namespaces()]
 
 LIMITS = ("--keep-last", "0", "--max-size", "0")
 UNTIL_GO = "echo ready; while ! [ -e go ]; do sleep 0.05; done; cat /etc/image; exit 5"

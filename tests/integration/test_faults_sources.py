@@ -13,6 +13,8 @@ from tests.fakes.archive import Deb
 from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Ended, Machine, World, a_world, demo, entries
 
+pytestmark = pytest.mark.slow
+
 NOWHERE = "http://127.0.0.1:9"
 """Nothing listens at the port of the discard service."""
 

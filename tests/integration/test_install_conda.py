@@ -33,6 +33,8 @@ from envbuild.store.content import Store
 from tests.fakes.channel import Package, python_package, python_version, serve, small_packages
 from tests.unit.compose.test_artifacts_conda_source import artifact_of
 
+pytestmark = pytest.mark.slow
+
 LEFT_OUT = ("scripted", "tool-twin")
 PYTHON = PythonPin(version=python_version(), provider="conda", executable="/opt/env/bin/python")
 

@@ -21,7 +21,7 @@ from tests.fakes.kubernetes_api import TOKEN, KubernetesApi, Program
 from tests.fakes.registry_server import RegistryServer, needs_registry
 from tests.integration.driver import Ended, Machine, ended
 
-pytestmark = [needs_registry()]
+pytestmark = [pytest.mark.slow, needs_registry()]
 
 PASSWORD = "pw-of-the-job-83c1"
 VERSIONS = kubernetes_validate.utils.all_versions()

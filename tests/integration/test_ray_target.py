@@ -22,9 +22,10 @@ from tests.integration.driver import Machine, ended
 
 FOREVER = "while :; do sleep 0.05; done"
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="the image is of programs of this Linux"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the image is of programs of this Linux"),
+]
 
 
 @pytest.fixture(scope="module")

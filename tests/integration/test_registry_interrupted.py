@@ -21,7 +21,7 @@ from tests.fakes.image import Item, put_image, put_index, put_layer
 from tests.fakes.registry_server import RegistryServer, needs_registry
 from tests.integration.registry import blobs, make_client, pull, same_blobs, small_image
 
-pytestmark = [needs_registry()]
+pytestmark = [pytest.mark.slow, needs_registry()]
 
 MOST = 80
 """Requests that pushing the image of these tests may take."""

@@ -12,6 +12,7 @@ from envbuild.platforms import runs_linux
 from tests.integration.test_example import buildable, envbuild
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.network,
     pytest.mark.skipif(not runs_linux(), reason="byte code is compiled in a Linux user namespace"),
 ]

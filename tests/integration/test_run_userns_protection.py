@@ -19,6 +19,7 @@ from tests.fakes.image import shell_image
 from tests.integration.driver import needs_user_namespaces
 
 pytestmark = [
+    pytest.mark.slow,
     needs_user_namespaces(),
     pytest.mark.parametrize("user", ["0:0", "1000:1000"]),
 ]

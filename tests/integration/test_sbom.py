@@ -22,7 +22,7 @@ from tests.fakes.registry_server import needs_registry
 from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Machine, World, a_world, conda, demo
 
-pytestmark = pytest.mark.skipif(not runs_linux(), reason="runs Linux programs")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not runs_linux(), reason="runs Linux programs")]
 
 KINDS = {"python": "python", "deb": "debian", "java-archive": "maven"}
 """Syft's names of them, and ours."""

@@ -18,6 +18,7 @@ from tests.fakes.wheelhouse import Wheelhouse
 from tests.integration.driver import LIMIT, Machine, ended, group
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.network,
     pytest.mark.skipif(
         known_mirror(Settings(cache_dir=Path("/nonexistent"))) is None,

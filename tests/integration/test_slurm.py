@@ -30,7 +30,7 @@ from tests.fakes.slurm_cluster import SlurmCluster, missing
 from tests.integration.driver import LIMIT, Machine, a_world, demo, ended
 
 _MISSING = missing()
-pytestmark = pytest.mark.skipif(_MISSING is not None, reason=str(_MISSING))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(_MISSING is not None, reason=str(_MISSING))]
 
 
 @pytest.fixture(scope="module")

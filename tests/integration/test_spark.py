@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "spark"
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.network,
     pytest.mark.skipif(not runs_linux(), reason="runs in a Linux user namespace"),
     pytest.mark.skipif(Platform.host().architecture != "amd64", reason="the example is for linux/amd64"),

@@ -26,6 +26,7 @@ START = 60.0
 """Seconds after which a cluster that doesn't come counts as broken."""
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.network,
     pytest.mark.skipif(not runs_linux(), reason="runs in a Linux user namespace"),
     pytest.mark.skipif(Platform.host().architecture != "amd64", reason="the example is for linux/amd64"),

@@ -29,6 +29,7 @@ BACKENDS = [
 ]
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.network,
     pytest.mark.skipif(
         not runs_linux() or Platform.host().architecture != "amd64", reason="locked for linux/amd64"
