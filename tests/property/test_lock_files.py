@@ -19,6 +19,7 @@ VARIABLES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
 NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,12}[a-z0-9]", fullmatch=True)
 VERSIONS = st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,3}){0,2}", fullmatch=True)
 HEX = st.text("0123456789abcdef", min_size=64, max_size=64)
+VALUES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 SIZES = st.integers(0, 1 << 40)
 
 
@@ -69,7 +70,7 @@ def locks(draw: st.DrawFn) -> Lock:
     platforms = [draw(platform_locks())]
     if draw(st.booleans()):
         platforms.append(draw(platform_locks(LINUX_ARM64)))
-    variables = draw(st.dictionaries(VARIABLES, st.text(max_size=20), max_size=3))
+    variables = draw(st.dictionaries(VARIABLES, VALUES, max_size=3))
     return Lock(
         definition="sha256:" + draw(HEX),
         platforms=tuple(platforms),
