@@ -1,9 +1,11 @@
 #!/bin/bash
-# Makes the virtual environment DIR with envbuild (editable) and its development tools in it. Idempotent.
-# Usage: scripts/setup.sh DIR. PYTHON names the interpreter; otherwise the newest fitting one is taken.
+# Makes the virtual environment DIR with envbuild (editable) and its development tools in it, as requirements/dev.txt
+# locks them; with "newest" behind DIR, their newest versions. Idempotent.
+# Usage: scripts/setup.sh DIR [newest]. PYTHON names the interpreter; otherwise the newest fitting one is taken.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
+versions=${2:-locked}
 
 fits() { "$1" -c 'import sys; raise SystemExit(sys.version_info < (3, 10))' 2>/dev/null; }
 
@@ -51,5 +53,12 @@ make_venv() {
 }
 
 make_venv
-echo "setup: installing envbuild and its tools into $venv" >&2
-"$venv/bin/python" -m uv pip install --quiet --python "$venv/bin/python" --editable . --group dev
+echo "setup: installing envbuild and its tools ($versions) into $venv" >&2
+install() { "$venv/bin/python" -m uv pip install --quiet --python "$venv/bin/python" "$@"; }
+if [ "$versions" = newest ]; then
+    install --upgrade --editable '.[kubernetes,postgres,sign]' --group dev
+else
+    install --require-hashes --requirement requirements/dev.txt
+    # What builds it is locked, too.
+    install --no-deps --no-build-isolation --editable .
+fi
