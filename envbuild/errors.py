@@ -1,6 +1,6 @@
 """The one root of all errors that envbuild raises on purpose.
 
-Every stage has its own class, because every stage has its own exit status (DESIGN §8). A message says
+Every stage has its own class, because every stage has its own exit status (docs/design.md §8). A message says
 what is wrong and where; the hint says what to do next. Neither ever holds a credential.
 """
 

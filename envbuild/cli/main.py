@@ -104,7 +104,8 @@ def cli() -> None:
 
 
 def main(argv: Sequence[str] | None = None, *, call: Call | None = None) -> int:
-    """Runs the command line and returns its exit status (DESIGN §8); never raises but for a bug in here.
+    """Runs the command line and returns its exit status (docs/design.md §8); never raises but for a bug in
+    here.
 
     Without a ``call`` it is this process's own, and signals end the process."""
     if call is not None:

@@ -33,7 +33,7 @@ def timestamp(seconds: int) -> str:
 
 
 def manifest_annotations(plan: Plan) -> dict[str, str]:
-    """What a manifest says of where it came from (DESIGN §6)."""
+    """What a manifest says of where it came from (docs/design.md §6)."""
     annotations = {
         "org.opencontainers.image.created": timestamp(plan.created),
         "dev.envbuild.definition": plan.definition_digest,

@@ -23,8 +23,8 @@ _IMAGE_FORMAT = 2
 """How what an image's own config says joins with ours; 2: its PATH stays in its order, behind the prefix."""
 
 NATIVE_LEVEL = "L3"
-"""The level of reproducibility (DESIGN §1) of what the native composer makes of any lock: a lock of this
-format pins its base by digest or by packages, so it is closed, and composing it is a pure function. That
+"""The level of reproducibility (docs/design.md §1) of what the native composer makes of any lock: a lock of
+this format pins its base by digest or by packages, so it is closed, and composing it is a pure function. That
 holds for an image that is taken as it is, too: its layers are the base's own, its config a function of theirs
 and the lock."""
 FOUND_LEVEL = "found"

@@ -1,4 +1,4 @@
-"""Which python an environment gets, and what it stands on (DESIGN §4)."""
+"""Which python an environment gets, and what it stands on (docs/design.md §4)."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ from envbuild.specs.model import PREFIX, EnvironmentType
 RENDER_FORMAT = 1
 """Part of every rendered image's identity; changes whenever the same templates would give another context."""
 RENDERED_LEVEL = "L2"
-"""Everything is pinned, but what ``RUN`` steps write (times, caches) is not ours (DESIGN §1)."""
+"""Everything is pinned, but what ``RUN`` steps write (times, caches) is not ours (docs/design.md §1)."""
 
 
 @dataclass(frozen=True, kw_only=True)

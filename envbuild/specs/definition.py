@@ -1,4 +1,4 @@
-"""The definition digest: the identity of what was asked (DESIGN §6).
+"""The definition digest: the identity of what was asked (docs/design.md §6).
 
 Every field is named here; nothing is hashed because a model happens to have it. Name, version, description,
 tags, and where a line was written don't count. Order counts only where it has a meaning: channels, package

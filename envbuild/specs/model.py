@@ -14,7 +14,7 @@ from envbuild.platforms import LINUX_AMD64, Platform
 
 
 class EnvironmentType(str, Enum):
-    """Who decides what is installed (DESIGN §4)."""
+    """Who decides what is installed (docs/design.md §4)."""
 
     SYSTEM_MANAGED = "system-managed"
     USER_MANAGED = "user-managed"
@@ -185,4 +185,4 @@ class Spec:
 
 
 PREFIX = PurePosixPath("/opt/env")
-"""Where the software of every image lives (DESIGN §4)."""
+"""Where the software of every image lives (docs/design.md §4)."""

@@ -1,4 +1,4 @@
-"""The serving rule (DESIGN §4): what an environment must hold to serve, and how any comes to."""
+"""The serving rule (docs/design.md §4): what an environment must hold to serve, and how any comes to."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class NewImage:
     """Of the manifest of one platform."""
     platform: str
     lock_digest: str
-    """Identity of the pins and what else decides the image (DESIGN §6), as its tag says it."""
+    """Identity of the pins and what else decides the image (docs/design.md §6), as its tag says it."""
     lock: str | None
     """``LockRecord.digest``: the lock directory that it was built from."""
     definition: str

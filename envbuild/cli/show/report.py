@@ -193,7 +193,7 @@ def push_json(pushed: PushResult) -> dict[str, object]:
 
 
 def build_json(result: BuildResult) -> dict[str, object]:
-    """The object of ``build --json`` (DESIGN §8). For several platforms ``digest`` is the index's,
+    """The object of ``build --json`` (docs/design.md §8). For several platforms ``digest`` is the index's,
     ``images`` lists all, and the other keys are those of the first."""
     first = _image_json(result.images[0]) if result.images else {}
     value: dict[str, object] = {

@@ -1,4 +1,4 @@
-"""Which python an environment gets (DESIGN §4)."""
+"""Which python an environment gets (docs/design.md §4)."""
 
 from __future__ import annotations
 
