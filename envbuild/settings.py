@@ -178,16 +178,16 @@ def _environment(env: Mapping[str, str], cwd: Path, home: Path | None) -> _Layer
 
 
 def _files(env: Mapping[str, str], start: Path, home: Path | None, problems: list[str]) -> list[_Layer]:
-    found = []
+    layers = []
     project = _project_file(start, _owners(env), problems)
     if project is not None:
         path, values = project
-        found.append(_Layer(_Source(str(path), path.parent, home, False), values))
+        layers.append(_Layer(_Source(str(path), path.parent, home, False), values))
     config = _xdg(env, home, "XDG_CONFIG_HOME", ".config") / "envbuild" / "config.toml"
     table = _toml(config, problems)
     if table is not None:
-        found.append(_Layer(_Source(str(config), config.parent, home, False), _normal(table)))
-    return found
+        layers.append(_Layer(_Source(str(config), config.parent, home, False), _normal(table)))
+    return layers
 
 
 def _project_file(

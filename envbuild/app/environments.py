@@ -348,9 +348,9 @@ def _written(place: Path, content: str, archive: bytes | None) -> Spec:
     return spec_loader.load_spec(place / _SPEC_FILE)
 
 
-def _move(made: Path, place: Path) -> None:
+def _move(path: Path, place: Path) -> None:
     try:
-        made.rename(place)
+        path.rename(place)
     except OSError as error:
         if not (place / _SPEC_FILE).is_file():
             raise WorkspaceError(f"can't write {place}: {error.strerror}") from error

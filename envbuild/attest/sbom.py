@@ -100,7 +100,7 @@ def items_of(
     )
     edges = _edges(named, owned, found, platform, pins.python or python)
     items = [replace(item, depends=tuple(sorted(edges.get(item.reference, ())))) for item, _ in named]
-    return tuple(sorted(items, key=lambda each: (each.kind, each.name, each.version, each.reference)))
+    return tuple(sorted(items, key=lambda item: (item.kind, item.name, item.version, item.reference)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,7 +220,7 @@ def _maven(pin: MavenPin) -> Item:
 def _named(entries: Iterable[tuple[Item, InstalledPackage]]) -> list[tuple[Item, InstalledPackage]]:
     """The entries with references that name one item each: a package may be there several times."""
     found: dict[str, tuple[Item, InstalledPackage]] = {}
-    for item, package in sorted(entries, key=lambda each: (each[0].purl, each[0].path)):
+    for item, package in sorted(entries, key=lambda entry: (entry[0].purl, entry[0].path)):
         reference = item.purl if item.purl not in found else f"{item.purl}#{item.path}"
         # Two entries of one status file that are all the same are one.
         found.setdefault(reference, (replace(item, reference=reference), package))
@@ -311,10 +311,10 @@ def _interpreter(
 
 def _config(image: Image, store: Store) -> Mapping[str, Any]:
     try:
-        found = json.loads(store.blob(image.config_digest).read_bytes())
+        config = json.loads(store.blob(image.config_digest).read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}  # Only its time and one variable are asked for.
-    return found if isinstance(found, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
 def _variable(config: Mapping[str, Any], name: str) -> str:

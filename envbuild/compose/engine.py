@@ -523,7 +523,7 @@ class NativeBuild:
                 for future in futures.values():
                     future.cancel()
                 raise
-        made = (
+        written = (
             Layer(
                 digest=file.digest,
                 diff_id=file.diff_id,
@@ -535,7 +535,7 @@ class NativeBuild:
             for (layer, _), file in zip(grouped, files, strict=True)
         )
         layers = ((index, layer) for index, layer in enumerate(self.plan.layers) if layer.artifacts)
-        return tuple(self.reused.layers.get(index) or next(made) for index, _ in layers)
+        return tuple(self.reused.layers.get(index) or next(written) for index, _ in layers)
 
 
 def _segment_of(work: _SegmentWork) -> Segment:

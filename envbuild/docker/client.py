@@ -101,16 +101,20 @@ def _over_ssh(endpoint: _Endpoint, environ: Mapping[str, str]) -> docker.DockerC
     except (OSError, ValueError) as error:
         return NoEngine(reason=f"no Docker engine at {where}: {error}")
     try:
-        found = _connected(endpoint, bridge.address, _SSH_SECONDS)
+        docker_client = _connected(endpoint, bridge.address, _SSH_SECONDS)
     except BaseException:
         bridge.close()
         raise
-    if isinstance(found, NoEngine):
-        said = bridge.close()
-        return NoEngine(reason=f"no Docker engine at {where}: {said}", hint=_SSH_HINT) if said else found
-    found.api.mount("http+docker://", _one_pool(bridge.address, found.api.timeout))
-    found.api.mount(_BRIDGE, _closing(bridge))
-    return found
+    if isinstance(docker_client, NoEngine):
+        reason = bridge.close()
+        return (
+            NoEngine(reason=f"no Docker engine at {where}: {reason}", hint=_SSH_HINT)
+            if reason
+            else docker_client
+        )
+    docker_client.api.mount("http+docker://", _one_pool(bridge.address, docker_client.api.timeout))
+    docker_client.api.mount(_BRIDGE, _closing(bridge))
+    return docker_client
 
 
 def _one_pool(address: str, patience: int) -> BaseAdapter:

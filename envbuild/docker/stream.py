@@ -48,8 +48,8 @@ def engine_errors() -> Iterator[None]:
     try:
         yield
     except docker.errors.APIError as error:
-        said = " ".join(str(error.explanation or error).split())
-        raise BuildError(f"the Docker engine refused: {said[:1000]}") from error
+        explanation = " ".join(str(error.explanation or error).split())
+        raise BuildError(f"the Docker engine refused: {explanation[:1000]}") from error
     except broken as error:
         raise BuildError(
             f"the connection to the Docker engine failed: {error}",

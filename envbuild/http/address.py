@@ -76,10 +76,10 @@ class Netrc:
             self._read = self._load()
             self._done = True
         host = urlsplit(url).hostname
-        found = self._read.authenticators(host) if self._read and host else None
-        if not found:
+        authenticators = self._read.authenticators(host) if self._read and host else None
+        if not authenticators:
             return None
-        login, _, password = found
+        login, _, password = authenticators
         return AddressLogin(user=login or "", password=password or "")
 
     def _load(self) -> netrc.netrc | None:

@@ -24,10 +24,10 @@ def proxy_of(host: str, port: int | None, environ: Mapping[str, str]) -> str | N
     ``HTTPS_PROXY``, else ``ALL_PROXY``, unless ``NO_PROXY`` names the host; small letters go first. This
     machine itself is never asked for through a proxy, as in Docker: that would be another machine's
     loopback."""
-    found = _variable(environ, "https_proxy") or _variable(environ, "all_proxy")
-    if not found or is_loopback(host) or _excepted(host, port, _variable(environ, "no_proxy")):
+    variable = _variable(environ, "https_proxy") or _variable(environ, "all_proxy")
+    if not variable or is_loopback(host) or _excepted(host, port, _variable(environ, "no_proxy")):
         return None
-    return found if "://" in found else f"http://{found}"
+    return variable if "://" in variable else f"http://{variable}"
 
 
 def is_loopback(host: str) -> bool:

@@ -34,19 +34,19 @@ def images_of(source: ImageSource, top: Manifest) -> tuple[Image, ...]:
     """
     if top.media_type not in INDEXES:
         return (image_of(source, top),)
-    found: list[Image] = []
+    described: list[Image] = []
     for entry in parse_index(top.content, source.what):
         if entry.platform and not entry.platform.startswith("linux/"):
             continue
         manifest = source.manifest(entry.digest)
         if manifest.media_type in INDEXES:
             raise FetchError(f"{source.what}: indexes within indexes")
-        if len(found) == _PLATFORMS:
+        if len(described) == _PLATFORMS:
             raise FetchError(f"{source.what}: an index with more than {_PLATFORMS} images")
-        found.append(image_of(source, manifest))
-    if not found:
+        described.append(image_of(source, manifest))
+    if not described:
         raise FetchError(f"{source.what}: an index without an image")
-    return tuple(found)
+    return tuple(described)
 
 
 def top_for(source: ImageSource, top: Manifest, platform: Platform | None) -> Manifest:

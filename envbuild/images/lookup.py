@@ -72,9 +72,9 @@ class Lookup:
         for place in self.places:
             for tag in tags:
                 top = self._top(place, tag)
-                found = self._checked(place, tag, top, wanted) if top is not None else None
-                if found is not None:
-                    return found
+                matched_image = self._checked(place, tag, top, wanted) if top is not None else None
+                if matched_image is not None:
+                    return matched_image
         return None
 
     def _top(self, place: CandidateRepository, tag: str) -> Manifest | None:
@@ -134,13 +134,13 @@ def _differences(image: Image, wanted: ExpectedImage) -> list[str]:
     ]
 
 
-def pull_layers(found: MatchedImage, remote: Remote, store: Store) -> None:
+def pull_layers(matched_image: MatchedImage, remote: Remote, store: Store) -> None:
     """All layers of ``found`` in the store, each with its manifest's digest and its config's diff_id.
 
     Raises ``FetchError``."""
     layers = [
         (Descriptor(digest=layer.digest, size=layer.size, media_type=layer.media_type), layer.diff_id)
-        for layer in found.image.layers
+        for layer in matched_image.image.layers
     ]
-    remote.pull_blobs(found.reference, list(dict.fromkeys(layer for layer, _ in layers)))
-    check_diff_ids(store, layers, found.reference.name)
+    remote.pull_blobs(matched_image.reference, list(dict.fromkeys(layer for layer, _ in layers)))
+    check_diff_ids(store, layers, matched_image.reference.name)

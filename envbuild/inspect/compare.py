@@ -39,7 +39,7 @@ def compared(
     more = 0
     if files:
         paths = ()
-    if files and [layer.diff_id for layer in before.layers] != [each.diff_id for each in after.layers]:
+    if files and [layer.diff_id for layer in before.layers] != [layer.diff_id for layer in after.layers]:
         # What both begin with is read too: a layer above it may hide or change its entries.
         bring_before(before.layers)
         bring_after(after.layers)
@@ -85,7 +85,7 @@ def _config(before: Image, after: Image, store: Store) -> tuple[Value, ...]:
 def _packages(
     before: Image, after: Image, store: Store, bring_before: Bring, bring_after: Bring
 ) -> tuple[PinChange, ...]:
-    if [layer.diff_id for layer in before.layers] == [each.diff_id for each in after.layers]:
+    if [layer.diff_id for layer in before.layers] == [layer.diff_id for layer in after.layers]:
         return ()
     if before.platform == after.platform:
         locks = sound_lock(before, store, bring_before), sound_lock(after, store, bring_after)

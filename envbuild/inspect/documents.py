@@ -84,5 +84,5 @@ def _flat(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str
 
 def _object(store: Store, digest: str, limit: int) -> dict[str, Any]:
     with store.blob(digest).open("rb") as file:
-        found = json.loads(file.read(limit))
-    return found if isinstance(found, dict) else {}
+        document = json.loads(file.read(limit))
+    return document if isinstance(document, dict) else {}

@@ -121,7 +121,7 @@ def _planned(image: Image, plan: Plan, follows: bool, contained: list[list[Conta
     first = len(image.layers) - len(layers)
     if (
         not follows
-        or [layer.name for layer in image.layers[first:]] != [each.name for each in layers]
+        or [layer.name for layer in image.layers[first:]] != [layer.name for layer in layers]
         or first < 0
     ):
         return [_contained(artifact) for artifact in plan.artifacts if artifact.pin is not None]

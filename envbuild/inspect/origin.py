@@ -122,7 +122,7 @@ def taken_lock(image: Image, store: Store, engine: NativeEngine) -> Plan | str:
         return "it has no lock inside, and doesn't say which image it was made of"
     reference, digest = base.reference, base.digest
     contents = engine.base_loader(base, image.platform)
-    if [layer.diff_id for layer in contents.layers] != [each.diff_id for each in image.layers]:
+    if [layer.diff_id for layer in contents.layers] != [layer.diff_id for layer in image.layers]:
         return f"it has no lock inside, and its layers aren't those of {reference}@{digest}"
     base = ImageBase(
         reference=reference,

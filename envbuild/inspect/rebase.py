@@ -23,12 +23,12 @@ _SOFTWARE = {ArtifactKind.CONDA, ArtifactKind.WHEEL, ArtifactKind.JAR}
 _PLAIN = (0o755, 0, 0)
 
 
-def rebased_lock(lock: Lock, found: ResolvedBase) -> Lock:
+def rebased_lock(lock: Lock, resolved_base: ResolvedBase) -> Lock:
     """``lock``, of one platform, on the base ``found``. Raises ``BuildError`` naming all that doesn't fit:
     what needs a newer glibc, and a python that isn't the very same, since byte code and scripts were made
     for that."""
     (pins,) = lock.platforms
-    base = found.base
+    base = resolved_base.base
     if isinstance(base, ContextBase):
         raise BuildError("a Dockerfile is no base that an image can be put on")
     title = base_title(base)
@@ -38,11 +38,11 @@ def rebased_lock(lock: Lock, found: ResolvedBase) -> Lock:
         for name, needed in _needs(lock)
         if needed > glibc
     ]
-    if base_glibc_unknown(found):
+    if base_glibc_unknown(resolved_base):
         problems.append(f"{title} has no glibc that could be found")
     python = pins.python
-    if python is not None and python.provider != "conda" and found.python != python:
-        new = found.python
+    if python is not None and python.provider != "conda" and resolved_base.python != python:
+        new = resolved_base.python
         problems.append(
             f"the software was installed for python {python.version} at {python.executable}, and {title} has "
             + (f"{new.version} at {new.executable} ({new.provider})" if new else "none")
@@ -55,9 +55,9 @@ def rebased_lock(lock: Lock, found: ResolvedBase) -> Lock:
     return replace(lock, platforms=(replace(pins, base=base),))
 
 
-def base_glibc_unknown(found: ResolvedBase) -> bool:
+def base_glibc_unknown(resolved_base: ResolvedBase) -> bool:
     """Whether the base has no glibc: musl, or nothing at all."""
-    return not isinstance(found.base, ContextBase) and found.base.glibc is None
+    return not isinstance(resolved_base.base, ContextBase) and resolved_base.base.glibc is None
 
 
 def _needs(lock: Lock) -> list[tuple[str, tuple[int, ...]]]:

@@ -119,13 +119,13 @@ def _reasons(before: Node | None, after: Node | None, gone: str, new: str, times
     if before.kind != after.kind:
         return ("kind",)
     linked = before.kind in (tarfile.SYMTYPE, tarfile.LNKTYPE)
-    found = {
+    reasons = {
         "link" if linked else "content": before.content != after.content,
         "mode": before.mode != after.mode,
         "owner": (before.uid, before.gid) != (after.uid, after.gid),
         "mtime": times and before.mtime != after.mtime,
     }
-    return tuple(reason for reason, differs in found.items() if differs)
+    return tuple(reason for reason, differs in reasons.items() if differs)
 
 
 def _below(path: str, directories: Iterable[str]) -> bool:

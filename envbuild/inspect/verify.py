@@ -138,13 +138,13 @@ def _base_blobs(image: Image, pins: PlatformLock, store: Store) -> list[str]:
     if not isinstance(pins.base, ImageBase):
         return []
     diff_ids = set(pins.base.diff_ids)
-    found = [layer.digest for layer in image.layers if layer.diff_id in diff_ids]
+    base_blobs = [layer.digest for layer in image.layers if layer.diff_id in diff_ids]
     if store.has_blob(pins.base.digest):
         content = store.blob(pins.base.digest).read_bytes()
         if digest_bytes(content) == pins.base.digest:
             config = parse_manifest(content, pins.base.reference).config.digest
-            found += [pins.base.digest, *([config] if store.has_blob(config) else [])]
-    return found
+            base_blobs += [pins.base.digest, *([config] if store.has_blob(config) else [])]
+    return base_blobs
 
 
 def _values(expected: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[Value, ...]:
@@ -155,39 +155,39 @@ def _values(expected: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[Valu
 
 def _layers(image: Image, store: Store, made: Image, apart: Store) -> list[LayerDifference]:
     """The layers that aren't the same on both sides; what is left of both is paired in its order."""
-    same = {layer.digest for layer in image.layers} & {each.digest for each in made.layers}
-    found = [layer for layer in image.layers if layer.digest not in same]
+    same = {layer.digest for layer in image.layers} & {layer.digest for layer in made.layers}
+    layer_differences = [layer for layer in image.layers if layer.digest not in same]
     expected = [layer for layer in made.layers if layer.digest not in same]
-    named = {each.name: each for each in found if each.name}
+    named = {difference.name: difference for difference in layer_differences if difference.name}
     pairs: list[tuple[Layer | None, Layer | None]] = []
     for each in expected:
         mine = named.pop(each.name, None)
         if mine is not None:
-            found.remove(mine)
+            layer_differences.remove(mine)
         pairs.append((each, mine))
     for index, (each_expected, mine) in enumerate(pairs):
-        if mine is None and found and each_expected is not None:
-            pairs[index] = (each_expected, found.pop(0))
-    pairs += [(None, each) for each in found]
+        if mine is None and layer_differences and each_expected is not None:
+            pairs[index] = (each_expected, layer_differences.pop(0))
+    pairs += [(None, difference) for difference in layer_differences]
     return [_layer(expected, mine, store, apart) for expected, mine in pairs]
 
 
-def _layer(expected: Layer | None, found: Layer | None, store: Store, apart: Store) -> LayerDifference:
+def _layer(expected: Layer | None, layer: Layer | None, store: Store, apart: Store) -> LayerDifference:
     paths: tuple[PathDifference, ...] = ()
     more = 0
-    if expected is None or found is None or expected.diff_id != found.diff_id:
+    if expected is None or layer is None or expected.diff_id != layer.diff_id:
         paths, more = differences(
             layer_entries(expected, apart) if expected else {},
-            layer_entries(found, store) if found else {},
+            layer_entries(layer, store) if layer else {},
             gone="missing",
             new="extra",
             times=True,
             limit=_PATHS,
         )
-    shown = expected or found
+    shown = expected or layer
     return LayerDifference(
         name=shown.name if shown else "",
-        digest=found.digest if found else None,
+        digest=layer.digest if layer else None,
         expected=expected.digest if expected else None,
         artifacts=expected.artifacts if expected else (),
         paths=paths,

@@ -70,7 +70,7 @@ def lint(
     though it is there. Files are relative to the spec's directory.
     """
     subject = Subject(spec, lock=lock, lock_problem=lock_problem, today=today)
-    found = {
+    findings = {
         Finding(
             code=rule.code,
             severity=rule.severity,
@@ -82,7 +82,9 @@ def lint(
         for rule in rules
         for doubt in rule.check(subject)
     }
-    return tuple(sorted(found, key=lambda each: (each.where.file, each.where.line or 0, each.code)))
+    return tuple(
+        sorted(findings, key=lambda finding: (finding.where.file, finding.where.line or 0, finding.code))
+    )
 
 
 def _redacted(text: str) -> str:

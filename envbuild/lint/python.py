@@ -106,13 +106,13 @@ def asked(subject: Subject) -> list[str]:
 
 
 def _constraints(subject: Subject) -> list[_Constraint]:
-    found = []
+    constraints = []
     if subject.spec.python is not None:
-        found.append(_Constraint(subject.spec.python, subject.places.key("python")))
+        constraints.append(_Constraint(subject.spec.python, subject.places.key("python")))
     for each in subject.conda_by_name.get("python", ())[:_MOST_CONSTRAINTS]:
         where = subject.places.dependency(each.text)
-        found.append(_Constraint(each.match.version or "*", where))
-    return found
+        constraints.append(_Constraint(each.match.version or "*", where))
+    return constraints
 
 
 def _pythons(subject: Subject) -> Iterator[tuple[str, Place]]:

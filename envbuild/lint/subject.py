@@ -76,14 +76,14 @@ class Subject:
 
     @cached_property
     def conda(self) -> tuple[Dependency, ...]:
-        found = []
+        dependencies = []
         for text in self.spec.conda.dependencies if self.spec.conda else ():
             try:
-                found.append(Dependency(split_match(text), text))
+                dependencies.append(Dependency(split_match(text), text))
             except Refused:
                 # Only a spec made by a program can hold it; resolving says what is wrong with it.
                 continue
-        return tuple(found)
+        return tuple(dependencies)
 
     @cached_property
     def conda_by_name(self) -> dict[str, list[Dependency]]:
@@ -95,9 +95,11 @@ class Subject:
     @cached_property
     def locked(self) -> tuple[PlatformLock, ...]:
         """The pins of every platform of the spec; empty where one of them isn't locked."""
-        found = [self.lock.platform(platform) if self.lock else None for platform in self.spec.platforms]
-        pins = tuple(each for each in found if each is not None)
-        return pins if len(pins) == len(found) else ()
+        platform_locks = [
+            self.lock.platform(platform) if self.lock else None for platform in self.spec.platforms
+        ]
+        pins = tuple(lock for lock in platform_locks if lock is not None)
+        return pins if len(pins) == len(platform_locks) else ()
 
     @cached_property
     def pinned(self) -> frozenset[str]:
@@ -128,14 +130,16 @@ def _names(pins: PlatformLock) -> Iterator[str]:
 
 
 def _wanted(items: Iterable[PipRequirement]) -> tuple[WantedPackage, ...]:
-    found = []
+    wanted_packages = []
     for item in items:
         parts = _REQUIREMENT.fullmatch(item.text)
         if parts is not None:
             specifier = (parts["specifier"] or "").strip().strip("()")
             name = canonicalize_name(parts["name"])
-            found.append(WantedPackage(name, specifier, parts["url"], (parts["marker"] or "").strip(), item))
-    return tuple(found)
+            wanted_packages.append(
+                WantedPackage(name, specifier, parts["url"], (parts["marker"] or "").strip(), item)
+            )
+    return tuple(wanted_packages)
 
 
 def _by_name(items: Iterable[WantedPackage]) -> dict[str, list[WantedPackage]]:

@@ -281,14 +281,16 @@ def _load_runtime(value: object) -> RuntimeSettings:
 
 
 def _load_platforms(value: object, where: str) -> tuple[PlatformLock, ...]:
-    found = []
+    platform_locks = []
     for name, each in expect_object(value, where).items():
         try:
             platform = Platform.parse(name)
         except UsageError as error:
             raise LockError(f"{where}: {error.message}", hint=error.hint) from error
-        found.append(_load_platform(platform, expect_object(each, f"{where}.{name}"), f"{where}.{name}"))
-    return tuple(sorted(found, key=lambda each: each.platform))
+        platform_locks.append(
+            _load_platform(platform, expect_object(each, f"{where}.{name}"), f"{where}.{name}")
+        )
+    return tuple(sorted(platform_locks, key=lambda lock: lock.platform))
 
 
 def _load_platform(platform: Platform, record: dict[str, Any], where: str) -> PlatformLock:

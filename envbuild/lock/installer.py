@@ -40,7 +40,7 @@ def installer_bases(
 ) -> tuple[PlatformLock, ...]:
     """A base with python for each of ``pins`` with conda packages; ``present`` are those of the lock
     before, which are kept. One that can't be had is left out: only a Dockerfile needs it."""
-    found = []
+    platform_locks = []
     for pin in pins:
         spec = _spec(pin.base, has_debian) if pin.conda else None
         if spec is None:
@@ -51,8 +51,8 @@ def installer_bases(
         except (ResolveError, FetchError) as error:
             progress.note(f"a Dockerfile of this lock would need its own installer: {error.message}")
             continue
-        found.append(PlatformLock(platform=pin.platform, base=base.base, python=base.python))
-    return tuple(found)
+        platform_locks.append(PlatformLock(platform=pin.platform, base=base.base, python=base.python))
+    return tuple(platform_locks)
 
 
 def _spec(base: Base, has_debian: bool) -> BaseSpec | None:

@@ -251,7 +251,7 @@ class _Making:
         resolver = next((each for each in made if each.accepts(spec)), None)
         if resolver is None:
             raise ResolveError(f"{self.spec.source}: no resolver knows this kind of base")
-        found = resolver.resolve(
+        resolved = resolver.resolve(
             spec,
             platform,
             with_python=with_python,
@@ -261,14 +261,15 @@ class _Making:
             offline=self.offline,
         )
         installs = self.spec.type is not EnvironmentType.USER_MANAGED
-        if isinstance(found.base, ImageBase) and found.base.glibc is None and installs:
+        if isinstance(resolved.base, ImageBase) and resolved.base.glibc is None and installs:
             raise ResolveError(
-                f"base image {found.base.reference}: it has no glibc, which wheels and conda packages need",
+                f"base image {resolved.base.reference}: "
+                "it has no glibc, which wheels and conda packages need",
                 hint="choose an image of a distribution that has it, such as Debian's or Ubuntu's",
             )
-        if isinstance(found.base, ImageBase) and found.prefix and installs:
-            raise ResolveError(occupied_base(found.base, found.prefix), hint=OCCUPIED_HINT)
-        return found
+        if isinstance(resolved.base, ImageBase) and resolved.prefix and installs:
+            raise ResolveError(occupied_base(resolved.base, resolved.prefix), hint=OCCUPIED_HINT)
+        return resolved
 
     def _conda_spec(self, choice: PythonChoice, bases: Mapping[Platform, ResolvedBase]) -> CondaSpec | None:
         """What conda is asked for; python joins where the base's own isn't the one that was asked for."""
@@ -375,13 +376,13 @@ class _Making:
             # Exact versions were asked for, and they still are: the answer can't be another.
             return dict.fromkeys(platforms, before.maven)
         with self.progress.stage("resolve maven"):
-            found = resolver.resolve(
+            jars = resolver.resolve(
                 spark,
                 preferred=before.maven if before else (),
                 upgrade=self.upgrade,
                 offline=self.offline,
             )
-        return dict.fromkeys(platforms, found)
+        return dict.fromkeys(platforms, jars)
 
     def _wheel(
         self,

@@ -81,7 +81,7 @@ def media_type_of(content: bytes) -> str:
 def parse_index(content: bytes, what: str) -> tuple[IndexEntry, ...]:
     """The images of an index, attestations left out. Raises ``FetchError``."""
     document = _object(content, what)
-    found = []
+    index_entries = []
     for item in _list(document.get("manifests"), what):
         if not isinstance(item, dict) or not is_digest(str(item.get("digest"))):
             raise FetchError(f"{what}: an entry of the index has no sha256 digest")
@@ -96,7 +96,7 @@ def parse_index(content: bytes, what: str) -> tuple[IndexEntry, ...]:
             text = "/".join(part for part in parts if part)
         name = annotations.get("org.opencontainers.image.ref.name")
         full = annotations.get("io.containerd.image.name")
-        found.append(
+        index_entries.append(
             IndexEntry(
                 digest=str(item["digest"]),
                 platform=text,
@@ -104,7 +104,7 @@ def parse_index(content: bytes, what: str) -> tuple[IndexEntry, ...]:
                 full_name=full if isinstance(full, str) else None,
             )
         )
-    return tuple(found)
+    return tuple(index_entries)
 
 
 def matches(platform: Platform, text: str) -> bool:

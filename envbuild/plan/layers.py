@@ -60,10 +60,10 @@ def group_layers(
         (artifact for artifact in software if artifact.size >= LARGE),
         key=lambda artifact: (-artifact.size, *_sort_key(artifact)),
     )[:alone]
-    taken = {id(artifact) for artifact in large}
+    grouped = {id(artifact) for artifact in large}
     small: list[list[Artifact]] = [[] for _ in range(buckets)]
     for artifact in software:
-        if id(artifact) not in taken:
+        if id(artifact) not in grouped:
             small[_bucket(artifact, buckets)].append(artifact)
     planned = [("base", base), ("python", interpreter)]
     # By name, not by size: a package that grows keeps its place in the chain.

@@ -142,13 +142,13 @@ def plan_identity(lock: Lock, pins: PlatformLock, composition: ComposerSettings)
 
 def _generated_artifacts(lock: Lock, pins: PlatformLock) -> list[Artifact]:
     user = lock.runtime.user
-    found = [
+    artifacts = [
         ("system", system_files(pins.base, user))
         if isinstance(pins.base, DebianBase)
         else ("home", home_files(user)),
         ("prefix", prefix_files(pins.python, conda=bool(pins.conda))),
     ]
-    return [generated(name, files) for name, files in found if files]
+    return [generated(name, files) for name, files in artifacts if files]
 
 
 def _packages(pins: PlatformLock) -> list[Artifact]:

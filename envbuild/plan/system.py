@@ -98,7 +98,7 @@ def system_files(base: DebianBase, user: str) -> tuple[GeneratedFile, ...]:
     multiarch = next(
         (_MULTIARCH[architecture] for architecture in sorted(architectures) if architecture in _MULTIARCH), ""
     )
-    made = [
+    generated_files = [
         GeneratedFile(path="etc/group", content=_groups(gid).encode()),
         GeneratedFile(path="etc/passwd", content=_users(uid, gid).encode()),
         GeneratedFile(path="etc/localtime", target="/usr/share/zoneinfo/Etc/UTC"),
@@ -109,20 +109,22 @@ def system_files(base: DebianBase, user: str) -> tuple[GeneratedFile, ...]:
     merged = ["bin", "lib", "sbin"]
     if "amd64" in architectures:
         merged.append("lib64")
-    made += [GeneratedFile(path=name, target=f"usr/{name}") for name in merged]
-    made += [GeneratedFile(path=path, directory=True, mode=mode) for path, mode in _DIRECTORIES]
+    generated_files += [GeneratedFile(path=name, target=f"usr/{name}") for name in merged]
+    generated_files += [GeneratedFile(path=path, directory=True, mode=mode) for path, mode in _DIRECTORIES]
     if home_directory(user) == f"/home/{USER_NAME}":
         home = f"home/{USER_NAME}"
-        made.append(GeneratedFile(path=home, directory=True, mode=0o755, uid=uid, gid=gid))
+        generated_files.append(GeneratedFile(path=home, directory=True, mode=0o755, uid=uid, gid=gid))
     links = java_links(base)
     names = {pin.name for pin in base.packages}
     for name, pairs in _ALTERNATIVES.items():
         if name in names:
             links.update({path.format(multiarch=multiarch): target for path, target in pairs})
-    made += [GeneratedFile(path=path, target=target) for path, target in links.items()]
+    generated_files += [GeneratedFile(path=path, target=target) for path, target in links.items()]
     if debian_java_home(base):
-        made += [GeneratedFile(path=f"etc/.java/.systemPrefs/{name}") for name in _JAVA_PREFERENCES]
-    return tuple(sorted(made, key=lambda each: each.path))
+        generated_files += [
+            GeneratedFile(path=f"etc/.java/.systemPrefs/{name}") for name in _JAVA_PREFERENCES
+        ]
+    return tuple(sorted(generated_files, key=lambda file: file.path))
 
 
 def _users(uid: int, gid: int) -> str:
@@ -162,16 +164,16 @@ def debian_java_home(base: DebianBase) -> str | None:
     """The absolute home of the newest Java runtime of ``base``; None where it has none.
 
     The newest is what update-alternatives chooses: Debian's priorities rise with the release."""
-    found = _newest(base)
-    return f"/{_home(*found)}" if found else None
+    newest = _newest(base)
+    return f"/{_home(*newest)}" if newest else None
 
 
 def java_links(base: DebianBase) -> dict[str, str]:
     """Paths below ``usr/bin`` to the tools of the newest Java runtime, and of its JDK where that is there."""
-    found = _newest(base)
-    if found is None:
+    newest = _newest(base)
+    if newest is None:
         return {}
-    release, pin = found
+    release, pin = newest
     tools = list(_JRE_TOOLS)
     if any(package.name == f"openjdk-{release}-jdk-headless" for package in base.packages):
         tools += _JDK_TOOLS

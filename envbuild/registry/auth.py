@@ -63,9 +63,9 @@ class RegistryCredentials:
 
         Raises ``ResolveError`` for a file that can't be read as one, or a helper that fails."""
         for file in self._files:
-            found = self._from_file(file, registry, repository)
-            if found is not None:
-                return found
+            registry_login = self._from_file(file, registry, repository)
+            if registry_login is not None:
+                return registry_login
         return None
 
     def _from_file(self, file: Path, registry: str, repository: str) -> RegistryLogin | None:
@@ -87,12 +87,15 @@ class RegistryCredentials:
                 return self._from_helper(helper, key)
         if isinstance(store := document.get("credsStore"), str) and store:
             for key in keys if registry != "docker.io" else (_DOCKER_HUB,):
-                if (found := self._from_helper(store, key)) is not None:
-                    return found
+                if (registry_login := self._from_helper(store, key)) is not None:
+                    return registry_login
         auths = _mapping(document.get("auths"))
         for key in keys:
-            if isinstance(entry := auths.get(key), dict) and (found := _decode(entry, file, key)) is not None:
-                return found
+            if (
+                isinstance(entry := auths.get(key), dict)
+                and (registry_login := _decode(entry, file, key)) is not None
+            ):
+                return registry_login
         return None
 
     def _from_helper(self, name: str, server: str) -> RegistryLogin | None:
@@ -132,15 +135,15 @@ class RegistryCredentials:
 
 def _keys(registry: str, repository: str) -> tuple[str, ...]:
     """Names an entry may have, the closest first: Podman's have paths, Docker's Hub has a URL."""
-    found = []
+    keys = []
     parts = repository.split("/") if repository else []
-    found += ["/".join((registry, *parts[:count])) for count in range(len(parts), 0, -1)]
+    keys += ["/".join((registry, *parts[:count])) for count in range(len(parts), 0, -1)]
     if registry == "docker.io":
-        found += [_DOCKER_HUB, "docker.io", "index.docker.io", "registry-1.docker.io"]
+        keys += [_DOCKER_HUB, "docker.io", "index.docker.io", "registry-1.docker.io"]
     else:
-        found += [registry, f"https://{registry}", f"https://{registry}/", f"http://{registry}"]
-        found += [f"https://{registry}/v1/", f"https://{registry}/v2/"]
-    return tuple(found)
+        keys += [registry, f"https://{registry}", f"https://{registry}/", f"http://{registry}"]
+        keys += [f"https://{registry}/v1/", f"https://{registry}/v2/"]
+    return tuple(keys)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -63,11 +63,11 @@ class Tokens:
     def secrets(self) -> tuple[str, ...]:
         """Everything that no message may hold."""
         with self._lock:
-            found = [value.partition(" ")[2] for value in self._values.values()]
+            secrets = [value.partition(" ")[2] for value in self._values.values()]
             for credential in self._found.values():
                 if credential is not None:
-                    found += [credential.password, credential.identity_token]
-            return tuple(filter(None, found))
+                    secrets += [credential.password, credential.identity_token]
+            return tuple(filter(None, secrets))
 
     def header(self, registry: str, repository: str, wanted: Scopes, ask: Ask, what: str) -> str | None:
         """The header for a request, None where the registry hasn't asked for one yet."""

@@ -263,10 +263,10 @@ def _netrc(env: Mapping[str, str], urls: Iterable[str]) -> str | None:
             host = urlsplit(url).hostname
         except ValueError:
             continue
-        found = source.credentials(url) if host and _HOST.fullmatch(host) else None
-        if found is None or host is None:
+        credentials = source.credentials(url) if host and _HOST.fullmatch(host) else None
+        if credentials is None or host is None:
             continue
-        words = (found.user, found.password)
+        words = (credentials.user, credentials.password)
         if not all(_NETRC_WORD.fullmatch(word) for word in words):
             _LOG.warning("the login of %s has characters that a build step can't be given", host)
             continue

@@ -160,8 +160,8 @@ def _known(directory: Path) -> set[tuple[str, str]]:
 
 def _walk(directory: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Everything below, parents first; symlinks are not followed, nor are our own leftovers entered."""
-    with os.scandir(directory) as found:
-        entries = sorted(found, key=lambda each: each.name)
+    with os.scandir(directory) as scanned:
+        entries = sorted(scanned, key=lambda each: each.name)
     for entry in entries:
         path = prefix + entry.name
         yield path, entry

@@ -163,8 +163,8 @@ def exec_form(values: Iterable[object]) -> markupsafe.Markup:
 
 def unwritable(text: str) -> str | None:
     """Why no Dockerfile can hold ``text``, or None."""
-    found = _CONTROL.search(text)
-    return f"a Dockerfile can't hold the character U+{ord(found[0]):04X}" if found else None
+    match = _CONTROL.search(text)
+    return f"a Dockerfile can't hold the character U+{ord(match[0]):04X}" if match else None
 
 
 def _checked(value: Any) -> Any:

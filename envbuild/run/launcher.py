@@ -446,10 +446,10 @@ def _hosts(stage: str) -> str:
     hosts = ""
     with contextlib.suppress(OSError):
         hosts = Path("/etc/hosts").read_text(errors="surrogateescape").rstrip("\n") + "\n"
-    made = Path(f"{stage}/hosts")
-    made.write_text(f"{hosts}127.0.1.1\t{_HOSTNAME}\n", errors="surrogateescape")
-    made.chmod(0o644)
-    return str(made)
+    path = Path(f"{stage}/hosts")
+    path.write_text(f"{hosts}127.0.1.1\t{_HOSTNAME}\n", errors="surrogateescape")
+    path.chmod(0o644)
+    return str(path)
 
 
 def _host_file(name: str, source: str, new: str, writable: bool) -> None:

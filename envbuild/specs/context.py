@@ -182,9 +182,9 @@ class _ContextReading:
             self.check_dockerfile(self.dockerfile)
         if self.problems:
             more = len(self.problems) - _TOLD
-            told = [*self.problems[:_TOLD], *([f"and {more} more"] if more > 0 else [])]
-            raise SpecError(told[0], hint=self.remedy, problems=told)
-        return ContextContents(entries=tuple(sorted(self.entries, key=lambda each: each.path)))
+            shown = [*self.problems[:_TOLD], *([f"and {more} more"] if more > 0 else [])]
+            raise SpecError(shown[0], hint=self.remedy, problems=shown)
+        return ContextContents(entries=tuple(sorted(self.entries, key=lambda entry: entry.path)))
 
     @property
     def what(self) -> str:

@@ -28,13 +28,13 @@ _FILES = 1_000
 
 def other_importers() -> Iterator[OtherImporter]:
     """Those that can be loaded, sorted by name; of each other one a warning is logged."""
-    for point in sorted(entry_points(group=GROUP), key=lambda each: (each.name, each.value)):
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         try:
-            found = OtherImporter(point, point.load())
+            other_importer = OtherImporter(point, point.load())
         except Exception as error:  # noqa: BLE001 - whatever another package's module raises
             _log.warning("the format %s can't be loaded from %s: %s", point.name, point.value, error)
         else:
-            yield found
+            yield other_importer
 
 
 class OtherImporter:
@@ -59,14 +59,14 @@ class OtherImporter:
         if file.reads is not None:
             file.reads.update((path, state_of(path)) for path in self._sources())
         try:
-            found = self._importer.load(file)
+            spec = self._importer.load(file)
         except EnvbuildError:
             raise
         except Exception as error:
             raise self._failed(file, f"{type(error).__name__}: {error}") from error
-        if not isinstance(found, Spec):
-            raise self._failed(file, f"it made {type(found).__name__} of it")
-        return found
+        if not isinstance(spec, Spec):
+            raise self._failed(file, f"it made {type(spec).__name__} of it")
+        return spec
 
     def _failed(self, file: SourceFile, why: str) -> SpecError:
         return SpecError(

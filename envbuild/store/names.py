@@ -39,13 +39,13 @@ class Names:
 
     def get(self, name: str) -> NamedImage | None:
         """What ``name`` stands for, where the record is sound. Looks at no blob. Notes the time of use."""
-        found = self._load(self.path(name))
-        if found is None or found.name != name:
+        named_image = self._load(self.path(name))
+        if named_image is None or named_image.name != name:
             return None
         now = self._clock()
         with contextlib.suppress(OSError):
             os.utime(self.path(name), (now, now))
-        return found
+        return named_image
 
     def put(self, name: str, digest: str, images: Sequence[str], others: Sequence[str] = ()) -> None:
         """Lets ``name`` stand for ``digest``, whatever it stood for before."""
@@ -92,9 +92,9 @@ class Names:
     def _all(self) -> Iterator[NamedImage]:
         directory = self._store.root / "names"
         for path in directory.glob("*.json") if directory.is_dir() else ():
-            found = self._load(path)
-            if found is not None and path == self.path(found.name):
-                yield found
+            named_image = self._load(path)
+            if named_image is not None and path == self.path(named_image.name):
+                yield named_image
 
     def _load(self, path: Path) -> NamedImage | None:
         try:
@@ -104,14 +104,16 @@ class Names:
             value = json.loads(body)
             if value["format"] != _FORMAT:
                 return None
-            found = NamedImage(
+            named_image = NamedImage(
                 name=value["name"],
                 digest=value["digest"],
                 images=tuple(value["images"]),
                 others=tuple(value["others"]),
             )
-            sound = all(is_digest(each) for each in (found.digest, *found.images, *found.others))
-            return found if sound else None
+            sound = all(
+                is_digest(each) for each in (named_image.digest, *named_image.images, *named_image.others)
+            )
+            return named_image if sound else None
         except (OSError, ValueError, TypeError, KeyError):
             return None
 

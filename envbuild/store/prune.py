@@ -269,10 +269,10 @@ def _files(path: Path) -> list[Path]:
     """Every file below ``path`` (or itself), sorted; no symlink is followed."""
     if path.is_symlink() or path.is_file():
         return [path]
-    found: list[Path] = []
+    paths: list[Path] = []
     for directory, _, names in os.walk(path):
-        found.extend(Path(directory, name) for name in names)
-    return sorted(found)
+        paths.extend(Path(directory, name) for name in names)
+    return sorted(paths)
 
 
 def _disk_size(path: Path) -> int:

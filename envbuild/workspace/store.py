@@ -384,7 +384,7 @@ class EnvironmentStore:
     ) -> tuple[RunRecord, ...]:
         """Newest first, those that fit all that is given."""
         with self._database.read() as connection:
-            found = runs.list_runs(
+            records = runs.list_runs(
                 connection,
                 environment=environment,
                 version=version,
@@ -392,7 +392,7 @@ class EnvironmentStore:
                 target=target,
                 limit=_limit(limit),
             )
-        return tuple(found)
+        return tuple(records)
 
     def history(
         self, name: str | None = None, *, limit: int | None = None, before: int | None = None

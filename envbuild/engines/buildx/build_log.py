@@ -97,7 +97,7 @@ class BuildKitLog:
         ``proxy`` is one that steps were told of but can't reach."""
         failed = [vertex for vertex in self._vertices.values() if vertex.error is not None]
         failed.sort(key=lambda each: "context canceled" in (each.error or ""))
-        said = "\n".join((*(failed[0].last if failed else ()), *self._outside))
+        output = "\n".join((*(failed[0].last if failed else ()), *self._outside))
         if failed and failed[0].step is not None:
             vertex = failed[0]
             label, instruction = vertex.step or ("", "")
@@ -110,7 +110,7 @@ class BuildKitLog:
             reason = failed[0].error if failed else next(reversed(self._outside), f"status {status}")
             where = f"{failed[0].title}: " if failed else ""
             lines = [f"the build failed: {where}{str(reason).removeprefix('ERROR: ')}"]
-        return BuildError("\n".join(lines), hint=_hint(f"{said}\n{lines[0]}", platform, proxy))
+        return BuildError("\n".join(lines), hint=_hint(f"{output}\n{lines[0]}", platform, proxy))
 
     def _event(self, vertex: _Vertex, rest: str) -> None:
         if output := _OUTPUT.fullmatch(rest):

@@ -79,16 +79,16 @@ def find_builder(environ: Mapping[str, str]) -> Builder | NoBuilder:
     commands = list(_commands(environ))
     env = command_environment(environ)
     for command in commands:
-        found = _with_buildx(command, env)
-        if isinstance(found, Builder):
-            return found
-        if found is not None:
-            reasons.append(found)
+        builder = _with_buildx(command, env)
+        if isinstance(builder, Builder):
+            return builder
+        if builder is not None:
+            reasons.append(builder)
     for command in commands:
-        found = _built_in(command, env)
-        if isinstance(found, Builder):
-            return found
-        reasons.append(found)
+        builder = _built_in(command, env)
+        if isinstance(builder, Builder):
+            return builder
+        reasons.append(builder)
     return NoBuilder(reasons=tuple(dict.fromkeys(reasons)) or ("there is no docker command on PATH",))
 
 

@@ -80,10 +80,10 @@ class BuildxEngine:
     def unable(self, plan: Plan) -> list[str]:
         """What no Dockerfile can do, why there is no BuildKit, and that it runs other platforms only."""
         reasons = list(self.renderer.unable(plan))
-        found = self._builder()
-        if isinstance(found, NoBuilder):
-            return [*reasons, *found.reasons]
-        return [*reasons, *_other_platforms(found, plan)]
+        builder = self._builder()
+        if isinstance(builder, NoBuilder):
+            return [*reasons, *builder.reasons]
+        return [*reasons, *_other_platforms(builder, plan)]
 
     def identity(self, plan: Plan) -> str:
         """The digest of lock and Dockerfile together."""
@@ -107,18 +107,18 @@ class BuildxEngine:
 
     def _able(self, plan: Plan) -> Builder:
         """The builder. Raises ``BuildError`` where there is none, or none for the plan's platform."""
-        found = self._builder()
-        if isinstance(found, NoBuilder):
+        builder = self._builder()
+        if isinstance(builder, NoBuilder):
             raise BuildError(
-                cannot_build(self.name, found.reasons),
+                cannot_build(self.name, builder.reasons),
                 hint="install docker's buildx plugin; start an engine or choose a builder: docker buildx use",
             )
-        if reasons := _other_platforms(found, plan):
+        if reasons := _other_platforms(builder, plan):
             raise BuildError(
                 cannot_build(self.name, reasons),
                 hint="add a node of that platform to the builder: docker buildx create",
             )
-        return found
+        return builder
 
     def _builder(self) -> Builder | NoBuilder:
         if self._found is None:

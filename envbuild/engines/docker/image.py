@@ -399,7 +399,9 @@ def _object(body: bytes, name: str) -> Mapping[str, Any]:
 
 def _diff_ids(config: Mapping[str, Any]) -> list[str]:
     rootfs = config.get("rootfs")
-    found = rootfs.get("diff_ids") if isinstance(rootfs, Mapping) else None
-    if not isinstance(found, list) or not all(isinstance(each, str) and is_digest(each) for each in found):
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, Mapping) else None
+    if not isinstance(diff_ids, list) or not all(
+        isinstance(each, str) and is_digest(each) for each in diff_ids
+    ):
         raise BuildError("the Docker engine's archive is damaged: the config has no layers")
-    return found
+    return diff_ids

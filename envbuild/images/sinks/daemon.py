@@ -189,10 +189,10 @@ def _find(client: docker.DockerClient, image: Image) -> str | None:
     """The id under which the engine has the image, or None."""
     for digest in (image.config_digest, image.digest):
         try:
-            found = _inspect(client, digest)
+            inspected = _inspect(client, digest)
         except docker.errors.NotFound:
             continue
-        identity = str(found["Id"])
+        identity = str(inspected["Id"])
         if identity in (image.config_digest, image.digest):
             return identity
     return None
@@ -209,7 +209,7 @@ def _held_layers(client: docker.DockerClient, image: Image) -> int:
     wanted = [layer.diff_id for layer in image.layers]
 
     best = 0
-    listed = sorted(client.api.images(), key=lambda each: -int(each.get("Created") or 0))
+    listed = sorted(client.api.images(), key=lambda image: -int(image.get("Created") or 0))
     for each in listed[:_INSPECTED]:
         try:
             layers = _inspect(client, each["Id"]).get("RootFS", {}).get("Layers") or []

@@ -132,16 +132,18 @@ def _entries(files: TarFiles, what: str) -> tuple[_ArchiveEntry, ...]:
     """The images that ``manifest.json`` lists. Raises ``FetchError``."""
     try:
         document = json.loads(read_file(files, "manifest.json", MANIFEST_LIMIT, what))
-        found = []
+        archive_entries = []
         for each in document:
             tags, layers = each.get("RepoTags") or [], each.get("Layers") or []
             texts = [each["Config"], *tags, *layers]
             if not all(isinstance(text, str) for text in texts) or len(layers) > _LAYERS:
                 raise ValueError("an image has no config, or layers beyond number")
-            found.append(_ArchiveEntry(config=each["Config"], tags=tuple(tags), layers=tuple(layers)))
+            archive_entries.append(
+                _ArchiveEntry(config=each["Config"], tags=tuple(tags), layers=tuple(layers))
+            )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FetchError(f"{what}: its manifest.json can't be used: {error}") from error
-    return tuple(found)
+    return tuple(archive_entries)
 
 
 def _chosen(entries: Sequence[_ArchiveEntry], name: str | None, what: str) -> _ArchiveEntry:

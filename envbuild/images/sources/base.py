@@ -165,7 +165,7 @@ def chosen_entry(entries: Sequence[IndexEntry], name: str | None, what: str) -> 
     known = sorted({entry.name for entry in entries if entry.name})
     if name is not None:
         # Docker writes the tag alone as the name, and beside it the name with its registry.
-        entries = [each for each in entries if each.name == name] or [
+        entries = [entry for entry in entries if entry.name == name] or [
             entry for entry in entries if entry.full_name is not None and _same_name(entry.full_name, name)
         ]
     digests = sorted({entry.digest for entry in entries})

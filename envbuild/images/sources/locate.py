@@ -75,8 +75,8 @@ class Sources:
             return own
         remote = self._remote()
         if own is not None:
-            found = remote.find_manifest(reference)
-            return own if found is None else RegistrySource(reference, remote, found)
+            manifest = remote.find_manifest(reference)
+            return own if manifest is None else RegistrySource(reference, remote, manifest)
         if place.hosted:
             return RegistrySource(reference, remote)
         try:

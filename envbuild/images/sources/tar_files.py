@@ -78,10 +78,10 @@ class TarFiles:
             raise FetchError(f"{self.what} can't be read: {error.strerror or error}") from error
 
     def _place(self, name: str) -> tuple[int, int]:
-        found = self._files.get(self._links.get(name, name))
-        if found is None:
+        file = self._files.get(self._links.get(name, name))
+        if file is None:
             raise FetchError(f"{self.what} lacks {name}")
-        return found
+        return file
 
 
 class _Part(io.RawIOBase):

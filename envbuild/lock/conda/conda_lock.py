@@ -85,9 +85,9 @@ class CondaLockResolver:
     def _executable(self) -> str:
         names = (self.executable,) if self.executable else CANDIDATES
         for name in names:
-            found = shutil.which(name, path=self._environ().get("PATH"))
-            if found:
-                return found
+            executable = shutil.which(name, path=self._environ().get("PATH"))
+            if executable:
+                return executable
         raise ResolveError(
             f"conda-lock needs conda, mamba or micromamba: {', '.join(names)} is not there",
             hint="install one, or use --conda-engine rattler, which needs none",

@@ -180,12 +180,12 @@ def _pin(entry: dict[str, Any]) -> tuple[Platform, CondaPin]:
     if without_credentials(url) != url:
         raise ValueError("the URL holds a credential or a query")
     parts = url.split("/")
-    found = _FILE.fullmatch(parts[-1])
-    if found is None or len(parts) < 3:
+    match = _FILE.fullmatch(parts[-1])
+    if match is None or len(parts) < 3:
         raise ValueError(f"not a conda package's address: {url}")
     if parts[-2] not in (platform.subdir, "noarch"):
         raise ValueError(f"a package of {parts[-2]!r} for {platform.subdir}")
-    name, version, build = found.groups()
+    name, version, build = match.groups()
     if name != _text(entry, "name") or version != _text(entry, "version"):
         raise ValueError(f"name or version does not fit the file {parts[-1]}")
     if entry.get("build", build) != build:

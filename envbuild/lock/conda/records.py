@@ -59,10 +59,10 @@ def pin_of(record: Mapping[str, Any]) -> CondaPin:
 
 def split_depend(depend: str) -> tuple[str, str]:
     """``(name, the rest)`` of a match spec as packages state them: ``python >=3.9,<3.10.0a0 *_cpython``."""
-    found = _NAME.fullmatch(depend)
-    if found is None:
+    match = _NAME.fullmatch(depend)
+    if match is None:
         return depend.strip(), ""
-    return found.group(1), found.group(2)
+    return match.group(1), match.group(2)
 
 
 def normal_depends(depends: Iterable[str]) -> tuple[str, ...]:

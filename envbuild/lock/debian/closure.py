@@ -116,9 +116,9 @@ class _Attempt:
 
     def _add_root(self, root: Root) -> None:
         relation = Relation(name=root.name, operator="=" if root.version else "", version=root.version)
-        found = self._find((relation,))
-        if found is not None:
-            self._choose(found, None)
+        debian_package = self._find((relation,))
+        if debian_package is not None:
+            self._choose(debian_package, None)
             return
         known = self._packages.versions(root.name)
         if known:
@@ -130,9 +130,9 @@ class _Attempt:
         self._problems.append(f"Debian {self._suite} has no package {root.name}{also}")
 
     def _depend(self, package: DebianPackage, group: tuple[Relation, ...]) -> None:
-        found = self._find(group)
-        if found is not None:
-            self._choose(found, package.name)
+        debian_package = self._find(group)
+        if debian_package is not None:
+            self._choose(debian_package, package.name)
             return
         wanted = " | ".join(str(relation) for relation in group)
         has = [
@@ -184,7 +184,9 @@ class _Attempt:
             if name != relation.name
             for package in self._versions(name)
         ]
-        yield from sorted(providers, key=lambda each: (_PRIORITIES.get(each.priority, 4), each.name))
+        yield from sorted(
+            providers, key=lambda provider: (_PRIORITIES.get(provider.priority, 4), provider.name)
+        )
 
     def _versions(self, name: str) -> tuple[DebianPackage, ...]:
         """The versions of ``name`` to choose from: the pinned one alone, else all, the newest first."""

@@ -75,14 +75,14 @@ def relations(text: str) -> tuple[tuple[Relation, ...], ...]:
 
 
 def _relation(text: str) -> Relation:
-    found = _RELATION.match(text)
-    if found is None:
+    match = _RELATION.match(text)
+    if match is None:
         raise ValueError(f"not a dependency: {text.strip()[:80]!r}")
     return Relation(
-        name=found["name"],
-        operator=found["operator"] or "",
-        version=found["version"] or "",
-        architecture=found["arch"] or "",
+        name=match["name"],
+        operator=match["operator"] or "",
+        version=match["version"] or "",
+        architecture=match["arch"] or "",
     )
 
 

@@ -76,10 +76,10 @@ class Index:
     def packages(self, name: str) -> tuple[DebianPackage, ...]:
         """All versions of ``name`` that the index has, in its order. Raises ``ResolveError``."""
         if name not in self._known:
-            found: list[DebianPackage] = []
+            debian_packages: list[DebianPackage] = []
             for number in sorted(set(self._frames.get(name, ()))):
-                found += self._read(number, name)
-            self._known[name] = tuple(found)
+                debian_packages += self._read(number, name)
+            self._known[name] = tuple(debian_packages)
         return self._known[name]
 
     def providers(self, name: str) -> tuple[str, ...]:

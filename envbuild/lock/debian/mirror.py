@@ -63,13 +63,13 @@ def known_mirror(settings: Settings, *, apt: Path = APT) -> Mirrors | None:
 
 def mirror(settings: Settings, *, apt: Path = APT) -> Mirrors:
     """As :func:`known_mirror`; raises ``ResolveError`` where there is none."""
-    found = known_mirror(settings, apt=apt)
-    if found is None:
+    mirrors = known_mirror(settings, apt=apt)
+    if mirrors is None:
         raise ResolveError(
             f"no Debian archive is known on this machine: nothing in {apt} names one",
             hint="set ENVBUILD_DEBIAN_MIRROR to the root of a Debian archive, or use image: as base",
         )
-    return found
+    return mirrors
 
 
 def _sources(apt: Path) -> Iterator[str]:
@@ -95,9 +95,9 @@ def _sources(apt: Path) -> Iterator[str]:
 
 def _one_line(text: str) -> Iterator[tuple[str, list[str]]]:
     for line in text.splitlines():
-        found = _ONE_LINE.match(line.strip())
-        if found:
-            yield found["uri"], found["components"].split()
+        match = _ONE_LINE.match(line.strip())
+        if match:
+            yield match["uri"], match["components"].split()
 
 
 def _deb822(text: str, path: Path) -> Iterator[tuple[str, list[str]]]:

@@ -52,9 +52,9 @@ class Release:
     def packages(self, architecture: str) -> IndexFile:
         """The best compressed index of main for Debian's ``architecture``; raises ``ResolveError``."""
         for suffix in _COMPRESSIONS:
-            found = self.files.get(f"main/binary-{architecture}/Packages{suffix}")
-            if found is not None:
-                return found
+            file = self.files.get(f"main/binary-{architecture}/Packages{suffix}")
+            if file is not None:
+                return file
         raise ResolveError(f"{shown(self.directory)} has no packages for {architecture}")
 
     def download(self, index: IndexFile) -> Download:

@@ -56,8 +56,8 @@ class DebianVersion:
 
 def upstream(text: str) -> str:
     """The release number that leads the upstream version: ``3.13.5`` of ``1:3.13.5-2+deb13u1``."""
-    found = _UPSTREAM.match(text.partition(":")[2] or text)
-    return found.group() if found else text
+    match = _UPSTREAM.match(text.partition(":")[2] or text)
+    return match.group() if match else text
 
 
 def _key(text: str) -> tuple[int, tuple[_Part, ...], tuple[_Part, ...]]:

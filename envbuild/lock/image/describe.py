@@ -47,23 +47,23 @@ _SETTINGS = (
 
 
 def describe_image(
-    found: Inventory, config: Mapping[str, Any], platform: Platform, *, name: str, source: Path
+    inventory: Inventory, config: Mapping[str, Any], platform: Platform, *, name: str, source: Path
 ) -> Spec:
     """The spec of an image with this inventory and this inner ``config`` (OCI image-spec, ``config``).
 
     ``source`` is where the spec would be written; ``name`` may be any text. Raises ``SpecError`` where
     nothing is known of what is inside.
     """
-    if not (found.distributions or found.conda_packages or found.debian_packages):
+    if not (inventory.distributions or inventory.conda_packages or inventory.debian_packages):
         raise SpecError(f"{name}: neither conda's, Python's nor Debian's packages are known in this image")
     left_out: list[str] = []
     environment = dict(_environment(config))
-    prefix = _prefix(found, environment)
-    conda = _conda(found, prefix, platform, left_out)
-    owned = _owned(found, prefix)
+    prefix = _prefix(inventory, environment)
+    conda = _conda(inventory, prefix, platform, left_out)
+    owned = _owned(inventory, prefix)
     python: str | None = None
     distributions: list[Distribution] = []
-    for distribution in found.distributions:
+    for distribution in inventory.distributions:
         site = _SITE.fullmatch(distribution.path)
         if site is None or (site["prefix"] or "") != prefix:
             continue
@@ -82,8 +82,8 @@ def describe_image(
             )
     pins, lines = exact_requirements(distributions)
     left_out += lines
-    left_out += _elsewhere(found, prefix)
-    base = _base(found, left_out)
+    left_out += _elsewhere(inventory, prefix)
+    base = _base(inventory, left_out)
     own = {_PATH, *_OF_PYTHON}
     variables, lines = carried((key, value) for key, value in environment.items() if key not in own)
     left_out += lines
@@ -97,7 +97,7 @@ def describe_image(
         name=fields.fit_name(name),
         source=source,
         platforms=(platform,),
-        python=None if brings_python else _full(python, found, environment, prefix),
+        python=None if brings_python else _full(python, inventory, environment, prefix),
         base=base,
         conda=conda,
         pip=PipSpec(requirements=pins, complete=bool(pins)),
@@ -113,11 +113,11 @@ def _environment(config: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     return [(key, value) for key, equals, value in pairs if equals]
 
 
-def _prefix(found: Inventory, environment: Mapping[str, str]) -> str:
+def _prefix(inventory: Inventory, environment: Mapping[str, str]) -> str:
     """The prefix that is meant, without a leading slash: the first in PATH that has packages, else the one
     that has most of them."""
     counts: dict[str, int] = {}
-    for package in (*found.conda_packages, *found.distributions):
+    for package in (*inventory.conda_packages, *inventory.distributions):
         match = _CONDA.fullmatch(package.path) or _SITE.fullmatch(package.path)
         if match is not None:
             counts[match["prefix"] or ""] = counts.get(match["prefix"] or "", 0) + 1
@@ -125,10 +125,10 @@ def _prefix(found: Inventory, environment: Mapping[str, str]) -> str:
         prefix, slash, last = directory.strip("/").rpartition("/")
         if slash and last == "bin" and prefix in counts:
             return prefix
-    return max(sorted(counts), key=lambda each: counts[each], default="usr/local")
+    return max(sorted(counts), key=lambda count: counts[count], default="usr/local")
 
 
-def _conda(found: Inventory, prefix: str, platform: Platform, left_out: list[str]) -> CondaSpec | None:
+def _conda(inventory: Inventory, prefix: str, platform: Platform, left_out: list[str]) -> CondaSpec | None:
     records = [
         CondaRecord(
             title=f"{package.name} {package.version}",
@@ -137,7 +137,7 @@ def _conda(found: Inventory, prefix: str, platform: Platform, left_out: list[str
             sha256=package.detail("sha256"),
             md5=package.detail("md5"),
         )
-        for package in found.conda_packages
+        for package in inventory.conda_packages
         if _prefix_of(package) == prefix
     ]
     packages, lines = explicit_packages(records, platform)
@@ -145,24 +145,24 @@ def _conda(found: Inventory, prefix: str, platform: Platform, left_out: list[str
     return CondaSpec(channels=(), dependencies=(), explicit=packages) if packages else None
 
 
-def _owned(found: Inventory, prefix: str) -> frozenset[str]:
+def _owned(inventory: Inventory, prefix: str) -> frozenset[str]:
     """The directories of metadata that conda packages brought."""
     lead = f"{prefix}/" if prefix else ""
     return frozenset(
         lead + place
-        for package in found.conda_packages
+        for package in inventory.conda_packages
         if _prefix_of(package) == prefix
         for place in package.detail("owned").splitlines()
     )
 
 
-def _elsewhere(found: Inventory, prefix: str) -> list[str]:
+def _elsewhere(inventory: Inventory, prefix: str) -> list[str]:
     """What is installed in other prefixes, counted."""
     counts: dict[str, int] = {}
-    for package in found.conda_packages:
+    for package in inventory.conda_packages:
         if (other := _prefix_of(package)) != prefix:
             counts[f"packages of conda in /{other}"] = counts.get(f"packages of conda in /{other}", 0) + 1
-    for distribution in found.distributions:
+    for distribution in inventory.distributions:
         site = _SITE.fullmatch(distribution.path)
         if site is None:
             # In dist-packages, where Debian's own packages put them: they come with those.
@@ -173,10 +173,10 @@ def _elsewhere(found: Inventory, prefix: str) -> list[str]:
     return [f"{count} {what}" for what, count in sorted(counts.items())]
 
 
-def _base(found: Inventory, left_out: list[str]) -> DebianBaseSpec | None:
-    release = dict(found.release)
+def _base(inventory: Inventory, left_out: list[str]) -> DebianBaseSpec | None:
+    release = dict(inventory.release)
     suite = release.get("VERSION_CODENAME", "")
-    packages = found.debian_packages
+    packages = inventory.debian_packages
     if release.get("ID") != "debian" or not re.fullmatch(r"[a-z][a-z0-9-]{1,40}", suite):
         title = " ".join(filter(None, (release.get("ID"), release.get("VERSION_ID")))) or "an unknown system"
         count = f"{len(packages)} packages" if packages else "the packages"
@@ -210,13 +210,15 @@ def _user(config: Mapping[str, Any], left_out: list[str]) -> str:
         return "1000:1000"
 
 
-def _full(python: str | None, found: Inventory, environment: Mapping[str, str], prefix: str) -> str | None:
+def _full(
+    python: str | None, inventory: Inventory, environment: Mapping[str, str], prefix: str
+) -> str | None:
     """``python`` (3.13) with its last part where that is known for sure."""
     if python is None:
         return None
     candidates = [environment.get("PYTHON_VERSION", "")] if prefix != "usr" else []
     candidates += [
-        package.version for package in found.debian_packages if package.name == f"python{python}-minimal"
+        package.version for package in inventory.debian_packages if package.name == f"python{python}-minimal"
     ]
     for candidate in candidates:
         full = re.match(r"3\.\d+\.\d+", candidate)

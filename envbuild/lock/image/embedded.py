@@ -78,39 +78,39 @@ class _LockView:
 
 
 def _read(layer: Layer, store: Store) -> _LockLayer:
-    found = _LockLayer()
+    lock_layer = _LockLayer()
     try:
         with scan_layer(store.blob(layer.digest), layer.media_type) as scan:
             for entry in scan:
-                _note(found, entry, scan.read)
+                _note(lock_layer, entry, scan.read)
     except FetchError as error:
         raise LockError(error.message, hint=error.hint) from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise LockError(f"the layer {layer.digest} can't be read: {error}") from error
-    return found
+    return lock_layer
 
 
-def _note(found: _LockLayer, entry: ScannedEntry, read: Callable[[int], bytes]) -> None:
+def _note(lock_layer: _LockLayer, entry: ScannedEntry, read: Callable[[int], bytes]) -> None:
     # Most entries of an image lie elsewhere, and normalising takes time.
     if "usr" not in entry.name and _WHITEOUT not in entry.name:
         return
     path = posixpath.normpath("/" + entry.name).lstrip("/")
     directory, _, name = path.rpartition("/")
     if name == _OPAQUE:
-        found.closes |= not directory or directory in _ABOVE
+        lock_layer.closes |= not directory or directory in _ABOVE
     elif name.startswith(_WHITEOUT):
         hidden = posixpath.join(directory, name.removeprefix(_WHITEOUT))
-        found.closes |= hidden in _ABOVE
+        lock_layer.closes |= hidden in _ABOVE
         if directory == SELF_DESCRIPTION:
-            found.removed.add(name.removeprefix(_WHITEOUT))
+            lock_layer.removed.add(name.removeprefix(_WHITEOUT))
     elif path in _ABOVE:
-        found.closes |= not entry.is_directory
+        lock_layer.closes |= not entry.is_directory
     elif directory == SELF_DESCRIPTION and not entry.is_directory:
         if not entry.is_regular:
             raise LockError(f"/{path} of the image is no plain file")
-        if entry.size > _SIZE or len(found.files) >= _FILES:
+        if entry.size > _SIZE or len(lock_layer.files) >= _FILES:
             raise LockError(f"/{SELF_DESCRIPTION} of the image is larger than any lock")
-        found.files[name] = read(entry.size)
+        lock_layer.files[name] = read(entry.size)
 
 
 def _lock(files: Mapping[str, bytes], image: Image) -> Lock:

@@ -86,11 +86,11 @@ def inventory(image: Image, store: Store) -> Inventory:
         pass  # Not there or damaged: it is made again from the layers.
     with ThreadPoolExecutor(_WORKERS) as pool:
         layers = pool.map(lambda each: layer_records(each.digest, each.media_type, store), image.layers)
-        found = _merged(layers, RecordLimits())
+        merged = _merged(layers, RecordLimits())
     with store.scratch() as scratch:
-        (scratch / "inventory").write_text(json.dumps(_dump(found)))
+        (scratch / "inventory").write_text(json.dumps(_dump(merged)))
         (scratch / "inventory").replace(file)
-    return found
+    return merged
 
 
 def read_inventory(layers: Sequence[tuple[Path, str]], *, limits: RecordLimits | None = None) -> Inventory:
@@ -222,13 +222,13 @@ def _distribution(path: str, content: str, layer: int) -> InstalledPackage | Non
 
 
 def _status(path: str, content: str, layer: int) -> list[InstalledPackage]:
-    found = []
+    installed_packages = []
     for record in json.loads(content or "[]"):
         name, version = record.pop("name"), record.pop("version")
-        found.append(
+        installed_packages.append(
             InstalledPackage(name=name, version=version, path=path, details=_pairs(record), layer=layer)
         )
-    return found
+    return installed_packages
 
 
 def _copyright(name: str, records: Mapping[str, tuple[str, int]]) -> str:

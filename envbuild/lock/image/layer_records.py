@@ -73,11 +73,11 @@ def layer_records(digest: str, media_type: str, store: Store) -> LayerRecords:
         return _load(json.loads(zlib.decompress(file.read_bytes())))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zlib.error):
         pass  # Not there or damaged: it is made again from the layer.
-    found = read_layer(store.blob(digest), media_type, RecordLimits())
+    layer = read_layer(store.blob(digest), media_type, RecordLimits())
     with store.scratch() as scratch:
-        (scratch / "records").write_bytes(zlib.compress(json.dumps(_dump(found)).encode(), 1))
+        (scratch / "records").write_bytes(zlib.compress(json.dumps(_dump(layer)).encode(), 1))
         (scratch / "records").replace(file)
-    return found
+    return layer
 
 
 def read_layer(blob: Path, media_type: str, limits: RecordLimits) -> LayerRecords:

@@ -122,10 +122,10 @@ class _Model:
         for _ in range(_DEEPEST):
             if len(text) > _LONGEST:
                 break
-            made = _PROPERTY.sub(lambda found: self.properties.get(found[1].strip(), found[0]), text)
-            if made == text:
-                return made
-            text = made
+            text_filled = _PROPERTY.sub(lambda found: self.properties.get(found[1].strip(), found[0]), text)
+            if text_filled == text:
+                return text_filled
+            text = text_filled
         raise ResolveError(f"{self.coordinate}: its properties refer to one another without an end")
 
     def merged(self, levels: Iterable[tuple[PomDependency, ...]]) -> dict[_Key, PomDependency]:

@@ -145,12 +145,12 @@ class Repositories:
         if data is None:
             return None
         # Some tools write the file's name behind the checksum, some before it.
-        found = re.search(
+        match = re.search(
             rf"(?<![0-9a-fA-F])[0-9a-fA-F]{{{length}}}(?![0-9a-fA-F])", data.decode("ascii", "replace")
         )
-        if found is None:
+        if match is None:
             raise ResolveError(f"{shown(address(root, file))}.{name} holds no checksum")
-        return found[0].lower()
+        return match[0].lower()
 
     def _read(
         self, root: str, file: str, limit: int, coordinate: Coordinate, *, keep: bool = True
@@ -179,9 +179,9 @@ class Repositories:
 
 
 def _matches(name: str, data: bytes, stated: str, where: str) -> None:
-    found = hashlib.new(name, data, usedforsecurity=False).hexdigest()
-    if found != stated:
+    digest = hashlib.new(name, data, usedforsecurity=False).hexdigest()
+    if digest != stated:
         raise ResolveError(
-            f"{where}: its {name.upper()} is {found}, but the repository says {stated}",
+            f"{where}: its {name.upper()} is {digest}, but the repository says {stated}",
             hint="the file was replaced or damaged on its way; nothing of it was kept",
         )

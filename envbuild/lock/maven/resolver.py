@@ -118,20 +118,20 @@ class _Closure:
         rising = False
         for _ in range(_ROUNDS):
             walk = self._walk(roots, chosen)
-            found = {module: _latest(versions) for module, versions in walk.requested.items()}
-            if found == chosen:
+            jars = {module: _latest(versions) for module, versions in walk.requested.items()}
+            if jars == chosen:
                 return sorted(self._jars(walk))
             # Two choices that rule each other out: from here on versions only rise, so this ends.
-            rising = rising or found in before
+            rising = rising or jars in before
             if rising:
-                found = {
+                jars = {
                     module: _latest({version, chosen.get(module, version)})
-                    for module, version in {**chosen, **found}.items()
+                    for module, version in {**chosen, **jars}.items()
                 }
-                if found == chosen:
+                if jars == chosen:
                     return sorted(self._jars(walk))
-            before.append(found)
-            chosen = found
+            before.append(jars)
+            chosen = jars
         raise ResolveError("the versions that Spark's packages ask for have no stable choice")
 
     def _walk(self, roots: Iterable[Coordinate], chosen: Mapping[Module, str]) -> _Walk:

@@ -33,7 +33,7 @@ class LockedRequirement:
 def dump_requirements(pins: Iterable[PipPin], *, header: Sequence[str] = _HEADER) -> str:
     """The file's text, sorted by name, ending in a newline. ``header`` are the lines of its head comment."""
     lines = ["#", *(f"# {line}" for line in header), "#"]
-    for pin in sorted(pins, key=lambda each: (each.name, each.version)):
+    for pin in sorted(pins, key=lambda pin: (pin.name, pin.version)):
         what = f"{pin.name} @ {pin.url}" if pin.url else f"{pin.name}=={pin.version}"
         # pip builds the wheel of an sdist itself where an index has no other; either file will do.
         hashes = [pin.sha256, *([pin.sdist.sha256] if pin.sdist else [])]

@@ -162,17 +162,17 @@ class _Job:
         (self.directory / "pylock.toml").write_text(dump_preferences(kept))
 
     def options(self) -> list[str]:
-        found = ["-c", "constraints.in"]
+        options = ["-c", "constraints.in"]
         if self.spec.complete and all(requirement.hashes for requirement in self.spec.requirements):
             # Another tool found each on its own index; hashes say which file it is, so any index may have it.
-            found += ["--index-strategy", "unsafe-best-match"]
+            options += ["--index-strategy", "unsafe-best-match"]
         if (self.directory / "excludes.in").exists():
             # Newer than other options of uv, so it is given only where it is needed.
-            found += ["--excludes", "excludes.in"]
+            options += ["--excludes", "excludes.in"]
         for option in self.spec.options:
             name = option_name(option)
             if name == "--pre":
-                found += ["--prerelease", "allow"]
+                options += ["--prerelease", "allow"]
             elif name == "--prefer-binary":
                 continue
             elif name not in _TAKEN:
@@ -182,8 +182,8 @@ class _Job:
                 )
         if self.as_of is not None:
             # The day counts to its end; uv takes files that are older than the moment given.
-            found += ["--exclude-newer", f"{self.as_of + timedelta(days=1)}T00:00:00Z"]
-        return found
+            options += ["--exclude-newer", f"{self.as_of + timedelta(days=1)}T00:00:00Z"]
+        return options
 
     def _index_options(self) -> list[str]:
         return [expand(option, self.env) for option in self.spec.options if option_name(option) in _TAKEN]
@@ -278,14 +278,14 @@ class _Job:
     def failure(self, answer: Completed, offline: bool) -> ResolveError:
         """uv's own explanation, without credentials and without names of our temporary files."""
         texts = [*(requirement.text for requirement in self.spec.requirements), *self.spec.options]
-        said = clean(answer.stderr, secrets(texts, self.env)) or f"uv ended with status {answer.status}"
-        said = said.replace(f"{self.directory}/", "")
-        said = re.sub(r"file://\S*provided/(\S+?)-py3-none-any\.whl", r"conda's \1", said)
-        said = re.sub(r"^error: ", "", said)
+        reason = clean(answer.stderr, secrets(texts, self.env)) or f"uv ended with status {answer.status}"
+        reason = reason.replace(f"{self.directory}/", "")
+        reason = re.sub(r"file://\S*provided/(\S+?)-py3-none-any\.whl", r"conda's \1", reason)
+        reason = re.sub(r"^error: ", "", reason)
         conflicting = [
             f"{name} {version}"
             for name, version in self.provided.items()
-            if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-]|\.\w)", said)
+            if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-]|\.\w)", reason)
         ]
         where = f"{self.target.platform}, python {self.target.python}"
         if conflicting:
@@ -295,13 +295,13 @@ class _Job:
             )
         elif offline:
             hint = "only what uv has in its cache is seen offline: run once without --offline"
-        elif "was not found in the package registry" in said:
+        elif "was not found in the package registry" in reason:
             hint = "check the name's spelling, and that the right index is set (UV_INDEX_URL, --index-url)"
-        elif re.search(r"error sending request|Failed to fetch|tcp connect|dns error|timed out", said):
+        elif re.search(r"error sending request|Failed to fetch|tcp connect|dns error|timed out", reason):
             hint = "check the network, the proxy and the index (UV_INDEX_URL), or use --offline"
         else:
             hint = "loosen one of the requirements named above"
-        return ResolveError(f"pip requirements for {where}: {said}", hint=hint)
+        return ResolveError(f"pip requirements for {where}: {reason}", hint=hint)
 
     def _write(self, name: str, lines: Sequence[str]) -> None:
         # The directory is 0700; nothing in it outlives the call.

@@ -81,12 +81,14 @@ class _MlflowReader:
     left_out: list[str] = field(default_factory=list)
 
     def python_env(self) -> Spec:
-        found = self._python_env(self.file)
+        python_env = self._python_env(self.file)
         self.problems.raise_if_any()
-        assert found is not None
+        assert python_env is not None
         stem = self.file.path.stem
         own = self.file.path.parent.name if stem == "python_env" else stem
-        return Spec(name=fields.fit_name(own), source=self.file.path, python=found.python, pip=found.pip)
+        return Spec(
+            name=fields.fit_name(own), source=self.file.path, python=python_env.python, pip=python_env.pip
+        )
 
     def model(self) -> Spec:
         root = parse_document(self.file.read(YAML_LIMIT), self.file.shown).root
@@ -110,8 +112,8 @@ class _MlflowReader:
                     f"{python_file.path.name}: {conda_file.path.name} counts, it has packages of conda"
                 )
         elif python_file is not None:
-            found = self._python_env(python_file)
-            python, pip = (found.python, found.pip) if found else (None, PipSpec())
+            python_env = self._python_env(python_file)
+            python, pip = (python_env.python, python_env.pip) if python_env else (None, PipSpec())
             if conda is not None and conda_file is not None:
                 known = {requirement.text for requirement in pip.requirements}
                 more = [
@@ -192,17 +194,17 @@ class _MlflowReader:
         self.problems.raise_if_any()
         assert file is not None, "all else is a problem"
         if key == "python_env":
-            found = self._python_env(file)
-            conda, pip = None, found.pip if found else PipSpec()
+            python_env = self._python_env(file)
+            conda, pip = None, python_env.pip if python_env else PipSpec()
         else:
-            found = None
+            python_env = None
             conda = self._conda(file, self.problems)
             pip = conda.pip if conda else PipSpec()
         return Spec(
             name=name,
             source=self.file.path,
             platforms=(conda.platforms if conda else None) or (LINUX_AMD64,),
-            python=found.python if found else None,
+            python=python_env.python if python_env else None,
             conda=conda.conda if conda else None,
             pip=pip,
             environment_variables=conda.variables if conda else (),

@@ -215,11 +215,11 @@ class _Composer:
 
     def _alias(self, event: object) -> Node:
         name = getattr(event, "anchor", None)
-        found = self.anchors.get(str(name))
-        if found is None:
+        anchor = self.anchors.get(str(name))
+        if anchor is None:
             self._refuse(event, f"the alias *{name} stands for nothing that came before")
             raise AssertionError  # Never reached: _refuse raises.
-        node, size = found
+        node, size = anchor
         self._count(event, size)
         return node
 

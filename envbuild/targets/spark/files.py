@@ -159,15 +159,15 @@ def job_files(options: SparkOptions, job: Job, directory: str) -> tuple[TargetFi
     """What ``submit`` uses: the settings, the command, and on Kubernetes the templates of pods."""
     where = "on this machine" if options.place == "kubernetes" else "in the environment's image"
     words = (options.spark_submit, "--properties-file", DEFAULTS, *submit_arguments(options, job, directory))
-    made = [
+    target_files = [
         TargetFile(name=DEFAULTS, content=properties_text(spark_settings(options, job))),
         TargetFile(
             name=SCRIPT, content=f"#!/bin/sh\n# Run {where}.\nexec {shlex.join(words)}\n", executable=True
         ),
     ]
     if options.place == "kubernetes":
-        made += [TargetFile(name=name, content=_template(directory)) for name in (DRIVER, EXECUTOR)]
-    return tuple(made)
+        target_files += [TargetFile(name=name, content=_template(directory)) for name in (DRIVER, EXECUTOR)]
+    return tuple(target_files)
 
 
 def _template(directory: str) -> str:

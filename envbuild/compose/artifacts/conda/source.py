@@ -166,12 +166,12 @@ class CondaSource:
                 )
         noarch = str(index.get("noarch") or "")
         linked = self._place_paths(package, noarch)
-        made = [
+        entries = [
             self._replace_prefix(file, scratch, number)
             for number, file in enumerate(linked)
             if _is_prefixed(file)
         ]
-        contents = {path: (content, size, sha256) for path, content, size, sha256 in made}
+        contents = {path: (content, size, sha256) for path, content, size, sha256 in entries}
         scripts = {}
         if noarch == "python":
             for point in read_entry_points(package):

@@ -160,10 +160,10 @@ class _SdistBuild:
             wanted = tuple(sorted({*system.requires, *more}))
             pins = requirements(wanted)
             backend = self._open_backend(system, tree, pins, "second")
-        made = backend.wheel()
+        built = backend.wheel()
         name, version = source.name, source.version
         try:
-            wheel = canonical_wheel(made, made.name, self.result, name=name, version=version)
+            wheel = canonical_wheel(built, built.name, self.result, name=name, version=version)
         except ImpureWheel as error:
             raise BuildError(
                 f"{source.file}: no wheel of {name} {version} fits, and the one that is built from this "
@@ -249,10 +249,10 @@ class LockedSdists:
                 sdist=preferred.sdist,
             )
         with self._guard:
-            made = self._made.get(pin.sha256)
-            if made is None:
-                made = self._made[pin.sha256] = self._build(pin, interpreter, as_of, offline)
-        return replace(made, via=pin.via, url=pin.url)
+            built = self._made.get(pin.sha256)
+            if built is None:
+                built = self._made[pin.sha256] = self._build(pin, interpreter, as_of, offline)
+        return replace(built, via=pin.via, url=pin.url)
 
     def _build(self, pin: PipPin, interpreter: PlatformLock, as_of: date | None, offline: bool) -> PipPin:
         def requirements(stated: tuple[str, ...]) -> tuple[PipPin, ...]:

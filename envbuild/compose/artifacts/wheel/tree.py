@@ -75,12 +75,12 @@ class InstalledWheel:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(sorted([*rows, (f"{self.info}/RECORD", "", "")]))
         root = str(PREFIX).lstrip("/")
-        made = [
+        entries = [
             Entry(path=f"{root}/{path}", content=file.content, mode=0o755 if file.executable else 0o644)
             for path, file in placed
         ]
-        made.append(Entry(path=f"{root}/{record}", content=text.getvalue().encode()))
-        yield from sorted(made, key=lambda entry: entry.path)
+        entries.append(Entry(path=f"{root}/{record}", content=text.getvalue().encode()))
+        yield from sorted(entries, key=lambda entry: entry.path)
 
 
 class WheelTree:

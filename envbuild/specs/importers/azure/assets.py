@@ -138,9 +138,9 @@ class _Asset:
             ),
             root.line,
         )
-        found = _mapped(kept, lambda node: self.fill(node, file))
-        assert isinstance(found, Mapping)
-        return found
+        mapped = _mapped(kept, lambda node: self.fill(node, file))
+        assert isinstance(mapped, Mapping)
+        return mapped
 
     def fill(self, node: Scalar, file: SourceFile) -> Scalar:
         def value(match: re.Match[str]) -> str:
@@ -210,7 +210,7 @@ class _Asset:
     ) -> tuple[str, tuple[SourceFile, ...]]:
         """The image that the Dockerfile begins with, and the files of ``listing`` (by their paths in the
         context) that it installs; every other step is left out, or refused where it may install more."""
-        found = ""
+        reference = ""
         name = f"{file.path.parent.name}/{file.path.name}"
         files = InstalledFiles(frozenset(listing))
         refusals: list[tuple[Place, str]] = []
@@ -226,18 +226,18 @@ class _Asset:
                 ]
                 why = f"{' and '.join(copied)} is read" if copied else ""
                 self.left.say(f"{name}:{step.line}: {step.instruction}" + (f": {why}" if why else ""))
-            elif found:
+            elif reference:
                 self.problems.add(place, "a second FROM", "only what one image has can be carried")
             else:
                 words = [word for word in step.text.split(" ") if not word.startswith("--")]
-                found = _NEWEST_IMAGE.sub(":latest", words[0] if words else "")
-                if words and found != words[0]:
+                reference = _NEWEST_IMAGE.sub(":latest", words[0] if words else "")
+                if words and reference != words[0]:
                     self.left.say(
                         f"{name}:{step.line}: {{{{latest-image-tag}}}}: 'latest', as the lock pins it"
                     )
-                for match in _TEMPLATE.finditer(found):
+                for match in _TEMPLATE.finditer(reference):
                     self.unknown(file, step.line, match[0])
-        if not found:
+        if not reference:
             self.problems.add(Place(file=file.shown), "begins with no image")
         for place, refusal in refusals[:_SHOWN]:
             self.problems.add(place, refusal)
@@ -250,7 +250,7 @@ class _Asset:
         for path, each in listing.items():
             if path not in files.installed:
                 self.left.say(f"{each.path.parent.name}/{each.path.name}: no step installs it")
-        return found, tuple(listing[path] for path in listing if path in files.installed)
+        return reference, tuple(listing[path] for path in listing if path in files.installed)
 
     def newest(self, node: Scalar, file: SourceFile) -> Scalar:
         """A requirement whose version is the newest one: the lock decides it."""

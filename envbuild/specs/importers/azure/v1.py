@@ -196,10 +196,10 @@ class _AzureV1Reader:
             return text_node(file.path.name, python.mapping.line)
         if inline is not None or path is None:
             return inline
-        found = self.project.beside(path.text)
-        if not found.is_there():
-            found = self.file.beside(path.text)
-        return text_node(os.path.relpath(found.path, self.file.path.parent), path.line)
+        named_file = self.project.beside(path.text)
+        if not named_file.is_there():
+            named_file = self.file.beside(path.text)
+        return text_node(os.path.relpath(named_file.path, self.file.path.parent), path.line)
 
     def _base(self, docker: Section, file: SourceFile | None) -> tuple[Node | None, Node | None]:
         """An image, or a build context."""

@@ -141,16 +141,16 @@ class _Search:
     def environment(self, node: Node, section: Section, document: Document, where: str) -> None:
         try:
             if isinstance(node, Scalar):
-                found = self.named(node, section)
+                spec = self.named(node, section)
             else:
                 inner = Document(node, document.lines)
                 prefix = section.path("environment")
-                found = read_native(inner, section.file, rename=lambda key: f"{prefix}.{key}")
+                spec = read_native(inner, section.file, rename=lambda key: f"{prefix}.{key}")
         except SpecError as error:
             self.problems.include(error)
             return
-        if found is not None:
-            self.found.append((where, found))
+        if spec is not None:
+            self.found.append((where, spec))
 
     def named(self, node: Scalar, section: Section) -> Spec | None:
         """An environment that is named: by its file, or as the service knows it."""

@@ -81,18 +81,18 @@ class CondaImporter:
     def load(self, file: SourceFile) -> Spec:
         problems = Problems()
         document = yaml_document(file)
-        found = read_conda(document, file, file.path.parent, problems)
+        conda_file = read_conda(document, file, file.path.parent, problems)
         problems.raise_if_any()
-        given = found.name
+        given = conda_file.name
         if given is not None and fields.fit_name(given) != given:
             _log.warning("%s: the name %r becomes %r", file.shown, given, fields.fit_name(given))
         return Spec(
             name=fields.default_name(file.path) if given is None else fields.fit_name(given),
             source=file.path,
-            platforms=found.platforms or (LINUX_AMD64,),
-            conda=found.conda,
-            pip=found.pip,
-            environment_variables=found.variables,
+            platforms=conda_file.platforms or (LINUX_AMD64,),
+            conda=conda_file.conda,
+            pip=conda_file.pip,
+            environment_variables=conda_file.variables,
         )
 
 

@@ -100,10 +100,10 @@ class _ExplicitListReader:
         package = explicit_package(line, self.platform or LINUX_AMD64)
         subdir = package.url.rsplit("/", 2)[-2]
         if subdir != "noarch":
-            found = self._known(subdir)
-            if found is not None and self.platform not in (None, found):
+            platform = self._known(subdir)
+            if platform is not None and self.platform not in (None, platform):
                 raise Refused(f"{redact(url)!r} is no package for {self.platform}")
-            self.platform = self.platform or found
+            self.platform = self.platform or platform
         self.packages.append((number, package))
 
     def spec(self) -> Spec:

@@ -153,17 +153,17 @@ class _CondaLockReader:
 
     def _channels(self, value: Value) -> tuple[str, ...]:
         """As written; ``url`` is a name or an address."""
-        found = []
+        channels = []
         for index, each in enumerate(value if isinstance(value, list) else ()):
             url = each.get("url") if isinstance(each, dict) else each
             if not isinstance(url, str) or not url:
                 self._problem(f"metadata.channels[{index}]", "has no url")
                 continue
             try:
-                found.append(listed_channel(url))
+                channels.append(listed_channel(url))
             except Refused as refused:
                 self._problem(f"metadata.channels[{index}]", refused.what, refused.remedy)
-        return tuple(found)
+        return tuple(channels)
 
     def _beside(self, platforms: tuple[Platform, ...]) -> tuple[PipRequirement, ...]:
         """The pip pins of each platform, as envbuild's own lock has them beside this file."""

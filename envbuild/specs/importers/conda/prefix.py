@@ -91,25 +91,25 @@ class CondaRecord:
 def conda_record(text: str) -> CondaRecord:
     """The record that ``text`` is. Raises ``ValueError``."""
     try:
-        found = json.loads(text)
+        document = json.loads(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise ValueError("no mapping")
-    files = found.get("files")
+    files = document.get("files")
     paths = [file for file in files if isinstance(file, str)] if isinstance(files, list) else []
     owned = [_RECORD.fullmatch(path) for path in paths if "-info" in path]
-    depends, size = found.get("depends"), found.get("size")
+    depends, size = document.get("depends"), document.get("size")
     return CondaRecord(
-        title=f"{_text(found, 'name')} {_text(found, 'version')}"[:200],
-        url=_text(found, "url"),
-        subdir=_text(found, "subdir"),
-        sha256=_text(found, "sha256").lower(),
-        md5=_text(found, "md5").lower(),
+        title=f"{_text(document, 'name')} {_text(document, 'version')}"[:200],
+        url=_text(document, "url"),
+        subdir=_text(document, "subdir"),
+        sha256=_text(document, "sha256").lower(),
+        md5=_text(document, "md5").lower(),
         owned=tuple(sorted({each["place"] for each in owned if each})),
-        build=_text(found, "build"),
+        build=_text(document, "build"),
         size=str(size) if type(size) is int and 0 < size < 1 << 60 else "",
-        license=_text(found, "license"),
+        license=_text(document, "license"),
         depends=tuple(depend for depend in depends if isinstance(depend, str))
         if isinstance(depends, list)
         else (),

@@ -164,7 +164,7 @@ class _NativeReader:
             return native_model.NativeModel.model_validate(data)
         except pydantic.ValidationError as error:
             details = error.errors(include_url=False, include_input=False)
-            for detail in sorted(details, key=lambda each: _line_of(self.root, each["loc"]) or 0):
+            for detail in sorted(details, key=lambda detail: _line_of(self.root, detail["loc"]) or 0):
                 self._detail(detail, native_model.NativeModel)
                 self.broken.add(str(detail["loc"][0]) if detail["loc"] else "")
         return native_model.NativeModel.model_validate(
@@ -346,17 +346,17 @@ class _NativeReader:
     def _context(self, model: BuildModel) -> BuildContextSpec:
         """The build context with its digest; one that has a problem already isn't read."""
 
-        found = BuildContextSpec(
+        build_context_spec = BuildContextSpec(
             path=Path(model.path), dockerfile_path=posixpath.normpath(model.dockerfile_path)
         )
         if self.problems:
-            return found
+            return build_context_spec
         try:
-            return spec_context.with_digest(found, self.file.path.parent)
+            return spec_context.with_digest(build_context_spec, self.file.path.parent)
         except SpecError as error:
             for problem in error.problems:
                 self._problem(("build", "path"), problem, error.hint)
-            return found
+            return build_context_spec
 
     def _left_out(self, model: NativeModel) -> tuple[str, ...]:
         """What is Azure ML's own: it belongs to the service that holds the environment."""

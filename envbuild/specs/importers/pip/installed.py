@@ -84,17 +84,17 @@ def _pin(distribution: Distribution, name: str) -> tuple[str, tuple[str, ...]]:
 def _address(text: str) -> str:
     """The address with its hash that a ``direct_url.json`` records (PEP 610)."""
     try:
-        found = json.loads(text)
-        url, archive = found["url"], found.get("archive_info")
+        document = json.loads(text)
+        url, archive = document["url"], document.get("archive_info")
         if not isinstance(url, str):
             raise TypeError("no text")
         scheme = urlsplit(url).scheme
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Refused("its direct_url.json can't be read") from error
-    if isinstance(vcs := found.get("vcs_info"), dict):
+    if isinstance(vcs := document.get("vcs_info"), dict):
         commit = vcs.get("commit_id")
         raise Refused(f"built from {redact(url)[:200]} at {str(commit)[:64]}")
-    if isinstance(directory := found.get("dir_info"), dict):
+    if isinstance(directory := document.get("dir_info"), dict):
         kind = "an editable install" if directory.get("editable") is True else "built"
         raise Refused(f"{kind} from a directory of this machine")
     if scheme not in ("https", "http"):
@@ -108,17 +108,17 @@ def _archive_hash(archive: Any) -> str | None:
     if not isinstance(archive, dict):
         return None
     hashes = archive.get("hashes")
-    found = hashes.get("sha256") if isinstance(hashes, dict) else None
-    if found is None and str(archive.get("hash", "")).startswith("sha256="):
-        found = str(archive["hash"]).removeprefix("sha256=")
-    return found.lower() if isinstance(found, str) and re.fullmatch("[0-9a-fA-F]{64}", found) else None
+    sha256 = hashes.get("sha256") if isinstance(hashes, dict) else None
+    if sha256 is None and str(archive.get("hash", "")).startswith("sha256="):
+        sha256 = str(archive["hash"]).removeprefix("sha256=")
+    return sha256.lower() if isinstance(sha256, str) and re.fullmatch("[0-9a-fA-F]{64}", sha256) else None
 
 
 def site_packages(prefix: SourceFile) -> tuple[SourceFile, ...]:
     """The directories below a prefix that packages are installed in, one for each python."""
     lib = inside(prefix, "lib")
-    found = (inside(lib, f"{name}/site-packages") for name in lib.names() if _PYTHON.fullmatch(name))
-    return tuple(each for each in found if each.path.is_dir())
+    directories = (inside(lib, f"{name}/site-packages") for name in lib.names() if _PYTHON.fullmatch(name))
+    return tuple(file for file in directories if file.path.is_dir())
 
 
 def inside(directory: SourceFile, name: str) -> SourceFile:

@@ -117,11 +117,11 @@ class Cases:
             parsed = self._markers.get(marker)
             if parsed is None:
                 parsed = self._markers[marker] = Marker(_EXTRA.sub(self._chosen, marker))
-            found = parsed.evaluate(environment, context="lock_file")
+            outcome = parsed.evaluate(environment, context="lock_file")
         except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName, RecursionError) as error:
             raise Refused(f"{redact(marker)[:200]!r} is no marker") from error
-        self._known[marker, case] = found
-        return found
+        self._known[marker, case] = outcome
+        return outcome
 
     def marker(self, cases: Collection[Case]) -> str:
         """The marker that holds for just these of :attr:`all`, canonical; empty where it is all of them."""
@@ -191,7 +191,7 @@ def reachable(
 
 def _releases(texts: Iterable[str]) -> list[Release]:
     """Every version of Python at which something in ``texts`` may change, sorted, and each minor version."""
-    found: set[Release] = {(3, minor, 0) for minor in range(8, _NEWEST + 1)}
+    releases: set[Release] = {(3, minor, 0) for minor in range(8, _NEWEST + 1)}
     for text in texts:
         if "python" not in text and not text.lstrip().startswith(("<", ">", "=", "~", "!")):
             continue
@@ -201,8 +201,8 @@ def _releases(texts: Iterable[str]) -> list[Release]:
                 continue
             minor = numbers[1] if len(numbers) > 1 else 0
             patch = numbers[2] if len(numbers) > 2 else 0
-            found |= {(3, minor, 0), (3, minor + 1, 0), (3, minor, patch), (3, minor, patch + 1)}
-    return sorted(found)
+            releases |= {(3, minor, 0), (3, minor + 1, 0), (3, minor, patch), (3, minor, patch + 1)}
+    return sorted(releases)
 
 
 def _short(release: Release) -> str:

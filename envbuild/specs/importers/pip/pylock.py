@@ -117,7 +117,7 @@ class _PylockReader:
             platforms=(LINUX_AMD64,) if LINUX_AMD64 in platforms else platforms,
             python=python_wanted(requires),
             pip=PipSpec(
-                requirements=tuple(sorted(requirements, key=lambda each: each.canonical)),
+                requirements=tuple(sorted(requirements, key=lambda requirement: requirement.canonical)),
                 options=(*index_options(self.registries), *self.options),
                 complete=bool(requirements),
             ),
@@ -213,12 +213,12 @@ def _conditions(package: Package) -> Iterator[str]:
 
 def _sha256(hashes: Any) -> list[str]:
     """``sha256:<hex>``; raises :class:`Refused` where only others are stated."""
-    found = hashes.get("sha256")
-    if found is None:
+    sha256 = hashes.get("sha256")
+    if sha256 is None:
         raise Refused(
             f"has no SHA-256, only {', '.join(sorted(hashes))}", "lock again with a SHA-256 of each file"
         )
-    return [f"sha256:{found}"]
+    return [f"sha256:{sha256}"]
 
 
 def _file(file: Any) -> str:

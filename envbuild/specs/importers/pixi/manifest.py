@@ -78,8 +78,8 @@ class PixiImporter:
 
 def _tool(data: Mapping[str, Any]) -> Mapping[str, Any]:
     tool = data.get("tool")
-    found = tool.get("pixi") if isinstance(tool, dict) else None
-    return found if isinstance(found, dict) else {}
+    pixi = tool.get("pixi") if isinstance(tool, dict) else None
+    return pixi if isinstance(pixi, dict) else {}
 
 
 class _PixiReader:
@@ -119,18 +119,18 @@ class _PixiReader:
         )
 
     def _platforms(self, value: object, key: str) -> tuple[Platform, ...]:
-        found: list[Platform] = []
+        platforms: list[Platform] = []
         for each in self._list(value if value is not None else [], key):
             try:
                 platform = Platform.parse(str(each))
             except UsageError:
                 self._leave(f"{key}: {each!s:.80}")
                 continue
-            if platform not in found:
-                found.append(platform)
-        if not found and self.left_out and value:
+            if platform not in platforms:
+                platforms.append(platform)
+        if not platforms and self.left_out and value:
             self._problem(key, "names no platform that there are images of")
-        return tuple(found) or (LINUX_AMD64,)
+        return tuple(platforms) or (LINUX_AMD64,)
 
     def _dependencies(
         self, platforms: tuple[Platform, ...]
@@ -193,11 +193,11 @@ class _PixiReader:
         ):
             key = f"project.dependencies[{index}]"
             try:
-                found = self._line(str(line), key)
+                pip_requirement = self._line(str(line), key)
             except Refused as refused:
                 self._problem(key, refused.what, refused.remedy)
                 continue
-            pip[found.text] = found
+            pip[pip_requirement.text] = pip_requirement
         for each in ("optional-dependencies",):
             for name in self._table(self.project, each, "project."):
                 self.left_out.append(f"{self.file.path.name}: project.{each}.{name}")
@@ -287,17 +287,17 @@ class _PixiReader:
         for each in activation:
             if each != "env":
                 self._leave(f"activation.{each}")
-        found = {}
+        variables = {}
         for name, value in self._table(activation, "env", "activation.").items():
             key = f"activation.env.{name}"
             try:
                 text = _plain(value, "a variable")
                 if "$" in text:
                     raise Refused("is computed from other variables", "write its value out")
-                found[fields.variable_name(name)] = text
+                variables[fields.variable_name(name)] = text
             except Refused as refused:
                 self._problem(key, refused.what, refused.remedy)
-        return tuple(sorted(found.items()))
+        return tuple(sorted(variables.items()))
 
     def _table(self, table: Mapping[str, Any], key: str, at: str = "") -> Mapping[str, Any]:
         found = table.get(key, {})

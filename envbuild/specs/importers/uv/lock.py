@@ -140,7 +140,7 @@ class _UvLockReader:
             platforms=(LINUX_AMD64,) if LINUX_AMD64 in platforms else platforms,
             python=python_wanted(requires),
             pip=PipSpec(
-                requirements=tuple(sorted(requirements, key=lambda each: each.canonical)),
+                requirements=tuple(sorted(requirements, key=lambda requirement: requirement.canonical)),
                 options=(*index_options(self.registries), *self.options),
                 complete=bool(requirements),
             ),
@@ -167,10 +167,10 @@ class _UvLockReader:
         manifest = self.data.get("manifest")
         members = _texts(manifest, "members") if isinstance(manifest, dict) else ()
         named = {canonicalize_name(member) for member in members}
-        found = [project for project in projects if project.name in named]
-        if not found:
+        locked_packages = [project for project in projects if project.name in named]
+        if not locked_packages:
             raise Refused("names no project: there is nothing that its packages are for")
-        return found
+        return locked_packages
 
     def _check_selection(
         self, roots: Iterable[_LockedPackage], extras: frozenset[str], groups: frozenset[str]

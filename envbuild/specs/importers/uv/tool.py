@@ -117,10 +117,10 @@ class UvTool:
         )
 
     def _indexes(self) -> list[Mapping[str, Any]]:
-        found = self.table.get("index", [])
-        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        index = self.table.get("index", [])
+        if not isinstance(index, list) or not all(isinstance(each, dict) for each in index):
             raise Refused("tool.uv.index: must be tables", "write [[tool.uv.index]]")
-        return found
+        return index
 
     def _table(self, key: str) -> Mapping[str, Any]:
         found = self.table.get(key, {})
