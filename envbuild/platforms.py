@@ -44,7 +44,7 @@ class Platform:
         """The platform named ``linux/amd64``, ``linux-64``, ``linux/x86_64``…; raises ``UsageError``."""
         found = _SPELLINGS.get(text.strip().lower())
         if found is None:
-            known = ", ".join(f"{each} ({each.subdir})" for each in PLATFORMS)
+            known = ", ".join(f"{platform} ({platform.subdir})" for platform in PLATFORMS)
             raise UsageError(f"unknown platform {text!r}", hint=f"known platforms: {known}")
         return found
 
@@ -69,10 +69,10 @@ _KNOWN = {
 }
 PLATFORMS = tuple(_KNOWN)
 _SPELLINGS = {
-    spelling: each
-    for each, names in _KNOWN.items()
+    spelling: platform
+    for platform, names in _KNOWN.items()
     for spelling in (
-        str(each),
+        str(platform),
         names.subdir,
         names.debian,
         names.machine,

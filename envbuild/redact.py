@@ -82,7 +82,7 @@ _UNSAFE = re.compile(
 
 def last_seen(text: str) -> str:
     """The end of a line that was overwritten by carriage returns, as progress bars do; else the line."""
-    return next((each for each in reversed(text.split("\r")) if each.strip()), "")
+    return next((part for part in reversed(text.split("\r")) if part.strip()), "")
 
 
 def safe_text(text: str, hidden: Iterable[str] = ()) -> str:

@@ -415,7 +415,7 @@ def _repositories(value: object, source: _Source) -> tuple[str, ...]:
         value = value.replace(",", " ").split()
     if not isinstance(value, (list, tuple)):
         raise _Misfit("a list of repositories")
-    return tuple(_repository(each, source) for each in value)
+    return tuple(_repository(entry, source) for entry in value)
 
 
 def _registry(value: object, source: _Source) -> str:

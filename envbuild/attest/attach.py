@@ -119,7 +119,7 @@ class Attachments:
             return  # Somebody else's image: what is said about it is theirs.
         try:
             present = referrers(self._remote, repository, image.digest)
-            if {each.artifact_type for each in present if each.annotation(DOCUMENT)} >= _TYPES:
+            if {artifact.artifact_type for artifact in present if artifact.annotation(DOCUMENT)} >= _TYPES:
                 return
             documents = self._made(image, fetch)
             with self._progress.stage("attach"):

@@ -85,13 +85,15 @@ def python_edges(
         by_prefix.setdefault(prefix_of(package.path), []).append(package)
     edges: dict[str, set[str]] = {}
     for prefix, mine in by_prefix.items():
-        there = {each.name: each.reference for each in owned if prefix_of(each.path) == prefix}
-        there.update((each.name, each.reference) for each in mine)
+        there = {
+            component.name: component.reference for component in owned if prefix_of(component.path) == prefix
+        }
+        there.update((component.name, component.reference) for component in mine)
         interpreter = interpreters.get(prefix, InstalledPython(version="", reference=""))
         edges.update(_python_edges(mine, there, interpreter, platform))
         if interpreter.reference:
-            for each in mine:
-                edges[each.reference].add(interpreter.reference)
+            for component in mine:
+                edges[component.reference].add(interpreter.reference)
     return edges
 
 

@@ -128,7 +128,7 @@ def _debian(name: str) -> str:
     """The SPDX expression of a short name or of several joined by words; empty where it isn't certain."""
     if "," in name or len(_JOINED.split(name)) > 3:
         return ""  # What belongs together isn't clear any more.
-    parts = [_debian_one(each) for each in _JOINED.split(name)[::2]]
+    parts = [_debian_one(part) for part in _JOINED.split(name)[::2]]
     if not all(parts):
         return ""
     joined = _JOINED.search(name)

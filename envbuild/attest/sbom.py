@@ -120,8 +120,14 @@ class _Pins:
         base = lock.base if lock is not None else None
         packages = base.packages if isinstance(base, DebianBase) else ()
         return cls(
-            pip={(each.name, each.version): each for each in (lock.pip if lock else ())},
-            conda={(each.name, each.version): each for each in (lock.conda if lock else ())},
+            pip={
+                (requirement.name, requirement.version): requirement
+                for requirement in (lock.pip if lock else ())
+            },
+            conda={
+                (dependency.name, dependency.version): dependency
+                for dependency in (lock.conda if lock else ())
+            },
             debian={
                 (package.name, package.version, package.architecture): (
                     package.file.rpartition("/")[2],
@@ -130,7 +136,7 @@ class _Pins:
                 )
                 for package in packages
             },
-            maven={each.file.rpartition("/")[2]: each for each in (lock.maven if lock else ())},
+            maven={pin.file.rpartition("/")[2]: pin for pin in (lock.maven if lock else ())},
             python=lock.python.version if lock is not None and lock.python is not None else "",
         )
 

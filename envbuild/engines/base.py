@@ -68,7 +68,7 @@ def choose_engine(
 
 
 def _others(name: str, plan: Plan, engines: Mapping[str, Callable[[], Engine]]) -> str:
-    able = [each for each in ENGINES if each != name and not engines[each]().unable(plan)]
+    able = [engine for engine in ENGINES if engine != name and not engines[engine]().unable(plan)]
     if able:
         return f"--engine {able[0]} can"
     return "no other engine can either: --engine auto says why for each"

@@ -48,7 +48,7 @@ def _excepted(host: str, port: int | None, rules: str) -> bool:
     """Whether ``NO_PROXY`` has a rule for the host: its name or that of a domain above, with a port or not,
     an address, a network (``10.0.0.0/8``), or ``*``."""
     host = host.lower().strip("[]").rstrip(".")
-    for rule in (each.strip().lower() for each in rules.split(",")):
+    for rule in (part.strip().lower() for part in rules.split(",")):
         if rule == "*":
             return True
         if "/" in rule:

@@ -111,7 +111,7 @@ class Copier:
         known = known_repositories(self.store, repository.registry)
         named = (replace(each, tag=None, digest=None) for each in (*near, *known))
         return tuple(
-            each
-            for each in dict.fromkeys(named)
-            if each.registry == repository.registry and each.repository != repository.repository
+            source
+            for source in dict.fromkeys(named)
+            if source.registry == repository.registry and source.repository != repository.repository
         )

@@ -213,14 +213,14 @@ def _planned(
         elif older_than is not None and image.pushed is not None and now - image.pushed <= older_than:
             kept = "not that old"
         judged.append(replace(image, kept=kept))
-    for image in [each for each in judged if each.kept]:
+    for image in [verdict for verdict in judged if verdict.kept]:
         for digest in image.manifests:
             names.setdefault(digest, image.tag)
     judged = [
-        replace(each, kept=f"part of {names[each.digest]}")
-        if not each.kept and each.digest in names
-        else each
-        for each in judged
+        replace(verdict, kept=f"part of {names[verdict.digest]}")
+        if not verdict.kept and verdict.digest in names
+        else verdict
+        for verdict in judged
     ]
     return PrunePlan(images=tuple(judged), others=tuple(sorted(others)), live=frozenset(names))
 

@@ -72,8 +72,8 @@ def value_differences(before: Any, after: Any) -> tuple[Value, ...]:
 
 def _flat(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and value and depth < _DEPTH:
-        for key, each in value.items():
-            yield from _flat(each, f"{path}.{key}" if path else str(key), depth + 1)
+        for key, entry in value.items():
+            yield from _flat(entry, f"{path}.{key}" if path else str(key), depth + 1)
     elif path.endswith("config.Env") or path == "Env":
         for item in texts(value):
             name, _, content = item.partition("=")

@@ -92,7 +92,7 @@ def _wheel_glibc(pin: PipPin) -> tuple[int, ...] | None:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(each) for each in re.findall(r"\d+", text or DEFAULT_GLIBC))
+    return tuple(int(word) for word in re.findall(r"\d+", text or DEFAULT_GLIBC))
 
 
 def taken_layers(image: Image, before: Plan, after: Plan, store: Store) -> ReusedLayers:

@@ -116,7 +116,7 @@ def chosen_rules(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> tupl
                 f"{each!r} is no code of a rule" + (f"; did you mean {near[0]}?" if near else ""),
                 hint="a code as EB101, or the beginning of several as EB1; docs/lint.md lists all",
             )
-    ignored = tuple(each for each in ignore if each == CREDENTIAL or not CREDENTIAL.startswith(each))
+    ignored = tuple(code for code in ignore if code == CREDENTIAL or not CREDENTIAL.startswith(code))
     families = tuple(each for each in ignore if each not in ignored)
     return tuple(
         rule

@@ -65,7 +65,7 @@ class Claim:
 
 def claims(name: str) -> list[Claim]:
     """Everything ``name`` could be saying, whether or not a package is called that."""
-    tokens = [each for each in re.split(r"[-_]+", name.lower()) if each]
+    tokens = [part for part in re.split(r"[-_]+", name.lower()) if part]
     found = []
     for index, token in enumerate(tokens):
         dotted = _DOTTED.fullmatch(token)

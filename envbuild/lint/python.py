@@ -97,7 +97,7 @@ def disagreement(subject: Subject) -> Iterator[Doubt]:
 
 def admits(constraint: str, version: str) -> bool:
     """Whether ``constraint`` lets a release of a series through; also where that isn't sure."""
-    return any(not conda_range(each).meet(series(version)).empty for each in constraint.split("|"))
+    return any(not conda_range(part).meet(series(version)).empty for part in constraint.split("|"))
 
 
 def asked(subject: Subject) -> list[str]:

@@ -26,15 +26,16 @@ _DISTRIBUTIONS = {
 }
 # Other rules look at python; pip is only there to be there.
 _NO_MATTER = frozenset({"python", "pip"})
+_OPEN = "has no upper bound: the next major release fits too"
 
 
 def unversioned_pip(subject: Subject) -> Iterator[Doubt]:
     narrowed = {name for name, lines in subject.constraints.items() if any(one.specifier for one in lines)}
-    for each in _unpinned(subject):
-        if not each.specifier and each.name not in narrowed:
+    for requirement in _unpinned(subject):
+        if not requirement.specifier and requirement.name not in narrowed:
             yield Doubt(
-                message=f"{each.name} has no version: a build takes the newest of its day",
-                where=subject.at(each),
+                message=f"{requirement.name} has no version: a build takes the newest of its day",
+                where=subject.at(requirement),
                 hint=PIN,
             )
 
@@ -43,32 +44,34 @@ def open_pip(subject: Subject) -> Iterator[Doubt]:
     closed = {
         name for name, lines in subject.constraints.items() if any(bounded(one.specifier) for one in lines)
     }
-    for each in _unpinned(subject):
-        if each.specifier and not bounded(each.specifier) and each.name not in closed:
+    for requirement in _unpinned(subject):
+        if requirement.specifier and not bounded(requirement.specifier) and requirement.name not in closed:
             yield Doubt(
-                message=f"{each.name}{each.specifier} has no upper bound: the next major release fits too",
-                where=subject.at(each),
+                message=f"{requirement.name}{requirement.specifier} {_OPEN}",
+                where=subject.at(requirement),
                 hint=PIN,
             )
 
 
 def unversioned_conda(subject: Subject) -> Iterator[Doubt]:
-    for each in _unpinned_conda(subject):
-        if each.match.version is None or (each.match.version == "*" and each.match.build is None):
+    for dependency in _unpinned_conda(subject):
+        if dependency.match.version is None or (
+            dependency.match.version == "*" and dependency.match.build is None
+        ):
             yield Doubt(
-                message=f"{each.match.name} has no version: a build takes the newest of its day",
-                where=subject.places.dependency(each.text),
+                message=f"{dependency.match.name} has no version: a build takes the newest of its day",
+                where=subject.places.dependency(dependency.text),
                 hint=PIN,
             )
 
 
 def open_conda(subject: Subject) -> Iterator[Doubt]:
-    for each in _unpinned_conda(subject):
-        version = each.match.version
+    for dependency in _unpinned_conda(subject):
+        version = dependency.match.version
         if version is not None and version != "*" and not bounded(version):
             yield Doubt(
-                message=f"{each.match.name} {version} has no upper bound: the next major release fits too",
-                where=subject.places.dependency(each.text),
+                message=f"{dependency.match.name} {version} {_OPEN}",
+                where=subject.places.dependency(dependency.text),
                 hint=PIN,
             )
 
@@ -103,17 +106,21 @@ def conflicts(subject: Subject) -> Iterator[Doubt]:
         what = clash(name, f"{match.name} {match.version or '*'} of conda", conda_range(match.version))
         if what:
             yield Doubt(message=what, where=subject.places.dependency(dependency.text), hint=_ONE)
-    for each in subject.pip:
-        if each.marker:
+    for requirement in subject.pip:
+        if requirement.marker:
             continue
-        if each.url is not None:
-            if urls.setdefault(each.name, each.url) != each.url:
-                what = f"{each.name} is asked for from two addresses"
-                yield Doubt(message=what, where=subject.at(each), hint=_ONE)
+        if requirement.url is not None:
+            if urls.setdefault(requirement.name, requirement.url) != requirement.url:
+                what = f"{requirement.name} is asked for from two addresses"
+                yield Doubt(message=what, where=subject.at(requirement), hint=_ONE)
             continue
         # Constraints count once, and only for what is required.
-        lines = [each] if each.name in required else [each, *subject.constraints.get(each.name, ())]
-        required.add(each.name)
+        lines = (
+            [requirement]
+            if requirement.name in required
+            else [requirement, *subject.constraints.get(requirement.name, ())]
+        )
+        required.add(requirement.name)
         for line in lines:
             what = clash(line.name, f"{line.name}{line.specifier}", pip_range(line.specifier))
             if what:
@@ -125,14 +132,17 @@ _ONE = "write one line that says what is meant"
 
 def twice(subject: Subject) -> Iterator[Doubt]:
     by_conda: dict[str, str] = {
-        canonicalize_name(_DISTRIBUTIONS.get(each.match.name, each.match.name)): each.match.name
-        for each in subject.conda
+        canonicalize_name(
+            _DISTRIBUTIONS.get(dependency.match.name, dependency.match.name)
+        ): dependency.match.name
+        for dependency in subject.conda
     }
-    for each in subject.pip:
-        if each.name in by_conda:
+    for requirement in subject.pip:
+        conda_name = by_conda.get(requirement.name)
+        if conda_name is not None:
             yield Doubt(
-                message=f"{each.name} is asked of pip, and conda brings it as {by_conda[each.name]}",
-                where=subject.at(each),
+                message=f"{requirement.name} is asked of pip, and conda brings it as {conda_name}",
+                where=subject.at(requirement),
                 hint="conda's is kept and pip's line only narrows it; keep the line of one of them",
             )
 
@@ -141,27 +151,30 @@ def _unpinned(subject: Subject) -> Iterator[WantedPackage]:
     """Requirements that neither a lock nor an address nor a hash fixes."""
     if not subject.installs or subject.spec.pip.complete:
         return
-    for each in subject.pip:
-        fixed = each.url is not None or each.item.hashes or each.name in subject.pinned
+    for requirement in subject.pip:
+        fixed = requirement.url is not None or requirement.item.hashes or requirement.name in subject.pinned
         # A requirement with a marker may hold for no platform of the lock.
-        if not fixed and not (each.marker and subject.locked):
-            yield each
+        if not fixed and not (requirement.marker and subject.locked):
+            yield requirement
 
 
 def _unpinned_conda(subject: Subject) -> Iterator[Dependency]:
     if not subject.installs:
         return
-    for each in subject.conda:
-        if each.match.name not in _NO_MATTER and canonicalize_name(each.match.name) not in subject.pinned:
-            yield each
+    for dependency in subject.conda:
+        if (
+            dependency.match.name not in _NO_MATTER
+            and canonicalize_name(dependency.match.name) not in subject.pinned
+        ):
+            yield dependency
 
 
 def pip_without_conda_pip(subject: Subject) -> Iterator[Doubt]:
     """A ``pip:`` list in a conda file whose dependencies don't name pip."""
-    if any(each.match.name == "pip" for each in subject.conda):
+    if any(dependency.match.name == "pip" for dependency in subject.conda):
         return
-    for each in subject.pip:
-        where: Place = subject.at(each)
+    for requirement in subject.pip:
+        where: Place = subject.at(requirement)
         if re.search(r"dependencies\[[0-9]+\]\.pip\[", where.key):
             yield Doubt(
                 message="a pip list without pip among the dependencies: conda warns and adds one itself",

@@ -23,8 +23,12 @@ def no_server(subject: Subject) -> Iterator[Doubt]:
     """Of a user-managed environment the spec and the image are checked elsewhere, and refused."""
     if subject.spec.inference_config is None or not subject.installs:
         return
-    asked = {each.name for each in subject.pip} | {each.match.name for each in subject.conda}
-    served = _SERVERS & (asked | subject.pinned) or promises(each.item.text for each in subject.pip)
+    asked = {requirement.name for requirement in subject.pip} | {
+        dependency.match.name for dependency in subject.conda
+    }
+    served = _SERVERS & (asked | subject.pinned) or promises(
+        requirement.item.text for requirement in subject.pip
+    )
     if not served:
         old = ", and this azureml-defaults brings no server" if DEFAULTS in asked else ""
         yield Doubt(

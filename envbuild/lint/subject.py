@@ -68,7 +68,7 @@ class Subject:
     @cached_property
     def constraints(self) -> dict[str, list[WantedPackage]]:
         """By name, those that hold everywhere."""
-        return _by_name(each for each in _wanted(self.spec.pip.constraints) if not each.marker)
+        return _by_name(package for package in _wanted(self.spec.pip.constraints) if not package.marker)
 
     @cached_property
     def pip_by_name(self) -> dict[str, list[WantedPackage]]:
@@ -88,8 +88,8 @@ class Subject:
     @cached_property
     def conda_by_name(self) -> dict[str, list[Dependency]]:
         found: dict[str, list[Dependency]] = {}
-        for each in self.conda:
-            found.setdefault(each.match.name, []).append(each)
+        for dependency in self.conda:
+            found.setdefault(dependency.match.name, []).append(dependency)
         return found
 
     @cached_property
@@ -104,15 +104,15 @@ class Subject:
     @cached_property
     def pinned(self) -> frozenset[str]:
         """Distributions and conda packages that all platforms pin, under normalised names."""
-        names = [set(_names(each)) for each in self.locked]
+        names = [set(_names(pins)) for pins in self.locked]
         return frozenset(set.intersection(*names)) if names else frozenset()
 
     @cached_property
     def versions(self) -> dict[str, frozenset[str]]:
         """The locked versions of each package over all platforms, under normalised names."""
         found: dict[str, set[str]] = {}
-        for each in self.locked:
-            for pin in _pins(each):
+        for pins in self.locked:
+            for pin in _pins(pins):
                 found.setdefault(canonicalize_name(pin.name), set()).add(pin.version)
         return {name: frozenset(versions) for name, versions in found.items()}
 

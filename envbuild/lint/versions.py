@@ -69,14 +69,14 @@ def pip_range(specifier: str) -> Range:
     """What the clauses of PEP 440 in ``specifier`` let through."""
     if not specifier:
         return ANY
-    return _meet(_clause(each, "==") for each in specifier.split(",") if each.strip())
+    return _meet(_clause(part, "==") for part in specifier.split(",") if part.strip())
 
 
 def conda_range(version: str | None) -> Range:
     """What the version of a match spec lets through; ``=1.2`` and a bare ``1.2`` count as ``1.2.*``."""
     if version is None or "|" in version or version.strip() == "*":
         return ANY
-    return _meet(_clause(each, "=") for each in version.split(",") if each.strip())
+    return _meet(_clause(part, "=") for part in version.split(",") if part.strip())
 
 
 def series(text: str) -> Range:

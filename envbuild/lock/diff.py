@@ -53,9 +53,9 @@ def _pins(lock: Lock | None) -> Iterator[tuple[_Key, tuple[str, str]]]:
     for platform in lock.platforms:
         yield from _platform_pins(platform)
     for kind, needed in (("toolchain", lock.toolchain), ("installer", lock.installer)):
-        for each in needed:
-            python = each.python.version if each.python else ""
-            yield (str(each.platform), kind, "python"), (python, "")
+        for platform_lock in needed:
+            python = platform_lock.python.version if platform_lock.python else ""
+            yield (str(platform_lock.platform), kind, "python"), (python, "")
 
 
 def _platform_pins(pins: PlatformLock) -> Iterator[tuple[_Key, tuple[str, str]]]:

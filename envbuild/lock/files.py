@@ -84,9 +84,9 @@ def dump_lock(lock: Lock) -> dict[str, bytes]:
     if lock.as_of:
         body["as_of"] = lock.as_of
     if lock.toolchain:
-        body["toolchain"] = {str(each.platform): _dump_platform(each) for each in lock.toolchain}
+        body["toolchain"] = {str(pins.platform): _dump_platform(pins) for pins in lock.toolchain}
     if lock.installer:
-        body["installer"] = {str(each.platform): _dump_platform(each) for each in lock.installer}
+        body["installer"] = {str(pins.platform): _dump_platform(pins) for pins in lock.installer}
     if lock.engines:
         body["engines"] = dict(lock.engines)
     body["integrity"] = _integrity(body)
@@ -253,8 +253,8 @@ def _load_body(body: Mapping[str, Any]) -> Lock:
         platforms=platforms,
         runtime=_load_runtime(body.get("runtime", {})),
         channels=tuple(
-            expect_text(each, f"channels[{n}]")
-            for n, each in enumerate(expect_list(body.get("channels", []), "channels"))
+            expect_text(entry, f"channels[{n}]")
+            for n, entry in enumerate(expect_list(body.get("channels", []), "channels"))
         ),
         as_of=None if as_of is None else expect_text(as_of, "as_of"),
         toolchain=_load_platforms(body.get("toolchain", {}), "toolchain"),
@@ -282,13 +282,13 @@ def _load_runtime(value: object) -> RuntimeSettings:
 
 def _load_platforms(value: object, where: str) -> tuple[PlatformLock, ...]:
     platform_locks = []
-    for name, each in expect_object(value, where).items():
+    for name, entry in expect_object(value, where).items():
         try:
             platform = Platform.parse(name)
         except UsageError as error:
             raise LockError(f"{where}: {error.message}", hint=error.hint) from error
         platform_locks.append(
-            _load_platform(platform, expect_object(each, f"{where}.{name}"), f"{where}.{name}")
+            _load_platform(platform, expect_object(entry, f"{where}.{name}"), f"{where}.{name}")
         )
     return tuple(sorted(platform_locks, key=lambda lock: lock.platform))
 
@@ -299,16 +299,16 @@ def _load_platform(platform: Platform, record: dict[str, Any], where: str) -> Pl
         raise LockError(f"{where}: unknown key {unknown[0]!r}")
     python = record.get("python")
     conda = tuple(
-        load_record(CondaPin, each, f"{where}.conda[{n}]")
-        for n, each in enumerate(expect_list(record.get("conda", []), f"{where}.conda"))
+        load_record(CondaPin, entry, f"{where}.conda[{n}]")
+        for n, entry in enumerate(expect_list(record.get("conda", []), f"{where}.conda"))
     )
     pip = tuple(
-        load_record(PipPin, each, f"{where}.pip[{n}]")
-        for n, each in enumerate(expect_list(record.get("pip", []), f"{where}.pip"))
+        load_record(PipPin, entry, f"{where}.pip[{n}]")
+        for n, entry in enumerate(expect_list(record.get("pip", []), f"{where}.pip"))
     )
     maven = tuple(
-        load_record(MavenPin, each, f"{where}.maven[{n}]")
-        for n, each in enumerate(expect_list(record.get("maven", []), f"{where}.maven"))
+        load_record(MavenPin, entry, f"{where}.maven[{n}]")
+        for n, entry in enumerate(expect_list(record.get("maven", []), f"{where}.maven"))
     )
     pins: tuple[CondaPin | PipPin | Sdist, ...] = (*conda, *pip, *(pin.sdist for pin in pip if pin.sdist))
     for pin in pins:
@@ -342,8 +342,8 @@ def _load_base(record: dict[str, Any], where: str) -> Base:
     if set(record) != {"debian", "glibc", "packages"}:
         raise LockError(f"{where}: must hold image, or context, or debian, glibc and packages")
     packages = tuple(
-        load_record(DebianPin, each, f"{where}.packages[{n}]")
-        for n, each in enumerate(expect_list(record["packages"], f"{where}.packages"))
+        load_record(DebianPin, entry, f"{where}.packages[{n}]")
+        for n, entry in enumerate(expect_list(record["packages"], f"{where}.packages"))
     )
     for pin in packages:
         _check_pool_file(pin.file, pin.sha256, pin.size, f"{where}: {pin.name!r}")

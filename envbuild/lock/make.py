@@ -148,8 +148,8 @@ class _Making:
         pip = self._pip(below, tools)
         maven = self._maven(bases)
         pins = [
-            replace(each, pip=pip.get(each.platform, ()), maven=maven.get(each.platform, ()))
-            for each in below
+            replace(lower, pip=pip.get(lower.platform, ()), maven=maven.get(lower.platform, ()))
+            for lower in below
         ]
         bytecode = self._bytecode()
         # Building an sdist again takes an interpreter just as compiling does.
@@ -229,7 +229,7 @@ class _Making:
         with ThreadPoolExecutor(len(self.spec.platforms), thread_name_prefix="early") as pool:
             asked = [pool.submit(ask, platform) for platform in self.spec.platforms]
             yield
-        self.asked = all(each.exception() is None for each in asked)
+        self.asked = all(future.exception() is None for future in asked)
 
     def _bytecode(self) -> bool:
         if self.request.bytecode is not None:
@@ -248,7 +248,7 @@ class _Making:
         self, spec: BaseSpec, platform: Platform, *, with_python: bool, preferred: Base | None
     ) -> ResolvedBase:
         made = (make() for make in self.resolvers.bases)
-        resolver = next((each for each in made if each.accepts(spec)), None)
+        resolver = next((candidate for candidate in made if candidate.accepts(spec)), None)
         if resolver is None:
             raise ResolveError(f"{self.spec.source}: no resolver knows this kind of base")
         resolved = resolver.resolve(
@@ -301,7 +301,7 @@ class _Making:
                 CondaTarget(platform=platform, virtual_packages=virtual_packages(glibc_of(base), platform))
                 for platform, base in bases.items()
             ],
-            preferred={each.platform: each.conda for each in present if each.platform in bases},
+            preferred={before.platform: before.conda for before in present if before.platform in bases},
             upgrade=self.upgrade,
             as_of=self.as_of,
             offline=self.offline,
@@ -326,7 +326,7 @@ class _Making:
         resolver = self.resolvers.pip()
         self.engines[resolver.name] = resolver.version()
 
-        platforms = {each.platform: each for each in below}
+        platforms = {pins.platform: pins for pins in below}
 
         def resolve(platform: Platform) -> tuple[PipPin, ...]:
             ground = platforms[platform]
@@ -409,7 +409,7 @@ class _Making:
             pin,
             PipTarget(platform=ground.platform, python=ground.python.version, glibc=glibc_of(ground.base)),
             interpreter=found,
-            preferred=next((each for each in before.pip if each.name == pin.name), None) if before else None,
+            preferred=next((kept for kept in before.pip if kept.name == pin.name), None) if before else None,
             as_of=self.as_of,
             offline=self.offline,
         )
@@ -493,4 +493,4 @@ def runtime_settings(spec: Spec) -> RuntimeSettings:
 
 def _sources(lock: PlatformLock | None) -> tuple[PipPin, ...]:
     """The pip pins as an index has them: of a wheel that was built, its sdist."""
-    return tuple(source_pin(each) for each in lock.pip) if lock else ()
+    return tuple(source_pin(pin) for pin in lock.pip) if lock else ()

@@ -69,7 +69,7 @@ def choose_python(spec: Spec, *, has_debian: Callable[[], bool], present: Base |
             "but this machine knows no Debian mirror",
             hint="set ENVBUILD_DEBIAN_MIRROR to the root of a Debian archive",
         )
-    suites = [each for each in DEBIAN_SUITES if matches_python(spec.python, suite_python(each))]
+    suites = [suite for suite in DEBIAN_SUITES if matches_python(spec.python, suite_python(suite))]
     if isinstance(present, DebianBase) and present.suite in suites:
         suites = [present.suite]
     return PythonChoice(
@@ -124,11 +124,12 @@ def with_conda_python(conda: CondaSpec | None, wanted: str | None) -> CondaSpec:
 
 
 def _check_listed_python(conda: CondaSpec, wanted: str | None) -> None:
-    for each in conda.explicit:
-        name, version, _ = each.url.rsplit("/", 1)[-1].rsplit("-", 2)
+    for package in conda.explicit:
+        name, version, _ = package.url.rsplit("/", 1)[-1].rsplit("-", 2)
         if name == "python" and not matches_python(wanted, version):
             raise ResolveError(
-                f"python {wanted} is asked for, the list of conda packages for {each.platform} has {version}",
+                f"python {wanted} is asked for, "
+                f"the list of conda packages for {package.platform} has {version}",
                 hint="leave python out: the list decides",
             )
 

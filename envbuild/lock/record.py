@@ -39,7 +39,7 @@ def load_record(kind: type[_Value], value: object, where: str) -> _Value:
     if unknown:
         raise LockError(f"{where}: unknown key {unknown[0]!r}")
     missing = [
-        name for name, each in known.items() if each.default is dataclasses.MISSING and name not in record
+        name for name, member in known.items() if member.default is dataclasses.MISSING and name not in record
     ]
     if missing:
         raise LockError(f"{where}: no {missing[0]!r}")
@@ -76,7 +76,9 @@ def _plain(hint: Any, value: object, where: str) -> Any:
         origin = typing.get_origin(hint)
     if origin is tuple:
         item = typing.get_args(hint)[0]
-        return tuple(_plain(item, each, f"{where}[{n}]") for n, each in enumerate(expect_list(value, where)))
+        return tuple(
+            _plain(item, entry, f"{where}[{n}]") for n, entry in enumerate(expect_list(value, where))
+        )
     if dataclasses.is_dataclass(hint):
         return load_record(typing.cast(type[Any], hint), value, where)
     if hint is int and isinstance(value, bool):

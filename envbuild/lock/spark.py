@@ -51,7 +51,7 @@ def _with_pyspark(spec: Spec) -> Spec:
 def _with_java(spec: Spec) -> Spec:
     base = spec.base
     debian = base.packages if isinstance(base, DebianBaseSpec) else ()
-    if any(_JAVA.fullmatch(_debian_name(each)) for each in debian):
+    if any(_JAVA.fullmatch(_debian_name(package)) for package in debian):
         return spec
     if spec.conda is not None:
         if CONDA_JAVA in _conda_names(spec.conda):

@@ -164,7 +164,7 @@ def _check_runtime(runtime: RuntimeSettings) -> None:
             raise LockError(f"runtime.ports: {port} isn't a port")
     if runtime.type not in {each.value for each in EnvironmentType}:
         raise LockError(f"runtime.type: {runtime.type!r} isn't a type of environment")
-    if runtime.runtime not in {each.value for each in Runtime}:
+    if runtime.runtime not in {known.value for known in Runtime}:
         raise LockError(f"runtime.runtime: {runtime.runtime!r} isn't a runtime")
     for package in runtime.spark_packages:
         _check(_COORDINATE, package, "runtime.spark_packages", "group:artifact:version")

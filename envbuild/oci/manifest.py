@@ -145,9 +145,9 @@ def parse_config(content: bytes, what: str, layers: int) -> tuple[Mapping[str, A
     document = _object(content, what)
     rootfs = document.get("rootfs")
     diff_ids = tuple(
-        str(each) for each in _list(rootfs.get("diff_ids") if isinstance(rootfs, dict) else None, what)
+        str(entry) for entry in _list(rootfs.get("diff_ids") if isinstance(rootfs, dict) else None, what)
     )
-    if not all(is_digest(each) for each in diff_ids) or len(diff_ids) != layers:
+    if not all(is_digest(diff_id) for diff_id in diff_ids) or len(diff_ids) != layers:
         raise FetchError(f"{what}: the config names {len(diff_ids)} layers, the manifest has {layers}")
     _check_form(document, what)
     return document, diff_ids
@@ -160,8 +160,8 @@ def _check_form(document: Mapping[str, Any], what: str) -> None:
     good = isinstance(settings, dict)
     if isinstance(settings, dict):
         good = all(isinstance(settings.get(key) or {}, dict) for key in ("ExposedPorts", "Labels", "Volumes"))
-        good = good and all(isinstance(each, str) for each in _list(settings.get("Env"), what))
-    good = good and all(isinstance(each, dict) for each in _list(document.get("history"), what))
+        good = good and all(isinstance(entry, str) for entry in _list(settings.get("Env"), what))
+    good = good and all(isinstance(entry, dict) for entry in _list(document.get("history"), what))
     if not good:
         raise FetchError(f"{what}: not the form of an image config")
 

@@ -134,7 +134,7 @@ def _users(uid: int, gid: int) -> str:
 
 
 def _groups(gid: int) -> str:
-    pairs = [each.split(":") for each in _GROUPS.split()]
+    pairs = [part.split(":") for part in _GROUPS.split()]
     if all(int(number) != gid for _, number in pairs):
         pairs.append([USER_NAME, str(gid)])
     return "".join(f"{name}:*:{number}:\n" for name, number in pairs)

@@ -111,7 +111,7 @@ def enlist(remote: Remote, reference: Reference, digest: str, new: Sequence[Refe
     """Makes the list of what refers to ``digest`` have ``new``, whose manifests the repository has."""
     known = {referrer.digest for referrer in referrers(remote, reference, digest)}
     # A registry may keep a list, but not look at the subject of what is pushed.
-    missing = [each for each in new if each.digest not in known]
+    missing = [referrer for referrer in new if referrer.digest not in known]
     if missing:
         _list_by_tag(remote, reference, digest, missing)
 
@@ -169,7 +169,7 @@ def _same(
 ) -> Referrer | None:
     """The one of ``present`` that holds the artifact's content."""
     wanted = digest_bytes(artifact.content)
-    alike = [each for each in present if each.artifact_type == artifact.artifact_type]
+    alike = [referrer for referrer in present if referrer.artifact_type == artifact.artifact_type]
     for each in alike[:_ALIKE]:
         manifest = remote.find_manifest(reference, each.digest)
         if manifest is None or manifest.media_type != OCI_MANIFEST:
@@ -199,7 +199,7 @@ def _list_by_tag(remote: Remote, reference: Reference, digest: str, new: Sequenc
     for _ in range(_TRIES):
         entries = _entries_by_tag(remote, reference, digest)
         known = {entry.get("digest") for entry in entries if isinstance(entry, dict)}
-        missing = [_descriptor(each) for each in new if each.digest not in known]
+        missing = [_descriptor(referrer) for referrer in new if referrer.digest not in known]
         if not missing:
             return
         if len(entries) + len(missing) > _MOST:

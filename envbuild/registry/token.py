@@ -136,7 +136,7 @@ def merged(wanted: Scopes, stated: str) -> Scopes:
         resource, colon, names = scope.rpartition(":")
         if colon and len(scope) < 1024 and scope.isprintable():
             known = actions.setdefault(resource, [])
-            known += [each for each in names.split(",") if each not in known]
+            known += [part for part in names.split(",") if part not in known]
     return tuple(f"{resource}:{','.join(names)}" for resource, names in actions.items())
 
 
@@ -175,7 +175,7 @@ def _token(
         headers["Content-Type"] = "application/x-www-form-urlencoded"
         answer, body = ask("POST", bare.geturl(), headers, urlencode(form).encode())
     else:
-        query = [*parse_qsl(realm.query), *(("scope", each) for each in asked)]
+        query = [*parse_qsl(realm.query), *(("scope", scope) for scope in asked)]
         query += [("service", service)] if service else []
         if credential is not None:
             headers["Authorization"] = credential.basic

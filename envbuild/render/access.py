@@ -155,7 +155,7 @@ def _from_uv_variables(environ: Mapping[str, str]) -> _Found:
     return _Found(
         index=named_index(default, environ) if default else environ.get("UV_INDEX_URL"),
         extra=[
-            *(named_index(each, environ) for each in environ.get("UV_INDEX", "").split()),
+            *(named_index(part, environ) for part in environ.get("UV_INDEX", "").split()),
             *environ.get("UV_EXTRA_INDEX_URL", "").split(),
         ],
         find_links=re.split(r"[\s,]+", environ.get("UV_FIND_LINKS", "")),
@@ -291,7 +291,7 @@ def _texts(value: object) -> list[str]:
 
 
 def _tables(value: object) -> list[Mapping[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def conda_auth(environ: Mapping[str, str], urls: Iterable[str]) -> str | None:

@@ -85,13 +85,13 @@ def load_pins(text: str) -> tuple[PipPin, ...]:
     body = text.removeprefix(_HEADER)
     pins = tuple(
         PipPin(
-            name=each["name"],
-            version=each["version"],
-            file=each["file"],
-            size=int(each["size"]),
-            sha256=each["sha256"],
+            name=match["name"],
+            version=match["version"],
+            file=match["file"],
+            size=int(match["size"]),
+            sha256=match["sha256"],
         )
-        for each in _PIN.finditer(body)
+        for match in _PIN.finditer(body)
     )
     if not pins or dump_pins(pins).decode() != text:
         raise ValueError("not a file of pinned tools")
@@ -134,13 +134,17 @@ def _linking_order(pins: Sequence[CondaPin]) -> list[CondaPin]:
     named = {pin.name: pin for pin in sorted(pins, key=lambda pin: pin.name, reverse=True)}
     needed = {name: [depend.split()[0] for depend in sorted(pin.depends)] for name, pin in named.items()}
     if "python" in needed:
-        needed["python"] = [each for each in needed["python"] if "python" not in needed.get(each, ())]
+        needed["python"] = [
+            dependency for dependency in needed["python"] if "python" not in needed.get(dependency, ())
+        ]
     order: dict[str, CondaPin] = {}
     waiting = list(named)
     begun: set[str] = set()
     while waiting:
         name = waiting[-1]
-        missing = [each for each in needed[name] if each in named and each not in begun]
+        missing = [
+            dependency for dependency in needed[name] if dependency in named and dependency not in begun
+        ]
         if name not in begun and missing:
             begun.add(name)
             waiting.extend(missing)

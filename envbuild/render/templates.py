@@ -92,7 +92,7 @@ class Templates:
                 f"template {name}: names another template by an expression",
                 hint="write the name itself, so that it is known which templates an image depends on",
             )
-        return [each for each in named if each is not None]
+        return [template for template in named if template is not None]
 
     def _source(self, environment: Environment, name: str) -> str:
         loader = environment.loader

@@ -97,7 +97,7 @@ def _dump(value: Any) -> Any:
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, tuple):
-        return [_dump(each) for each in value]
+        return [_dump(entry) for entry in value]
     return value
 
 
@@ -115,7 +115,7 @@ def _load(hint: Any, value: Any) -> Any:
         return _load(next(chosen), value)
     if origin is tuple:
         items = arguments[:1] * len(value) if arguments[-1:] == (...,) else arguments
-        return tuple(_load(each, item) for each, item in zip(items, value, strict=True))
+        return tuple(_load(pair, item) for pair, item in zip(items, value, strict=True))
     if dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint)
         fields = {name: _load(hints[name], item) for name, item in value.items() if name != "$"}

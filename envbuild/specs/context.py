@@ -286,7 +286,7 @@ class _ContextReading:
         by_docker = self.ignore.leaves_out(docker)
         by_git = here.by_git or git_leaves_out(here.git, path, directory=directory)
         if directory:
-            needed = any(each.startswith(f"{path}/") for each in self.needed)
+            needed = any(needed_path.startswith(f"{path}/") for needed_path in self.needed)
             if (by_git or (by_docker and not self.ignore.may_keep_below(path))) and not needed:
                 return not by_git
             below = replace(here, path=path, depth=here.depth + 1, docker=docker)

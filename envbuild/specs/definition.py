@@ -70,7 +70,8 @@ def _conda(conda: CondaSpec | None) -> dict[str, object] | None:
     }
     if conda.explicit:
         found["explicit"] = [
-            [str(each.platform), each.url, each.sha256, each.md5] for each in sorted(conda.explicit)
+            [str(package.platform), package.url, package.sha256, package.md5]
+            for package in sorted(conda.explicit)
         ]
     return found
 

@@ -105,7 +105,7 @@ def platforms(texts: Iterable[str]) -> tuple[Platform, ...]:
         try:
             platform = Platform.parse(text)
         except UsageError as error:
-            known = ", ".join(f"{each} ({each.subdir})" for each in PLATFORMS)
+            known = ", ".join(f"{platform} ({platform.subdir})" for platform in PLATFORMS)
             raise Refused(f"unknown platform {text!r}", f"known: {known}") from error
         if platform in found:
             raise Refused(f"{text!r} names {platform} a second time")

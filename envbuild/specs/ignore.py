@@ -61,15 +61,15 @@ class DockerIgnore:
         if not self.patterns:
             return ()
         return tuple(
-            held or each.regex.fullmatch(path) is not None
-            for each, held in zip(self.patterns, above, strict=True)
+            held or pair.regex.fullmatch(path) is not None
+            for pair, held in zip(self.patterns, above, strict=True)
         )
 
     def leaves_out(self, matched: Sequence[bool]) -> bool:
         """Whether a path with this answer of :meth:`at` is left out."""
-        for each, held in zip(reversed(self.patterns), reversed(matched), strict=True):
+        for pair, held in zip(reversed(self.patterns), reversed(matched), strict=True):
             if held:
-                return not each.keeps
+                return not pair.keeps
         return False
 
     @property

@@ -81,9 +81,9 @@ class OtherImporter:
             yield Path(module)
         distribution = self._point.dist
         listed = (distribution.files or []) if distribution is not None else []
-        for each in listed[:_FILES]:
-            if each.suffix == ".py":
-                yield Path(str(each.locate()))
+        for path in listed[:_FILES]:
+            if path.suffix == ".py":
+                yield Path(str(path.locate()))
 
 
 class Importer(Protocol):

@@ -172,7 +172,7 @@ class _Pruning:
         """The blobs of the images that are kept, and of what is named and consists of such images."""
         images = {blob_name(digest) for stored in kept for digest in stored.digests}
         named = (entry for entry in self.names.entries() if _is_whole(entry, kept))
-        return images | {blob_name(digest) for each in named for digest in (each.digest, *each.others)}
+        return images | {blob_name(digest) for image in named for digest in (image.digest, *image.others)}
 
     def _forget_names(self, kept: list[StoredImage]) -> None:
         """Removes the names of images that went; they are too small to be counted. A name that a running

@@ -215,7 +215,7 @@ class _ArchiveReading:
         names = layer_names(config, len(diff_ids))
         below = self._base(plan)
         records = tuple(
-            below.get(each) or self._record(each, label) for each, label in zip(diff_ids, names, strict=True)
+            below.get(pair) or self._record(pair, label) for pair, label in zip(diff_ids, names, strict=True)
         )
         manifest = manifest_json(plan, digest, len(body), records)
         self._store.add_blob(body)
@@ -276,14 +276,14 @@ class _ArchiveReading:
             self._lease.use(*(blob_name(str(layer["digest"])) for layer in layers))
             return {
                 diff_id: Layer(
-                    digest=each["digest"],
+                    digest=pair["digest"],
                     diff_id=diff_id,
-                    size=each["size"],
-                    media_type=LAYERS[each["mediaType"]],
+                    size=pair["size"],
+                    media_type=LAYERS[pair["mediaType"]],
                     name="base",
                 )
-                for each, diff_id in zip(layers, plan.base.diff_ids, strict=True)
-                if self._store.blob(each["digest"]).stat().st_size == each["size"]
+                for pair, diff_id in zip(layers, plan.base.diff_ids, strict=True)
+                if self._store.blob(pair["digest"]).stat().st_size == pair["size"]
             }
         except (OSError, BuildError, ValueError, TypeError, KeyError):
             return {}  # Not there, or no longer whole: our own copy does as well.
@@ -401,7 +401,7 @@ def _diff_ids(config: Mapping[str, Any]) -> list[str]:
     rootfs = config.get("rootfs")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, Mapping) else None
     if not isinstance(diff_ids, list) or not all(
-        isinstance(each, str) and is_digest(each) for each in diff_ids
+        isinstance(diff_id, str) and is_digest(diff_id) for diff_id in diff_ids
     ):
         raise BuildError("the Docker engine's archive is damaged: the config has no layers")
     return diff_ids

@@ -54,7 +54,7 @@ class Leftovers:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         # Not before: what another build made just now is not ours to remove either.
         listed = self._client.api.images(all=True)
-        self._before = frozenset(str(each["Id"]).removeprefix("sha256:") for each in listed)
+        self._before = frozenset(str(image["Id"]).removeprefix("sha256:") for image in listed)
         return self
 
     def __exit__(
@@ -126,4 +126,6 @@ def remove_image(client: docker.DockerClient, image: str) -> bool:
 def _among(image: str, known: Collection[str]) -> bool:
     """Whether an id, maybe short, is one of those."""
     bare = image.removeprefix("sha256:")
-    return bool(re.fullmatch(r"[0-9a-f]{12,64}", bare)) and any(each.startswith(bare) for each in known)
+    return bool(re.fullmatch(r"[0-9a-f]{12,64}", bare)) and any(
+        identifier.startswith(bare) for identifier in known
+    )

@@ -210,9 +210,9 @@ def _held_layers(client: docker.DockerClient, image: Image) -> int:
 
     best = 0
     listed = sorted(client.api.images(), key=lambda image: -int(image.get("Created") or 0))
-    for each in listed[:_INSPECTED]:
+    for summary in listed[:_INSPECTED]:
         try:
-            layers = _inspect(client, each["Id"]).get("RootFS", {}).get("Layers") or []
+            layers = _inspect(client, summary["Id"]).get("RootFS", {}).get("Layers") or []
         except docker.errors.NotFound:
             continue
         shared = 0

@@ -103,7 +103,7 @@ def _merge(
     old: tuple[Mapping[str, object], ...], new: tuple[dict[str, object], ...]
 ) -> tuple[Mapping[str, object], ...]:
     """Old entries but those whose name (or, unnamed, whose digest) a new one takes, then the new ones."""
-    taken = {_key(each) for each in new}
+    taken = {_key(entry) for entry in new}
     return (*(each for each in old if _key(each) not in taken), *new)
 
 

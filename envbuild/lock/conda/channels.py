@@ -58,7 +58,7 @@ class ChannelNames:
         named += [channel for channel, _ in map(split_channel, spec.dependencies) if channel]
         if not named:
             raise ResolveError("no channel is left after nodefaults", hint="name at least one channel")
-        return tuple(dict.fromkeys(address for each in named for address in self.addresses(each)))
+        return tuple(dict.fromkeys(address for channel in named for address in self.addresses(channel)))
 
     def dependencies(self, spec: CondaSpec) -> tuple[str, ...]:
         """The spec's match specs, with ``channel::`` given as an address wherever it is one channel."""

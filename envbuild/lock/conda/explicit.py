@@ -85,9 +85,9 @@ class ExplicitList:
         before: datetime | None,
         offline: bool,
     ) -> tuple[CondaPin, ...]:
-        listed = [each for each in spec.explicit if each.platform == target.platform]
+        listed = [package for package in spec.explicit if package.platform == target.platform]
         if not listed:
-            known = ", ".join(str(each) for each in sorted({each.platform for each in spec.explicit}))
+            known = ", ".join(str(each) for each in sorted({package.platform for package in spec.explicit}))
             raise ResolveError(
                 f"the list of conda packages has none for {target.platform}, only for {known}",
                 hint=f"leave {target.platform} out of platforms, or list its packages too",
@@ -96,14 +96,14 @@ class ExplicitList:
         found: dict[str, CondaPin] = {}
         problems: list[str] = []
         missing = []
-        for each in listed:
-            pin = present.get(each.url)
-            if pin is not None and not _contradictions(each, pin) and _states(each, pin):
-                found[each.url] = pin
+        for package in listed:
+            pin = present.get(package.url)
+            if pin is not None and not _contradictions(package, pin) and _states(package, pin):
+                found[package.url] = pin
             else:
-                missing.append(each)
+                missing.append(package)
         self._from_channels(missing, found, problems)
-        nowhere = [each for each in missing if each.url not in found]
+        nowhere = [package for package in missing if package.url not in found]
         if nowhere and not problems:
             self._from_archives(nowhere, found, problems, offline)
         pins = sorted(found.values(), key=lambda pin: pin.name)
@@ -131,8 +131,8 @@ class ExplicitList:
         self, missing: Sequence[ExplicitPackage], found: dict[str, CondaPin], problems: list[str]
     ) -> None:
         channels: dict[str, list[ExplicitPackage]] = {}
-        for each in missing:
-            channels.setdefault(each.url.rsplit("/", 2)[0], []).append(each)
+        for package in missing:
+            channels.setdefault(package.url.rsplit("/", 2)[0], []).append(package)
         for channel, packages in channels.items():
             names = sorted({_name(package.url) for package in packages})
             try:

@@ -164,9 +164,9 @@ def _subdirs(document: dict[str, Any], problems: list[str]) -> list[Platform]:
         problems.append("metadata.platforms is not a list")
         return []
     platforms = []
-    for each in named:
+    for name in named:
         try:
-            platforms.append(Platform.parse(str(each)))
+            platforms.append(Platform.parse(str(name)))
         except EnvbuildError as error:
             problems.append(f"metadata.platforms: {error}")
     return platforms

@@ -119,15 +119,19 @@ def _unlisted(spec: CondaSpec, pins: Sequence[CondaPin], target: CondaTarget | N
     """How the pins differ from the spec's explicit list, if it has one."""
     if not spec.explicit:
         return []
-    listed = {each.url: each for each in spec.explicit if target is None or each.platform == target.platform}
+    listed = {
+        package.url: package
+        for package in spec.explicit
+        if target is None or package.platform == target.platform
+    }
     locked = {pin.url: pin for pin in pins}
     problems = [f"conda package {url}: is not in the lock" for url in sorted(set(listed) - set(locked))]
     problems += [f"conda package {url}: is not in the list" for url in sorted(set(locked) - set(listed))]
-    for url, each in sorted(listed.items()):
+    for url, package in sorted(listed.items()):
         pin = locked.get(url)
         if pin is None:
             continue
-        if each.sha256 not in (None, pin.sha256) or (pin.md5 and each.md5 not in (None, pin.md5)):
+        if package.sha256 not in (None, pin.sha256) or (pin.md5 and package.md5 not in (None, pin.md5)):
             problems.append(f"conda package {url}: the lock has another hash than the list")
     return problems
 

@@ -184,8 +184,8 @@ def _names(block: bytes, provides: dict[str, set[str]]) -> str:
     for found in _PROVIDES.finditer(text):
         start = text.rfind(b"\n\n", 0, found.start()) + len(b"\n\nPackage: ")
         name = text[start : text.find(b"\n", start)].decode().strip()
-        for each in found[1].decode().split(","):
-            virtual = each.partition("(")[0].partition(":")[0].strip()
+        for part in found[1].decode().split(","):
+            virtual = part.partition("(")[0].partition(":")[0].strip()
             if virtual:
                 provides.setdefault(virtual, set()).add(name)
     return b" ".join(names).decode()

@@ -128,7 +128,7 @@ class DebianResolver:
             return self._releases[root, name]
 
         with ThreadPoolExecutor(len(wanted)) as pool:
-            releases = [job.result() for job in [pool.submit(load, *each) for each in wanted]]
+            releases = [job.result() for job in [pool.submit(load, *arguments) for arguments in wanted]]
         return Packages(self._indexes(releases, platform.debian), platform.debian)
 
     def _mirrors(self, as_of: date | None) -> tuple[Mirrors, datetime]:

@@ -180,7 +180,7 @@ def _full_version(
 
 
 def _key(text: str) -> tuple[int, ...]:
-    return tuple(int(each) for each in re.findall(r"\d+", text))
+    return tuple(int(word) for word in re.findall(r"\d+", text))
 
 
 def check_serving(image: Image, store: Store, runtime: RuntimeSettings) -> None:

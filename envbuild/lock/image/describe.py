@@ -92,7 +92,7 @@ def describe_image(
         left_out.append(f"environment variables of its own Python: {', '.join(told)}")
     user = _user(config, left_out)
     left_out += [f"its {key}" for key in _SETTINGS if config.get(key)]
-    brings_python = conda is not None and any("/python-3" in each.url for each in conda.explicit)
+    brings_python = conda is not None and any("/python-3" in package.url for package in conda.explicit)
     return Spec(
         name=fields.fit_name(name),
         source=source,
@@ -109,7 +109,7 @@ def describe_image(
 
 def _environment(config: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     listed = config.get("Env")
-    pairs = (str(each).partition("=") for each in listed) if isinstance(listed, list) else ()
+    pairs = (str(variable).partition("=") for variable in listed) if isinstance(listed, list) else ()
     return [(key, value) for key, equals, value in pairs if equals]
 
 

@@ -133,7 +133,7 @@ class _Model:
         found: dict[_Key, PomDependency] = {}
         for level in levels:
             mine = {_key(whole): whole for whole in map(self._whole, level)}
-            found |= {key: each for key, each in mine.items() if key not in found}
+            found |= {key: entry for key, entry in mine.items() if key not in found}
         return found
 
     def managed(

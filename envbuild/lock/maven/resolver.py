@@ -167,7 +167,9 @@ class _Closure:
 
     def _load(self, pool: ThreadPoolExecutor, coordinates: Iterable[Coordinate]) -> None:
         missing = sorted(coordinate for coordinate in set(coordinates) if coordinate not in self._known)
-        jobs = {each: pool.submit(effective, each, self._repositories.pom) for each in missing}
+        jobs = {
+            coordinate: pool.submit(effective, coordinate, self._repositories.pom) for coordinate in missing
+        }
         for coordinate, job in jobs.items():
             try:
                 self._known[coordinate] = job.result()

@@ -181,7 +181,7 @@ class PipToolsResolver:
 
 
 def _line(requirement: PipRequirement) -> str:
-    return " ".join([requirement.text, *(f"--hash={each}" for each in requirement.hashes)])
+    return " ".join([requirement.text, *(f"--hash={digest}" for digest in requirement.hashes)])
 
 
 def _exact(spec: PipSpec, chosen: Sequence[LockedRequirement]) -> PipSpec:
@@ -191,12 +191,12 @@ def _exact(spec: PipSpec, chosen: Sequence[LockedRequirement]) -> PipSpec:
         for requirement in spec.requirements
     }
     lines = []
-    for each in chosen:
-        before = asked.get(each.name)
-        if each.url is not None:
-            text = before.text if before is not None else f"{each.name} @ {each.url}"
+    for locked in chosen:
+        before = asked.get(locked.name)
+        if locked.url is not None:
+            text = before.text if before is not None else f"{locked.name} @ {locked.url}"
         else:
-            text = f"{each.name}=={each.version}"
+            text = f"{locked.name}=={locked.version}"
         hashes = before.hashes if before is not None else ()
         lines.append(PipRequirement(text=text, hashes=hashes, origin=Origin(file="pip-compile")))
     return PipSpec(requirements=tuple(lines), options=spec.options)

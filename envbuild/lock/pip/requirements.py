@@ -37,7 +37,7 @@ def dump_requirements(pins: Iterable[PipPin], *, header: Sequence[str] = _HEADER
         what = f"{pin.name} @ {pin.url}" if pin.url else f"{pin.name}=={pin.version}"
         # pip builds the wheel of an sdist itself where an index has no other; either file will do.
         hashes = [pin.sha256, *([pin.sdist.sha256] if pin.sdist else [])]
-        lines.append(" \\\n".join([what, *(f"    --hash=sha256:{each}" for each in hashes)]))
+        lines.append(" \\\n".join([what, *(f"    --hash=sha256:{digest}" for digest in hashes)]))
         via = sorted(set(pin.via))
         if len(via) == 1:
             lines.append(f"    # via {via[0]}")

@@ -103,7 +103,7 @@ class UvResolver:
     def _via(self, job: _Job, resolved: Sequence[Resolved], offline: bool) -> dict[str, tuple[str, ...]]:
         """Who asked for each, from a second run that has everything in its cache."""
         (job.directory / "chosen.txt").write_text(
-            "".join(f"{each.name}=={each.version}\n" for each in resolved if not each.direct)
+            "".join(f"{locked.name}=={locked.version}\n" for locked in resolved if not locked.direct)
         )
         options = ["-c", "chosen.txt", "--annotation-style", "split", "--no-strip-extras"]
         answer = self._run(job, options, True)
@@ -195,34 +195,38 @@ class _Job:
         hashes = self._hashes()
         addresses = self._addresses()
         pins, problems = [], self._unlisted(resolved)
-        for each in resolved:
-            if each.name in self.provided:
+        for locked in resolved:
+            if locked.name in self.provided:
                 continue
-            before = kept.get(each.name)
-            same = before is not None and before.version == each.version
-            allowed = hashes.get(each.name, frozenset())
-            if each.direct:
-                fitting = [file for file in each.files if not allowed or f"sha256:{file.sha256}" in allowed]
+            before = kept.get(locked.name)
+            same = before is not None and before.version == locked.version
+            allowed = hashes.get(locked.name, frozenset())
+            if locked.direct:
+                fitting = [file for file in locked.files if not allowed or f"sha256:{file.sha256}" in allowed]
                 file = fitting[0] if fitting else None
             else:
                 file = choice.choose(
-                    each.files, keep=before.sha256 if before is not None and same else None, hashes=allowed
+                    locked.files,
+                    keep=before.sha256 if before is not None and same else None,
+                    hashes=allowed,
                 )
             if file is None:
-                problems.append(self._why_none(each, allowed))
+                problems.append(self._why_none(locked, allowed))
                 continue
             size = file.size
             if size is None and before is not None and before.sha256 == file.sha256:
                 size = before.size
             pins.append(
                 PipPin(
-                    name=each.name,
-                    version=each.version,
+                    name=locked.name,
+                    version=locked.version,
                     file=file.file,
                     size=size or 0,
                     sha256=file.sha256,
-                    url=(addresses.get(each.name) or clean(file.url or "") or None) if each.direct else None,
-                    via=via.get(each.name, ()),
+                    url=(addresses.get(locked.name) or clean(file.url or "") or None)
+                    if locked.direct
+                    else None,
+                    via=via.get(locked.name, ()),
                 )
             )
         if problems:
@@ -233,7 +237,7 @@ class _Job:
         """How the answer differs from a complete list; uv has no reason to, but a lock would lie then."""
         if not self.spec.complete:
             return []
-        listed, found = set(self.sources), {each.name for each in resolved}
+        listed, found = set(self.sources), {locked.name for locked in resolved}
         return [f"{name}: is in the list, but was not found" for name in sorted(listed - found)] + [
             f"{name}: was found, but isn't in the list" for name in sorted(found - listed)
         ]

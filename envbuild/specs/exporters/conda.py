@@ -41,8 +41,8 @@ def conda_mapping(
     dependencies: list[object] = list(conda.dependencies) if conda is not None else []
     if conda is not None and conda.explicit:
         first = conda.explicit[0].platform
-        dependencies += [explicit_match(each) for each in conda.explicit if each.platform == first]
-        if len({each.platform for each in conda.explicit}) > 1:
+        dependencies += [explicit_match(package) for package in conda.explicit if package.platform == first]
+        if len({package.platform for package in conda.explicit}) > 1:
             lines.append(f"conda_file.explicit: packages of platforms other than {first}")
     if spec.python is not None and not (conda is not None and conda.explicit):
         dependencies.insert(0, _python(spec.python))

@@ -40,7 +40,7 @@ def export_requirements(spec: Spec) -> Exported:
     if pip.constraints:
         files[CONSTRAINTS] = _text([pip_line(constraint) for constraint in pip.constraints])
     more = spec.conda.dependencies if spec.conda is not None else ()
-    conda = tuple(f"conda_file: {each}" for each in more)
+    conda = tuple(f"conda_file: {further}" for further in more)
     carried = {"requirements", "constraints", *(["conda_file"] if conda else [])}
     told: tuple[str, ...] = ()
     if is_locked(pip):

@@ -94,7 +94,7 @@ def portable_problems(spec: Spec) -> list[str]:
 
 def pip_line(requirement: PipRequirement) -> str:
     """A requirement as a line of a requirements file, with its hashes."""
-    return " ".join((requirement.text, *(f"--hash={each}" for each in requirement.hashes)))
+    return " ".join((requirement.text, *(f"--hash={digest}" for digest in requirement.hashes)))
 
 
 def pip_options(options: tuple[str, ...]) -> list[str]:
@@ -125,8 +125,8 @@ def _conda(conda: CondaSpec | None) -> dict[str, object] | None:
     if not conda.explicit:
         return {"channels": list(conda.channels), "dependencies": list(conda.dependencies)}
     explicit: dict[str, list[str]] = {}
-    for each in conda.explicit:
-        explicit.setdefault(each.platform.subdir, []).append(explicit_text(each))
+    for package in conda.explicit:
+        explicit.setdefault(package.platform.subdir, []).append(explicit_text(package))
     return {"channels": list(conda.channels), "explicit": explicit}
 
 

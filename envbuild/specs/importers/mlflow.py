@@ -122,7 +122,7 @@ class _MlflowReader:
                     if requirement.text not in known
                 ]
                 self.left_out += [
-                    f"{conda_file.path.name}: {each}: {python_file.path.name} counts" for each in more
+                    f"{conda_file.path.name}: {further}: {python_file.path.name} counts" for further in more
                 ]
             conda = None
         else:

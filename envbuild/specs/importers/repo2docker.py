@@ -102,7 +102,7 @@ class _Repo2dockerReader:
 
     def _user_managed(self) -> Spec:
         spec = user_managed(self.config.path / "Dockerfile", self.root, source=self.source)
-        unread = [each for each in _KNOWN if each in self.names]
+        unread = [name for name in _KNOWN if name in self.names]
         for each in unread:
             self._leave(each, "repo2docker reads nothing beside a Dockerfile")
         return replace(spec, left_out=tuple(self.left_out))

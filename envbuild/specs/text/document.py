@@ -168,7 +168,7 @@ class _Composer:
             )
         if isinstance(event, ruamel_events.ScalarEvent):
             plain = event.style is None and tag is None
-            if any("\ud800" <= each <= "\udfff" for each in event.value):
+            if any("\ud800" <= entry <= "\udfff" for entry in event.value):
                 self.problems.add(Place(file=self.file, line=line), "holds half a character (a surrogate)")
             node = Scalar(event.value, scalar_kind(event.value) if plain else "str", line, plain)
         elif isinstance(event, ruamel_events.SequenceStartEvent):

@@ -170,7 +170,7 @@ class _CondaFileReader:
         explicit = self._explicit(top.get("explicit")) if self.key else ()
         own = self._platforms(top.get("platforms"))
         if own is None and explicit:
-            own = tuple(dict.fromkeys(each.platform for each in explicit))
+            own = tuple(dict.fromkeys(package.platform for package in explicit))
         effective = self.platforms or own or (LINUX_AMD64,)
         name = top.get("name")
         channels = self._channels(top.get("channels"))
@@ -267,7 +267,7 @@ class _CondaFileReader:
             remedy = "exact packages are all there is: leave one of the two out"
             self._problem(top.get("dependencies"), "dependencies", "excludes 'explicit'", remedy)
         for platform in platforms:
-            if not any(each.platform == platform for each in explicit):
+            if not any(package.platform == platform for package in explicit):
                 self._problem(top.get("explicit"), "explicit", f"names no package for {platform}")
 
     def _pip(self, node: Mapping, key: str, platforms: tuple[Platform, ...]) -> None:

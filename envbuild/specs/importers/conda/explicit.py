@@ -88,7 +88,7 @@ class _ExplicitListReader:
             if self.refused:
                 return None
             self.refused = True
-            known = ", ".join(each.subdir for each in PLATFORMS)
+            known = ", ".join(platform.subdir for platform in PLATFORMS)
             raise Refused(
                 f"the list is for {subdir!r}, of which there are no images", f"known: {known}"
             ) from error
@@ -138,7 +138,7 @@ def explicit_conda(packages: Iterable[ExplicitPackage], channels: Iterable[str] 
     explicit = tuple(sorted(set(packages)))
     named = tuple(dict.fromkeys(channels))
     return CondaSpec(
-        channels=named or tuple(dict.fromkeys(each.url.rsplit("/", 2)[0] for each in explicit)),
+        channels=named or tuple(dict.fromkeys(package.url.rsplit("/", 2)[0] for package in explicit)),
         dependencies=(),
         explicit=explicit,
     )

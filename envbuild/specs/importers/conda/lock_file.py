@@ -48,7 +48,7 @@ class CondaLockImporter:
                 f"{file.shown}: has format version {version!s:.40}; version {FORMAT} is read",
                 hint="lock again with conda-lock 1 or newer",
             )
-        reader = _CondaLockReader(file, problems, tuple(each for each in file.fragment.split(",") if each))
+        reader = _CondaLockReader(file, problems, tuple(part for part in file.fragment.split(",") if part))
         spec = reader.spec(document, ours=text.startswith(_OURS))
         problems.raise_if_any()
         return spec
@@ -68,8 +68,8 @@ class _CondaLockReader:
         metadata = document.get("metadata")
         metadata = metadata if isinstance(metadata, dict) else {}
         named = metadata.get("platforms")
-        known = [self._platform(each) for each in named] if isinstance(named, list) else []
-        platforms = tuple(dict.fromkeys(each for each in known if each is not None))
+        known = [self._platform(text) for text in named] if isinstance(named, list) else []
+        platforms = tuple(dict.fromkeys(platform for platform in known if platform is not None))
         if not platforms:
             self._problem("metadata.platforms", "names no platform that there are images of")
         for platform in platforms:
@@ -154,8 +154,8 @@ class _CondaLockReader:
     def _channels(self, value: Value) -> tuple[str, ...]:
         """As written; ``url`` is a name or an address."""
         channels = []
-        for index, each in enumerate(value if isinstance(value, list) else ()):
-            url = each.get("url") if isinstance(each, dict) else each
+        for index, entry in enumerate(value if isinstance(value, list) else ()):
+            url = entry.get("url") if isinstance(entry, dict) else entry
             if not isinstance(url, str) or not url:
                 self._problem(f"metadata.channels[{index}]", "has no url")
                 continue

@@ -50,10 +50,10 @@ class CondaPrefixImporter:
         left_out = list(lines)
         owned = {f"{prefix.path.name}/{place}" for record in records for place in record.owned}
         found = [
-            each
+            distribution
             for site in site_packages(prefix)
-            for each in read_site(site, prefix.path.parent, left_out)
-            if each.place not in owned and each.installer != "conda"
+            for distribution in read_site(site, prefix.path.parent, left_out)
+            if distribution.place not in owned and distribution.installer != "conda"
         ]
         pins, lines = exact_requirements(found)
         variables = _variables(inside(file, "state"), left_out)
@@ -106,7 +106,7 @@ def conda_record(text: str) -> CondaRecord:
         subdir=_text(document, "subdir"),
         sha256=_text(document, "sha256").lower(),
         md5=_text(document, "md5").lower(),
-        owned=tuple(sorted({each["place"] for each in owned if each})),
+        owned=tuple(sorted({owner["place"] for owner in owned if owner})),
         build=_text(document, "build"),
         size=str(size) if type(size) is int and 0 < size < 1 << 60 else "",
         license=_text(document, "license"),

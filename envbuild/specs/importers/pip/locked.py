@@ -168,7 +168,7 @@ def with_marker(text: str, marker: str) -> str:
 
 
 def _hashes(hashes: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted({canonical_hash(each) for each in hashes}))
+    return tuple(sorted({canonical_hash(digest) for digest in hashes}))
 
 
 def _stated(file: str) -> tuple[str, str] | None:

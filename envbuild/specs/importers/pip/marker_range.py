@@ -99,7 +99,9 @@ class Cases:
     @property
     def platforms(self) -> tuple[Platform, ...]:
         """Those the lock was made for, in the usual order."""
-        return tuple(each for each in PLATFORMS if any(case.platform == each for case in self.all))
+        return tuple(
+            platform for platform in PLATFORMS if any(case.platform == platform for case in self.all)
+        )
 
     def holds(self, marker: str | None, case: Case) -> bool:
         """Whether ``marker`` holds for ``case``; none holds for all. Raises :class:`Refused`."""
@@ -143,7 +145,7 @@ class Cases:
     def _range(self, platform: Platform, cases: Collection[Case]) -> str:
         """The condition on Python: empty where there is none, ``never`` where nothing fulfils it."""
         mine = [python for python in self._pythons if Case(platform, python) in self.all]
-        chosen = [Case(platform, each) in cases for each in mine]
+        chosen = [Case(platform, release) in cases for release in mine]
         if all(chosen):
             return ""
         if not any(chosen):
@@ -152,7 +154,7 @@ class Cases:
         for index, (python, wanted) in enumerate(zip(mine, chosen, strict=True)):
             if not wanted or (index and chosen[index - 1]):
                 continue
-            after = next((each for each in range(index, len(mine)) if not chosen[each]), None)
+            after = next((number for number in range(index, len(mine)) if not chosen[number]), None)
             bounds = [
                 *([f'python_full_version >= "{_short(python)}"'] if index else []),
                 *([f'python_full_version < "{_short(mine[after])}"'] if after is not None else []),
@@ -196,7 +198,7 @@ def _releases(texts: Iterable[str]) -> list[Release]:
         if "python" not in text and not text.lstrip().startswith(("<", ">", "=", "~", "!")):
             continue
         for match in _VERSION.findall(text):
-            numbers = [min(int(each[:6]), 99999) for each in match.split(".")[:3]]
+            numbers = [min(int(part[:6]), 99999) for part in match.split(".")[:3]]
             if numbers[0] != 3:
                 continue
             minor = numbers[1] if len(numbers) > 1 else 0

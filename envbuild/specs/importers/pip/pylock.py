@@ -166,10 +166,10 @@ class _PylockReader:
         self.options.setdefault(links_option(str(PurePosixPath(path).parent), self.file.path.parent))
 
     def _known(self, asked: Iterable[str], known: Collection[str], what: str) -> None:
-        names = {str(canonicalize_name(each)) for each in known}
-        for each in sorted(set(asked) - names):
+        names = {str(canonicalize_name(name)) for name in known}
+        for name in sorted(set(asked) - names):
             shown = ", ".join(sorted(names)) or "none"
-            self._problem(f"#{each}", f"the lock has no {what} {each!r}", f"it has: {shown}")
+            self._problem(f"#{name}", f"the lock has no {what} {name!r}", f"it has: {shown}")
 
     def _left_out(self, lock: Pylock, extras: Collection[str], groups: Collection[str]) -> Iterator[str]:
         yield from self.projects
@@ -187,7 +187,7 @@ class _PylockReader:
 
 def selected(fragment: str) -> tuple[frozenset[str], frozenset[str]]:
     """The extras and the groups that are named behind ``#``: ``plot,group:test``."""
-    words = [each.strip() for each in fragment.split(",") if each.strip()]
+    words = [part.strip() for part in fragment.split(",") if part.strip()]
     extras = {
         canonicalize_name(word.removeprefix("extra:")) for word in words if not word.startswith("group:")
     }

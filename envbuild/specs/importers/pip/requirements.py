@@ -254,7 +254,7 @@ def _index_address(value: str) -> str:
 
 def _format_control(name: str, value: str) -> str:
     """``:all:``, ``:none:`` and names; their order counts only where one of the first two is among them."""
-    words = [each.strip() for each in value.split(",") if each.strip()]
+    words = [part.strip() for part in value.split(",") if part.strip()]
     names = []
     for word in words:
         if word in (":all:", ":none:"):

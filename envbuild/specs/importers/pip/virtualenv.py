@@ -46,7 +46,11 @@ class VirtualenvImporter:
                 f"{prefix.shown}: there is no lib/python3.*/site-packages in this virtual environment"
             )
         left_out: list[str] = []
-        found = [each for site in sites[:1] for each in read_site(site, prefix.path.parent, left_out)]
+        found = [
+            distribution
+            for site in sites[:1]
+            for distribution in read_site(site, prefix.path.parent, left_out)
+        ]
         pins, lines = exact_requirements(found)
         if config.get("include-system-site-packages", "").lower() == "true":
             left_out.append(f"{_MARKER}: include-system-site-packages: what the system's python has")

@@ -92,9 +92,9 @@ class _PixiLockReader:
         if not self.pip:
             self._problem(f"environments.{self.environment}", "is for no platform that there are images of")
         requirements = on_platforms(self.pip)
-        for each in self.pip:
-            if self.conda and not any(package.platform == each for package in self.conda):
-                self._problem(f"environments.{self.environment}", f"names no conda package for {each}")
+        for platform in self.pip:
+            if self.conda and not any(package.platform == platform for package in self.conda):
+                self._problem(f"environments.{self.environment}", f"names no conda package for {platform}")
         channels = tuple(self._channels(chosen.get("channels")))
         return Spec(
             name=fields.default_name(self.file.path),
@@ -148,8 +148,8 @@ class _PixiLockReader:
         )
 
     def _channels(self, value: Value) -> Iterator[str]:
-        for index, each in enumerate(value if isinstance(value, list) else ()):
-            url = each.get("url") if isinstance(each, dict) else each
+        for index, entry in enumerate(value if isinstance(value, list) else ()):
+            url = entry.get("url") if isinstance(entry, dict) else entry
             where = f"environments.{self.environment}.channels[{index}]"
             if not isinstance(url, str) or not url:
                 self._problem(where, "has no url")

@@ -120,11 +120,11 @@ class _PixiReader:
 
     def _platforms(self, value: object, key: str) -> tuple[Platform, ...]:
         platforms: list[Platform] = []
-        for each in self._list(value if value is not None else [], key):
+        for entry in self._list(value if value is not None else [], key):
             try:
-                platform = Platform.parse(str(each))
+                platform = Platform.parse(str(entry))
             except UsageError:
-                self._leave(f"{key}: {each!s:.80}")
+                self._leave(f"{key}: {entry!s:.80}")
                 continue
             if platform not in platforms:
                 platforms.append(platform)
@@ -223,7 +223,7 @@ class _PixiReader:
         table = {"version": value} if isinstance(value, str) else value
         if not isinstance(table, dict):
             raise Refused(f"must be a version or a table, is {describe_value(value)}")
-        extras = [_plain(each, "extras") for each in self._list(table.get("extras", []), f"{key}.extras")]
+        extras = [_plain(entry, "extras") for entry in self._list(table.get("extras", []), f"{key}.extras")]
         try:
             text = str(canonicalize_name(name, validate=True))
         except InvalidName as error:
@@ -252,8 +252,8 @@ class _PixiReader:
         )
 
     def _channels(self, value: object, key: str) -> Iterator[str]:
-        for index, each in enumerate(self._list(value, key)):
-            written = each.get("channel") if isinstance(each, dict) else each
+        for index, entry in enumerate(self._list(value, key)):
+            written = entry.get("channel") if isinstance(entry, dict) else entry
             try:
                 channel = _plain(written, "a channel")
                 refuse_credential(channel)

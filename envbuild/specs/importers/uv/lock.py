@@ -112,10 +112,10 @@ class _UvLockReader:
                 text for key in ("supported-markers", "environments") for text in _texts(self.data, key)
             ],
             active=[
-                f"{kind}-{len(root.name)}-{root.name}-{each}"
+                f"{kind}-{len(root.name)}-{root.name}-{name}"
                 for root in roots
                 for kind, chosen in (("extra", extras), ("group", groups))
-                for each in chosen
+                for name in chosen
             ],
         )
         starts = [f"{root.index}" for root in roots]
@@ -180,13 +180,13 @@ class _UvLockReader:
             ("group", "dev-dependencies", groups),
         ):
             known = {canonicalize_name(each): root for root in roots for each in _table(root.data, key)}
-            for each in sorted(chosen - set(known)):
+            for name in sorted(chosen - set(known)):
                 shown = ", ".join(sorted(known)) or "none"
-                place = Place(file=self.file.shown, key=f"#{each}")
-                self.problems.add(place, f"the project has no {kind} {each!r}", f"it has: {shown}")
-            for each, root in sorted(known.items()):
-                if each not in chosen:
-                    self.left_out.append(f"{self.file.path.name}: {root.name}: {key}.{each}")
+                place = Place(file=self.file.shown, key=f"#{name}")
+                self.problems.add(place, f"the project has no {kind} {name!r}", f"it has: {shown}")
+            for name, root in sorted(known.items()):
+                if name not in chosen:
+                    self.left_out.append(f"{self.file.path.name}: {root.name}: {key}.{name}")
 
     def _all_markers(self) -> Iterator[str]:
         for package in self.packages:

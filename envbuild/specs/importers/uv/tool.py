@@ -130,7 +130,7 @@ class UvTool:
 
 
 def _texts(value: object, key: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise Refused(f"{key}: must be a list of texts")
     return tuple(value)
 
