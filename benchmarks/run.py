@@ -25,7 +25,7 @@ from benchmarks.workspace import workspace_figures
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "sklearn"
-ENVBUILD = (sys.executable, "-m", "envbuild.cli.main")
+ENVBUILD = (sys.executable, "-m", "envbuild")
 SMALL_PACKAGE = "tqdm"
 """A pure-Python package that nothing else in the example pins, so that a bound on it changes one pin."""
 REPEATS = 5

@@ -231,7 +231,3 @@ def _logging(call: Call) -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = logger_propagates
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,10 +15,10 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envbuild.errors import LockError, UsageError
-from envbuild.lock.conda.lockfile import dump_conda_lock
+from envbuild.lazy import lazy
 from envbuild.lock.model import (
     LOCK_FORMAT,
     Base,
@@ -35,11 +35,17 @@ from envbuild.lock.model import (
     RuntimeSettings,
     Sdist,
 )
-from envbuild.lock.pip.requirements import dump_requirements
 from envbuild.lock.record import dump_record, expect_list, expect_object, expect_text, load_record
 from envbuild.lock.values import check_values
 from envbuild.oci.digest import canonical_digest, digest_bytes, is_digest
 from envbuild.platforms import Platform
+
+if TYPE_CHECKING:
+    from envbuild.lock.conda import lockfile as conda_lockfile
+    from envbuild.lock.pip import requirements as pip_requirements
+else:
+    conda_lockfile = lazy("envbuild.lock.conda.lockfile")
+    pip_requirements = lazy("envbuild.lock.pip.requirements")
 
 LOCK_FILE = "envbuild.lock"
 CONDA_FILE = "conda-lock.yml"
@@ -61,10 +67,10 @@ def dump_lock(lock: Lock) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     conda = {pins.platform: pins.conda for pins in lock.platforms if pins.conda}
     if conda:
-        files[CONDA_FILE] = dump_conda_lock(lock.channels, conda).encode()
+        files[CONDA_FILE] = conda_lockfile.dump_conda_lock(lock.channels, conda).encode()
     for pins in lock.platforms:
         if pins.pip:
-            files[requirements_file(pins.platform)] = dump_requirements(pins.pip).encode()
+            files[requirements_file(pins.platform)] = pip_requirements.dump_requirements(pins.pip).encode()
     body: dict[str, Any] = {
         "format": LOCK_FORMAT,
         "definition": lock.definition,

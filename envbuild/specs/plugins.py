@@ -10,13 +10,19 @@ import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from envbuild.errors import EnvbuildError, SpecError
+from envbuild.lazy import lazy
 from envbuild.specs.model import Spec
 from envbuild.specs.text.source import SourceFile, state_of
+
+if TYPE_CHECKING:
+    from importlib import metadata
+    from importlib.metadata import EntryPoint
+else:
+    metadata = lazy("importlib.metadata")
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +34,7 @@ _FILES = 1_000
 
 def other_importers() -> Iterator[OtherImporter]:
     """Those that can be loaded, sorted by name; of each other one a warning is logged."""
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+    for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         try:
             other_importer = OtherImporter(point, point.load())
         except Exception as error:  # noqa: BLE001 - whatever another package's module raises

@@ -125,7 +125,7 @@ class Machine:
     ) -> subprocess.Popen[str]:
         """The command under way, leader of a process group of its own."""
         return subprocess.Popen(
-            [*self.prefix, sys.executable, "-m", "envbuild.cli.main", *arguments],
+            [*self.prefix, sys.executable, "-m", "envbuild", *arguments],
             env=self.environment(env),
             cwd=cwd or self.project,
             stdin=subprocess.DEVNULL,

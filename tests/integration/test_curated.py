@@ -25,7 +25,7 @@ PURPOSES = {"train": ("scikit-learn", "jax"), "inference": ("azureml-inference-s
 
 def run(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "envbuild.cli.main", *arguments],
+        [sys.executable, "-m", "envbuild", *arguments],
         env={"PATH": "/usr/bin:/bin", "HOME": str(home), "ENVBUILD_CACHE_DIR": str(home / "cache")},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip

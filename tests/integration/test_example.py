@@ -30,7 +30,7 @@ def envbuild(
 ) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, with its own cache and ``environment`` over this one's."""
     return subprocess.run(
-        [sys.executable, "-m", "envbuild.cli.main", *arguments],
+        [sys.executable, "-m", "envbuild", *arguments],
         env={**os.environ, "ENVBUILD_CACHE_DIR": str(cache), **environment},
         capture_output=True,
         text=True,

@@ -31,6 +31,7 @@ def test_wheel_carries_code_templates_lockfiles_and_the_typing_marker(wheel: Pat
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
         "envbuild/py.typed",
+        "envbuild/__main__.py",
         "envbuild/cli/main.py",
         "envbuild/_data/templates/README.md",
         "envbuild/_data/templates/serving/gunicorn.conf.py",

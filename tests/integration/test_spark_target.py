@@ -88,7 +88,7 @@ def cluster(machine: Machine) -> Iterator[tuple[str, str]]:
                 [
                     sys.executable,
                     "-m",
-                    "envbuild.cli.main",
+                    "envbuild",
                     "run",
                     "--backend",
                     "userns",

@@ -247,7 +247,7 @@ def test_megabytes_without_a_newline_and_any_bytes_come_through(jobs: Jobs) -> N
     (jobs.machine.project / "src").mkdir()
     (jobs.machine.project / "src" / "blob").write_bytes(blob)
     process = subprocess.run(
-        [sys.executable, "-m", "envbuild.cli.main", *jobs.arguments("cat blob blob blob", "--code", "src")],
+        [sys.executable, "-m", "envbuild", *jobs.arguments("cat blob blob blob", "--code", "src")],
         env=jobs.machine.environment(),
         cwd=jobs.machine.project,
         capture_output=True,

@@ -47,7 +47,7 @@ def example(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the example, built by the committed lock, or by a new one if a package has left a mirror."""
     copy = tmp_path_factory.mktemp("example") / "train-and-serve"
     shutil.copytree(EXAMPLE, copy)
-    command = [sys.executable, "-m", "envbuild.cli.main", "build", str(copy / "environment.yaml")]
+    command = [sys.executable, "-m", "envbuild", "build", str(copy / "environment.yaml")]
     env = {**os.environ, "ENVBUILD_CACHE_DIR": str(cache), "ENVBUILD_RECORD": "false"}
     done = subprocess.run([*command, "--locked"], env=env, capture_output=True, text=True, timeout=600)
     if done.returncode == 6 and "--upgrade-package" in done.stderr:

@@ -55,6 +55,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("app",),
     ("api",),
     ("cli",),
+    ("__main__",),
 )
 RANK = {package: rank for rank, row in enumerate(LAYERS) for package in row}
 

@@ -117,7 +117,7 @@ def test_every_command_shows_help(envbuild: CommandLine, capsys: pytest.CaptureF
 
 def test_closed_pipe_is_quiet(tmp_path: Path) -> None:
     done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {sys.executable} -m envbuild.cli.main completion bash | true"],
+        ["bash", "-c", f"set -o pipefail; {sys.executable} -m envbuild completion bash | true"],
         capture_output=True,
         text=True,
         check=False,
@@ -150,6 +150,25 @@ def test_start_imports_nothing_heavy() -> None:
     loaded = done.stdout.split()
     assert "click" in loaded
     assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_an_interrupt_while_the_command_line_is_imported_ends_the_process_without_a_traceback() -> None:
+    program = """
+import os, signal, sys
+from envbuild.__main__ import main
+
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == "envbuild.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 def test_package_alone_imports_only_itself() -> None:

@@ -137,7 +137,7 @@ def test_nothing_is_looked_for_where_a_format_is_ours(
     def fail(**_: object) -> None:
         raise AssertionError("entry points were looked for")
 
-    monkeypatch.setattr("envbuild.specs.plugins.entry_points", fail)
+    monkeypatch.setattr("importlib.metadata.entry_points", fail)
     (tmp_path / "requirements.txt").write_text("alpha\n")
     assert texts(load_spec(tmp_path)) == ["alpha"]
     assert texts(remembered_spec(tmp_path, tmp_path / "memory")) == ["alpha"]
