@@ -42,11 +42,11 @@ class Platform:
     @classmethod
     def parse(cls, text: str) -> Platform:
         """The platform named ``linux/amd64``, ``linux-64``, ``linux/x86_64``…; raises ``UsageError``."""
-        found = _SPELLINGS.get(text.strip().lower())
-        if found is None:
+        platform = _SPELLINGS.get(text.strip().lower())
+        if platform is None:
             known = ", ".join(f"{platform} ({platform.subdir})" for platform in PLATFORMS)
             raise UsageError(f"unknown platform {text!r}", hint=f"known platforms: {known}")
-        return found
+        return platform
 
     @classmethod
     def host(cls) -> Platform:

@@ -55,8 +55,8 @@ def debian_edges(packages: Sequence[Needing]) -> dict[str, set[str]]:
     edges: dict[str, set[str]] = {}
     for package in packages:
         for group in package.needs.split(","):
-            found = next((there[name] for name in _names(group.split("|")) if name in there), [])
-            edges.setdefault(package.reference, set()).update(found[:1])
+            owner = next((there[name] for name in _names(group.split("|")) if name in there), [])
+            edges.setdefault(package.reference, set()).update(owner[:1])
     return edges
 
 
@@ -66,8 +66,8 @@ def conda_edges(packages: Sequence[Needing]) -> dict[str, set[str]]:
     edges: dict[str, set[str]] = {}
     for package in packages:
         prefix = prefix_of(package.path)
-        found = {there.get((prefix, name)) for name in _names(package.needs.splitlines())}
-        edges[package.reference] = {name for name in found if name}
+        needed = {there.get((prefix, name)) for name in _names(package.needs.splitlines())}
+        edges[package.reference] = {name for name in needed if name}
     return edges
 
 
@@ -136,7 +136,7 @@ def _requirements(
     lines: str, extras: frozenset[str], environment: Mapping[str, str]
 ) -> list[tuple[str, frozenset[str]]]:
     """Names and extras of the lines that hold."""
-    found: list[tuple[str, frozenset[str]]] = []
+    requirements: list[tuple[str, frozenset[str]]] = []
     for line in lines.splitlines():
         if not extras and " or " not in line and _EXTRA.search(line):
             continue  # Most lines of most packages: not worth a parser's time.
@@ -149,8 +149,8 @@ def _requirements(
             continue
         if holds:
             asked: frozenset[str] = frozenset(map(packaging_utils.canonicalize_name, requirement.extras))
-            found.append((packaging_utils.canonicalize_name(requirement.name), asked))
-    return found
+            requirements.append((packaging_utils.canonicalize_name(requirement.name), asked))
+    return requirements
 
 
 def _environment(version: str, platform: Platform) -> dict[str, str]:

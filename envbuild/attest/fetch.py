@@ -26,12 +26,12 @@ def attached_document(
     there is none. Its bytes are what the registry's digests say; who wrote them isn't known. Raises
     ``FetchError``."""
     assert is_digest(digest)
-    found = [
+    candidates = [
         referrer
         for referrer in referrers(remote, repository, digest, artifact_type)
         if referrer.artifact_type == artifact_type
     ]
-    for referrer in sorted(found, key=lambda each: (not each.annotation(DOCUMENT), each.digest))[:_MOST]:
+    for referrer in sorted(candidates, key=lambda one: (not one.annotation(DOCUMENT), one.digest))[:_MOST]:
         document = _document(remote, repository, digest, referrer)
         if document is not None:
             return document

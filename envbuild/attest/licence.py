@@ -106,11 +106,11 @@ def of_conda(words: str) -> Licence:
 def of_debian(names: Iterable[str]) -> Licence:
     """From all short names of a copyright file: each holds for some files of the source package."""
     names = sorted(set(names))
-    found = {_debian(name) for name in names}
-    if not found:
+    identifiers = {_debian(name) for name in names}
+    if not identifiers:
         return Licence()
-    if "" not in found:
-        return Licence(expression=" AND ".join(sorted(found)))
+    if "" not in identifiers:
+        return Licence(expression=" AND ".join(sorted(identifiers)))
     return _words(", ".join(names))
 
 

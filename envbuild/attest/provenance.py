@@ -85,20 +85,20 @@ def _lock_files(image: Image, store: Store) -> Mapping[str, bytes]:
 
 def _of_lock(files: Mapping[str, bytes]) -> list[dict[str, object]]:
     """The lock's files, its base, and every artifact it pins, in this order; each part sorted."""
-    found = [_resource(name, digest_bytes(content)) for name, content in sorted(files.items())]
+    resources = [_resource(name, digest_bytes(content)) for name, content in sorted(files.items())]
     try:
         lock, _ = parse_lock(files[LOCK_FILE])
     except LockError:
         # Of a newer envbuild, say: its files are named all the same.
-        return found
+        return resources
     for pins in lock.platforms:
         if isinstance(pins.base, ImageBase):
-            found.append(_image(pins.base.reference, pins.base.digest))
+            resources.append(_image(pins.base.reference, pins.base.digest))
     artifacts = {artifact for pins in lock.platforms for artifact in _artifacts(pins)}
-    found += [
+    resources += [
         {"name": name, "uri": uri, "digest": {"sha256": sha256}} for uri, name, sha256 in sorted(artifacts)
     ]
-    return found
+    return resources
 
 
 def _artifacts(pins: PlatformLock) -> Iterator[tuple[str, str, str]]:

@@ -40,7 +40,7 @@ _UPSTREAM = re.compile(r"(?:\d+:)?(3\.\d+\.\d+)")
 
 def bill_of(image: Image, store: Store) -> Bill:
     """All packages inside ``image``, whose layers are in the store. Raises ``BuildError``."""
-    found = inventory(image, store)
+    contents = inventory(image, store)
     lock = _lock(image, store)
     config = _config(image, store)
     return Bill(
@@ -51,13 +51,13 @@ def bill_of(image: Image, store: Store) -> Bill:
         lock_digest=image.lock_digest,
         definition_digest=image.definition_digest,
         items=items_of(
-            found,
+            contents,
             lock,
             image.platform,
             layers=[layer.digest for layer in image.layers],
             python=_variable(config, "PYTHON_VERSION"),
         ),
-        release=found.release,
+        release=contents.release,
     )
 
 
@@ -74,22 +74,22 @@ def _lock(image: Image, store: Store) -> Lock | None:
 
 
 def items_of(
-    found: Inventory, lock: Lock | None, platform: Platform, *, layers: Sequence[str], python: str = ""
+    contents: Inventory, lock: Lock | None, platform: Platform, *, layers: Sequence[str], python: str = ""
 ) -> tuple[Item, ...]:
     """The items of a bill. ``layers`` are digests, lowest first; ``python`` is what the image's own
     variable says of its interpreter's version."""
     pins = _Pins.of(lock.platform(platform) if lock is not None else None)
-    release = dict(found.release)
-    owned = _owned(found)
+    release = dict(contents.release)
+    owned = _owned(contents)
     entries: list[tuple[Item, InstalledPackage]] = []
-    for package in found.conda_packages:
+    for package in contents.conda_packages:
         entries.append((_conda(package, pins.conda.get((package.name, package.version))), package))
-    for package in found.distributions:
+    for package in contents.distributions:
         if package.path not in owned:
             entries.append((_python(package, pins.pip), package))
-    for package in found.debian_packages:
+    for package in contents.debian_packages:
         entries.append((_debian(package, pins, release), package))
-    for package in found.jars:
+    for package in contents.jars:
         if pin := pins.maven.get(package.name):
             entries.append((_maven(pin), package))
     named = _named(
@@ -98,7 +98,7 @@ def items_of(
             for item, package in entries
         ]
     )
-    edges = _edges(named, owned, found, platform, pins.python or python)
+    edges = _edges(named, owned, contents, platform, pins.python or python)
     items = [replace(item, depends=tuple(sorted(edges.get(item.reference, ())))) for item, _ in named]
     return tuple(sorted(items, key=lambda item: (item.kind, item.name, item.version, item.reference)))
 
@@ -225,24 +225,24 @@ def _maven(pin: MavenPin) -> Item:
 
 def _named(entries: Iterable[tuple[Item, InstalledPackage]]) -> list[tuple[Item, InstalledPackage]]:
     """The entries with references that name one item each: a package may be there several times."""
-    found: dict[str, tuple[Item, InstalledPackage]] = {}
+    named: dict[str, tuple[Item, InstalledPackage]] = {}
     for item, package in sorted(entries, key=lambda entry: (entry[0].purl, entry[0].path)):
-        reference = item.purl if item.purl not in found else f"{item.purl}#{item.path}"
+        reference = item.purl if item.purl not in named else f"{item.purl}#{item.path}"
         # Two entries of one status file that are all the same are one.
-        found.setdefault(reference, (replace(item, reference=reference), package))
-    return list(found.values())
+        named.setdefault(reference, (replace(item, reference=reference), package))
+    return list(named.values())
 
 
-def _owned(found: Inventory) -> dict[str, tuple[str, str]]:
+def _owned(contents: Inventory) -> dict[str, tuple[str, str]]:
     """The metadata of distributions that a conda package brought, by path: prefix and name of the package."""
     owners: dict[str, tuple[str, str]] = {}
-    for package in found.conda_packages:
+    for package in contents.conda_packages:
         prefix = prefix_of(package.path)
         for place in package.detail("owned").splitlines():
             owners[f"{prefix}/{place}" if prefix else place] = (prefix, package.name)
     return {
         distribution.path: owners[place]
-        for distribution in found.distributions
+        for distribution in contents.distributions
         for place in (distribution.path, distribution.path.rpartition("/")[0])
         if place in owners
     }
@@ -251,7 +251,7 @@ def _owned(found: Inventory) -> dict[str, tuple[str, str]]:
 def _edges(
     named: Sequence[tuple[Item, InstalledPackage]],
     owned: Mapping[str, tuple[str, str]],
-    found: Inventory,
+    contents: Inventory,
     platform: Platform,
     python: str,
 ) -> dict[str, set[str]]:
@@ -275,11 +275,11 @@ def _edges(
             name=distribution.name,
             path=distribution.path,
         )
-        for distribution in found.distributions
+        for distribution in contents.distributions
         if owned.get(distribution.path) in by_place
     ]
     interpreters = {
-        prefix_of(kind.path): _interpreter(kind.path, found, kinds, python) for kind in kinds["python"]
+        prefix_of(kind.path): _interpreter(kind.path, contents, kinds, python) for kind in kinds["python"]
     }
     return {
         **debian_edges(kinds["debian"]),
@@ -289,27 +289,27 @@ def _edges(
 
 
 def _interpreter(
-    path: str, found: Inventory, kinds: Mapping[str, Sequence[Needing]], stated: str
+    path: str, contents: Inventory, kinds: Mapping[str, Sequence[Needing]], stated: str
 ) -> InstalledPython:
     """The python that a distribution is for: conda's of its prefix, else Debian's of the version that its
     directory names, else what the image says."""
     prefix, short = prefix_of(path), python_of(path)
-    for package in found.conda_packages:
+    for package in contents.conda_packages:
         if package.name == "python" and prefix_of(package.path) == prefix:
             reference = next((e.reference for e in kinds["conda"] if e.path == package.path), "")
             return InstalledPython(version=package.version, reference=reference)
-    by_name = {debian_package.name: debian_package for debian_package in found.debian_packages}
+    by_name = {debian_package.name: debian_package for debian_package in contents.debian_packages}
     shorts = (
         [short]
         if short
         else sorted(name.removeprefix("python") for name in by_name if re.fullmatch(r"python3\.\d+", name))
     )
-    for each in shorts[-1:]:
-        for name in (f"python{each}", f"python{each}-minimal", f"libpython{each}-stdlib"):
+    for series in shorts[-1:]:
+        for name in (f"python{series}", f"python{series}-minimal", f"libpython{series}-stdlib"):
             if name in by_name and prefix not in ("usr/local", "opt/conda"):
                 match = _UPSTREAM.match(by_name[name].version)
                 reference = next((e.reference for e in kinds["debian"] if e.name == name), "")
-                return InstalledPython(version=match[1] if match else each, reference=reference)
+                return InstalledPython(version=match[1] if match else series, reference=reference)
     if stated.startswith(f"{short}.") or (stated and not short):
         return InstalledPython(version=stated, reference="")
     return InstalledPython(version=short, reference="")

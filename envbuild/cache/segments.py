@@ -109,8 +109,8 @@ class SharedSegments:
             self._reading(store, pulse) as remote,
         ):
 
-            def one(each: WantedSegment) -> None:
-                self._bring(remote, store, pulse, each, take)
+            def one(segment: WantedSegment) -> None:
+                self._bring(remote, store, pulse, segment, take)
                 task.advance(1)
 
             if not work_through(wanted, one, workers=WORKERS, pulse=pulse, patience=self._patience):

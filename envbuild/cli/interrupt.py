@@ -79,9 +79,9 @@ def leave(status: int) -> NoReturn:
 def _children(process: Path) -> list[int]:
     """What a process has started, and what that has, as far as the system tells. Elsewhere than on Linux
     a terminal's Ctrl-C has reached them all anyway."""
-    found: list[int] = []
+    children: list[int] = []
     for path in process.glob("task/*/children"):
         with suppress(OSError, ValueError):
             for word in path.read_text().split():
-                found += [int(word), *_children(Path("/proc") / word)]
-    return found
+                children += [int(word), *_children(Path("/proc") / word)]
+    return children

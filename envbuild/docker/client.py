@@ -178,9 +178,9 @@ def _endpoint(environ: Mapping[str, str], home: Path) -> _Endpoint | NoEngine:
     if name and name != "default":
         return _context(config, name)
     if not Path(_DEFAULT_HOST.removeprefix("unix://")).exists():
-        for each in (Path(environ.get("XDG_RUNTIME_DIR") or "/nonexistent"), config / "run"):
-            if (each / "docker.sock").exists():
-                return _Endpoint(host=f"unix://{each / 'docker.sock'}")
+        for directory in (Path(environ.get("XDG_RUNTIME_DIR") or "/nonexistent"), config / "run"):
+            if (directory / "docker.sock").exists():
+                return _Endpoint(host=f"unix://{directory / 'docker.sock'}")
     return _Endpoint(host=_DEFAULT_HOST)
 
 
@@ -213,7 +213,7 @@ def _context(config: Path, name: str) -> _Endpoint | NoEngine:
 
 
 def _tls(certificates: Path, *, verify: bool) -> dict[str, Any]:
-    ca, certificate, key = (certificates / each for each in ("ca.pem", "cert.pem", "key.pem"))
+    ca, certificate, key = (certificates / file for file in ("ca.pem", "cert.pem", "key.pem"))
     return {
         "verify": verify,
         "ca_cert": str(ca) if ca.is_file() else None,

@@ -178,7 +178,7 @@ def unpack_plain(archive: Any, directory: Path) -> bool:
     ``archive`` is read once, from its start. Nothing of it leads out of ``directory``, which is there and
     empty: links and devices are left out. Raises ``OSError``, ``ValueError`` and ``TarError``.
     """
-    found = False
+    unpacked = False
     with tarfile.open(fileobj=archive, mode="r|") as members:
         for member in members:
             parts = [part for part in member.name.split("/") if part not in ("", ".")][1:]
@@ -195,8 +195,8 @@ def unpack_plain(archive: Any, directory: Path) -> bool:
                     while piece := source.read(_PIECE):
                         sink.write(piece)
                 target.chmod(0o755 if member.mode & 0o100 else 0o644)
-                found = True
-    return found
+                unpacked = True
+    return unpacked
 
 
 class _Stream:
@@ -209,9 +209,9 @@ class _Stream:
     def read(self, size: int) -> bytes:
         while len(self._rest) < size and (piece := next(self._pieces, None)) is not None:
             self._rest += piece
-        found = bytes(self._rest[:size])
+        chunk = bytes(self._rest[:size])
         del self._rest[:size]
-        return found
+        return chunk
 
 
 @contextlib.contextmanager

@@ -22,24 +22,24 @@ def proxy_arguments(environ: Mapping[str, str], host: str | None = None) -> dict
     """Build arguments in upper and lower case, from docker's ``config.json`` (``proxies``: those of the
     engine at ``host``, else ``default``), and from the environment for what isn't there."""
     configured = _configured(environ, host)
-    found: dict[str, str] = {}
+    arguments: dict[str, str] = {}
     for name, key in PROXIES.items():
         value = configured.get(key) or environ.get(name) or environ.get(name.lower())
         if value and value.isprintable():
-            found[name] = found[name.lower()] = value
-    return found
+            arguments[name] = arguments[name.lower()] = value
+    return arguments
 
 
 def proxy_secrets(arguments: Mapping[str, str]) -> tuple[str, ...]:
     """Passwords in proxy addresses, as written and as meant: never to be shown."""
-    found: set[str] = set()
+    secrets: set[str] = set()
     for value in arguments.values():
         try:
             password = urlsplit(value).password
         except ValueError:
             password = None
-        found.update({password, unquote(password)} if password else ())
-    return tuple(sorted(found, key=lambda each: (-len(each), each)))
+        secrets.update({password, unquote(password)} if password else ())
+    return tuple(sorted(secrets, key=lambda word: (-len(word), word)))
 
 
 def loopback_proxy(arguments: Mapping[str, str]) -> str | None:

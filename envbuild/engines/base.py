@@ -50,19 +50,22 @@ def choose_engine(
             raise BuildError(cannot_build(name, reasons), hint=_others(name, plan, engines))
         return engine
     refused: list[tuple[str, list[str]]] = []
-    for each in ENGINES:
-        engine = engines[each]()
+    for candidate in ENGINES:
+        engine = engines[candidate]()
         reasons = engine.unable(plan)
         if not reasons:
             if refused:
-                progress.note(f"engine: {each}, because {refused[0][0]} can't build this: {refused[0][1][0]}")
+                progress.note(
+                    f"engine: {candidate}, because {refused[0][0]} can't build this: {refused[0][1][0]}"
+                )
             return engine
-        refused.append((each, reasons))
+        refused.append((candidate, reasons))
     hint = "start a Docker engine, or point DOCKER_HOST at one that runs; envbuild doctor shows what is here"
     if all(reason.startswith("byte code ") for reason in refused[0][1]):
         hint += "; without byte code the native engine can: envbuild lock --no-bytecode"
     raise BuildError(
-        "no engine can build this:\n" + "\n".join(cannot_build(each, reasons) for each, reasons in refused),
+        "no engine can build this:\n"
+        + "\n".join(cannot_build(engine, reasons) for engine, reasons in refused),
         hint=hint,
     )
 

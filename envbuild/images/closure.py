@@ -29,8 +29,8 @@ class Tree:
     @property
     def digests(self) -> tuple[str, ...]:
         """Of all manifests and blobs, sorted."""
-        found = {manifest.digest for manifest in self.manifests} | {blob.digest for blob in self.blobs}
-        return tuple(sorted(found))
+        members = {manifest.digest for manifest in self.manifests} | {blob.digest for blob in self.blobs}
+        return tuple(sorted(members))
 
 
 def tree_of(source: ImageSource, top: Manifest) -> Tree:
@@ -46,8 +46,8 @@ def tree_of(source: ImageSource, top: Manifest) -> Tree:
             raise FetchError(f"{source.what}: indexes within indexes without end")
         parts = parts_of(manifest.content, f"{source.what} ({manifest.digest})")
         if manifest.media_type in INDEXES:
-            for each in parts.manifests:
-                visit(source.manifest(each.digest), depth + 1)
+            for below in parts.manifests:
+                visit(source.manifest(below.digest), depth + 1)
         for layer in (*parts.layers, *parts.configs):
             blobs.setdefault(layer.digest, layer)
         manifests[manifest.digest] = manifest

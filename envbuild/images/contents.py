@@ -63,9 +63,9 @@ def read_image(
     content = source.blob(manifest.config.digest, manifest.config.size).read_bytes()
     document, diff_ids = parse_config(content, what, len(manifest.layers))
     if platform is not None:
-        found = f"{document.get('os')}/{document.get('architecture')}"
-        if found != str(platform):
-            raise FetchError(f"{what}: it is for {found}, not {platform}")
+        stated = f"{document.get('os')}/{document.get('architecture')}"
+        if stated != str(platform):
+            raise FetchError(f"{what}: it is for {stated}, not {platform}")
     if expected and diff_ids != expected:
         raise FetchError(f"{what}: its layers are not those in the lock", hint="lock it again with --upgrade")
     if layers:

@@ -109,7 +109,7 @@ class Copier:
     def _near(self, repository: Reference) -> tuple[Reference, ...]:
         near = (self.source.reference,) if isinstance(self.source, RegistrySource) else ()
         known = known_repositories(self.store, repository.registry)
-        named = (replace(each, tag=None, digest=None) for each in (*near, *known))
+        named = (replace(place, tag=None, digest=None) for place in (*near, *known))
         return tuple(
             source
             for source in dict.fromkeys(named)

@@ -54,14 +54,14 @@ def top_for(source: ImageSource, top: Manifest, platform: Platform | None) -> Ma
     ``FetchError`` that says which platforms there are."""
     if platform is None:
         return top
-    found = for_platform(source, platform, top)
-    if isinstance(found, Manifest):
-        there = image_of(source, found).platform if found is top else platform
+    manifest = for_platform(source, platform, top)
+    if isinstance(manifest, Manifest):
+        there = image_of(source, manifest).platform if manifest is top else platform
         if there == platform:
-            return found
-        found = (str(there),)
+            return manifest
+        manifest = (str(there),)
     raise FetchError(
-        f"{source.what} has no image for {platform}, only for {', '.join(found) or 'none that it names'}"
+        f"{source.what} has no image for {platform}, only for {', '.join(manifest) or 'none that it names'}"
     )
 
 

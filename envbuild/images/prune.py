@@ -53,10 +53,10 @@ class RepositoryPruner:
         """Keeps the ``keep`` newest images, what any other tag names and what a kept index lists. With
         ``older_than`` only images that are known to be older go. Raises ``FetchError``."""
         tags = [tag for tag in self._remote.tags(self.repository) if not _is_attached(tag)]
-        found = dict(zip(tags, self._each(self._find, tags), strict=True))
+        looked_up = dict(zip(tags, self._each(self._find, tags), strict=True))
         own: list[OwnImage] = []
         others: dict[str, Manifest] = {}
-        for tag, top in found.items():
+        for tag, top in looked_up.items():
             if top is None:
                 continue
             if _IDENTITY.fullmatch(tag) and self._is_own(tag, top):
@@ -89,9 +89,9 @@ class RepositoryPruner:
         so that a push at the same time starts from the beginning; then what an index listed."""
         gone = [digest for digest in image.manifests if digest not in live]
         for digest in gone:
-            for each in self._attached(digest, tags):
-                if each not in live:
-                    self._delete(each)
+            for attached in self._attached(digest, tags):
+                if attached not in live:
+                    self._delete(attached)
         for digest in gone:
             self._delete(digest)
 
@@ -143,7 +143,7 @@ class RepositoryPruner:
         try:
             document = json.loads(top.content)
             if top.media_type in INDEXES:
-                return [_annotation(each) for each in document["manifests"]]
+                return [_annotation(entry) for entry in document["manifests"]]
             stated = _annotation(document)
             if is_our_manifest(top.content, stated):
                 return [stated]
@@ -195,8 +195,8 @@ def _planned(
 ) -> PrunePlan:
     beginning = datetime.min.replace(tzinfo=timezone.utc)
     # Two stable sorts: by tag, and then the newest first.
-    ordered = sorted(own, key=lambda each: each.tag)
-    ordered.sort(key=lambda each: each.pushed or beginning, reverse=True)
+    ordered = sorted(own, key=lambda verdict: verdict.tag)
+    ordered.sort(key=lambda verdict: verdict.pushed or beginning, reverse=True)
     names: dict[str, str] = {}
     for tag, top in sorted(others.items()):
         for digest in (top.digest, *_children(top)):

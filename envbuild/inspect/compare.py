@@ -78,8 +78,8 @@ def only_one(image: Image, *, first: bool) -> ImageDifference:
 
 
 def _config(before: Image, after: Image, store: Store) -> tuple[Value, ...]:
-    found = value_differences(config_of(before, store), config_of(after, store))
-    return tuple(each for each in found if each[0] not in _LAYERS_SAY)
+    values = value_differences(config_of(before, store), config_of(after, store))
+    return tuple(difference for difference in values if difference[0] not in _LAYERS_SAY)
 
 
 def _packages(
@@ -92,7 +92,7 @@ def _packages(
         if locks[0] is not None and locks[1] is not None:
             return lock_changes(locks[0], locks[1])
     old, new = (
-        {(each.kind, each.name): each.version for each in packages_of(image, store, bring)}
+        {(package.kind, package.name): package.version for package in packages_of(image, store, bring)}
         for image, bring in ((before, bring_before), (after, bring_after))
     )
     return tuple(

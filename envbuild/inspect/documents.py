@@ -46,8 +46,8 @@ def texts(value: object) -> tuple[str, ...]:
 
 def annotations_of(manifest: Mapping[str, Any]) -> dict[str, str]:
     """The annotations of a manifest that are text."""
-    found = manifest.get("annotations")
-    items = found.items() if isinstance(found, dict) else ()
+    annotations = manifest.get("annotations")
+    items = annotations.items() if isinstance(annotations, dict) else ()
     return {str(key): value for key, value in items if isinstance(value, str)}
 
 

@@ -41,7 +41,7 @@ def lock_inside(image: Image, store: Store, bring: Bring) -> Lock | None:
     if not image.lock_digest or _SETTINGS not in names:
         return None
     above = image.layers[len(names) - 1 - names[::-1].index(_SETTINGS) :]
-    if sum(each.size for each in above) > _LOCK_LAYER:
+    if sum(layer.size for layer in above) > _LOCK_LAYER:
         return None
     return embedded_lock(image, store, bring=lambda layer: bring([layer]))
 
@@ -68,8 +68,8 @@ def inspected(
     elif packages:
         origin = "layers"
         bring(image.layers)
-        for number, each in _found(inventory(image, store)):
-            contained[number].append(each)
+        for number, package in _found(inventory(image, store)):
+            contained[number].append(package)
     base = lock.platforms[0].base if lock else None
     python = lock.platforms[0].python if lock else None
     annotations = annotations_of(manifest)
@@ -105,9 +105,9 @@ def inspected(
                 size=layer.size,
                 media_type=layer.media_type,
                 name=layer.name,
-                packages=tuple(sorted(found)),
+                packages=tuple(sorted(below)),
             )
-            for layer, found in zip(image.layers, contained, strict=True)
+            for layer, below in zip(image.layers, contained, strict=True)
         ),
         packages_from=origin,
         packages=tuple(sorted(rest)),
@@ -141,12 +141,12 @@ def _contained(artifact: Artifact) -> Contained:
     )
 
 
-def _found(found: Inventory) -> list[tuple[int, Contained]]:
+def _found(contents: Inventory) -> list[tuple[int, Contained]]:
     kinds = {
-        "debian": found.debian_packages,
-        "conda": found.conda_packages,
-        "pip": found.distributions,
-        "jar": found.jars,
+        "debian": contents.debian_packages,
+        "conda": contents.conda_packages,
+        "pip": contents.distributions,
+        "jar": contents.jars,
     }
     return [
         (package.layer, Contained(kind=kind, name=package.name, version=package.version, size=None))
@@ -168,7 +168,7 @@ def packages_of(image: Image, store: Store, bring: Bring) -> tuple[Contained, ..
     lock = sound_lock(image, store, bring)
     if lock is None:
         bring(image.layers)
-        return tuple(sorted(each for _, each in _found(inventory(image, store))))
+        return tuple(sorted(package for _, package in _found(inventory(image, store))))
     pins = lock.platforms[0]
     debian = pins.base.packages if isinstance(pins.base, DebianBase) else ()
     everything: tuple[Pin, ...] = (*debian, *pins.conda, *pins.pip, *pins.maven)

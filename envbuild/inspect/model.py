@@ -83,7 +83,7 @@ class InspectedImage:
     @property
     def size(self) -> int:
         """Of all layers, in bytes, compressed as they are."""
-        return sum(each.size for each in {layer.digest: layer for layer in self.layers}.values())
+        return sum(distinct.size for distinct in {layer.digest: layer for layer in self.layers}.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -97,8 +97,8 @@ def composition_of(
         layer_budget=budget,
         created=max(0, created),
     )
-    for each in dict.fromkeys((budget, 40, *_BUDGETS)):
-        tried = replace(first, layer_budget=each)
+    for step in dict.fromkeys((budget, 40, *_BUDGETS)):
+        tried = replace(first, layer_budget=step)
         if plan_identity(lock, pins, tried) == image.lock_digest:
             return tried, True
     return first, False

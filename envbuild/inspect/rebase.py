@@ -100,7 +100,7 @@ def taken_layers(image: Image, before: Plan, after: Plan, store: Store) -> Reuse
     are in the store and are read. Raises ``NotReusable`` where a layer depends on more than its packages."""
     planned = [layer for layer in before.layers if layer.artifacts]
     own_layers = image.layers[len(image.layers) - len(planned) :]
-    if [own_layer.name for own_layer in own_layers] != [each.name for each in planned]:
+    if [own_layer.name for own_layer in own_layers] != [layer.name for layer in planned]:
         raise NotReusable("the image's layers aren't those of its lock")
     if _prefix(before) != _prefix(after):
         raise NotReusable("the prefix itself changes")

@@ -82,10 +82,10 @@ def _resolved(node: Node, new: Mapping[str, Node], seen: Mapping[str, Node]) -> 
         if node.kind != tarfile.LNKTYPE:
             return node
         target = _normal(node.content.decode("utf-8", "surrogateescape"))
-        found = new.get(target) or seen.get(target)
-        if found is None or found is node:
+        further = new.get(target) or seen.get(target)
+        if further is None or further is node:
             return node
-        node = found
+        node = further
     return node
 
 
@@ -100,13 +100,13 @@ def differences(
 ) -> tuple[tuple[PathDifference, ...], int]:
     """The first ``limit`` paths that differ, sorted, and how many more there are. ``gone`` and ``new`` are
     the words for what only one side has; ``times``: whether the times of files count."""
-    found = []
+    differing = []
     for path in before.keys() | after.keys():
         reasons = _reasons(before.get(path), after.get(path), gone, new, times)
         if reasons:
-            found.append(PathDifference(path=path, reasons=reasons))
-    found.sort()
-    return tuple(found[:limit]), max(0, len(found) - limit)
+            differing.append(PathDifference(path=path, reasons=reasons))
+    differing.sort()
+    return tuple(differing[:limit]), max(0, len(differing) - limit)
 
 
 def _reasons(before: Node | None, after: Node | None, gone: str, new: str, times: bool) -> tuple[str, ...]:

@@ -101,10 +101,10 @@ class Verification:
     def _taken(self, image: Image) -> Verdict:
         """Of an image that is another one as it is, with labels."""
         with self.apart([layer.digest for layer in image.layers]) as engine:
-            found = taken_lock(image, self.store, engine)
-            if isinstance(found, str):
-                return _not(image, found)
-            return self._judged(image, found, engine, "")
+            lock = taken_lock(image, self.store, engine)
+            if isinstance(lock, str):
+                return _not(image, lock)
+            return self._judged(image, lock, engine, "")
 
     def _judged(self, image: Image, plan: Plan, engine: NativeEngine, reason: str) -> Verdict:
         self.lease.use(*plan.artifact_names)
@@ -118,7 +118,7 @@ class Verification:
         manifest = _values(manifest_of(made, engine.store), manifest_of(image, self.store))
         if not reason:
             parts = {"layers": layers, "the config": config, "the manifest": manifest}
-            differing = [name for name, found in parts.items() if found]
+            differing = [name for name, differences in parts.items() if differences]
             reason = f"{' and '.join(differing) or 'the manifest'} differ from what the lock gives"
         return replace(_not(image, reason), layers=layers, config=config, manifest=manifest)
 
@@ -147,9 +147,9 @@ def _base_blobs(image: Image, pins: PlatformLock, store: Store) -> list[str]:
     return base_blobs
 
 
-def _values(expected: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[Value, ...]:
+def _values(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> tuple[Value, ...]:
     return tuple(
-        difference for difference in value_differences(expected, found) if difference[0] not in _LAYERS_SAY
+        difference for difference in value_differences(expected, actual) if difference[0] not in _LAYERS_SAY
     )
 
 
@@ -160,11 +160,11 @@ def _layers(image: Image, store: Store, made: Image, apart: Store) -> list[Layer
     expected = [layer for layer in made.layers if layer.digest not in same]
     named = {difference.name: difference for difference in layer_differences if difference.name}
     pairs: list[tuple[Layer | None, Layer | None]] = []
-    for each in expected:
-        mine = named.pop(each.name, None)
+    for ours in expected:
+        mine = named.pop(ours.name, None)
         if mine is not None:
             layer_differences.remove(mine)
-        pairs.append((each, mine))
+        pairs.append((ours, mine))
     for index, (each_expected, mine) in enumerate(pairs):
         if mine is None and layer_differences and each_expected is not None:
             pairs[index] = (each_expected, layer_differences.pop(0))

@@ -109,15 +109,15 @@ def chosen_rules(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> tupl
     beginning of no code.
     """
     codes = [rule.code for rule in RULES]
-    for each in (*select, *ignore):
-        if not each or not any(code.startswith(each) for code in codes):
-            near = difflib.get_close_matches(each, codes, 1, 0.6)
+    for given in (*select, *ignore):
+        if not given or not any(code.startswith(given) for code in codes):
+            near = difflib.get_close_matches(given, codes, 1, 0.6)
             raise UsageError(
-                f"{each!r} is no code of a rule" + (f"; did you mean {near[0]}?" if near else ""),
+                f"{given!r} is no code of a rule" + (f"; did you mean {near[0]}?" if near else ""),
                 hint="a code as EB101, or the beginning of several as EB1; docs/lint.md lists all",
             )
     ignored = tuple(code for code in ignore if code == CREDENTIAL or not CREDENTIAL.startswith(code))
-    families = tuple(each for each in ignore if each not in ignored)
+    families = tuple(code for code in ignore if code not in ignored)
     return tuple(
         rule
         for rule in RULES

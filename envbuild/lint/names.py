@@ -66,7 +66,7 @@ class Claim:
 def claims(name: str) -> list[Claim]:
     """Everything ``name`` could be saying, whether or not a package is called that."""
     tokens = [part for part in re.split(r"[-_]+", name.lower()) if part]
-    found = []
+    said = []
     for index, token in enumerate(tokens):
         dotted = _DOTTED.fullmatch(token)
         attached = _ATTACHED.fullmatch(token)
@@ -75,13 +75,13 @@ def claims(name: str) -> list[Claim]:
         before = tokens[max(last + 1, index - _LONGEST) : index]
         if dotted is not None:
             words = ["-".join(before[start:]) for start in range(len(before))]
-            found += [Claim(word, dotted[1]) for word in words]
+            said += [Claim(word, dotted[1]) for word in words]
         elif attached is not None:
             words = ["-".join([*before[start:], attached[1]]) for start in range(len(before) + 1)]
-            found += [Claim(word, attached[2], True) for word in words]
+            said += [Claim(word, attached[2], True) for word in words]
         elif token.isalpha():
-            found.append(Claim(token, None))
-    return found
+            said.append(Claim(token, None))
+    return said
 
 
 def dishonest(subject: Subject) -> Iterator[Doubt]:
@@ -122,10 +122,10 @@ def _asked(subject: Subject, claim: Claim, packages: tuple[str, ...]) -> str | N
     """The first line that lets no version of the claim through."""
     claimed = [series(reading) for reading in claim.readings]
     for name in packages:
-        for each in subject.pip_by_name.get(name, ())[:_MOST_LINES]:
-            allowed = pip_range(each.specifier)
+        for requirement in subject.pip_by_name.get(name, ())[:_MOST_LINES]:
+            allowed = pip_range(requirement.specifier)
             if all(allowed.meet(one).empty for one in claimed):
-                return f"{each.name}{each.specifier} is asked for"
+                return f"{requirement.name}{requirement.specifier} is asked for"
         for dependency in subject.conda_by_name.get(name, ())[:_MOST_LINES]:
             allowed = conda_range(dependency.match.version)
             if all(allowed.meet(one).empty for one in claimed):
@@ -152,14 +152,14 @@ def _python(subject: Subject, claim: Claim) -> str | None:
 def _cuda(subject: Subject, claim: Claim) -> str | None:
     if claim.version is None:
         return None
-    found = {
+    releases = {
         f"{name} {version}": version
         for name, versions in subject.versions.items()
         if name in _CUDA or _CUDA_WHEEL.fullmatch(name)
         for version in versions
     }
-    if found:
-        return _locked(claim, found)
+    if releases:
+        return _locked(claim, releases)
     if subject.locked and _only_ours(subject):
         return "nothing of CUDA is locked"
     return None

@@ -90,15 +90,15 @@ class Places:
 
     @cached_property
     def _dependencies(self) -> dict[str, int]:
-        found: dict[str, int] = {}
+        lines: dict[str, int] = {}
         items = self._conda.root.get("dependencies") if self._conda.root else None
         for item in items.items if isinstance(items, Sequence) else ():
             if isinstance(item, Scalar):
                 try:
-                    found.setdefault(canonical_match(item.text), item.line)
+                    lines.setdefault(canonical_match(item.text), item.line)
                 except Refused:
                     continue
-        return found
+        return lines
 
 
 class _Conda:

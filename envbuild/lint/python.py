@@ -109,9 +109,9 @@ def _constraints(subject: Subject) -> list[_Constraint]:
     constraints = []
     if subject.spec.python is not None:
         constraints.append(_Constraint(subject.spec.python, subject.places.key("python")))
-    for each in subject.conda_by_name.get("python", ())[:_MOST_CONSTRAINTS]:
-        where = subject.places.dependency(each.text)
-        constraints.append(_Constraint(each.match.version or "*", where))
+    for dependency in subject.conda_by_name.get("python", ())[:_MOST_CONSTRAINTS]:
+        where = subject.places.dependency(dependency.text)
+        constraints.append(_Constraint(dependency.match.version or "*", where))
     return constraints
 
 

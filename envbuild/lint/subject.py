@@ -87,10 +87,10 @@ class Subject:
 
     @cached_property
     def conda_by_name(self) -> dict[str, list[Dependency]]:
-        found: dict[str, list[Dependency]] = {}
+        by_name: dict[str, list[Dependency]] = {}
         for dependency in self.conda:
-            found.setdefault(dependency.match.name, []).append(dependency)
-        return found
+            by_name.setdefault(dependency.match.name, []).append(dependency)
+        return by_name
 
     @cached_property
     def locked(self) -> tuple[PlatformLock, ...]:
@@ -110,11 +110,11 @@ class Subject:
     @cached_property
     def versions(self) -> dict[str, frozenset[str]]:
         """The locked versions of each package over all platforms, under normalised names."""
-        found: dict[str, set[str]] = {}
+        by_name: dict[str, set[str]] = {}
         for pins in self.locked:
             for pin in _pins(pins):
-                found.setdefault(canonicalize_name(pin.name), set()).add(pin.version)
-        return {name: frozenset(versions) for name, versions in found.items()}
+                by_name.setdefault(canonicalize_name(pin.name), set()).add(pin.version)
+        return {name: frozenset(versions) for name, versions in by_name.items()}
 
     def at(self, wanted: WantedPackage) -> Place:
         return self.places.origin(wanted.item.origin)
@@ -143,10 +143,10 @@ def _wanted(items: Iterable[PipRequirement]) -> tuple[WantedPackage, ...]:
 
 
 def _by_name(items: Iterable[WantedPackage]) -> dict[str, list[WantedPackage]]:
-    found: dict[str, list[WantedPackage]] = {}
+    by_name: dict[str, list[WantedPackage]] = {}
     for item in items:
-        found.setdefault(item.name, []).append(item)
-    return found
+        by_name.setdefault(item.name, []).append(item)
+    return by_name
 
 
 class Severity(str, Enum):

@@ -27,9 +27,9 @@ def lock_problems(spec: Spec, lock: Lock) -> list[str]:
         else:
             problems += [f"{platform}: {problem}" for problem in _platform_problems(whole, pins)]
     problems += [
-        f"{each.platform}: locked, but no longer asked for"
-        for each in lock.platforms
-        if each.platform not in spec.platforms
+        f"{pins.platform}: locked, but no longer asked for"
+        for pins in lock.platforms
+        if pins.platform not in spec.platforms
     ]
     if lock.runtime != runtime_settings(spec):
         problems.append("environment variables, user or routes differ from the lock's")
@@ -45,8 +45,8 @@ def _platform_problems(spec: Spec, pins: PlatformLock) -> list[str]:
     if spec.python is not None and (
         pins.python is None or not matches_python(spec.python, pins.python.version)
     ):
-        found = pins.python.version if pins.python else "none"
-        problems.append(f"python {spec.python} is asked for, {found} is locked")
+        locked = pins.python.version if pins.python else "none"
+        problems.append(f"python {spec.python} is asked for, {locked} is locked")
     glibc = glibc_of(pins.base)
     if spec.conda is not None:
         target = CondaTarget(platform=pins.platform, virtual_packages=virtual_packages(glibc, pins.platform))

@@ -120,13 +120,13 @@ def conda_identity(pin: CondaPin) -> dict[str, str | int | list[str] | None]:
 
 
 def _pip(pin: PipPin) -> list[str | int | list[str] | None]:
-    found: list[str | int | list[str] | None] = [
+    values: list[str | int | list[str] | None] = [
         *(pin.name, pin.version, pin.file, pin.size, pin.sha256, pin.url)
     ]
     if pin.sdist:
         # The image keeps its lock, so what the wheel was built from reaches it too.
-        found += [pin.sdist.file, pin.sdist.size, pin.sdist.sha256, list(pin.sdist.requires)]
-    return found
+        values += [pin.sdist.file, pin.sdist.size, pin.sdist.sha256, list(pin.sdist.requires)]
+    return values
 
 
 def _maven(pin: MavenPin) -> list[str | int]:

@@ -153,7 +153,7 @@ class _Making:
         ]
         bytecode = self._bytecode()
         # Building an sdist again takes an interpreter just as compiling does.
-        runs_python = bytecode or any(pin.sdist for each in pins for pin in each.pip)
+        runs_python = bytecode or any(pin.sdist for lower in pins for pin in lower.pip)
         return Lock(
             definition=self.definition,
             platforms=tuple(pins),
@@ -288,7 +288,7 @@ class _Making:
             return {}
         with self.progress.stage("resolve conda"):
             present = self.present.platforms if self.present else ()
-            return self._solve(spec, {platform: each.base for platform, each in bases.items()}, present)
+            return self._solve(spec, {platform: ground.base for platform, ground in bases.items()}, present)
 
     def _solve(
         self, spec: CondaSpec, bases: Mapping[Platform, Base], present: Sequence[PlatformLock]
@@ -347,17 +347,17 @@ class _Making:
                 provided=provided_distributions(ground.conda),
                 as_of=self.as_of,
             )
-            found = None
+            resolved = None
             if self.asked:
                 with suppress(ResolveError):
-                    found = ask(offline=True)
-            if found is None:
-                found = ask(offline=self.offline)
-            found = tuple(self._wheel(pin, ground, below, tools) for pin in found)
+                    resolved = ask(offline=True)
+            if resolved is None:
+                resolved = ask(offline=self.offline)
+            pins = (self._wheel(pin, ground, below, tools) for pin in resolved)
             # No lock holds a path of this machine.
             return tuple(
                 replace(pin, url=relative_address(pin.url, self.spec.directory)) if pin.url else pin
-                for pin in found
+                for pin in pins
             )
 
         with self.progress.stage("resolve pip"):
@@ -404,11 +404,11 @@ class _Making:
                     yield pins
 
         # The platform's own where there is no other: the builder says why it can't.
-        found = next(runnable(below), None) or next(runnable(tools()), ground)
+        interpreter = next(runnable(below), None) or next(runnable(tools()), ground)
         return builder.wheel(
             pin,
             PipTarget(platform=ground.platform, python=ground.python.version, glibc=glibc_of(ground.base)),
-            interpreter=found,
+            interpreter=interpreter,
             preferred=next((kept for kept in before.pip if kept.name == pin.name), None) if before else None,
             as_of=self.as_of,
             offline=self.offline,
@@ -439,9 +439,9 @@ class _Making:
             packages = self._solve(exact, {LINUX_AMD64: base.base}, present)[LINUX_AMD64]
         python = self._python(base, packages)
         if python is None or python.version != version:
-            found = python.version if python else "none"
+            stated = python.version if python else "none"
             raise ResolveError(
-                f"{self.spec.source}: python {version} is not there for linux/amd64 (found: {found}), "
+                f"{self.spec.source}: python {version} is not there for linux/amd64 (found: {stated}), "
                 "and byte code for this platform is compiled with it",
                 hint="add linux/amd64 to platforms, or lock with --no-bytecode",
             )

@@ -128,10 +128,10 @@ def canonical_wheel(
 
 def _check_file(file: str, name: str, version: str) -> None:
     try:
-        found, number, _, tags = parse_wheel_filename(file)
+        own, number, _, tags = parse_wheel_filename(file)
     except InvalidWheelFilename as error:
         raise BuildError(f"{file!r} isn't the name of a wheel") from error
-    if not _FILE.fullmatch(file) or found != canonicalize_name(name) or not _same(str(number), version):
+    if not _FILE.fullmatch(file) or own != canonicalize_name(name) or not _same(str(number), version):
         raise BuildError(f"{file!r} isn't the name of a wheel of {name} {version}")
     if any(tag.abi != "none" or tag.platform != "any" for tag in tags):
         raise ImpureWheel(f"{file} is not pure Python")
@@ -169,9 +169,9 @@ def _kept(file: str, members: Iterable[zipfile.ZipInfo]) -> dict[str, zipfile.Zi
 
 def _info(file: str, kept: Iterable[str], name: str, version: str) -> str:
     """The one ``.dist-info`` directory."""
-    found = {path.split("/", 1)[0] for path in kept if path.split("/", 1)[0].endswith(".dist-info")}
-    if len(found) == 1:
-        (info,) = found
+    directories = {path.split("/", 1)[0] for path in kept if path.split("/", 1)[0].endswith(".dist-info")}
+    if len(directories) == 1:
+        (info,) = directories
         stem, _, number = info.removesuffix(".dist-info").partition("-")
         if canonicalize_name(stem) == canonicalize_name(name) and _same(number, version):
             return info

@@ -162,7 +162,7 @@ def _check_runtime(runtime: RuntimeSettings) -> None:
     for port in runtime.ports:
         if not 1 <= port <= 0xFFFF:
             raise LockError(f"runtime.ports: {port} isn't a port")
-    if runtime.type not in {each.value for each in EnvironmentType}:
+    if runtime.type not in {known.value for known in EnvironmentType}:
         raise LockError(f"runtime.type: {runtime.type!r} isn't a type of environment")
     if runtime.runtime not in {known.value for known in Runtime}:
         raise LockError(f"runtime.runtime: {runtime.runtime!r} isn't a runtime")
@@ -187,9 +187,9 @@ def _check_type(lock: Lock) -> None:
             raise LockError(f"{where}.base: a user-managed environment has an image or a build context")
         if own and (pins.conda or pins.pip or pins.maven):
             raise LockError(f"{where}: nothing is installed in a user-managed environment")
-    for each in (*lock.toolchain, *lock.installer):
-        if isinstance(each.base, ContextBase):
-            raise LockError(f"{each.platform}: a build context brings no tools")
+    for tools in (*lock.toolchain, *lock.installer):
+        if isinstance(tools.base, ContextBase):
+            raise LockError(f"{tools.platform}: a build context brings no tools")
 
 
 def _check_fields(patterns: dict[str, re.Pattern[str]], pin: object, where: str) -> None:

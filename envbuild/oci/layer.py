@@ -78,9 +78,9 @@ def layer_names(config: Mapping[str, Any], count: int) -> list[str]:
     """The step that made each of ``count`` layers; empty where ``config``'s history doesn't tell."""
     history = config.get("history")
     steps = [
-        str(each.get("created_by") or "")
-        for each in (history if isinstance(history, list) else [])
-        if isinstance(each, Mapping) and not each.get("empty_layer")
+        str(entry.get("created_by") or "")
+        for entry in (history if isinstance(history, list) else [])
+        if isinstance(entry, Mapping) and not entry.get("empty_layer")
     ]
     return [step_name(step) for step in steps] if len(steps) == count else [""] * count
 

@@ -209,7 +209,7 @@ def _decimal(text: str) -> int:
 
 def _records(data: bytes) -> dict[str, str]:
     """The pairs of a PAX header: ``<length> <key>=<value>\\n`` each."""
-    found: dict[str, str] = {}
+    records: dict[str, str] = {}
     position = 0
     while position < len(data) and data[position]:
         space = data.find(b" ", position, position + 20)
@@ -220,9 +220,9 @@ def _records(data: bytes) -> dict[str, str]:
         key, equals, value = data[space + 1 : end - 1].partition(b"=")
         if end > len(data) or end <= space + 1 or data[end - 1 : end] != b"\n" or not equals:
             raise ValueError("an extended header is damaged")
-        found[_text(key)] = _text(value)
+        records[_text(key)] = _text(value)
         position = end
-    return found
+    return records
 
 
 def _text(data: bytes) -> str:

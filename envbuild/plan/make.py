@@ -69,7 +69,7 @@ def make_plan(lock: Lock, pins: PlatformLock, composition: ComposerSettings, *, 
         type=lock.runtime.type,
         runtime=lock.runtime.runtime,
         channels=lock.channels,
-        installer=next((each for each in lock.installer if each.platform == pins.platform), None),
+        installer=next((tools for tools in lock.installer if tools.platform == pins.platform), None),
     )
 
 
@@ -153,8 +153,8 @@ def _generated_artifacts(lock: Lock, pins: PlatformLock) -> list[Artifact]:
 
 def _packages(pins: PlatformLock) -> list[Artifact]:
     debian = pins.base.packages if isinstance(pins.base, DebianBase) else ()
-    found: tuple[Pin, ...] = (*debian, *pins.conda, *pins.pip, *pins.maven)
-    return [Artifact.of(pin) for pin in found]
+    pinned: tuple[Pin, ...] = (*debian, *pins.conda, *pins.pip, *pins.maven)
+    return [Artifact.of(pin) for pin in pinned]
 
 
 def _self_description(lock: Lock, pins: PlatformLock) -> tuple[GeneratedFile, ...]:

@@ -25,13 +25,13 @@ def spark_environment(lock: Lock, pins: PlatformLock) -> dict[str, str]:
     """Variables by which Spark finds itself, Java and the environment's python; none for other runtimes."""
     if not _holds_spark(lock.runtime) or pins.python is None:
         return {}
-    found = {
+    variables = {
         "SPARK_HOME": str(spark_home(pins.python)),
         "PYSPARK_PYTHON": f"{PREFIX}/bin/python",
         "PYSPARK_DRIVER_PYTHON": f"{PREFIX}/bin/python",
     }
     java = _java_home(pins)
-    return {**found, "JAVA_HOME": java} if java else found
+    return {**variables, "JAVA_HOME": java} if java else variables
 
 
 def spark_files(lock: Lock, pins: PlatformLock) -> tuple[GeneratedFile, ...]:

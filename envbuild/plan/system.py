@@ -187,8 +187,8 @@ def java_links(base: DebianBase) -> dict[str, str]:
 
 
 def _newest(base: DebianBase) -> tuple[int, DebianPin] | None:
-    found = [(int(match[1]), pin) for pin in base.packages if (match := _JRE.fullmatch(pin.name))]
-    return max(found, key=lambda each: each[0]) if found else None
+    runtimes = [(int(match[1]), pin) for pin in base.packages if (match := _JRE.fullmatch(pin.name))]
+    return max(runtimes, key=lambda pair: pair[0]) if runtimes else None
 
 
 def _home(release: int, pin: DebianPin) -> str:

@@ -187,7 +187,7 @@ class RegistryClient:
         def pull(transport: RegistryTransport, blob: Descriptor) -> Path:
             return self._downloads.blob(transport, reference, blob.digest, blob.size)
 
-        each(self._transport, _largest_first(blobs), pull)
+        several(self._transport, _largest_first(blobs), pull)
 
     def push_blobs(
         self,
@@ -212,8 +212,8 @@ class RegistryClient:
 
         ordered = _largest_first(blobs)
         # One goes ahead, and is the only one that the registry asks to log in.
-        done = each(self._transport, ordered[-1:], push)
-        return sum(each(self._transport, ordered[:-1], push), sum(done, Pushed()))
+        done = several(self._transport, ordered[-1:], push)
+        return sum(several(self._transport, ordered[:-1], push), sum(done, Pushed()))
 
     def push_manifest(
         self, reference: Reference, content: bytes, media_type: str, target: str | None = None
@@ -265,17 +265,17 @@ class RegistryClient:
 
     def tags(self, reference: Reference) -> tuple[str, ...]:
         """All tags of the repository, sorted; empty where the registry doesn't know the repository."""
-        found: set[str] = set()
+        tags: set[str] = set()
         try:
             pages = self._pages(reference, f"/v2/{reference.repository}/tags/list?n=1000", {}, reference.name)
             for _, content in pages:
                 # A name that is no tag can't be asked for, and would only do harm where it is shown.
-                found.update(tag for tag in json.loads(content)["tags"] or () if is_tag(tag))
+                tags.update(tag for tag in json.loads(content)["tags"] or () if is_tag(tag))
         except AbsentError:
             return ()
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise FetchError(f"{reference.name}: the registry sent no list of tags") from error
-        return tuple(sorted(found))
+        return tuple(sorted(tags))
 
     def referrers(
         self, reference: Reference, digest: str, artifact_type: str | None = None
@@ -374,7 +374,7 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
-def each(
+def several(
     transport: RegistryTransport, items: Sequence[_In], work: Callable[[RegistryTransport, _In], _Out]
 ) -> list[_Out]:
     """What ``work`` makes of each item, in their order, several at once.

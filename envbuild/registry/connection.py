@@ -129,8 +129,8 @@ class Sockets:
     def cut(self) -> None:
         with self._lock:
             self._is_cut = True
-            for each in list(self._open):
-                _shut(each)
+            for connection in list(self._open):
+                _shut(connection)
 
 
 def _shut(opened: socket.socket) -> None:
@@ -276,11 +276,11 @@ def _pieces(response: httpcore.Response, seconds: tuple[float, float]) -> Iterat
 
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     for name, value in raw:
         key, text = name.decode("ascii", "replace").lower(), value.decode("latin-1")
-        found[key] = f"{found[key]}, {text}" if key in found else text
-    return found
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
 
 
 class _Backend(httpcore.NetworkBackend):

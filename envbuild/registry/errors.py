@@ -37,12 +37,14 @@ def complaints(body: bytes | None, secrets: Iterable[str] = ()) -> tuple[Complai
     address, no user in it, none of ``secrets``."""
     try:
         errors = json.loads(body or b"")["errors"]
-        found = [(error.get("code"), error.get("message")) for error in errors[:3] if isinstance(error, dict)]
+        stated = [
+            (error.get("code"), error.get("message")) for error in errors[:3] if isinstance(error, dict)
+        ]
     except (ValueError, TypeError, KeyError, RecursionError):
         return ()
     hidden = tuple(secrets)
     return tuple(
-        Complaint(code=_plain(code, hidden)[:40], message=_plain(message, hidden)) for code, message in found
+        Complaint(code=_plain(code, hidden)[:40], message=_plain(message, hidden)) for code, message in stated
     )
 
 
@@ -57,7 +59,7 @@ def refusal(
     """The error for an answer of ``status``."""
     words = "; ".join(filter(None, map(str, said)))
     reason = f"(HTTP {status}){f': {words}' if words else ''}"
-    codes = {each.code.upper() for each in said}
+    codes = {error.code.upper() for error in said}
     if status == 404:
         hint = "check the name and the tag"
         if "NAME_UNKNOWN" in codes:
@@ -98,5 +100,5 @@ def _plain(value: object, secrets: Sequence[str]) -> str:
         if secret:
             text = text.replace(secret, "***")
     text = _USER.sub("//", _QUERY.sub("?…", text))
-    text = "".join(each if each.isprintable() else " " for each in text)
+    text = "".join(character if character.isprintable() else " " for character in text)
     return " ".join(text.split())[:_LONGEST]

@@ -77,12 +77,12 @@ def referrers(
         entries = _entries_by_tag(remote, reference, digest)
     if len(entries) > _MOST:
         raise FetchError(f"{what}: more than {_MOST} artifacts refer to it")
-    found: dict[str, Referrer] = {}
+    listed: dict[str, Referrer] = {}
     for entry in entries:
         referrer = _referrer(entry, what)
         if artifact_type is None or referrer.artifact_type == artifact_type:
-            found.setdefault(referrer.digest, referrer)
-    return tuple(found.values())
+            listed.setdefault(referrer.digest, referrer)
+    return tuple(listed.values())
 
 
 def attach(
@@ -104,7 +104,7 @@ def attach(
         new = dict(zip(missing, _pushed(remote, store, reference, subject, missing), strict=True))
         enlist(remote, reference, subject.digest, list(new.values()))
         there |= new
-    return tuple(found.digest for artifact in artifacts if (found := there[artifact]) is not None)
+    return tuple(attached.digest for artifact in artifacts if (attached := there[artifact]) is not None)
 
 
 def enlist(remote: Remote, reference: Reference, digest: str, new: Sequence[Referrer]) -> None:
@@ -170,16 +170,16 @@ def _same(
     """The one of ``present`` that holds the artifact's content."""
     wanted = digest_bytes(artifact.content)
     alike = [referrer for referrer in present if referrer.artifact_type == artifact.artifact_type]
-    for each in alike[:_ALIKE]:
-        manifest = remote.find_manifest(reference, each.digest)
+    for candidate in alike[:_ALIKE]:
+        manifest = remote.find_manifest(reference, candidate.digest)
         if manifest is None or manifest.media_type != OCI_MANIFEST:
             continue
         try:
-            layers = parts_of(manifest.content, each.digest).layers
+            layers = parts_of(manifest.content, candidate.digest).layers
         except FetchError:
             continue  # Whatever somebody attached there, it isn't ours.
         if [layer.digest for layer in layers] == [wanted]:
-            return each
+            return candidate
     return None
 
 
@@ -247,15 +247,15 @@ def _texts(annotations: Mapping[object, object]) -> tuple[tuple[str, str], ...]:
 
 
 def _descriptor(referrer: Referrer) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    descriptor: dict[str, Any] = {
         "mediaType": referrer.media_type,
         "digest": referrer.digest,
         "size": referrer.size,
         "artifactType": referrer.artifact_type,
     }
     if referrer.annotations:
-        found["annotations"] = dict(referrer.annotations)
-    return found
+        descriptor["annotations"] = dict(referrer.annotations)
+    return descriptor
 
 
 def _json(value: object) -> bytes:

@@ -31,7 +31,7 @@ Scopes = tuple[str, ...]
 
 def scopes(repository: str, actions: str, mounted: Iterable[str] = ()) -> Scopes:
     """The scope for ``actions`` on a repository, and for reading those that blobs are ``mounted`` from."""
-    return (f"repository:{repository}:{actions}", *(f"repository:{each}:pull" for each in mounted))
+    return (f"repository:{repository}:{actions}", *(f"repository:{source}:pull" for source in mounted))
 
 
 class Tokens:
@@ -112,19 +112,19 @@ def parse_challenge(text: str, who: str) -> tuple[str, Mapping[str, str]]:
     """Scheme (``bearer`` before ``basic``, where there are both) and parameters of ``WWW-Authenticate``."""
     text = text[:8192]
     starts = list(_CHALLENGE.finditer(text))
-    found: dict[str, dict[str, str]] = {}
+    challenges: dict[str, dict[str, str]] = {}
     for number, start in enumerate(starts):
         end = starts[number + 1].start() if number + 1 < len(starts) else len(text)
         parameters = {
             name.lower(): re.sub(r"\\(.)", r"\1", quoted) if quoted else bare
             for name, quoted, bare in _PARAMETER.findall(text[start.end() : end])
         }
-        found.setdefault(start[1].lower(), parameters)
+        challenges.setdefault(start[1].lower(), parameters)
     if text.strip().lower() == "basic":
-        found["basic"] = {}
+        challenges["basic"] = {}
     for scheme in ("bearer", "basic"):
-        if scheme in found:
-            return scheme, found[scheme]
+        if scheme in challenges:
+            return scheme, challenges[scheme]
     name = text.split(None, 1)[0] if text.split() else ""
     raise FetchError(f"{who} asks for an unknown authentication {name[:20]!r}")
 

@@ -212,13 +212,13 @@ class Upload:
             call = self._call("GET", session.address, good=(204, 200, 202), once=once)
             with self._transport.open(call) as response:
                 taken = _taken(response)
-                found = self._session(response, session.address)
+                renewed = self._session(response, session.address)
         except (FetchError, BrokenError):
             self._transport.check()
             return None
-        found.offset = taken if taken is not None else 0
-        found.least = found.least or session.least
-        return found if found.offset <= self._blob.size else None
+        renewed.offset = taken if taken is not None else 0
+        renewed.least = renewed.least or session.least
+        return renewed if renewed.offset <= self._blob.size else None
 
     def _cancel(self, session: _Session) -> None:
         # Its address may hold how far it was, and count for nothing where it went on since.

@@ -133,21 +133,21 @@ def pip_config_files(env: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def _from_options(options: Iterable[str]) -> _Found:
-    found = _Found()
+    settings = _Found()
     for option in options:
         name, _, value = option.replace("=", " ", 1).partition(" ")
         value = value.strip()
         if name in ("--index-url", "-i"):
-            found.index = found.index or value
+            settings.index = settings.index or value
         elif name == "--extra-index-url":
-            found.extra.append(value)
+            settings.extra.append(value)
         elif name in ("--find-links", "-f"):
-            found.find_links.append(value)
+            settings.find_links.append(value)
         elif name == "--trusted-host":
-            found.trusted.append(value)
+            settings.trusted.append(value)
         elif name == "--no-index":
-            found.no_index = True
-    return found
+            settings.no_index = True
+    return settings
 
 
 def _from_uv_variables(environ: Mapping[str, str]) -> _Found:
@@ -166,26 +166,26 @@ def _from_uv_variables(environ: Mapping[str, str]) -> _Found:
 
 def _from_uv_table(table: Mapping[str, Any], environ: Mapping[str, str]) -> _Found:
     """``[pip]`` counts before the top level, as in uv. An explicit index serves only what names it."""
-    found = _Found()
+    settings = _Found()
     pip = table.get("pip")
-    for each in (pip if isinstance(pip, dict) else {}, table):
-        for entry in _tables(each.get("index")):
+    for section in (pip if isinstance(pip, dict) else {}, table):
+        for entry in _tables(section.get("index")):
             url, name = entry.get("url"), entry.get("name")
             if not isinstance(url, str) or entry.get("explicit") is True:
                 continue
             url = index_address(url, name, environ) if isinstance(name, str) else url
             if entry.get("default") is True:
-                found.index = found.index or url
+                settings.index = settings.index or url
             elif entry.get("format") == "flat":
-                found.find_links.append(url)
+                settings.find_links.append(url)
             else:
-                found.extra.append(url)
-        found.index = found.index or next(iter(_texts(each.get("index-url"))), None)
-        found.extra += _texts(each.get("extra-index-url"))
-        found.find_links += _texts(each.get("find-links"))
-        found.trusted += _texts(each.get("allow-insecure-host"))
-        found.no_index = found.no_index or each.get("no-index") is True
-    return found
+                settings.extra.append(url)
+        settings.index = settings.index or next(iter(_texts(section.get("index-url"))), None)
+        settings.extra += _texts(section.get("extra-index-url"))
+        settings.find_links += _texts(section.get("find-links"))
+        settings.trusted += _texts(section.get("allow-insecure-host"))
+        settings.no_index = settings.no_index or section.get("no-index") is True
+    return settings
 
 
 def _from_pip_variables(env: Mapping[str, str]) -> _Found:
@@ -298,7 +298,7 @@ def conda_auth(environ: Mapping[str, str], urls: Iterable[str]) -> str | None:
     """The logins of the addresses' hosts in the form of rattler's auth file; None where there are none. They
     are of rattler's own file first, then of netrc: what envbuild's downloads use."""
     file, netrc = AuthFile(environ), Netrc(environ)
-    found: dict[str, object] = {}
+    credentials: dict[str, object] = {}
     asked: set[str] = set()
     for url in urls:
         host = (urlsplit(url).hostname or "").lower()
@@ -307,9 +307,9 @@ def conda_auth(environ: Mapping[str, str], urls: Iterable[str]) -> str | None:
         asked.add(host)
         access = file.access(url) or netrc.credentials(url)
         if isinstance(access, Bearer):
-            found[host] = {"BearerToken": access.token}
+            credentials[host] = {"BearerToken": access.token}
         elif isinstance(access, PathToken):
-            found[host] = {"CondaToken": access.token}
+            credentials[host] = {"CondaToken": access.token}
         elif access is not None:
-            found[host] = {"BasicHTTP": {"username": access.user, "password": access.password}}
-    return json.dumps(found, sort_keys=True) if found else None
+            credentials[host] = {"BasicHTTP": {"username": access.user, "password": access.password}}
+    return json.dumps(credentials, sort_keys=True) if credentials else None

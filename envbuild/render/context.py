@@ -93,19 +93,19 @@ def _alone(directory: Path) -> Iterator[None]:
 
 def _entries(context: BuildContext) -> list[Entry]:
     """What the context has, with the directories in between, sorted. Raises ``BuildError``."""
-    found: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     for file in context.files:
         check_path(file.path)
-        if file.path in found:
+        if file.path in entries:
             raise BuildError(f"{file.path} is in the build context twice")
-        found[file.path] = _entry(file)
-    for path in list(found):
+        entries[file.path] = _entry(file)
+    for path in list(entries):
         parent = path
         while parent := parent.rpartition("/")[0]:
-            above = found.setdefault(parent, Entry(path=parent, kind=EntryKind.DIRECTORY, mode=0o755))
+            above = entries.setdefault(parent, Entry(path=parent, kind=EntryKind.DIRECTORY, mode=0o755))
             if above.kind is not EntryKind.DIRECTORY:
                 raise BuildError(f"{parent} is no directory of the build context, but {path} lies below it")
-    return [found[path] for path in sorted(found)]
+    return [entries[path] for path in sorted(entries)]
 
 
 def _entry(file: ContextFile) -> Entry:
@@ -148,7 +148,7 @@ def _known(directory: Path) -> set[tuple[str, str]]:
             continue
         kind = _kind(entry)
         if (path, kind) not in recorded:
-            known = any(path == each for each, _ in recorded)
+            known = any(path == name for name, _ in recorded)
             what = "has been changed since" if known else "is not of an earlier rendering"
             raise UsageError(
                 f"{directory} is not written to: {path} {what}",
@@ -161,7 +161,7 @@ def _known(directory: Path) -> set[tuple[str, str]]:
 def _walk(directory: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Everything below, parents first; symlinks are not followed, nor are our own leftovers entered."""
     with os.scandir(directory) as scanned:
-        entries = sorted(scanned, key=lambda each: each.name)
+        entries = sorted(scanned, key=lambda entry: entry.name)
     for entry in entries:
         path = prefix + entry.name
         yield path, entry
@@ -268,18 +268,18 @@ def snapshot_context(context: Path, directory: Path, base: ContextBase, scratch:
     copies = scratch / "context"
     try:
         copies.mkdir(parents=True, exist_ok=True)
-        found = read_context(directory / context, base.dockerfile, copies=copies)
+        build_context = read_context(directory / context, base.dockerfile, copies=copies)
     except SpecError as error:
         raise BuildError(f"build context {context}: {error}", hint=error.hint) from error
     except OSError as error:
         raise BuildError(f"can't copy the build context into {scratch}: {error.strerror}") from error
-    if found.digest != base.digest:
+    if build_context.digest != base.digest:
         raise BuildError(
             f"the build context {context} was changed after it was locked",
             hint="bring the lock up to date with: envbuild lock",
         )
     return BuildContext(
-        files=tuple(_file(entry, copies) for entry in found.entries), dockerfile=base.dockerfile
+        files=tuple(_file(entry, copies) for entry in build_context.entries), dockerfile=base.dockerfile
     )
 
 

@@ -207,7 +207,7 @@ def install_list(pins: Sequence[PipPin], *, carried: Collection[str] = ()) -> by
     except LockError as error:
         raise BuildError(error.message, hint=_HINT) from error
     meant = sorted((pin.name, None if pin.url else pin.version, (pin.sha256,), pin.url) for pin in chosen)
-    if sorted(read, key=lambda each: each[0]) != meant:
+    if sorted(read, key=lambda pin: pin[0]) != meant:
         raise BuildError(
             "the lock has a Python distribution whose name, version or address is no such thing",
             hint=_HINT,

@@ -192,7 +192,7 @@ class _Rendering:
             elif isinstance(pin, MavenPin):
                 carried.append((f"jars/{pin.file.rpartition('/')[2]}", artifact))
         if carried:
-            archives = self.renderer.files(self.plan).fetch_files([each for _, each in carried])
+            archives = self.renderer.files(self.plan).fetch_files([artifact for _, artifact in carried])
             for path, artifact in carried:
                 if path in self.found:
                     raise BuildError(f"two packages of this environment have the file name {path}")

@@ -56,14 +56,14 @@ class Templates:
     def digest(self, name: str) -> str:
         """Over the bytes of the template ``name`` and all that it names, directly or not."""
         environment = self._environment()
-        found: dict[str, str] = {}
+        sources: dict[str, str] = {}
         waiting = [name]
         while waiting:
-            each = waiting.pop()
-            if each not in found:
-                found[each] = self._source(environment, each)
-                waiting.extend(self._named(environment, each, found[each]))
-        return canonical_digest("templates", 1, sorted(found.items()))
+            name = waiting.pop()
+            if name not in sources:
+                sources[name] = self._source(environment, name)
+                waiting.extend(self._named(environment, name, sources[name]))
+        return canonical_digest("templates", 1, sorted(sources.items()))
 
     def render(self, name: str, values: Mapping[str, object]) -> str:
         """The text that the template makes of ``values``. Raises ``BuildError`` with its file and line."""

@@ -30,9 +30,9 @@ from envbuild.specs.model import BuildContextSpec, Spec
 from envbuild.specs.text.source import state_of
 
 _TYPES = {
-    each.__name__: each
-    for each in (*vars(model).values(), Platform)
-    if isinstance(each, type) and dataclasses.is_dataclass(each)
+    kind.__name__: kind
+    for kind in (*vars(model).values(), Platform)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind)
 }
 
 
@@ -40,7 +40,7 @@ def remembered_spec(path: Path, directory: Path) -> Spec:
     """What ``load_spec(path)`` returns or raises; ``directory`` is where specs are remembered."""
     file = spec_file(path)
     # A path may hold bytes that are no UTF-8.
-    names = [os.fsencode(each).hex() for each in (file.path, file.shown, file.fragment)]
+    names = [os.fsencode(part).hex() for part in (file.path, file.shown, file.fragment)]
     name = canonical_digest("spec-memory", 1, [_code(), *names]).removeprefix("sha256:")
     place = directory / f"{name}.json"
     spec = _recall(place)
@@ -64,10 +64,10 @@ def _recall(place: Path) -> Spec | None:
         if checksum != digest_bytes(body.encode()):
             return None
         record = json.loads(body)
-        if any(state_of(Path(each)) != digest for each, digest in record["reads"].items()):
+        if any(state_of(Path(path)) != digest for path, digest in record["reads"].items()):
             return None
-        found = _load(Spec, record["spec"])
-        return _with_context(found) if isinstance(found, Spec) else None
+        spec = _load(Spec, record["spec"])
+        return _with_context(spec) if isinstance(spec, Spec) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration, SpecError):
         # Whatever is wrong, a fresh read says it best.
         return None

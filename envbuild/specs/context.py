@@ -204,8 +204,8 @@ class _ContextReading:
             self.ignore, self.needed = docker_ignore("*", self.dockerfile), (self.dockerfile,)
             return _Here(handle=handle, docker=self.ignore.nothing)
         own = [f"{self.dockerfile}.dockerignore", ".dockerignore"] if self.dockerfile is not None else []
-        docker = next((each for each in own if (self.root / each).is_file()), None)
-        self.needed = tuple(each for each in (self.dockerfile, docker) if each is not None)
+        docker = next((name for name in own if (self.root / name).is_file()), None)
+        self.needed = tuple(name for name in (self.dockerfile, docker) if name is not None)
         if docker:
             self.ignore = docker_ignore(self.text(self.root / docker, docker), docker)
         git: dict[str, GitIgnoreSpec] = {}
@@ -360,13 +360,13 @@ class _ContextReading:
 
     def check_dockerfile(self, dockerfile: str) -> None:
         """Sees that the Dockerfile is in the context, itself or as a link to a file of the context."""
-        found = {entry.path: entry for entry in self.entries}
+        by_path = {entry.path: entry for entry in self.entries}
         path, links = dockerfile, 0
-        while (entry := found.get(path)) is not None and entry.target is not None and links < 40:
+        while (entry := by_path.get(path)) is not None and entry.target is not None and links < 40:
             links += 1
             path = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.target))
         if entry is None or entry.directory or entry.target is not None:
-            by = f": it links to {found[dockerfile].target}" if dockerfile in found else ""
+            by = f": it links to {by_path[dockerfile].target}" if dockerfile in by_path else ""
             self.problem(dockerfile, f"is no file of the build context{by}")
 
 

@@ -64,16 +64,16 @@ def _base(base: BaseSpec | None) -> dict[str, object] | None:
 def _conda(conda: CondaSpec | None) -> dict[str, object] | None:
     if conda is None:
         return None
-    found: dict[str, object] = {
+    fields: dict[str, object] = {
         "channels": list(conda.channels),
         "dependencies": sorted(set(conda.dependencies)),
     }
     if conda.explicit:
-        found["explicit"] = [
+        fields["explicit"] = [
             [str(package.platform), package.url, package.sha256, package.md5]
             for package in sorted(conda.explicit)
         ]
-    return found
+    return fields
 
 
 def _pip(pip: PipSpec) -> dict[str, object]:
@@ -84,7 +84,7 @@ def _pip(pip: PipSpec) -> dict[str, object]:
             options["formats"].append(option)
         else:
             options["indexes" if " " in option else "flags"].append(option)
-    found: dict[str, object] = {
+    fields: dict[str, object] = {
         "requirements": _requirements(pip.requirements),
         "constraints": _requirements(pip.constraints),
         "indexes": sorted(options["indexes"], key=_index_kind),
@@ -92,8 +92,8 @@ def _pip(pip: PipSpec) -> dict[str, object]:
         "flags": sorted(set(options["flags"])),
     }
     if pip.complete:
-        found["complete"] = True
-    return found
+        fields["complete"] = True
+    return fields
 
 
 def _index_kind(option: str) -> str:

@@ -100,19 +100,19 @@ def user(text: str) -> str:
 
 def platforms(texts: Iterable[str]) -> tuple[Platform, ...]:
     """Platforms in the order written; refuses unknown ones, one named twice, and none at all."""
-    found: list[Platform] = []
+    chosen: list[Platform] = []
     for text in texts:
         try:
             platform = Platform.parse(text)
         except UsageError as error:
             known = ", ".join(f"{platform} ({platform.subdir})" for platform in PLATFORMS)
             raise Refused(f"unknown platform {text!r}", f"known: {known}") from error
-        if platform in found:
+        if platform in chosen:
             raise Refused(f"{text!r} names {platform} a second time")
-        found.append(platform)
-    if not found:
+        chosen.append(platform)
+    if not chosen:
         raise Refused("names no platform", "leave it out for linux/amd64")
-    return tuple(found)
+    return tuple(chosen)
 
 
 VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")

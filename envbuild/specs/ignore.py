@@ -96,7 +96,7 @@ def docker_ignore(text: str, shown: str) -> DockerIgnore:
 
     As moby's ``ignorefile`` and ``patternmatcher`` packages read it: comments only at the very beginning of a
     line, outer spaces and outer slashes don't count, ``..`` is worked out."""
-    found = []
+    patterns = []
     for number, line in enumerate(_lines(text, shown), start=1):
         pattern = "" if line.startswith("#") else line.strip()
         keeps = pattern.startswith("!")
@@ -113,8 +113,8 @@ def docker_ignore(text: str, shown: str) -> DockerIgnore:
             regex = re.compile(_expression(pattern))
         except (re.error, ValueError, OverflowError, RecursionError) as error:
             raise SpecError(f"{shown}:{number}: the pattern {pattern!r} can't be read: {error}") from error
-        found.append(DockerPattern(pattern, keeps, regex))
-    return DockerIgnore(tuple(found))
+        patterns.append(DockerPattern(pattern, keeps, regex))
+    return DockerIgnore(tuple(patterns))
 
 
 def _expression(pattern: str) -> str:
@@ -122,7 +122,7 @@ def _expression(pattern: str) -> str:
     documents it, though some versions take it for any path that ends so."""
     if _WILD.search(pattern) is None:
         return re.escape(pattern)
-    found = ""
+    expression = ""
     at = 0
     while at < len(pattern):
         sign = pattern[at]
@@ -130,22 +130,22 @@ def _expression(pattern: str) -> str:
         if sign == "*" and pattern.startswith("*", at):
             at += 1
             at += pattern.startswith("/", at)
-            found += "(?:.*/)?" if at < len(pattern) else ".*"
+            expression += "(?:.*/)?" if at < len(pattern) else ".*"
         elif sign == "*":
-            found += "[^/]*"
+            expression += "[^/]*"
         elif sign == "?":
-            found += "[^/]"
+            expression += "[^/]"
         elif sign == "[":
             content, at = _class(pattern, at)
-            found += content
+            expression += content
         elif sign == "\\":
             if at == len(pattern):
                 raise ValueError("it ends with '\\'")
-            found += re.escape(pattern[at])
+            expression += re.escape(pattern[at])
             at += 1
         else:
-            found += re.escape(sign)
-    return found
+            expression += re.escape(sign)
+    return expression
 
 
 def _class(pattern: str, at: int) -> tuple[str, int]:

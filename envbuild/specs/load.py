@@ -121,7 +121,7 @@ def _importer(name: str) -> Importer:
 
 def markers(formats: Sequence[Importer]) -> tuple[str, ...]:
     """The file names that make a directory a spec, in the order they are looked for."""
-    known = dict.fromkeys(name for each in formats for name in each.markers)
+    known = dict.fromkeys(name for importer in formats for name in importer.markers)
     return (*(name for name in NAMES if name in known), *(name for name in known if name not in NAMES))
 
 
@@ -182,19 +182,19 @@ def _split(path: Path) -> tuple[Path, str]:
 
 def _file_in(directory: Path, formats: Sequence[Importer] | None) -> Path:
     names = NAMES if formats is None else markers(formats)
-    found = [each for each in map(partial(_marked, directory), names) if each is not None]
-    if not found and formats is None:
+    present = [path for path in map(partial(_marked, directory), names) if path is not None]
+    if not present and formats is None:
         more = markers(tuple(plugins.other_importers()))
         names = (*names, *more)
-        found = [each for each in map(partial(_marked, directory), more) if each is not None]
-    if not found:
+        present = [path for path in map(partial(_marked, directory), more) if path is not None]
+    if not present:
         raise SpecError(
             f"{directory.as_posix()}: no spec in this directory", hint="looked for " + ", ".join(names)
         )
-    if len(found) > 1:
-        others = ", ".join(each.name for each in found[1:])
-        _log.info("%s is the spec; not read by itself: %s", found[0].as_posix(), others)
-    return found[0]
+    if len(present) > 1:
+        others = ", ".join(path.name for path in present[1:])
+        _log.info("%s is the spec; not read by itself: %s", present[0].as_posix(), others)
+    return present[0]
 
 
 def _marked(directory: Path, name: str) -> Path | None:

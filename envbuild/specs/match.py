@@ -138,16 +138,16 @@ def explicit_package(text: str, platform: Platform) -> ExplicitPackage:
         )
     if re.search(r"[\s\0]", url):
         raise Refused(f"{redact(url)!r} has a space", "write it as %20")
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     for part in fragment.lower().split(",") if mark else ():
         match = _HASH.fullmatch(part)
         kind = (match[1] or ("sha256" if len(match[2]) == _DIGITS["sha256"] else "md5")) if match else ""
-        if match is None or len(match[2]) != _DIGITS[kind] or kind in found:
+        if match is None or len(match[2]) != _DIGITS[kind] or kind in hashes:
             raise Refused(f"{redact(text)!r}: '#' is followed by no hash", "write #sha256: and 64 hex digits")
-        found[kind] = match[2]
-    if not found:
+        hashes[kind] = match[2]
+    if not hashes:
         raise Refused(f"{redact(url)!r} has no hash", "write #sha256: and 64 hex digits after it")
-    return ExplicitPackage(platform=platform, url=url, sha256=found.get("sha256"), md5=found.get("md5"))
+    return ExplicitPackage(platform=platform, url=url, sha256=hashes.get("sha256"), md5=hashes.get("md5"))
 
 
 def explicit_text(package: ExplicitPackage) -> str:

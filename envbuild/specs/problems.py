@@ -42,8 +42,8 @@ class Problems:
     def raise_if_any(self, *, hint: str | None = None) -> None:
         """Raises ``SpecError`` with all problems in the order they were found, or returns."""
         if self._found:
-            found = tuple(self._found)
-            raise SpecError(found[0], hint=hint, problems=found)
+            problems = tuple(self._found)
+            raise SpecError(problems[0], hint=hint, problems=problems)
 
 
 class Refused(Exception):

@@ -73,8 +73,8 @@ class ImageIndex:
         """Whether a build has found ``image`` in a registry, and nobody here has composed it."""
         if not image.lock_digest:
             return False
-        found, composed = (self.get(key(image.lock_digest)) for key in (found_key, composed_key))
-        return found is not None and found.digest == image.digest and composed != found
+        as_found, composed = (self.get(key(image.lock_digest)) for key in (found_key, composed_key))
+        return as_found is not None and as_found.digest == image.digest and composed != as_found
 
     def put(self, key: str, image: Image, uses: tuple[str, ...] = ()) -> None:
         """Records the image, whose blobs are all in the store."""

@@ -80,7 +80,7 @@ class Names:
 
     def entries(self) -> tuple[NamedImage, ...]:
         """All sound records, by name."""
-        return tuple(sorted(self._all(), key=lambda each: each.name))
+        return tuple(sorted(self._all(), key=lambda image: image.name))
 
     def drop(self, name: str) -> None:
         self.path(name).unlink(missing_ok=True)
@@ -111,7 +111,7 @@ class Names:
                 others=tuple(value["others"]),
             )
             sound = all(
-                is_digest(each) for each in (named_image.digest, *named_image.images, *named_image.others)
+                is_digest(digest) for digest in (named_image.digest, *named_image.images, *named_image.others)
             )
             return named_image if sound else None
         except (OSError, ValueError, TypeError, KeyError):

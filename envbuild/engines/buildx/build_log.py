@@ -96,7 +96,7 @@ class BuildKitLog:
         """What went wrong: the step, its instruction and the end of its output, else the builder's words.
         ``proxy`` is one that steps were told of but can't reach."""
         failed = [vertex for vertex in self._vertices.values() if vertex.error is not None]
-        failed.sort(key=lambda each: "context canceled" in (each.error or ""))
+        failed.sort(key=lambda vertex: "context canceled" in (vertex.error or ""))
         output = "\n".join((*(failed[0].last if failed else ()), *self._outside))
         if failed and failed[0].step is not None:
             vertex = failed[0]
@@ -105,7 +105,7 @@ class BuildKitLog:
             reason = f"exit code {match[1]}" if match else vertex.error
             lines = [f"the step {label} failed: {reason}", f"  {instruction}"]
             if vertex.last:
-                lines += ["the end of its log:", *(f"  {each}" for each in vertex.last)]
+                lines += ["the end of its log:", *(f"  {line}" for line in vertex.last)]
         else:
             reason = failed[0].error if failed else next(reversed(self._outside), f"status {status}")
             where = f"{failed[0].title}: " if failed else ""

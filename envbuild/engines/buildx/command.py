@@ -95,12 +95,12 @@ def find_builder(environ: Mapping[str, str]) -> Builder | NoBuilder:
 def command_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of the docker command: the user's, but for what would change a result. Paths are made
     absolute, as the command runs in a directory of its own."""
-    found = {key: value for key, value in environ.items() if not _DROPPED.fullmatch(key)}
+    environment = {key: value for key, value in environ.items() if not _DROPPED.fullmatch(key)}
     for key in _PATHS:
-        if found.get(key):
-            found[key] = os.path.abspath(found[key])  # noqa: PTH100 - resolves no symlinks
-    found["NO_COLOR"] = "1"
-    return found
+        if environment.get(key):
+            environment[key] = os.path.abspath(environment[key])  # noqa: PTH100 - resolves no symlinks
+    environment["NO_COLOR"] = "1"
+    return environment
 
 
 def build_argv(builder: Builder, job: BuildxBuild) -> list[str]:

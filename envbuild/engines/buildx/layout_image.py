@@ -52,7 +52,7 @@ def store_layout_image(archive: Path, plan: Plan, store: Store, *, lease: Lease 
         _check(document, manifest.config, plan)
         names = layer_names(document, len(diff_ids))
         if lease is not None:
-            digests = [each.digest for each in (manifest.config, *manifest.layers)]
+            digests = [descriptor.digest for descriptor in (manifest.config, *manifest.layers)]
             lease.use(*map(blob_name, digests))
         layers = tuple(
             layout.store_layer(descriptor, diff_id, name)
@@ -138,6 +138,6 @@ def _path(digest: str) -> str:
 def _check(document: Mapping[str, Any], config: Descriptor, plan: Plan) -> None:
     if config.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
         raise BuildError(f"{_WHAT}: its config has the type {config.media_type!r}, so it is no image")
-    found = f"{document.get('os')}/{document.get('architecture')}"
-    if found != str(plan.platform):
-        raise BuildError(f"{_WHAT} is for {found}, not {plan.platform}")
+    stated = f"{document.get('os')}/{document.get('architecture')}"
+    if stated != str(plan.platform):
+        raise BuildError(f"{_WHAT} is for {stated}, not {plan.platform}")

@@ -25,24 +25,24 @@ def machine_secrets(
 ) -> dict[str, bytes]:
     """Ids and values of what the steps of a Dockerfile of ours need to download what ``plan`` pins."""
     pip = access(plan)
-    found = {"pip-conf": pip.pip_conf.encode()}
+    secrets = {"pip-conf": pip.pip_conf.encode()}
     if pip.netrc is not None:
-        found["netrc"] = pip.netrc.encode()
+        secrets["netrc"] = pip.netrc.encode()
     if pip.ca_certificates is not None:
-        found["ca-certificates"] = _value("ca-certificates", pip.ca_certificates)
+        secrets["ca-certificates"] = _value("ca-certificates", pip.ca_certificates)
     urls = [artifact.pin.url for artifact in plan.artifacts if isinstance(artifact.pin, CondaPin)]
     if auth := conda_auth(environ, urls):
-        found["rattler-auth"] = auth.encode()
-    return found
+        secrets["rattler-auth"] = auth.encode()
+    return secrets
 
 
 def user_secrets(secrets: Sequence[Secret], environ: Mapping[str, str]) -> dict[str, bytes]:
     """Ids and values of what the user names; the later of two with one id. Raises ``BuildError`` for one that
     isn't there."""
-    found: dict[str, bytes] = {}
+    given: dict[str, bytes] = {}
     for secret in secrets:
         if secret.file is not None:
-            found[secret.id] = _value(secret.id, secret.file)
+            given[secret.id] = _value(secret.id, secret.file)
         elif secret.variable is not None:
             value = environ.get(secret.variable)
             if value is None:
@@ -50,33 +50,33 @@ def user_secrets(secrets: Sequence[Secret], environ: Mapping[str, str]) -> dict[
                     f"the secret {secret.id!r} is not there: {secret.variable} is not set",
                     hint="set the variable, or name a file: id=NAME,src=FILE",
                 )
-            found[secret.id] = value.encode("utf-8", "surrogateescape")
-    return found
+            given[secret.id] = value.encode("utf-8", "surrogateescape")
+    return given
 
 
 def write_secrets(values: Mapping[str, bytes], scratch: Path) -> list[tuple[str, str]]:
     """Ids and files below ``scratch``, relative to it, which only this user can read."""
     directory = scratch / "secrets"
     directory.mkdir(mode=0o700)
-    found = []
+    written = []
     for number, (identity, value) in enumerate(sorted(values.items())):
         path = directory / str(number)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(value)
-        found.append((identity, f"secrets/{number}"))
-    return found
+        written.append((identity, f"secrets/{number}"))
+    return written
 
 
 def hidden_words(machine: Mapping[str, bytes], user: Mapping[str, bytes]) -> list[str]:
     """What nobody may read in a log: all lines of the user's secrets, passwords and tokens of the machine's,
     the longest first. Very short ones would blacken every second word."""
-    found: set[str] = set()
+    words: set[str] = set()
     for value in user.values():
-        found.update(line.strip() for line in value.decode("utf-8", "replace").splitlines())
+        words.update(line.strip() for line in value.decode("utf-8", "replace").splitlines())
     for value in machine.values():
         matches = _PASSWORD.finditer(value.decode("utf-8", "replace"))
-        found.update(match[1] or match[2] for match in matches)
-    return sorted((each for each in found if len(each) >= 4), key=lambda each: (-len(each), each))
+        words.update(match[1] or match[2] for match in matches)
+    return sorted((word for word in words if len(word) >= 4), key=lambda word: (-len(word), word))
 
 
 def _value(identity: str, path: Path) -> bytes:

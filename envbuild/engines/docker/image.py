@@ -259,9 +259,9 @@ class _ArchiveReading:
             inner = document.get("config")
             if isinstance(inner, Mapping) and inner.get("digest") == config:
                 return True
-            for each in document.get("manifests") or ():
-                if isinstance(each, Mapping) and is_digest(str(each.get("digest"))):
-                    todo.append(str(each["digest"]))
+            for entry in document.get("manifests") or ():
+                if isinstance(entry, Mapping) and is_digest(str(entry.get("digest"))):
+                    todo.append(str(entry["digest"]))
         return False
 
     def _base(self, plan: Plan) -> Mapping[str, Layer]:
@@ -289,10 +289,10 @@ class _ArchiveReading:
             return {}  # Not there, or no longer whole: our own copy does as well.
 
     def _record(self, diff_id: str, name: str) -> Layer:
-        found = self._layers.get(diff_id)
-        if found is None:
+        known = self._layers.get(diff_id)
+        if known is None:
             raise BuildError(f"the Docker engine's archive is damaged: it has no layer {diff_id}")
-        layer, part = found
+        layer, part = known
         self._lease.use(blob_name(layer.digest))
         if part is not None:
             commit_file(part, self._store.blob(layer.digest))

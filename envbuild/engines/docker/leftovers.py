@@ -100,7 +100,7 @@ class Leftovers:
             images = [line for path in ended for line in reversed(path.read_text().splitlines())]
             left = list(dict.fromkeys(filter(_NAME.fullmatch, images)))
             # What has children goes after them, whichever list they are on.
-            while left != (left := [each for each in left if not remove_image(self._client, each)]):
+            while left != (left := [image for image in left if not remove_image(self._client, image)]):
                 pass
             for path in ended:
                 path.unlink(missing_ok=True)

@@ -35,7 +35,7 @@ class Name:
 def names(publication: ImageSet) -> tuple[Name, ...]:
     """The publication's names, checked, each once; raises ``PublishError`` with all that no engine would
     take."""
-    found: dict[str, Name] = {}
+    names: dict[str, Name] = {}
     problems: list[str] = []
     for text in publication.names:
         try:
@@ -45,19 +45,19 @@ def names(publication: ImageSet) -> tuple[Name, ...]:
             continue
         familiar = f"{reference.familiar}:{reference.tag or 'latest'}"
         # ``app`` and ``app:latest`` are one name.
-        found.setdefault(reference.tagged, Name(text=text, full=reference.tagged, familiar=familiar))
+        names.setdefault(reference.tagged, Name(text=text, full=reference.tagged, familiar=familiar))
     if problems:
         raise PublishError("\n".join(problems), hint="choose another name with --tag")
-    return tuple(found.values())
+    return tuple(names.values())
 
 
 def note_names(publication: ImageSet, where: str, progress: Progress) -> None:
     """Tells how others read ``where``, a layout or an archive of one, where the publication has several
     names: podman, buildah and skopeo take none of several unasked."""
-    found = names(publication)
-    if len(found) > 1:
-        what = f"{where} has {len(found)} names"
-        progress.note(f"{what}; podman and skopeo take one: {where}:{found[0].text}")
+    named = names(publication)
+    if len(named) > 1:
+        what = f"{where} has {len(named)} names"
+        progress.note(f"{what}; podman and skopeo take one: {where}:{named[0].text}")
 
 
 def blobs(publication: ImageSet, store: Store) -> tuple[str, ...]:
@@ -98,11 +98,11 @@ def descriptors(publication: ImageSet, store: Store) -> tuple[dict[str, object],
             "size": image.size,
             "platform": {"architecture": image.platform.architecture, "os": image.platform.os},
         }
-    found: list[dict[str, object]] = [
+    entries: list[dict[str, object]] = [
         {**top, "annotations": {REF_NAME: name.text, CONTAINERD_NAME: name.full}}
         for name in names(publication)
     ]
-    return tuple(found) or (top,)
+    return tuple(entries) or (top,)
 
 
 def index_json(entries: tuple[Mapping[str, object], ...]) -> bytes:

@@ -141,9 +141,9 @@ def _load(
     for tag in familiar:
         repository, _, name = tag.rpartition(":")
         client.api.tag(present, repository, name, force=True)
-        found = _inspect(client, tag)["Id"]
-        if found != present:
-            raise PublishError(f"the engine has {found} as {tag}, not {present}")
+        identifier = _inspect(client, tag)["Id"]
+        if identifier != present:
+            raise PublishError(f"the engine has {identifier} as {tag}, not {present}")
     return present
 
 

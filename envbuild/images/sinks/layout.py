@@ -104,7 +104,7 @@ def _merge(
 ) -> tuple[Mapping[str, object], ...]:
     """Old entries but those whose name (or, unnamed, whose digest) a new one takes, then the new ones."""
     taken = {_key(entry) for entry in new}
-    return (*(each for each in old if _key(each) not in taken), *new)
+    return (*(entry for entry in old if _key(entry) not in taken), *new)
 
 
 def _key(entry: Mapping[str, object]) -> tuple[str, object]:

@@ -165,12 +165,12 @@ def _layers_then_configs(tree: Tree) -> tuple[list[Descriptor], list[Descriptor]
 
 def _named(digest: str, target: Reference, tags: Sequence[str], remote: Remote) -> frozenset[str]:
     """Which of ``tags`` name ``digest`` there; a registry with one such tag has all below it."""
-    found = set()
+    held = set()
     for tag in dict.fromkeys(tags):
         present = remote.find_manifest(target, tag)
         if present is not None and present.digest == digest:
-            found.add(tag)
-    return frozenset(found)
+            held.add(tag)
+    return frozenset(held)
 
 
 @contextmanager

@@ -101,7 +101,7 @@ class DockerArchiveSource:
         return store_file(self._store, self._files, member, digest, size, self.what)
 
     def pull(self, blobs: Sequence[Descriptor]) -> None:
-        several(lambda each: self.blob(each.digest, each.size), blobs)
+        several(lambda blob: self.blob(blob.digest, blob.size), blobs)
 
     def _layer(self, member: str, diff_id: str) -> Descriptor:
         """The layer as it lies there: an uncompressed one is named by its diff_id, checked on reading."""
@@ -133,13 +133,13 @@ def _entries(files: TarFiles, what: str) -> tuple[_ArchiveEntry, ...]:
     try:
         document = json.loads(read_file(files, "manifest.json", MANIFEST_LIMIT, what))
         archive_entries = []
-        for each in document:
-            tags, layers = each.get("RepoTags") or [], each.get("Layers") or []
-            texts = [each["Config"], *tags, *layers]
+        for image in document:
+            tags, layers = image.get("RepoTags") or [], image.get("Layers") or []
+            texts = [image["Config"], *tags, *layers]
             if not all(isinstance(text, str) for text in texts) or len(layers) > _LAYERS:
                 raise ValueError("an image has no config, or layers beyond number")
             archive_entries.append(
-                _ArchiveEntry(config=each["Config"], tags=tuple(tags), layers=tuple(layers))
+                _ArchiveEntry(config=image["Config"], tags=tuple(tags), layers=tuple(layers))
             )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FetchError(f"{what}: its manifest.json can't be used: {error}") from error

@@ -135,7 +135,7 @@ class LayoutSource:
         return store_file(self._store, self._files, self._path(digest), digest, size, self.what)
 
     def pull(self, blobs: Sequence[Descriptor]) -> None:
-        several(lambda each: self.blob(each.digest, each.size), blobs)
+        several(lambda blob: self.blob(blob.digest, blob.size), blobs)
 
     def _path(self, digest: str) -> str:
         path = f"blobs/sha256/{digest.removeprefix('sha256:')}"
@@ -234,7 +234,7 @@ def several(work: Callable[[Descriptor], object], blobs: Sequence[Descriptor]) -
     """Does ``work`` for every blob once, a few at once; raises what it raised first."""
     unique = tuple({blob.digest: blob for blob in blobs}.values())
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="blobs") as pool:
-        futures = [pool.submit(work, each) for each in unique]
+        futures = [pool.submit(work, blob) for blob in unique]
         try:
             for future in futures:
                 future.result()
@@ -251,10 +251,10 @@ def for_platform(source: ImageSource, platform: Platform, top: Manifest) -> Mani
         if seen > 3:
             raise FetchError(f"{source.what}: indexes within indexes")
         entries = parse_index(top.content, source.what)
-        found = next((entry for entry in entries if matches(platform, entry.platform)), None)
-        if found is None:
+        match = next((entry for entry in entries if matches(platform, entry.platform)), None)
+        if match is None:
             return tuple(sorted({entry.platform for entry in entries if entry.platform}))
-        top = source.manifest(found.digest)
+        top = source.manifest(match.digest)
     return top
 
 

@@ -72,8 +72,8 @@ class ChannelNames:
 
 def split_channel(dependency: str) -> tuple[str, str]:
     """``(channel, match spec)``; the channel is empty where none is named."""
-    channel, found, rest = dependency.rpartition("::")
-    return (channel.strip(), rest.strip()) if found else ("", dependency.strip())
+    channel, separator, rest = dependency.rpartition("::")
+    return (channel.strip(), rest.strip()) if separator else ("", dependency.strip())
 
 
 def without_credentials(url: str) -> str:

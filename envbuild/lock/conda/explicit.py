@@ -87,26 +87,28 @@ class ExplicitList:
     ) -> tuple[CondaPin, ...]:
         listed = [package for package in spec.explicit if package.platform == target.platform]
         if not listed:
-            known = ", ".join(str(each) for each in sorted({package.platform for package in spec.explicit}))
+            known = ", ".join(
+                str(platform) for platform in sorted({package.platform for package in spec.explicit})
+            )
             raise ResolveError(
                 f"the list of conda packages has none for {target.platform}, only for {known}",
                 hint=f"leave {target.platform} out of platforms, or list its packages too",
             )
         present = {pin.url: pin for pin in preferred}
-        found: dict[str, CondaPin] = {}
+        pinned: dict[str, CondaPin] = {}
         problems: list[str] = []
         missing = []
         for package in listed:
             pin = present.get(package.url)
             if pin is not None and not _contradictions(package, pin) and _states(package, pin):
-                found[package.url] = pin
+                pinned[package.url] = pin
             else:
                 missing.append(package)
-        self._from_channels(missing, found, problems)
-        nowhere = [package for package in missing if package.url not in found]
+        self._from_channels(missing, pinned, problems)
+        nowhere = [package for package in missing if package.url not in pinned]
         if nowhere and not problems:
-            self._from_archives(nowhere, found, problems, offline)
-        pins = sorted(found.values(), key=lambda pin: pin.name)
+            self._from_archives(nowhere, pinned, problems, offline)
+        pins = sorted(pinned.values(), key=lambda pin: pin.name)
         for pin, other in pairwise(pins):
             if pin.name == other.name:
                 problems.append(f"{pin.name} is listed twice: {pin.file} and {other.file}")
@@ -128,7 +130,7 @@ class ExplicitList:
         return tuple(pins)
 
     def _from_channels(
-        self, missing: Sequence[ExplicitPackage], found: dict[str, CondaPin], problems: list[str]
+        self, missing: Sequence[ExplicitPackage], pinned: dict[str, CondaPin], problems: list[str]
     ) -> None:
         channels: dict[str, list[ExplicitPackage]] = {}
         for package in missing:
@@ -152,12 +154,12 @@ class ExplicitList:
                 if wrong:
                     problems.append(f"{package.url}: {wrong}")
                 elif _states(package, record):
-                    found[package.url] = replace(record, url=package.url, channel=channel)
+                    pinned[package.url] = replace(record, url=package.url, channel=channel)
 
     def _from_archives(
         self,
         packages: Sequence[ExplicitPackage],
-        found: dict[str, CondaPin],
+        pinned: dict[str, CondaPin],
         problems: list[str],
         offline: bool,
     ) -> None:
@@ -166,7 +168,7 @@ class ExplicitList:
             return
         for package in packages:
             try:
-                found[package.url] = _archived(package, self.fetcher)
+                pinned[package.url] = _archived(package, self.fetcher)
             except (ResolveError, FetchError) as error:
                 problems.append(error.message)
 

@@ -66,8 +66,8 @@ def dump_conda_lock(channels: Sequence[str], pins: Mapping[Platform, Sequence[Co
             category="main",
             optional=False,
         )
-        for subdir, each in sorted(subdirs.items())
-        for pin in sorted(each, key=lambda pin: pin.name)
+        for subdir, pins in sorted(subdirs.items())
+        for pin in sorted(pins, key=lambda pin: pin.name)
     ]
     packages.sort(key=lambda package: (package.name, package.platform))
     lock = Lockfile(
@@ -75,9 +75,9 @@ def dump_conda_lock(channels: Sequence[str], pins: Mapping[Platform, Sequence[Co
         metadata=LockMeta(
             content_hash={
                 subdir: canonical_digest(
-                    "conda-lock", 1, [channels, subdir, sorted(f"{pin.url}#{pin.sha256}" for pin in each)]
+                    "conda-lock", 1, [channels, subdir, sorted(f"{pin.url}#{pin.sha256}" for pin in pins)]
                 ).removeprefix("sha256:")
-                for subdir, each in sorted(subdirs.items())
+                for subdir, pins in sorted(subdirs.items())
             },
             # Channel objects, not strings: from a string conda-lock looks for credentials in the environment.
             channels=[Channel(url=channel, used_env_vars=frozenset()) for channel in channels],
@@ -114,9 +114,9 @@ def load_conda_lock(text: str) -> dict[Platform, tuple[CondaPin, ...]]:
     if not isinstance(entries, list):
         raise LockError("conda-lock.yml: package is not a list", hint=_HINT)
     problems: list[str] = []
-    found: dict[Platform, dict[str, CondaPin]] = {}
+    by_platform: dict[Platform, dict[str, CondaPin]] = {}
     for subdir in _subdirs(document, problems):
-        found[subdir] = {}
+        by_platform[subdir] = {}
     for index, entry in enumerate(entries):
         where = f"package[{index}]"
         if not isinstance(entry, dict):
@@ -129,13 +129,14 @@ def load_conda_lock(text: str) -> dict[Platform, tuple[CondaPin, ...]]:
         except (ValueError, EnvbuildError) as error:
             problems.append(f"{where} ({entry.get('name')!s:.80}): {error}")
             continue
-        others = found.setdefault(platform, {})
+        others = by_platform.setdefault(platform, {})
         if others.setdefault(pin.name, pin) != pin:
             problems.append(f"{where}: {pin.name} stands twice for {platform.subdir}, with other contents")
     if problems:
         raise LockError("conda-lock.yml: " + "\nconda-lock.yml: ".join(problems), hint=_HINT)
     return {
-        platform: tuple(pin for _, pin in sorted(pins.items())) for platform, pins in sorted(found.items())
+        platform: tuple(pin for _, pin in sorted(pins.items()))
+        for platform, pins in sorted(by_platform.items())
     }
 
 

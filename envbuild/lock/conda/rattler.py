@@ -122,17 +122,17 @@ class RattlerResolver:
         gateway = self._gateway(offline)
 
         async def query() -> list[str]:
-            found = await gateway.query(
+            answers = await gateway.query(
                 [rattler.Channel(channel) for channel in channels],
                 [platform.subdir, "noarch"],  # type: ignore[list-item]
                 list(names),
                 recursive=False,
                 channel_relations="disabled",
             )
-            return [record.to_json() for records in found for record in records]
+            return [record.to_json() for records in answers for record in records]
 
         try:
-            records = [json.loads(each) for each in _run(query())]
+            records = [json.loads(text) for text in _run(query())]
         except (rattler_exceptions.GatewayError, rattler_exceptions.FetchRepoDataError) as error:
             raise _unreachable(str(error), channels) from error
         return {str(record["sha256"]): pin_of(record) for record in records if record.get("sha256")}
@@ -219,13 +219,13 @@ class RattlerResolver:
     ) -> list[str]:
         """One line for each requirement whose name no channel has, with near names."""
         try:
-            found = await gateway.names(
+            answers = await gateway.names(
                 [rattler.Channel(channel) for channel in channels],
                 [subdir, "noarch"],  # type: ignore[list-item]
             )
         except (rattler_exceptions.GatewayError, rattler_exceptions.FetchRepoDataError):
             return []
-        names = {each.normalized for each in found}
+        names = {name.normalized for name in answers}
         lines = []
         for spec in specs:
             wanted = _name(spec)

@@ -136,10 +136,10 @@ class _Attempt:
             return
         wanted = " | ".join(str(relation) for relation in group)
         has = [
-            f"{relation.name} {each.version}"
+            f"{relation.name} {candidate.version}"
             for relation in group
-            for each in (self._chosen.get(relation.name), *self._packages.versions(relation.name)[:1])
-            if each is not None
+            for candidate in (self._chosen.get(relation.name), *self._packages.versions(relation.name)[:1])
+            if candidate is not None
         ]
         there = f"there is {', '.join(dict.fromkeys(has))}" if has else "nothing provides it"
         self._problems.append(f"{self._chain(package.name)} needs {wanted}, but {there}")
@@ -196,7 +196,7 @@ class _Attempt:
             if pin is not None:
                 self._candidates[name] = (self._pinned(pin, known),)
             else:
-                newest = sorted(known, key=lambda each: DebianVersion(each.version), reverse=True)
+                newest = sorted(known, key=lambda package: DebianVersion(package.version), reverse=True)
                 self._candidates[name] = tuple(newest)
         return self._candidates[name]
 

@@ -181,10 +181,10 @@ def _names(block: bytes, provides: dict[str, set[str]]) -> str:
     names = _PACKAGE.findall(text)
     if len(names) != text.count(b"\n\n"):
         raise ValueError("a paragraph that doesn't begin with its package's name")
-    for found in _PROVIDES.finditer(text):
-        start = text.rfind(b"\n\n", 0, found.start()) + len(b"\n\nPackage: ")
+    for match in _PROVIDES.finditer(text):
+        start = text.rfind(b"\n\n", 0, match.start()) + len(b"\n\nPackage: ")
         name = text[start : text.find(b"\n", start)].decode().strip()
-        for part in found[1].decode().split(","):
+        for part in match[1].decode().split(","):
             virtual = part.partition("(")[0].partition(":")[0].strip()
             if virtual:
                 provides.setdefault(virtual, set()).add(name)
@@ -226,5 +226,5 @@ class Packages:
 
     def close_names(self, name: str) -> list[str]:
         """Known names near ``name``, for an error message."""
-        alike = {each for index in self._indexes for each in index.names if each[:2] == name[:2]}
+        alike = {known for index in self._indexes for known in index.names if known[:2] == name[:2]}
         return get_close_matches(name, sorted(alike), n=3)

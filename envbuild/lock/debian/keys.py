@@ -55,12 +55,12 @@ def signed_text(document: bytes, keyrings: tuple[Keyring, ...], where: str) -> s
     certificates = []
     for ring in keyrings:
         try:
-            found = pysequoia.Cert.split_bytes(ring.data)
+            parsed = pysequoia.Cert.split_bytes(ring.data)
         except (RuntimeError, ValueError, OSError) as error:
             raise ResolveError(f"{ring.name} can't be read: {_first_line(error)}", hint=_GIVE_KEYS) from error
-        if not found:
+        if not parsed:
             raise ResolveError(f"{ring.name} holds no OpenPGP key", hint=_GIVE_KEYS)
-        certificates += found
+        certificates += parsed
     names = ", ".join(ring.name for ring in keyrings)
     try:
         # Only the text that was signed is ever read again, never the document around it.

@@ -48,10 +48,10 @@ def known_mirror(settings: Settings, *, apt: Path = APT) -> Mirrors | None:
     layout has it (``…/debian`` and ``…/debian-security``)."""
     main, security = settings.debian_mirror, settings.debian_security_mirror
     if main is None:
-        found = list(_sources(apt))
-        main = next((uri for uri in found if _last(uri) == DEBIAN), None)
+        sources = list(_sources(apt))
+        main = next((uri for uri in sources if _last(uri) == DEBIAN), None)
         security = security or next(
-            (uri for uri in found if _last(uri) == SECURITY or _is_old_security(uri)), None
+            (uri for uri in sources if _last(uri) == SECURITY or _is_old_security(uri)), None
         )
     if main is None:
         return None

@@ -104,11 +104,11 @@ def python_packages(suite: str) -> tuple[str, ...]:
 def python_pin(suite: str, packages: tuple[DebianPin, ...]) -> PythonPin | None:
     """The interpreter among ``packages``, or None."""
     release = suite_python(suite)
-    found = next((pin for pin in packages if pin.name == f"python{release}-minimal"), None)
-    if found is None:
+    interpreter = next((pin for pin in packages if pin.name == f"python{release}-minimal"), None)
+    if interpreter is None:
         return None
     return PythonPin(
-        version=upstream(found.version), provider="debian", executable=f"/usr/bin/python{release}"
+        version=upstream(interpreter.version), provider="debian", executable=f"/usr/bin/python{release}"
     )
 
 

@@ -52,9 +52,9 @@ class _BaseView:
     names: set[str] = field(default_factory=set)
 
     def remove(self, path: str) -> None:
-        for each in [name for name in self.names if name == path or name.startswith(f"{path}/")]:
-            self.names.discard(each)
-            self.texts.pop(each, None)
+        for below in [name for name in self.names if name == path or name.startswith(f"{path}/")]:
+            self.names.discard(below)
+            self.texts.pop(below, None)
 
 
 def facts(layers: Sequence[tuple[Path, str]], config: Mapping[str, Any]) -> Facts:
@@ -82,8 +82,8 @@ def _read_layer(blob: Path, media_type: str, view: _BaseView) -> None:
                 name = posixpath.normpath("/" + member.name).lstrip("/")
                 parent, _, base = name.rpartition("/")
                 if base == ".wh..wh..opq":
-                    for each in [n for n in view.names if n.startswith(f"{parent}/") and n not in added]:
-                        view.remove(each)
+                    for hidden in [n for n in view.names if n.startswith(f"{parent}/") and n not in added]:
+                        view.remove(hidden)
                 elif base.startswith(".wh."):
                     victim = posixpath.join(parent, base.removeprefix(".wh."))
                     if victim not in added:
@@ -120,7 +120,7 @@ def _summary(name: str, content: bytes) -> bytes:
 
 def _packages(view: _BaseView) -> dict[str, str]:
     """Names and versions of the installed Debian packages that matter here."""
-    found: dict[str, str] = {}
+    packages: dict[str, str] = {}
     for name, text in view.texts.items():
         if not _STATUS.fullmatch(name):
             continue
@@ -134,8 +134,8 @@ def _packages(view: _BaseView) -> dict[str, str]:
             if "Status" in fields and not fields["Status"].endswith(" installed"):
                 continue
             if package == "libc6" or package.startswith(("python3", "libpython3")):
-                found[package] = fields.get("Version", "")
-    return found
+                packages[package] = fields.get("Version", "")
+    return packages
 
 
 def _glibc(view: _BaseView, packages: Mapping[str, str]) -> str | None:
@@ -148,7 +148,7 @@ def _glibc(view: _BaseView, packages: Mapping[str, str]) -> str | None:
 
 def _python(view: _BaseView, packages: Mapping[str, str], config: Mapping[str, Any]) -> PythonPin | None:
     programs = [name for name in view.names if _PYTHON.fullmatch(name)]
-    variables = dict(str(each).partition("=")[::2] for each in config.get("Env") or ())
+    variables = dict(str(variable).partition("=")[::2] for variable in config.get("Env") or ())
     for place in ("usr/local/bin", "opt/conda/bin", "usr/bin"):
         for program in sorted((n for n in programs if posixpath.dirname(n) == place), key=_key, reverse=True):
             short = posixpath.basename(program).removeprefix("python")
@@ -173,9 +173,9 @@ def _full_version(
     if stated := re.search(rb'#define\s+PY_VERSION\s+"([^"]+)"', header):
         candidates.append(stated[1].decode(errors="replace"))
     for candidate in candidates:
-        found = _FULL.match(candidate)
-        if found and found[0].startswith(f"{short}."):
-            return found[0]
+        numbers = _FULL.match(candidate)
+        if numbers and numbers[0].startswith(f"{short}."):
+            return numbers[0]
     return None
 
 
@@ -190,10 +190,10 @@ def check_serving(image: Image, store: Store, runtime: RuntimeSettings) -> None:
     ``BuildError`` where neither package of the rule is inside, or a layer can't be read."""
     if runtime.type != EnvironmentType.USER_MANAGED.value or not runtime.ports:
         return
-    found = inventory(image, store)
-    if serves((distribution.name, distribution.version) for distribution in found.distributions):
+    contents = inventory(image, store)
+    if serves((distribution.name, distribution.version) for distribution in contents.distributions):
         return
-    old = [distribution.version for distribution in found.distributions if distribution.name == DEFAULTS]
+    old = [distribution.version for distribution in contents.distributions if distribution.name == DEFAULTS]
     having = f"it has {DEFAULTS} {old[0]}, older than {DEFAULTS_MINIMUM}" if old else "neither is inside"
     raise BuildError(
         f"the environment has an inference_config, but its image for {image.platform} can't serve: it needs "

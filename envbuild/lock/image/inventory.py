@@ -85,7 +85,7 @@ def inventory(image: Image, store: Store) -> Inventory:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass  # Not there or damaged: it is made again from the layers.
     with ThreadPoolExecutor(_WORKERS) as pool:
-        layers = pool.map(lambda each: layer_records(each.digest, each.media_type, store), image.layers)
+        layers = pool.map(lambda layer: layer_records(layer.digest, layer.media_type, store), image.layers)
         merged = _merged(layers, RecordLimits())
     with store.scratch() as scratch:
         (scratch / "inventory").write_text(json.dumps(_dump(merged)))
@@ -179,17 +179,18 @@ def _inventory(records: Mapping[str, tuple[str, int]]) -> Inventory:
         elif kind == "distribution" and (package := _distribution(path, content, layer)):
             packages["distributions"].append(package)
     distributions = [
-        _with(each, notes.get(each.path.rpartition("/")[0], {})) for each in packages.pop("distributions")
+        _with(package, notes.get(package.path.rpartition("/")[0], {}))
+        for package in packages.pop("distributions")
     ]
     debian = [
         _with(
-            each,
+            package,
             {
-                "automatic": "yes" if each.name in automatic else "",
-                "licenses": _copyright(each.name, records),
+                "automatic": "yes" if package.name in automatic else "",
+                "licenses": _copyright(package.name, records),
             },
         )
-        for each in packages.pop("debian_packages")
+        for package in packages.pop("debian_packages")
     ]
     return Inventory(
         distributions=tuple(sorted(distributions)),
@@ -252,17 +253,18 @@ def _release(text: str) -> dict[str, str]:
     return {key.strip(): value.strip().strip("\"'") for key, equals, value in pairs if equals}
 
 
-def _pairs(found: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((key, value) for key, value in found.items() if value))
+def _pairs(details: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((key, value) for key, value in details.items() if value))
 
 
-def _dump(found: Inventory) -> dict[str, object]:
+def _dump(contents: Inventory) -> dict[str, object]:
     return {
         "format": _FORMAT,
-        "release": found.release,
+        "release": contents.release,
         **{
             key: [
-                [each.name, each.version, each.path, each.layer, each.details] for each in getattr(found, key)
+                [package.name, package.version, package.path, package.layer, package.details]
+                for package in getattr(contents, key)
             ]
             for key in _KINDS
         },

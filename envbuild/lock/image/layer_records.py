@@ -110,11 +110,11 @@ class _RecordReading:
     turned: int = 0
 
     def add(self, entry: ScannedEntry, scan: LayerScan) -> None:
-        found, limits = self.found, self.limits
-        found.entries += 1
-        found.size += entry.size
+        records, limits = self.found, self.limits
+        records.entries += 1
+        records.size += entry.size
         self.characters += len(entry.name)
-        check_totals(found.entries, found.size, limits)
+        check_totals(records.entries, records.size, limits)
         if len(entry.name) > limits.path:
             raise BuildError(f"a path of the image is longer than any system's: {entry.name[:60]}…")
         if self.characters > limits.paths:
@@ -124,30 +124,30 @@ class _RecordReading:
             return
         directory, _, name = path.rpartition("/")
         if name == _OPAQUE:
-            found.emptied.add(directory)
+            records.emptied.add(directory)
         elif name.startswith(_WHITEOUT):
             hidden = name.removeprefix(_WHITEOUT)
             if hidden not in ("", ".", ".."):
-                found.removed.add(f"{directory}/{hidden}" if directory else hidden)
+                records.removed.add(f"{directory}/{hidden}" if directory else hidden)
         elif not entry.is_directory:
             self._forget(path)
-            found.others.add(path)
+            records.others.add(path)
             self._record(path, entry, scan)
 
     def _forget(self, path: str) -> None:
         """Whatever it is, it takes the place of what the layer had there before."""
-        found = self.found
-        found.contents.pop(path, None)
-        found.links.pop(path, None)
+        kept = self.found
+        kept.contents.pop(path, None)
+        kept.links.pop(path, None)
         if path in self.above:
             self.above.discard(path)
             self.turned += 1
             if self.turned > self.limits.turned:
                 raise BuildError(f"a layer makes more than {self.limits.turned} directories files")
             below = f"{path}/"
-            for records in (found.contents, found.links):
-                for each in [record for record in records if record.startswith(below)]:
-                    del records[each]
+            for records in (kept.contents, kept.links):
+                for inside in [record for record in records if record.startswith(below)]:
+                    del records[inside]
 
     def _record(self, path: str, entry: ScannedEntry, scan: LayerScan) -> None:
         kind = kind_of(path)
@@ -174,10 +174,10 @@ class _RecordReading:
             self._put(path, essence(kind, data.decode(errors="replace")))
 
     def _put(self, path: str, content: str) -> None:
-        found = self.found
-        found.contents[path] = content
+        records = self.found
+        records.contents[path] = content
         self.held += len(content)
-        check_held(len(found.contents), self.held, self.limits)
+        check_held(len(records.contents), self.held, self.limits)
         if path.count("/") >= self.limits.depth:
             raise BuildError(f"the image has directories deeper than {self.limits.depth}")
         self.above.update(ancestors(path))
@@ -206,14 +206,14 @@ def _normal(name: str) -> str:
     return path
 
 
-def _dump(found: LayerRecords) -> dict[str, Any]:
+def _dump(records: LayerRecords) -> dict[str, Any]:
     return {
         "format": _FORMAT,
-        "entries": found.entries,
-        "size": found.size,
-        "contents": found.contents,
-        "links": found.links,
-        **{key: sorted(getattr(found, key)) for key in ("removed", "emptied", "others")},
+        "entries": records.entries,
+        "size": records.size,
+        "contents": records.contents,
+        "links": records.links,
+        **{key: sorted(getattr(records, key)) for key in ("removed", "emptied", "others")},
     }
 
 

@@ -80,7 +80,7 @@ def fields(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _distribution(text: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+    headers: dict[str, str] = {}
     requires: list[str] = []
     classifiers: list[str] = []
     for key, value in fields(text):
@@ -89,56 +89,56 @@ def _distribution(text: str) -> dict[str, str]:
         elif key == "Classifier" and value.startswith("License :: "):
             classifiers.append(value)
         elif key in ("Name", "Version", "License", "License-Expression"):
-            found.setdefault(key, value)
-    lines = [line for line in found.get("License", "").splitlines() if any(map(str.isalpha, line))]
+            headers.setdefault(key, value)
+    lines = [line for line in headers.get("License", "").splitlines() if any(map(str.isalpha, line))]
     # A whole licence's text says in its first line which one it is, or whose; a classifier says more.
     words = lines[0] if len(lines) == 1 or (lines and not classifiers) else ""
     stated = {
-        "name": found.get("Name", ""),
-        "version": found.get("Version", ""),
+        "name": headers.get("Name", ""),
+        "version": headers.get("Version", ""),
         "requires": "\n".join(requires),
         "classifiers": "\n".join(classifiers[:_LINES]),
         "license": words.strip()[:_LONGEST],
-        "license_expression": found.get("License-Expression", "")[:_LONGEST],
+        "license_expression": headers.get("License-Expression", "")[:_LONGEST],
     }
     return {key: value for key, value in stated.items() if value}
 
 
 def _status(text: str) -> Iterator[dict[str, str]]:
     for paragraph in text.split("\n\n"):
-        found: dict[str, str] = {}
+        entry: dict[str, str] = {}
         for key, value in fields(paragraph):
-            found.setdefault(key, value)
-        name, version = found.get("Package"), found.get("Version")
+            entry.setdefault(key, value)
+        name, version = entry.get("Package"), entry.get("Version")
         # A file of status.d has no state: it is there, so it is installed.
-        if name and version and found.get("Status", "installed").split()[-1:] == ["installed"]:
-            needed = [found[key] for key in ("Pre-Depends", "Depends") if found.get(key)]
+        if name and version and entry.get("Status", "installed").split()[-1:] == ["installed"]:
+            needed = [entry[key] for key in ("Pre-Depends", "Depends") if entry.get(key)]
             yield {
                 "name": name,
                 "version": version,
-                "priority": "required" if found.get("Essential") == "yes" else found.get("Priority", ""),
-                "architecture": found.get("Architecture", ""),
+                "priority": "required" if entry.get("Essential") == "yes" else entry.get("Priority", ""),
+                "architecture": entry.get("Architecture", ""),
                 "depends": ", ".join(needed).replace("\n", " "),
-                "provides": found.get("Provides", "").replace("\n", " "),
+                "provides": entry.get("Provides", "").replace("\n", " "),
             }
 
 
 def _conda(text: str) -> str:
     """What conda noted, as JSON; nothing where it can't be read: the file's name says enough then."""
     try:
-        found = conda_record(text)
+        record = conda_record(text)
     except ValueError:
         return "{}"
     details = {
-        "url": found.url,
-        "subdir": found.subdir,
-        "sha256": found.sha256,
-        "md5": found.md5,
-        "build": found.build,
-        "license": found.license[:_LONGEST],
-        "size": found.size,
+        "url": record.url,
+        "subdir": record.subdir,
+        "sha256": record.sha256,
+        "md5": record.md5,
+        "build": record.build,
+        "license": record.license[:_LONGEST],
+        "size": record.size,
     }
-    lists = {"owned": "\n".join(found.owned), "depends": "\n".join(found.depends)}
+    lists = {"owned": "\n".join(record.owned), "depends": "\n".join(record.depends)}
     return json.dumps({**details, **lists})
 
 

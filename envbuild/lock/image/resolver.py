@@ -99,28 +99,28 @@ class ImageResolver:
                 hint="choose another image, or platforms among those",
             )
         contents = read_image(source, manifest.digest, self._store, platform=platform, layers=False)
-        found = self._facts(source, manifest.digest, platform)
-        if with_python and found.python is None:
+        known = self._facts(source, manifest.digest, platform)
+        if with_python and known.python is None:
             raise _no_python(recorded)
         return ResolvedBase(
             base=ImageBase(
                 reference=recorded,
                 digest=manifest.digest,
                 index_digest=index,
-                glibc=found.glibc,
+                glibc=known.glibc,
                 layers=len(contents.layers),
                 diff_ids=contents.diff_ids,
             ),
-            python=found.python if with_python else None,
-            prefix=found.prefix,
+            python=known.python if with_python else None,
+            prefix=known.prefix,
         )
 
     def _kept(self, source: ImageSource, base: ImageBase, platform: Platform, recorded: str) -> ResolvedBase:
         """The base of the present lock with its python."""
-        found = self._facts(source, base.digest, platform)
-        if found.python is None:
+        known = self._facts(source, base.digest, platform)
+        if known.python is None:
             raise _no_python(recorded)
-        return ResolvedBase(base=base, python=found.python, prefix=found.prefix)
+        return ResolvedBase(base=base, python=known.python, prefix=known.prefix)
 
     def _facts(self, source: ImageSource, digest: str, platform: Platform) -> Facts:
         """What the image brings, kept by its digest: reading all layers takes a while."""
@@ -131,18 +131,18 @@ class ImageResolver:
         with self._progress.stage("base image"):
             contents = read_image(source, digest, self._store, platform=platform)
             layers = [(self._store.blob(layer.digest), layer.media_type) for layer in contents.layers]
-            found = facts(layers, contents.settings)
-        python = found.python
+            seen = facts(layers, contents.settings)
+        python = seen.python
         document = {
             "format": _FACTS_FORMAT,
-            "glibc": found.glibc,
+            "glibc": seen.glibc,
             "python": [python.version, python.executable] if python else None,
-            "prefix": found.prefix,
+            "prefix": seen.prefix,
         }
         with self._store.scratch() as scratch:
             (scratch / "facts").write_text(json.dumps(document))
             (scratch / "facts").replace(file)
-        return found
+        return seen
 
 
 def _kept(

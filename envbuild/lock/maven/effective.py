@@ -62,12 +62,12 @@ def effective(coordinate: Coordinate, load: Callable[[Coordinate], Pom]) -> Effe
     if packaging not in _JARS and packaging != "pom":
         raise ResolveError(f"{coordinate} is packaged as {packaging!r}, which is no jar")
     managed = model.managed((), {})
-    dependencies = model.merged(each.dependencies for each in lineage)
+    dependencies = model.merged(level.dependencies for level in lineage)
     needs = [_need(coordinate, dependency, managed.get(key)) for key, dependency in dependencies.items()]
     return Effective(
         coordinate=coordinate,
         has_jar=packaging != "pom",
-        needs=tuple(each for each in needs if each is not None),
+        needs=tuple(need for need in needs if need is not None),
     )
 
 
@@ -81,22 +81,22 @@ class _Model:
         self.properties = self._properties()
 
     def _lineage(self) -> list[Pom]:
-        found, seen, here = [], {self.coordinate}, self.coordinate
+        lineage, seen, here = [], {self.coordinate}, self.coordinate
         while True:
             pom = self.load(here)
-            found.append(pom)
+            lineage.append(pom)
             if pom.parent is None:
-                return found
+                return lineage
             above = pom.parent
             here = checked(above.group, above.artifact, above.version, f"the parent of {here}")
-            if here in seen or len(found) == _DEEPEST:
+            if here in seen or len(lineage) == _DEEPEST:
                 raise ResolveError(f"{self.coordinate}: its parents are a circle, or too many")
             seen.add(here)
 
     def _properties(self) -> dict[str, str]:
-        found: dict[str, str] = {}
+        properties: dict[str, str] = {}
         for pom in reversed(self.lineage):
-            found |= {name: value for name, value in pom.properties.items() if len(value) <= _LONGEST}
+            properties |= {name: value for name, value in pom.properties.items() if len(value) <= _LONGEST}
         module = self.coordinate.module
         built_in = {
             "groupId": module.group,
@@ -112,17 +112,17 @@ class _Model:
             }
         built_in["packaging"] = self.lineage[0].packaging
         for name, value in built_in.items():
-            found |= {f"project.{name}": value, f"pom.{name}": value}
+            properties |= {f"project.{name}": value, f"pom.{name}": value}
         for name in ("groupId", "artifactId", "version"):
-            found.setdefault(name, built_in[name])
-        return found
+            properties.setdefault(name, built_in[name])
+        return properties
 
     def filled(self, text: str) -> str:
         """``text`` with its properties replaced; one that isn't defined stays, for who uses it to refuse."""
         for _ in range(_DEEPEST):
             if len(text) > _LONGEST:
                 break
-            text_filled = _PROPERTY.sub(lambda found: self.properties.get(found[1].strip(), found[0]), text)
+            text_filled = _PROPERTY.sub(lambda match: self.properties.get(match[1].strip(), match[0]), text)
             if text_filled == text:
                 return text_filled
             text = text_filled
@@ -130,40 +130,42 @@ class _Model:
 
     def merged(self, levels: Iterable[tuple[PomDependency, ...]]) -> dict[_Key, PomDependency]:
         """Dependencies by what they are, filled; the nearest level's counts, and within it the last."""
-        found: dict[_Key, PomDependency] = {}
+        merged: dict[_Key, PomDependency] = {}
         for level in levels:
             mine = {_key(whole): whole for whole in map(self._whole, level)}
-            found |= {key: entry for key, entry in mine.items() if key not in found}
-        return found
+            merged |= {key: entry for key, entry in mine.items() if key not in merged}
+        return merged
 
     def managed(
         self, inside: tuple[Coordinate, ...], known: dict[Coordinate, dict[_Key, PomDependency]]
     ) -> dict[_Key, PomDependency]:
         """dependencyManagement of all levels, with what it imports behind it. ``known``: imports so far."""
-        entries = self.merged(each.managed for each in self.lineage)
+        entries = self.merged(level.managed for level in self.lineage)
         imports = [entry for entry in entries.values() if entry.scope == "import"]
-        found = {key: entry for key, entry in entries.items() if entry.scope != "import"}
-        for each in imports:
+        managed = {key: entry for key, entry in entries.items() if entry.scope != "import"}
+        for bill in imports:
             where = f"{self.coordinate} imports"
-            other = checked(each.group, each.artifact, each.version, where)
+            other = checked(bill.group, bill.artifact, bill.version, where)
             if other in (*inside, self.coordinate) or len(inside) == _DEEPEST:
                 raise ResolveError(f"{where} {other}, which leads back to itself")
             if other not in known:
                 known[other] = _Model(other, self.load).managed((*inside, self.coordinate), known)
-            found = {**known[other], **found}
-        return found
+            managed = {**known[other], **managed}
+        return managed
 
-    def _whole(self, each: PomDependency) -> PomDependency:
+    def _whole(self, dependency: PomDependency) -> PomDependency:
         return replace(
-            each,
-            group=self.filled(each.group),
-            artifact=self.filled(each.artifact),
-            version=self.filled(each.version),
-            scope=self.filled(each.scope),
-            type=self.filled(each.type),
-            classifier=self.filled(each.classifier),
-            optional=self.filled(each.optional),
-            exclusions=tuple((self.filled(group), self.filled(name)) for group, name in each.exclusions),
+            dependency,
+            group=self.filled(dependency.group),
+            artifact=self.filled(dependency.artifact),
+            version=self.filled(dependency.version),
+            scope=self.filled(dependency.scope),
+            type=self.filled(dependency.type),
+            classifier=self.filled(dependency.classifier),
+            optional=self.filled(dependency.optional),
+            exclusions=tuple(
+                (self.filled(group), self.filled(name)) for group, name in dependency.exclusions
+            ),
         )
 
 
@@ -172,31 +174,33 @@ def _key(dependency: PomDependency) -> _Key:
     return dependency.group, dependency.artifact, kind, dependency.classifier or _JARS.get(kind, "")
 
 
-def _need(owner: Coordinate, each: PomDependency, managed: PomDependency | None) -> Need | None:
+def _need(owner: Coordinate, dependency: PomDependency, managed: PomDependency | None) -> Need | None:
     """The dependency as it counts at run time, or None where it doesn't."""
-    filler = managed or PomDependency(group=each.group, artifact=each.artifact)
-    scope = each.scope or filler.scope or "compile"
-    if scope not in _RUN_TIME or (each.optional or filler.optional).lower() == "true":
+    filler = managed or PomDependency(group=dependency.group, artifact=dependency.artifact)
+    scope = dependency.scope or filler.scope or "compile"
+    if scope not in _RUN_TIME or (dependency.optional or filler.optional).lower() == "true":
         return None
-    version = each.version or filler.version
+    version = dependency.version or filler.version
     where = f"{owner} needs"
     if not version:
-        raise ResolveError(f"{where} {each.group}:{each.artifact}, and nothing says which version")
-    kind = each.type or "jar"
+        raise ResolveError(
+            f"{where} {dependency.group}:{dependency.artifact}, and nothing says which version"
+        )
+    kind = dependency.type or "jar"
     if kind not in _JARS and kind != "pom":
         raise ResolveError(
-            f"{where} {each.group}:{each.artifact}:{version} of type {kind!r}, which is no jar"
+            f"{where} {dependency.group}:{dependency.artifact}:{version} of type {kind!r}, which is no jar"
         )
-    classifier = _key(each)[3]
+    classifier = _key(dependency)[3]
     if classifier:
         # It becomes part of a file's name, and has the same form as an artifact's.
-        checked(each.group, classifier, version, where)
+        checked(dependency.group, classifier, version, where)
     return Need(
-        coordinate=checked(each.group, each.artifact, version, where),
+        coordinate=checked(dependency.group, dependency.artifact, version, where),
         classifier=None if kind == "pom" else classifier,
         exclusions=frozenset(
             Module(group=group or "*", artifact=name or "*")
-            for group, name in (each.exclusions or filler.exclusions)
+            for group, name in (dependency.exclusions or filler.exclusions)
         ),
     )
 

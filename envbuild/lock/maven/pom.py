@@ -64,7 +64,7 @@ def read_pom(data: bytes, name: str) -> Pom:
         own=_reference(root),
         parent=_reference(parent) if parent is not None else None,
         packaging=_text(root, "packaging") or "jar",
-        properties={each.tag: (each.text or "").strip() for each in root.iterfind("properties/*")},
+        properties={node.tag: (node.text or "").strip() for node in root.iterfind("properties/*")},
         dependencies=tuple(map(_dependency, root.iterfind("dependencies/dependency"))),
         managed=tuple(map(_dependency, root.iterfind("dependencyManagement/dependencies/dependency"))),
         relocation=_reference(relocation) if relocation is not None else None,
@@ -128,7 +128,7 @@ def _dependency(element: Element) -> PomDependency:
         classifier=_text(element, "classifier"),
         optional=_text(element, "optional"),
         exclusions=tuple(
-            (_text(each, "groupId"), _text(each, "artifactId"))
-            for each in element.iterfind("exclusions/exclusion")
+            (_text(node, "groupId"), _text(node, "artifactId"))
+            for node in element.iterfind("exclusions/exclusion")
         ),
     )

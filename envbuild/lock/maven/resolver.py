@@ -68,7 +68,7 @@ class PomResolver:
             for pin in preferred
             if not upgrade.allows(pin.name) and not upgrade.allows(pin.artifact)
         }
-        found = repositories.jars([jar for jar in jars if jar.file not in kept])
+        fetched = repositories.jars([jar for jar in jars if jar.file not in kept])
         pins = [kept[jar.file] for jar in jars if jar.file in kept]
         pins += [
             MavenPin(
@@ -79,7 +79,7 @@ class PomResolver:
                 size=size,
                 sha256=sha256,
             )
-            for jar, (sha256, size) in found.items()
+            for jar, (sha256, size) in fetched.items()
         ]
         return tuple(sorted(pins))
 
@@ -97,7 +97,7 @@ class _Walk:
     def enters(self, coordinate: Coordinate, exclusions: frozenset[Module]) -> bool:
         """Whether a visit under ``exclusions`` may find more than those before."""
         before = self.visited.setdefault(coordinate, [])
-        if any(each <= exclusions for each in before):
+        if any(earlier <= exclusions for earlier in before):
             return False
         before.append(exclusions)
         return True
@@ -198,9 +198,9 @@ class _Closure:
 def _latest(versions: Iterable[str]) -> str:
     ordered = sorted(versions)
     best = ordered[0]
-    for each in ordered[1:]:
-        if later(each, best):
-            best = each
+    for version in ordered[1:]:
+        if later(version, best):
+            best = version
     return best
 
 

@@ -49,9 +49,9 @@ class FileChoice:
             if (not hashes or f"sha256:{candidate.sha256}" in hashes)
             and (key := self._key(candidate.file)) is not None
         ]
-        kept = [each for _, each in fitting if each.sha256 == keep]
+        kept = [file for _, file in fitting if file.sha256 == keep]
         if kept:
-            return min(kept, key=lambda each: each.file)
+            return min(kept, key=lambda file: file.file)
         return min(fitting, key=lambda pair: pair[0])[1] if fitting else None
 
     def _key(self, file: str) -> tuple[int, int, _Build, str] | None:

@@ -50,7 +50,7 @@ def glibc_minor(glibc: str) -> int:
             f"glibc {glibc} of the base is older than any that wheels are made for",
             hint="take a base with glibc 2.17 or newer (musl-based images have none)",
         )
-    return max(each for each in _GLIBCS if each <= int(match[1]))
+    return max(glibc for glibc in _GLIBCS if glibc <= int(match[1]))
 
 
 def uv_platform(platform: Platform, glibc: str) -> str:

@@ -167,17 +167,17 @@ class PipToolsResolver:
     def _machine_settings(self, directory: Path) -> dict[str, str]:
         argv = [sys.executable, "-m", "pip", "config", "list"]
         answer = self._runner.run(argv, env=self._env, cwd=directory)
-        found: dict[str, str] = {}
+        settings: dict[str, str] = {}
         for line in answer.stdout.splitlines():
             # ``global.cert='/etc/ssl/…'``; variables (``:env:.cert``) come last and win, as with pip.
             name, _, value = line.partition("=")
             key = name.rsplit(".", 1)[-1]
             if key in _MACHINE:
                 try:
-                    found[key] = str(ast.literal_eval(value))
+                    settings[key] = str(ast.literal_eval(value))
                 except (ValueError, SyntaxError):
                     continue
-        return found
+        return settings
 
 
 def _line(requirement: PipRequirement) -> str:

@@ -48,7 +48,7 @@ def load_pylock(text: str) -> tuple[Resolved, ...]:
         raise ResolveError(
             f"uv's answer can't be read: {error}", hint="update uv or envbuild: they don't fit each other"
         ) from error
-    found, unpinnable = [], []
+    resolved, unpinnable = [], []
     for package in pylock.packages:
         if package.vcs is not None or package.directory is not None or package.version is None:
             unpinnable.append(str(package.name))
@@ -59,8 +59,8 @@ def load_pylock(text: str) -> tuple[Resolved, ...]:
             offered: list[PackageWheel | PackageSdist] = [*(package.wheels or ())]
             if package.sdist is not None:
                 offered.append(package.sdist)
-            files = [_candidate(each) for each in offered]
-        found.append(
+            files = [_candidate(file) for file in offered]
+        resolved.append(
             Resolved(
                 name=str(package.name),
                 version=str(package.version),
@@ -73,7 +73,7 @@ def load_pylock(text: str) -> tuple[Resolved, ...]:
             f"{', '.join(unpinnable)}: a repository or a directory has no hash that could be pinned",
             hint="build a wheel of it and give its address: 'name @ https://…/name-1.0-py3-none-any.whl'",
         )
-    return tuple(found)
+    return tuple(resolved)
 
 
 def dump_preferences(pins: Iterable[PipPin]) -> str:

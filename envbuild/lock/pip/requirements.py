@@ -48,7 +48,7 @@ def dump_requirements(pins: Iterable[PipPin], *, header: Sequence[str] = _HEADER
         if len(via) == 1:
             lines.append(f"    # via {via[0]}")
         elif via:
-            lines += ["    # via", *(f"    #   {each}" for each in via)]
+            lines += ["    # via", *(f"    #   {comment}" for comment in via)]
     return "\n".join(lines) + "\n"
 
 
@@ -107,13 +107,13 @@ _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*(?:==|@)")
 def load_via(text: str, sources: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Name to the sorted names that asked for it. ``sources`` says which file a name is asked for in
     (``-r requirements.in``); constraint files asked for nothing and are left out."""
-    found: dict[str, set[str]] = {}
+    by_name: dict[str, set[str]] = {}
     current: set[str] | None = None
     for line in text.splitlines():
         match = _PIN.match(line)
         if match is not None:
             name = packaging_utils.canonicalize_name(match[1])
-            current = found.setdefault(name, set())
+            current = by_name.setdefault(name, set())
             if name in sources:
                 current.add(sources[name])
         elif current is not None and line.startswith("    #"):
@@ -121,4 +121,4 @@ def load_via(text: str, sources: Mapping[str, str]) -> dict[str, tuple[str, ...]
             if asker and not asker.startswith(("-r ", "-c ")):
                 # uv names an extra of the asker too: ``fastapi[all]``.
                 current.add(packaging_utils.canonicalize_name(asker.split("[", 1)[0]))
-    return {name: tuple(sorted(askers)) for name, askers in found.items()}
+    return {name: tuple(sorted(askers)) for name, askers in by_name.items()}

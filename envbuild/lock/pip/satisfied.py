@@ -71,7 +71,7 @@ def _applicable(
     lines: Iterable[PipRequirement], target: PipTarget, reasons: list[str]
 ) -> list[tuple[PipRequirement, Requirement]]:
     environment = marker_environment(target)
-    found = []
+    applicable = []
     for line in lines:
         try:
             requirement = Requirement(line.text)
@@ -79,8 +79,8 @@ def _applicable(
             reasons.append(f"{line.text} ({line.origin}): {str(error).splitlines()[0]}")
             continue
         if requirement.marker is None or requirement.marker.evaluate({**environment, "extra": ""}):
-            found.append((line, requirement))
-    return found
+            applicable.append((line, requirement))
+    return applicable
 
 
 def _mismatches(line: PipRequirement, requirement: Requirement, pin: PipPin) -> list[str]:

@@ -237,27 +237,27 @@ class _Job:
         """How the answer differs from a complete list; uv has no reason to, but a lock would lie then."""
         if not self.spec.complete:
             return []
-        listed, found = set(self.sources), {locked.name for locked in resolved}
-        return [f"{name}: is in the list, but was not found" for name in sorted(listed - found)] + [
-            f"{name}: was found, but isn't in the list" for name in sorted(found - listed)
+        listed, names = set(self.sources), {locked.name for locked in resolved}
+        return [f"{name}: is in the list, but was not found" for name in sorted(listed - names)] + [
+            f"{name}: was found, but isn't in the list" for name in sorted(names - listed)
         ]
 
-    def _why_none(self, each: Resolved, allowed: frozenset[str]) -> str:
+    def _why_none(self, resolved: Resolved, allowed: frozenset[str]) -> str:
         if allowed:
-            return f"{each.name} {each.version}: none of its files has a hash of the spec"
+            return f"{resolved.name} {resolved.version}: none of its files has a hash of the spec"
         return (
-            f"{each.name} {each.version}: no file with a SHA-256 for {self.target.platform}, "
+            f"{resolved.name} {resolved.version}: no file with a SHA-256 for {self.target.platform}, "
             f"python {self.target.python}, glibc {self.target.glibc}"
         )
 
     def _hashes(self) -> dict[str, frozenset[str]]:
-        found: dict[str, frozenset[str]] = {}
+        by_name: dict[str, frozenset[str]] = {}
         for line, requirement in self._parsed((*self.spec.requirements, *self.spec.constraints)):
             if line.hashes:
                 name = canonicalize_name(requirement.name)
                 allowed = frozenset(line.hashes)
-                found[name] = found[name] & allowed if name in found else allowed
-        return found
+                by_name[name] = by_name[name] & allowed if name in by_name else allowed
+        return by_name
 
     def _addresses(self) -> dict[str, str]:
         """Addresses as the spec writes them, so that no variable's value ever gets into a pin."""
@@ -268,7 +268,7 @@ class _Job:
         }
 
     def _parsed(self, lines: Sequence[PipRequirement]) -> list[tuple[PipRequirement, Requirement]]:
-        found = []
+        parsed = []
         for line in lines:
             try:
                 requirement = Requirement(line.text)
@@ -276,8 +276,8 @@ class _Job:
                 reason = str(error).splitlines()[0]
                 raise ResolveError(f"{line.origin}: {line.text}: {reason}") from error
             if requirement.marker is None or requirement.marker.evaluate(_environment(self.target)):
-                found.append((line, requirement))
-        return found
+                parsed.append((line, requirement))
+        return parsed
 
     def failure(self, answer: Completed, offline: bool) -> ResolveError:
         """uv's own explanation, without credentials and without names of our temporary files."""

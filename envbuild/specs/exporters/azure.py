@@ -70,7 +70,7 @@ def export_azure_v1(spec: Spec) -> Exported:
         files[DOCKERFILE] = dockerfile.encode()
     told = beyond(spec, carried)
     if dockerfile is not None:
-        told = tuple(each for each in told if not each.startswith("build: "))
+        told = tuple(line for line in told if not line.startswith("build: "))
     return Exported(files=tuple(files.items()), left_out=(*lines, *told))
 
 
@@ -98,7 +98,7 @@ def _docker(spec: Spec, lines: list[str]) -> tuple[dict[str, object], str | None
         lines.append(
             f"base: Azure ML needs an image, so {IMAGE} is named" + (" in its place" if chosen else "")
         )
-    found: dict[str, object] = {
+    section: dict[str, object] = {
         "baseImage": image,
         "baseDockerfile": dockerfile,
         "buildContext": context,
@@ -107,7 +107,7 @@ def _docker(spec: Spec, lines: list[str]) -> tuple[dict[str, object], str | None
         "arguments": [],
         "shmSize": None,
     }
-    return found, dockerfile
+    return section, dockerfile
 
 
 def _spark(spark: SparkSpec | None) -> dict[str, object]:
@@ -137,7 +137,7 @@ def export_azure_v2(spec: Spec) -> Exported:
     """``environment.yaml``. A build context stays where it is, beside the file."""
     carried = {"name", "version", "description", "tags", "inference_config"}
     lines: list[str] = []
-    found: dict[str, object] = {
+    document: dict[str, object] = {
         "$schema": SCHEMA,
         "name": spec.name,
         "version": spec.version,
@@ -149,9 +149,9 @@ def export_azure_v2(spec: Spec) -> Exported:
     managed = spec.type is not EnvironmentType.USER_MANAGED
     if isinstance(base, BuildContextSpec):
         carried |= {"base", "type"}
-        found["build"] = {"path": base.path.as_posix(), "dockerfile_path": base.dockerfile_path}
+        document["build"] = {"path": base.path.as_posix(), "dockerfile_path": base.dockerfile_path}
     else:
-        found["image"] = base.reference if isinstance(base, ImageBaseSpec) else IMAGE
+        document["image"] = base.reference if isinstance(base, ImageBaseSpec) else IMAGE
         if isinstance(base, ImageBaseSpec):
             carried.add("base")
         elif base is None:
@@ -160,14 +160,14 @@ def export_azure_v2(spec: Spec) -> Exported:
             carried.add("type")
     if managed and (software or not isinstance(base, ImageBaseSpec)):
         content, more = conda_mapping(spec)
-        found["conda_file"] = content
+        document["conda_file"] = content
         lines += more
         carried |= {"python", "conda_file", "requirements", "environment_variables"}
     elif managed:
         lines.append("type: an image with nothing to install on it is user-managed there")
-    found["os_type"] = "linux"
-    found["inference_config"] = inference_mapping(spec.inference_config)
-    kept = {key: value for key, value in found.items() if value not in (None, {}, "")}
+    document["os_type"] = "linux"
+    document["inference_config"] = inference_mapping(spec.inference_config)
+    kept = {key: value for key, value in document.items() if value not in (None, {}, "")}
     return Exported(
         files=(("environment.yaml", dump_yaml(kept).encode()),), left_out=(*lines, *beyond(spec, carried))
     )

@@ -55,10 +55,10 @@ def conda_mapping(
         if not _has(dependencies, "pip") and conda is None:
             dependencies.append("pip")
         dependencies.append({"pip": installed})
-    found: dict[str, object] = {"name": spec.name, "channels": channels, "dependencies": dependencies}
+    document: dict[str, object] = {"name": spec.name, "channels": channels, "dependencies": dependencies}
     if variables and spec.environment_variables:
-        found["variables"] = dict(spec.environment_variables)
-    return found, lines
+        document["variables"] = dict(spec.environment_variables)
+    return document, lines
 
 
 def _has(dependencies: list[object], name: str) -> bool:

@@ -66,7 +66,7 @@ EXPORTS: Mapping[str, Exporter] = {
 
 def export(spec: Spec, format: str) -> Exported:
     """``spec`` in a format of :data:`EXPORTS`. Raises ``UsageError`` for an unknown one."""
-    found = EXPORTS.get(format)
-    if found is None:
+    exporter = EXPORTS.get(format)
+    if exporter is None:
         raise UsageError(f"unknown format {format!r}", hint=f"known: {', '.join(EXPORTS)}")
-    return found(spec)
+    return exporter(spec)

@@ -40,7 +40,7 @@ def dump_native(spec: Spec) -> str:
     """
     kind = EnvironmentType.SYSTEM_MANAGED if spec.type is EnvironmentType.CURATED else spec.type
     pip = spec.pip
-    found: dict[str, object] = {
+    document: dict[str, object] = {
         "name": spec.name,
         "version": spec.version,
         "description": spec.description,
@@ -62,34 +62,36 @@ def dump_native(spec: Spec) -> str:
         "user": spec.user if spec.user != _USER or kind is EnvironmentType.USER_MANAGED else None,
         "as_of": spec.as_of,
     }
-    kept = {key: value for key, value in found.items() if value or (key in _EVEN_EMPTY and value is not None)}
+    kept = {
+        key: value for key, value in document.items() if value or (key in _EVEN_EMPTY and value is not None)
+    }
     return dump_yaml(kept | {key: value for key, value in more.items() if value not in (None, "")})
 
 
 def portable_problems(spec: Spec) -> list[str]:
     """What of ``spec`` its YAML only names, so that it must be carried along or reached from elsewhere."""
-    found = []
+    problems = []
     if isinstance(spec.base, BuildContextSpec):
-        found.append(f"build: the context {spec.base.path.as_posix()!r} stands beside the spec")
+        problems.append(f"build: the context {spec.base.path.as_posix()!r} stands beside the spec")
     if isinstance(spec.base, ImageBaseSpec) and spec.base.reference.startswith("oci:"):
-        found.append(f"image: the layout {spec.base.reference!r} is a directory of this machine")
+        problems.append(f"image: the layout {spec.base.reference!r} is a directory of this machine")
     channels = spec.conda.channels if spec.conda is not None else ()
     for channel in channels:
         if _LOCAL.search(channel):
-            found.append(f"conda_file: the channel {channel!r} is a directory of this machine")
+            problems.append(f"conda_file: the channel {channel!r} is a directory of this machine")
     for package in spec.conda.explicit if spec.conda is not None else ():
         if package.url.startswith("file:"):
-            found.append(f"conda_file: the package {package.url!r} is a file of this machine")
+            problems.append(f"conda_file: the package {package.url!r} is a file of this machine")
     for requirement in (*spec.pip.requirements, *spec.pip.constraints):
         if _LOCAL.search(requirement.text):
-            found.append(f"requirements: {requirement.text!r} is a file beside the spec")
+            problems.append(f"requirements: {requirement.text!r} is a file beside the spec")
     for option in spec.pip.options:
         value = option.partition(" ")[2]
         if option.startswith("--find-links ") and not re.match(r"https?:|\$\{", value):
-            found.append(f"requirements: --find-links {value!r} is a directory of this machine")
+            problems.append(f"requirements: --find-links {value!r} is a directory of this machine")
     if spec.type is EnvironmentType.CURATED:
-        found.append("type: a copy of a curated environment is system-managed")
-    return found
+        problems.append("type: a copy of a curated environment is system-managed")
+    return problems
 
 
 def pip_line(requirement: PipRequirement) -> str:

@@ -249,8 +249,8 @@ class _MlflowReader:
                 self.problems.add(place, f"{describe(node)} is no file of the model")
                 return None
             return self.file.beside(node.text)
-        found = (self.file.beside(each) for each in usual)
-        return next((each for each in found if each.is_there()), None)
+        candidates = (self.file.beside(name) for name in usual)
+        return next((file for file in candidates if file.is_there()), None)
 
     def _conda(self, file: SourceFile, problems: Problems) -> CondaFile | None:
         try:

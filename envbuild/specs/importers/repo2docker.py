@@ -69,7 +69,7 @@ class _Repo2dockerReader:
 
     def spec(self) -> Spec:
         self.names = frozenset(self.config.names())
-        if all((self.root / each).is_dir() for each in _DIRECTORIES):
+        if all((self.root / directory).is_dir() for directory in _DIRECTORIES):
             raise SpecError(
                 f"{self.config.shown}: there are both binder and .binder",
                 hint="repo2docker reads one of them",
@@ -102,9 +102,9 @@ class _Repo2dockerReader:
 
     def _user_managed(self) -> Spec:
         spec = user_managed(self.config.path / "Dockerfile", self.root, source=self.source)
-        unread = [name for name in _KNOWN if name in self.names]
-        for each in unread:
-            self._leave(each, "repo2docker reads nothing beside a Dockerfile")
+        for name in _KNOWN:
+            if name in self.names:
+                self._leave(name, "repo2docker reads nothing beside a Dockerfile")
         return replace(spec, left_out=tuple(self.left_out))
 
     def _conda(self) -> CondaFile | None:

@@ -119,9 +119,9 @@ def yaml_document(file: SourceFile) -> Document:
     """The YAML document in ``file``, parsed once. Raises ``SpecError`` as :func:`parse_document` does."""
     if not file.parsed:
         file.parsed.append(parse_document(file.read(YAML_LIMIT), file.shown))
-    (found,) = file.parsed
-    assert isinstance(found, Document)
-    return found
+    (parsed,) = file.parsed
+    assert isinstance(parsed, Document)
+    return parsed
 
 
 _YAML_HINT = "check the indentation, the quotes and the colons around that line"

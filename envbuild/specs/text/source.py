@@ -68,7 +68,7 @@ class SourceFile:
         that what comes and goes there is noticed. Raises ``SpecError`` for one that can't be read."""
         try:
             with os.scandir(self.path) as entries:
-                found = sorted(each.name for each in itertools.islice(entries, NAMES_LIMIT + 1))
+                names = sorted(entry.name for entry in itertools.islice(entries, NAMES_LIMIT + 1))
         except FileNotFoundError:
             if self.reads is not None:
                 self.reads[self.path] = ""
@@ -76,11 +76,11 @@ class SourceFile:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise SpecError(f"{self.shown}: can't be read: {reason}") from error
-        if len(found) > NAMES_LIMIT:
+        if len(names) > NAMES_LIMIT:
             raise SpecError(f"{self.shown}: has more than {NAMES_LIMIT} entries")
         if self.reads is not None:
-            self.reads[self.path] = state_of(self.path, names=found)
-        return tuple(found)
+            self.reads[self.path] = state_of(self.path, names=names)
+        return tuple(names)
 
     def relative_to(self, root: Path) -> str:
         """Its path as seen from ``root``, with forward slashes; may lead upwards."""
@@ -127,7 +127,7 @@ def state_of(path: Path, *, data: bytes | None = None, names: Sequence[str] | No
         if not path.exists():
             return ""
         if path.is_dir():
-            names = sorted(each.name for each in path.iterdir())
+            names = sorted(member.name for member in path.iterdir())
         else:
             data = path.read_bytes()
     return digest_bytes(data if data is not None else os.fsencode("directory\0" + "\0".join(names or ())))

@@ -40,7 +40,7 @@ def dump_yaml(value: object) -> str:
 
     def text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
         style = None
-        if not all(each.isprintable() or each == "\n" for each in data):
+        if not all(name.isprintable() or name == "\n" for name in data):
             # Other line ends and control characters survive as escapes only.
             style = '"'
         elif "\n" in data:

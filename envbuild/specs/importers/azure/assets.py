@@ -162,24 +162,24 @@ class _Asset:
     ) -> Spec:
         own = self.file.beside(f"{context}/{dockerfile}")
         beside = (own.beside(name) for name in _CONDA_FILES)
-        conda = next((each for each in beside if each.is_there()), None)
+        conda = next((file for file in beside if file.is_there()), None)
         build = root.get("build") is not None and own.is_there()
         listed = own.beside("requirements.txt")
         pip = listed if listed.is_there() else None
-        files = dict.fromkeys(each for each in (own, conda, pip, *self.templates) if each is not None)
+        files = dict.fromkeys(file for file in (own, conda, pip, *self.templates) if file is not None)
         texts = {file: file.read(YAML_LIMIT) for file in files if file.is_there()} if build else {}
-        filled_in = [each for each, text in texts.items() if _TEMPLATE.search(text)]
+        filled_in = [file for file, text in texts.items() if _TEMPLATE.search(text)]
         if not filled_in:
             return read_native(Document(root, document.lines), file)
-        for each in filled_in:
-            if each not in (own, conda, pip):
-                place, remedy = Place(file=each.shown), "write what they stand for"
+        for template in filled_in:
+            if template not in (own, conda, pip):
+                place, remedy = Place(file=template.shown), "write what they stand for"
                 self.problems.add(place, "has templates, and isn't read here", remedy)
         top = self.file.beside(context).path
-        listing = {each.relative_to(top): each for each in (conda, pip) if each is not None}
+        listing = {file.relative_to(top): file for file in (conda, pip) if file is not None}
         image, installed = self.image(own, texts[own], listing)
         self.problems.raise_if_any(hint=self.hint)
-        conda, pip = (each if each in installed else None for each in (conda, pip))
+        conda, pip = (file if file in installed else None for file in (conda, pip))
         others = {key.text: value for key, value in root.entries if key.text != "build"}
         bare = mapping_node({**others, "image": text_node(image, root.key_line("build"))}, root.line)
         spec = replace(
@@ -195,9 +195,13 @@ class _Asset:
         own_pip = reader.result()
         if conda is None:
             return replace(spec, pip=own_pip)
-        found = parse_document(texts[conda], conda.shown)
-        plain = _mapped(found.root, lambda node: self.newest(node, conda)) if found.root else None
-        content = read_conda(Document(plain, found.lines), conda, spec.directory, self.problems)
+        conda_document = parse_document(texts[conda], conda.shown)
+        plain = (
+            _mapped(conda_document.root, lambda node: self.newest(node, conda))
+            if conda_document.root
+            else None
+        )
+        content = read_conda(Document(plain, conda_document.lines), conda, spec.directory, self.problems)
         both = PipSpec(
             requirements=tuple(dict.fromkeys((*content.pip.requirements, *own_pip.requirements))),
             constraints=tuple(dict.fromkeys((*content.pip.constraints, *own_pip.constraints))),
@@ -220,9 +224,9 @@ class _Asset:
                 if (refusal := files.refusal(step)) is not None:
                     refusals.append((place, refusal))
                 copied = [
-                    each.path.name
-                    for each in listing.values()
-                    if step.instruction in ("COPY", "ADD") and each.path.name in step.text
+                    file.path.name
+                    for file in listing.values()
+                    if step.instruction in ("COPY", "ADD") and file.path.name in step.text
                 ]
                 why = f"{' and '.join(copied)} is read" if copied else ""
                 self.left.say(f"{name}:{step.line}: {step.instruction}" + (f": {why}" if why else ""))
@@ -247,9 +251,9 @@ class _Asset:
                 Place(file=file.shown), f"so {'do' if more > 1 else 'does'} {more} more of its steps"
             )
         self.hint = _HINT if refusals else None
-        for path, each in listing.items():
+        for path, listed in listing.items():
             if path not in files.installed:
-                self.left.say(f"{each.path.parent.name}/{each.path.name}: no step installs it")
+                self.left.say(f"{listed.path.parent.name}/{listed.path.name}: no step installs it")
         return reference, tuple(listing[path] for path in listing if path in files.installed)
 
     def newest(self, node: Scalar, file: SourceFile) -> Scalar:

@@ -292,8 +292,8 @@ class _AzureV1Reader:
             for name in ("packages", "repositories"):
                 spark.leave(name, "the environment is not for Spark")
             return None
-        found = {"packages": packages, "repositories": repositories, "precache_packages": precache}
-        return mapping_node(found, spark.mapping.line)
+        section = {"packages": packages, "repositories": repositories, "precache_packages": precache}
+        return mapping_node(section, spark.mapping.line)
 
 
 def _coordinate(node: Node) -> str:

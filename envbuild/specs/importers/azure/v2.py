@@ -70,7 +70,7 @@ class _Search:
         if not self.found:
             raise SpecError(f"{file.shown}: nothing in it has an environment of its own", hint=_HINT)
         spec = self.found[0][1]
-        different = {definition_digest(each): where for where, each in reversed(self.found)}
+        different = {definition_digest(other): where for where, other in reversed(self.found)}
         if len(different) > 1:
             where = ", ".join(reversed(different.values()))
             raise SpecError(

@@ -216,7 +216,7 @@ class _CondaFileReader:
         return tuple(channels)
 
     def _dependencies(self, node: Node | None, platforms: tuple[Platform, ...]) -> tuple[str, ...]:
-        found: dict[str, None] = {}
+        dependencies: dict[str, None] = {}
         for index, item in enumerate(self._items(node, "dependencies")):
             key = f"dependencies[{index}]"
             if isinstance(item, Mapping):
@@ -225,10 +225,10 @@ class _CondaFileReader:
                 self._problem(item, key, "is empty")
             elif self._selected(item, key, platforms) and (text := self._text(item, key)) is not None:
                 try:
-                    found.setdefault(canonical_match(text))
+                    dependencies.setdefault(canonical_match(text))
                 except Refused as refused:
                     self._problem(item, key, refused.what, refused.remedy)
-        return tuple(found)
+        return tuple(dependencies)
 
     def _explicit(self, node: Node | None) -> tuple[ExplicitPackage, ...]:
         if is_null(node):
@@ -236,7 +236,7 @@ class _CondaFileReader:
         if not isinstance(node, Mapping):
             self._problem(node, "explicit", "must be a mapping of platforms to lists of addresses")
             return ()
-        found: dict[tuple[Platform, str], ExplicitPackage] = {}
+        packages: dict[tuple[Platform, str], ExplicitPackage] = {}
         for name, value in node.entries:
             key = f"explicit.{name.text}"
             try:
@@ -250,11 +250,11 @@ class _CondaFileReader:
                 try:
                     if text is not None:
                         package = explicit_package(text, platform)
-                        if found.setdefault((platform, package.url), package) != package:
+                        if packages.setdefault((platform, package.url), package) != package:
                             raise Refused(f"{package.url!r} is there twice, with two hashes")
                 except Refused as refused:
                     self._problem(item, place, refused.what, refused.remedy)
-        return tuple(found[each] for each in sorted(found))
+        return tuple(packages[place] for place in sorted(packages))
 
     def _check_explicit(
         self,

@@ -77,14 +77,14 @@ class _CondaLockReader:
         packages = document["package"]
         assert isinstance(packages, list)
         categories = {"main", *self.asked}
-        found: set[str] = set()
+        present: set[str] = set()
         for index, entry in enumerate(packages):
             key = f"package[{index}]"
             if not isinstance(entry, dict):
                 self._problem(key, "must be a mapping")
                 continue
             category = str(entry.get("category") or "main")
-            found.add(category)
+            present.add(category)
             if category not in categories:
                 what = f"packages of the category {category:.80}"
                 self.others[what] = self.others.get(what, 0) + 1
@@ -94,7 +94,7 @@ class _CondaLockReader:
             except Refused as refused:
                 self._problem(key, refused.what, refused.remedy)
         for asked in self.asked:
-            if asked not in found:
+            if asked not in present:
                 self._problem(f"#{asked}", f"no package is of the category {asked!r}")
         requirements = on_platforms(self.pip)
         if ours:
@@ -167,15 +167,15 @@ class _CondaLockReader:
 
     def _beside(self, platforms: tuple[Platform, ...]) -> tuple[PipRequirement, ...]:
         """The pip pins of each platform, as envbuild's own lock has them beside this file."""
-        found: dict[Platform, tuple[PipRequirement, ...]] = {}
+        by_platform: dict[Platform, tuple[PipRequirement, ...]] = {}
         for platform in platforms:
             file = self.file.beside(f"requirements.{platform.subdir}.txt")
-            found[platform] = ()
+            by_platform[platform] = ()
             if file.is_there():
                 reader = RequirementsReader(self.file.path.parent, self.problems)
                 reader.read_file(file)
-                found[platform] = reader.result().requirements
-        return on_platforms(found)
+                by_platform[platform] = reader.result().requirements
+        return on_platforms(by_platform)
 
     def _problem(self, key: str, what: str, remedy: str | None = None) -> None:
         self.problems.add(Place(file=self.file.shown, key=key), what, remedy)

@@ -49,13 +49,13 @@ class CondaPrefixImporter:
         packages, lines = explicit_packages(records, platform)
         left_out = list(lines)
         owned = {f"{prefix.path.name}/{place}" for record in records for place in record.owned}
-        found = [
+        distributions = [
             distribution
             for site in site_packages(prefix)
             for distribution in read_site(site, prefix.path.parent, left_out)
             if distribution.place not in owned and distribution.installer != "conda"
         ]
-        pins, lines = exact_requirements(found)
+        pins, lines = exact_requirements(distributions)
         variables = _variables(inside(file, "state"), left_out)
         if inside(file, "pinned").is_there():
             left_out.append("conda-meta/pinned: only a solve reads it")
@@ -131,14 +131,14 @@ def explicit_packages(
 
 def platform_of(subdirs: Iterable[str], shown: str) -> Platform:
     """The one platform that packages of these subdirs are for. Raises ``SpecError`` where no image has it."""
-    found = sorted({subdir for subdir in subdirs if subdir and subdir != "noarch"})
+    known = sorted({subdir for subdir in subdirs if subdir and subdir != "noarch"})
     try:
-        if len(found) <= 1:
-            return Platform.parse(found[0]) if found else LINUX_AMD64
+        if len(known) <= 1:
+            return Platform.parse(known[0]) if known else LINUX_AMD64
     except UsageError:
         pass  # Said below.
     raise SpecError(
-        f"{shown}: its packages are of {', '.join(found)[:200]}; an image needs those of one Linux platform",
+        f"{shown}: its packages are of {', '.join(known)[:200]}; an image needs those of one Linux platform",
         hint="write down what was asked for: conda env export --from-history > environment.yml",
     )
 
@@ -176,16 +176,16 @@ def _variables(file: SourceFile, left_out: list[str]) -> tuple[tuple[str, str], 
     """The environment variables that ``conda env config vars set`` keeps."""
     if not file.is_there():
         return ()
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     try:
         state = json.loads(file.read(YAML_LIMIT))
         for name, value in state.get("env_vars", {}).items():
             if isinstance(value, str) and value != "***unset***":
-                found[name] = value
+                variables[name] = value
     except (SpecError, ValueError, AttributeError, RecursionError):
         left_out.append("conda-meta/state: the variables in it can't be read")
         return ()
-    kept, lines = carried(found.items())
+    kept, lines = carried(variables.items())
     left_out += lines
     return kept
 

@@ -444,11 +444,11 @@ def _model_at(model: type[pydantic.BaseModel], path: tuple[int | str, ...]) -> t
         )
         pending = [annotation]
         while pending:
-            each = pending.pop()
-            if isinstance(each, type) and issubclass(each, pydantic.BaseModel):
-                model = each
+            hint = pending.pop()
+            if isinstance(hint, type) and issubclass(hint, pydantic.BaseModel):
+                model = hint
                 break
-            pending.extend(get_args(each))
+            pending.extend(get_args(hint))
     return model
 
 

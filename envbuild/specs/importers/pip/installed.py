@@ -140,13 +140,13 @@ def read_site(site: SourceFile, root: Path, left_out: list[str]) -> Iterator[Dis
         elif name.endswith((".dist-info", ".egg-info")) and not name.startswith("~"):
             stated = _RECORD.fullmatch(name)
             fields = _metadata(file, name)
-            found = fields.get("Name") or (stated["name"] if stated else "")
+            distribution = fields.get("Name") or (stated["name"] if stated else "")
             version = fields.get("Version") or (stated["version"] if stated else "")
-            if not found or not version:
+            if not distribution or not version:
                 left_out.append(f"{place}: doesn't say what it is")
                 continue
             yield Distribution(
-                name=found,
+                name=distribution,
                 version=version,
                 place=place,
                 installer=_text(inside(file, "INSTALLER")).strip(),
@@ -159,14 +159,14 @@ def _metadata(file: SourceFile, name: str) -> dict[str, str]:
         text = _text(inside(file, "METADATA"))
     else:
         text = _text(inside(file, "PKG-INFO") if file.path.is_dir() else file)
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for line in text.splitlines():
         if not line.strip():
             break
         key, colon, value = line.partition(":")
         if colon and not line[0].isspace():
-            found.setdefault(key, value.strip())
-    return found
+            fields.setdefault(key, value.strip())
+    return fields
 
 
 def _text(file: SourceFile) -> str:

@@ -109,21 +109,21 @@ def file_name(address: str) -> str:
     return unquote(path).rsplit("/", 1)[-1]
 
 
-def on_platforms(found: Mapping[Platform, Sequence[PipRequirement]]) -> tuple[PipRequirement, ...]:
+def on_platforms(by_platform: Mapping[Platform, Sequence[PipRequirement]]) -> tuple[PipRequirement, ...]:
     """One list of the lists of several platforms: what isn't the same on all of them gets a marker."""
     lines: dict[tuple[str, tuple[str, ...]], tuple[PipRequirement, list[Platform]]] = {}
-    for platform, requirements in sorted(found.items()):
+    for platform, requirements in sorted(by_platform.items()):
         for requirement in requirements:
             lines.setdefault(requirement.canonical, (requirement, []))[1].append(platform)
     result = []
     for line, platforms in lines.values():
-        if len(set(platforms)) == len(found):
+        if len(set(platforms)) == len(by_platform):
             result.append(line)
             continue
         for platform in dict.fromkeys(platforms):
             text = with_marker(line.text, f'platform_machine == "{platform.machine}"')
             result.append(PipRequirement(text=text, hashes=line.hashes, origin=line.origin))
-    return tuple(sorted(result, key=lambda each: each.canonical))
+    return tuple(sorted(result, key=lambda requirement: requirement.canonical))
 
 
 def index_address(text: str) -> str:
@@ -174,7 +174,9 @@ def _hashes(hashes: Iterable[str]) -> tuple[str, ...]:
 def _stated(file: str) -> tuple[str, str] | None:
     """Name and version that a file's name says."""
     try:
-        found = parse_wheel_filename(file)[:2] if file.endswith(".whl") else parse_sdist_filename(file)
+        name_and_version = (
+            parse_wheel_filename(file)[:2] if file.endswith(".whl") else parse_sdist_filename(file)
+        )
     except (InvalidWheelFilename, InvalidSdistFilename):
         return None
-    return str(found[0]), str(found[1])
+    return str(name_and_version[0]), str(name_and_version[1])

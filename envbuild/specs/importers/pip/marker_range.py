@@ -91,7 +91,7 @@ class Cases:
         self.all = frozenset(
             case
             for case in (Case(platform, python) for platform in PLATFORMS for python in pythons)
-            if not supported or any(self.holds(each, case) for each in supported)
+            if not supported or any(self.holds(marker, case) for marker in supported)
         )
         if not self.all:
             raise Refused("it was made for no environment that an image can be")
@@ -138,7 +138,7 @@ class Cases:
             machines = [f'platform_machine == "{pins.machine}"' for pins in platforms]
             if len(platforms) == len(self.platforms) and not none:
                 machines = [""]
-            parts += [" and ".join(each for each in (machine, condition) if each) for machine in machines]
+            parts += [" and ".join(node for node in (machine, condition) if node) for machine in machines]
         marker = " or ".join(f"({part})" if " or " in part and " and " in part else part for part in parts)
         return str(Marker(marker)) if marker else 'python_version < "0"'
 
@@ -176,7 +176,7 @@ def reachable(
 ) -> Mapping[str, frozenset[Case]]:
     """The nodes that ``roots`` lead to, each with the cases in which they do. ``edges`` gives a node's
     neighbours with the marker of each edge."""
-    found: dict[str, set[Case]] = {}
+    reached: dict[str, set[Case]] = {}
     for case in cases.all:
         seen: set[str] = set()
         todo = list(roots)
@@ -187,8 +187,8 @@ def reachable(
             seen.add(node)
             todo += [other for other, marker in edges(node) if cases.holds(marker, case)]
         for node in seen:
-            found.setdefault(node, set()).add(case)
-    return {node: frozenset(each) for node, each in found.items()}
+            reached.setdefault(node, set()).add(case)
+    return {node: frozenset(cases) for node, cases in reached.items()}
 
 
 def _releases(texts: Iterable[str]) -> list[Release]:

@@ -307,26 +307,26 @@ class _PyprojectReader:
 
     def _named(self, table: Mapping[str, Any], kind: str) -> dict[str, tuple[str, Any]]:
         """Entries by their normalised names; two that are equal then are a problem."""
-        found: dict[str, tuple[str, Any]] = {}
+        named: dict[str, tuple[str, Any]] = {}
         for key, value in table.items():
             name = canonicalize_name(key)
-            if name in found:
-                self._problem("", f"the {kind}s {found[name][0]!r} and {key!r} are one name")
-            found[name] = key, value
-        return found
+            if name in named:
+                self._problem("", f"the {kind}s {named[name][0]!r} and {key!r} are one name")
+            named[name] = key, value
+        return named
 
     def _table(self, data: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:
-        found = data.get(key, {})
-        if isinstance(found, dict):
-            return found
-        self._problem(path, f"must be a table, is {describe_value(found)}")
+        table = data.get(key, {})
+        if isinstance(table, dict):
+            return table
+        self._problem(path, f"must be a table, is {describe_value(table)}")
         return {}
 
     def _text(self, key: str) -> str | None:
-        found = self.project.get(key)
-        if found is None or isinstance(found, str):
-            return found
-        self._problem(f"project.{key}", f"must be text, is {describe_value(found)}")
+        value = self.project.get(key)
+        if value is None or isinstance(value, str):
+            return value
+        self._problem(f"project.{key}", f"must be text, is {describe_value(value)}")
         return None
 
     def _leave(self, what: str) -> None:

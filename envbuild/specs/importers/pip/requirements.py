@@ -224,7 +224,7 @@ class RequirementsReader:
         file = context.file.beside(written)
         stack = (*context.stack, context.file.path)
         if file.path in stack:
-            cycle = " → ".join(each.name for each in (*stack[stack.index(file.path) :], file.path))
+            cycle = " → ".join(path.name for path in (*stack[stack.index(file.path) :], file.path))
             raise Refused(f"{written!r} includes itself ({cycle})")
         if file.relative_to(self.root).startswith(".."):
             _log.info("%s: %s lies outside the spec's directory", place, file.shown)

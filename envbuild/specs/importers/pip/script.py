@@ -38,10 +38,10 @@ class ScriptImporter:
 
     def load(self, file: SourceFile) -> Spec:
         text = file.read(SCRIPT_LIMIT)
-        found = [(line, content) for line, kind, content in blocks(text) if kind == "script"]
-        if len(found) > 1:
-            raise SpecError(f"{file.shown}:{found[1][0]}: a second block '# /// script'; a script has one")
-        if not found:
+        scripts = [(line, content) for line, kind, content in blocks(text) if kind == "script"]
+        if len(scripts) > 1:
+            raise SpecError(f"{file.shown}:{scripts[1][0]}: a second block '# /// script'; a script has one")
+        if not scripts:
             unclosed = next(
                 (n for n, line in enumerate(text.splitlines(), 1) if line == "# /// script"), None
             )
@@ -49,7 +49,7 @@ class ScriptImporter:
                 what = f"{file.shown}:{unclosed}: the block '# /// script' is never closed"
                 raise SpecError(what, hint="end it with '# ///'; each line between begins with '#'")
             raise SpecError(f"{file.shown}: doesn't say what it needs", hint=_EXAMPLE)
-        line, content = found[0]
+        line, content = scripts[0]
         if len(content.encode()) > TOML_LIMIT:
             raise SpecError(f"{file.shown}:{line}: the block is larger than {TOML_LIMIT >> 20} MiB")
         # Empty lines in front, so that the parser counts the script's own lines.
@@ -120,7 +120,7 @@ def _spec(file: SourceFile, text: str) -> Spec:
     for key in data:
         note(key, Refused("unknown key", "known keys: dependencies, requires-python, tool"))
     if isinstance(tool, dict):
-        left_out += [f"{file.path.name}: tool.{each}" for each in tool if each not in ("uv", "envbuild")]
+        left_out += [f"{file.path.name}: tool.{name}" for name in tool if name not in ("uv", "envbuild")]
     problems.raise_if_any()
     return Spec(
         name=fields.default_name(file.path),

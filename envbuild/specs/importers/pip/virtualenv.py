@@ -46,12 +46,12 @@ class VirtualenvImporter:
                 f"{prefix.shown}: there is no lib/python3.*/site-packages in this virtual environment"
             )
         left_out: list[str] = []
-        found = [
+        distributions = [
             distribution
             for site in sites[:1]
             for distribution in read_site(site, prefix.path.parent, left_out)
         ]
-        pins, lines = exact_requirements(found)
+        pins, lines = exact_requirements(distributions)
         if config.get("include-system-site-packages", "").lower() == "true":
             left_out.append(f"{_MARKER}: include-system-site-packages: what the system's python has")
         return Spec(

@@ -107,14 +107,14 @@ class _PixiLockReader:
 
     def _records(self, packages: Value) -> dict[tuple[str, str], Mapping[str, Value]]:
         """What the lock says of each package, by its kind and address."""
-        found: dict[tuple[str, str], Mapping[str, Value]] = {}
+        records: dict[tuple[str, str], Mapping[str, Value]] = {}
         for index, entry in enumerate(packages if isinstance(packages, list) else ()):
             kind, address = _reference(entry)
             if not isinstance(entry, dict) or address is None:
                 self._problem(f"packages[{index}]", "names no conda and no pypi package")
                 continue
-            found.setdefault((kind, address), entry)
-        return found
+            records.setdefault((kind, address), entry)
+        return records
 
     def _package(
         self,

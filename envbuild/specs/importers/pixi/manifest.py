@@ -95,12 +95,12 @@ class _PixiReader:
     def spec(self) -> Spec:
         key = "workspace" if "workspace" in self.data else "project"
         workspace = self._table(self.data, key)
-        for each in self.data:
-            if each not in _READ:
-                self._leave(each)
-        for each in workspace:
-            if each not in _WORKSPACE | _ABOUT:
-                self._leave(f"{key}.{each}")
+        for unread in self.data:
+            if unread not in _READ:
+                self._leave(unread)
+        for unread in workspace:
+            if unread not in _WORKSPACE | _ABOUT:
+                self._leave(f"{key}.{unread}")
         platforms = self._platforms(workspace.get("platforms"), f"{key}.platforms")
         conda, pip = self._dependencies(platforms)
         channels = tuple(self._channels(workspace.get("channels", []), f"{key}.channels"))
@@ -146,9 +146,9 @@ class _PixiReader:
                 self._problem(key, f"must be a table, is {describe_value(table)}")
             elif self._selected(selector, key, platforms):
                 tables.append((f"{key}.", table))
-                for each in table:
-                    if each not in (*_KINDS, "pypi-dependencies", "activation"):
-                        self._leave(f"{key}.{each}")
+                for entry in table:
+                    if entry not in (*_KINDS, "pypi-dependencies", "activation"):
+                        self._leave(f"{key}.{entry}")
         for at, table in tables:
             for kind in _KINDS:
                 for name, value in self._table(table, kind, at).items():
@@ -159,12 +159,12 @@ class _PixiReader:
 
     def _add(self, into: dict[str, Any], name: str, value: object, key: str, read: Any) -> None:
         try:
-            found = read(name, value, key)
+            match = read(name, value, key)
         except Refused as refused:
             self._problem(key, refused.what, refused.remedy)
             return
-        if found is not None:
-            into[str(canonicalize_name(name))] = found
+        if match is not None:
+            into[str(canonicalize_name(name))] = match
 
     def _selected(self, selector: str, key: str, platforms: tuple[Platform, ...]) -> bool:
         if selector in _LINUX:
@@ -198,9 +198,8 @@ class _PixiReader:
                 self._problem(key, refused.what, refused.remedy)
                 continue
             pip[pip_requirement.text] = pip_requirement
-        for each in ("optional-dependencies",):
-            for name in self._table(self.project, each, "project."):
-                self.left_out.append(f"{self.file.path.name}: project.{each}.{name}")
+        for name in self._table(self.project, "optional-dependencies", "project."):
+            self.left_out.append(f"{self.file.path.name}: project.optional-dependencies.{name}")
 
     def _match(self, name: str, value: object, key: str) -> str:
         """A conda match spec."""
@@ -210,7 +209,7 @@ class _PixiReader:
         others = sorted(set(table) - {"version", "build", "channel"})
         if others:
             raise Refused(f"{', '.join(others)} can't be carried", "lock with pixi, and use its pixi.lock")
-        version, build, channel = (_plain(table.get(each), each) for each in ("version", "build", "channel"))
+        version, build, channel = (_plain(table.get(name), name) for name in ("version", "build", "channel"))
         text = f"{channel}::{name}" if channel else name
         if build:
             text += f" {version or '*'} {build}"
@@ -229,7 +228,7 @@ class _PixiReader:
         except InvalidName as error:
             raise Refused(f"{name!r} is no name of a distribution") from error
         text += f"[{','.join(extras)}]" if extras else ""
-        version, url, path = (_plain(table.get(each), each) for each in ("version", "url", "path"))
+        version, url, path = (_plain(table.get(name), name) for name in ("version", "url", "path"))
         marker = _plain(table.get("env-markers"), "env-markers")
         if path in (".", "./"):
             self._leave(f"pypi-dependencies.{name}: the project itself")
@@ -271,9 +270,9 @@ class _PixiReader:
             if key not in ("index-url", "extra-index-urls"):
                 self._leave(where)
                 continue
-            for each in [value] if key == "index-url" else self._list(value, where):
+            for text in [value] if key == "index-url" else self._list(value, where):
                 try:
-                    address = _plain(each, "an address")
+                    address = _plain(text, "an address")
                     refuse_credential(address)
                     if not re.fullmatch(r"https?://\S+", address):
                         raise Refused(f"{redact(address)!r} is no address of an index")
@@ -284,9 +283,9 @@ class _PixiReader:
 
     def _variables(self) -> tuple[tuple[str, str], ...]:
         activation = self._table(self.data, "activation")
-        for each in activation:
-            if each != "env":
-                self._leave(f"activation.{each}")
+        for entry in activation:
+            if entry != "env":
+                self._leave(f"activation.{entry}")
         variables = {}
         for name, value in self._table(activation, "env", "activation.").items():
             key = f"activation.env.{name}"
@@ -300,11 +299,11 @@ class _PixiReader:
         return tuple(sorted(variables.items()))
 
     def _table(self, table: Mapping[str, Any], key: str, at: str = "") -> Mapping[str, Any]:
-        found = table.get(key, {})
-        if not isinstance(found, dict):
-            self._problem(f"{at}{key}", f"must be a table, is {describe_value(found)}")
+        value = table.get(key, {})
+        if not isinstance(value, dict):
+            self._problem(f"{at}{key}", f"must be a table, is {describe_value(value)}")
             return {}
-        return found
+        return value
 
     def _list(self, value: object, key: str) -> list[Any]:
         if not isinstance(value, list):

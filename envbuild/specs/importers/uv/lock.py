@@ -121,11 +121,11 @@ class _UvLockReader:
         starts = [f"{root.index}" for root in roots]
         starts += [f"{root.index}[{extra}]" for root in roots for extra in extras]
         starts += [f"{root.index}:{group}" for root in roots for group in groups]
-        found: dict[int, set[Case]] = {}
+        reached: dict[int, set[Case]] = {}
         for node, holding in reachable(starts, self._edges(), cases).items():
-            found.setdefault(int(node.split("[")[0].split(":")[0]), set()).update(holding)
+            reached.setdefault(int(node.split("[")[0].split(":")[0]), set()).update(holding)
         requirements: list[PipRequirement] = []
-        for index, held in sorted(found.items()):
+        for index, held in sorted(reached.items()):
             package = self.packages[index]
             try:
                 requirements += self._requirements(package, cases.marker(held))
@@ -151,7 +151,7 @@ class _UvLockReader:
         name, version, source = table.get("name"), table.get("version"), table.get("source")
         if not isinstance(name, str) or not isinstance(version, (str, type(None))):
             raise Refused(f"package[{index}]: has no name", "lock again: the file is damaged")
-        kind = next((each for each in _SOURCES if isinstance(source, dict) and each in source), None)
+        kind = next((kind for kind in _SOURCES if isinstance(source, dict) and kind in source), None)
         if kind is None or not isinstance(source, dict) or not isinstance(source[kind], str):
             raise Refused(
                 f"package[{index}]: {name}: its source isn't known", f"known: {', '.join(_SOURCES)}"
@@ -179,7 +179,7 @@ class _UvLockReader:
             ("extra", "optional-dependencies", extras),
             ("group", "dev-dependencies", groups),
         ):
-            known = {canonicalize_name(each): root for root in roots for each in _table(root.data, key)}
+            known = {canonicalize_name(name): root for root in roots for name in _table(root.data, key)}
             for name in sorted(chosen - set(known)):
                 shown = ", ".join(sorted(known)) or "none"
                 place = Place(file=self.file.shown, key=f"#{name}")
@@ -198,8 +198,8 @@ class _UvLockReader:
         """A function from a node to its neighbours. A node is a package's index, with an extra in brackets
         or a group behind a colon."""
         by_name: dict[str, list[_LockedPackage]] = {}
-        for each in self.packages:
-            by_name.setdefault(each.name, []).append(each)
+        for locked in self.packages:
+            by_name.setdefault(locked.name, []).append(locked)
         graph: dict[str, list[tuple[str, str | None]]] = {}
         for package in self.packages:
             for suffix, dependency in _dependencies(package.data):
@@ -221,17 +221,17 @@ class _UvLockReader:
     ) -> _LockedPackage:
         name = canonicalize_name(str(dependency.get("name")))
         version, source = dependency.get("version"), dependency.get("source")
-        found = [
-            each
-            for each in by_name.get(name, ())
-            if version in (None, each.version) and (source is None or source == each.data.get("source"))
+        matching = [
+            package
+            for package in by_name.get(name, ())
+            if version in (None, package.version) and (source is None or source == package.data.get("source"))
         ]
-        if len(found) != 1:
+        if len(matching) != 1:
             raise Refused(
-                f"{package.key}: {len(found)} packages answer its dependency {name[:80]!r}",
+                f"{package.key}: {len(matching)} packages answer its dependency {name[:80]!r}",
                 "lock again: the file is damaged",
             )
-        return found[0]
+        return matching[0]
 
     def _requirements(self, package: _LockedPackage, marker: str) -> Iterator[PipRequirement]:
         where = self.file.path.parent
@@ -273,21 +273,21 @@ def _dependencies(package: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str
 
 
 def _table(table: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = table.get(key, {})
-    if not isinstance(found, dict):
+    value = table.get(key, {})
+    if not isinstance(value, dict):
         raise Refused(f"{key} must be a table", "lock again: the file is damaged")
-    return found
+    return value
 
 
 def _tables(table: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    found = table.get(key, [])
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+    value = table.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         raise Refused(f"{key} must be a list of tables", "lock again: the file is damaged")
-    return found
+    return value
 
 
 def _texts(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    found = table.get(key, [])
-    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+    value = table.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise Refused(f"{key} must be a list of texts", "lock again: the file is damaged")
-    return tuple(found)
+    return tuple(value)

@@ -52,8 +52,8 @@ class UvTool:
         ``extra:NAME`` and ``group:NAME``. Raises :class:`Refused`."""
         sources = self._table("sources")
         name = canonicalize_name(requirement.name)
-        found = next((value for key, value in sources.items() if canonicalize_name(key) == name), None)
-        entries = found if isinstance(found, list) else [] if found is None else [found]
+        source = next((value for key, value in sources.items() if canonicalize_name(key) == name), None)
+        entries = source if isinstance(source, list) else [] if source is None else [source]
         entries = [entry for entry in entries if _applies(entry, selected)]
         if not entries or requirement.url is not None:
             return str(requirement)
@@ -68,7 +68,7 @@ class UvTool:
         index, url, path = entry.get("index"), entry.get("url"), entry.get("path")
         if isinstance(index, str):
             self._asked.add(index)
-            if not any(each.get("name") == index for each in self._indexes()):
+            if not any(entry.get("name") == index for entry in self._indexes()):
                 raise Refused(f"{key}: no index is called {index!r}", "add it under [[tool.uv.index]]")
             self._lines.append(f"{key}: its index {index!r} is asked for every package, not for {name} alone")
             return str(requirement)
@@ -78,7 +78,7 @@ class UvTool:
             return f"{requirement.name}{extras} @ {url}{marker}"
         if isinstance(path, str):
             return f"{requirement.name}{extras} @ file:{quote(path)}{marker}"
-        kind = next((each for each in ("git", "workspace", "url") if each in entry), "it")
+        kind = next((name for name in ("git", "workspace", "url") if name in entry), "it")
         raise Refused(f"{key}: {kind} is no archive: it would have to be built", BUILD_REMEDY)
 
     def options(self) -> Iterator[str]:
@@ -118,15 +118,15 @@ class UvTool:
 
     def _indexes(self) -> list[Mapping[str, Any]]:
         index = self.table.get("index", [])
-        if not isinstance(index, list) or not all(isinstance(each, dict) for each in index):
+        if not isinstance(index, list) or not all(isinstance(name, dict) for name in index):
             raise Refused("tool.uv.index: must be tables", "write [[tool.uv.index]]")
         return index
 
     def _table(self, key: str) -> Mapping[str, Any]:
-        found = self.table.get(key, {})
-        if not isinstance(found, dict):
-            raise Refused(f"tool.uv.{key}: must be a table, is {describe_value(found)}")
-        return found
+        value = self.table.get(key, {})
+        if not isinstance(value, dict):
+            raise Refused(f"tool.uv.{key}: must be a table, is {describe_value(value)}")
+        return value
 
 
 def _texts(value: object, key: str) -> tuple[str, ...]:
