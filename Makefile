@@ -6,7 +6,7 @@ STAMP := .venv/.envbuild-ready
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all test-engines test-newest house dev-lock lint types locks bench installer-pins clean system
+.PHONY: help demo test test-slow test-all test-engines test-newest house dev-lock dist lint types locks bench installer-pins clean system
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -49,6 +49,10 @@ house: $(STAMP)  ## the figures of the package: circles, fragments, names
 dev-lock: $(STAMP)  ## lock the development environment anew (requirements/dev.txt)
 	$(PY) -m uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.10 \
 		--generate-hashes --no-header --no-emit-index-url --quiet --upgrade --output-file requirements/dev.txt
+
+dist: $(STAMP)  ## build the wheel and the source distribution into dist/, with the locked tools alone
+	rm -rf dist
+	$(PY) -m hatchling build
 
 locks: $(STAMP)  ## lock the curated environments anew
 	@scripts/locks.sh $(ARGS)

@@ -10,10 +10,10 @@ versions=${2:-locked}
 fits() { "$1" -c 'import sys; raise SystemExit(sys.version_info < (3, 10))' 2>/dev/null; }
 
 find_python() {
-    local each
-    for each in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python3.10 python; do
-        if command -v "$each" >/dev/null && fits "$each"; then
-            command -v "$each"
+    local candidate
+    for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python3.10 python; do
+        if command -v "$candidate" >/dev/null && fits "$candidate"; then
+            command -v "$candidate"
             return
         fi
     done
@@ -23,6 +23,15 @@ find_python() {
 
 python=$(find_python)
 
+# What brings uv, by its hashes too: it installs all the rest.
+requirement=$(mktemp)
+trap 'rm -f "$requirement"' EXIT
+if [ "$versions" = newest ]; then
+    echo uv >"$requirement"
+else
+    awk '/^[a-z]/ {wanted = /^uv==/} wanted' requirements/dev.txt >"$requirement"
+fi
+
 # Debian splits pip's bootstrap off into python3-venv. Without it a venv can still be made by a uv
 # or a pip that is already there, or by root after installing the package.
 make_venv() {
@@ -31,21 +40,22 @@ make_venv() {
     rm -rf "$venv"
     if "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         "$python" -m venv "$venv"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirement"
     elif "$python" -m pip --version >/dev/null 2>&1 && "$python" -c 'import venv' 2>/dev/null; then
         "$python" -m venv --without-pip "$venv"
         # --target works with every pip and isn't stopped by EXTERNALLY-MANAGED (PEP 668).
         site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-        PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --disable-pip-version-check --target "$site" uv
+        PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --disable-pip-version-check --target "$site" \
+            --requirement "$requirement"
     elif command -v uv >/dev/null; then
         uv venv --quiet --python "$python" "$venv"
-        uv pip install --quiet --python "$venv/bin/python" uv
+        uv pip install --quiet --python "$venv/bin/python" --requirement "$requirement"
     elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         echo "setup: installing python3-venv with apt" >&2
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
         "$python" -m venv "$venv"
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$requirement"
     else
         echo "setup: $python can't make a virtual environment; apt-get install python3-venv (as root) first" >&2
         return 1

@@ -1,0 +1,69 @@
+"""What the documentation names is there: files, sections, targets of the Makefile; all is reached."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+NAMES = [str(path.relative_to(ROOT)) for path in TEXTS]
+CODE = [
+    path
+    for directory in ("envbuild", "tests", "benchmarks", "scripts", "templates")
+    for path in sorted((ROOT / directory).rglob("*"))
+    if path.suffix in (".py", ".sh", ".j2") and path != Path(__file__)
+]
+
+
+def _links(text: Path) -> list[Path]:
+    """The files that ``text`` links to, where they should be."""
+    targets = re.findall(r"\]\(([^)#\s]+)", text.read_text(encoding="utf-8"))
+    return [(text.parent / target).resolve() for target in targets if "://" not in target]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_to_files(name: str) -> None:
+    assert [str(path) for path in _links(ROOT / name) if not path.exists()] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_modules_that_are_named_are_there(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    paths = re.findall(r"(?<![\w./<-])((?:[a-z_0-9]+/)+[a-z_0-9]+\.(?:py|sh))\b", text)
+    assert [
+        path for path in paths if not any((ROOT / above / path).is_file() for above in ("", "envbuild"))
+    ] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_targets_of_the_makefile_that_are_named_are_there(name: str) -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    text = (ROOT / name).read_text(encoding="utf-8")
+    named = re.findall(r"(?:`|\$ |^ {4})make ([a-z-]+(?: [a-z-]+)*)", text, re.MULTILINE)
+    assert set(" ".join(named).split()) <= set(targets)
+
+
+def test_every_text_is_reached_from_the_readme() -> None:
+    reached, ahead = set[Path](), [ROOT / "README.md"]
+    while ahead:
+        text = ahead.pop()
+        if text not in reached and text.suffix == ".md" and text.is_file():
+            reached.add(text)
+            ahead += _links(text)
+    assert set(TEXTS) <= reached
+
+
+def test_sections_that_the_code_cites_are_there() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}: {cited} §{section}"
+        for path in CODE
+        for cited, section in re.findall(
+            r"(docs/[\w/-]+\.md)(?:`*\s+§(\d+))?", path.read_text(encoding="utf-8", errors="replace")
+        )
+        if not (ROOT / cited).is_file()
+        or (section and f"\n## §{section} " not in (ROOT / cited).read_text(encoding="utf-8"))
+    ]
+    assert wrong == []
