@@ -29,6 +29,7 @@ import pytest
 
 from tests.fakes.archive import Archive, Deb
 from tests.fakes.wheelhouse import Wheel, Wheelhouse
+from tests.integration.warm import WarmCommand, can_be_warm
 
 LIMIT = 60.0
 """Seconds after which a command counts as hanging."""
@@ -77,6 +78,8 @@ class Machine:
     env: dict[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
     """A command that starts the command, such as ``unshare -n``."""
+    own_interpreters: bool = False
+    """Starts an interpreter for each command, with hashes of its own, instead of a fork of one for all."""
 
     @property
     def home(self) -> Path:
@@ -124,9 +127,12 @@ class Machine:
         self, *arguments: str, env: Mapping[str, str | None] | None = None, cwd: Path | None = None
     ) -> subprocess.Popen[str]:
         """The command under way, leader of a process group of its own."""
-        return subprocess.Popen(
-            [*self.prefix, sys.executable, "-m", "envbuild.cli.main", *arguments],
-            env=self.environment(env),
+        environment = self.environment(env)
+        warm = not self.own_interpreters and not self.prefix and can_be_warm(environment)
+        start = WarmCommand if warm else subprocess.Popen
+        return start(
+            arguments if warm else [*self.prefix, sys.executable, "-m", "envbuild.cli.main", *arguments],
+            env=environment,
             cwd=cwd or self.project,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

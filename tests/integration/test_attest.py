@@ -129,7 +129,10 @@ def test_nothing_is_attached_where_it_is_not_wanted(scene: Scene) -> None:
         assert scene.tags("team/plain") == {done.reference.partition("@")[0].rpartition(":")[2]}
 
 
-def test_what_is_attached_somewhere_else_is_the_same_but_for_the_time(scene: Scene) -> None:
+def test_what_is_attached_somewhere_else_is_the_same_but_for_the_time(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scene.machine, "own_interpreters", True)
     layers = []
     for repository in ("team/here", "team/there"):
         digest = scene.build(repository).digest

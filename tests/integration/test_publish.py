@@ -134,7 +134,10 @@ def test_several_targets_have_a_directory_each_and_code_is_on_top(scene: Scene) 
     assert machine.leftovers() == []
 
 
-def test_files_are_the_same_each_time_and_only_ours_are_replaced(scene: Scene) -> None:
+def test_files_are_the_same_each_time_and_only_ours_are_replaced(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scene.machine, "own_interpreters", True)
     machine, repository = scene.machine, scene.repository("team/again")
     arguments = ("publish", "--to", "compose", "--push", repository, "-o", "kept", "--", "python")
     assert machine.run(*arguments, "a.py").status == 0
