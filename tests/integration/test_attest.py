@@ -21,7 +21,6 @@ from tests.integration.driver import Ended, Machine, a_world, demo
 PASSWORD = "pw-of-key-3e"
 TYPES = ["application/vnd.cyclonedx+json", "application/spdx+json", "application/vnd.in-toto+json"]
 pytestmark = [
-    pytest.mark.slow,
     needs_registry(),
     pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed"),
 ]

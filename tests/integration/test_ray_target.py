@@ -23,7 +23,6 @@ from tests.integration.driver import Machine, ended
 FOREVER = "while :; do sleep 0.05; done"
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the image is of programs of this Linux"),
 ]
 

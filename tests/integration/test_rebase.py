@@ -22,8 +22,6 @@ from tests.fakes.registry_server import needs_registry, serve
 from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Machine, World, a_world, conda, demo
 
-pytestmark = pytest.mark.slow
-
 
 def debs(version: str) -> list[Deb]:
     return [Deb(name="tool", version=version, files=[("./usr/bin/tool", f"#!{version}".encode())])]

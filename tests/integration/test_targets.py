@@ -23,7 +23,7 @@ from tests.fakes.image import put_image, shell_image
 from tests.fakes.registry import serve
 from tests.integration.driver import LIMIT, Ended, Machine, ended, needs_user_namespaces, tmpfs
 
-pytestmark = [pytest.mark.slow, needs_user_namespaces()]
+pytestmark = [needs_user_namespaces()]
 
 FOREVER = "while :; do sleep 0.05; done"
 
