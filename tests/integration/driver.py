@@ -27,7 +27,10 @@ from typing import Any
 
 import pytest
 
+from envbuild.store.content import Store
 from tests.fakes.archive import Archive, Deb
+from tests.fakes.image import put_image, shell_image
+from tests.fakes.registry import serve
 from tests.fakes.wheelhouse import Wheel, Wheelhouse
 from tests.integration.warm import WarmCommand, can_be_warm
 
@@ -236,6 +239,23 @@ def a_world(
         },
     )
     return World(machine=machine, archive=archive, index=index)
+
+
+@contextmanager
+def shell_machine(root: Path) -> Iterator[Machine]:
+    """A machine below ``root`` with the spec of a user-managed image, a shell and a few programs, which a
+    registry has: the variable ``REGISTRY`` says where that is. There is no Docker engine."""
+    source = Store(root / "source")
+    image = put_image(source, shell_image(source).layers, {"Env": ["PATH=/usr/bin"], "User": "1000:1000"})
+    with serve() as registry:
+        for digest in (image.config_digest, *(layer.digest for layer in image.layers)):
+            registry.put_blob(source.blob(digest).read_bytes())
+        registry.put_manifest("shell", "1", image.media_type, source.blob(image.digest).read_bytes())
+        machine = Machine(root=root, env={"DOCKER_HOST": f"unix://{root}/none", "REGISTRY": registry.host})
+        machine.write(
+            "envbuild.yaml", f"name: demo\nplatforms: [linux/amd64]\nimage: {registry.host}/shell:1\n"
+        )
+        yield machine
 
 
 def demo(*requirements: str, packages: Sequence[str] = (), more: str = "") -> str:

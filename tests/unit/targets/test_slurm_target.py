@@ -246,12 +246,11 @@ def execution(login: SlurmLogin, notes: Notes, patience: float = 10) -> tuple[Sl
     )
 
 
-def test_a_reason_to_wait_is_told_once() -> None:
-    notes = Notes()
+def test_a_reason_to_wait_is_told_once(progress: Notes) -> None:
     waits = [said("PENDING"), *[said("PENDING", "Priority")] * 3, said("PENDING", "Resources")]
-    job, pauses = execution(Scripted(*waits, said("PENDING", "Priority"), said("COMPLETED")), notes)
+    job, pauses = execution(Scripted(*waits, said("PENDING", "Priority"), said("COMPLETED")), progress)
     assert job.wait() == 0
-    assert notes.notes == [
+    assert progress.notes == [
         "job 7 waits behind jobs of higher priority (Priority)",
         "job 7 waits for nodes to become free (Resources)",
     ]
@@ -259,11 +258,10 @@ def test_a_reason_to_wait_is_told_once() -> None:
     assert len(pauses) == 6
 
 
-def test_a_controller_that_comes_back_is_told_of_once() -> None:
-    notes = Notes()
-    job, _ = execution(Scripted(said("RUNNING"), AWAY, AWAY, said("FAILED", code="5:0")), notes)
+def test_a_controller_that_comes_back_is_told_of_once(progress: Notes) -> None:
+    job, _ = execution(Scripted(said("RUNNING"), AWAY, AWAY, said("FAILED", code="5:0")), progress)
     assert job.wait() == 5
-    assert notes.notes == [
+    assert progress.notes == [
         "Slurm doesn't answer; job 7 goes on: slurm_load_jobs error: Unable to contact slurm controller"
     ]
 
