@@ -1,4 +1,5 @@
-"""What holds for all tests, and what many of them need: a store, a registry and its client, a database.
+"""What holds for all tests, and what many of them need: a store, a registry and its client, a database, a
+user's machine, and progress that keeps what people are told.
 
 None writes into the records of whoever runs them; signals do what they do.
 """
@@ -16,7 +17,9 @@ from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.client import RegistryClient
 from envbuild.store.content import Store
 from tests.fakes import postgres
+from tests.fakes.progress import Notes
 from tests.fakes.registry import Registry, serve
+from tests.integration.driver import Machine
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,6 +41,18 @@ def interrupts_arrive() -> None:
 def store(tmp_path: Path) -> Store:
     """An empty store."""
     return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def progress() -> Notes:
+    """Progress that keeps what people are told."""
+    return Notes()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """A user's machine on which nothing has happened yet."""
+    return Machine(root=tmp_path / "machine")
 
 
 @pytest.fixture

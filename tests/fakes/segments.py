@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from envbuild.cache.segments import SharedSegments, cache_repository
-from envbuild.progress import Progress, Silent
+from envbuild.progress import Progress
 from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.base import Remote
 from envbuild.registry.client import RegistryClient, RegistryOptions
 from envbuild.store.content import Store
-
-
-@dataclass
-class Notes(Silent):
-    """What people were told."""
-
-    said: list[str] = field(default_factory=list)
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 def shared_segments(

@@ -27,8 +27,12 @@ from typing import Any
 
 import pytest
 
+from envbuild.store.content import Store
 from tests.fakes.archive import Archive, Deb
+from tests.fakes.image import put_image, shell_image
+from tests.fakes.registry import serve
 from tests.fakes.wheelhouse import Wheel, Wheelhouse
+from tests.integration.warm import WarmCommand, can_be_warm
 
 LIMIT = 60.0
 """Seconds after which a command counts as hanging."""
@@ -77,6 +81,8 @@ class Machine:
     env: dict[str, str] = field(default_factory=dict)
     prefix: tuple[str, ...] = ()
     """A command that starts the command, such as ``unshare -n``."""
+    own_interpreters: bool = False
+    """Starts an interpreter for each command, with hashes of its own, instead of a fork of one for all."""
 
     @property
     def home(self) -> Path:
@@ -124,9 +130,12 @@ class Machine:
         self, *arguments: str, env: Mapping[str, str | None] | None = None, cwd: Path | None = None
     ) -> subprocess.Popen[str]:
         """The command under way, leader of a process group of its own."""
-        return subprocess.Popen(
-            [*self.prefix, sys.executable, "-m", "envbuild", *arguments],
-            env=self.environment(env),
+        environment = self.environment(env)
+        warm = not self.own_interpreters and not self.prefix and can_be_warm(environment)
+        start = WarmCommand if warm else subprocess.Popen
+        return start(
+            arguments if warm else [*self.prefix, sys.executable, "-m", "envbuild", *arguments],
+            env=environment,
             cwd=cwd or self.project,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -230,6 +239,23 @@ def a_world(
         },
     )
     return World(machine=machine, archive=archive, index=index)
+
+
+@contextmanager
+def shell_machine(root: Path) -> Iterator[Machine]:
+    """A machine below ``root`` with the spec of a user-managed image, a shell and a few programs, which a
+    registry has: the variable ``REGISTRY`` says where that is. There is no Docker engine."""
+    source = Store(root / "source")
+    image = put_image(source, shell_image(source).layers, {"Env": ["PATH=/usr/bin"], "User": "1000:1000"})
+    with serve() as registry:
+        for digest in (image.config_digest, *(layer.digest for layer in image.layers)):
+            registry.put_blob(source.blob(digest).read_bytes())
+        registry.put_manifest("shell", "1", image.media_type, source.blob(image.digest).read_bytes())
+        machine = Machine(root=root, env={"DOCKER_HOST": f"unix://{root}/none", "REGISTRY": registry.host})
+        machine.write(
+            "envbuild.yaml", f"name: demo\nplatforms: [linux/amd64]\nimage: {registry.host}/shell:1\n"
+        )
+        yield machine
 
 
 def demo(*requirements: str, packages: Sequence[str] = (), more: str = "") -> str:

@@ -21,7 +21,6 @@ from tests.integration.driver import Ended, Machine, a_world, demo
 PASSWORD = "pw-of-key-3e"
 TYPES = ["application/vnd.cyclonedx+json", "application/spdx+json", "application/vnd.in-toto+json"]
 pytestmark = [
-    pytest.mark.slow,
     needs_registry(),
     pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed"),
 ]
@@ -129,7 +128,10 @@ def test_nothing_is_attached_where_it_is_not_wanted(scene: Scene) -> None:
         assert scene.tags("team/plain") == {done.reference.partition("@")[0].rpartition(":")[2]}
 
 
-def test_what_is_attached_somewhere_else_is_the_same_but_for_the_time(scene: Scene) -> None:
+def test_what_is_attached_somewhere_else_is_the_same_but_for_the_time(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scene.machine, "own_interpreters", True)
     layers = []
     for repository in ("team/here", "team/there"):
         digest = scene.build(repository).digest

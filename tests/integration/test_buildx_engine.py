@@ -26,12 +26,12 @@ from envbuild.errors import BuildError
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import Image
 from envbuild.plan.model import Plan
-from envbuild.progress import Silent
 from envbuild.render.access import PipAccess
 from envbuild.render.base import ContextFile
 from envbuild.store.content import Store
 from tests.fakes.context import HandRenderer
 from tests.fakes.image import Item, compress, directory, program_items, tar
+from tests.fakes.progress import Notes
 from tests.fakes.source import plan
 
 pytestmark = [pytest.mark.engine]
@@ -44,23 +44,13 @@ BASE = "FROM scratch\nADD root.tar.gz /\nENV PATH=/usr/bin\n"
 
 
 @dataclass
-class Told(Silent):
-    """Remembers the notes."""
-
-    notes: list[str] = field(default_factory=list)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
-@dataclass
 class Bench:
     """A store, and an engine whose contents the test compares."""
 
     root: Path
     archive: Path
     client: docker.DockerClient
-    progress: Told = field(default_factory=Told)
+    progress: Notes = field(default_factory=Notes)
 
     @property
     def store(self) -> Store:
@@ -245,7 +235,7 @@ from pathlib import Path
 from envbuild.cli.interrupt import interruptible
 from tests.integration import test_buildx_engine as module
 
-class Loud(module.Told):
+class Loud(module.Notes):
     def task(self, stage, what, **more):
         if "begun" in what:
             print("sleeping", flush=True)

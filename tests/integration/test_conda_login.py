@@ -13,8 +13,6 @@ import pytest
 from tests.fakes.channel import make_channel, serve
 from tests.integration.driver import Machine, a_world, conda, demo
 
-pytestmark = pytest.mark.slow
-
 SECRET = "s3cret-value"
 METHODS: dict[str, Any] = {
     "bearer": {"BearerToken": SECRET},

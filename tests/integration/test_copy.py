@@ -37,11 +37,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(root=tmp_path / "machine")
-
-
-@pytest.fixture
 def source(tmp_path: Path) -> Store:
     """A store that no command knows: what is in it comes from elsewhere."""
     return Store(tmp_path / "source")

@@ -31,6 +31,7 @@ from envbuild.render.base import BuildContext, ContextFile
 from envbuild.store.content import Store
 from envbuild.store.images import ImageIndex
 from tests.fakes.image import directory, program_items, put_image, put_layer, tar
+from tests.fakes.progress import Notes
 from tests.fakes.registry import serve
 
 pytestmark = [pytest.mark.engine]
@@ -83,16 +84,6 @@ class Written:
             labels=self.labels,
             offline=True,
         )
-
-
-class Told(Silent):
-    """Remembers the notes."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture
@@ -169,7 +160,7 @@ def test_an_image_is_built_imported_and_found_by_the_engine(
         unique(),
         (("dev.envbuild.test", 'it\'s "quoted"'),),
     )
-    told = Told()
+    told = Notes()
     docker_engine = engine(tmp_path, written, keep=True, progress=told)
     assert docker_engine.unable(PLAN) == []
     image = docker_engine.build(PLAN)
@@ -200,7 +191,7 @@ def test_what_is_not_kept_leaves_only_the_build_cache(tmp_path: Path, client: do
     assert image.config_digest not in held(client)[1]
     # Steps of another image start with the same ones and take them from the cache.
     before = held(client)
-    told = Told()
+    told = Notes()
     longer = replace(written, dockerfile=written.dockerfile + "RUN touch /three\n")
     engine(tmp_path, longer, progress=told, keep=True).build(PLAN)
     assert told.notes == ["step 5/6: RUN touch /two", "step 6/6: RUN touch /three"]
@@ -345,7 +336,7 @@ def test_a_context_that_cannot_be_read_ends_the_build(tmp_path: Path, client: do
 @pytest.mark.usefixtures("clean")
 def test_two_builds_of_one_plan_at_once_run_it_once(tmp_path: Path, client: docker.DockerClient) -> None:
     written = Written(BASE + "COPY unique /one\nRUN sleep 1\n", unique())
-    told = Told()
+    told = Notes()
     both = [engine(tmp_path, written, progress=told) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda each: each.build(PLAN), both)

@@ -32,7 +32,7 @@ def test_a_spec_is_locked_built_run_pushed_and_pulled_by_another_machine(tmp_pat
     index = Wheelhouse(tmp_path / "index")
     index.simple.mkdir(parents=True)
     index.add(Wheel(name="tiny", version="1.0", files={"tiny.py": b"ANSWER = 42\n"}))
-    machine = Machine(root=tmp_path / "first", env={"UV_DEFAULT_INDEX": index.url})
+    machine = Machine(root=tmp_path / "first", env={"UV_DEFAULT_INDEX": index.url}, own_interpreters=True)
     machine.write("envbuild.yaml", f"name: demo\nplatforms: [{Platform.host()}]\nrequirements: [tiny]\n")
 
     locked = machine.run("lock")
@@ -52,7 +52,7 @@ def test_a_spec_is_locked_built_run_pushed_and_pulled_by_another_machine(tmp_pat
         pushed = machine.run("build", "--frozen", "--push", f"{server.host}/team/demo")
         assert pushed.status == 0, pushed.stderr
         assert pushed.stdout.strip().endswith(f"@{image['digest']}")
-        other = Machine(root=tmp_path / "second")
+        other = Machine(root=tmp_path / "second", own_interpreters=True)
         pulled = other.run("pull", pushed.stdout.strip())
         assert pulled.status == 0, pulled.stderr
         seen = other.run("inspect", pushed.stdout.strip(), "--json")

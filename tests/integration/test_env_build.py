@@ -10,8 +10,6 @@ import pytest
 from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Machine, a_world, demo
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Machine:

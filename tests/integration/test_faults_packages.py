@@ -16,8 +16,6 @@ from tests.fakes.channel import File, Package, make_channel
 from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Machine, a_world, conda, demo, entries
 
-pytestmark = pytest.mark.slow
-
 SETUID = tarfile.TarInfo("./usr/bin/become")
 SETUID.mode = 0o4755
 

@@ -15,9 +15,7 @@ from typing import Any
 import pytest
 
 from envbuild.store.content import Store, blob_name
-from tests.fakes.image import put_image, shell_image
-from tests.fakes.registry import serve
-from tests.integration.driver import Machine, ended, group, kill_group, needs_user_namespaces
+from tests.integration.driver import Machine, ended, group, kill_group, needs_user_namespaces, shell_machine
 
 pytestmark = [pytest.mark.slow, needs_user_namespaces()]
 
@@ -28,17 +26,7 @@ UNTIL_GO = "echo ready; while ! [ -e go ]; do sleep 0.05; done; cat /etc/image; 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Machine]:
-    """A machine with a spec whose image is a shell and a few programs."""
-    source = Store(tmp_path / "source")
-    image = put_image(source, shell_image(source).layers, {"Env": ["PATH=/usr/bin"], "User": "1000:1000"})
-    with serve() as registry:
-        for digest in (image.config_digest, *(layer.digest for layer in image.layers)):
-            registry.put_blob(source.blob(digest).read_bytes())
-        registry.put_manifest("shell", "1", image.media_type, source.blob(image.digest).read_bytes())
-        machine = Machine(root=tmp_path, env={"DOCKER_HOST": f"unix://{tmp_path}/none"})
-        machine.write(
-            "envbuild.yaml", f"name: demo\nplatforms: [linux/amd64]\nimage: {registry.host}/shell:1\n"
-        )
+    with shell_machine(tmp_path) as machine:
         yield machine
 
 

@@ -19,8 +19,6 @@ from tests.fakes.channel import Package, make_channel
 from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Ended, Machine, a_world, conda, demo
 
-pytestmark = pytest.mark.slow
-
 SECRETS = ("pw-of-index-1f", "pw-of-netrc-2e", "pw-of-mirror-3d")
 
 

@@ -23,7 +23,7 @@ from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Machine, a_world, demo
 from tests.integration.registry import make_client
 
-pytestmark = [pytest.mark.slow, needs_registry()]
+pytestmark = [needs_registry()]
 needs_umoci = pytest.mark.skipif(shutil.which("umoci") is None, reason="umoci is not installed")
 SAID = "was only found by what its labels say, so it is neither attested nor signed"
 

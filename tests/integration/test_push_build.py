@@ -27,7 +27,7 @@ from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Machine, a_world, demo, entries
 from tests.integration.registry import make_client
 
-pytestmark = [pytest.mark.slow, needs_registry()]
+pytestmark = [needs_registry()]
 
 BOTH = "platforms: [linux/amd64, linux/arm64]"
 

@@ -14,34 +14,20 @@ from typing import Any
 
 import pytest
 
-from envbuild.store.content import Store
 from tests.fakes import ray_dashboard
-from tests.fakes.image import put_image, shell_image
-from tests.fakes.registry import serve
-from tests.integration.driver import Machine, ended
+from tests.integration.driver import Machine, ended, shell_machine
 
 FOREVER = "while :; do sleep 0.05; done"
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the image is of programs of this Linux"),
 ]
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A machine with a spec whose image was built."""
-    root = tmp_path_factory.mktemp("site")
-    source = Store(root / "source")
-    image = put_image(source, shell_image(source).layers, {"Env": ["PATH=/usr/bin"], "User": "1000:1000"})
-    with serve() as registry:
-        for digest in (image.config_digest, *(layer.digest for layer in image.layers)):
-            registry.put_blob(source.blob(digest).read_bytes())
-        registry.put_manifest("shell", "1", image.media_type, source.blob(image.digest).read_bytes())
-        machine = Machine(root=root, env={"DOCKER_HOST": f"unix://{root}/none", "REGISTRY": registry.host})
-        machine.write(
-            "envbuild.yaml", f"name: demo\nplatforms: [linux/amd64]\nimage: {registry.host}/shell:1\n"
-        )
+    """A machine with a spec whose image, a shell and a few programs, was built."""
+    with shell_machine(tmp_path_factory.mktemp("site")) as machine:
         done = machine.run("build", "--no-record")
         assert done.status == 0, done.stderr
         yield machine

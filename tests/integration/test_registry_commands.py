@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -111,15 +112,12 @@ def test_a_push_that_is_ended_in_the_middle_of_a_blob(site: Site, number: signal
 
 def test_a_push_that_is_ended_at_any_moment(site: Site) -> None:
     """Before any of its requests, by SIGKILL; each goes on where the last one stopped."""
-    process: list[subprocess.Popen[str]] = []
-
-    def end() -> None:
-        kill_group(process[-1])
-
+    started: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
     for number in range(0, 40, 4):
-        site.way.break_next(Fault(kind="cut before", number=number, first=end))
-        process.append(site.machine.start("build", "--push", site.repository))
-        done = ended(process[-1])
+        site.way.break_next(Fault(kind="cut before", number=number, first=lambda: kill_group(started.get())))
+        process = site.machine.start("build", "--push", site.repository)
+        started.put(process)
+        done = ended(process)
         for tag in site.tags():
             assert site.server.complete("team/app", tag)
         if done.status == 0:
@@ -128,7 +126,7 @@ def test_a_push_that_is_ended_at_any_moment(site: Site) -> None:
         assert done.status == -9
     else:
         raise AssertionError("it never came to an end")
-    assert len(process) >= 3
+    assert number >= 2 * 4
     site.right(site.machine.run("build", "--push", site.repository).digest)
     assert site.machine.leftovers() == []
 
@@ -175,21 +173,18 @@ def test_a_copy_that_is_ended_at_any_moment(site: Site, tmp_path: Path) -> None:
     content = site.server.manifest("source", done.digest)
     source = done.reference.partition("@")[0].replace(site.server.host, site.way.host)
     fresh = {"ENVBUILD_CACHE_DIR": str(tmp_path / "copied")}
-    processes: list[subprocess.Popen[str]] = []
-
-    def end() -> None:
-        kill_group(processes[-1])
-
+    started: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
     for number in range(0, 60, 5):
-        site.way.break_next(Fault(kind="cut before", number=number, first=end))
-        processes.append(site.machine.start("copy", source, f"{site.way.host}/target:1", env=fresh))
-        done = ended(processes[-1])
+        site.way.break_next(Fault(kind="cut before", number=number, first=lambda: kill_group(started.get())))
+        process = site.machine.start("copy", source, f"{site.way.host}/target:1", env=fresh)
+        started.put(process)
+        done = ended(process)
         if site.server.manifest("target", "1") is not None:
             assert site.server.complete("target", "1")
         if done.status == 0:
             break
         assert done.status == -9
-    assert len(processes) >= 3
+    assert number >= 2 * 5
     assert site.server.manifest("target", "1") == content
     assert list((tmp_path / "copied" / "scratch").glob("*")) == []
 

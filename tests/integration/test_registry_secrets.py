@@ -23,7 +23,7 @@ from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Ended, Machine, a_world, demo
 from tests.integration.registry import docker_config
 
-pytestmark = [pytest.mark.slow, needs_registry()]
+pytestmark = [needs_registry()]
 
 NAME = "registry.example"
 HELPED = ("helped", "pw-of-helper-5a")

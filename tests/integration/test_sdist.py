@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from envbuild.lock.debian.mirror import known_mirror
 from envbuild.settings import Settings
 from tests.fakes.sdist import namespaces, source_dist
 from tests.fakes.wheelhouse import Wheelhouse
-from tests.integration.driver import LIMIT, Machine, ended, group
+from tests.integration.driver import LIMIT, Machine, ended, group, kill_group
 
 pytestmark = [
     pytest.mark.slow,
@@ -45,6 +44,7 @@ def pins(machine: Machine) -> list[dict[str, Any]]:
 
 
 def test_a_wheel_is_locked_kept_composed_and_built_again_elsewhere(machine: Machine) -> None:
+    machine.own_interpreters = True
     machine.write("envbuild.yaml", spec("linux/amd64", "linux/arm64"))
     assert machine.run("lock").status == 0
     first, second = pins(machine)
@@ -86,14 +86,19 @@ def test_an_interrupted_build_leaves_no_process_and_no_file(machine: Machine, nu
     machine.write("envbuild.yaml", spec("linux/amd64"))
     process = machine.start("lock")
     deadline = time.monotonic() + LIMIT
-    while not any("sdist/sandbox.py" in each for each in group(process.pid)):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        os.sched_yield()
-    process.send_signal(number)
+    try:
+        while not any("/sdist/sandbox.py" in command for command in group(process.pid)):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(number)
+    except BaseException:
+        kill_group(process)
+        process.communicate()
+        raise
     ended(process).failed(128 + number)
     while group(process.pid):
         assert time.monotonic() < deadline
-        os.sched_yield()
+        time.sleep(0.01)
     assert not machine.lock.exists()
     assert machine.leftovers() == []

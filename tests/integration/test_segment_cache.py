@@ -17,7 +17,7 @@ from tests.fakes.registry_server import WRITER, RegistryServer, needs_registry, 
 from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import Machine, a_world, demo
 
-pytestmark = [pytest.mark.slow, needs_registry()]
+pytestmark = [needs_registry()]
 
 
 @pytest.fixture(scope="module")

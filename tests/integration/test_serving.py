@@ -43,8 +43,6 @@ from tests.fakes.registry import serve
 from tests.fakes.wheelhouse import Wheel
 from tests.integration.driver import World, a_world, demo
 
-pytestmark = pytest.mark.slow
-
 SERVER = """
 import http.server, os, signal, sys, time
 

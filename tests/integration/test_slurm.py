@@ -26,6 +26,7 @@ from envbuild.targets.kinds import TargetContext
 from envbuild.targets.slurm.job import SlurmExecution
 from envbuild.targets.slurm.target import KIND, SlurmTarget
 from tests.fakes.image import put_image, shell_image
+from tests.fakes.progress import Notes
 from tests.fakes.slurm_cluster import SlurmCluster, missing
 from tests.integration.driver import LIMIT, Machine, a_world, demo, ended
 
@@ -52,14 +53,6 @@ def image(store: Store) -> Image:
 @pytest.fixture
 def shared(tmp_path: Path) -> Path:
     return tmp_path / "shared"
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 Open = Callable[..., SlurmTarget]
@@ -251,22 +244,21 @@ def test_a_job_cancelled_by_somebody_says_so(opened: Open, image: Image, cluster
 
 
 def test_a_job_cancelled_while_it_waits_says_why_it_waited_once(
-    opened: Open, image: Image, cluster: SlurmCluster
+    opened: Open, image: Image, cluster: SlurmCluster, progress: Notes
 ) -> None:
-    notes = Notes()
     holder = opened(cpus="4").submit(a_job(image, "echo go; sleep 60"))
     printing(holder, b"go\n")
-    execution = opened(notes, cpus="4").submit(a_job(image, "echo never", name="run-2"))
+    execution = opened(progress, cpus="4").submit(a_job(image, "echo never", name="run-2"))
     ends: list[tuple[int, bytes]] = []
     thread = threading.Thread(target=lambda: ends.append(to_the_end(execution)))
     thread.start()
-    until(lambda: notes.said)
+    until(lambda: progress.notes)
     cluster.command("scancel", number(execution))
     thread.join(LIMIT)
     holder.stop()
     assert ends == [(143, f"envbuild: {execution.identity} was cancelled (CANCELLED)\n".encode())]
-    assert len(notes.said) == len(set(notes.said))
-    assert re.fullmatch(rf"{execution.identity} waits .*\((Resources|Priority)\)", notes.said[0])
+    assert len(progress.notes) == len(set(progress.notes))
+    assert re.fullmatch(rf"{execution.identity} waits .*\((Resources|Priority)\)", progress.notes[0])
     for each in (holder, execution):
         each.close()
 
@@ -282,9 +274,10 @@ def test_a_job_over_its_time_ends_with_124(opened: Open, image: Image, cluster: 
     execution.close()
 
 
-def test_a_job_outlives_the_controller(opened: Open, image: Image, cluster: SlurmCluster) -> None:
-    notes = Notes()
-    execution = opened(notes).submit(
+def test_a_job_outlives_the_controller(
+    opened: Open, image: Image, cluster: SlurmCluster, progress: Notes
+) -> None:
+    execution = opened(progress).submit(
         a_job(image, "echo go; while [ ! -e /workspace/outputs/end ]; do sleep 0.1; done; exit 3")
     )
     rest = printing(execution, b"go\n")
@@ -293,10 +286,10 @@ def test_a_job_outlives_the_controller(opened: Open, image: Image, cluster: Slur
         ends: list[bytes] = []
         thread = threading.Thread(target=lambda: ends.extend(rest))
         thread.start()
-        until(lambda: notes.said)
+        until(lambda: progress.notes)
     finally:
         cluster.start_controller()
-    assert notes.said[0].startswith(f"Slurm doesn't answer; {execution.identity} goes on: ")
+    assert progress.notes[0].startswith(f"Slurm doesn't answer; {execution.identity} goes on: ")
     (execution_outputs(opened, "run-1") / "end").touch()
     thread.join(LIMIT)
     assert (ends, execution.wait()) == ([], 3)

@@ -116,7 +116,7 @@ def layout(world: World, tmp_path: Path) -> Layout:
 
 def elsewhere(world: World, tmp_path: Path) -> Machine:
     """Another machine, with an empty store, that knows the same sources."""
-    return Machine(root=tmp_path / "other", env=world.machine.env)
+    return Machine(root=tmp_path / "other", env=world.machine.env, own_interpreters=True)
 
 
 def verified(machine: Machine, layout: Layout) -> dict[str, Any]:

@@ -293,8 +293,8 @@ def test_wrong_password_and_missing_database(server: postgres.Server) -> None:
     with pytest.raises(WorkspaceError) as error:
         open_store(server.url("postgres", "wrong-secret-words")).list()
     assert "wrong-secret-words" not in f"{error.value.message}{error.value.hint}"
-    assert "password authentication failed" in error.value.message
-    with pytest.raises(WorkspaceError, match='database "nowhere" does not exist'):
+    assert "password" in error.value.message
+    with pytest.raises(WorkspaceError, match="nowhere"):
         open_store(server.url("nowhere")).list()
 
 

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from envbuild.workspace.schema import REVISIONS
 from tests.fakes import postgres
 from tests.unit.workspace.stores import digest, new_version, open_store
@@ -81,6 +83,7 @@ def many(location: str, mode: str) -> list[tuple[str | None, bool, str]]:
     return [(version, created, text) for version, created, text in json.loads(done.stdout)]
 
 
+@pytest.mark.slow
 def test_fifty_processes_make_one_version_of_one_definition(location: str) -> None:
     """Nor is there a database before them: one of them makes it."""
     found = many(location, "same")
@@ -92,6 +95,7 @@ def test_fifty_processes_make_one_version_of_one_definition(location: str) -> No
     ws.close()
 
 
+@pytest.mark.slow
 def test_fifty_processes_make_fifty_versions_of_fifty_definitions(location: str) -> None:
     found = many(location, "different")
     assert all(created for _, created, _ in found)
@@ -106,6 +110,7 @@ def test_fifty_processes_make_fifty_versions_of_fifty_definitions(location: str)
     ws.close()
 
 
+@pytest.mark.slow
 def test_one_of_fifty_processes_gets_the_explicit_version(location: str) -> None:
     found = many(location, "explicit")
     won = [text for version, _, text in found if version == "5"]

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envbuild.errors import EnvbuildError
@@ -16,7 +16,7 @@ from envbuild.specs.definition import definition_digest
 from envbuild.specs.load import load_spec
 
 CASES = Path(__file__).parents[1] / "cases" / "spec"
-QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=25, deadline=None)
 
 # The file of each case that is damaged, and the spec that is asked for.
 FILES = {

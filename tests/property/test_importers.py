@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envbuild.errors import EnvbuildError
@@ -18,9 +18,7 @@ from envbuild.specs.definition import definition_digest
 from envbuild.specs.load import importers, load_spec, markers, spec_file
 from envbuild.specs.model import Spec
 
-BOUNDED = settings(
-    max_examples=60, deadline=timedelta(seconds=20), suppress_health_check=[HealthCheck.too_slow]
-)
+BOUNDED = settings(max_examples=60, deadline=timedelta(seconds=20))
 
 CASES = Path(__file__).parents[1] / "cases" / "spec"
 FILES = sorted(

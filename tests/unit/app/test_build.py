@@ -88,21 +88,20 @@ def test_what_a_command_runs_in_is_in_use_until_it_ends(
 
 @pytest.mark.parametrize("engine", ["native", "docker"])
 def test_a_plan_is_described_as_the_chosen_engine_makes_it(
-    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, progress: Notes
 ) -> None:
     # Locked without byte code, so that this machine needs no interpreter to compose it.
     lock = replace(LOCK, bytecode=False)
     monkeypatch.setattr("envbuild.engines.docker.engine.DockerEngine.unable", lambda self, plan: [])
     settings = Settings(cache_dir=tmp_path / "cache", engine=engine)
-    notes = Notes()
-    with Session(settings, notes, environ={}) as session:
+    with Session(settings, progress, environ={}) as session:
         plan = plan_image(session, SPEC, lock, LINUX_AMD64)
         shown = describe_plan(session, SPEC, lock, LINUX_AMD64, BuildRequest(secrets=("id=a,src=b",)))
     if engine == "native":
         assert shown == plan
-        assert notes.notes == ["the secrets are not used: the native engine runs no steps"]
+        assert progress.notes == ["the secrets are not used: the native engine runs no steps"]
     else:
-        assert (shown.level, notes.notes) == ("L2", [])
+        assert (shown.level, progress.notes) == ("L2", [])
         assert shown.lock_digest != plan.lock_digest
 
 
@@ -190,17 +189,18 @@ def test_an_image_that_a_registry_has_is_run_without_being_built(
         # The second time it was here.
 
 
-def test_a_platform_that_is_not_locked_is_told_before_a_registry_is_asked(tmp_path: Path) -> None:
+def test_a_platform_that_is_not_locked_is_told_before_a_registry_is_asked(
+    tmp_path: Path, progress: Notes
+) -> None:
     write_lock(tmp_path / "locks" / "x", LOCK)
     settings = Settings(cache_dir=tmp_path, lock_dir=tmp_path / "locks", registry="127.0.0.1:9/team")
     request = BuildRequest(frozen=True, platforms=(LINUX_AMD64, Platform("linux", "riscv64")))
-    notes = Notes()
     with (
-        Session(settings, notes, environ={}) as session,
+        Session(settings, progress, environ={}) as session,
         pytest.raises(UsageError, match="x is not locked for linux/riscv64"),
     ):
         builds.build(session, SPEC, request)
-    assert notes.notes == []
+    assert progress.notes == []
 
 
 def _result(image: Image) -> BuildResult:

@@ -22,8 +22,9 @@ from envbuild.oci.manifest import OCI_MANIFEST
 from envbuild.oci.reference import Reference
 from envbuild.store.content import Store
 from envbuild.store.segments import Segment, SegmentCache
+from tests.fakes.progress import Notes
 from tests.fakes.registry import Registry
-from tests.fakes.segments import Notes, shared_segments
+from tests.fakes.segments import shared_segments
 
 KEY, OTHER = "a" * 64, "b" * 64
 BYTES = b"compressed members"
@@ -120,9 +121,9 @@ def test_a_manifest_is_these_bytes() -> None:
 def test_what_one_machine_shares_another_is_brought(registry: Registry, one: Machine, two: Machine) -> None:
     repository = f"{registry.host}/team/cache"
     one.share(one.shared(writer=repository), SEGMENT, EMPTY)
-    assert one.progress.said == [f"2 segments, 0.0 MB, went to {repository}"]
+    assert one.progress.notes == [f"2 segments, 0.0 MB, went to {repository}"]
     assert two.bring(two.shared(repository), KEY, OTHER, "c" * 64) == {KEY: BYTES, OTHER: b""}
-    assert two.progress.said == ["2 of 3 segments came from the cache"]
+    assert two.progress.notes == ["2 of 3 segments came from the cache"]
     found, _ = two.found[KEY]
     assert (found.members, found.directories) == (SEGMENT.members, SEGMENT.directories)
     for machine in (one, two):
@@ -229,7 +230,7 @@ def test_a_manifest_of_another_form_is_left_out(registry: Registry, one: Machine
     put(registry, HOSTILE[what])
     good(registry)
     assert one.bring(one.shared(f"{registry.host}/bad", f"{registry.host}/good"), KEY) == {KEY: BYTES}
-    first, second = one.progress.said
+    first, second = one.progress.notes
     assert first.startswith(f"segment cache {registry.host}/bad: ")
     assert second == "1 of 1 segments came from the cache"
     blobs = [path for path in registry.paths() if "/blobs/" in path]
@@ -249,7 +250,7 @@ def test_bytes_with_another_digest_are_left_out(registry: Registry, one: Machine
     put(registry, changed(), blob=BYTES)
     registry.blobs[digest_bytes(BYTES)] = BYTES[::-1]
     assert one.bring(one.shared(f"{registry.host}/bad"), KEY) == {}
-    (said,) = one.progress.said
+    (said,) = one.progress.notes
     assert "have the digest" in said
 
 
@@ -281,7 +282,7 @@ def test_what_the_receiver_refuses_is_asked_elsewhere_and_replaced(registry: Reg
     shared = one.shared(bad, good_one, writer=bad)
     assert one.bring_to(shared, take, KEY) == {KEY: BYTES}
     assert refused == [KEY]
-    assert one.progress.said[0] == f"segment cache {bad}: it isn't sound"
+    assert one.progress.notes[0] == f"segment cache {bad}: it isn't sound"
     one.share(shared, SEGMENT)
     assert registry.manifests["bad", f"segment-{KEY}"][1] == dump_manifest(SEGMENT, digest_bytes(BYTES))
 
@@ -293,11 +294,11 @@ def test_a_registry_that_refuses_is_asked_no_more(registry: Registry, one: Machi
     assert one.bring(shared, *keys) == {}
     asked = len(registry.requests)
     assert asked <= 3 + 8
-    (said,) = one.progress.said
+    (said,) = one.progress.notes
     assert said.startswith(f"segment cache {registry.host}/cache: ")
     assert one.bring(shared, *keys) == {}
     assert len(registry.requests) == asked
-    assert len(one.progress.said) == 1
+    assert len(one.progress.notes) == 1
 
 
 def test_a_registry_that_is_away_is_a_note_and_a_warning(
@@ -308,7 +309,7 @@ def test_a_registry_that_is_away_is_a_note_and_a_warning(
         away = f"127.0.0.1:{free.getsockname()[1]}/cache"
         shared = one.shared(away, writer=away)
         assert one.bring(shared, KEY, OTHER) == {}
-        (said,) = one.progress.said
+        (said,) = one.progress.notes
         assert said.startswith(f"segment cache {away}: ")
         with caplog.at_level(logging.WARNING):
             one.share(shared, SEGMENT, EMPTY)
@@ -322,7 +323,7 @@ def test_a_registry_that_falls_silent_is_left_to_itself(
     with silent() as host:
         shared = one.shared(f"{host}/cache", writer=f"{host}/cache", patience=0.1)
         assert one.bring(shared, KEY, OTHER) == {}
-        assert one.progress.said == [f"segment cache {host}/cache: no answer for 0.1 seconds"]
+        assert one.progress.notes == [f"segment cache {host}/cache: no answer for 0.1 seconds"]
         with caplog.at_level(logging.WARNING):
             one.share(shared, SEGMENT)
     (record,) = caplog.records

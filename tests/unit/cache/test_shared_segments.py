@@ -24,8 +24,9 @@ from envbuild.oci.manifest import OCI_MANIFEST
 from envbuild.plan.model import Artifact, ArtifactKind, GeneratedFile, Plan, PlannedLayer
 from envbuild.store.content import Store
 from envbuild.store.segments import Segment, SegmentCache
+from tests.fakes.progress import Notes
 from tests.fakes.registry import Registry, serve
-from tests.fakes.segments import Notes, shared_segments
+from tests.fakes.segments import shared_segments
 from tests.fakes.source import (
     SITE,
     FakeCompiler,
@@ -169,7 +170,7 @@ def test_a_cache_that_is_away_changes_nothing_but_the_notes(tmp_path: Path) -> N
     machine = Machine(tmp_path / "one")
     image = machine.build(whole(), away, writer=away)
     assert image == Machine(tmp_path / "two").build(whole(), shared=False)
-    assert len([each for each in machine.progress.said if each.startswith(f"segment cache {away}: ")]) == 1
+    assert len([each for each in machine.progress.notes if each.startswith(f"segment cache {away}: ")]) == 1
 
 
 def test_a_registry_that_answers_rubbish_changes_nothing(
@@ -181,7 +182,7 @@ def test_a_registry_that_answers_rubbish_changes_nothing(
         registry.manifests[repository, name] = (media_type, content.replace(b"members", b"numbers"))
     two = Machine(tmp_path / "two")
     assert two.build(whole(), cache, writer=cache) == image
-    assert len(two.progress.said) == 2
+    assert len(two.progress.notes) == 2
     # What was rubbish is written over.
     assert Machine(tmp_path / "three", cut=True).build(whole(), cache) == image
     for digest, content in registry.blobs.items():

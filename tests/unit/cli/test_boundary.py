@@ -76,7 +76,7 @@ def test_operating_system_error_keeps_its_words(envbuild: CommandLine) -> None:
     ("argv", "message"),
     [
         (["bild"], "no such command: bild; did you mean build?"),
-        (["build", "--lod"], "No such option '--lod'"),
+        (["build", "--lod"], "--lod"),
         (["build", "-p", "windows"], "unknown platform 'windows'"),
         (["lock", "--as-of", "soon"], "'soon' is not a date like 2026-11-01"),
         (["lock", "--check", "--upgrade"], "--check and --upgrade exclude each other"),

@@ -129,7 +129,7 @@ def test_render_json_lists_every_platform(envbuild: CommandLine) -> None:
 def test_render_needs_a_directory(envbuild: CommandLine) -> None:
     shown = envbuild("render")
     assert (shown.status, shown.out) == (2, "")
-    assert "Missing option '-o' / '--output'" in shown.err
+    assert "'-o' / '--output'" in shown.err
 
 
 def test_build_json_of_several_platforms_lists_all_images(envbuild: CommandLine) -> None:

@@ -58,7 +58,7 @@ def test_an_engines_own_ca_counts_whatever_requests_is_told(
         (tmp_path / "other.pem").replace(tmp_path / "ca.pem")
         refused = connect(environ)
         assert isinstance(refused, NoEngine)
-        assert "certificate verify failed" in refused.reason
+        assert "certificate" in refused.reason
     finally:
         server.shutdown()
         thread.join()

@@ -43,12 +43,11 @@ def choose(name: str, notes: Notes, **reasons: list[str]) -> Engine:
     return choose_engine(name, PLAN, engines, notes)
 
 
-def test_the_usual_choice_is_not_worth_a_word_and_another_is_said_once() -> None:
-    notes = Notes()
-    assert choose("auto", notes).name == "native"
-    assert notes.notes == []
-    assert choose("auto", notes, native=["it runs steps"], buildx=["no builder"]).name == "docker"
-    assert notes.notes == ["engine: docker, because native can't build this: it runs steps"]
+def test_the_usual_choice_is_not_worth_a_word_and_another_is_said_once(progress: Notes) -> None:
+    assert choose("auto", progress).name == "native"
+    assert progress.notes == []
+    assert choose("auto", progress, native=["it runs steps"], buildx=["no builder"]).name == "docker"
+    assert progress.notes == ["engine: docker, because native can't build this: it runs steps"]
 
 
 def test_the_engine_that_was_asked_for_says_who_else_can() -> None:

@@ -158,22 +158,22 @@ def test_what_is_no_image_is_a_warning(
     assert f"{registry.host}/app:3f2a isn't used: " in caplog.text
 
 
-def test_a_registry_that_fails_is_told_once_and_asked_once(registry: Registry, client: Client) -> None:
+def test_a_registry_that_fails_is_told_once_and_asked_once(
+    registry: Registry, client: Client, progress: Notes
+) -> None:
     registry.faults = [503]
-    notes = Notes()
-    looking = lookup(client("here"), f"{registry.host}/a", f"{registry.host}/b", notes=notes)
+    looking = lookup(client("here"), f"{registry.host}/a", f"{registry.host}/b", notes=progress)
     assert looking.find(WANTED, ("1", "2")) is None
     assert looking.find(replace(WANTED, platform=LINUX_ARM64), ("3",)) is None
     assert len(registry.requests) == 1
-    assert notes.notes == [
+    assert progress.notes == [
         f"no image is looked for in {registry.host}: {registry.host}/a:1: {registry.host} answered HTTP 503"
     ]
 
 
-def test_a_registry_that_is_pushed_to_must_be_there(client: Client) -> None:
-    notes = Notes()
-    assert lookup(client("a"), "127.0.0.1:9/app", notes=notes).find(WANTED, ("1",)) is None
-    assert len(notes.notes) == 1
+def test_a_registry_that_is_pushed_to_must_be_there(client: Client, progress: Notes) -> None:
+    assert lookup(client("a"), "127.0.0.1:9/app", notes=progress).find(WANTED, ("1",)) is None
+    assert len(progress.notes) == 1
     with pytest.raises(PublishError, match=r"127\.0\.0\.1:9 can't be reached"):
         lookup(client("b"), "127.0.0.1:9/app", required=True).find(WANTED, ("1",))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from datetime import date
 from enum import Enum
 from pathlib import Path
@@ -79,5 +80,8 @@ def test_spec_is_refused_with_every_problem(name: str) -> None:
     case = CASES / name
     with pytest.raises(SpecError) as raised:
         load_spec(spec_of(case))
-    assert as_text(raised.value, case) == (case / "expected-error.txt").read_text(encoding="utf-8")
+    expected = (case / "expected-error.txt").read_text(encoding="utf-8")
+    said = as_text(raised.value, case)
+    # What a library says within our words is the library's, and the next version may say it differently.
+    assert re.fullmatch(".+".join(map(re.escape, expected.split("<words>"))), said), said
     assert "hunter2" not in str(raised.value)

@@ -246,7 +246,7 @@ def test_wrong_shapes_are_refused(tmp_path: Path, text: str, message: str) -> No
 def test_bad_toml_is_told_with_its_line() -> None:
     with pytest.raises(SpecError) as raised:
         parse_toml("a = 1\nb = \n", "x.toml")
-    assert raised.value.message == "x.toml:2: bad TOML: Invalid value"
+    assert raised.value.message.startswith("x.toml:2: bad TOML: ")
 
 
 @pytest.mark.parametrize("text", ["x = " + "a" * 10 + ".b" * 64, '# ok\n"x"' + ' . "y"' * 64 + " = 1"])

@@ -79,7 +79,7 @@ def test_problems_have_the_lines_of_the_script(tmp_path: Path) -> None:
     path.write_text("#!/usr/bin/env python\n\n# /// script\n# dependencies = nonsense\n# ///\n")
     with pytest.raises(SpecError) as raised:
         load_spec(path)
-    assert raised.value.message == f"{path}:4: bad TOML: Invalid value"
+    assert raised.value.message.startswith(f"{path}:4: bad TOML: ")
 
 
 def test_indexes_of_a_script_count(tmp_path: Path) -> None:

@@ -19,16 +19,6 @@ NAME = "demo-20261123-060000-ab12"
 REGISTRY = "registry.example.org/team"
 
 
-class Noting(Silent):
-    """Keeps what people are told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
 def an_image(store: Store, user: str = "1000:1001") -> Image:
     layer = put_layer(store, [Item(name="opt/x", content=b"x")])
     return put_image(store, [layer], {"User": user, "WorkingDir": "/workspace"}, LINUX_AMD64)

@@ -27,7 +27,8 @@ from envbuild.targets.kubernetes.client import POLLING, Cluster
 from envbuild.targets.kubernetes.job import KubernetesExecution
 from tests.fakes import kubernetes_api
 from tests.fakes.kubernetes_api import TOKEN, KubernetesApi, Program
-from tests.unit.targets.kubernetes import NAME, Noting, a_job, a_target, an_image
+from tests.fakes.progress import Notes
+from tests.unit.targets.kubernetes import NAME, a_job, a_target, an_image
 
 LINES = [b"one\n", b"two\n", b"three\n", b"four"]
 
@@ -306,7 +307,7 @@ def test_job_that_does_not_start_is_taken_back(
     api: KubernetesApi, store: Store, image: Image, environ: dict[str, str]
 ) -> None:
     api.program = Program(waiting=[("InvalidImageName", "bad")], stuck=True)
-    progress = Noting()
+    progress = Notes()
     with pytest.raises(RunError, match="InvalidImageName"):
         a_target(store, environ=environ, progress=progress).submit(a_job(image))
     assert (api.jobs, api.deleted) == ({}, [(NAME, "Background")])

@@ -19,7 +19,8 @@ from envbuild.targets.ray.client import RayDashboard
 from envbuild.targets.ray.job import POLLING, RayExecution
 from envbuild.targets.ray.target import KIND, RayTarget
 from tests.fakes import ray_dashboard
-from tests.unit.targets.kubernetes import NAME, REGISTRY, Noting, a_job, an_image
+from tests.fakes.progress import Notes
+from tests.unit.targets.kubernetes import NAME, REGISTRY, a_job, an_image
 
 LIMIT = 20.0
 """Seconds after which a job of a test counts as hanging."""
@@ -27,9 +28,7 @@ LIMIT = 20.0
 
 def a_target(store: Store, options: Mapping[str, str]) -> RayTarget:
     record = TargetRecord(name="r", kind="ray", options=tuple(sorted(options.items())))
-    return KIND.open(
-        record, TargetContext(store=store, progress=Noting(), state=Path("/nowhere"), environ={})
-    )
+    return KIND.open(record, TargetContext(store=store, progress=Notes(), state=Path("/nowhere"), environ={}))
 
 
 RAY_JOB = """\
@@ -171,7 +170,7 @@ class Watched:
 
     def __init__(self, state: ray_dashboard.Dashboard, script: str) -> None:
         self.state = state
-        self.notes = Noting()
+        self.notes = Notes()
         self.between: Callable[[], None] = lambda: None
         self._clock = 0.0
         self._deadline = time.monotonic() + LIMIT

@@ -20,6 +20,7 @@ from envbuild.targets.slurm.files import SharedDirectory
 from envbuild.targets.slurm.job import POLLING, SlurmExecution
 from envbuild.targets.slurm.target import KIND, SlurmTarget
 from tests.fakes.image import Item, put_image, put_layer
+from tests.fakes.progress import Notes
 
 
 def opened(tmp_path: Path, **options: str) -> SlurmTarget:
@@ -217,14 +218,6 @@ class Scripted(SlurmLogin):
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
 
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.said.append(text)
-
-
 def said(state: str, reason: str = "None", code: str = "0:0") -> CommandResult:
     line = f"JobId=7 JobState={state} Reason={reason} Dependency=(null) ExitCode={code} RunTime=0"
     return CommandResult(status=0, out=line.encode(), error="")
@@ -253,12 +246,11 @@ def execution(login: SlurmLogin, notes: Notes, patience: float = 10) -> tuple[Sl
     )
 
 
-def test_a_reason_to_wait_is_told_once() -> None:
-    notes = Notes()
+def test_a_reason_to_wait_is_told_once(progress: Notes) -> None:
     waits = [said("PENDING"), *[said("PENDING", "Priority")] * 3, said("PENDING", "Resources")]
-    job, pauses = execution(Scripted(*waits, said("PENDING", "Priority"), said("COMPLETED")), notes)
+    job, pauses = execution(Scripted(*waits, said("PENDING", "Priority"), said("COMPLETED")), progress)
     assert job.wait() == 0
-    assert notes.said == [
+    assert progress.notes == [
         "job 7 waits behind jobs of higher priority (Priority)",
         "job 7 waits for nodes to become free (Resources)",
     ]
@@ -266,11 +258,10 @@ def test_a_reason_to_wait_is_told_once() -> None:
     assert len(pauses) == 6
 
 
-def test_a_controller_that_comes_back_is_told_of_once() -> None:
-    notes = Notes()
-    job, _ = execution(Scripted(said("RUNNING"), AWAY, AWAY, said("FAILED", code="5:0")), notes)
+def test_a_controller_that_comes_back_is_told_of_once(progress: Notes) -> None:
+    job, _ = execution(Scripted(said("RUNNING"), AWAY, AWAY, said("FAILED", code="5:0")), progress)
     assert job.wait() == 5
-    assert notes.said == [
+    assert progress.notes == [
         "Slurm doesn't answer; job 7 goes on: slurm_load_jobs error: Unable to contact slurm controller"
     ]
 
