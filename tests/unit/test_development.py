@@ -55,7 +55,7 @@ def test_actions_of_workflows_are_pinned_by_commit() -> None:
         line
         for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))
         for line in path.read_text(encoding="utf-8").splitlines()
-        if " uses: " in line
+        if re.match(r" *(- )?uses:", line)
     ]
     assert lines
     pinned = re.compile(r" +- uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
