@@ -58,5 +58,5 @@ def test_actions_of_workflows_are_pinned_by_commit() -> None:
         if re.match(r" *(- )?uses:", line)
     ]
     assert lines
-    pinned = re.compile(r" +- uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+    pinned = re.compile(r" +(- )?uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
     assert [line for line in lines if not pinned.fullmatch(line)] == []
