@@ -59,7 +59,7 @@ class Engines:
     """The caches of segments that machines share."""
 
     def by_name(self, options: EngineOptions) -> Mapping[str, Callable[[], Engine]]:
-        """Each engine; a new one is a line here and its place in ``engines.choose``."""
+        """Each engine; a new one is a line here and its place in ``ENGINES``."""
         return {
             "native": partial(self.native, reuse=options.reuse),
             "buildx": partial(self._buildx, options),

@@ -1,4 +1,4 @@
-"""What a resolver is. One file each; third parties use the entry points ``envbuild.resolvers``."""
+"""What a resolver is. One file each, and a line of ``envbuild.lock.resolvers``."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 Large artifacts stand alone, small ones in buckets chosen by a hash of their name, so that a changed version
 changes one layer. Simulated on 169 packages, forty layers like this re-push 3.2 MB when one changes;
-by size alone it is 9 MB (``docs/architecture.md``). Docker's classic store reuses layers by prefix of the
-chain, so what changes rarely comes first.
+by size alone it is 9 MB (``docs/decisions/0003-stable-buckets.md``). Docker's classic store reuses layers
+by prefix of the chain, so what changes rarely comes first.
 """
 
 from __future__ import annotations
