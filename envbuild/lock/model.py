@@ -213,9 +213,9 @@ class RuntimeSettings:
     ports: tuple[int, ...] = ()
     """Sorted; the ports of the serving routes."""
     type: str = "system-managed"
-    """``spec.model.EnvironmentType``'s value."""
+    """``specs.model.EnvironmentType``'s value."""
     runtime: str = "python"
-    """``spec.model.Runtime``'s value."""
+    """``specs.model.Runtime``'s value."""
     spark_packages: tuple[str, ...] = ()
     """``group:artifact:version`` that Spark fetches when it starts, where the spec says not to precache."""
     spark_repositories: tuple[str, ...] = ()

@@ -51,7 +51,7 @@ class BuildContextSpec:
     path: Path
     dockerfile_path: str = "Dockerfile"
     digest: str = ""
-    """Of the context's snapshot (``spec.context``): what the definition digest covers instead of the path."""
+    """Of the context's snapshot (``specs.context``): covered by the definition digest instead of the path."""
 
 
 BaseSpec = DebianBaseSpec | ImageBaseSpec | BuildContextSpec

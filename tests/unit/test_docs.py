@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.specs.load import load_spec
+from envbuild.specs.model import DebianBaseSpec
+
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 NAMES = [str(path.relative_to(ROOT)) for path in TEXTS]
@@ -67,3 +70,12 @@ def test_sections_that_the_code_cites_are_there() -> None:
         or (section and f"\n## §{section} " not in (ROOT / cited).read_text(encoding="utf-8"))
     ]
     assert wrong == []
+
+
+def test_spec_of_the_design_is_one(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "design.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "envbuild.yaml").write_text(example, encoding="utf-8")
+    spec = load_spec(tmp_path)
+    assert (spec.name, spec.version, spec.python) == ("train", "3", "3.13")
+    assert spec.base == DebianBaseSpec(suite="trixie", packages=("libgomp1",))
+    assert spec.left_out == ()

@@ -1,4 +1,4 @@
-"""From what names an image to where it is read from; ``remote.place`` has the forms."""
+"""From what names an image to where it is read from; ``images.locator`` has the forms."""
 
 from __future__ import annotations
 
