@@ -88,20 +88,20 @@ class Copier:
         seen = set(todo)
         while todo:
             subject = todo.pop()
-            push_referrers = [
+            new = [
                 referrer
                 for referrer in referrers(self.remote, origin, subject)
                 if referrer.digest not in seen
             ]
-            for push_referrer in push_referrers:
-                attached = tree_of(copier.source, copier.source.manifest(push_referrer.digest))
+            for referrer in new:
+                attached = tree_of(copier.source, copier.source.manifest(referrer.digest))
                 done = copier.push(attached, repository, ())
                 moved = done if moved is None else moved.plus(done.sent, done.mounted, done.present)
-            if push_referrers:
-                enlist(self.remote, repository, subject, push_referrers)
-            seen.update(push_referrer.digest for push_referrer in push_referrers)
-            todo += [push_referrer.digest for push_referrer in push_referrers]
-            count += len(push_referrers)
+            if new:
+                enlist(self.remote, repository, subject, new)
+            seen.update(referrer.digest for referrer in new)
+            todo += [referrer.digest for referrer in new]
+            count += len(new)
             if count > _REFERRERS:
                 raise FetchError(f"{origin.name}: more than {_REFERRERS} artifacts refer to the image")
         return count, moved

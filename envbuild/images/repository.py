@@ -98,9 +98,7 @@ def known_repositories(store: Store, registry: str) -> tuple[Reference, ...]:
 
 def remember_repository(store: Store, repository: Reference) -> None:
     """Notes a push, for the next to another repository. What can't be written is forgotten."""
-    known = [
-        known_repository.repository for known_repository in known_repositories(store, repository.registry)
-    ]
+    known = [other.repository for other in known_repositories(store, repository.registry)]
     if known[:1] == [repository.repository]:
         return
     names = list(dict.fromkeys([repository.repository, *known]))[:_KNOWN]

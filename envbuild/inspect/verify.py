@@ -156,20 +156,20 @@ def _values(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> tuple[Val
 def _layers(image: Image, store: Store, made: Image, apart: Store) -> list[LayerDifference]:
     """The layers that aren't the same on both sides; what is left of both is paired in its order."""
     same = {layer.digest for layer in image.layers} & {layer.digest for layer in made.layers}
-    layer_differences = [layer for layer in image.layers if layer.digest not in same]
+    actual = [layer for layer in image.layers if layer.digest not in same]
     expected = [layer for layer in made.layers if layer.digest not in same]
-    named = {difference.name: difference for difference in layer_differences if difference.name}
+    named = {layer.name: layer for layer in actual if layer.name}
     pairs: list[tuple[Layer | None, Layer | None]] = []
     for ours in expected:
-        mine = named.pop(ours.name, None)
-        if mine is not None:
-            layer_differences.remove(mine)
-        pairs.append((ours, mine))
-    for index, (each_expected, mine) in enumerate(pairs):
-        if mine is None and layer_differences and each_expected is not None:
-            pairs[index] = (each_expected, layer_differences.pop(0))
-    pairs += [(None, difference) for difference in layer_differences]
-    return [_layer(expected, mine, store, apart) for expected, mine in pairs]
+        theirs = named.pop(ours.name, None)
+        if theirs is not None:
+            actual.remove(theirs)
+        pairs.append((ours, theirs))
+    for index, (wanted, theirs) in enumerate(pairs):
+        if theirs is None and actual and wanted is not None:
+            pairs[index] = (wanted, actual.pop(0))
+    pairs += [(None, layer) for layer in actual]
+    return [_layer(expected, theirs, store, apart) for expected, theirs in pairs]
 
 
 def _layer(expected: Layer | None, layer: Layer | None, store: Store, apart: Store) -> LayerDifference:
