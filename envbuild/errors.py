@@ -21,10 +21,23 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown word: the nearest of those that are known, if one is near."""
-    near = get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+def nearest(word: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """At most ``most`` of the ``known`` words that are like an unknown one, the nearest first."""
+    return get_close_matches(word, list(known), most, cutoff)
+
+
+def suggestion(
+    word: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6, quoted: bool = False
+) -> str:
+    """The hint about an unknown word: the nearest of those that are known; ``""`` if none is near."""
+    near = nearest(word, known, most=most, cutoff=cutoff)
+    return f"did you mean {' or '.join(map(repr, near) if quoted else near)}?" if near else ""
+
+
+def did_you_mean(word: str, known: Iterable[str], *, most: int = 1) -> str:
+    """:func:`suggestion` as the end of a message."""
+    hint = suggestion(word, known, most=most)
+    return f"; {hint}" if hint else ""
 
 
 class EnvbuildError(Exception):

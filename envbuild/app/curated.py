@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
-from envbuild.errors import EnvbuildError, LockError, WorkspaceError
+from envbuild.errors import EnvbuildError, LockError, WorkspaceError, nearest
 from envbuild.lock.diff import PinChange
 from envbuild.lock.files import read_lock
 from envbuild.lock.model import CondaPin, DebianBase, DebianPin, Lock, MavenPin, PipPin, PlatformLock
@@ -57,7 +56,7 @@ def curated_environment(name: str) -> CuratedEnvironment:
     path = curated_spec(name)
     if path is None:
         names = curated_names()
-        near = get_close_matches(name, names, n=3) or names
+        near = nearest(name, names, most=3) or names
         raise WorkspaceError(f"no curated environment {name!r}", hint=f"there are {', '.join(near)}")
     spec = load_spec(path)
     lock = read_lock(path.parent)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envbuild.errors import SpecError, UsageError
+from envbuild.errors import SpecError, UsageError, suggestion
 from envbuild.specs.exporters.formats import dump_native
 from envbuild.specs.importers.conda.environment import CondaImporter
 from envbuild.specs.importers.native.reader import read_native
@@ -87,10 +86,10 @@ def conda_prefix(given: str | os.PathLike[str], environ: Mapping[str, str]) -> P
             hint="name its directory: " + " or ".join(map(str, named)),
         )
 
-    near = get_close_matches(str(given), [prefix.name for prefix in known], n=3)
+    near = suggestion(str(given), [prefix.name for prefix in known], most=3)
     raise SpecError(
         f"{os.fspath(given)}: no conda environment of this name or in this directory",
-        hint=f"did you mean {' or '.join(near)}?" if near else "conda env list shows their directories",
+        hint=near or "conda env list shows their directories",
     )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from difflib import get_close_matches
 from pathlib import Path
 
 from envbuild.app.environments import VersionReference
 from envbuild.app.session import Session
-from envbuild.errors import SpecError
+from envbuild.errors import SpecError, suggestion
 from envbuild.plan.model import Inputs
 from envbuild.resources import curated_names, curated_spec
 from envbuild.specs.cache import remembered_spec
@@ -73,10 +72,9 @@ def _unknown_name(session: Session, text: str) -> SpecError | None:
     known = {*session.workspace.names(), *curated_names()}
     with contextlib.suppress(OSError):
         known |= {path.name for path in Path().iterdir() if not path.name.startswith(".")}
-    near = get_close_matches(named.name, sorted(known), n=3)
     return SpecError(
         f"{text}: no such file or directory, and no environment of that name",
-        hint=f"did you mean {' or '.join(near)}?" if near else "envbuild env list shows what there is",
+        hint=suggestion(named.name, sorted(known), most=3) or "envbuild env list shows what there is",
     )
 
 

@@ -21,19 +21,17 @@ from envbuild.cli.call import Call
 from envbuild.cli.interrupt import INTERRUPTED, interruptible, leave
 from envbuild.cli.options import display_options
 from envbuild.cli.show.text import paint, printable
-from envbuild.errors import EnvbuildError
+from envbuild.errors import EnvbuildError, did_you_mean
 from envbuild.lazy import lazy
 from envbuild.redact import redact
 
 if TYPE_CHECKING:
-    import difflib
     import logging
     import traceback
 
     from click import shell_completion
 else:
     shell_completion = lazy("click.shell_completion")
-    difflib = lazy("difflib")
     logging = lazy("logging")
     traceback = lazy("traceback")
 
@@ -87,8 +85,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            ctx.fail(f"no such command: {args[0]}" + (f"; did you mean {near[0]}?" if near else ""))
+            ctx.fail(f"no such command: {args[0]}{did_you_mean(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from envbuild.errors import LockError, UsageError
+from envbuild.errors import LockError, UsageError, did_you_mean
 from envbuild.lint import image, names, python, requirements, serving, source, variables
 from envbuild.lint import requirements as channels
 from envbuild.lint.subject import Finding, Rule, Severity, Subject
@@ -111,9 +110,8 @@ def chosen_rules(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> tupl
     codes = [rule.code for rule in RULES]
     for given in (*select, *ignore):
         if not given or not any(code.startswith(given) for code in codes):
-            near = difflib.get_close_matches(given, codes, 1, 0.6)
             raise UsageError(
-                f"{given!r} is no code of a rule" + (f"; did you mean {near[0]}?" if near else ""),
+                f"{given!r} is no code of a rule{did_you_mean(given, codes)}",
                 hint="a code as EB101, or the beginning of several as EB1; docs/lint.md lists all",
             )
     ignored = tuple(code for code in ignore if code == CREDENTIAL or not CREDENTIAL.startswith(code))

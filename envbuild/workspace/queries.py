@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
-from envbuild.errors import WorkspaceError
+from envbuild.errors import WorkspaceError, nearest
 from envbuild.workspace.base import (
     ANONYMOUS_DIGITS,
     LATEST,
@@ -277,7 +276,7 @@ def _hint(noun: str, wanted: str, known: Sequence[str]) -> str:
     if not known:
         return f"there are no {noun} yet"
     lowered = {name.lower(): name for name in reversed(known)}
-    near = difflib.get_close_matches(wanted.lower(), lowered, _NAMED, 0.6)
+    near = nearest(wanted.lower(), lowered, most=_NAMED)
     if near:
         return "did you mean " + ", ".join(lowered[name] for name in near) + "?"
     more = ", …" if len(known) > _NAMED else ""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
-from envbuild.errors import WorkspaceError
+from envbuild.errors import WorkspaceError, suggestion
 from envbuild.targets.base import TargetRecord
 from envbuild.workspace.base import ENDED, RUN_STATES, NewRun, RunRecord
 from envbuild.workspace.changes import Transaction
@@ -49,10 +48,10 @@ def find_target(connection: Connection, name: str) -> TargetRecord:
     for record in records:
         if record.name == name:
             return record
-    near = get_close_matches(name, [record.name for record in records], n=3)
+    near = suggestion(name, [record.name for record in records], most=3)
     raise WorkspaceError(
         f"there is no target {name!r}",
-        hint=f"did you mean {' or '.join(near)}?" if near else "envbuild target list shows what there is",
+        hint=near or "envbuild target list shows what there is",
     )
 
 

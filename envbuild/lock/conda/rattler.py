@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import json
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from envbuild.errors import ResolveError
+from envbuild.errors import ResolveError, did_you_mean
 from envbuild.http.base import Fetcher
 from envbuild.lazy import lazy
 from envbuild.lock.base import KEEP, CondaTarget, Upgrade
@@ -231,9 +230,8 @@ class RattlerResolver:
             wanted = _name(spec)
             if wanted in names or wanted.startswith("__"):
                 continue
-            near = difflib.get_close_matches(wanted, names, n=1)
             where = ", ".join(without_credentials(channel) for channel in channels)
-            guess = f"; did you mean {near[0]}?" if near else ""
+            guess = did_you_mean(wanted, names)
             lines.append(f"no conda package is named {wanted!r} in {where} for {subdir}{guess}")
         return lines
 

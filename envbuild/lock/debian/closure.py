@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from envbuild.errors import ResolveError
+from envbuild.errors import ResolveError, did_you_mean
 from envbuild.lock.debian.control import DebianPackage, Relation
 from envbuild.lock.debian.index import Packages
 from envbuild.lock.debian.selection import LEFT_OUT
@@ -125,8 +125,7 @@ class _Attempt:
             versions = ", ".join(dict.fromkeys(package.version for package in known))
             self._problems.append(f"{root} is not in Debian {self._suite}, which has {versions}")
             return
-        near = self._packages.close_names(root.name)
-        also = f"; did you mean {' or '.join(near)}?" if near else ""
+        also = did_you_mean(root.name, self._packages.close_names(root.name), most=3)
         self._problems.append(f"Debian {self._suite} has no package {root.name}{also}")
 
     def _depend(self, package: DebianPackage, group: tuple[Relation, ...]) -> None:

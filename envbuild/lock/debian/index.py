@@ -15,7 +15,6 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -225,6 +224,5 @@ class Packages:
         return tuple(sorted({provider for index in self._indexes for provider in index.providers(name)}))
 
     def close_names(self, name: str) -> list[str]:
-        """Known names near ``name``, for an error message."""
-        alike = {known for index in self._indexes for known in index.names if known[:2] == name[:2]}
-        return get_close_matches(name, sorted(alike), n=3)
+        """Known names that begin as ``name`` does, sorted, for an error message."""
+        return sorted({known for index in self._indexes for known in index.names if known[:2] == name[:2]})

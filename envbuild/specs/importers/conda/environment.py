@@ -7,7 +7,6 @@ The platform selectors of conda-lock (``# [linux64]``) count.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import re
@@ -15,7 +14,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from pathlib import Path
 
-from envbuild.errors import UsageError
+from envbuild.errors import UsageError, suggestion
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.redact import redact
 from envbuild.specs import fields
@@ -162,8 +161,7 @@ class _CondaFileReader:
         keys = (*KEYS, "explicit") if self.key else KEYS
         for key, _ in top.entries:
             if key.text not in keys:
-                near = difflib.get_close_matches(key.text, keys, 1)
-                remedy = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(keys)}"
+                remedy = suggestion(key.text, keys, quoted=True) or f"known keys: {', '.join(keys)}"
                 self._problem(key, key.text, "unknown key", remedy)
             elif key.text in ("prefix", "category"):
                 _log.info("%s: %s is ignored", self._place(key, key.text), key.text)

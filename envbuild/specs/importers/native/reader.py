@@ -6,7 +6,6 @@ else is system-managed. The file's ``platforms`` and variables win over those of
 
 from __future__ import annotations
 
-import difflib
 import logging
 import posixpath
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from envbuild.errors import SpecError
+from envbuild.errors import SpecError, suggestion
 from envbuild.lazy import lazy
 from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.resources import is_curated
@@ -197,8 +196,7 @@ class _NativeReader:
         if at_top and key == "variables":
             return "did you mean 'environment_variables'?"
         known = native_model.known_keys(_model_at(model, path[:-1]))
-        near = difflib.get_close_matches(key, known, 1, 0.5)
-        return f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return suggestion(key, known, cutoff=0.5, quoted=True) or f"known keys: {', '.join(known)}"
 
     def _platforms(self, model: NativeModel) -> tuple[Platform, ...] | None:
         if "platforms" not in model.model_fields_set:

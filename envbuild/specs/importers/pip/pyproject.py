@@ -6,7 +6,6 @@ extras nor groups count. The project itself isn't installed: it would have to be
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from envbuild.errors import SpecError
+from envbuild.errors import SpecError, suggestion
 from envbuild.redact import redact
 from envbuild.specs import fields
 from envbuild.specs.importers.pip.requirements import RequirementsReader
@@ -130,11 +129,10 @@ class _PyprojectReader:
                 ("group", self.groups, groups) if kind == "group" else ("extra", self.extras, extras)
             )
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
                 listed = f"there are {', '.join(known)}" if known else f"it has no {word}s"
                 if word == "extra" and name in self.groups:
                     listed = f"the group is group:{name}"
-                self._problem("", f"no {word} {name!r}", f"did you mean {near[0]!r}?" if near else listed)
+                self._problem("", f"no {word} {name!r}", suggestion(name, known, quoted=True) or listed)
                 continue
             chosen[name] = None
         return list(extras), list(groups)

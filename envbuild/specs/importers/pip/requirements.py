@@ -7,7 +7,6 @@ to the including file, options, hashes. Relative paths are rewritten relative to
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 import shlex
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from envbuild.errors import SpecError
+from envbuild.errors import SpecError, suggestion
 from envbuild.redact import redact
 from envbuild.specs import fields
 from envbuild.specs.fields import refuse_credential
@@ -194,10 +193,8 @@ class RequirementsReader:
                     place, f"{redact(word)!r} follows an option", "write it on a line of its own"
                 )
             else:
-                near = difflib.get_close_matches(name, _KNOWN, 1)
-                self.problems.add(
-                    place, f"unknown option {redact(name)!r}", f"did you mean {near[0]}?" if near else None
-                )
+                remedy = suggestion(name, _KNOWN) or None
+                self.problems.add(place, f"unknown option {redact(name)!r}", remedy)
 
     def _option(self, name: str, value: str, place: Place, context: _Context) -> None:
         if name in ("--requirement", "--constraint"):
