@@ -7,7 +7,6 @@ what is wrong and where; the hint says what to do next. Neither ever holds a cre
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -23,6 +22,9 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 def nearest(word: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.6) -> list[str]:
     """At most ``most`` of the ``known`` words that are like an unknown one, the nearest first."""
+    # Every start imports this module, and most meet no unknown word.
+    from difflib import get_close_matches
+
     return get_close_matches(word, list(known), most, cutoff)
 
 

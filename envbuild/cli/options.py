@@ -124,6 +124,14 @@ attest_options = _stack(
         help="Sign what is pushed, as cosign does, with a PEM key; its password: ENVBUILD_SIGN_PASSWORD.",
     ),
 )
+outputs_option = click.option(
+    "-o",
+    "--output",
+    "outputs",
+    metavar="KIND:PATH",
+    multiple=True,
+    help="Write it to oci:DIR, oci-archive:FILE or docker-archive:FILE; may be repeated.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 
@@ -172,6 +180,15 @@ class HerePath(click.Path):
 
 DIRECTORY = HerePath(file_okay=False)
 PRESENT_DIRECTORY = HerePath(file_okay=False, exists=True)
+
+
+image_platform_option = click.option(
+    "-p",
+    "--platform",
+    type=PLATFORM,
+    help="Only the image of this platform, linux/amd64 or linux-64 [default: all of them].",
+)
+"""``--platform`` of commands that take an image which is there; as ``platform``."""
 
 
 def _unique(context: click.Context, parameter: click.Parameter, value: Any) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from envbuild.compose.base import ArtifactSource, Entry, EntryKind
 from envbuild.compose.filesystem import DIRECTORY_MODE, USRMERGE, parents, resolve
 from envbuild.compose.tar import check_path
 from envbuild.errors import BuildError
-from envbuild.lock.model import CondaPin, DebianBase, DebianPin, ImageBase, PipPin
+from envbuild.lock.model import CondaPin, DebianBase, DebianPin, ImageBase
 from envbuild.oci.digest import canonical_digest
 from envbuild.plan.model import Artifact, ArtifactKind, Interpreter
 from envbuild.store.content import Store
@@ -48,7 +48,7 @@ def interpreter_artifacts(interpreter: Interpreter, *, whole: bool = False) -> t
         pins.extend(pin for pin in lock.base.packages if needed.fullmatch(pin.name))
     if conda:
         pins.extend(_closure(lock.conda, "python"))
-    return tuple(_artifact(pin) for pin in sorted(pins, key=lambda pin: (type(pin).__name__, pin.name)))
+    return tuple(Artifact.of(pin) for pin in sorted(pins, key=lambda pin: (type(pin).__name__, pin.name)))
 
 
 def interpreter_rootfs(
@@ -180,8 +180,3 @@ def _closure(pins: Iterable[CondaPin], root: str) -> list[CondaPin]:
             if match:
                 todo.append(match.group().lower())
     return list(reached.values())
-
-
-def _artifact(pin: DebianPin | CondaPin | PipPin) -> Artifact:
-    kind = ArtifactKind.CONDA if isinstance(pin, CondaPin) else ArtifactKind.DEBIAN
-    return Artifact(kind=kind, name=pin.name, version=pin.version, sha256=pin.sha256, size=pin.size, pin=pin)

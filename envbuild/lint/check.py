@@ -8,7 +8,6 @@ from pathlib import Path
 
 from envbuild.errors import LockError, UsageError, did_you_mean
 from envbuild.lint import image, names, python, requirements, serving, source, variables
-from envbuild.lint import requirements as channels
 from envbuild.lint.subject import Finding, Rule, Severity, Subject
 from envbuild.lock.files import read_lock
 from envbuild.lock.model import Lock
@@ -40,8 +39,8 @@ RULES = tuple(
         (CREDENTIAL, _ERROR, "credential", variables.credentials),
         ("EB302", _WARNING, "EXAMPLE_ENV_VAR", variables.example),
         ("EB303", _WARNING, "variable that changes how programs are found", variables.overrides),
-        ("EB401", _WARNING, "conda dependencies without channels", channels.missing),
-        ("EB402", _INFO, "channel under Anaconda's terms", channels.licence),
+        ("EB401", _WARNING, "conda dependencies without channels", requirements.missing),
+        ("EB402", _INFO, "channel under Anaconda's terms", requirements.licence),
         ("EB403", _INFO, "pip list without pip", requirements.pip_without_conda_pip),
         ("EB501", _WARNING, "name that says what isn't inside", names.dishonest),
         ("EB601", _WARNING, "serving without a server", serving.no_server),

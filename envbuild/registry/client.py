@@ -187,7 +187,7 @@ class RegistryClient:
         def pull(transport: RegistryTransport, blob: Descriptor) -> Path:
             return self._downloads.blob(transport, reference, blob.digest, blob.size)
 
-        several(self._transport, _largest_first(blobs), pull)
+        concurrently(self._transport, _largest_first(blobs), pull)
 
     def push_blobs(
         self,
@@ -212,8 +212,8 @@ class RegistryClient:
 
         ordered = _largest_first(blobs)
         # One goes ahead, and is the only one that the registry asks to log in.
-        done = several(self._transport, ordered[-1:], push)
-        return sum(several(self._transport, ordered[:-1], push), sum(done, Pushed()))
+        done = concurrently(self._transport, ordered[-1:], push)
+        return sum(concurrently(self._transport, ordered[:-1], push), sum(done, Pushed()))
 
     def push_manifest(
         self, reference: Reference, content: bytes, media_type: str, target: str | None = None
@@ -374,7 +374,7 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
-def several(
+def concurrently(
     transport: RegistryTransport, items: Sequence[_In], work: Callable[[RegistryTransport, _In], _Out]
 ) -> list[_Out]:
     """What ``work`` makes of each item, in their order, several at once.

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from envbuild.errors import BuildError, LockError
+from envbuild.lock.conda.records import channel_record
 from envbuild.lock.model import CondaPin, PipPin
 from envbuild.lock.pip.requirements import dump_requirements, load_requirements
 from envbuild.oci.digest import canonical_digest, digest_bytes
@@ -155,25 +156,7 @@ def _linking_order(pins: Sequence[CondaPin]) -> list[CondaPin]:
 
 
 def _record(pin: CondaPin) -> dict[str, Any]:
-    record = {
-        "build": pin.build,
-        "build_number": pin.build_number,
-        "channel": pin.channel,
-        "constrains": sorted(pin.constrains),
-        "depends": sorted(pin.depends),
-        "fn": pin.file,
-        "md5": pin.md5 or None,
-        "name": pin.name,
-        "noarch": pin.noarch,
-        "python_site_packages_path": pin.python_site_packages_path,
-        "sha256": pin.sha256,
-        "size": pin.size or None,
-        "subdir": pin.subdir,
-        "timestamp": pin.timestamp,
-        "url": pin.url,
-        "version": pin.version,
-    }
-    return {key: value for key, value in record.items() if value is not None}
+    return {key: value for key, value in channel_record(pin).items() if value is not None}
 
 
 def _load(path: Path) -> tuple[PipPin, ...]:

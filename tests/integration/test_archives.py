@@ -15,7 +15,7 @@ from envbuild.compose.artifacts.wheel.files import WheelFiles
 from envbuild.compose.artifacts.wheel.index import PackageIndexes
 from envbuild.http.fetcher import HttpFetcher
 from envbuild.lock.model import PipPin
-from envbuild.plan.model import Artifact, ArtifactKind
+from envbuild.plan.model import Artifact
 from envbuild.platforms import PLATFORMS
 from envbuild.progress import Silent
 from envbuild.render.installer import install_list, pip_pin, rattler_pins
@@ -41,17 +41,7 @@ DEMO = Wheel(
 
 def archives(root: Path, *pins: PipPin) -> dict[str, Path]:
     store = Store(root / "store")
-    artifacts = [
-        Artifact(
-            kind=ArtifactKind.WHEEL,
-            name=pin.name,
-            version=pin.version,
-            sha256=pin.sha256,
-            size=pin.size,
-            pin=pin,
-        )
-        for pin in pins
-    ]
+    artifacts = [Artifact.of(pin) for pin in pins]
     settings = Settings(cache_dir=store.root)
     with HttpFetcher(store, offline=False, settings=settings, progress=Silent()) as fetcher:
         return WheelFiles(store, fetcher, PackageIndexes(env=os.environ)).fetch_files(artifacts)

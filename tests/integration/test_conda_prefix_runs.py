@@ -15,7 +15,7 @@ from envbuild.lock.base import CondaTarget
 from envbuild.lock.conda.rattler import RattlerResolver
 from envbuild.lock.conda.satisfied import virtual_packages
 from envbuild.lock.model import PythonPin
-from envbuild.plan.model import Artifact, ArtifactKind
+from envbuild.plan.model import Artifact
 from envbuild.plan.system import history_file
 from envbuild.platforms import Platform, runs_linux
 from envbuild.specs.model import CondaSpec
@@ -35,17 +35,7 @@ def test_the_prefix_runs_its_python_its_entry_point_and_its_patched_files(tmp_pa
     prefix = PurePosixPath(tmp_path / "env")
     store = Store(tmp_path / "store")
     brought = PythonPin(version=python.version, provider="conda", executable=f"{prefix}/bin/python")
-    artifacts = [
-        Artifact(
-            kind=ArtifactKind.CONDA,
-            name=pin.name,
-            version=pin.version,
-            sha256=pin.sha256,
-            size=pin.size,
-            pin=pin,
-        )
-        for pin in pins
-    ]
+    artifacts = [Artifact.of(pin) for pin in pins]
     source = CondaSource(store, Files(store), python=brought, prefix=prefix)
     source.fetch(artifacts)
     for artifact in artifacts:

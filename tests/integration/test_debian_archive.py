@@ -18,7 +18,7 @@ from envbuild.lock.debian.mirror import known_mirror
 from envbuild.lock.debian.resolver import DebianResolver
 from envbuild.lock.debian.selection import python_closure
 from envbuild.lock.model import DebianBase, DebianPin
-from envbuild.plan.model import Artifact, ArtifactKind
+from envbuild.plan.model import Artifact
 from envbuild.plan.system import system_files
 from envbuild.platforms import PLATFORMS, Platform
 from envbuild.progress import Silent
@@ -45,17 +45,7 @@ class Machine:
 
     def unpack(self, pins: tuple[DebianPin, ...], base: DebianBase, root: Path) -> dict[str, Entry]:
         """All entries, written below ``root`` with the files that no package has."""
-        artifacts = [
-            Artifact(
-                kind=ArtifactKind.DEBIAN,
-                name=pin.name,
-                version=pin.version,
-                sha256=pin.sha256,
-                size=pin.size,
-                pin=pin,
-            )
-            for pin in pins
-        ]
+        artifacts = [Artifact.of(pin) for pin in pins]
         files = [
             Entry(path=file.path, kind=EntryKind.SYMLINK, target=file.target)
             if file.target

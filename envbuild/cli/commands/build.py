@@ -17,6 +17,7 @@ from envbuild.cli.options import (
     build_options,
     display_options,
     json_option,
+    outputs_option,
     platform_option,
     spec_argument,
     stale_options,
@@ -33,14 +34,7 @@ from envbuild.errors import PublishError
 @click.option(
     "-t", "--tag", "tags", metavar="REPO:TAG", multiple=True, help="Name the image; may be repeated."
 )
-@click.option(
-    "-o",
-    "--output",
-    "outputs",
-    metavar="KIND:PATH",
-    multiple=True,
-    help="Write it to oci:DIR, oci-archive:FILE or docker-archive:FILE; may be repeated.",
-)
+@outputs_option
 @click.option(
     "--push",
     "push",

@@ -7,8 +7,8 @@ import click
 from envbuild.app import images
 from envbuild.cli.call import Call
 from envbuild.cli.options import (
-    PLATFORM,
     display_options,
+    image_platform_option,
     json_option,
     offline_option,
     store_options,
@@ -18,18 +18,11 @@ from envbuild.cli.show.images import copy_json, copy_lines
 from envbuild.cli.show.report import json_text
 from envbuild.platforms import Platform
 
-one_platform_option = click.option(
-    "-p",
-    "--platform",
-    type=PLATFORM,
-    help="Only the image of this platform, linux/amd64 or linux-64 [default: all of them].",
-)
-
 
 @click.command(short_help="Copy an image between registries, layouts and archives.")
 @click.argument("source", metavar="SRC")
 @click.argument("destination", metavar="DST")
-@one_platform_option
+@image_platform_option
 @click.option(
     "--referrers/--no-referrers",
     default=True,

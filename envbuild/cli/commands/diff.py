@@ -6,8 +6,13 @@ import click
 
 from envbuild.app import inspect
 from envbuild.cli.call import Call
-from envbuild.cli.commands.copy import one_platform_option
-from envbuild.cli.options import display_options, json_option, offline_option, store_options
+from envbuild.cli.options import (
+    display_options,
+    image_platform_option,
+    json_option,
+    offline_option,
+    store_options,
+)
 from envbuild.cli.requests import with_call
 from envbuild.cli.show.inspection import difference_json, difference_lines
 from envbuild.cli.show.report import json_text
@@ -17,7 +22,7 @@ from envbuild.platforms import Platform
 @click.command(short_help="Show what differs between two images.")
 @click.argument("before", metavar="A")
 @click.argument("after", metavar="B")
-@one_platform_option
+@image_platform_option
 @click.option("--files", is_flag=True, help="Also which paths differ, and how; all layers are pulled for it.")
 @offline_option
 @store_options

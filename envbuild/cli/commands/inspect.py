@@ -6,8 +6,13 @@ import click
 
 from envbuild.app import inspect
 from envbuild.cli.call import Call
-from envbuild.cli.commands.copy import one_platform_option
-from envbuild.cli.options import display_options, json_option, offline_option, store_options
+from envbuild.cli.options import (
+    display_options,
+    image_platform_option,
+    json_option,
+    offline_option,
+    store_options,
+)
 from envbuild.cli.requests import with_call
 from envbuild.cli.show.inspection import inspection_json, inspection_lines
 from envbuild.cli.show.report import json_text
@@ -16,7 +21,7 @@ from envbuild.platforms import Platform
 
 @click.command(short_help="Show what an image is and what is in it.")
 @click.argument("reference", metavar="REF")
-@one_platform_option
+@image_platform_option
 @click.option(
     "--packages/--no-packages",
     default=None,

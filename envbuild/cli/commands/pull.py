@@ -6,8 +6,14 @@ import click
 
 from envbuild.app import images
 from envbuild.cli.call import Call
-from envbuild.cli.commands.copy import one_platform_option
-from envbuild.cli.options import display_options, json_option, offline_option, store_options
+from envbuild.cli.options import (
+    display_options,
+    image_platform_option,
+    json_option,
+    offline_option,
+    outputs_option,
+    store_options,
+)
 from envbuild.cli.requests import with_call
 from envbuild.cli.show.images import pull_json, pull_lines
 from envbuild.cli.show.report import json_text
@@ -16,15 +22,8 @@ from envbuild.platforms import Platform
 
 @click.command(short_help="Bring an image into the store and to other places.")
 @click.argument("reference", metavar="REF")
-@one_platform_option
-@click.option(
-    "-o",
-    "--output",
-    "outputs",
-    metavar="KIND:PATH",
-    multiple=True,
-    help="Write it to oci:DIR, oci-archive:FILE or docker-archive:FILE; may be repeated.",
-)
+@image_platform_option
+@outputs_option
 @click.option("--load", is_flag=True, help="Load it into the Docker engine: the image of its platform.")
 @offline_option
 @store_options

@@ -6,12 +6,13 @@ import click
 
 from envbuild.app import images, rebase
 from envbuild.cli.call import Call
-from envbuild.cli.commands.copy import one_platform_option
 from envbuild.cli.options import (
     attest_options,
     display_options,
+    image_platform_option,
     json_option,
     offline_option,
+    outputs_option,
     store_options,
 )
 from envbuild.cli.requests import with_call
@@ -28,16 +29,9 @@ from envbuild.platforms import Platform
     required=True,
     help="An image, or debian or debian:SUITE for the newest packages of the suite.",
 )
-@one_platform_option
+@image_platform_option
 @click.option("-t", "--tag", "tags", metavar="NAME", multiple=True, help="Name it REPO:TAG; may be repeated.")
-@click.option(
-    "-o",
-    "--output",
-    "outputs",
-    metavar="KIND:PATH",
-    multiple=True,
-    help="Write it to oci:DIR, oci-archive:FILE or docker-archive:FILE; may be repeated.",
-)
+@outputs_option
 @click.option("--push", metavar="REPO[:TAG]", multiple=True, help="Push it there; may be repeated.")
 @attest_options
 @offline_option

@@ -6,8 +6,14 @@ import click
 
 from envbuild.app import verify
 from envbuild.cli.call import Call
-from envbuild.cli.commands.copy import one_platform_option
-from envbuild.cli.options import display_options, json_option, offline_option, setting, store_options
+from envbuild.cli.options import (
+    display_options,
+    image_platform_option,
+    json_option,
+    offline_option,
+    setting,
+    store_options,
+)
 from envbuild.cli.requests import with_call
 from envbuild.cli.show.inspection import verdict_json, verdict_lines
 from envbuild.cli.show.report import json_text
@@ -16,7 +22,7 @@ from envbuild.platforms import Platform
 
 @click.command(short_help="Compose an image again from its own lock, and compare.")
 @click.argument("reference", metavar="REF")
-@one_platform_option
+@image_platform_option
 @click.option(
     "--key", metavar="PUB", type=click.Path(), help="Also look for a signature by this public key (PEM)."
 )

@@ -57,6 +57,28 @@ def pin_of(record: Mapping[str, Any]) -> CondaPin:
     )
 
 
+def channel_record(pin: CondaPin) -> dict[str, Any]:
+    """The pin as a record of a channel or of ``conda-meta`` has it; None for what isn't stated."""
+    return {
+        "build": pin.build,
+        "build_number": pin.build_number,
+        "channel": pin.channel,
+        "constrains": sorted(pin.constrains),
+        "depends": sorted(pin.depends),
+        "fn": pin.file,
+        "md5": pin.md5 or None,
+        "name": pin.name,
+        "noarch": pin.noarch,
+        "python_site_packages_path": pin.python_site_packages_path,
+        "sha256": pin.sha256,
+        "size": pin.size or None,
+        "subdir": pin.subdir,
+        "timestamp": pin.timestamp,
+        "url": pin.url,
+        "version": pin.version,
+    }
+
+
 def split_depend(depend: str) -> tuple[str, str]:
     """``(name, the rest)`` of a match spec as packages state them: ``python >=3.9,<3.10.0a0 *_cpython``."""
     match = _NAME.fullmatch(depend)

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -17,24 +17,19 @@ from envbuild.api import Environment, ScriptRun
 from envbuild.app import jobs as runs
 from envbuild.app.environments import Workspace
 from envbuild.app.jobs import JobRequest, run_slug
-from envbuild.app.lock import lock_directory
-from envbuild.app.requests import BuildRequest, BuildResult
 from envbuild.app.run_files import RunLog, is_watched, log_pieces
 from envbuild.app.session import Session
 from envbuild.app.specs import find_spec
 from envbuild.errors import RunError, UsageError, WorkspaceError
-from envbuild.lock.files import write_lock
 from envbuild.oci.image import Image
 from envbuild.progress import Silent
 from envbuild.settings import Settings
-from envbuild.specs.definition import definition_digest
 from envbuild.specs.load import load_spec
-from envbuild.specs.model import Spec
 from envbuild.store.leases import in_use
 from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile, TargetLimits, TargetRecord
-from tests.fakes.image import Item, put_image, put_layer
 from tests.unit.app.conftest import write
-from tests.unit.lock.sample import LOCK
+
+pytestmark = pytest.mark.usefixtures("built")
 
 
 @dataclass
@@ -115,28 +110,6 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Place:
     found = Place()
     monkeypatch.setattr("envbuild.app.jobs.open_job_target", lambda session, name: found)
     return found
-
-
-@pytest.fixture(autouse=True)
-def built(monkeypatch: pytest.MonkeyPatch) -> None:
-    def build_images(session: Session, spec: Spec, request: BuildRequest) -> BuildResult:
-        lock = replace(LOCK, definition=definition_digest(spec))
-        write_lock(lock_directory(session, spec), lock)
-        store = session.store
-        image = replace(
-            put_image(store, [put_layer(store, [Item(name="a")])]), definition_digest=lock.definition
-        )
-        return BuildResult(
-            reference=f"train:123456789012@{image.digest}",
-            digest=image.digest,
-            images=(image,),
-            cached=False,
-            engine="native",
-            seconds=0.0,
-            published=(),
-        )
-
-    monkeypatch.setattr("envbuild.app.build.build_images", build_images)
 
 
 @pytest.fixture

@@ -12,13 +12,12 @@ import pytest
 import envbuild
 from envbuild.app.build import build
 from envbuild.app.environments import Workspace, look_up
-from envbuild.app.lock import lock_directory, lock_spec
-from envbuild.app.requests import BuildRequest, BuildResult
+from envbuild.app.lock import lock_spec
+from envbuild.app.requests import BuildRequest
 from envbuild.app.session import Session
 from envbuild.app.specs import find_spec
 from envbuild.errors import SpecError, UsageError, WorkspaceError
 from envbuild.lock.base import LockRequest
-from envbuild.lock.files import write_lock
 from envbuild.lock.model import Lock
 from envbuild.resources import curated_names
 from envbuild.settings import Settings
@@ -26,32 +25,15 @@ from envbuild.specs.definition import definition_digest
 from envbuild.specs.load import load_spec
 from envbuild.specs.model import Spec
 from envbuild.workspace.base import NewVersion
-from tests.fakes.image import Item, put_image, put_layer
 from tests.fakes.progress import Notes
 from tests.unit.app.conftest import SPEC, write
 from tests.unit.lock.sample import LOCK
 
 
 @pytest.fixture
-def session(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Session]:
-    def build_images(session: Session, spec: Spec, request: BuildRequest) -> BuildResult:
-        lock = replace(LOCK, definition=definition_digest(spec))
-        write_lock(lock_directory(session, spec), lock)
-        store = session.store
-        image = replace(
-            put_image(store, [put_layer(store, [Item(name="a")])]), definition_digest=lock.definition
-        )
-        return BuildResult(
-            reference=f"{(request.tags or ('train:123456789012',))[0]}@{image.digest}",
-            digest=image.digest,
-            images=(image,),
-            cached=False,
-            engine="native",
-            seconds=0.0,
-            published=(),
-        )
-
-    monkeypatch.setattr("envbuild.app.build.build_images", build_images)
+def session(
+    settings: Settings, built: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Session]:
     monkeypatch.chdir(tmp_path)
     with Session(settings, Notes(), environ={"USER": "ann"}) as found:
         yield found

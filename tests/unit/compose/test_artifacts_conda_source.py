@@ -18,7 +18,7 @@ from envbuild.compose.base import Entry, EntryKind
 from envbuild.errors import BuildError
 from envbuild.http.base import Download
 from envbuild.lock.model import CondaPin, PythonPin
-from envbuild.plan.model import Artifact, ArtifactKind
+from envbuild.plan.model import Artifact
 from envbuild.plan.system import history_file
 from envbuild.store.content import Store
 from tests.fakes.channel import PLACEHOLDER, File, Package, index_json, make_package
@@ -62,14 +62,7 @@ def artifact_of(package: Package, directory: Path) -> Artifact:
         channel=directory.as_uri(),
         timestamp=package.timestamp,
     )
-    return Artifact(
-        kind=ArtifactKind.CONDA,
-        name=pin.name,
-        version=pin.version,
-        sha256=sha256,
-        size=pin.size,
-        pin=pin,
-    )
+    return Artifact.of(pin)
 
 
 def link(package: Package, directory: Path, **options: Any) -> dict[str, Entry]:

@@ -18,7 +18,7 @@ from envbuild.errors import BuildError
 from envbuild.http.fetcher import HttpFetcher
 from envbuild.lock.debian.mirror import Mirrors
 from envbuild.lock.model import DebianBase, DebianPin
-from envbuild.plan.model import Artifact, ArtifactKind
+from envbuild.plan.model import Artifact
 from envbuild.plan.system import home_directory, system_files
 from envbuild.progress import Silent
 from envbuild.settings import Settings
@@ -47,17 +47,6 @@ def make_pin(data: bytes, name: str = "tool", version: str = "1.0", architecture
         file=f"pool/main/t/{name}/{name}_{version}_{architecture}.deb",
         size=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
-    )
-
-
-def artifact(pin: DebianPin) -> Artifact:
-    return Artifact(
-        kind=ArtifactKind.DEBIAN,
-        name=pin.name,
-        version=pin.version,
-        sha256=pin.sha256,
-        size=pin.size,
-        pin=pin,
     )
 
 
@@ -90,7 +79,7 @@ def place(root: Path, data: bytes, pin: DebianPin) -> Artifact:
     path = root / "debian" / pin.file
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-    return artifact(pin)
+    return Artifact.of(pin)
 
 
 def unpack(source: DebianSource, root: Path, data: bytes, name: str = "tool") -> dict[str, Entry]:
@@ -284,7 +273,7 @@ def test_scratch_goes_with_the_source(tmp_path: Path) -> None:
 def test_a_pin_that_left_the_mirror_names_the_way_out(source: DebianSource, tmp_path: Path) -> None:
     pin = make_pin(_GOOD)
     with pytest.raises(BuildError) as caught:
-        source.fetch([artifact(pin)])
+        source.fetch([Artifact.of(pin)])
     assert "can't get tool 1.0 from file:///" in caught.value.message
     assert caught.value.hint == (
         "pin what the mirror has now: envbuild lock --upgrade-package tool; "
@@ -306,13 +295,13 @@ def test_a_snapshot_archive_answers_by_its_interface_or_as_a_plain_tree(tmp_path
     plain.parent.mkdir(parents=True)
     plain.write_bytes(_GOOD)
     with make_source(tmp_path / "a", snapshot=(tmp_path / "plain").as_uri()) as source:
-        source.fetch([artifact(pin)])
-        assert len(list(source.entries(artifact(pin)))) == 3
+        source.fetch([Artifact.of(pin)])
+        assert len(list(source.entries(Artifact.of(pin)))) == 3
     with (
         make_source(tmp_path / "b", snapshot=(tmp_path / "nothing").as_uri()) as source,
         pytest.raises(BuildError, match="and the snapshot archive doesn't have it either") as caught,
     ):
-        source.fetch([artifact(pin)])
+        source.fetch([Artifact.of(pin)])
     assert caught.value.hint == "pin what the mirror has now: envbuild lock --upgrade-package tool"
 
 
@@ -377,8 +366,8 @@ def test_a_whole_archive_goes_through(tmp_path: Path) -> None:
     archive.write()
     pins = [archive.pin("one"), archive.pin("two", suffix="-security")]
     with make_source(tmp_path, mirrors=archive.mirrors) as source:
-        source.fetch([artifact(pin) for pin in pins])
-        assert [next(source.entries(artifact(pin))).path for pin in pins] == ["usr/one", "usr/two"]
+        source.fetch([Artifact.of(pin) for pin in pins])
+        assert [next(source.entries(Artifact.of(pin))).path for pin in pins] == ["usr/one", "usr/two"]
 
 
 PEM = b"-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n"

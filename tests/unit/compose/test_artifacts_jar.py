@@ -15,7 +15,7 @@ from envbuild.errors import BuildError
 from envbuild.http.fetcher import HttpFetcher
 from envbuild.lock.maven.resolver import PomResolver
 from envbuild.lock.model import MavenPin, PythonPin
-from envbuild.plan.model import Artifact, ArtifactKind
+from envbuild.plan.model import Artifact
 from envbuild.progress import Silent
 from envbuild.settings import Settings
 from envbuild.specs.model import MavenPackage, SparkSpec
@@ -23,12 +23,6 @@ from envbuild.store.content import Store
 from tests.fakes.maven import MavenRepository, jar
 
 PYTHON = PythonPin(version="3.12.4", provider="conda", executable="/opt/env/bin/python3.12")
-
-
-def artifact(pin: MavenPin) -> Artifact:
-    return Artifact(
-        kind=ArtifactKind.JAR, name=pin.name, version=pin.version, sha256=pin.sha256, size=pin.size, pin=pin
-    )
 
 
 class World:
@@ -70,8 +64,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def test_a_jar_is_one_file_among_sparks_own(world: World) -> None:
     with world.source() as source:
-        source.fetch([artifact(world.pin)])
-        (entry,) = source.entries(artifact(world.pin))
+        source.fetch([Artifact.of(world.pin)])
+        (entry,) = source.entries(Artifact.of(world.pin))
     assert entry == Entry(
         path="opt/env/lib/python3.12/site-packages/pyspark/jars/lib-1.0.jar",
         content=world.store.artifact(world.pin.sha256),
@@ -82,7 +76,7 @@ def test_a_jar_is_one_file_among_sparks_own(world: World) -> None:
 def test_the_next_repository_is_asked_where_one_has_it_not(world: World, tmp_path: Path) -> None:
     empty = MavenRepository(tmp_path / "empty")
     with empty.serve() as first, world.source(first, world.address) as source:
-        source.fetch([artifact(world.pin)])
+        source.fetch([Artifact.of(world.pin)])
     assert empty.asked == ["/maven2/org/example/lib/1.0/lib-1.0.jar"]
     assert world.store.artifact(world.pin.sha256).is_file()
 
@@ -90,13 +84,13 @@ def test_the_next_repository_is_asked_where_one_has_it_not(world: World, tmp_pat
 def test_a_jar_that_was_replaced_is_refused(world: World) -> None:
     pin = replace(world.pin, sha256="1" * 64)
     with world.source() as source, pytest.raises(BuildError, match=r"but 1111.* is pinned"):
-        source.fetch([artifact(pin)])
+        source.fetch([Artifact.of(pin)])
 
 
 def test_two_jars_of_one_name_are_refused_before_anything_is_fetched(world: World) -> None:
     other = replace(world.pin, group="other", file="other/lib/1.0/lib-1.0.jar", sha256="1" * 64)
     with world.source() as source, pytest.raises(BuildError) as caught:
-        source.foresee([artifact(world.pin), artifact(other)])
+        source.foresee([Artifact.of(world.pin), Artifact.of(other)])
     assert caught.value.message == (
         "org.example:lib 1.0 and other:lib 1.0 have jars of one name, lib-1.0.jar, "
         "and Spark keeps its jars in one directory"
@@ -106,4 +100,4 @@ def test_two_jars_of_one_name_are_refused_before_anything_is_fetched(world: Worl
 @pytest.mark.parametrize("file", ["g/lib/1/..", "g/lib/1/lib.sh", "lib\\x.jar", "g/\n.jar"])
 def test_a_path_that_is_no_jars_is_refused(world: World, file: str) -> None:
     with world.source() as source, pytest.raises(BuildError, match="is no jar's path"):
-        source.fetch([artifact(replace(world.pin, file=file))])
+        source.fetch([Artifact.of(replace(world.pin, file=file))])

@@ -17,7 +17,7 @@ from envbuild.errors import BuildError, FetchError
 from envbuild.http.fetcher import HttpFetcher
 from envbuild.lock.model import PipPin, Sdist
 from envbuild.lock.pip.runner import Completed, SubprocessRunner
-from envbuild.plan.model import Artifact, ArtifactKind
+from envbuild.plan.model import Artifact
 from envbuild.progress import Silent
 from envbuild.settings import Settings
 from envbuild.specs.paths import located_address
@@ -62,17 +62,7 @@ class Site:
     ) -> dict[str, bytes]:
         """What ``fetch_files`` gives, by SHA-256, read; all of it lies in the store."""
         there = Store(self.root / store)
-        artifacts = [
-            Artifact(
-                kind=ArtifactKind.WHEEL,
-                name=pin.name,
-                version=pin.version,
-                sha256=pin.sha256,
-                size=pin.size,
-                pin=pin,
-            )
-            for pin in pins
-        ]
+        artifacts = [Artifact.of(pin) for pin in pins]
         with HttpFetcher(
             there,
             offline=offline,

@@ -16,7 +16,7 @@ from envbuild.compose.artifacts.wheel.source import WheelSource
 from envbuild.compose.base import Entry
 from envbuild.errors import BuildError
 from envbuild.lock.model import PipPin, PythonPin, Sdist
-from envbuild.plan.model import Artifact, ArtifactKind
+from envbuild.plan.model import Artifact
 from envbuild.platforms import LINUX_AMD64
 from envbuild.store.content import Store
 from tests.fakes.wheelhouse import Wheel, Wheelhouse
@@ -38,12 +38,6 @@ FULL = Wheel(
     executable=["full_demo/tool.sh"],
     entry_points="[console_scripts]\nfull = full_demo:main\n\n[gui_scripts]\nFullGui = full_demo:a.b [x]\n",
 )
-
-
-def artifact(pin: PipPin) -> Artifact:
-    return Artifact(
-        kind=ArtifactKind.WHEEL, name=pin.name, version=pin.version, sha256=pin.sha256, size=pin.size, pin=pin
-    )
 
 
 class Site:
@@ -79,7 +73,7 @@ class Site:
 
     def tree(self, *wheels: Wheel, cache: str = "uv") -> dict[str, tuple[int, bytes]]:
         self.house.add(*wheels)
-        artifacts = [artifact(wheel.pin()) for wheel in wheels]
+        artifacts = [Artifact.of(wheel.pin()) for wheel in wheels]
         with self.source(cache=cache) as source:
             source.fetch(artifacts)
             found = [entry for each in artifacts for entry in source.entries(each)]
@@ -191,7 +185,7 @@ def test_two_wheels_with_one_path_each_give_their_own_content(site: Site) -> Non
     """The composer decides about them; it must see what each wheel really holds."""
     wheels = [Wheel(name=name, files={"same.py": name.encode()}) for name in ("one", "two")]
     site.house.add(*wheels)
-    artifacts = [artifact(wheel.pin()) for wheel in wheels]
+    artifacts = [Artifact.of(wheel.pin()) for wheel in wheels]
     with site.source() as source:
         source.fetch(artifacts)
         found = [
@@ -239,7 +233,7 @@ def test_a_hash_that_does_not_match_names_the_wheel(site: Site) -> None:
         site.source() as source,
         pytest.raises(BuildError, match=r"(?s)full_demo-1\.0.*sha256:0{64}") as caught,
     ):
-        source.fetch([artifact(FULL.pin(sha256="0" * 64))])
+        source.fetch([Artifact.of(FULL.pin(sha256="0" * 64))])
     assert caught.value.hint is not None
     assert "another file than the one that was locked" in caught.value.hint
 
@@ -247,7 +241,7 @@ def test_a_hash_that_does_not_match_names_the_wheel(site: Site) -> None:
 def test_a_truncated_wheel_is_refused(site: Site) -> None:
     site.house.add_file("full-demo", FULL.file, FULL.data()[:-300])
     with site.source() as source, pytest.raises(BuildError, match=r"full_demo-1\.0-py3-none-any\.whl"):
-        source.fetch([artifact(FULL.pin())])
+        source.fetch([Artifact.of(FULL.pin())])
 
 
 def test_what_is_not_there_says_where_to_look(site: Site) -> None:
@@ -256,10 +250,10 @@ def test_what_is_not_there_says_where_to_look(site: Site) -> None:
         site.source() as source,
         pytest.raises(BuildError, match=r"full_demo-1\.0.*127\.0\.0\.1:9") as caught,
     ):
-        source.fetch([artifact(FULL.pin())])
+        source.fetch([Artifact.of(FULL.pin())])
     assert "secret" not in caught.value.message
     with site.source(offline=True) as source, pytest.raises(BuildError, match="full_demo") as caught:
-        source.fetch([artifact(FULL.pin())])
+        source.fetch([Artifact.of(FULL.pin())])
     assert caught.value.hint == "it isn't in uv's cache: run once without --offline"
 
 
@@ -276,15 +270,17 @@ def test_offline_takes_what_an_earlier_build_brought(site: Site) -> None:
         site.index = url
         first = site.tree(FULL)
     with site.source(offline=True) as source:
-        source.fetch([artifact(FULL.pin())])
-        again = {entry.path: (entry.mode, content(entry)) for entry in source.entries(artifact(FULL.pin()))}
+        source.fetch([Artifact.of(FULL.pin())])
+        again = {
+            entry.path: (entry.mode, content(entry)) for entry in source.entries(Artifact.of(FULL.pin()))
+        }
     assert again == first
 
 
 def test_an_sdist_is_refused_by_name(site: Site) -> None:
     pin = FULL.pin(file="full_demo-1.0.tar.gz")
     with site.source() as source, pytest.raises(BuildError, match=r"full_demo-1\.0\.tar\.gz") as caught:
-        source.fetch([artifact(pin)])
+        source.fetch([Artifact.of(pin)])
     assert caught.value.hint is not None
     assert "lock again, so that a wheel is built from it" in caught.value.hint
 
@@ -305,8 +301,8 @@ def test_a_wheel_that_was_built_is_installed_from_its_file(site: Site) -> None:
         return archive
 
     with site.source(build_wheel=archive_of) as source:
-        source.fetch([artifact(pin), artifact(other.pin())])
-        found = {entry.path: (entry.mode, content(entry)) for entry in source.entries(artifact(pin))}
+        source.fetch([Artifact.of(pin), Artifact.of(other.pin())])
+        found = {entry.path: (entry.mode, content(entry)) for entry in source.entries(Artifact.of(pin))}
     assert built == [pin]
     assert found == site.tree(FULL)
     archive.write_bytes(other.data())
@@ -314,9 +310,9 @@ def test_a_wheel_that_was_built_is_installed_from_its_file(site: Site) -> None:
         site.source(build_wheel=archive_of) as source,
         pytest.raises(BuildError, match=r"full_demo-1\.0-py3"),
     ):
-        source.fetch([artifact(pin)])
+        source.fetch([Artifact.of(pin)])
     with site.source() as source, pytest.raises(BuildError, match="which nobody does here"):
-        source.fetch([artifact(pin)])
+        source.fetch([Artifact.of(pin)])
 
 
 def test_scratch_space_goes_with_the_source(site: Site) -> None:

@@ -40,6 +40,7 @@ from envbuild.compose.artifacts.conda.prefix import replace_in_file, replace_pre
 from envbuild.compose.base import ComposeContext, Entry, EntryKind, SourceTarget
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.base import Download, Fetcher, RangeReader
+from envbuild.lock.conda.records import channel_record
 from envbuild.lock.model import CondaPin, PythonPin
 from envbuild.plan.model import Artifact
 from envbuild.specs.model import PREFIX
@@ -340,32 +341,17 @@ def _record(
             }
         )
     paths.sort(key=lambda path: str(path["_path"]))
-    record: dict[str, Any] = {
+    record = channel_record(pin) | {
         "arch": index.get("arch"),
-        "build": pin.build,
-        "build_number": pin.build_number,
-        "channel": pin.channel,
-        "constrains": sorted(pin.constrains),
-        "depends": sorted(pin.depends),
         "extracted_package_dir": "",
         "files": [path["_path"] for path in paths],
-        "fn": pin.file,
         "license": index.get("license"),
         "link": {"source": "", "type": 1},
-        "name": pin.name,
         "noarch": index.get("noarch"),
         "package_tarball_full_path": "",
         "paths_data": {"paths": paths, "paths_version": 1},
         "platform": index.get("platform"),
-        "python_site_packages_path": pin.python_site_packages_path,
         "requested_spec": "",
-        "sha256": pin.sha256,
-        "size": pin.size or None,
-        "subdir": pin.subdir,
-        "timestamp": pin.timestamp,
-        "url": pin.url,
-        "version": pin.version,
-        "md5": pin.md5 or None,
     }
     kept = {key: value for key, value in record.items() if value is not None}
     return (json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

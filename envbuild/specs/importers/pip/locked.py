@@ -22,7 +22,7 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion, Version
 
-from envbuild.platforms import Platform
+from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.redact import redact
 from envbuild.specs.fields import refuse_credential
 from envbuild.specs.importers.pip.requirement import (
@@ -32,7 +32,7 @@ from envbuild.specs.importers.pip.requirement import (
     canonical_requirement,
     local_path,
 )
-from envbuild.specs.model import Origin, PipRequirement
+from envbuild.specs.model import Origin, PipRequirement, PipSpec
 from envbuild.specs.problems import Refused
 
 _PUBLIC = re.compile(r"/packages/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/[^/]+")
@@ -124,6 +124,22 @@ def on_platforms(by_platform: Mapping[Platform, Sequence[PipRequirement]]) -> tu
             text = with_marker(line.text, f'platform_machine == "{platform.machine}"')
             result.append(PipRequirement(text=text, hashes=line.hashes, origin=line.origin))
     return tuple(sorted(result, key=lambda requirement: requirement.canonical))
+
+
+def image_platforms(fitting: tuple[Platform, ...]) -> tuple[Platform, ...]:
+    """Those of a lock that doesn't say which images are wanted: amd64 where it fits, else all that fit."""
+    return (LINUX_AMD64,) if LINUX_AMD64 in fitting else fitting
+
+
+def all_there_is(
+    requirements: Iterable[PipRequirement], registries: Mapping[str, bool], options: Iterable[str]
+) -> PipSpec:
+    """The requirements sorted; as options the indexes they are from (see ``index_options``), then
+    ``options``."""
+    ordered = tuple(sorted(requirements, key=lambda requirement: requirement.canonical))
+    return PipSpec(
+        requirements=ordered, options=(*index_options(registries), *options), complete=bool(ordered)
+    )
 
 
 def index_address(text: str) -> str:

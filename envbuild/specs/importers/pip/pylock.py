@@ -15,20 +15,20 @@ from packaging.utils import canonicalize_name
 
 from envbuild.errors import SpecError
 from envbuild.lazy import lazy
-from envbuild.platforms import LINUX_AMD64
 from envbuild.specs import fields
 from envbuild.specs.importers.pip.locked import (
+    all_there_is,
     direct,
     file_name,
+    image_platforms,
     index_address,
-    index_options,
     is_public,
     links_option,
     pinned,
 )
 from envbuild.specs.importers.pip.marker_range import Cases
 from envbuild.specs.importers.pip.requirement import BUILD_REMEDY
-from envbuild.specs.model import Origin, PipRequirement, PipSpec, Spec
+from envbuild.specs.model import Origin, PipRequirement, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import SourceFile
 from envbuild.specs.text.toml import parse_toml
@@ -110,17 +110,12 @@ class _PylockReader:
                     requirements += self._requirements(package, cases.marker(holding), key)
             except Refused as refused:
                 self._problem(key, refused.what, refused.remedy)
-        platforms = cases.platforms
         return Spec(
             name=_name(self.file),
             source=self.file.path,
-            platforms=(LINUX_AMD64,) if LINUX_AMD64 in platforms else platforms,
+            platforms=image_platforms(cases.platforms),
             python=python_wanted(requires),
-            pip=PipSpec(
-                requirements=tuple(sorted(requirements, key=lambda requirement: requirement.canonical)),
-                options=(*index_options(self.registries), *self.options),
-                complete=bool(requirements),
-            ),
+            pip=all_there_is(requirements, self.registries, self.options),
             left_out=tuple(self._left_out(lock, extras, chosen)),
         )
 

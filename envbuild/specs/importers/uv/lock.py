@@ -14,13 +14,13 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from envbuild.errors import SpecError
-from envbuild.platforms import LINUX_AMD64
 from envbuild.redact import redact
 from envbuild.specs import fields
 from envbuild.specs.importers.pip.locked import (
+    all_there_is,
     direct,
+    image_platforms,
     index_address,
-    index_options,
     is_public,
     links_option,
     pinned,
@@ -28,7 +28,7 @@ from envbuild.specs.importers.pip.locked import (
 from envbuild.specs.importers.pip.marker_range import Case, Cases, reachable
 from envbuild.specs.importers.pip.pylock import python_wanted, selected
 from envbuild.specs.importers.pip.requirement import BUILD_REMEDY
-from envbuild.specs.model import Origin, PipRequirement, PipSpec, Spec
+from envbuild.specs.model import Origin, PipRequirement, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import SourceFile
 from envbuild.specs.text.toml import parse_toml
@@ -131,19 +131,14 @@ class _UvLockReader:
                 requirements += self._requirements(package, cases.marker(held))
             except Refused as refused:
                 self.problems.add(Place(file=self.file.shown, key=package.key), refused.what, refused.remedy)
-        platforms = cases.platforms
         return Spec(
             name=fields.fit_name(roots[0].name)
             if len(roots) == 1
             else fields.fit_name(self.file.path.parent.name),
             source=self.file.path,
-            platforms=(LINUX_AMD64,) if LINUX_AMD64 in platforms else platforms,
+            platforms=image_platforms(cases.platforms),
             python=python_wanted(requires),
-            pip=PipSpec(
-                requirements=tuple(sorted(requirements, key=lambda requirement: requirement.canonical)),
-                options=(*index_options(self.registries), *self.options),
-                complete=bool(requirements),
-            ),
+            pip=all_there_is(requirements, self.registries, self.options),
             left_out=tuple(dict.fromkeys(self.left_out)),
         )
 
