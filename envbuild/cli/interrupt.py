@@ -3,6 +3,12 @@
 A worker thread can sit in a read from a silent server for a minute, and Python waits for its threads before
 a process ends. What such an end leaves in the store's ``scratch`` is swept by the next command: its lock is
 the kernel's.
+
+Python runs a signal's handler in the main thread, between two of its steps. A signal that arrives just before
+that thread waits for a lock is handled once the lock is free; one that is raised as an exception while a
+thread is being started can leave locks taken for ever. So a thread of its own watches for signals, by the
+pipe that Python writes their numbers to at once: it wakes the main thread,
+and ends the process when time is up.
 """
 
 from __future__ import annotations
@@ -11,6 +17,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +28,10 @@ GRACE = 1.5
 """Seconds that stages have to clean up after the first signal. A second signal ends them at once."""
 JOB_GRACE = 60
 """The same while a job runs on a target: it is stopped there first, which takes what the target takes."""
+
+_LOOK_AGAIN = 0.1
+"""Seconds after which the main thread is woken again, if it hasn't handled the signal."""
+_HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -41,12 +52,27 @@ class Interruption:
         if self.status is not None:
             leave(self.status)
         self.status = 128 + number
-        timer = threading.Timer(self.grace, leave, [self.status])
-        timer.daemon = True
-        timer.start()
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(self.status)
+
+    def watch(self, numbers: int) -> None:
+        """Reads the numbers of signals from the pipe ``numbers`` until it is closed. Ends the process when
+        the first that is handled here has had its time, unless the main thread ended it before."""
+        with open(numbers, "rb", buffering=0) as pipe:
+            while number := pipe.read(1):
+                if number[0] in _HANDLED:
+                    self._end_in_time(number[0])
+
+    def _end_in_time(self, number: int) -> None:
+        end = time.monotonic() + self.grace
+        main = threading.main_thread().ident
+        assert main is not None
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(_LOOK_AGAIN, left))
+            if self.status is None:
+                signal.pthread_kill(main, number)
+        leave(128 + number)
 
 
 @contextmanager
@@ -54,9 +80,12 @@ def interruptible() -> Iterator[Interruption]:
     """Handles the signals of this process while the context lasts. For a process that is ours: it may end
     in the middle of anything."""
     interruption = Interruption()
-    numbers = (signal.SIGINT, signal.SIGTERM)
     # A shell starts what runs in the background with SIGINT ignored; that stays so.
-    handled = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    handled = [number for number in _HANDLED if signal.getsignal(number) is not signal.SIG_IGN]
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    threading.Thread(target=interruption.watch, args=[read], name="signals", daemon=True).start()
     before = [(number, signal.signal(number, interruption.handle)) for number in handled]
     try:
         yield interruption
@@ -64,6 +93,8 @@ def interruptible() -> Iterator[Interruption]:
         if interruption.status is None:
             for number, handler in before:
                 signal.signal(number, handler)
+            signal.set_wakeup_fd(wakeup)
+            os.close(write)
 
 
 def leave(status: int) -> NoReturn:

@@ -150,6 +150,9 @@ def _status(argv: Sequence[str] | None, call: Call) -> int:
         _trace(call)
         return 1
     except Exception as error:  # noqa: BLE001 - this is the boundary
+        if call.interruption is not None and call.interruption.status is not None:
+            # Ctrl-C inside a lock of Python's own comes out as the error of the lock.
+            return call.interruption.status
         call.complain(f"unexpected {type(error).__name__}: {error}")
         if not call.debug:
             call.hint("this is a fault of envbuild; --debug shows where it happened")
