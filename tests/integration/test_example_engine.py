@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -82,26 +81,6 @@ def image(example: Path, cache: Path) -> str:
 
 def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=300, check=False)
-
-
-def test_the_readmes_line_runs_as_it_is_written(example: Path, cache: Path) -> None:
-    readme = (EXAMPLE.parents[1] / "README.md").read_text()
-    (line,) = re.findall(r"^\$ (docker run .*--load.*)$", readme, re.MULTILINE)
-    done = subprocess.run(
-        ["bash", "-c", line],
-        cwd=example.parents[1],
-        env={
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "ENVBUILD_CACHE_DIR": str(cache),
-        },
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"Python 3\.13\.\d+\n", done.stdout)
 
 
 def test_what_build_prints_is_the_loaded_image(image: str) -> None:

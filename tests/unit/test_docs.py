@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 
+from envbuild.cli.main import cli
 from envbuild.specs.load import load_spec
 from envbuild.specs.model import DebianBaseSpec
+from tests.documents import ROOT, TEXTS, commands
 
-ROOT = Path(__file__).resolve().parents[2]
-TEXTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 NAMES = [str(path.relative_to(ROOT)) for path in TEXTS]
 CODE = [
     path
@@ -34,7 +36,8 @@ def test_links_lead_to_files(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_modules_that_are_named_are_there(name: str) -> None:
-    text = (ROOT / name).read_text(encoding="utf-8")
+    # What runs as written is no path of the repository but of where it runs.
+    text = re.sub(r"```console run\n.*?```", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.DOTALL)
     paths = re.findall(r"(?<![\w./<-])((?:[a-z_0-9]+/)+[a-z_0-9]+\.(?:py|sh))\b", text)
     assert [
         path for path in paths if not any((ROOT / above / path).is_file() for above in ("", "envbuild"))
@@ -79,3 +82,33 @@ def test_spec_of_the_design_is_one(tmp_path: Path) -> None:
     assert (spec.name, spec.version, spec.python) == ("train", "3", "3.13")
     assert spec.base == DebianBaseSpec(suite="trixie", packages=("libgomp1",))
     assert spec.left_out == ()
+
+
+def _calls(command: str) -> list[list[str]]:
+    """The words of each ``envbuild`` of a shell command, without its own name and what it starts."""
+    calls: list[list[str]] = []
+    inside = False
+    for word in shlex.shlex(command, posix=True, punctuation_chars=True):
+        if word == "envbuild":
+            calls.append([])
+            inside = True
+        elif word == "--" or not set(word) - set("();<>|&"):
+            inside = False
+        elif inside:
+            calls[-1].append(word)
+    return calls
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands_and_options_are_there(name: str) -> None:
+    for typed in commands(ROOT / name):
+        for call in _calls(typed.command):
+            command: click.Command = cli
+            context = click.Context(cli, info_name="envbuild")
+            while call and isinstance(command, click.Group) and not call[0].startswith("-"):
+                following = command.get_command(context, call.pop(0))
+                assert following is not None, typed.command
+                command, context = following, click.Context(following, parent=context)
+            options = {option for parameter in command.params for option in parameter.opts}
+            asked = {word.partition("=")[0] for word in call if word.startswith("--")}
+            assert asked <= options | {"--help"}, typed.command
