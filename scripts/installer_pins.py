@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from envbuild.lock.base import PipTarget
+from envbuild.lock.base import PipRequest, PipTarget
 from envbuild.lock.model import PipPin
 from envbuild.lock.pip.uv import UvResolver
 from envbuild.platforms import Platform
@@ -25,9 +25,8 @@ def newest(name: str, subdir: str) -> tuple[PipPin, ...]:
     """``name`` and all it needs, as an installing stage of that platform takes them."""
     wanted = PipRequirement(text=name, origin=Origin(file="installer_pins.py"))
     target = PipTarget(platform=Platform.parse(subdir), python=INSTALLER_PYTHON, glibc=INSTALLER_GLIBC)
-    pins = UvResolver(env=os.environ).resolve(
-        PipSpec(requirements=(wanted,), options=("--only-binary :all:",)), target
-    )
+    spec = PipSpec(requirements=(wanted,), options=("--only-binary :all:",))
+    pins = UvResolver(env=os.environ).resolve(PipRequest(spec=spec, target=target))
     assert all(pin.is_wheel for pin in pins), pins
     return pins
 

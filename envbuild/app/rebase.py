@@ -19,7 +19,7 @@ from envbuild.inspect.documents import manifest_of
 from envbuild.inspect.model import PinChange, Rebased
 from envbuild.inspect.origin import additions_of_others, additions_to_plan, composition_of
 from envbuild.inspect.rebase import rebased_lock, taken_layers
-from envbuild.lock.base import ResolvedBase, Upgrade
+from envbuild.lock.base import BaseRequest, ResolvedBase, Upgrade
 from envbuild.lock.diff import lock_changes
 from envbuild.lock.identity import NATIVE_LEVEL, ComposerSettings
 from envbuild.lock.image.embedded import embedded_lock
@@ -151,11 +151,13 @@ def _resolve_base(session: Session, resolvers: Resolvers, onto: str, lock: Lock)
         resolver = make()
         if resolver.accepts(spec):
             return resolver.resolve(
-                spec,
-                pins.platform,
-                with_python=python,
-                upgrade=Upgrade(everything=True),
-                offline=session.settings.offline,
+                BaseRequest(
+                    spec=spec,
+                    platform=pins.platform,
+                    with_python=python,
+                    upgrade=Upgrade(everything=True),
+                    offline=session.settings.offline,
+                )
             )
     raise UsageError(f"{onto} is no base")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta, timezone
 from typing import Protocol
 
 from envbuild.lock.model import Base, CondaPin, Lock, MavenPin, PipPin, PlatformLock, PythonPin
@@ -28,6 +28,16 @@ KEEP = Upgrade()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ResolveRequest:
+    """What every resolver is asked besides its own: what it may change, and where it may look."""
+
+    upgrade: Upgrade = KEEP
+    as_of: date | None = None
+    """Nothing newer than this day is taken."""
+    offline: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PipTarget:
     """What distribution files must fit."""
 
@@ -46,6 +56,72 @@ class CondaTarget:
     virtual_packages: Mapping[str, str]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipRequest(ResolveRequest):
+    """The distributions wanted for one target. ``preferred`` pins are kept where the spec allows it.
+
+    ``provided`` are distributions (name to version) that conda already installs: they constrain the result
+    and are left out of it."""
+
+    spec: PipSpec
+    target: PipTarget
+    preferred: Sequence[PipPin] = ()
+    provided: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> list[PipPin]:
+        """The preferred pins that no upgrade names."""
+        return [pin for pin in self.preferred if not self.upgrade.allows(pin.name)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CondaRequest(ResolveRequest):
+    """The packages wanted for several platforms at once, and the pins to prefer of each."""
+
+    spec: CondaSpec
+    targets: Sequence[CondaTarget]
+    preferred: Mapping[Platform, Sequence[CondaPin]] = field(default_factory=dict)
+
+    @property
+    def before(self) -> datetime | None:
+        """The last moment of ``as_of`` (UTC), by which a package must have been made."""
+        if self.as_of is None:
+            return None
+        midnight = datetime.combine(self.as_of + timedelta(days=1), time.min, tzinfo=timezone.utc)
+        return midnight - timedelta(milliseconds=1)
+
+    def kept(self, platform: Platform) -> list[CondaPin]:
+        """The preferred pins that no upgrade names and that ``as_of`` still allows."""
+        limit = self.before.timestamp() * 1000 if self.before is not None else None
+        return [
+            pin
+            for pin in self.preferred.get(platform, ())
+            if not self.upgrade.allows(pin.name)
+            and (limit is None or (pin.timestamp is not None and pin.timestamp <= limit))
+        ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MavenRequest(ResolveRequest):
+    """The jars wanted. Versions are exact, so there is nothing for ``as_of`` to leave out."""
+
+    spec: SparkSpec
+    preferred: Sequence[MavenPin] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseRequest(ResolveRequest):
+    """The base wanted for one platform.
+
+    ``with_python``: it must bring a python (no conda does). ``preferred`` is what the present lock says: it
+    is kept as it is where it answers ``spec`` and ``upgrade`` doesn't name it."""
+
+    spec: BaseSpec
+    platform: Platform
+    with_python: bool
+    preferred: Base | None = None
+
+
 class PipResolver(Protocol):
     """Turns requirements into one file per distribution."""
 
@@ -55,20 +131,8 @@ class PipResolver(Protocol):
 
     def version(self) -> str: ...
 
-    def resolve(
-        self,
-        spec: PipSpec,
-        target: PipTarget,
-        *,
-        preferred: Sequence[PipPin] = (),
-        upgrade: Upgrade = KEEP,
-        provided: Mapping[str, str] | None = None,
-        as_of: date | None = None,
-        offline: bool = False,
-    ) -> tuple[PipPin, ...]:
-        """Pins sorted by name. ``preferred`` pins are kept where the spec allows it. ``provided`` are
-        distributions (normalised name to version) that conda already installs: they constrain the
-        result and are left out of it. Raises ``ResolveError`` with the resolver's own reason."""
+    def resolve(self, request: PipRequest) -> tuple[PipPin, ...]:
+        """Pins sorted by name. Raises ``ResolveError`` with the resolver's own reason."""
 
 
 class SdistBuilder(Protocol):
@@ -100,14 +164,7 @@ class MavenResolver(Protocol):
 
     def version(self) -> str: ...
 
-    def resolve(
-        self,
-        spec: SparkSpec,
-        *,
-        preferred: Sequence[MavenPin] = (),
-        upgrade: Upgrade = KEEP,
-        offline: bool = False,
-    ) -> tuple[MavenPin, ...]:
+    def resolve(self, request: MavenRequest) -> tuple[MavenPin, ...]:
         """Pins sorted by name. Raises ``ResolveError``: unknown coordinates, no repository that answers."""
 
 
@@ -118,16 +175,7 @@ class CondaResolver(Protocol):
 
     def version(self) -> str: ...
 
-    def resolve(
-        self,
-        spec: CondaSpec,
-        targets: Sequence[CondaTarget],
-        *,
-        preferred: Mapping[Platform, Sequence[CondaPin]] | None = None,
-        upgrade: Upgrade = KEEP,
-        as_of: date | None = None,
-        offline: bool = False,
-    ) -> dict[Platform, tuple[CondaPin, ...]]:
+    def resolve(self, request: CondaRequest) -> dict[Platform, tuple[CondaPin, ...]]:
         """Pins sorted by name. Raises ``ResolveError``: unsatisfiable (with the solver's reason),
         unknown channel, unknown package."""
 
@@ -149,20 +197,8 @@ class BaseResolver(Protocol):
 
     def accepts(self, spec: BaseSpec) -> bool: ...
 
-    def resolve(
-        self,
-        spec: BaseSpec,
-        platform: Platform,
-        *,
-        with_python: bool,
-        preferred: Base | None = None,
-        upgrade: Upgrade = KEEP,
-        as_of: date | None = None,
-        offline: bool = False,
-    ) -> ResolvedBase:
-        """``with_python``: the base must bring a python (no conda does). ``preferred`` is what the
-        present lock says: it is kept as it is where it answers ``spec`` and ``upgrade`` doesn't
-        name it."""
+    def resolve(self, request: BaseRequest) -> ResolvedBase:
+        """Raises ``ResolveError``: no such base, none for the platform, none with the python wanted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

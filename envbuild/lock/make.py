@@ -11,16 +11,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from typing import TypeVar
 
 from envbuild.errors import ResolveError
 from envbuild.lock.base import (
+    BaseRequest,
     BaseResolver,
+    CondaRequest,
     CondaResolver,
     CondaTarget,
     LockRequest,
+    MavenRequest,
     MavenResolver,
+    PipRequest,
     PipResolver,
     PipTarget,
     ResolvedBase,
@@ -219,11 +223,13 @@ class _Making:
         def ask(platform: Platform) -> None:
             before = self._present(platform)
             resolver.resolve(
-                located_pip(pip, self.spec.directory),
-                PipTarget(platform=platform, python=python, glibc=glibc),
-                preferred=_sources(before),
-                upgrade=self.upgrade,
-                as_of=self.as_of,
+                PipRequest(
+                    spec=located_pip(pip, self.spec.directory),
+                    target=PipTarget(platform=platform, python=python, glibc=glibc),
+                    preferred=_sources(before),
+                    upgrade=self.upgrade,
+                    as_of=self.as_of,
+                )
             )
 
         with ThreadPoolExecutor(len(self.spec.platforms), thread_name_prefix="early") as pool:
@@ -252,13 +258,15 @@ class _Making:
         if resolver is None:
             raise ResolveError(f"{self.spec.source}: no resolver knows this kind of base")
         resolved = resolver.resolve(
-            spec,
-            platform,
-            with_python=with_python,
-            preferred=preferred,
-            upgrade=self.upgrade,
-            as_of=self.as_of,
-            offline=self.offline,
+            BaseRequest(
+                spec=spec,
+                platform=platform,
+                with_python=with_python,
+                preferred=preferred,
+                upgrade=self.upgrade,
+                as_of=self.as_of,
+                offline=self.offline,
+            )
         )
         installs = self.spec.type is not EnvironmentType.USER_MANAGED
         if isinstance(resolved.base, ImageBase) and resolved.base.glibc is None and installs:
@@ -296,15 +304,19 @@ class _Making:
         resolver = self.resolvers.conda()
         self.engines[resolver.name] = resolver.version()
         return resolver.resolve(
-            spec,
-            [
-                CondaTarget(platform=platform, virtual_packages=virtual_packages(glibc_of(base), platform))
-                for platform, base in bases.items()
-            ],
-            preferred={before.platform: before.conda for before in present if before.platform in bases},
-            upgrade=self.upgrade,
-            as_of=self.as_of,
-            offline=self.offline,
+            CondaRequest(
+                spec=spec,
+                targets=[
+                    CondaTarget(
+                        platform=platform, virtual_packages=virtual_packages(glibc_of(base), platform)
+                    )
+                    for platform, base in bases.items()
+                ],
+                preferred={before.platform: before.conda for before in present if before.platform in bases},
+                upgrade=self.upgrade,
+                as_of=self.as_of,
+                offline=self.offline,
+            )
         )
 
     @staticmethod
@@ -338,21 +350,21 @@ class _Making:
                 )
             before = self._present(platform)
             same_python = before and before.python and before.python.short == python.short
-            ask = partial(
-                resolver.resolve,
-                located_pip(self.spec.pip, self.spec.directory),
-                PipTarget(platform=platform, python=python.version, glibc=glibc_of(ground.base)),
+            request = PipRequest(
+                spec=located_pip(self.spec.pip, self.spec.directory),
+                target=PipTarget(platform=platform, python=python.version, glibc=glibc_of(ground.base)),
                 preferred=_sources(before) if same_python else (),
                 upgrade=self.upgrade,
                 provided=provided_distributions(ground.conda),
                 as_of=self.as_of,
+                offline=self.offline,
             )
             resolved = None
             if self.asked:
                 with suppress(ResolveError):
-                    resolved = ask(offline=True)
+                    resolved = resolver.resolve(replace(request, offline=True))
             if resolved is None:
-                resolved = ask(offline=self.offline)
+                resolved = resolver.resolve(request)
             pins = (self._wheel(pin, ground, below, tools) for pin in resolved)
             # No lock holds a path of this machine.
             return tuple(
@@ -377,10 +389,12 @@ class _Making:
             return dict.fromkeys(platforms, before.maven)
         with self.progress.stage("resolve maven"):
             jars = resolver.resolve(
-                spark,
-                preferred=before.maven if before else (),
-                upgrade=self.upgrade,
-                offline=self.offline,
+                MavenRequest(
+                    spec=spark,
+                    preferred=before.maven if before else (),
+                    upgrade=self.upgrade,
+                    offline=self.offline,
+                )
             )
         return dict.fromkeys(platforms, jars)
 

@@ -14,7 +14,15 @@ import pytest
 
 from envbuild.errors import ResolveError
 from envbuild.http.fetcher import HttpFetcher
-from envbuild.lock.base import CondaResolver, CondaTarget, PipResolver, PipTarget, Upgrade
+from envbuild.lock.base import (
+    CondaRequest,
+    CondaResolver,
+    CondaTarget,
+    PipRequest,
+    PipResolver,
+    PipTarget,
+    Upgrade,
+)
 from envbuild.lock.conda.conda_lock import CondaLockResolver
 from envbuild.lock.conda.rattler import RattlerResolver
 from envbuild.lock.conda.satisfied import unsatisfied_conda, virtual_packages
@@ -87,10 +95,12 @@ def test_an_old_version_is_taken_and_no_dependency_added(
     conda: CondaResolver, channel: str, kinds: tuple[str, ...]
 ) -> None:
     asked = listed(channel, TOOL, GREETER, kinds=kinds)
-    pins = conda.resolve(asked, [target()])[LINUX_AMD64]
+    pins = conda.resolve(CondaRequest(spec=asked, targets=[target()]))[LINUX_AMD64]
     assert names(pins) == ["greeter=0.3", "tool=1.0"], "neither tool 2.0, nor libtool, nor python"
     solved = CondaSpec(channels=(channel,), dependencies=("tool=1.0", "greeter", "libtool"))
-    whole = RattlerResolver(Path(channel.removeprefix("file://")) / "../other").resolve(solved, [target()])
+    whole = RattlerResolver(Path(channel.removeprefix("file://")) / "../other").resolve(
+        CondaRequest(spec=solved, targets=[target()])
+    )
     assert set(pins) < set(whole[LINUX_AMD64]), "with all that the channel says of them"
     assert unsatisfied_conda(asked, pins, target()) == []
     assert unsatisfied_conda(asked, pins[:1], target()) == [
@@ -108,14 +118,14 @@ def test_what_a_channel_no_longer_lists_is_read_from_the_archive(
     conda: CondaResolver, channel: str, kinds: tuple[str, ...], gone: str, tmp_path: Path
 ) -> None:
     asked = listed(channel, TOOL, LIBTOOL, "linux-64/python-3.12.4-h0_0.conda", kinds=kinds)
-    whole = RattlerResolver(tmp_path / "before").resolve(asked, [target()])
+    whole = RattlerResolver(tmp_path / "before").resolve(CondaRequest(spec=asked, targets=[target()]))
     directory = Path(channel.removeprefix("file://"))
     if gone == "record":
         index_channel(directory, [package for package in small_packages() if package.name == "undated"])
     else:
         for path in directory.glob("*/repodata.json"):
             path.unlink()
-    assert conda.resolve(asked, [target()]) == whole
+    assert conda.resolve(CondaRequest(spec=asked, targets=[target()])) == whole
 
 
 def test_a_hash_that_doesn_t_hold_is_refused(conda: CondaResolver, channel: str) -> None:
@@ -127,7 +137,7 @@ def test_a_hash_that_doesn_t_hold_is_refused(conda: CondaResolver, channel: str)
         ),
     )
     with pytest.raises(ResolveError) as caught:
-        conda.resolve(wrong, [target()])
+        conda.resolve(CondaRequest(spec=wrong, targets=[target()]))
     (found,) = [each for each in good.explicit if "tool" in each.url]
     assert caught.value.message == (
         "the list of conda packages for linux/amd64 can't be used:\n"
@@ -135,15 +145,15 @@ def test_a_hash_that_doesn_t_hold_is_refused(conda: CondaResolver, channel: str)
     )
     index_channel(Path(channel.removeprefix("file://")), [])
     with pytest.raises(ResolveError, match=r"tool-1\.0-0\.conda"):
-        conda.resolve(wrong, [target()])
+        conda.resolve(CondaRequest(spec=wrong, targets=[target()]))
     other = replace(good, explicit=tuple(replace(each, sha256=None, md5="0" * 32) for each in good.explicit))
     with pytest.raises(ResolveError, match=f"the list says MD5 {'0' * 32}, the archive has"):
-        conda.resolve(other, [target()])
+        conda.resolve(CondaRequest(spec=other, targets=[target()]))
 
 
 def test_a_platform_that_isn_t_listed_is_named(conda: CondaResolver, channel: str) -> None:
     with pytest.raises(ResolveError) as caught:
-        conda.resolve(listed(channel, TOOL), [target(), target(LINUX_ARM64)])
+        conda.resolve(CondaRequest(spec=listed(channel, TOOL), targets=[target(), target(LINUX_ARM64)]))
     assert caught.value.message == "the list of conda packages has none for linux/arm64, only for linux/amd64"
     both = replace(
         listed(channel, TOOL),
@@ -152,7 +162,7 @@ def test_a_platform_that_isn_t_listed_is_named(conda: CondaResolver, channel: st
             *listed(channel, "linux-aarch64/tool-2.0-0.conda", platform=LINUX_ARM64).explicit,
         ),
     )
-    found = conda.resolve(both, [target(), target(LINUX_ARM64)])
+    found = conda.resolve(CondaRequest(spec=both, targets=[target(), target(LINUX_ARM64)]))
     assert {each: names(pins) for each, pins in found.items()} == {
         LINUX_AMD64: ["tool=1.0"],
         LINUX_ARM64: ["tool=2.0"],
@@ -172,31 +182,38 @@ def test_what_can_t_be_an_environment_is_said(
     conda: CondaResolver, channel: str, files: tuple[str, ...], reason: str
 ) -> None:
     with pytest.raises(ResolveError, match=reason):
-        conda.resolve(listed(channel, *files), [target()], as_of=date(2023, 11, 20))
+        conda.resolve(
+            CondaRequest(spec=listed(channel, *files), targets=[target()], as_of=date(2023, 11, 20))
+        )
 
 
 def test_the_present_lock_is_enough_and_an_upgrade_moves_nothing(
     conda: CondaResolver, channel: str, tmp_path: Path
 ) -> None:
     asked = listed(channel, TOOL, GREETER, kinds=("md5",))
-    pins = conda.resolve(asked, [target()])
+    pins = conda.resolve(CondaRequest(spec=asked, targets=[target()]))
     for path in Path(channel.removeprefix("file://")).rglob("*"):
         if path.is_file():
             path.unlink()
     everything = Upgrade(everything=True)
-    assert conda.resolve(asked, [target()], preferred=pins, upgrade=everything, offline=True) == pins
+    assert (
+        conda.resolve(
+            CondaRequest(spec=asked, targets=[target()], preferred=pins, upgrade=everything, offline=True)
+        )
+        == pins
+    )
     with pytest.raises(ResolveError, match="the channel's metadata has no such package"):
-        RattlerResolver(tmp_path / "new").resolve(asked, [target()], offline=True)
+        RattlerResolver(tmp_path / "new").resolve(CondaRequest(spec=asked, targets=[target()], offline=True))
 
 
 def test_an_archive_that_says_it_is_another_is_refused(conda: CondaResolver, channel: str) -> None:
     directory = Path(channel.removeprefix("file://")) / "linux-64"
     (directory / "libtool-2-0.tar.bz2").write_bytes((directory / "libtool-1.5-0.tar.bz2").read_bytes())
     with pytest.raises(ResolveError, match=r"the archive says that it is libtool-1\.5-0"):
-        conda.resolve(listed(channel, "linux-64/libtool-2-0.tar.bz2"), [target()])
+        conda.resolve(CondaRequest(spec=listed(channel, "linux-64/libtool-2-0.tar.bz2"), targets=[target()]))
     (directory / "tool-1.6-0.conda").write_bytes(b"PK, or not")
     with pytest.raises(ResolveError, match=r"tool-1.6-0.conda: damaged archive"):
-        conda.resolve(listed(channel, "linux-64/tool-1.6-0.conda"), [target()])
+        conda.resolve(CondaRequest(spec=listed(channel, "linux-64/tool-1.6-0.conda"), targets=[target()]))
 
 
 # --- pip ----------------------------------------------------------------------------------------------
@@ -245,18 +262,18 @@ LIB = Wheel(name="lib", version="1.0", build="1").pin().sha256
 
 def test_exactly_the_listed_distributions_with_the_listed_files(pip: PipResolver) -> None:
     spec = closed(("app==1.0", APP), ("lib==1.0", LIB), ("armed==1.0 ; platform_machine == 'aarch64'", ""))
-    pins = pip.resolve(spec, TARGET)
+    pins = pip.resolve(PipRequest(spec=spec, target=TARGET))
     assert [(pin.name, pin.version, pin.sha256, pin.via) for pin in pins] == [
         ("app", "1.0", APP, ("-r pylock.toml",)),
         ("lib", "1.0", LIB, ("-r pylock.toml",)),
     ], "neither lib 2.0, nor its better build, nor what app needs besides"
     assert unsatisfied_pip(spec, pins, TARGET) == []
     everything = Upgrade(everything=True)
-    assert pip.resolve(spec, TARGET, preferred=pins, upgrade=everything) == pins
+    assert pip.resolve(PipRequest(spec=spec, target=TARGET, preferred=pins, upgrade=everything)) == pins
     more = (*pins, Wheel(name="shared").pin())
     assert unsatisfied_pip(spec, more, TARGET) == ["shared is pinned, but isn't in the list"]
     arm = PipTarget(platform=LINUX_ARM64, python=PYTHON, glibc="2.41")
-    assert [pin.name for pin in pip.resolve(spec, arm)] == ["app", "armed", "lib"]
+    assert [pin.name for pin in pip.resolve(PipRequest(spec=spec, target=arm))] == ["app", "armed", "lib"]
 
 
 @pytest.mark.parametrize(
@@ -272,14 +289,16 @@ def test_a_listed_file_that_isn_t_there_is_named(
     pip: PipResolver, line: tuple[str, str], reason: str
 ) -> None:
     with pytest.raises(ResolveError, match=reason):
-        pip.resolve(closed(("app==1.0", APP), line), TARGET)
+        pip.resolve(PipRequest(spec=closed(("app==1.0", APP), line), target=TARGET))
 
 
 def test_what_conda_installs_is_left_out_of_a_list(pip: PipResolver) -> None:
     spec = closed(("app==1.0", APP), ("lib==1.0", LIB))
-    assert [pin.name for pin in pip.resolve(spec, TARGET, provided={"lib": "1.0"})] == ["app"]
+    assert [
+        pin.name for pin in pip.resolve(PipRequest(spec=spec, target=TARGET, provided={"lib": "1.0"}))
+    ] == ["app"]
     with pytest.raises(ResolveError, match="lib"):
-        pip.resolve(spec, TARGET, provided={"lib": "2.0"})
+        pip.resolve(PipRequest(spec=spec, target=TARGET, provided={"lib": "2.0"}))
 
 
 def test_another_index_that_has_other_versions_is_no_hindrance(pip: PipResolver, tmp_path: Path) -> None:
@@ -287,4 +306,4 @@ def test_another_index_that_has_other_versions_is_no_hindrance(pip: PipResolver,
     other = Wheelhouse(tmp_path / "other")
     other.add(Wheel(name="lib", version="0.5"))
     spec = replace(closed(("app==1.0", APP), ("lib==1.0", LIB)), options=(f"--extra-index-url {other.url}",))
-    assert [pin.sha256 for pin in pip.resolve(spec, TARGET)] == [APP, LIB]
+    assert [pin.sha256 for pin in pip.resolve(PipRequest(spec=spec, target=TARGET))] == [APP, LIB]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import ResolveError
-from envbuild.lock.base import CondaResolver, CondaTarget, Upgrade
+from envbuild.lock.base import CondaRequest, CondaResolver, CondaTarget, Upgrade
 from envbuild.lock.conda.conda_lock import CondaLockResolver
 from envbuild.lock.conda.rattler import RattlerResolver
 from envbuild.lock.conda.satisfied import unsatisfied_conda, virtual_packages
@@ -48,7 +48,7 @@ def names(pins: tuple[CondaPin, ...]) -> list[str]:
 
 def test_the_newest_that_fits_is_pinned_whole(resolver: CondaResolver, channel: str) -> None:
     asked = spec(channel, "tool", "greeter=0.3")
-    pins = resolver.resolve(asked, [target()])[LINUX_AMD64]
+    pins = resolver.resolve(CondaRequest(spec=asked, targets=[target()]))[LINUX_AMD64]
     assert names(pins) == ["greeter=0.3", "libtool=1.5", "python=3.12.4", "tool=2.0"]
     greeter, libtool, python, _ = pins
     assert (greeter.subdir, greeter.noarch, greeter.depends) == ("noarch", "python", ("python >=3.9",))
@@ -62,7 +62,9 @@ def test_the_newest_that_fits_is_pinned_whole(resolver: CondaResolver, channel: 
 
 
 def test_both_platforms_are_solved_in_one_call(resolver: CondaResolver, channel: str) -> None:
-    solved = resolver.resolve(spec(channel, "tool"), [target(), target(LINUX_ARM64)])
+    solved = resolver.resolve(
+        CondaRequest(spec=spec(channel, "tool"), targets=[target(), target(LINUX_ARM64)])
+    )
     assert {platform: [pin.subdir for pin in pins] for platform, pins in solved.items()} == {
         LINUX_AMD64: ["linux-64", "linux-64"],
         LINUX_ARM64: ["linux-aarch64", "linux-aarch64"],
@@ -70,15 +72,19 @@ def test_both_platforms_are_solved_in_one_call(resolver: CondaResolver, channel:
 
 
 def test_a_pin_stays_until_an_upgrade_names_it(resolver: CondaResolver, channel: str) -> None:
-    old = resolver.resolve(spec(channel, "tool=1.0"), [target()])
-    kept = resolver.resolve(spec(channel, "tool"), [target()], preferred=old)
+    old = resolver.resolve(CondaRequest(spec=spec(channel, "tool=1.0"), targets=[target()]))
+    kept = resolver.resolve(CondaRequest(spec=spec(channel, "tool"), targets=[target()], preferred=old))
     assert kept == old
-    wider = resolver.resolve(spec(channel, "tool", "undated"), [target()], preferred=old)
+    wider = resolver.resolve(
+        CondaRequest(spec=spec(channel, "tool", "undated"), targets=[target()], preferred=old)
+    )
     assert names(wider[LINUX_AMD64]) == ["libtool=1.5", "tool=1.0", "undated=1.0"]
     upgrade = Upgrade(packages=frozenset({"tool"}))
-    new = resolver.resolve(spec(channel, "tool"), [target()], preferred=old, upgrade=upgrade)
+    new = resolver.resolve(
+        CondaRequest(spec=spec(channel, "tool"), targets=[target()], preferred=old, upgrade=upgrade)
+    )
     assert names(new[LINUX_AMD64]) == ["libtool=1.5", "tool=2.0"]
-    forced = resolver.resolve(spec(channel, "tool=2"), [target()], preferred=old)
+    forced = resolver.resolve(CondaRequest(spec=spec(channel, "tool=2"), targets=[target()], preferred=old))
     assert forced == new
 
 
@@ -89,32 +95,36 @@ def test_what_can_t_be_had_is_named(
     resolver: CondaResolver, channel: str, dependency: str, reason: str
 ) -> None:
     with pytest.raises(ResolveError, match=reason) as caught:
-        resolver.resolve(spec(channel, dependency), [target()])
+        resolver.resolve(CondaRequest(spec=spec(channel, dependency), targets=[target()]))
     assert caught.value.hint
 
 
 def test_an_unknown_channel_is_named(resolver: CondaResolver, tmp_path: Path) -> None:
     with pytest.raises(ResolveError, match="nowhere"):
-        resolver.resolve(spec((tmp_path / "nowhere").as_uri(), "tool"), [target()])
+        resolver.resolve(CondaRequest(spec=spec((tmp_path / "nowhere").as_uri(), "tool"), targets=[target()]))
 
 
 def test_both_engines_give_the_same_pins(tmp_path: Path, channel: str) -> None:
     rattler = RattlerResolver(tmp_path / "cache")
     other = CondaLockResolver(rattler, executable=str(make_conda_executable(tmp_path)))
     asked = spec(channel, "tool", "greeter")
-    assert other.resolve(asked, [target()]) == rattler.resolve(asked, [target()])
+    assert other.resolve(CondaRequest(spec=asked, targets=[target()])) == rattler.resolve(
+        CondaRequest(spec=asked, targets=[target()])
+    )
 
 
 def test_conda_lock_says_what_it_lacks(tmp_path: Path, channel: str) -> None:
     rattler = RattlerResolver(tmp_path / "cache")
     with pytest.raises(ResolveError, match="needs conda, mamba or micromamba"):
-        CondaLockResolver(rattler, executable=str(tmp_path / "none")).resolve(spec(channel), [target()])
+        CondaLockResolver(rattler, executable=str(tmp_path / "none")).resolve(
+            CondaRequest(spec=spec(channel), targets=[target()])
+        )
 
 
 def test_a_size_that_can_t_be_learned_is_0(tmp_path: Path, channel: str) -> None:
     rattler = RattlerResolver(tmp_path / "cache")
     resolver = CondaLockResolver(rattler, executable=str(make_conda_executable(tmp_path)))
-    pins = rattler.resolve(spec(channel, "tool"), [target()])[LINUX_AMD64]
+    pins = rattler.resolve(CondaRequest(spec=spec(channel, "tool"), targets=[target()]))[LINUX_AMD64]
     nowhere = spec((tmp_path / "nowhere").as_uri(), "tool")
     stripped = tuple(replace(pin, size=0) for pin in pins)
     assert resolver._completed(nowhere, target(), stripped, offline=True) == stripped

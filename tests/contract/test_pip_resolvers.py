@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import ResolveError
-from envbuild.lock.base import PipResolver, PipTarget
+from envbuild.lock.base import PipRequest, PipResolver, PipTarget
 from envbuild.lock.pip.piptools import PipToolsResolver
 from envbuild.lock.pip.requirements import dump_requirements
 from envbuild.lock.pip.satisfied import unsatisfied_pip
@@ -75,7 +75,7 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize("make", [make_uv, make_piptools])
 def test_pins_are_exact_sorted_and_answer_the_spec(make: Make, env: dict[str, str]) -> None:
     spec = PipSpec(requirements=asked("app"), constraints=asked("shared<2"))
-    pins = make(env).resolve(spec, HOST)
+    pins = make(env).resolve(PipRequest(spec=spec, target=HOST))
     assert [(pin.name, pin.version, pin.via) for pin in pins] == [
         ("app", "1.0", ("-r r.in",)),
         ("lib", "2.0", ("app",)),
@@ -92,7 +92,12 @@ def test_pins_are_exact_sorted_and_answer_the_spec(make: Make, env: dict[str, st
 def test_old_pins_are_kept_and_provided_ones_left_out(make: Make, env: dict[str, str]) -> None:
     old = Wheel(name="lib", version="1.0").pin()
     pins = make(env).resolve(
-        PipSpec(requirements=asked("lib", "shared")), HOST, preferred=[old], provided={"shared": "3"}
+        PipRequest(
+            spec=PipSpec(requirements=asked("lib", "shared")),
+            target=HOST,
+            preferred=[old],
+            provided={"shared": "3"},
+        )
     )
     assert [(pin.name, pin.version) for pin in pins] == [("lib", "1.0")]
 
@@ -100,12 +105,14 @@ def test_old_pins_are_kept_and_provided_ones_left_out(make: Make, env: dict[str,
 @pytest.mark.parametrize("make", [make_uv, make_piptools])
 def test_no_solution_is_a_resolve_error(make: Make, env: dict[str, str]) -> None:
     with pytest.raises(ResolveError, match="lib"):
-        make(env).resolve(PipSpec(requirements=asked("lib>=3")), HOST)
+        make(env).resolve(PipRequest(spec=PipSpec(requirements=asked("lib>=3")), target=HOST))
 
 
 def test_both_engines_pin_the_same_files(env: dict[str, str]) -> None:
     spec = PipSpec(requirements=asked("app"))
-    assert make_piptools(env).resolve(spec, HOST) == make_uv(env).resolve(spec, HOST)
+    assert make_piptools(env).resolve(PipRequest(spec=spec, target=HOST)) == make_uv(env).resolve(
+        PipRequest(spec=spec, target=HOST)
+    )
 
 
 def test_pip_tools_refuses_what_it_cannot_do(env: dict[str, str]) -> None:
@@ -113,14 +120,16 @@ def test_pip_tools_refuses_what_it_cannot_do(env: dict[str, str]) -> None:
     target = PipTarget(platform=other, python="3.99.0", glibc="2.41")
     with pytest.raises(ResolveError) as caught:
         make_piptools(env).resolve(
-            PipSpec(requirements=asked("app")), target, as_of=date(2026, 1, 1), offline=True
+            PipRequest(
+                spec=PipSpec(requirements=asked("app")), target=target, as_of=date(2026, 1, 1), offline=True
+            )
         )
     assert len(caught.value.message.splitlines()) == 4
     assert caught.value.hint == "use --pip-engine uv"
 
 
 def test_pip_installs_the_requirements_file_as_it_is(env: dict[str, str], tmp_path: Path) -> None:
-    pins = make_uv(env).resolve(PipSpec(requirements=asked("app")), HOST)
+    pins = make_uv(env).resolve(PipRequest(spec=PipSpec(requirements=asked("app")), target=HOST))
     file = tmp_path / "requirements.linux-64.txt"
     file.write_text(dump_requirements(pins))
     argv = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
@@ -141,4 +150,6 @@ def test_pip_installs_the_requirements_file_as_it_is(env: dict[str, str], tmp_pa
 def test_both_engines_agree_on_real_packages() -> None:
     spec = PipSpec(requirements=asked("requests", "packaging"))
     env = clean_environment()
-    assert make_piptools(env).resolve(spec, HOST) == make_uv(env).resolve(spec, HOST)
+    assert make_piptools(env).resolve(PipRequest(spec=spec, target=HOST)) == make_uv(env).resolve(
+        PipRequest(spec=spec, target=HOST)
+    )

@@ -11,7 +11,7 @@ import pytest
 
 from envbuild.compose.artifacts.conda.source import CondaSource
 from envbuild.compose.base import EntryKind
-from envbuild.lock.base import CondaTarget
+from envbuild.lock.base import CondaRequest, CondaTarget
 from envbuild.lock.conda.rattler import RattlerResolver
 from envbuild.lock.conda.satisfied import virtual_packages
 from envbuild.lock.model import PythonPin
@@ -30,7 +30,7 @@ def test_the_prefix_runs_its_python_its_entry_point_and_its_patched_files(tmp_pa
     host = Platform.host()
     target = CondaTarget(platform=host, virtual_packages=virtual_packages("2.41", host, {}))
     spec = CondaSpec(channels=(url,), dependencies=("greeter", "python", "tool"))
-    pins = RattlerResolver(tmp_path / "cache").resolve(spec, [target])[host]
+    pins = RattlerResolver(tmp_path / "cache").resolve(CondaRequest(spec=spec, targets=[target]))[host]
     python = next(pin for pin in pins if pin.name == "python")
     prefix = PurePosixPath(tmp_path / "env")
     store = Store(tmp_path / "store")

@@ -13,7 +13,7 @@ import pytest
 from envbuild.compose.artifacts.deb.source import DebianSource
 from envbuild.compose.base import Entry, EntryKind
 from envbuild.http.fetcher import HttpFetcher
-from envbuild.lock.base import ResolvedBase
+from envbuild.lock.base import BaseRequest, ResolvedBase
 from envbuild.lock.debian.mirror import known_mirror
 from envbuild.lock.debian.resolver import DebianResolver
 from envbuild.lock.debian.selection import python_closure
@@ -41,7 +41,9 @@ class Machine:
         resolver = DebianResolver(
             self.fetcher, self.store, self.settings, clock=lambda: datetime.now(timezone.utc)
         )
-        return resolver.resolve(DebianBaseSpec(suite=suite), platform, with_python=True)
+        return resolver.resolve(
+            BaseRequest(spec=DebianBaseSpec(suite=suite), platform=platform, with_python=True)
+        )
 
     def unpack(self, pins: tuple[DebianPin, ...], base: DebianBase, root: Path) -> dict[str, Entry]:
         """All entries, written below ``root`` with the files that no package has."""

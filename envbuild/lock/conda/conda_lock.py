@@ -16,12 +16,11 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
 from envbuild.errors import LockError, ResolveError
-from envbuild.lock.base import KEEP, CondaTarget, Upgrade
+from envbuild.lock.base import CondaRequest, CondaTarget
 from envbuild.lock.conda.channels import hide_credentials, split_channel
 from envbuild.lock.conda.lockfile import load_conda_lock
 from envbuild.lock.conda.rattler import RattlerResolver
@@ -51,36 +50,26 @@ class CondaLockResolver:
     def version(self) -> str:
         return version("conda-lock")
 
-    def resolve(
-        self,
-        spec: CondaSpec,
-        targets: Sequence[CondaTarget],
-        *,
-        preferred: Mapping[Platform, Sequence[CondaPin]] | None = None,
-        upgrade: Upgrade = KEEP,
-        as_of: date | None = None,
-        offline: bool = False,
-    ) -> dict[Platform, tuple[CondaPin, ...]]:
+    def resolve(self, request: CondaRequest) -> dict[Platform, tuple[CondaPin, ...]]:
         """Pins of every target, sorted by name.
 
         Pins that answer the spec and that no upgrade names are asked for exactly; if nothing fits them,
         the spec alone is. Raises ``ResolveError`` with conda's own reason. A list of packages isn't solved,
         so no conda is asked."""
-        if spec.explicit:
-            return self.metadata.resolve(
-                spec, targets, preferred=preferred, upgrade=upgrade, as_of=as_of, offline=offline
-            )
-        if as_of is not None:
+        if request.spec.explicit:
+            return self.metadata.resolve(request)
+        if request.as_of is not None:
             raise ResolveError(
                 "conda-lock can't leave out packages newer than a date",
                 hint="use --conda-engine rattler with --as-of",
             )
         executable = self._executable()
-        solved: dict[Platform, tuple[CondaPin, ...]] = {}
-        for target in targets:
-            kept = [pin for pin in (preferred or {}).get(target.platform, ()) if not upgrade.allows(pin.name)]
-            solved[target.platform] = self._solve(executable, spec, target, kept, offline)
-        return solved
+        return {
+            target.platform: self._solve(
+                executable, request.spec, target, request.kept(target.platform), request.offline
+            )
+            for target in request.targets
+        }
 
     def _executable(self) -> str:
         names = (self.executable,) if self.executable else CANDIDATES

@@ -12,10 +12,9 @@ import json
 import logging
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -23,13 +22,13 @@ from typing import IO, TYPE_CHECKING, Any
 from envbuild.errors import FetchError, ResolveError
 from envbuild.http.base import Download, Fetcher
 from envbuild.lazy import lazy
-from envbuild.lock.base import CondaTarget
+from envbuild.lock.base import CondaRequest, CondaTarget
 from envbuild.lock.conda.channels import without_credentials
 from envbuild.lock.conda.records import pin_of
 from envbuild.lock.conda.satisfied import unsatisfied_conda
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import Platform
-from envbuild.specs.model import CondaSpec, ExplicitPackage
+from envbuild.specs.model import ExplicitPackage
 
 if TYPE_CHECKING:
     import zstandard
@@ -57,34 +56,15 @@ class ExplicitList:
     records: Records
     fetcher: Fetcher | None
 
-    def resolve(
-        self,
-        spec: CondaSpec,
-        targets: Sequence[CondaTarget],
-        *,
-        preferred: Mapping[Platform, Sequence[CondaPin]] | None = None,
-        before: datetime | None = None,
-        offline: bool = False,
-    ) -> dict[Platform, tuple[CondaPin, ...]]:
+    def resolve(self, request: CondaRequest) -> dict[Platform, tuple[CondaPin, ...]]:
         """The pins of exactly the packages listed for each target, sorted by name.
 
         Raises ``ResolveError``: a platform that the list doesn't know, packages that are nowhere, hashes
-        that don't hold, packages newer than ``before``, a base whose glibc is too old."""
-        return {
-            target.platform: self._platform(
-                spec, target, (preferred or {}).get(target.platform, ()), before, offline
-            )
-            for target in targets
-        }
+        that don't hold, packages newer than ``as_of``, a base whose glibc is too old."""
+        return {target.platform: self._pin_listed(request, target) for target in request.targets}
 
-    def _platform(
-        self,
-        spec: CondaSpec,
-        target: CondaTarget,
-        preferred: Sequence[CondaPin],
-        before: datetime | None,
-        offline: bool,
-    ) -> tuple[CondaPin, ...]:
+    def _pin_listed(self, request: CondaRequest, target: CondaTarget) -> tuple[CondaPin, ...]:
+        spec, before = request.spec, request.before
         listed = [package for package in spec.explicit if package.platform == target.platform]
         if not listed:
             known = ", ".join(
@@ -94,7 +74,7 @@ class ExplicitList:
                 f"the list of conda packages has none for {target.platform}, only for {known}",
                 hint=f"leave {target.platform} out of platforms, or list its packages too",
             )
-        present = {pin.url: pin for pin in preferred}
+        present = {pin.url: pin for pin in request.preferred.get(target.platform, ())}
         pinned: dict[str, CondaPin] = {}
         problems: list[str] = []
         missing = []
@@ -107,7 +87,7 @@ class ExplicitList:
         self._from_channels(missing, pinned, problems)
         nowhere = [package for package in missing if package.url not in pinned]
         if nowhere and not problems:
-            self._from_archives(nowhere, pinned, problems, offline)
+            self._from_archives(nowhere, pinned, problems, request.offline)
         pins = sorted(pinned.values(), key=lambda pin: pin.name)
         for pin, other in pairwise(pins):
             if pin.name == other.name:

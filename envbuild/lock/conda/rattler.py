@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from envbuild.errors import ResolveError, did_you_mean
 from envbuild.http.base import Fetcher
 from envbuild.lazy import lazy
-from envbuild.lock.base import KEEP, CondaTarget, Upgrade
+from envbuild.lock.base import CondaRequest, CondaTarget
 from envbuild.lock.conda.channels import ChannelNames, hide_credentials, split_channel, without_credentials
 from envbuild.lock.conda.explicit import ExplicitList
 from envbuild.lock.conda.records import pin_of, record_of, split_depend, virtual_package
@@ -58,30 +58,17 @@ class RattlerResolver:
     def version(self) -> str:
         return version("py-rattler")
 
-    def resolve(
-        self,
-        spec: CondaSpec,
-        targets: Sequence[CondaTarget],
-        *,
-        preferred: Mapping[Platform, Sequence[CondaPin]] | None = None,
-        upgrade: Upgrade = KEEP,
-        as_of: date | None = None,
-        offline: bool = False,
-    ) -> dict[Platform, tuple[CondaPin, ...]]:
+    def resolve(self, request: CondaRequest) -> dict[Platform, tuple[CondaPin, ...]]:
         """Pins of every target, sorted by name; all targets are solved at once over one gateway.
 
         ``as_of`` includes that whole day (UTC); a package without a time stamp isn't taken then.
         Raises ``ResolveError``: unsatisfiable (with the solver's reason), unknown channel or package,
         a match spec that can't be read, no network. A list of packages isn't solved (``conda.explicit``).
         """
-        before = None
-        if as_of is not None:
-            midnight = datetime.combine(as_of + timedelta(days=1), time.min, tzinfo=timezone.utc)
-            before = midnight - timedelta(milliseconds=1)
+        spec, targets, offline = request.spec, request.targets, request.offline
         if spec.explicit:
-            return ExplicitList(records=partial(self._listed, offline), fetcher=self.fetcher).resolve(
-                spec, targets, preferred=preferred, before=before, offline=offline
-            )
+            listed = ExplicitList(records=partial(self._listed, offline), fetcher=self.fetcher)
+            return listed.resolve(request)
         channels = self.channel_names.of(spec)
         specs = self._match_specs(spec)
         gateway = self._gateway(offline)
@@ -95,8 +82,8 @@ class RattlerResolver:
                             channels,
                             specs,
                             target,
-                            _kept(preferred, target, upgrade, before),
-                            before,
+                            request.kept(target.platform),
+                            request.before,
                         )
                         for target in targets
                     )
@@ -242,22 +229,6 @@ def _by_name(pin: CondaPin) -> str:
 
 def _name(spec: MatchSpec) -> str:
     return split_depend(split_channel(str(spec))[1])[0].lower()
-
-
-def _kept(
-    preferred: Mapping[Platform, Sequence[CondaPin]] | None,
-    target: CondaTarget,
-    upgrade: Upgrade,
-    before: datetime | None,
-) -> list[CondaPin]:
-    """The pins to prefer: those that no upgrade names and that ``as_of`` still allows."""
-    limit = before.timestamp() * 1000 if before is not None else None
-    return [
-        pin
-        for pin in (preferred or {}).get(target.platform, ())
-        if not upgrade.allows(pin.name)
-        and (limit is None or (pin.timestamp is not None and pin.timestamp <= limit))
-    ]
 
 
 def _unreachable(reason: str, channels: Sequence[str]) -> ResolveError:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from envbuild.errors import FetchError, ResolveError
 from envbuild.http.base import Fetcher
-from envbuild.lock.base import KEEP, ResolvedBase, Upgrade
+from envbuild.lock.base import BaseRequest, ResolvedBase
 from envbuild.lock.debian.closure import Root, closure
 from envbuild.lock.debian.control import DebianPackage
 from envbuild.lock.debian.index import Index, Packages, kept_index, make_index
@@ -19,7 +19,7 @@ from envbuild.lock.debian.mirror import APT, DEBIAN, SECURITY, Mirrors, mirror
 from envbuild.lock.debian.release import Release, ReleaseTrust, load_release
 from envbuild.lock.debian.selection import BASE, python_packages, python_pin, suite_python
 from envbuild.lock.debian.version import upstream
-from envbuild.lock.model import Base, DebianBase, DebianPin
+from envbuild.lock.model import DebianBase, DebianPin
 from envbuild.platforms import Platform
 from envbuild.settings import Settings
 from envbuild.specs.model import BaseSpec, DebianBaseSpec
@@ -65,27 +65,18 @@ class DebianResolver:
     def accepts(self, spec: BaseSpec) -> bool:
         return isinstance(spec, DebianBaseSpec)
 
-    def resolve(
-        self,
-        spec: BaseSpec,
-        platform: Platform,
-        *,
-        with_python: bool,
-        preferred: Base | None = None,
-        upgrade: Upgrade = KEEP,
-        as_of: date | None = None,
-        offline: bool = False,
-    ) -> ResolvedBase:
+    def resolve(self, request: BaseRequest) -> ResolvedBase:
         """See the protocol. ``offline`` answers from what was read before, whether it expired or not, and
         wants a fetcher that is offline too."""
+        spec, upgrade, as_of, offline = request.spec, request.upgrade, request.as_of, request.offline
         if not isinstance(spec, DebianBaseSpec):
             raise ResolveError("the base is not one of Debian packages")
-        kept = preferred if isinstance(preferred, DebianBase) else None
+        kept = request.preferred if isinstance(request.preferred, DebianBase) else None
         suite = spec.suite or (kept.suite if kept else DEFAULT_SUITE)
         suite_python(suite)
         if kept is not None and kept.suite != suite:
             kept = None
-        roots = _roots(spec, suite, with_python=with_python)
+        roots = _roots(spec, suite, with_python=request.with_python)
         pins = {} if kept is None or upgrade.everything else {pin.name: pin for pin in kept.packages}
         unpinned = [name for name in pins if upgrade.allows(name)]
         answers = not unpinned and _answers(pins, roots)
@@ -98,7 +89,7 @@ class DebianResolver:
                 "or leave as_of out",
             )
         try:
-            packages = self._packages(suite, platform, as_of=as_of, offline=offline)
+            packages = self._packages(suite, request.platform, as_of=as_of, offline=offline)
         except ResolveError:
             if offline and answers and kept is not None:
                 return _resolved(suite, kept.packages)

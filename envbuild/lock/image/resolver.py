@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import date
 from pathlib import Path
 
 from envbuild.errors import FetchError, ResolveError, UsageError
 from envbuild.images.contents import image_source, read_image
 from envbuild.images.sources.base import LAYOUT_PREFIX, ImageSource, RegistrySource, for_platform
-from envbuild.lock.base import KEEP, ResolvedBase, Upgrade
+from envbuild.lock.base import BaseRequest, ResolvedBase, Upgrade
 from envbuild.lock.image.contents import Facts, facts
 from envbuild.lock.model import Base, ImageBase, PythonPin
 from envbuild.oci.manifest import INDEXES
@@ -44,28 +43,19 @@ class ImageResolver:
     def accepts(self, spec: BaseSpec) -> bool:
         return isinstance(spec, ImageBaseSpec)
 
-    def resolve(
-        self,
-        spec: BaseSpec,
-        platform: Platform,
-        *,
-        with_python: bool,
-        preferred: Base | None = None,
-        upgrade: Upgrade = KEEP,
-        as_of: date | None = None,
-        offline: bool = False,
-    ) -> ResolvedBase:
+    def resolve(self, request: BaseRequest) -> ResolvedBase:
         """``as_of`` can't be asked of a registry and is left to whoever chose the tag. Offline, what the
         present lock says is the only answer. Raises ``ResolveError``."""
+        spec, platform, with_python = request.spec, request.platform, request.with_python
         if not isinstance(spec, ImageBaseSpec):
             raise ResolveError("not an image")
         try:
             reference = self._reference(spec.reference)
-            kept = _kept(preferred, reference, spec.reference, upgrade)
+            kept = _kept(request.preferred, reference, spec.reference, request.upgrade)
             recorded = reference.tagged if reference else spec.reference
             if kept is not None and not with_python:
                 return ResolvedBase(base=kept, python=None)
-            if kept is None and offline and reference is not None:
+            if kept is None and request.offline and reference is not None:
                 raise ResolveError(
                     f"{spec.reference}: no lock has its digest for {platform}, and this is an offline run",
                     hint="lock once without --offline",

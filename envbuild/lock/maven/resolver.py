@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 
 from envbuild.errors import ResolveError
 from envbuild.http.base import Fetcher
-from envbuild.lock.base import KEEP, Upgrade
+from envbuild.lock.base import MavenRequest
 from envbuild.lock.maven.coordinate import Coordinate, Module, checked, later
 from envbuild.lock.maven.effective import Effective, Need, effective, excluded
 from envbuild.lock.maven.repository import Jar, Repositories
 from envbuild.lock.model import MavenPin
-from envbuild.specs.model import SparkSpec
 from envbuild.store.content import Store
 
 _ROUNDS = 100
@@ -45,28 +44,20 @@ class PomResolver:
     def version(self) -> str:
         return "1"
 
-    def resolve(
-        self,
-        spec: SparkSpec,
-        *,
-        preferred: Sequence[MavenPin] = (),
-        upgrade: Upgrade = KEEP,
-        offline: bool = False,
-    ) -> tuple[MavenPin, ...]:
+    def resolve(self, request: MavenRequest) -> tuple[MavenPin, ...]:
         """See the protocol. ``offline`` answers from the POMs that were read before, and from the store."""
         roots = [
             checked(package.group, package.artifact, package.version, "spark.packages")
-            for package in spec.packages
+            for package in request.spec.packages
         ]
-        repositories = Repositories(
-            self._fetcher, self._store, (*spec.repositories, self._repository), offline=offline
-        )
+        addresses = (*request.spec.repositories, self._repository)
+        repositories = Repositories(self._fetcher, self._store, addresses, offline=request.offline)
         jars = _Closure(repositories).jars(roots)
         _refuse_shared_names(jars)
         kept = {
             pin.file: pin
-            for pin in preferred
-            if not upgrade.allows(pin.name) and not upgrade.allows(pin.artifact)
+            for pin in request.preferred
+            if not request.upgrade.allows(pin.name) and not request.upgrade.allows(pin.artifact)
         }
         fetched = repositories.jars([jar for jar in jars if jar.file not in kept])
         pins = [kept[jar.file] for jar in jars if jar.file in kept]

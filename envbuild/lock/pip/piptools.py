@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from envbuild.errors import LockError, ResolveError
-from envbuild.lock.base import KEEP, PipTarget, Upgrade
+from envbuild.lock.base import PipRequest
 from envbuild.lock.model import PipPin
 from envbuild.lock.pip.command import expand, secrets, write_provided
 from envbuild.lock.pip.requirements import LockedRequirement, load_requirements, load_via
@@ -50,35 +49,17 @@ class PipToolsResolver:
     def version(self) -> str:
         return version("pip-tools")
 
-    def resolve(
-        self,
-        spec: PipSpec,
-        target: PipTarget,
-        *,
-        preferred: Sequence[PipPin] = (),
-        upgrade: Upgrade = KEEP,
-        provided: Mapping[str, str] | None = None,
-        as_of: date | None = None,
-        offline: bool = False,
-    ) -> tuple[PipPin, ...]:
+    def resolve(self, request: PipRequest) -> tuple[PipPin, ...]:
         """See ``PipResolver``. Refuses targets that aren't this interpreter, ``as_of`` and
         ``offline``, but for a complete list, which takes no resolving."""
+        spec, kept = request.spec, request.kept
         if spec.complete:
             # Every version is stated, so there is nothing to resolve, but which file of each.
-            return self._files.resolve(
-                spec,
-                target,
-                preferred=preferred,
-                upgrade=upgrade,
-                provided=provided,
-                as_of=as_of,
-                offline=offline,
-            )
-        self._refuse(target, as_of, offline)
+            return self._files.resolve(request)
+        _refuse(request)
         if not spec.requirements:
             return ()
-        kept = [] if upgrade.everything else [pin for pin in preferred if not upgrade.allows(pin.name)]
-        given = {str(canonicalize_name(name)): version for name, version in (provided or {}).items()}
+        given = {str(canonicalize_name(name)): version for name, version in request.provided.items()}
         text = self._compile(spec, kept, given)
         try:
             chosen = [
@@ -95,24 +76,10 @@ class PipToolsResolver:
             for requirement in spec.requirements
         }
         via = load_via(text, sources)
-        pins = self._files.resolve(_exact(spec, chosen), target, preferred=kept)
+        pins = self._files.resolve(
+            PipRequest(spec=_exact(spec, chosen), target=request.target, preferred=kept)
+        )
         return tuple(replace(pin, via=via.get(pin.name, ())) for pin in pins)
-
-    def _refuse(self, target: PipTarget, as_of: date | None, offline: bool) -> None:
-        own = platform.python_version().split(".")[:2]
-        reasons = []
-        if not runs_linux() or target.platform != Platform.host():
-            reasons.append(f"pip-tools can't resolve for {target.platform} on this machine")
-        if target.python.split(".")[:2] != own:
-            reasons.append(
-                f"pip-tools runs python {'.'.join(own)} here and can't resolve for {target.python}"
-            )
-        if as_of is not None:
-            reasons.append("pip-tools can't leave out what is newer than a date (as_of)")
-        if offline:
-            reasons.append("pip-tools can't resolve offline")
-        if reasons:
-            raise ResolveError("\n".join(reasons), hint="use --pip-engine uv")
 
     def _compile(self, spec: PipSpec, kept: Sequence[PipPin], given: Mapping[str, str]) -> str:
         with tempfile.TemporaryDirectory(prefix="envbuild-pip-tools-") as scratch:
@@ -178,6 +145,22 @@ class PipToolsResolver:
                 except (ValueError, SyntaxError):
                     continue
         return settings
+
+
+def _refuse(request: PipRequest) -> None:
+    """Raises ``ResolveError`` with everything in ``request`` that pip-tools can't answer here."""
+    target, own = request.target, platform.python_version().split(".")[:2]
+    reasons = []
+    if not runs_linux() or target.platform != Platform.host():
+        reasons.append(f"pip-tools can't resolve for {target.platform} on this machine")
+    if target.python.split(".")[:2] != own:
+        reasons.append(f"pip-tools runs python {'.'.join(own)} here and can't resolve for {target.python}")
+    if request.as_of is not None:
+        reasons.append("pip-tools can't leave out what is newer than a date (as_of)")
+    if request.offline:
+        reasons.append("pip-tools can't resolve offline")
+    if reasons:
+        raise ResolveError("\n".join(reasons), hint="use --pip-engine uv")
 
 
 def _line(requirement: PipRequirement) -> str:

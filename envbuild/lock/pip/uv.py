@@ -15,7 +15,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from envbuild.errors import ResolveError
-from envbuild.lock.base import KEEP, PipTarget, Upgrade
+from envbuild.lock.base import PipRequest, PipTarget
 from envbuild.lock.model import PipPin
 from envbuild.lock.pip.choice import FileChoice
 from envbuild.lock.pip.command import (
@@ -64,28 +64,23 @@ class UvResolver:
     def version(self) -> str:
         return version("uv")
 
-    def resolve(
-        self,
-        spec: PipSpec,
-        target: PipTarget,
-        *,
-        preferred: Sequence[PipPin] = (),
-        upgrade: Upgrade = KEEP,
-        provided: Mapping[str, str] | None = None,
-        as_of: date | None = None,
-        offline: bool = False,
-    ) -> tuple[PipPin, ...]:
+    def resolve(self, request: PipRequest) -> tuple[PipPin, ...]:
         """See ``PipResolver``. Takes as long as two runs of uv, the second from its cache. To a complete
         list nothing is added."""
+        spec, upgrade, kept, offline = request.spec, request.upgrade, request.kept, request.offline
         if not spec.requirements:
             return ()
-        kept = [] if upgrade.everything else [pin for pin in preferred if not upgrade.allows(pin.name)]
         given: dict[str, str] = {
-            canonicalize_name(name): version for name, version in (provided or {}).items()
+            canonicalize_name(name): version for name, version in request.provided.items()
         }
         with tempfile.TemporaryDirectory(prefix="envbuild-uv-") as scratch:
             job = _Job(
-                spec=spec, target=target, directory=Path(scratch), env=self._env, provided=given, as_of=as_of
+                spec=spec,
+                target=request.target,
+                directory=Path(scratch),
+                env=self._env,
+                provided=given,
+                as_of=request.as_of,
             )
             job.write(kept)
             # A lock that must move has to see the index as it is now, not as uv remembers it.

@@ -13,6 +13,7 @@ from envbuild.compose.artifacts.jar import JarSource
 from envbuild.compose.base import Entry
 from envbuild.errors import BuildError
 from envbuild.http.fetcher import HttpFetcher
+from envbuild.lock.base import MavenRequest
 from envbuild.lock.maven.resolver import PomResolver
 from envbuild.lock.model import MavenPin, PythonPin
 from envbuild.plan.model import Artifact
@@ -46,7 +47,9 @@ class World:
     def resolved(self, store: Store) -> MavenPin:
         asked = MavenPackage(group="org.example", artifact="lib", version="1.0")
         with self.fetcher(store) as fetcher:
-            (pin,) = PomResolver(fetcher, store, self.address).resolve(SparkSpec(packages=(asked,)))
+            (pin,) = PomResolver(fetcher, store, self.address).resolve(
+                MavenRequest(spec=SparkSpec(packages=(asked,)))
+            )
         return pin
 
     def source(self, *repositories: str) -> AbstractContextManager[JarSource]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -11,14 +11,13 @@ import pytest
 
 from envbuild.errors import ResolveError
 from envbuild.lock.base import (
-    KEEP,
+    BaseRequest,
     BaseResolver,
+    CondaRequest,
     CondaResolver,
-    CondaTarget,
     LockRequest,
     PipResolver,
     ResolvedBase,
-    Upgrade,
     answers,
 )
 from envbuild.lock.make import Resolvers, make_lock
@@ -26,7 +25,7 @@ from envbuild.lock.model import Base, CondaPin, DebianBase, ImageBase, Lock, Pyt
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
 from envbuild.specs.definition import definition_digest
-from envbuild.specs.model import BaseSpec, CondaSpec, ImageBaseSpec, Spec
+from envbuild.specs.model import BaseSpec, ImageBaseSpec, Spec
 from tests.unit.lock.sample import BASE, PYTHON, ZLIB
 
 SPEC = Spec(name="x", source=Path("/p/envbuild.yaml"))
@@ -45,19 +44,9 @@ class FakeBases:
     def accepts(self, spec: BaseSpec) -> bool:
         return True
 
-    def resolve(
-        self,
-        spec: BaseSpec,
-        platform: Platform,
-        *,
-        with_python: bool,
-        preferred: Base | None = None,
-        upgrade: Upgrade = KEEP,
-        as_of: date | None = None,
-        offline: bool = False,
-    ) -> ResolvedBase:
-        self.asked.append((spec, platform, with_python, preferred))
-        return ResolvedBase(base=self.base, python=self.python if with_python else None)
+    def resolve(self, request: BaseRequest) -> ResolvedBase:
+        self.asked.append((request.spec, request.platform, request.with_python, request.preferred))
+        return ResolvedBase(base=self.base, python=self.python if request.with_python else None)
 
 
 @dataclass
@@ -70,18 +59,9 @@ class FakeConda:
     def version(self) -> str:
         return "1"
 
-    def resolve(
-        self,
-        spec: CondaSpec,
-        targets: Sequence[CondaTarget],
-        *,
-        preferred: Mapping[Platform, Sequence[CondaPin]] | None = None,
-        upgrade: Upgrade = KEEP,
-        as_of: date | None = None,
-        offline: bool = False,
-    ) -> dict[Platform, tuple[CondaPin, ...]]:
-        self.kept.append({platform: tuple(pins) for platform, pins in (preferred or {}).items()})
-        return {target.platform: (conda_pin(target.platform),) for target in targets}
+    def resolve(self, request: CondaRequest) -> dict[Platform, tuple[CondaPin, ...]]:
+        self.kept.append({platform: tuple(pins) for platform, pins in request.preferred.items()})
+        return {target.platform: (conda_pin(target.platform),) for target in request.targets}
 
 
 def conda_pin(platform: Platform) -> CondaPin:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from envbuild.lock.base import KEEP, BaseResolver, LockRequest, PipTarget, Upgrade
+from envbuild.lock.base import BaseResolver, LockRequest, PipRequest, PipTarget
 from envbuild.lock.make import Resolvers, make_lock
 from envbuild.lock.model import Lock, PipPin, PlatformLock
 from envbuild.lock.sdist import CanonicalWheel, built_pin
@@ -30,18 +29,8 @@ class FakePip:
     def version(self) -> str:
         return "1"
 
-    def resolve(
-        self,
-        spec: PipSpec,
-        target: PipTarget,
-        *,
-        preferred: Sequence[PipPin] = (),
-        upgrade: Upgrade = KEEP,
-        provided: Mapping[str, str] | None = None,
-        as_of: date | None = None,
-        offline: bool = False,
-    ) -> tuple[PipPin, ...]:
-        self.kept.append(tuple(preferred))
+    def resolve(self, request: PipRequest) -> tuple[PipPin, ...]:
+        self.kept.append(tuple(request.preferred))
         return (SOURCE,)
 
 

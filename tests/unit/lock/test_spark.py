@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
 from pathlib import Path
 
 import pytest
 
 from envbuild.errors import ResolveError
-from envbuild.lock.base import KEEP, LockRequest, PipTarget, Upgrade
+from envbuild.lock.base import LockRequest, MavenRequest, PipRequest
 from envbuild.lock.check import lock_problems
 from envbuild.lock.make import Resolvers, make_lock, runtime_settings
 from envbuild.lock.model import Lock, MavenPin, PipPin
@@ -186,15 +184,8 @@ class FakeMaven:
     def version(self) -> str:
         return "1"
 
-    def resolve(
-        self,
-        spec: SparkSpec,
-        *,
-        preferred: Sequence[MavenPin] = (),
-        upgrade: Upgrade = KEEP,
-        offline: bool = False,
-    ) -> tuple[MavenPin, ...]:
-        self.asked.append((spec, tuple(preferred), offline))
+    def resolve(self, request: MavenRequest) -> tuple[MavenPin, ...]:
+        self.asked.append((request.spec, tuple(request.preferred), request.offline))
         return (JAR,)
 
 
@@ -208,17 +199,7 @@ class FakePip:
     def version(self) -> str:
         return "1"
 
-    def resolve(
-        self,
-        spec: PipSpec,
-        target: PipTarget,
-        *,
-        preferred: Sequence[PipPin] = (),
-        upgrade: Upgrade = KEEP,
-        provided: Mapping[str, str] | None = None,
-        as_of: date | None = None,
-        offline: bool = False,
-    ) -> tuple[PipPin, ...]:
+    def resolve(self, request: PipRequest) -> tuple[PipPin, ...]:
         return (IDNA,)
 
 

@@ -29,7 +29,7 @@ from envbuild.compose.interpreter import (
     rootfs_key,
 )
 from envbuild.errors import BuildError, FetchError, ResolveError
-from envbuild.lock.base import PipResolver, PipTarget
+from envbuild.lock.base import PipRequest, PipResolver, PipTarget
 from envbuild.lock.debian.selection import python_closure
 from envbuild.lock.model import DebianBase, PipPin, PlatformLock, PythonPin, glibc_of
 from envbuild.lock.sdist import (
@@ -272,7 +272,9 @@ class LockedSdists:
                 glibc=glibc_of(interpreter.base),
             )
             try:
-                return self._resolver().resolve(spec, own, as_of=as_of, offline=offline)
+                return self._resolver().resolve(
+                    PipRequest(spec=spec, target=own, as_of=as_of, offline=offline)
+                )
             except ResolveError as error:
                 raise ResolveError(
                     f"{pin.file}: what its build requires: {error.message}", hint=error.hint

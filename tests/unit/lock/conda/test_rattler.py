@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import ResolveError
-from envbuild.lock.base import CondaTarget
+from envbuild.lock.base import CondaRequest, CondaTarget
 from envbuild.lock.conda.channels import ChannelNames
 from envbuild.lock.conda.rattler import RattlerResolver
 from envbuild.lock.conda.satisfied import virtual_packages
@@ -35,20 +35,22 @@ def resolver(tmp_path: Path) -> RattlerResolver:
 
 
 def resolve(resolver: RattlerResolver, *dependencies: str, channels: tuple[str, ...]) -> tuple[CondaPin, ...]:
-    return resolver.resolve(CondaSpec(channels=channels, dependencies=dependencies), [TARGET])[LINUX_AMD64]
+    return resolver.resolve(
+        CondaRequest(spec=CondaSpec(channels=channels, dependencies=dependencies), targets=[TARGET])
+    )[LINUX_AMD64]
 
 
 def test_over_http_the_cache_answers_offline(directory: Path, resolver: RattlerResolver) -> None:
     with serve(directory) as (url, requests):
         spec = CondaSpec(channels=(url,), dependencies=("tool",))
         with pytest.raises(ResolveError, match="is not in the cache") as caught:
-            resolver.resolve(spec, [TARGET], offline=True)
+            resolver.resolve(CondaRequest(spec=spec, targets=[TARGET], offline=True))
         assert requests == []
         assert caught.value.hint == "drop --offline once, so that it is fetched"
-        online = resolver.resolve(spec, [TARGET])
+        online = resolver.resolve(CondaRequest(spec=spec, targets=[TARGET]))
         assert "/linux-64/repodata.json" in requests
         asked = len(requests)
-        assert resolver.resolve(spec, [TARGET], offline=True) == online
+        assert resolver.resolve(CondaRequest(spec=spec, targets=[TARGET], offline=True)) == online
         assert len(requests) == asked
 
 
@@ -96,13 +98,19 @@ def test_a_name_is_looked_up_below_the_alias(tmp_path: Path, directory: Path) ->
 def test_as_of_leaves_out_what_is_newer_or_undated(directory: Path, resolver: RattlerResolver) -> None:
     channels = (directory.as_uri(),)
     spec = CondaSpec(channels=channels, dependencies=("tool",))
-    old = resolver.resolve(spec, [TARGET], as_of=date(2023, 11, 14))[LINUX_AMD64]
+    old = resolver.resolve(CondaRequest(spec=spec, targets=[TARGET], as_of=date(2023, 11, 14)))[LINUX_AMD64]
     assert [pin.version for pin in old if pin.name == "tool"] == ["1.0"]
-    new = resolver.resolve(spec, [TARGET])
-    back = resolver.resolve(spec, [TARGET], as_of=date(2023, 11, 14), preferred=new)[LINUX_AMD64]
+    new = resolver.resolve(CondaRequest(spec=spec, targets=[TARGET]))
+    back = resolver.resolve(
+        CondaRequest(spec=spec, targets=[TARGET], as_of=date(2023, 11, 14), preferred=new)
+    )[LINUX_AMD64]
     assert back == old
     with pytest.raises(ResolveError):
-        resolver.resolve(replace(spec, dependencies=("undated",)), [TARGET], as_of=date(2026, 1, 1))
+        resolver.resolve(
+            CondaRequest(
+                spec=replace(spec, dependencies=("undated",)), targets=[TARGET], as_of=date(2026, 1, 1)
+            )
+        )
 
 
 def test_unknown_packages_are_all_named_with_the_nearest(directory: Path, resolver: RattlerResolver) -> None:

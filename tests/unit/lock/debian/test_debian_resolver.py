@@ -12,7 +12,7 @@ import pytest
 
 from envbuild.errors import ResolveError
 from envbuild.http.fetcher import HttpFetcher
-from envbuild.lock.base import Upgrade
+from envbuild.lock.base import BaseRequest, Upgrade
 from envbuild.lock.debian.resolver import DebianResolver
 from envbuild.lock.debian.selection import BASE, python_closure
 from envbuild.lock.model import DebianBase
@@ -84,7 +84,7 @@ def versions(base: object) -> dict[str, str]:
 
 def test_a_base_is_the_default_packages_and_what_they_need(archive: Archive, make: Make) -> None:
     archive.write()
-    resolved = make().resolve(TRIXIE, LINUX_AMD64, with_python=False)
+    resolved = make().resolve(BaseRequest(spec=TRIXIE, platform=LINUX_AMD64, with_python=False))
     base = resolved.base
     assert isinstance(base, DebianBase)
     assert names(base) == sorted([*BASE, "libc6"])
@@ -94,7 +94,7 @@ def test_a_base_is_the_default_packages_and_what_they_need(archive: Archive, mak
 
 def test_python_comes_with_its_closure_and_full_version(archive: Archive, make: Make) -> None:
     archive.write()
-    resolved = make().resolve(TRIXIE, LINUX_ARM64, with_python=True)
+    resolved = make().resolve(BaseRequest(spec=TRIXIE, platform=LINUX_ARM64, with_python=True))
     base, python = resolved.base, resolved.python
     assert isinstance(base, DebianBase)
     assert python is not None
@@ -115,10 +115,16 @@ def test_packages_of_maintainer_scripts_stay_out_unless_asked_for(archive: Archi
     archive.add(Deb(name="debconf", architecture="all"), Deb(name="dpkg"))
     archive.add(Deb(name="tool", fields={"Depends": "debconf (>= 0.5) | debconf-2.0, dpkg"}))
     archive.write()
-    found = names(make().resolve(asking("tool"), LINUX_AMD64, with_python=True).base)
+    found = names(
+        make().resolve(BaseRequest(spec=asking("tool"), platform=LINUX_AMD64, with_python=True)).base
+    )
     assert "tool" in found
     assert not {"debconf", "dpkg"} & set(found)
-    assert "debconf" in names(make().resolve(asking("tool", "debconf"), LINUX_AMD64, with_python=True).base)
+    assert "debconf" in names(
+        make()
+        .resolve(BaseRequest(spec=asking("tool", "debconf"), platform=LINUX_AMD64, with_python=True))
+        .base
+    )
 
 
 def test_the_newest_of_suite_updates_and_security_wins(archive: Archive, make: Make) -> None:
@@ -126,7 +132,7 @@ def test_the_newest_of_suite_updates_and_security_wins(archive: Archive, make: M
     archive.add(Deb(name="tool", version="1.10-1"), suffix="-security")
     archive.add(Deb(name="tool", version="1.10~rc1-1"), suffix="-updates")
     archive.write()
-    base = make().resolve(asking("tool"), LINUX_AMD64, with_python=True).base
+    base = make().resolve(BaseRequest(spec=asking("tool"), platform=LINUX_AMD64, with_python=True)).base
     assert isinstance(base, DebianBase)
     (pin,) = [pin for pin in base.packages if pin.name == "tool"]
     assert pin == archive.pin("tool", suffix="-security")
@@ -142,7 +148,9 @@ def test_alternatives_go_to_what_is_there_then_to_the_first(archive: Archive, ma
         Deb(name="gawk", fields={"Provides": "awk"}),
     )
     archive.write()
-    found = names(make().resolve(asking("one", "two"), LINUX_AMD64, with_python=True).base)
+    found = names(
+        make().resolve(BaseRequest(spec=asking("one", "two"), platform=LINUX_AMD64, with_python=True)).base
+    )
     assert "first" in found
     assert "second" not in found
     assert "gawk" not in found
@@ -156,8 +164,12 @@ def test_a_virtual_package_goes_to_the_provider_of_highest_priority(archive: Arc
         Deb(name="strict", fields={"Depends": "mta (>= 2.0)"}),
     )
     archive.write()
-    assert "bbb" in names(make().resolve(asking("plain"), LINUX_AMD64, with_python=True).base)
-    assert "aaa" in names(make().resolve(asking("strict"), LINUX_AMD64, with_python=True).base)
+    assert "bbb" in names(
+        make().resolve(BaseRequest(spec=asking("plain"), platform=LINUX_AMD64, with_python=True)).base
+    )
+    assert "aaa" in names(
+        make().resolve(BaseRequest(spec=asking("strict"), platform=LINUX_AMD64, with_python=True)).base
+    )
 
 
 def test_the_order_of_packages_and_of_the_index_does_not_matter(archive: Archive, make: Make) -> None:
@@ -165,18 +177,20 @@ def test_the_order_of_packages_and_of_the_index_does_not_matter(archive: Archive
     debs += [Deb(name="p6"), Deb(name="p7")]
     archive.add(*debs)
     archive.write()
-    one = make().resolve(asking("p3", "p0"), LINUX_AMD64, with_python=True)
+    one = make().resolve(BaseRequest(spec=asking("p3", "p0"), platform=LINUX_AMD64, with_python=True))
     archive.clear()
     archive.add(*reversed(debs))
     archive.add_base()
     archive.write()
-    assert make().resolve(asking("p0", "p3"), LINUX_AMD64, with_python=True) == one
+    assert make().resolve(BaseRequest(spec=asking("p0", "p3"), platform=LINUX_AMD64, with_python=True)) == one
 
 
 def test_an_unknown_package_names_a_near_one(archive: Archive, make: Make) -> None:
     archive.write()
     with pytest.raises(ResolveError) as caught:
-        make().resolve(asking("libgomp", "nothing-like-it"), LINUX_AMD64, with_python=True)
+        make().resolve(
+            BaseRequest(spec=asking("libgomp", "nothing-like-it"), platform=LINUX_AMD64, with_python=True)
+        )
     assert caught.value.message == (
         "Debian trixie has no package libgomp; did you mean libgomp1?\n"
         "Debian trixie has no package nothing-like-it"
@@ -191,7 +205,7 @@ def test_a_dependency_nothing_satisfies_names_the_chain(archive: Archive, make: 
     )
     archive.write()
     with pytest.raises(ResolveError) as caught:
-        make().resolve(asking("app"), LINUX_AMD64, with_python=True)
+        make().resolve(BaseRequest(spec=asking("app"), platform=LINUX_AMD64, with_python=True))
     assert caught.value.message == (
         "app (asked for) → middle needs low (>= 2), but there is low 1.5\n"
         "app (asked for) → middle needs other, but nothing provides it"
@@ -204,47 +218,59 @@ def test_packages_that_conflict_are_refused(archive: Archive, make: Make) -> Non
     with pytest.raises(
         ResolveError, match=re.escape("one (asked for) can't be installed beside two (asked for)")
     ):
-        make().resolve(asking("one", "two"), LINUX_AMD64, with_python=True)
+        make().resolve(BaseRequest(spec=asking("one", "two"), platform=LINUX_AMD64, with_python=True))
 
 
 def test_a_version_in_the_spec_is_exact(archive: Archive, make: Make) -> None:
     archive.add(Deb(name="tool", version="1.0-1"))
     archive.add(Deb(name="tool", version="1.1-1"), suffix="-updates")
     archive.write()
-    base = make().resolve(asking("tool=1.0-1"), LINUX_AMD64, with_python=True).base
+    base = make().resolve(BaseRequest(spec=asking("tool=1.0-1"), platform=LINUX_AMD64, with_python=True)).base
     assert versions(base)["tool"] == "1.0-1"
     with pytest.raises(
         ResolveError, match=re.escape("tool=9 is not in Debian trixie, which has 1.0-1, 1.1-1")
     ):
-        make().resolve(asking("tool=9"), LINUX_AMD64, with_python=True)
+        make().resolve(BaseRequest(spec=asking("tool=9"), platform=LINUX_AMD64, with_python=True))
     with pytest.raises(ResolveError, match="neither a Debian package's name nor name=version"):
-        make().resolve(asking("Tool (>= 1)"), LINUX_AMD64, with_python=True)
+        make().resolve(BaseRequest(spec=asking("Tool (>= 1)"), platform=LINUX_AMD64, with_python=True))
 
 
 def test_pins_stay_though_the_index_moved_on(archive: Archive, make: Make) -> None:
     archive.add(Deb(name="tool", version="1", fields={"Depends": "lib (= 1)", "Source": "s"}))
     archive.add(Deb(name="lib", version="1", fields={"Source": "s"}))
     archive.write()
-    before = make().resolve(asking("tool"), LINUX_AMD64, with_python=True).base
+    before = make().resolve(BaseRequest(spec=asking("tool"), platform=LINUX_AMD64, with_python=True)).base
     archive.clear()
     archive.add_base()
     archive.add(Deb(name="tool", version="2", fields={"Depends": "lib (= 2), new", "Source": "s"}))
     archive.add(Deb(name="lib", version="2", fields={"Source": "s"}), Deb(name="new"), Deb(name="extra"))
     archive.write()
-    same = make().resolve(asking("tool"), LINUX_AMD64, with_python=True, preferred=before)
+    same = make().resolve(
+        BaseRequest(spec=asking("tool"), platform=LINUX_AMD64, with_python=True, preferred=before)
+    )
     assert same.base == before
-    added = make().resolve(asking("tool", "extra"), LINUX_AMD64, with_python=True, preferred=before).base
+    added = (
+        make()
+        .resolve(
+            BaseRequest(
+                spec=asking("tool", "extra"), platform=LINUX_AMD64, with_python=True, preferred=before
+            )
+        )
+        .base
+    )
     assert versions(added) == {**versions(before), "extra": "1.0"}
-    assert versions(make().resolve(TRIXIE, LINUX_AMD64, with_python=True, preferred=added).base) == {
-        name: version for name, version in versions(before).items() if name not in ("tool", "lib")
-    }
+    assert versions(
+        make().resolve(BaseRequest(spec=TRIXIE, platform=LINUX_AMD64, with_python=True, preferred=added)).base
+    ) == {name: version for name, version in versions(before).items() if name not in ("tool", "lib")}
 
 
 def test_an_upgrade_takes_the_packages_of_the_same_source_along(archive: Archive, make: Make) -> None:
     archive.add(Deb(name="tool", version="1", fields={"Depends": "lib (= 1)", "Source": "s"}))
     archive.add(Deb(name="lib", version="1", fields={"Source": "s"}), Deb(name="other", version="1"))
     archive.write()
-    before = make().resolve(asking("tool", "other"), LINUX_AMD64, with_python=True).base
+    before = (
+        make().resolve(BaseRequest(spec=asking("tool", "other"), platform=LINUX_AMD64, with_python=True)).base
+    )
     archive.clear()
     archive.add_base()
     archive.add(Deb(name="tool", version="2", fields={"Depends": "lib (= 2)", "Source": "s"}))
@@ -255,7 +281,13 @@ def test_an_upgrade_takes_the_packages_of_the_same_source_along(archive: Archive
         base = (
             make()
             .resolve(
-                asking("tool", "other"), LINUX_AMD64, with_python=True, preferred=before, upgrade=upgrade
+                BaseRequest(
+                    spec=asking("tool", "other"),
+                    platform=LINUX_AMD64,
+                    with_python=True,
+                    preferred=before,
+                    upgrade=upgrade,
+                )
             )
             .base
         )
@@ -268,12 +300,20 @@ def test_an_upgrade_takes_the_packages_of_the_same_source_along(archive: Archive
 def test_a_new_package_moves_only_the_pins_it_must(archive: Archive, make: Make) -> None:
     archive.add(Deb(name="lib", version="1"), Deb(name="other", version="1"))
     archive.write()
-    before = make().resolve(asking("lib", "other"), LINUX_AMD64, with_python=True).base
+    before = (
+        make().resolve(BaseRequest(spec=asking("lib", "other"), platform=LINUX_AMD64, with_python=True)).base
+    )
     archive.add(Deb(name="lib", version="2"), Deb(name="other", version="2"), suffix="-updates")
     archive.add(Deb(name="new", fields={"Depends": "lib (>= 2)"}))
     archive.write()
     after = (
-        make().resolve(asking("lib", "other", "new"), LINUX_AMD64, with_python=True, preferred=before).base
+        make()
+        .resolve(
+            BaseRequest(
+                spec=asking("lib", "other", "new"), platform=LINUX_AMD64, with_python=True, preferred=before
+            )
+        )
+        .base
     )
     assert versions(after) == {**versions(before), "lib": "2", "new": "1.0"}
 
@@ -331,7 +371,7 @@ def test_an_archive_that_is_not_what_it_should_be_is_refused(
     archive.write()
     damage(archive)
     with pytest.raises(ResolveError, match=re.escape(message)) as caught:
-        make().resolve(TRIXIE, LINUX_AMD64, with_python=True)
+        make().resolve(BaseRequest(spec=TRIXIE, platform=LINUX_AMD64, with_python=True))
     assert "Stack backtrace" not in caught.value.message
 
 
@@ -339,7 +379,9 @@ def test_an_unreachable_mirror_is_named_after_its_tries(archive: Archive, make: 
     archive.write()
     # Port 9 of this machine: nothing listens there.
     with pytest.raises(ResolveError) as caught:
-        make(main="http://user:secret@127.0.0.1:9/debian").resolve(TRIXIE, LINUX_AMD64, with_python=True)
+        make(main="http://user:secret@127.0.0.1:9/debian").resolve(
+            BaseRequest(spec=TRIXIE, platform=LINUX_AMD64, with_python=True)
+        )
     assert "from http://127.0.0.1:9/debian/dists/trixie" in caught.value.message
     assert "(3 tries)" in caught.value.message
     assert "secret" not in str(caught.value)
@@ -350,20 +392,27 @@ def test_offline_answers_from_what_was_read_before(archive: Archive, make: Make)
     archive.release["Valid-Until"] = "Fri, 20 Nov 2026 13:00:00 UTC"
     archive.write()
     with pytest.raises(ResolveError, match=re.escape("offline, and ")):
-        make(offline=True).resolve(TRIXIE, LINUX_AMD64, with_python=True, offline=True)
-    online = make().resolve(TRIXIE, LINUX_AMD64, with_python=True)
+        make(offline=True).resolve(
+            BaseRequest(spec=TRIXIE, platform=LINUX_AMD64, with_python=True, offline=True)
+        )
+    online = make().resolve(BaseRequest(spec=TRIXIE, platform=LINUX_AMD64, with_python=True))
     for path in archive.root.rglob("*"):
         if path.is_file():
             path.unlink()
-    assert make(offline=True).resolve(TRIXIE, LINUX_AMD64, with_python=True, offline=True) == online
+    assert (
+        make(offline=True).resolve(
+            BaseRequest(spec=TRIXIE, platform=LINUX_AMD64, with_python=True, offline=True)
+        )
+        == online
+    )
 
 
 def test_a_damaged_kept_index_is_made_again(archive: Archive, make: Make) -> None:
     archive.write()
-    first = make().resolve(TRIXIE, LINUX_AMD64, with_python=True)
+    first = make().resolve(BaseRequest(spec=TRIXIE, platform=LINUX_AMD64, with_python=True))
     for path in (make.store.root / "metadata/debian").iterdir():
         path.write_bytes(path.read_bytes()[:100])
-    assert make().resolve(TRIXIE, LINUX_AMD64, with_python=True) == first
+    assert make().resolve(BaseRequest(spec=TRIXIE, platform=LINUX_AMD64, with_python=True)) == first
 
 
 def test_as_of_needs_a_snapshot_archive_unless_the_lock_answers(
@@ -374,10 +423,12 @@ def test_as_of_needs_a_snapshot_archive_unless_the_lock_answers(
     with pytest.raises(
         ResolveError, match=re.escape("as_of 2026-11-01 can't be kept for the Debian base")
     ) as caught:
-        make().resolve(TRIXIE, LINUX_AMD64, with_python=True, as_of=day)
+        make().resolve(BaseRequest(spec=TRIXIE, platform=LINUX_AMD64, with_python=True, as_of=day))
     assert "ENVBUILD_DEBIAN_SNAPSHOT" in str(caught.value.hint)
-    kept = make().resolve(TRIXIE, LINUX_AMD64, with_python=True)
-    again = make().resolve(TRIXIE, LINUX_AMD64, with_python=True, preferred=kept.base, as_of=day)
+    kept = make().resolve(BaseRequest(spec=TRIXIE, platform=LINUX_AMD64, with_python=True))
+    again = make().resolve(
+        BaseRequest(spec=TRIXIE, platform=LINUX_AMD64, with_python=True, preferred=kept.base, as_of=day)
+    )
     assert again == kept
     old = Archive(tmp_path / "old")
     old.release["Date"] = "Sat, 31 Oct 2026 08:00:00 UTC"
@@ -390,7 +441,9 @@ def test_as_of_needs_a_snapshot_archive_unless_the_lock_answers(
         place.mkdir(parents=True)
         (old.root / name).rename(place / "20261101T235959Z")
     resolver = make(snapshot=(tmp_path / "snapshot").as_uri())
-    base = resolver.resolve(asking("tool"), LINUX_AMD64, with_python=True, as_of=day).base
+    base = resolver.resolve(
+        BaseRequest(spec=asking("tool"), platform=LINUX_AMD64, with_python=True, as_of=day)
+    ).base
     assert versions(base)["tool"] == "0.9"
 
 
@@ -398,5 +451,7 @@ def test_only_debian_bases_of_known_suites_are_accepted(archive: Archive, make: 
     assert make().accepts(TRIXIE)
     assert not make().accepts(ImageBaseSpec(reference="docker.io/library/debian:trixie"))
     with pytest.raises(ResolveError, match="Debian 'sarge' is not known") as caught:
-        make().resolve(replace(TRIXIE, suite="sarge"), LINUX_AMD64, with_python=True)
+        make().resolve(
+            BaseRequest(spec=replace(TRIXIE, suite="sarge"), platform=LINUX_AMD64, with_python=True)
+        )
     assert caught.value.hint == "known suites: bookworm, trixie"

@@ -9,7 +9,7 @@ import pytest
 from envbuild.compose.base_image import BaseImages
 from envbuild.errors import BuildError, ResolveError
 from envbuild.images.sinks.choose import publisher
-from envbuild.lock.base import Upgrade
+from envbuild.lock.base import BaseRequest, Upgrade
 from envbuild.lock.image.resolver import ImageResolver
 from envbuild.lock.model import ImageBase, PythonPin
 from envbuild.oci.digest import canonical_json
@@ -84,7 +84,11 @@ def test_a_single_image_gives_digest_glibc_and_python(
     source = Store(tmp_path / "source")
     image = _debian(source)
     _push(registry, source, image)
-    found = resolver.resolve(ImageBaseSpec(reference=f"{registry.host}/app:1"), LINUX_AMD64, with_python=True)
+    found = resolver.resolve(
+        BaseRequest(
+            spec=ImageBaseSpec(reference=f"{registry.host}/app:1"), platform=LINUX_AMD64, with_python=True
+        )
+    )
     assert found.base == ImageBase(
         reference=f"{registry.host}/app:1",
         digest=image.digest,
@@ -102,7 +106,11 @@ def test_the_official_pythons_own_interpreter_wins(
     source = Store(tmp_path / "source")
     program = Item(name="usr/local/bin/python3.12", content=b"elf", mode=0o755)
     _push(registry, source, _debian(source, program, config={"Env": ["PYTHON_VERSION=3.12.9"]}))
-    found = resolver.resolve(ImageBaseSpec(reference=f"{registry.host}/app:1"), LINUX_AMD64, with_python=True)
+    found = resolver.resolve(
+        BaseRequest(
+            spec=ImageBaseSpec(reference=f"{registry.host}/app:1"), platform=LINUX_AMD64, with_python=True
+        )
+    )
     assert found.python == PythonPin(
         version="3.12.9", provider="image", executable="/usr/local/bin/python3.12"
     )
@@ -115,8 +123,8 @@ def test_what_an_upper_layer_removed_is_not_found(
     _push(registry, source, _debian(source, Item(name="usr/bin/.wh.python3.11")))
     spec = ImageBaseSpec(reference=f"{registry.host}/app:1")
     with pytest.raises(ResolveError, match="no python was found"):
-        resolver.resolve(spec, LINUX_AMD64, with_python=True)
-    assert resolver.resolve(spec, LINUX_AMD64, with_python=False).python is None
+        resolver.resolve(BaseRequest(spec=spec, platform=LINUX_AMD64, with_python=True))
+    assert resolver.resolve(BaseRequest(spec=spec, platform=LINUX_AMD64, with_python=False)).python is None
 
 
 def test_what_lies_in_the_prefix_is_named(
@@ -127,9 +135,11 @@ def test_what_lies_in_the_prefix_is_named(
     _push(registry, source, _debian(source, *items))
     spec = ImageBaseSpec(reference=f"{registry.host}/app:1")
     for _ in range(2):
-        found = resolver.resolve(spec, LINUX_AMD64, with_python=True)
+        found = resolver.resolve(BaseRequest(spec=spec, platform=LINUX_AMD64, with_python=True))
         assert found.prefix == ("opt/env/bin/a", "opt/env/bin/b", "opt/env/bin/c")
-    again = resolver.resolve(spec, LINUX_AMD64, with_python=True, preferred=found.base)
+    again = resolver.resolve(
+        BaseRequest(spec=spec, platform=LINUX_AMD64, with_python=True, preferred=found.base)
+    )
     assert again == found
 
 
@@ -151,11 +161,11 @@ def test_an_index_gives_the_platforms_manifest(
         "app", "1", media_type, json.dumps({"mediaType": media_type, "manifests": manifests}).encode()
     )
     spec = ImageBaseSpec(reference=f"{registry.host}/app:1")
-    base = resolver.resolve(spec, LINUX_AMD64, with_python=False).base
+    base = resolver.resolve(BaseRequest(spec=spec, platform=LINUX_AMD64, with_python=False)).base
     assert isinstance(base, ImageBase)
     assert (base.digest, base.index_digest) == (image.digest, index)
     with pytest.raises(ResolveError, match="has no image for linux/arm64, only for linux/amd64"):
-        resolver.resolve(spec, LINUX_ARM64, with_python=False)
+        resolver.resolve(BaseRequest(spec=spec, platform=LINUX_ARM64, with_python=False))
 
 
 def test_a_single_image_of_another_platform_is_refused(
@@ -164,7 +174,13 @@ def test_a_single_image_of_another_platform_is_refused(
     source = Store(tmp_path / "source")
     _push(registry, source, _debian(source))
     with pytest.raises(ResolveError, match="it is for linux/amd64, not linux/arm64"):
-        resolver.resolve(ImageBaseSpec(reference=f"{registry.host}/app:1"), LINUX_ARM64, with_python=False)
+        resolver.resolve(
+            BaseRequest(
+                spec=ImageBaseSpec(reference=f"{registry.host}/app:1"),
+                platform=LINUX_ARM64,
+                with_python=False,
+            )
+        )
 
 
 def test_a_moved_tag_changes_the_lock_only_on_upgrade(
@@ -173,13 +189,19 @@ def test_a_moved_tag_changes_the_lock_only_on_upgrade(
     source = Store(tmp_path / "source")
     spec = ImageBaseSpec(reference=f"{registry.host}/app:1")
     _push(registry, source, _debian(source))
-    first = resolver.resolve(spec, LINUX_AMD64, with_python=True)
+    first = resolver.resolve(BaseRequest(spec=spec, platform=LINUX_AMD64, with_python=True))
     moved = _debian(source, Item(name="new"))
     _push(registry, source, moved)
-    kept = offline_resolver.resolve(spec, LINUX_AMD64, with_python=True, preferred=first.base, offline=True)
+    kept = offline_resolver.resolve(
+        BaseRequest(spec=spec, platform=LINUX_AMD64, with_python=True, preferred=first.base, offline=True)
+    )
     assert kept == first
     for upgrade in (Upgrade(everything=True), Upgrade(packages=frozenset({"base"}))):
-        found = resolver.resolve(spec, LINUX_AMD64, with_python=True, preferred=first.base, upgrade=upgrade)
+        found = resolver.resolve(
+            BaseRequest(
+                spec=spec, platform=LINUX_AMD64, with_python=True, preferred=first.base, upgrade=upgrade
+            )
+        )
         assert isinstance(found.base, ImageBase)
         assert found.base.digest == moved.digest
 
@@ -187,7 +209,12 @@ def test_a_moved_tag_changes_the_lock_only_on_upgrade(
 def test_offline_without_a_lock_says_what_to_do(offline_resolver: ImageResolver) -> None:
     with pytest.raises(ResolveError, match="offline run") as caught:
         offline_resolver.resolve(
-            ImageBaseSpec(reference="debian:12"), LINUX_AMD64, with_python=False, offline=True
+            BaseRequest(
+                spec=ImageBaseSpec(reference="debian:12"),
+                platform=LINUX_AMD64,
+                with_python=False,
+                offline=True,
+            )
         )
     assert caught.value.hint == "lock once without --offline"
 
@@ -201,7 +228,12 @@ def test_a_local_layout_is_a_base(
     publication = put_index(source, [image], ["demo:1"])
     publisher(f"oci:{tmp_path}/layout", source, Silent()).publish(publication)
     found = offline_resolver.resolve(
-        ImageBaseSpec(reference=f"oci:layout{suffix}"), LINUX_AMD64, with_python=True, offline=True
+        BaseRequest(
+            spec=ImageBaseSpec(reference=f"oci:layout{suffix}"),
+            platform=LINUX_AMD64,
+            with_python=True,
+            offline=True,
+        )
     )
     assert isinstance(found.base, ImageBase)
     assert (found.base.reference, found.base.digest) == (f"oci:layout{suffix}", image.digest)

@@ -12,7 +12,7 @@ import pytest
 
 from envbuild.errors import ResolveError
 from envbuild.http.fetcher import HttpFetcher
-from envbuild.lock.base import KEEP, Upgrade
+from envbuild.lock.base import KEEP, MavenRequest, Upgrade
 from envbuild.lock.maven.resolver import PomResolver
 from envbuild.lock.model import MavenPin
 from envbuild.progress import Silent
@@ -51,10 +51,12 @@ class World:
             environ={},
         ) as fetcher:
             return PomResolver(fetcher, self.store, self.address).resolve(
-                SparkSpec(packages=packages, repositories=repositories),
-                preferred=preferred,
-                upgrade=upgrade,
-                offline=offline,
+                MavenRequest(
+                    spec=SparkSpec(packages=packages, repositories=repositories),
+                    preferred=preferred,
+                    upgrade=upgrade,
+                    offline=offline,
+                )
             )
 
     def names(self, *coordinates: str) -> list[str]:

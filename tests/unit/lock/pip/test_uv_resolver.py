@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import ResolveError
-from envbuild.lock.base import KEEP, PipTarget, Upgrade
+from envbuild.lock.base import KEEP, PipRequest, PipTarget, Upgrade
 from envbuild.lock.model import PipPin
 from envbuild.lock.pip.uv import UvResolver
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
@@ -58,7 +58,7 @@ def resolver(tmp_path: Path, house: Wheelhouse) -> UvResolver:
 
 
 def test_each_distribution_is_pinned_to_the_file_its_target_prefers(resolver: UvResolver) -> None:
-    pins = resolver.resolve(PipSpec(requirements=asked("app")), TARGET)
+    pins = resolver.resolve(PipRequest(spec=PipSpec(requirements=asked("app")), target=TARGET))
     assert [(pin.name, pin.version, pin.file, pin.via) for pin in pins] == [
         ("app", "1.0", "app-1.0-py3-none-any.whl", ("-r requirements.in",)),
         ("fast", "1.0", "fast-1.0-cp313-cp313-manylinux_2_28_x86_64.whl", ("app",)),
@@ -89,9 +89,10 @@ def test_each_distribution_is_pinned_to_the_file_its_target_prefers(resolver: Uv
 def test_a_pin_is_never_newer_than_the_base_can_load(
     resolver: UvResolver, target: PipTarget, tag: str
 ) -> None:
-    assert [pin.file for pin in resolver.resolve(PipSpec(requirements=asked("fast")), target)] == [
-        f"fast-1.0-{tag}.whl"
-    ]
+    assert [
+        pin.file
+        for pin in resolver.resolve(PipRequest(spec=PipSpec(requirements=asked("fast")), target=target))
+    ] == [f"fast-1.0-{tag}.whl"]
 
 
 def test_pins_stay_until_an_upgrade_names_them(resolver: UvResolver) -> None:
@@ -99,7 +100,7 @@ def test_pins_stay_until_an_upgrade_names_them(resolver: UvResolver) -> None:
     old = (Wheel(name="tool", version="1.0").pin(), Wheel(name="fast").pin())
 
     def files(upgrade: Upgrade) -> list[str]:
-        pins = resolver.resolve(spec, TARGET, preferred=old, upgrade=upgrade)
+        pins = resolver.resolve(PipRequest(spec=spec, target=TARGET, preferred=old, upgrade=upgrade))
         return [pin.file for pin in pins][1:]
 
     new_fast = "fast-1.0-cp313-cp313-manylinux_2_28_x86_64.whl"
@@ -112,17 +113,27 @@ def test_pins_stay_until_an_upgrade_names_them(resolver: UvResolver) -> None:
 
 
 def test_order_of_requirements_changes_nothing(resolver: UvResolver) -> None:
-    first = resolver.resolve(PipSpec(requirements=asked("app", "tool<2")), TARGET)
-    assert resolver.resolve(PipSpec(requirements=asked("tool<2", "app")), TARGET) == first
-    assert resolver.resolve(PipSpec(requirements=asked("tool<2", "app")), TARGET, offline=True) == first
+    first = resolver.resolve(PipRequest(spec=PipSpec(requirements=asked("app", "tool<2")), target=TARGET))
+    assert (
+        resolver.resolve(PipRequest(spec=PipSpec(requirements=asked("tool<2", "app")), target=TARGET))
+        == first
+    )
+    assert (
+        resolver.resolve(
+            PipRequest(spec=PipSpec(requirements=asked("tool<2", "app")), target=TARGET, offline=True)
+        )
+        == first
+    )
 
 
 def test_what_conda_installs_constrains_and_is_left_out(resolver: UvResolver) -> None:
     spec = PipSpec(requirements=asked("app", "nowhere"))
-    pins = resolver.resolve(spec, TARGET, provided={"Tool": "1.5", "nowhere": "3"})
+    pins = resolver.resolve(PipRequest(spec=spec, target=TARGET, provided={"Tool": "1.5", "nowhere": "3"}))
     assert [pin.name for pin in pins] == ["app", "fast"]
     with pytest.raises(ResolveError, match=r"tool>=2") as caught:
-        resolver.resolve(PipSpec(requirements=asked("tool>=2")), TARGET, provided={"tool": "1.5"})
+        resolver.resolve(
+            PipRequest(spec=PipSpec(requirements=asked("tool>=2")), target=TARGET, provided={"tool": "1.5"})
+        )
     assert caught.value.hint is not None
     assert caught.value.hint.startswith("conda installs tool 1.5:")
 
@@ -132,16 +143,24 @@ def test_an_sdist_is_pinned_only_where_no_wheel_fits(
 ) -> None:
     house.add_file("slow", "slow-1.0.tar.gz", sdist("slow"))
     house.add(Wheel(name="slow", tag="cp39-cp39-manylinux2014_x86_64"))
-    [pin] = resolver.resolve(PipSpec(requirements=asked("slow")), TARGET)
+    [pin] = resolver.resolve(PipRequest(spec=PipSpec(requirements=asked("slow")), target=TARGET))
     assert (pin.file, pin.is_wheel) == ("slow-1.0.tar.gz", False)
 
 
 def test_hashes_of_the_spec_choose_the_file_or_fail(resolver: UvResolver) -> None:
     allowed = Wheel(name="fast").pin().sha256
-    [pin] = resolver.resolve(PipSpec(requirements=asked("fast==1.0", hashes=(f"sha256:{allowed}",))), TARGET)
+    [pin] = resolver.resolve(
+        PipRequest(
+            spec=PipSpec(requirements=asked("fast==1.0", hashes=(f"sha256:{allowed}",))), target=TARGET
+        )
+    )
     assert pin.file == "fast-1.0-py3-none-any.whl"
     with pytest.raises(ResolveError, match=r"fast 1\.0: none of its files has a hash of the spec"):
-        resolver.resolve(PipSpec(requirements=asked("fast==1.0", hashes=("sha256:" + "0" * 64,))), TARGET)
+        resolver.resolve(
+            PipRequest(
+                spec=PipSpec(requirements=asked("fast==1.0", hashes=("sha256:" + "0" * 64,))), target=TARGET
+            )
+        )
 
 
 def test_an_address_keeps_its_variables_in_the_pin(tmp_path: Path, house: Wheelhouse) -> None:
@@ -150,12 +169,12 @@ def test_an_address_keeps_its_variables_in_the_pin(tmp_path: Path, house: Wheelh
         host = url.removeprefix("http://")
         resolver = UvResolver(env=environment(tmp_path, UV_DEFAULT_INDEX=url, TOKEN="s3cret"))
         text = f"tool @ http://user:${{TOKEN}}@{host}/tool/{wheel.file}"
-        [pin] = resolver.resolve(PipSpec(requirements=asked(text)), TARGET)
+        [pin] = resolver.resolve(PipRequest(spec=PipSpec(requirements=asked(text)), target=TARGET))
         assert pin.url == text.removeprefix("tool @ ")
         assert (pin.file, pin.sha256) == (wheel.file, wheel.pin().sha256)
         missing = f"tool @ http://user:${{TOKEN}}@{host}/tool/absent-s3cret-1.0-py3-none-any.whl"
         with pytest.raises(ResolveError) as caught:
-            resolver.resolve(PipSpec(requirements=asked(missing)), TARGET)
+            resolver.resolve(PipRequest(spec=PipSpec(requirements=asked(missing)), target=TARGET))
     assert "s3cret" not in caught.value.message
     assert "user:" not in caught.value.message
 
@@ -165,14 +184,16 @@ def test_options_of_the_spec_reach_uv(tmp_path: Path, house: Wheelhouse) -> None
     spec = PipSpec(
         requirements=asked("tool"), options=("--no-index", f"--find-links {house.simple / 'tool'}")
     )
-    assert [pin.file for pin in resolver.resolve(spec, TARGET)] == ["tool-2.0-py3-none-any.whl"]
+    assert [pin.file for pin in resolver.resolve(PipRequest(spec=spec, target=TARGET))] == [
+        "tool-2.0-py3-none-any.whl"
+    ]
 
 
 def test_pip_index_url_counts_where_uv_has_none(tmp_path: Path, house: Wheelhouse) -> None:
     env = environment(
         tmp_path, PIP_INDEX_URL=house.url, UV_RESOLUTION="lowest", UV_EXCLUDE_NEWER="2001-01-01"
     )
-    [pin] = UvResolver(env=env).resolve(PipSpec(requirements=asked("tool")), TARGET)
+    [pin] = UvResolver(env=env).resolve(PipRequest(spec=PipSpec(requirements=asked("tool")), target=TARGET))
     assert pin.version == "2.0"
 
 
@@ -185,23 +206,23 @@ def test_settings_of_uv_that_anyone_left_among_temporary_files_do_not_count(
         '[tool.uv.workspace]\nmembers = ["*"]\n'
     )
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    pins = resolver.resolve(PipSpec(requirements=asked("app")), TARGET)
+    pins = resolver.resolve(PipRequest(spec=PipSpec(requirements=asked("app")), target=TARGET))
     assert [pin.name for pin in pins] == ["app", "fast", "tool"]
 
 
 def test_an_unknown_or_impossible_requirement_gives_uvs_reason(resolver: UvResolver) -> None:
     with pytest.raises(ResolveError, match="nosuchthing was not found") as caught:
-        resolver.resolve(PipSpec(requirements=asked("nosuchthing")), TARGET)
+        resolver.resolve(PipRequest(spec=PipSpec(requirements=asked("nosuchthing")), target=TARGET))
     assert caught.value.hint is not None
     assert "spelling" in caught.value.hint
     with pytest.raises(ResolveError, match=r"tool>=3"):
-        resolver.resolve(PipSpec(requirements=asked("tool>=3")), TARGET)
+        resolver.resolve(PipRequest(spec=PipSpec(requirements=asked("tool>=3")), target=TARGET))
 
 
 def test_an_index_that_does_not_answer_is_named(tmp_path: Path) -> None:
     resolver = UvResolver(env=environment(tmp_path, UV_DEFAULT_INDEX="http://u:pw@127.0.0.1:9/simple"))
     with pytest.raises(ResolveError, match=r"http://127\.0\.0\.1:9/simple") as caught:
-        resolver.resolve(PipSpec(requirements=asked("tool")), TARGET)
+        resolver.resolve(PipRequest(spec=PipSpec(requirements=asked("tool")), target=TARGET))
     assert "pw" not in caught.value.message
     assert caught.value.hint is not None
     assert "network" in caught.value.hint
@@ -210,16 +231,21 @@ def test_an_index_that_does_not_answer_is_named(tmp_path: Path) -> None:
 def test_as_of_refuses_what_has_no_date(resolver: UvResolver) -> None:
     spec = PipSpec(requirements=asked("tool"))
     with pytest.raises(ResolveError, match="tool"):
-        resolver.resolve(spec, TARGET, as_of=date(2020, 1, 1))
+        resolver.resolve(PipRequest(spec=spec, target=TARGET, as_of=date(2020, 1, 1)))
 
 
 def test_nothing_asked_needs_no_uv(tmp_path: Path) -> None:
     nothing: tuple[PipPin, ...] = ()
-    assert UvResolver(env={}, executable="/nonexistent").resolve(PipSpec(), TARGET) == nothing
+    assert (
+        UvResolver(env={}, executable="/nonexistent").resolve(PipRequest(spec=PipSpec(), target=TARGET))
+        == nothing
+    )
 
 
 def test_a_conda_version_that_pip_cannot_read_is_left_out_all_the_same(resolver: UvResolver) -> None:
-    pins = resolver.resolve(PipSpec(requirements=asked("app")), TARGET, provided={"tool": "2023c_1"})
+    pins = resolver.resolve(
+        PipRequest(spec=PipSpec(requirements=asked("app")), target=TARGET, provided={"tool": "2023c_1"})
+    )
     assert [pin.name for pin in pins] == ["app", "fast"]
 
 
