@@ -147,19 +147,18 @@ def _resolve_base(session: Session, resolvers: Resolvers, onto: str, lock: Lock)
         packages = tuple(package.name for package in pins.base.packages)
         spec = DebianBaseSpec(suite=suite or pins.base.suite, packages=packages)
     python = pins.python is not None and pins.python.provider != "conda"
-    for make in resolvers.bases:
-        resolver = make()
-        if resolver.accepts(spec):
-            return resolver.resolve(
-                BaseRequest(
-                    spec=spec,
-                    platform=pins.platform,
-                    with_python=python,
-                    upgrade=Upgrade(everything=True),
-                    offline=session.settings.offline,
-                )
-            )
-    raise UsageError(f"{onto} is no base")
+    resolver = resolvers.base_for(spec)
+    if resolver is None:
+        raise UsageError(f"{onto} is no base")
+    return resolver.resolve(
+        BaseRequest(
+            spec=spec,
+            platform=pins.platform,
+            with_python=python,
+            upgrade=Upgrade(everything=True),
+            offline=session.settings.offline,
+        )
+    )
 
 
 def _rebuild(session: Session, old: _ComposedImage, lock: Lock) -> tuple[Image, int, str | None]:

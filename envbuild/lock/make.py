@@ -84,6 +84,11 @@ class Resolvers:
     sdists: Callable[[], SdistBuilder] | None = None
     maven: Callable[[], MavenResolver] | None = None
 
+    def base_for(self, spec: BaseSpec) -> BaseResolver | None:
+        """The first resolver that accepts ``spec``."""
+        made = (make() for make in self.bases)
+        return next((resolver for resolver in made if resolver.accepts(spec)), None)
+
 
 def make_lock(
     spec: Spec,
@@ -98,11 +103,11 @@ def make_lock(
     if request.upgrade or request.upgrade_packages:
         for note in what_stays(spec):
             _log.warning("%s", note)
-    return _Making(spec, request, present, resolvers, progress, offline).lock()
+    return _LockMaker(spec, request, present, resolvers, progress, offline).make()
 
 
-class _Making:
-    """One lock being made."""
+class _LockMaker:
+    """Makes one lock: the base, what conda installs on it, what pip installs on both, then jars."""
 
     def __init__(
         self,
@@ -123,51 +128,48 @@ class _Making:
         self.offline = offline
         self.as_of = request.as_of or spec.as_of
         self.engines: dict[str, str] = {}
-        self.asked = False
+        self.pip_cached = False
         """Whether the pip resolver's cache has just been filled."""
 
-    def lock(self) -> Lock:
+    def make(self) -> Lock:
         spec = self.spec
         if spec.type is EnvironmentType.USER_MANAGED:
-            return self._user_managed()
-        before = None if self.upgrade.everything else self._present(spec.platforms[0])
-        choice = choose_python(
-            spec, has_debian=self.resolvers.has_debian, present=before.base if before else None
-        )
-        with self._asked_early(choice), self.progress.stage("resolve base"):
-            bases = self._each(spec.platforms, lambda platform: self._base(choice, platform))
+            return self._lock_user_managed()
+        preferred = None if self.upgrade.everything else self._present_base(spec.platforms[0])
+        choice = choose_python(spec, has_debian=self.resolvers.has_debian, present=preferred)
+        with self._fill_pip_cache(choice), self.progress.stage("resolve base"):
+            bases = _for_each(spec.platforms, lambda platform: self._resolve_chosen_base(choice, platform))
         conda_spec = self._conda_spec(choice, bases)
-        conda = self._conda(conda_spec, bases)
-        pythons = {platform: self._python(bases[platform], conda.get(platform, ())) for platform in bases}
+        conda = self._resolve_conda(conda_spec, bases)
         below = [
             PlatformLock(
                 platform=platform,
                 base=bases[platform].base,
-                python=pythons[platform],
+                python=_find_python(bases[platform], conda.get(platform, ())),
                 conda=conda.get(platform, ()),
             )
             for platform in sorted(spec.platforms)
         ]
-        tools = cache(lambda: self._toolchain(below, choice, conda_spec))
-        pip = self._pip(below, tools)
-        maven = self._maven(bases)
-        pins = [
-            replace(lower, pip=pip.get(lower.platform, ()), maven=maven.get(lower.platform, ()))
-            for lower in below
+        tools = cache(lambda: self._resolve_toolchain(below, choice, conda_spec))
+        pip = self._resolve_pip(below, tools)
+        maven = self._resolve_maven(spec.platforms)
+        platforms = [
+            replace(pins, pip=pip.get(pins.platform, ()), maven=maven.get(pins.platform, ()))
+            for pins in below
         ]
         bytecode = self._bytecode()
         # Building an sdist again takes an interpreter just as compiling does.
-        runs_python = bytecode or any(pin.sdist for lower in pins for pin in lower.pip)
+        runs_python = bytecode or any(pin.sdist for pins in platforms for pin in pins.pip)
         return Lock(
             definition=self.definition,
-            platforms=tuple(pins),
+            platforms=tuple(platforms),
             bytecode=bytecode,
             runtime=runtime_settings(spec),
             channels=conda_spec.channels if conda_spec else (),
             as_of=self.as_of.isoformat() if self.as_of else None,
             toolchain=tools() if runs_python else (),
             installer=installer_bases(
-                pins,
+                platforms,
                 self.present.installer if self.present else (),
                 self._resolve_base,
                 has_debian=self.resolvers.has_debian(),
@@ -176,7 +178,7 @@ class _Making:
             engines=tuple(sorted(self.engines.items())),
         )
 
-    def _user_managed(self) -> Lock:
+    def _lock_user_managed(self) -> Lock:
         """Nothing is resolved but the image's digest, or the context's: what is inside is taken as it is, and
         what the spec lists is only a promise of what is there."""
         spec = self.spec
@@ -204,11 +206,11 @@ class _Making:
         return before.base if before else None
 
     @contextmanager
-    def _asked_early(self, choice: PythonChoice) -> Iterator[None]:
-        """Asks the index about the requirements while the base is being resolved.
+    def _fill_pip_cache(self, choice: PythonChoice) -> Iterator[None]:
+        """Resolves the requirements while the base is being resolved, for the resolver's cache.
 
-        A Debian suite's python and glibc are known but for the patch version, so this answer isn't used;
-        what it leaves in the resolver's cache lets the real question be answered without a network."""
+        A Debian suite's python and glibc are known but for the patch version, so these pins aren't used;
+        what the index said is then cached, and the real request needs no network."""
         base, pip = choice.base, self.spec.pip
         if not (isinstance(base, DebianBaseSpec) and base.suite and choice.from_base and pip.requirements):
             yield
@@ -220,7 +222,7 @@ class _Making:
             return
         python = f"{suite_python(base.suite)}.0"
 
-        def ask(platform: Platform) -> None:
+        def resolve(platform: Platform) -> None:
             before = self._present(platform)
             resolver.resolve(
                 PipRequest(
@@ -233,9 +235,9 @@ class _Making:
             )
 
         with ThreadPoolExecutor(len(self.spec.platforms), thread_name_prefix="early") as pool:
-            asked = [pool.submit(ask, platform) for platform in self.spec.platforms]
+            futures = [pool.submit(resolve, platform) for platform in self.spec.platforms]
             yield
-        self.asked = all(future.exception() is None for future in asked)
+        self.pip_cached = all(future.exception() is None for future in futures)
 
     def _bytecode(self) -> bool:
         if self.request.bytecode is not None:
@@ -245,7 +247,7 @@ class _Making:
     def _present(self, platform: Platform) -> PlatformLock | None:
         return self.present.platform(platform) if self.present else None
 
-    def _base(self, choice: PythonChoice, platform: Platform) -> ResolvedBase:
+    def _resolve_chosen_base(self, choice: PythonChoice, platform: Platform) -> ResolvedBase:
         return self._resolve_base(
             choice.base, platform, with_python=choice.from_base, preferred=self._present_base(platform)
         )
@@ -253,8 +255,7 @@ class _Making:
     def _resolve_base(
         self, spec: BaseSpec, platform: Platform, *, with_python: bool, preferred: Base | None
     ) -> ResolvedBase:
-        made = (make() for make in self.resolvers.bases)
-        resolver = next((candidate for candidate in made if candidate.accepts(spec)), None)
+        resolver = self.resolvers.base_for(spec)
         if resolver is None:
             raise ResolveError(f"{self.spec.source}: no resolver knows this kind of base")
         resolved = resolver.resolve(
@@ -289,14 +290,16 @@ class _Making:
             return self.spec.conda
         return with_conda_python(self.spec.conda, wanted)
 
-    def _conda(
+    def _resolve_conda(
         self, spec: CondaSpec | None, bases: Mapping[Platform, ResolvedBase]
     ) -> dict[Platform, tuple[CondaPin, ...]]:
         if spec is None:
             return {}
         with self.progress.stage("resolve conda"):
             present = self.present.platforms if self.present else ()
-            return self._solve(spec, {platform: ground.base for platform, ground in bases.items()}, present)
+            return self._solve(
+                spec, {platform: resolved.base for platform, resolved in bases.items()}, present
+            )
 
     def _solve(
         self, spec: CondaSpec, bases: Mapping[Platform, Base], present: Sequence[PlatformLock]
@@ -319,17 +322,7 @@ class _Making:
             )
         )
 
-    @staticmethod
-    def _python(base: ResolvedBase, conda: Sequence[CondaPin]) -> PythonPin | None:
-        for pin in conda:
-            if pin.name == "python":
-                short = ".".join(pin.version.split(".")[:2])
-                return PythonPin(
-                    version=pin.version, provider="conda", executable=f"{PREFIX}/bin/python{short}"
-                )
-        return base.python
-
-    def _pip(
+    def _resolve_pip(
         self, below: Sequence[PlatformLock], tools: Callable[[], Sequence[PlatformLock]]
     ) -> dict[Platform, tuple[PipPin, ...]]:
         """The pins of each platform, installed over what is ``below`` them."""
@@ -341,41 +334,44 @@ class _Making:
         platforms = {pins.platform: pins for pins in below}
 
         def resolve(platform: Platform) -> tuple[PipPin, ...]:
-            ground = platforms[platform]
-            python = ground.python
-            if python is None:
-                raise ResolveError(
-                    f"{self.spec.source}: there are pip packages, but nothing brings a python on {platform}",
-                    hint="add python to the conda dependencies, or choose a base that has one",
-                )
-            before = self._present(platform)
-            same_python = before and before.python and before.python.short == python.short
-            request = PipRequest(
-                spec=located_pip(self.spec.pip, self.spec.directory),
-                target=PipTarget(platform=platform, python=python.version, glibc=glibc_of(ground.base)),
-                preferred=_sources(before) if same_python else (),
-                upgrade=self.upgrade,
-                provided=provided_distributions(ground.conda),
-                as_of=self.as_of,
-                offline=self.offline,
-            )
-            resolved = None
-            if self.asked:
-                with suppress(ResolveError):
-                    resolved = resolver.resolve(replace(request, offline=True))
-            if resolved is None:
-                resolved = resolver.resolve(request)
-            pins = (self._wheel(pin, ground, below, tools) for pin in resolved)
+            pins = platforms[platform]
+            resolved = self._resolve_distributions(resolver, pins)
+            wheels = (self._build_wheel(pin, pins, below, tools) for pin in resolved)
             # No lock holds a path of this machine.
             return tuple(
                 replace(pin, url=relative_address(pin.url, self.spec.directory)) if pin.url else pin
-                for pin in pins
+                for pin in wheels
             )
 
         with self.progress.stage("resolve pip"):
-            return self._each(list(platforms), resolve)
+            return _for_each(list(platforms), resolve)
 
-    def _maven(self, platforms: Iterable[Platform]) -> dict[Platform, tuple[MavenPin, ...]]:
+    def _resolve_distributions(self, resolver: PipResolver, below: PlatformLock) -> tuple[PipPin, ...]:
+        """What the requirements give on one platform, sdists among it."""
+        python = below.python
+        if python is None:
+            raise ResolveError(
+                f"{self.spec.source}: there are pip packages, "
+                f"but nothing brings a python on {below.platform}",
+                hint="add python to the conda dependencies, or choose a base that has one",
+            )
+        before = self._present(below.platform)
+        same_python = before and before.python and before.python.short == python.short
+        request = PipRequest(
+            spec=located_pip(self.spec.pip, self.spec.directory),
+            target=PipTarget(platform=below.platform, python=python.version, glibc=glibc_of(below.base)),
+            preferred=_sources(before) if same_python else (),
+            upgrade=self.upgrade,
+            provided=provided_distributions(below.conda),
+            as_of=self.as_of,
+            offline=self.offline,
+        )
+        if self.pip_cached:
+            with suppress(ResolveError):
+                return resolver.resolve(replace(request, offline=True))
+        return resolver.resolve(request)
+
+    def _resolve_maven(self, platforms: Iterable[Platform]) -> dict[Platform, tuple[MavenPin, ...]]:
         """The same jars for every platform: a jar has none."""
         spark = self.spec.spark
         if spark is None or not spark.packages or not spark.precache_packages or self.resolvers.maven is None:
@@ -398,37 +394,37 @@ class _Making:
             )
         return dict.fromkeys(platforms, jars)
 
-    def _wheel(
+    def _build_wheel(
         self,
         pin: PipPin,
-        ground: PlatformLock,
+        target: PlatformLock,
         below: Sequence[PlatformLock],
         tools: Callable[[], Sequence[PlatformLock]],
     ) -> PipPin:
-        """``pin``, or the wheel that the sdist it names is built into."""
-        if pin.is_wheel or self.resolvers.sdists is None or ground.python is None:
+        """``pin``, or the wheel for ``target`` that the sdist it names is built into."""
+        if pin.is_wheel or self.resolvers.sdists is None or target.python is None:
             return pin
         builder = self.resolvers.sdists()
-        before = None if self.upgrade.allows(pin.name) else self._present(ground.platform)
+        before = None if self.upgrade.allows(pin.name) else self._present(target.platform)
 
         def runnable(platforms: Sequence[PlatformLock]) -> Iterator[PlatformLock]:
             for pins in platforms:
-                same = pins.python and ground.python and pins.python.version == ground.python.version
+                same = pins.python and target.python and pins.python.version == target.python.version
                 if same and pins.platform == builder.host:
                     yield pins
 
         # The platform's own where there is no other: the builder says why it can't.
-        interpreter = next(runnable(below), None) or next(runnable(tools()), ground)
+        interpreter = next(runnable(below), None) or next(runnable(tools()), target)
         return builder.wheel(
             pin,
-            PipTarget(platform=ground.platform, python=ground.python.version, glibc=glibc_of(ground.base)),
+            PipTarget(platform=target.platform, python=target.python.version, glibc=glibc_of(target.base)),
             interpreter=interpreter,
             preferred=next((kept for kept in before.pip if kept.name == pin.name), None) if before else None,
             as_of=self.as_of,
             offline=self.offline,
         )
 
-    def _toolchain(
+    def _resolve_toolchain(
         self, pins: Sequence[PlatformLock], choice: PythonChoice, conda: CondaSpec | None
     ) -> tuple[PlatformLock, ...]:
         """An interpreter for linux/amd64, so that byte code of another platform can be compiled there."""
@@ -451,7 +447,7 @@ class _Making:
         if conda is not None and any(pin.conda for pin in pins):
             exact = CondaSpec(channels=conda.channels, dependencies=(f"python=={version}",))
             packages = self._solve(exact, {LINUX_AMD64: base.base}, present)[LINUX_AMD64]
-        python = self._python(base, packages)
+        python = _find_python(base, packages)
         if python is None or python.version != version:
             stated = python.version if python else "none"
             raise ResolveError(
@@ -464,13 +460,22 @@ class _Making:
             needed = replace(needed, packages=python_closure(needed, python))
         return (PlatformLock(platform=LINUX_AMD64, base=needed, python=python, conda=packages),)
 
-    @staticmethod
-    def _each(platforms: Sequence[Platform], resolve: Callable[[Platform], _T]) -> dict[Platform, _T]:
-        """``resolve`` of every platform, side by side; the first platform's error is the one raised."""
-        if len(platforms) == 1:
-            return {platforms[0]: resolve(platforms[0])}
-        with ThreadPoolExecutor(len(platforms)) as pool:
-            return dict(zip(platforms, pool.map(resolve, platforms), strict=True))
+
+def _for_each(platforms: Sequence[Platform], resolve: Callable[[Platform], _T]) -> dict[Platform, _T]:
+    """``resolve`` of every platform, side by side; the first platform's error is the one raised."""
+    if len(platforms) == 1:
+        return {platforms[0]: resolve(platforms[0])}
+    with ThreadPoolExecutor(len(platforms)) as pool:
+        return dict(zip(platforms, pool.map(resolve, platforms), strict=True))
+
+
+def _find_python(base: ResolvedBase, conda: Sequence[CondaPin]) -> PythonPin | None:
+    """Conda's python, else the base's."""
+    for pin in conda:
+        if pin.name == "python":
+            short = ".".join(pin.version.split(".")[:2])
+            return PythonPin(version=pin.version, provider="conda", executable=f"{PREFIX}/bin/python{short}")
+    return base.python
 
 
 def context_base(spec: BuildContextSpec) -> ContextBase:
