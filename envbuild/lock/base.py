@@ -75,6 +75,17 @@ class PipRequest(ResolveRequest):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SdistRequest(ResolveRequest):
+    """The wheel wanted of the sdist ``pin``; ``as_of`` bounds what its build requires."""
+
+    pin: PipPin
+    target: PipTarget
+    interpreter: PlatformLock
+    """A lock whose python the build runs with, on this machine if any can."""
+    preferred: PipPin | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CondaRequest(ResolveRequest):
     """The packages wanted for several platforms at once, and the pins to prefer of each."""
 
@@ -141,20 +152,10 @@ class SdistBuilder(Protocol):
     host: Platform
     """The platform whose programs this machine runs."""
 
-    def wheel(
-        self,
-        pin: PipPin,
-        target: PipTarget,
-        *,
-        interpreter: PlatformLock,
-        preferred: PipPin | None = None,
-        as_of: date | None = None,
-        offline: bool = False,
-    ) -> PipPin:
-        """The pin of the wheel that the sdist ``pin`` builds, with ``sdist`` set; ``preferred`` where that
-        was built from the same file. ``interpreter`` is a lock whose python the build runs with, on this
-        machine if any can; ``as_of`` bounds what the build requires. Raises ``ResolveError``: not pure
-        Python, a build that fails (with the end of its output)."""
+    def wheel(self, request: SdistRequest) -> PipPin:
+        """The pin of the wheel that the sdist builds, with ``sdist`` set; ``preferred`` where that was built
+        from the same file. Raises ``ResolveError``: not pure Python, a build that fails (with the end of its
+        output)."""
 
 
 class MavenResolver(Protocol):

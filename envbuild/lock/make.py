@@ -29,6 +29,7 @@ from envbuild.lock.base import (
     PipTarget,
     ResolvedBase,
     SdistBuilder,
+    SdistRequest,
     what_stays,
 )
 from envbuild.lock.conda.satisfied import provided_distributions, virtual_packages
@@ -415,13 +416,18 @@ class _LockMaker:
 
         # The platform's own where there is no other: the builder says why it can't.
         interpreter = next(runnable(below), None) or next(runnable(tools()), target)
+        present = before.pip if before else ()
         return builder.wheel(
-            pin,
-            PipTarget(platform=target.platform, python=target.python.version, glibc=glibc_of(target.base)),
-            interpreter=interpreter,
-            preferred=next((kept for kept in before.pip if kept.name == pin.name), None) if before else None,
-            as_of=self.as_of,
-            offline=self.offline,
+            SdistRequest(
+                pin=pin,
+                target=PipTarget(
+                    platform=target.platform, python=target.python.version, glibc=glibc_of(target.base)
+                ),
+                interpreter=interpreter,
+                preferred=next((kept for kept in present if kept.name == pin.name), None),
+                as_of=self.as_of,
+                offline=self.offline,
+            )
         )
 
     def _resolve_toolchain(

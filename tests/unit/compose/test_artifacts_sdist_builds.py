@@ -22,7 +22,7 @@ from envbuild.compose.artifacts.wheel.index import PackageIndexes
 from envbuild.compose.interpreter import interpreter_rootfs, rootfs_key
 from envbuild.errors import BuildError, ResolveError
 from envbuild.http.fetcher import HttpFetcher
-from envbuild.lock.base import PipTarget
+from envbuild.lock.base import PipTarget, SdistRequest
 from envbuild.lock.model import PipPin, glibc_of
 from envbuild.lock.pip.uv import UvResolver
 from envbuild.plan.model import Interpreter
@@ -37,6 +37,10 @@ from tests.fakes.wheelhouse import Wheel, Wheelhouse
 pytestmark = pytest.mark.skipif(not namespaces(), reason="user namespaces are forbidden on this machine")
 
 TARGET = PipTarget(platform=INTERPRETER.platform, python=PYTHON.version, glibc=glibc_of(INTERPRETER.base))
+
+
+def asked(source: PipPin) -> SdistRequest:
+    return SdistRequest(pin=source, target=TARGET, interpreter=INTERPRETER)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +103,7 @@ class Workshop:
         return PipPin(name=name, version="1.0", file=file, size=len(data), sha256=sha256(data).hexdigest())
 
     def lock(self, data: bytes) -> PipPin:
-        return self.locked().wheel(self.add(data), TARGET, interpreter=INTERPRETER)
+        return self.locked().wheel(asked(self.add(data)))
 
     def refuse(self, data: bytes) -> str:
         with pytest.raises(ResolveError) as caught:
@@ -119,7 +123,7 @@ def shop(tmp_path: Path, rootfs: Path) -> Iterator[Workshop]:
 
 def test_an_sdist_is_locked_as_the_wheel_it_builds(shop: Workshop) -> None:
     source = shop.add(source_dist("demo"))
-    pin = shop.locked().wheel(replace(source, via=("x",)), TARGET, interpreter=INTERPRETER)
+    pin = shop.locked().wheel(asked(replace(source, via=("x",))))
     assert pin.sdist is not None
     assert (pin.file, pin.via, pin.url) == ("demo-1.0-py3-none-any.whl", ("x",), None)
     assert (pin.sdist.file, pin.sdist.size, pin.sdist.sha256) == (source.file, source.size, source.sha256)
@@ -179,11 +183,11 @@ def test_what_a_build_requires_is_pinned_and_installed_by_its_hash(shop: Worksho
 
 def test_the_pin_of_the_present_lock_stays_and_nothing_is_built(shop: Workshop) -> None:
     source = shop.add(source_dist("demo"))
-    present = shop.locked().wheel(source, TARGET, interpreter=INTERPRETER)
+    present = shop.locked().wheel(asked(source))
     (shop.index.simple / "demo" / source.file).unlink()
     other = shop.other("elsewhere")
     kept = other.locked().wheel(
-        replace(source, via=("new",)), TARGET, interpreter=INTERPRETER, preferred=present, offline=True
+        replace(asked(replace(source, via=("new",))), preferred=present, offline=True)
     )
     assert kept == replace(present, via=("new",))
     assert not (other.store.root / "artifacts").exists()
@@ -192,11 +196,9 @@ def test_the_pin_of_the_present_lock_stays_and_nothing_is_built(shop: Workshop) 
 def test_two_platforms_of_a_lock_share_one_build(shop: Workshop) -> None:
     source = shop.add(source_dist("demo"))
     locked = shop.locked()
-    first = locked.wheel(source, TARGET, interpreter=INTERPRETER)
+    first = locked.wheel(asked(source))
     shop.store.artifact(first.sha256).unlink()
-    assert locked.wheel(replace(source, via=("y",)), TARGET, interpreter=INTERPRETER) == replace(
-        first, via=("y",)
-    )
+    assert locked.wheel(asked(replace(source, via=("y",)))) == replace(first, via=("y",))
     assert not shop.store.artifact(first.sha256).exists()
 
 
@@ -224,7 +226,7 @@ def test_a_lock_without_a_python_for_this_machine_is_an_honest_error(shop: Works
     foreign = LINUX_ARM64 if INTERPRETER.platform == LINUX_AMD64 else LINUX_AMD64
     with pytest.raises(ResolveError, match="needs a python of the lock that runs on this machine"):
         shop.locked().wheel(
-            shop.add(source_dist("demo")), TARGET, interpreter=replace(INTERPRETER, platform=foreign)
+            replace(asked(shop.add(source_dist("demo"))), interpreter=replace(INTERPRETER, platform=foreign))
         )
     pin = shop.lock(source_dist("demo"))
     with pytest.raises(BuildError, match="the lock has no python that runs on this machine"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from envbuild.lock.base import BaseResolver, LockRequest, PipRequest, PipTarget
+from envbuild.lock.base import BaseResolver, LockRequest, PipRequest, SdistRequest
 from envbuild.lock.make import Resolvers, make_lock
-from envbuild.lock.model import Lock, PipPin, PlatformLock
+from envbuild.lock.model import Lock, PipPin
 from envbuild.lock.sdist import CanonicalWheel, built_pin
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
@@ -41,18 +41,11 @@ class FakeSdists:
     host: Platform = LINUX_AMD64
     asked: list[tuple[Platform, Platform, PipPin | None, date | None]] = field(default_factory=list)
 
-    def wheel(
-        self,
-        pin: PipPin,
-        target: PipTarget,
-        *,
-        interpreter: PlatformLock,
-        preferred: PipPin | None = None,
-        as_of: date | None = None,
-        offline: bool = False,
-    ) -> PipPin:
-        self.asked.append((target.platform, interpreter.platform, preferred, as_of))
-        return built_pin(pin, WHEEL, (), size=7)
+    def wheel(self, request: SdistRequest) -> PipPin:
+        self.asked.append(
+            (request.target.platform, request.interpreter.platform, request.preferred, request.as_of)
+        )
+        return built_pin(request.pin, WHEEL, (), size=7)
 
 
 def locked(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from envbuild.compose.interpreter import (
     rootfs_key,
 )
 from envbuild.errors import BuildError, FetchError, ResolveError
-from envbuild.lock.base import PipRequest, PipResolver, PipTarget
+from envbuild.lock.base import PipRequest, PipResolver, PipTarget, SdistRequest
 from envbuild.lock.debian.selection import python_closure
 from envbuild.lock.model import DebianBase, PipPin, PlatformLock, PythonPin, glibc_of
 from envbuild.lock.sdist import (
@@ -229,17 +228,9 @@ class LockedSdists:
         self._made: dict[str, PipPin] = {}
         self._guard = threading.Lock()
 
-    def wheel(
-        self,
-        pin: PipPin,
-        target: PipTarget,
-        *,
-        interpreter: PlatformLock,
-        preferred: PipPin | None = None,
-        as_of: date | None = None,
-        offline: bool = False,
-    ) -> PipPin:
+    def wheel(self, request: SdistRequest) -> PipPin:
         """See ``SdistBuilder``. A lock's second platform gets the wheel of the first."""
+        pin, preferred = request.pin, request.preferred
         if preferred is not None and preferred.sdist is not None and preferred.sdist.sha256 == pin.sha256:
             return replace(
                 pin,
@@ -251,10 +242,12 @@ class LockedSdists:
         with self._guard:
             built = self._made.get(pin.sha256)
             if built is None:
-                built = self._made[pin.sha256] = self._build(pin, interpreter, as_of, offline)
+                built = self._made[pin.sha256] = self._build(request)
         return replace(built, via=pin.via, url=pin.url)
 
-    def _build(self, pin: PipPin, interpreter: PlatformLock, as_of: date | None, offline: bool) -> PipPin:
+    def _build(self, request: SdistRequest) -> PipPin:
+        pin, interpreter = request.pin, request.interpreter
+
         def requirements(stated: tuple[str, ...]) -> tuple[PipPin, ...]:
             if not stated:
                 return ()
@@ -273,7 +266,7 @@ class LockedSdists:
             )
             try:
                 return self._resolver().resolve(
-                    PipRequest(spec=spec, target=own, as_of=as_of, offline=offline)
+                    PipRequest(spec=spec, target=own, as_of=request.as_of, offline=request.offline)
                 )
             except ResolveError as error:
                 raise ResolveError(
