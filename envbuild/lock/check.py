@@ -78,8 +78,8 @@ def _base_problems(spec: Spec, pins: PlatformLock) -> list[str]:
         return []
     if isinstance(spec.base, BuildContextSpec):
         if not isinstance(base, ContextBase) or base.dockerfile != spec.base.dockerfile_path:
-            asked = base_title(context_base(spec.base))
-            return [f"{asked} is asked for, {base_title(base)} is locked"]
+            requested = base_title(context_base(spec.base))
+            return [f"{requested} is asked for, {base_title(base)} is locked"]
         return ["the build context changed"] if base.digest != spec.base.digest else []
     if not isinstance(spec.base, DebianBaseSpec):
         return []

@@ -34,12 +34,14 @@ def load_record(kind: type[_Value], value: object, where: str) -> _Value:
     """The ``kind`` that the JSON ``value`` at the key path ``where`` describes."""
     record = expect_object(value, where)
     hints = typing.get_type_hints(kind)
-    known = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(record) - set(known))
+    members = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(record) - set(members))
     if unknown:
         raise LockError(f"{where}: unknown key {unknown[0]!r}")
     missing = [
-        name for name, member in known.items() if member.default is dataclasses.MISSING and name not in record
+        name
+        for name, member in members.items()
+        if member.default is dataclasses.MISSING and name not in record
     ]
     if missing:
         raise LockError(f"{where}: no {missing[0]!r}")

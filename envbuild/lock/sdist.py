@@ -111,10 +111,10 @@ def canonical_wheel(
             members = archive.infolist()
             if len(members) > entries_limit:
                 raise BuildError(f"{file}: more than {entries_limit} entries")
-            kept = _kept(file, members)
+            kept = _kept_members(file, members)
             info = _info(file, kept, name, version)
-            _check_tags(file, _read(archive, kept, f"{info}/WHEEL", file))
-            _check_identity(file, _read(archive, kept, f"{info}/METADATA", file), name, version)
+            _check_tags(file, _read_member(archive, kept, f"{info}/WHEEL", file))
+            _check_identity(file, _read_member(archive, kept, f"{info}/METADATA", file), name, version)
             _write(archive, kept, info, target, _Budget(file, size_limit))
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, RuntimeError) as error:
         raise BuildError(f"{file}: not a whole wheel: {error}") from error
@@ -131,20 +131,20 @@ def _check_file(file: str, name: str, version: str) -> None:
         own, number, _, tags = parse_wheel_filename(file)
     except InvalidWheelFilename as error:
         raise BuildError(f"{file!r} isn't the name of a wheel") from error
-    if not _FILE.fullmatch(file) or own != canonicalize_name(name) or not _same(str(number), version):
+    if not _FILE.fullmatch(file) or own != canonicalize_name(name) or not _same_version(str(number), version):
         raise BuildError(f"{file!r} isn't the name of a wheel of {name} {version}")
     if any(tag.abi != "none" or tag.platform != "any" for tag in tags):
         raise ImpureWheel(f"{file} is not pure Python")
 
 
-def _same(one: str, other: str) -> bool:
+def _same_version(version: str, other: str) -> bool:
     try:
-        return Version(one) == Version(other)
+        return Version(version) == Version(other)
     except InvalidVersion:
-        return one == other
+        return version == other
 
 
-def _kept(file: str, members: Iterable[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+def _kept_members(file: str, members: Iterable[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
     """Path to entry, of those that stay. Raises ``BuildError`` for paths that aren't safe."""
     kept: dict[str, zipfile.ZipInfo] = {}
     directories: set[str] = set()
@@ -173,12 +173,12 @@ def _info(file: str, kept: Iterable[str], name: str, version: str) -> str:
     if len(directories) == 1:
         (info,) = directories
         stem, _, number = info.removesuffix(".dist-info").partition("-")
-        if canonicalize_name(stem) == canonicalize_name(name) and _same(number, version):
+        if canonicalize_name(stem) == canonicalize_name(name) and _same_version(number, version):
             return info
     raise BuildError(f"{file}: it has no .dist-info directory of {name} {version}, or more than one")
 
 
-def _read(archive: zipfile.ZipFile, kept: dict[str, zipfile.ZipInfo], path: str, file: str) -> str:
+def _read_member(archive: zipfile.ZipFile, kept: dict[str, zipfile.ZipInfo], path: str, file: str) -> str:
     member = kept.get(path)
     if member is None or member.file_size > _SMALL:
         raise BuildError(f"{file}: it has no {path} of a usual size")
@@ -203,7 +203,7 @@ def _check_tags(file: str, text: str) -> None:
 
 def _check_identity(file: str, text: str, name: str, version: str) -> None:
     fields = dict(reversed(_fields(text)))
-    if canonicalize_name(fields.get("name", "")) != canonicalize_name(name) or not _same(
+    if canonicalize_name(fields.get("name", "")) != canonicalize_name(name) or not _same_version(
         fields.get("version", ""), version
     ):
         raise BuildError(

@@ -199,9 +199,9 @@ def _check_fields(patterns: dict[str, re.Pattern[str]], pin: object, where: str)
             raise LockError(f"{where}: {value[:200]!r} isn't a {field} of its kind")
 
 
-def _check(pattern: re.Pattern[str], value: str, where: str, what: str) -> None:
+def _check(pattern: re.Pattern[str], value: str, where: str, kind: str) -> None:
     if pattern.fullmatch(value) is None or not value.isprintable():
-        raise LockError(f"{where}: {value[:200]!r} isn't {what}")
+        raise LockError(f"{where}: {value[:200]!r} isn't {kind}")
 
 
 def _check_printable(texts: Iterable[str], where: str) -> None:

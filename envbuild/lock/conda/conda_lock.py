@@ -168,13 +168,15 @@ class CondaLockResolver:
         self, spec: CondaSpec, target: CondaTarget, pins: Sequence[CondaPin], offline: bool
     ) -> tuple[CondaPin, ...]:
         try:
-            known = self.metadata.records(spec, target.platform, [pin.name for pin in pins], offline=offline)
+            records = self.metadata.records(
+                spec, target.platform, [pin.name for pin in pins], offline=offline
+            )
         except ResolveError as error:
             _log.warning("sizes of conda packages stay unknown: %s", error)
-            known = {}
+            records = {}
         completed = []
         for pin in pins:
-            record = known.get(pin.sha256)
+            record = records.get(pin.sha256)
             completed.append(replace(record, url=pin.url, channel=pin.channel) if record else pin)
         return tuple(sorted(completed, key=lambda pin: pin.name))
 

@@ -116,7 +116,7 @@ class ExplicitList:
         for package in missing:
             channels.setdefault(package.url.rsplit("/", 2)[0], []).append(package)
         for channel, packages in channels.items():
-            names = sorted({_name(package.url) for package in packages})
+            names = sorted({_package_name(package.url) for package in packages})
             try:
                 records = {
                     (pin.subdir, pin.file): pin for pin in self.records(channel, packages[0].platform, names)
@@ -166,7 +166,7 @@ def _contradictions(package: ExplicitPackage, pin: CondaPin) -> str | None:
     return None
 
 
-def _name(url: str) -> str:
+def _package_name(url: str) -> str:
     """The package's name in ``…/name-version-build.conda``."""
     return url.rsplit("/", 1)[-1].rsplit("-", 2)[0]
 

@@ -12,6 +12,7 @@ in it (:func:`carried` says what is left) and stand in ``envbuild.lock``.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -38,8 +39,6 @@ _MD5 = re.compile(r"[0-9a-f]{32}|")
 
 def dump_conda_lock(channels: Sequence[str], pins: Mapping[Platform, Sequence[CondaPin]]) -> str:
     """The text of ``conda-lock.yml`` for the pins of each platform and the channels they came from."""
-    import warnings
-
     with warnings.catch_warnings():
         # conda-lock's vendored conda warns about itself when it is imported.
         warnings.simplefilter("ignore")

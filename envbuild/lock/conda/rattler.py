@@ -38,7 +38,7 @@ else:
     rattler_networking = lazy("rattler.networking")
     rattler_gateway = lazy("rattler.repo_data.gateway")
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 _SETTLE = 0.05
 """Seconds."""
 
@@ -91,7 +91,7 @@ class RattlerResolver:
             )
 
         try:
-            solved = _run(solve_all())
+            solved = _run_coroutine(solve_all())
         except ResolveError as error:
             if offline and error.hint is None:
                 raise ResolveError(error.message, hint="drop --offline to ask the channels") from error
@@ -118,7 +118,7 @@ class RattlerResolver:
             return [record.to_json() for records in answers for record in records]
 
         try:
-            records = [json.loads(text) for text in _run(query())]
+            records = [json.loads(text) for text in _run_coroutine(query())]
         except (rattler_exceptions.GatewayError, rattler_exceptions.FetchRepoDataError) as error:
             raise _unreachable(str(error), channels) from error
         return {str(record["sha256"]): pin_of(record) for record in records if record.get("sha256")}
@@ -214,12 +214,12 @@ class RattlerResolver:
         names = {name.normalized for name in answers}
         lines = []
         for spec in specs:
-            wanted = _name(spec)
-            if wanted in names or wanted.startswith("__"):
+            package = _package_name(spec)
+            if package in names or package.startswith("__"):
                 continue
             where = ", ".join(without_credentials(channel) for channel in channels)
-            guess = did_you_mean(wanted, names)
-            lines.append(f"no conda package is named {wanted!r} in {where} for {subdir}{guess}")
+            guess = did_you_mean(package, names)
+            lines.append(f"no conda package is named {package!r} in {where} for {subdir}{guess}")
         return lines
 
 
@@ -227,14 +227,14 @@ def _by_name(pin: CondaPin) -> str:
     return pin.name
 
 
-def _name(spec: MatchSpec) -> str:
+def _package_name(spec: MatchSpec) -> str:
     return split_depend(split_channel(str(spec))[1])[0].lower()
 
 
 def _unreachable(reason: str, channels: Sequence[str]) -> ResolveError:
     """The error for a channel that did not answer, or that isn't one."""
-    asked = next((channel for channel in channels if channel in reason), None)
-    where = without_credentials(asked) if asked else ", ".join(map(without_credentials, channels))
+    address = next((channel for channel in channels if channel in reason), None)
+    where = without_credentials(address) if address else ", ".join(map(without_credentials, channels))
     clean = hide_credentials(reason, channels).strip()
     if "no usable repodata cache" in reason:
         return ResolveError(
@@ -255,10 +255,10 @@ def _unreachable(reason: str, channels: Sequence[str]) -> ResolveError:
     )
 
 
-def _run(work: Coroutine[object, object, T]) -> T:
+def _run_coroutine(work: Coroutine[object, object, _T]) -> _T:
     """Runs a coroutine to its end, also from a thread that already has an event loop (a notebook)."""
 
-    async def settle() -> T:
+    async def settle() -> _T:
         # py-rattler's worker threads let go of Python objects shortly after they have answered; an
         # interpreter that ends in that moment dies of a signal (seen in 11 of 100 runs, none with this).
         try:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from envbuild.errors import ResolveError, did_you_mean
-from envbuild.lock.debian.control import DebianPackage, Relation
-from envbuild.lock.debian.index import Packages
+from envbuild.lock.debian.control import DebianPackage, DebianRelation
+from envbuild.lock.debian.index import DebianPackages
 from envbuild.lock.debian.selection import LEFT_OUT
 from envbuild.lock.debian.version import DebianVersion
 from envbuild.lock.model import DebianPin
@@ -23,7 +23,7 @@ _PRIORITIES = {"required": 0, "important": 1, "standard": 2, "optional": 3}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class Root:
+class RequestedPackage:
     """A package that was asked for; ``version`` is exact where the spec gives one."""
 
     name: str
@@ -35,8 +35,8 @@ class Root:
 
 
 def closure(
-    packages: Packages,
-    roots: Iterable[Root],
+    packages: DebianPackages,
+    roots: Iterable[RequestedPackage],
     *,
     pins: Mapping[str, DebianPin],
     unpinned: Iterable[str],
@@ -55,11 +55,11 @@ def closure(
         attempt = _Attempt(packages, ordered, pins, frozenset(given_up), suite)
         try:
             return attempt.run()
-        except _Unpin as unpin:
-            given_up |= _siblings(packages, pins, unpin.name)
+        except _PinCannotStay as conflict:
+            given_up |= _siblings(packages, pins, conflict.name)
 
 
-def _siblings(packages: Packages, pins: Mapping[str, DebianPin], name: str) -> set[str]:
+def _siblings(packages: DebianPackages, pins: Mapping[str, DebianPin], name: str) -> set[str]:
     """``name``, and the pinned packages that are built from the same source."""
     sources = {package.source for package in packages.versions(name)}
     return {name} | {
@@ -67,7 +67,7 @@ def _siblings(packages: Packages, pins: Mapping[str, DebianPin], name: str) -> s
     }
 
 
-class _Unpin(Exception):
+class _PinCannotStay(Exception):
     """A pin that can't stay."""
 
     def __init__(self, name: str) -> None:
@@ -80,8 +80,8 @@ class _Attempt:
 
     def __init__(
         self,
-        packages: Packages,
-        roots: list[Root],
+        packages: DebianPackages,
+        roots: list[RequestedPackage],
         pins: Mapping[str, DebianPin],
         given_up: frozenset[str],
         suite: str,
@@ -90,7 +90,7 @@ class _Attempt:
         self._roots = roots
         self._pins = {name: pin for name, pin in pins.items() if name not in given_up}
         self._suite = suite
-        self._asked = {root.name for root in roots}
+        self._requested = {root.name for root in roots}
         self._chosen: dict[str, DebianPackage] = {}
         self._parents: dict[str, str | None] = {}
         self._queue: deque[DebianPackage] = deque()
@@ -110,30 +110,30 @@ class _Attempt:
         if self._problems:
             raise ResolveError(
                 "\n".join(self._problems),
-                hint="change base.packages of the spec, or its suite" if self._asked else None,
+                hint="change base.packages of the spec, or its suite" if self._requested else None,
             )
         return tuple(self._chosen[name] for name in sorted(self._chosen))
 
-    def _add_root(self, root: Root) -> None:
-        relation = Relation(name=root.name, operator="=" if root.version else "", version=root.version)
+    def _add_root(self, root: RequestedPackage) -> None:
+        relation = DebianRelation(name=root.name, operator="=" if root.version else "", version=root.version)
         debian_package = self._find((relation,))
         if debian_package is not None:
             self._choose(debian_package, None)
             return
-        known = self._packages.versions(root.name)
-        if known:
-            versions = ", ".join(dict.fromkeys(package.version for package in known))
+        candidates = self._packages.versions(root.name)
+        if candidates:
+            versions = ", ".join(dict.fromkeys(package.version for package in candidates))
             self._problems.append(f"{root} is not in Debian {self._suite}, which has {versions}")
             return
         also = did_you_mean(root.name, self._packages.close_names(root.name), most=3)
         self._problems.append(f"Debian {self._suite} has no package {root.name}{also}")
 
-    def _depend(self, package: DebianPackage, group: tuple[Relation, ...]) -> None:
+    def _depend(self, package: DebianPackage, group: tuple[DebianRelation, ...]) -> None:
         debian_package = self._find(group)
         if debian_package is not None:
             self._choose(debian_package, package.name)
             return
-        wanted = " | ".join(str(relation) for relation in group)
+        alternatives = " | ".join(str(relation) for relation in group)
         has = [
             f"{relation.name} {candidate.version}"
             for relation in group
@@ -141,7 +141,7 @@ class _Attempt:
             if candidate is not None
         ]
         there = f"there is {', '.join(dict.fromkeys(has))}" if has else "nothing provides it"
-        self._problems.append(f"{self._chain(package.name)} needs {wanted}, but {there}")
+        self._problems.append(f"{self._chain(package.name)} needs {alternatives}, but {there}")
 
     def _choose(self, package: DebianPackage, parent: str | None) -> None:
         if package.name not in self._chosen:
@@ -149,7 +149,7 @@ class _Attempt:
             self._parents[package.name] = parent
             self._queue.append(package)
 
-    def _find(self, group: tuple[Relation, ...]) -> DebianPackage | None:
+    def _find(self, group: tuple[DebianRelation, ...]) -> DebianPackage | None:
         """What satisfies one of the alternatives, best first; may give up a pin."""
         for relation in group:
             for package in self._ranked(relation):
@@ -166,15 +166,15 @@ class _Attempt:
             self._give_up_pin(relation)
         return None
 
-    def _give_up_pin(self, relation: Relation) -> None:
-        """Raises ``_Unpin`` where another version of a pinned package would do."""
+    def _give_up_pin(self, relation: DebianRelation) -> None:
+        """Raises ``_PinCannotStay`` where another version of a pinned package would do."""
         for name in (relation.name, *self._packages.providers(relation.name)):
             if name in self._pins and any(
                 _satisfies(package, relation) for package in self._packages.versions(name)
             ):
-                raise _Unpin(name)
+                raise _PinCannotStay(name)
 
-    def _ranked(self, relation: Relation) -> Iterator[DebianPackage]:
+    def _ranked(self, relation: DebianRelation) -> Iterator[DebianPackage]:
         """What may satisfy ``relation``: the package of that name, then those that provide it."""
         yield from self._versions(relation.name)
         providers = [
@@ -190,22 +190,22 @@ class _Attempt:
     def _versions(self, name: str) -> tuple[DebianPackage, ...]:
         """The versions of ``name`` to choose from: the pinned one alone, else all, the newest first."""
         if name not in self._candidates:
-            known = self._packages.versions(name)
+            packages = self._packages.versions(name)
             pin = self._pins.get(name)
             if pin is not None:
-                self._candidates[name] = (self._pinned(pin, known),)
+                self._candidates[name] = (self._pinned(pin, packages),)
             else:
-                newest = sorted(known, key=lambda package: DebianVersion(package.version), reverse=True)
+                newest = sorted(packages, key=lambda package: DebianVersion(package.version), reverse=True)
                 self._candidates[name] = tuple(newest)
         return self._candidates[name]
 
-    def _pinned(self, pin: DebianPin, known: tuple[DebianPackage, ...]) -> DebianPackage:
-        for package in known:
+    def _pinned(self, pin: DebianPin, packages: tuple[DebianPackage, ...]) -> DebianPackage:
+        for package in packages:
             if package.sha256 == pin.sha256:
                 return package
         # The index has moved on. What the newer version depends on stands in for what this one does, by
         # name only and as far as the pins go: a stable suite doesn't change dependencies, but versions.
-        model = known[0] if known else None
+        model = packages[0] if packages else None
         depends = tuple(
             tuple(_unversioned(relation) for relation in group)
             for group in (model.depends if model else ())
@@ -228,8 +228,8 @@ class _Attempt:
             provides=model.provides if model else (),
         )
 
-    def _left_out(self, group: tuple[Relation, ...]) -> bool:
-        return any(relation.name in LEFT_OUT and relation.name not in self._asked for relation in group)
+    def _left_out(self, group: tuple[DebianRelation, ...]) -> bool:
+        return any(relation.name in LEFT_OUT and relation.name not in self._requested for relation in group)
 
     def _check_conflicts(self) -> None:
         for package in [self._chosen[name] for name in sorted(self._chosen)]:
@@ -239,12 +239,12 @@ class _Attempt:
                         if other.name != package.name and _satisfies(other, relation):
                             self._conflict(package, other, relation)
 
-    def _conflict(self, package: DebianPackage, other: DebianPackage, relation: Relation) -> None:
+    def _conflict(self, package: DebianPackage, other: DebianPackage, relation: DebianRelation) -> None:
         for name in (other.name, package.name):
             if name in self._pins and any(
                 version.sha256 != self._pins[name].sha256 for version in self._packages.versions(name)
             ):
-                raise _Unpin(name)
+                raise _PinCannotStay(name)
         self._problems.append(
             f"{self._chain(package.name)} can't be installed beside {self._chain(other.name)}: "
             f"it conflicts with {relation}"
@@ -261,7 +261,7 @@ class _Attempt:
         return " → ".join(chain)
 
 
-def _satisfies(package: DebianPackage, relation: Relation) -> bool:
+def _satisfies(package: DebianPackage, relation: DebianRelation) -> bool:
     if relation.architecture not in ("", "any", "native", package.architecture):
         return False
     if package.name == relation.name and relation.allows(package.version):
@@ -269,5 +269,5 @@ def _satisfies(package: DebianPackage, relation: Relation) -> bool:
     return package.provided(relation)
 
 
-def _unversioned(relation: Relation) -> Relation:
+def _unversioned(relation: DebianRelation) -> DebianRelation:
     return replace(relation, operator="", version="")

@@ -19,7 +19,7 @@ _RELATION = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Relation:
+class DebianRelation:
     """One alternative of a dependency: a package's name, and the version it must have."""
 
     name: str
@@ -64,7 +64,7 @@ def paragraphs(text: str) -> Iterator[dict[str, str]]:
         yield fields
 
 
-def relations(text: str) -> tuple[tuple[Relation, ...], ...]:
+def relations(text: str) -> tuple[tuple[DebianRelation, ...], ...]:
     """A dependency field: all of the outer, any of the inner. Raises ``ValueError`` for anything else."""
     groups = []
     for part in text.replace("\n", " ").split(","):
@@ -74,11 +74,11 @@ def relations(text: str) -> tuple[tuple[Relation, ...], ...]:
     return tuple(groups)
 
 
-def _relation(text: str) -> Relation:
+def _relation(text: str) -> DebianRelation:
     match = _RELATION.match(text)
     if match is None:
         raise ValueError(f"not a dependency: {text.strip()[:80]!r}")
-    return Relation(
+    return DebianRelation(
         name=match["name"],
         operator=match["operator"] or "",
         version=match["version"] or "",
@@ -99,11 +99,11 @@ class DebianPackage:
     file: str
     size: int
     sha256: str
-    depends: tuple[tuple[Relation, ...], ...] = ()
+    depends: tuple[tuple[DebianRelation, ...], ...] = ()
     """Pre-Depends, then Depends."""
-    conflicts: tuple[tuple[Relation, ...], ...] = ()
+    conflicts: tuple[tuple[DebianRelation, ...], ...] = ()
     """Conflicts, then Breaks."""
-    provides: tuple[Relation, ...] = ()
+    provides: tuple[DebianRelation, ...] = ()
     priority: str = "optional"
 
     @classmethod
@@ -134,7 +134,7 @@ class DebianPackage:
             priority=fields.get("Priority", "optional"),
         )
 
-    def provided(self, relation: Relation) -> bool:
+    def provided(self, relation: DebianRelation) -> bool:
         """Whether one of its Provides fits: versioned relations need a versioned Provides (Policy §7.5)."""
         return any(
             provide.name == relation.name

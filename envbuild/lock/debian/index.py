@@ -43,7 +43,7 @@ _LARGEST = 1 << 30
 """Bytes of text an index may have."""
 
 
-class Index:
+class DebianIndex:
     """The packages of one index file. ``archive`` names the root their files are below."""
 
     def __init__(self, path: Path, archive: str) -> None:
@@ -77,7 +77,7 @@ class Index:
         if name not in self._known:
             debian_packages: list[DebianPackage] = []
             for number in sorted(set(self._frames.get(name, ()))):
-                debian_packages += self._read(number, name)
+                debian_packages += self._read_frame(number, name)
             self._known[name] = tuple(debian_packages)
         return self._known[name]
 
@@ -85,7 +85,7 @@ class Index:
         """Names of the packages that provide the virtual package ``name``, sorted."""
         return tuple(self._provides.get(name, "").split())
 
-    def _read(self, number: int, name: str) -> Iterator[DebianPackage]:
+    def _read_frame(self, number: int, name: str) -> Iterator[DebianPackage]:
         offset, size = self._spans[number]
         with self._path.open("rb") as file:
             file.seek(offset)
@@ -103,15 +103,15 @@ class Index:
                     ) from error
 
 
-def kept_index(store: Store, sha256: str, archive: str) -> Index | None:
+def kept_index(store: Store, sha256: str, archive: str) -> DebianIndex | None:
     """The index made earlier of the file with this SHA-256, if it is whole."""
     try:
-        return Index(store.root / AREA / sha256, archive)
+        return DebianIndex(store.root / AREA / sha256, archive)
     except (OSError, ValueError, KeyError, TypeError, struct.error):
         return None
 
 
-def make_index(store: Store, source: Path, name: str, sha256: str, archive: str) -> Index:
+def make_index(store: Store, source: Path, name: str, sha256: str, archive: str) -> DebianIndex:
     """The index of the verified file ``source`` (``.xz``, ``.gz`` or plain, as ``name`` says), now kept.
 
     Raises ``ResolveError`` for a file that can't be read as one."""
@@ -122,7 +122,7 @@ def make_index(store: Store, source: Path, name: str, sha256: str, archive: str)
         with _opened(source, name) as stream, ThreadPoolExecutor(1) as pool:
             for block in _blocks(stream):
                 frames.append(pool.submit(_compress, block))
-                names.append(_names(block, provides))
+                names.append(_package_names(block, provides))
     except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError, ValueError) as error:
         raise ResolveError(f"the package index {name} can't be read: {error}") from error
     header = json.dumps(
@@ -146,7 +146,7 @@ def make_index(store: Store, source: Path, name: str, sha256: str, archive: str)
             f"can't keep the package index in {store.root}: {error}",
             hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
         ) from error
-    return Index(path, archive)
+    return DebianIndex(path, archive)
 
 
 def _opened(source: Path, name: str) -> BinaryIO:
@@ -173,7 +173,7 @@ def _blocks(stream: BinaryIO) -> Iterator[bytes]:
         yield rest
 
 
-def _names(block: bytes, provides: dict[str, set[str]]) -> str:
+def _package_names(block: bytes, provides: dict[str, set[str]]) -> str:
     """The names of the block's packages; what they provide is added to ``provides``. Works on the whole
     block at a time, because there are 69,000 paragraphs."""
     text = b"\n\n" + block.strip(b"\n")
@@ -203,10 +203,10 @@ def _decompress(frame: bytes) -> bytes:
         ) from error
 
 
-class Packages:
+class DebianPackages:
     """Several indexes as one: the main suite's, its updates' and its security updates'."""
 
-    def __init__(self, indexes: Sequence[Index], architecture: str) -> None:
+    def __init__(self, indexes: Sequence[DebianIndex], architecture: str) -> None:
         self._indexes = tuple(indexes)
         self._architecture = architecture
 

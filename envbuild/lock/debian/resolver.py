@@ -11,9 +11,9 @@ from pathlib import Path
 from envbuild.errors import FetchError, ResolveError
 from envbuild.http.base import Fetcher
 from envbuild.lock.base import BaseRequest, ResolvedBase
-from envbuild.lock.debian.closure import Root, closure
+from envbuild.lock.debian.closure import RequestedPackage, closure
 from envbuild.lock.debian.control import DebianPackage
-from envbuild.lock.debian.index import Index, Packages, kept_index, make_index
+from envbuild.lock.debian.index import DebianIndex, DebianPackages, kept_index, make_index
 from envbuild.lock.debian.keys import Keyring, debian_keys
 from envbuild.lock.debian.mirror import APT, DEBIAN, SECURITY, Mirrors, mirror
 from envbuild.lock.debian.release import Release, ReleaseTrust, load_release
@@ -97,9 +97,11 @@ class DebianResolver:
         chosen = closure(packages, roots, pins=pins, unpinned=unpinned, suite=suite)
         return _resolved(suite, tuple(_pin(package) for package in chosen))
 
-    def _packages(self, suite: str, platform: Platform, *, as_of: date | None, offline: bool) -> Packages:
+    def _packages(
+        self, suite: str, platform: Platform, *, as_of: date | None, offline: bool
+    ) -> DebianPackages:
         mirrors, now = self._mirrors(as_of)
-        wanted = [
+        suites = [
             (mirrors.main, DEBIAN, suite),
             (mirrors.main, DEBIAN, f"{suite}-updates"),
             (mirrors.security, SECURITY, f"{suite}-security"),
@@ -118,9 +120,9 @@ class DebianResolver:
                 )
             return self._releases[root, name]
 
-        with ThreadPoolExecutor(len(wanted)) as pool:
-            releases = [job.result() for job in [pool.submit(load, *arguments) for arguments in wanted]]
-        return Packages(self._indexes(releases, platform.debian), platform.debian)
+        with ThreadPoolExecutor(len(suites)) as pool:
+            releases = [job.result() for job in [pool.submit(load, *arguments) for arguments in suites]]
+        return DebianPackages(self._indexes(releases, platform.debian), platform.debian)
 
     def _mirrors(self, as_of: date | None) -> tuple[Mirrors, datetime]:
         """The archives to look into, and the time at which they must have been there."""
@@ -136,7 +138,7 @@ class DebianResolver:
         )
         return mirrors, min(end, self._clock())
 
-    def _indexes(self, releases: list[Release], architecture: str) -> list[Index]:
+    def _indexes(self, releases: list[Release], architecture: str) -> list[DebianIndex]:
         files = [release.packages(architecture) for release in releases]
         indexes = [
             kept_index(self._store, file.sha256, release.archive)
@@ -161,25 +163,25 @@ class DebianResolver:
         ]
 
 
-def _roots(spec: DebianBaseSpec, suite: str, *, with_python: bool) -> tuple[Root, ...]:
+def _roots(spec: DebianBaseSpec, suite: str, *, with_python: bool) -> tuple[RequestedPackage, ...]:
     problems: list[str] = []
-    asked: dict[str, Root] = {}
+    requested: dict[str, RequestedPackage] = {}
     for text in spec.packages:
         name, equals, version = text.strip().partition("=")
         if not _NAME.fullmatch(name) or (equals and not _VERSION.fullmatch(version)):
             problems.append(f"base.packages: {text!r} is neither a Debian package's name nor name=version")
-        elif name in asked and asked[name].version != version:
+        elif name in requested and requested[name].version != version:
             problems.append(f"base.packages asks for {name} twice, in different versions")
         else:
-            asked[name] = Root(name=name, version=version, by_spec=True)
+            requested[name] = RequestedPackage(name=name, version=version, by_spec=True)
     if problems:
         raise ResolveError("\n".join(problems), hint="write libgomp1, or libgomp1=14.2.0-19")
     for name in (*BASE, *(python_packages(suite) if with_python else ())):
-        asked.setdefault(name, Root(name=name))
-    return tuple(asked[name] for name in sorted(asked))
+        requested.setdefault(name, RequestedPackage(name=name))
+    return tuple(requested[name] for name in sorted(requested))
 
 
-def _answers(pins: Mapping[str, DebianPin], roots: tuple[Root, ...]) -> bool:
+def _answers(pins: Mapping[str, DebianPin], roots: tuple[RequestedPackage, ...]) -> bool:
     """Whether the pins hold every root: as far as can be told without an index."""
     return all(root.name in pins and root.version in ("", pins[root.name].version) for root in roots)
 

@@ -37,16 +37,16 @@ class DebianVersion:
         return isinstance(other, DebianVersion) and self._key == other._key
 
     def __lt__(self, other: DebianVersion) -> bool:
-        mine, theirs = self._key, other._key
-        if mine[0] != theirs[0]:
-            return mine[0] < theirs[0]
-        return (_compare(mine[1], theirs[1]) or _compare(mine[2], theirs[2])) < 0
+        key, other_key = self._key, other._key
+        if key[0] != other_key[0]:
+            return key[0] < other_key[0]
+        return (_compare(key[1], other_key[1]) or _compare(key[2], other_key[2])) < 0
 
     def __hash__(self) -> int:
         return hash(self._key)
 
     def __repr__(self) -> str:
-        return f"Version({self.text!r})"
+        return f"DebianVersion({self.text!r})"
 
     def satisfies(self, operator: str, other: DebianVersion) -> bool:
         """Whether ``operator other`` of a dependency field holds (``<<``, ``<=``, ``=``, ``>=``, ``>>``)."""
@@ -87,8 +87,8 @@ def _parts(text: str) -> tuple[_Part, ...]:
     return tuple(parts)
 
 
-def _compare(one: tuple[_Part, ...], other: tuple[_Part, ...]) -> int:
-    for a, b in zip_longest(one, other, fillvalue=_NOTHING):
+def _compare(version: tuple[_Part, ...], other: tuple[_Part, ...]) -> int:
+    for a, b in zip_longest(version, other, fillvalue=_NOTHING):
         if a != b:
             return -1 if a < b else 1
     return 0

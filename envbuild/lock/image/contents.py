@@ -35,7 +35,7 @@ _LIMIT = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
+class ImageFacts:
     """``glibc`` is None for an image without it (musl); ``python`` where there is none. ``prefix`` are the
     first paths of what it has where an environment's software goes."""
 
@@ -57,7 +57,7 @@ class _BaseView:
             self.texts.pop(below, None)
 
 
-def facts(layers: Sequence[tuple[Path, str]], config: Mapping[str, Any]) -> Facts:
+def read_facts(layers: Sequence[tuple[Path, str]], config: Mapping[str, Any]) -> ImageFacts:
     """What layers (blob and media type, lowest first) and the inner ``config`` say.
 
     python is the one of ``PYTHON_VERSION`` where the official images set it, else the newest of
@@ -66,7 +66,7 @@ def facts(layers: Sequence[tuple[Path, str]], config: Mapping[str, Any]) -> Fact
     for blob, media_type in layers:
         _read_layer(blob, media_type, view)
     packages = _packages(view)
-    return Facts(
+    return ImageFacts(
         glibc=_glibc(view, packages),
         python=_python(view, packages, config),
         prefix=tuple(sorted(name for name in view.names if name.startswith(_PREFIX))[:_NAMED]),

@@ -87,9 +87,9 @@ def describe_image(
     own = {_PATH, *_OF_PYTHON}
     variables, lines = carried((key, value) for key, value in environment.items() if key not in own)
     left_out += lines
-    told = sorted(own & set(environment))
-    if told:
-        left_out.append(f"environment variables of its own Python: {', '.join(told)}")
+    own_variables = sorted(own & set(environment))
+    if own_variables:
+        left_out.append(f"environment variables of its own Python: {', '.join(own_variables)}")
     user = _user(config, left_out)
     left_out += [f"its {key}" for key in _SETTINGS if config.get(key)]
     brings_python = conda is not None and any("/python-3" in package.url for package in conda.explicit)

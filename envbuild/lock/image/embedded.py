@@ -32,7 +32,7 @@ def embedded_lock(
     Layers are read from the uppermost down to the first that has it, and are in the store; ``bring`` is
     called with each before it is read. Raises ``LockError``."""
     files = embedded_files(image, store, bring=bring)
-    return _lock(files, image) if files else None
+    return _checked_lock(files, image) if files else None
 
 
 def embedded_files(
@@ -44,7 +44,7 @@ def embedded_files(
     for layer in reversed(image.layers):
         if bring is not None:
             bring(layer)
-        view.add(_read(layer, store))
+        view.add(_read_layer(layer, store))
         if LOCK_FILE in view.files:
             return view.files
         if view.closed:
@@ -77,12 +77,12 @@ class _LockView:
         self.closed = layer.closes
 
 
-def _read(layer: Layer, store: Store) -> _LockLayer:
+def _read_layer(layer: Layer, store: Store) -> _LockLayer:
     lock_layer = _LockLayer()
     try:
         with scan_layer(store.blob(layer.digest), layer.media_type) as scan:
             for entry in scan:
-                _note(lock_layer, entry, scan.read)
+                _note_entry(lock_layer, entry, scan.read)
     except FetchError as error:
         raise LockError(error.message, hint=error.hint) from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -90,7 +90,7 @@ def _read(layer: Layer, store: Store) -> _LockLayer:
     return lock_layer
 
 
-def _note(lock_layer: _LockLayer, entry: ScannedEntry, read: Callable[[int], bytes]) -> None:
+def _note_entry(lock_layer: _LockLayer, entry: ScannedEntry, read: Callable[[int], bytes]) -> None:
     # Most entries of an image lie elsewhere, and normalising takes time.
     if "usr" not in entry.name and _WHITEOUT not in entry.name:
         return
@@ -113,7 +113,7 @@ def _note(lock_layer: _LockLayer, entry: ScannedEntry, read: Callable[[int], byt
         lock_layer.files[name] = read(entry.size)
 
 
-def _lock(files: Mapping[str, bytes], image: Image) -> Lock:
+def _checked_lock(files: Mapping[str, bytes], image: Image) -> Lock:
     where = f"/{SELF_DESCRIPTION}/{LOCK_FILE} of the image"
     lock, named = parse_lock(files[LOCK_FILE], where)
     for name, digest in named.items():

@@ -110,7 +110,7 @@ class _RecordsView:
     layer: int = 0
     entries: int = 0
     size: int = 0
-    put: int = 0
+    added: int = 0
     held: int = 0
 
     def add(self, layer: LayerRecords) -> None:
@@ -120,12 +120,12 @@ class _RecordsView:
         linked = {path: self.records.get(target, ("", 0))[0] for path, target in layer.links.items()}
         self.remove(layer)
         for path, content in {**layer.contents, **linked}.items():
-            self.put += 1
+            self.added += 1
             self.held += len(content)
             self.records[path] = (content, self.layer)
             self.known.add(path)
             self.known.update(ancestors(path))
-        check_held(self.put, self.held, self.limits)
+        check_held(self.added, self.held, self.limits)
         self.layer += 1
 
     def remove(self, layer: LayerRecords) -> None:

@@ -91,7 +91,7 @@ def read_layer(blob: Path, media_type: str, limits: RecordLimits) -> LayerRecord
         raise BuildError(error.message, hint=error.hint) from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise BuildError(f"the layer {blob.name} can't be read: {error}") from error
-    return reading.found
+    return reading.records
 
 
 def ancestors(path: str) -> list[str]:
@@ -102,7 +102,7 @@ def ancestors(path: str) -> list[str]:
 @dataclass(kw_only=True, slots=True)
 class _RecordReading:
     limits: RecordLimits
-    found: LayerRecords = field(default_factory=LayerRecords)
+    records: LayerRecords = field(default_factory=LayerRecords)
     above: set[str] = field(default_factory=set)
     """All directories that lead to a record."""
     held: int = 0
@@ -110,7 +110,7 @@ class _RecordReading:
     turned: int = 0
 
     def add(self, entry: ScannedEntry, scan: LayerScan) -> None:
-        records, limits = self.found, self.limits
+        records, limits = self.records, self.limits
         records.entries += 1
         records.size += entry.size
         self.characters += len(entry.name)
@@ -136,7 +136,7 @@ class _RecordReading:
 
     def _forget(self, path: str) -> None:
         """Whatever it is, it takes the place of what the layer had there before."""
-        kept = self.found
+        kept = self.records
         kept.contents.pop(path, None)
         kept.links.pop(path, None)
         if path in self.above:
@@ -154,27 +154,27 @@ class _RecordReading:
         if kind is None:
             # One package's documentation may be another's: that is where its copyright is.
             if entry.is_symlink and DOCUMENTATION.fullmatch(path):
-                self._put(path, entry.link[: self.limits.path])
+                self._store_record(path, entry.link[: self.limits.path])
         elif kind == "copyright" and entry.is_symlink:
-            self._put(path, "")
+            self._store_record(path, "")
         elif entry.is_hard_link:
             # An installer may link files to its cache, which the same layer may hold.
             target = _normal(entry.link)
-            if target in self.found.contents:
-                self._put(path, self.found.contents[target])
+            if target in self.records.contents:
+                self._store_record(path, self.records.contents[target])
             else:
-                self._put(path, "")
-                self.found.links[path] = target
+                self._store_record(path, "")
+                self.records.links[path] = target
         elif kind == "jar":
             if entry.is_regular:
-                self._put(path, "")
+                self._store_record(path, "")
         elif entry.is_regular:
             limits = {"status": self.limits.status, "states": self.limits.status, "conda": self.limits.conda}
             data = scan.read(limits.get(kind, self.limits.header))
-            self._put(path, essence(kind, data.decode(errors="replace")))
+            self._store_record(path, essence(kind, data.decode(errors="replace")))
 
-    def _put(self, path: str, content: str) -> None:
-        records = self.found
+    def _store_record(self, path: str, content: str) -> None:
+        records = self.records
         records.contents[path] = content
         self.held += len(content)
         check_held(len(records.contents), self.held, self.limits)

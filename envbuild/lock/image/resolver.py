@@ -9,7 +9,7 @@ from envbuild.errors import FetchError, ResolveError, UsageError
 from envbuild.images.contents import image_source, read_image
 from envbuild.images.sources.base import LAYOUT_PREFIX, ImageSource, RegistrySource, for_platform
 from envbuild.lock.base import BaseRequest, ResolvedBase, Upgrade
-from envbuild.lock.image.contents import Facts, facts
+from envbuild.lock.image.contents import ImageFacts, read_facts
 from envbuild.lock.model import Base, ImageBase, PythonPin
 from envbuild.oci.manifest import INDEXES
 from envbuild.oci.reference import Reference
@@ -51,7 +51,7 @@ class ImageResolver:
             raise ResolveError("not an image")
         try:
             reference = self._reference(spec.reference)
-            kept = _kept(request.preferred, reference, spec.reference, request.upgrade)
+            kept = _kept_base(request.preferred, reference, spec.reference, request.upgrade)
             recorded = reference.tagged if reference else spec.reference
             if kept is not None and not with_python:
                 return ResolvedBase(base=kept, python=None)
@@ -62,7 +62,7 @@ class ImageResolver:
                 )
             source = self._source(spec.reference, reference)
             if kept is not None:
-                return self._kept(source, kept, platform, recorded)
+                return self._keep_base(source, kept, platform, recorded)
             return self._resolve(source, recorded, platform, with_python)
         except FetchError as error:
             raise ResolveError(f"base image {error.message}", hint=error.hint) from error
@@ -89,30 +89,32 @@ class ImageResolver:
                 hint="choose another image, or platforms among those",
             )
         contents = read_image(source, manifest.digest, self._store, platform=platform, layers=False)
-        known = self._facts(source, manifest.digest, platform)
-        if with_python and known.python is None:
+        image_facts = self._facts(source, manifest.digest, platform)
+        if with_python and image_facts.python is None:
             raise _no_python(recorded)
         return ResolvedBase(
             base=ImageBase(
                 reference=recorded,
                 digest=manifest.digest,
                 index_digest=index,
-                glibc=known.glibc,
+                glibc=image_facts.glibc,
                 layers=len(contents.layers),
                 diff_ids=contents.diff_ids,
             ),
-            python=known.python if with_python else None,
-            prefix=known.prefix,
+            python=image_facts.python if with_python else None,
+            prefix=image_facts.prefix,
         )
 
-    def _kept(self, source: ImageSource, base: ImageBase, platform: Platform, recorded: str) -> ResolvedBase:
+    def _keep_base(
+        self, source: ImageSource, base: ImageBase, platform: Platform, recorded: str
+    ) -> ResolvedBase:
         """The base of the present lock with its python."""
         known = self._facts(source, base.digest, platform)
         if known.python is None:
             raise _no_python(recorded)
         return ResolvedBase(base=base, python=known.python, prefix=known.prefix)
 
-    def _facts(self, source: ImageSource, digest: str, platform: Platform) -> Facts:
+    def _facts(self, source: ImageSource, digest: str, platform: Platform) -> ImageFacts:
         """What the image brings, kept by its digest: reading all layers takes a while."""
         file = self._store.directory("metadata/images") / f"{digest.removeprefix('sha256:')}.json"
         known = _load_facts(file)
@@ -121,7 +123,7 @@ class ImageResolver:
         with self._progress.stage("base image"):
             contents = read_image(source, digest, self._store, platform=platform)
             layers = [(self._store.blob(layer.digest), layer.media_type) for layer in contents.layers]
-            seen = facts(layers, contents.settings)
+            seen = read_facts(layers, contents.settings)
         python = seen.python
         document = {
             "format": _FACTS_FORMAT,
@@ -135,7 +137,7 @@ class ImageResolver:
         return seen
 
 
-def _kept(
+def _kept_base(
     preferred: Base | None, reference: Reference | None, text: str, upgrade: Upgrade
 ) -> ImageBase | None:
     """The base of the present lock, where it still answers the spec and may stay."""
@@ -151,7 +153,7 @@ def _kept(
     return preferred
 
 
-def _load_facts(file: Path) -> Facts | None:
+def _load_facts(file: Path) -> ImageFacts | None:
     try:
         document = json.loads(file.read_bytes())
         if document["format"] != _FACTS_FORMAT:
@@ -161,7 +163,7 @@ def _load_facts(file: Path) -> Facts | None:
         prefix = tuple(map(str, document["prefix"]))
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
-    return Facts(glibc=glibc, python=pin, prefix=prefix)
+    return ImageFacts(glibc=glibc, python=pin, prefix=prefix)
 
 
 def _no_python(recorded: str) -> ResolveError:

@@ -74,19 +74,19 @@ def later(one: str, other: str) -> bool:
     parts divided at ``._-+`` and between letters and digits; numbers by value and after words; ``dev``
     before other words, ``rc`` and ``final`` after them; a further part makes a version later if it is a
     number, else earlier. Versions that compare equal go by their text, so that there is one answer."""
-    for mine, theirs in zip_longest(_parts(one), _parts(other)):
-        if mine == theirs:
+    for part, other_part in zip_longest(_parts(one), _parts(other)):
+        if part == other_part:
             continue
-        if mine is None or theirs is None:
-            longer = theirs if mine is None else mine
-            return longer.isdigit() is (theirs is None)
-        if mine.isdigit() and theirs.isdigit():
-            if int(mine) == int(theirs):
+        if part is None or other_part is None:
+            longer = other_part if part is None else part
+            return longer.isdigit() is (other_part is None)
+        if part.isdigit() and other_part.isdigit():
+            if int(part) == int(other_part):
                 continue
-            return int(mine) > int(theirs)
-        if mine.isdigit() or theirs.isdigit():
-            return mine.isdigit()
-        return (_SPECIAL.get(mine.lower(), 0), mine) > (_SPECIAL.get(theirs.lower(), 0), theirs)
+            return int(part) > int(other_part)
+        if part.isdigit() or other_part.isdigit():
+            return part.isdigit()
+        return (_SPECIAL.get(part.lower(), 0), part) > (_SPECIAL.get(other_part.lower(), 0), other_part)
     return one > other
 
 

@@ -47,7 +47,7 @@ def effective(coordinate: Coordinate, load: Callable[[Coordinate], Pom]) -> Effe
     leaves out. They don't reach into the dependencies of dependencies, and profiles don't count. Raises
     ``ResolveError`` for a version that isn't exact, a property that isn't defined, a packaging that has no
     jar."""
-    model = _Model(coordinate, load)
+    model = _PomModel(coordinate, load)
     lineage = model.lineage
     if lineage[0].relocation is not None:
         moved = lineage[0].relocation
@@ -71,7 +71,7 @@ def effective(coordinate: Coordinate, load: Callable[[Coordinate], Pom]) -> Effe
     )
 
 
-class _Model:
+class _PomModel:
     """One POM with its parents."""
 
     def __init__(self, coordinate: Coordinate, load: Callable[[Coordinate], Pom]) -> None:
@@ -132,8 +132,8 @@ class _Model:
         """Dependencies by what they are, filled; the nearest level's counts, and within it the last."""
         merged: dict[_Key, PomDependency] = {}
         for level in levels:
-            mine = {_key(whole): whole for whole in map(self._whole, level)}
-            merged |= {key: entry for key, entry in mine.items() if key not in merged}
+            entries = {_dependency_key(dependency): dependency for dependency in map(self._fill, level)}
+            merged |= {key: entry for key, entry in entries.items() if key not in merged}
         return merged
 
     def managed(
@@ -149,11 +149,11 @@ class _Model:
             if other in (*inside, self.coordinate) or len(inside) == _DEEPEST:
                 raise ResolveError(f"{where} {other}, which leads back to itself")
             if other not in known:
-                known[other] = _Model(other, self.load).managed((*inside, self.coordinate), known)
+                known[other] = _PomModel(other, self.load).managed((*inside, self.coordinate), known)
             managed = {**known[other], **managed}
         return managed
 
-    def _whole(self, dependency: PomDependency) -> PomDependency:
+    def _fill(self, dependency: PomDependency) -> PomDependency:
         return replace(
             dependency,
             group=self.filled(dependency.group),
@@ -169,7 +169,7 @@ class _Model:
         )
 
 
-def _key(dependency: PomDependency) -> _Key:
+def _dependency_key(dependency: PomDependency) -> _Key:
     kind = dependency.type or "jar"
     return dependency.group, dependency.artifact, kind, dependency.classifier or _JARS.get(kind, "")
 
@@ -191,7 +191,7 @@ def _need(owner: Coordinate, dependency: PomDependency, managed: PomDependency |
         raise ResolveError(
             f"{where} {dependency.group}:{dependency.artifact}:{version} of type {kind!r}, which is no jar"
         )
-    classifier = _key(dependency)[3]
+    classifier = _dependency_key(dependency)[3]
     if classifier:
         # It becomes part of a file's name, and has the same form as an artifact's.
         checked(dependency.group, classifier, version, where)

@@ -62,7 +62,7 @@ class Repositories:
             return known
         file = coordinate.file("pom")
         for root in self._roots:
-            data = self._read(root, file, LARGEST, coordinate)
+            data = self._read_file(root, file, LARGEST, coordinate)
             if data is None:
                 continue
             self._verify(root, file, data, coordinate)
@@ -85,10 +85,10 @@ class Repositories:
             plain = [jar for jar in jars if stated[jar] is None]
             known = {jar: sha256 for jar, sha256 in stated.items() if sha256 is not None}
             known |= dict(zip(plain, pool.map(self._by_sha1, plain), strict=True))
-        self._bring([jar for jar in jars if jar not in plain], known)
+        self._fetch_jars([jar for jar in jars if jar not in plain], known)
         return {jar: (known[jar], self._store.artifact(known[jar]).stat().st_size) for jar in jars}
 
-    def _bring(self, jars: Sequence[Jar], known: dict[Jar, str]) -> None:
+    def _fetch_jars(self, jars: Sequence[Jar], known: dict[Jar, str]) -> None:
         downloads = [
             Download(
                 what=jar.file.rpartition("/")[2],
@@ -115,7 +115,7 @@ class Repositories:
                 f"{shown(address(root, jar.file))} has neither a .sha256 nor a .sha1 beside it",
                 hint="a jar whose repository vouches for nothing isn't locked",
             )
-        data = self._read(root, jar.file, _JAR, jar.coordinate, keep=False)
+        data = self._read_file(root, jar.file, _JAR, jar.coordinate, keep=False)
         if data is None:
             raise ResolveError(f"{jar.coordinate} has no jar at {shown(address(root, jar.file))}")
         _matches("sha1", data, sha1, shown(address(root, jar.file)))
@@ -141,7 +141,7 @@ class Repositories:
                 return
 
     def _checksum(self, coordinate: Coordinate, root: str, file: str, name: str, length: int) -> str | None:
-        data = self._read(root, f"{file}.{name}", _CHECKSUM, coordinate)
+        data = self._read_file(root, f"{file}.{name}", _CHECKSUM, coordinate)
         if data is None:
             return None
         # Some tools write the file's name behind the checksum, some before it.
@@ -152,7 +152,7 @@ class Repositories:
             raise ResolveError(f"{shown(address(root, file))}.{name} holds no checksum")
         return match[0].lower()
 
-    def _read(
+    def _read_file(
         self, root: str, file: str, limit: int, coordinate: Coordinate, *, keep: bool = True
     ) -> bytes | None:
         """A file's bytes; None where the repository doesn't have it or, offline, where it was never read."""

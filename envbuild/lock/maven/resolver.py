@@ -138,15 +138,17 @@ class _Closure:
                 for owner, need, exclusions in level:
                     asked = need.coordinate
                     walk.requested.setdefault(asked.module, set()).add(asked.version)
-                    taken = Coordinate(module=asked.module, version=chosen.get(asked.module, asked.version))
-                    wanted = walk.wanted.setdefault(taken, set())
+                    selected = Coordinate(
+                        module=asked.module, version=chosen.get(asked.module, asked.version)
+                    )
+                    wanted = walk.wanted.setdefault(selected, set())
                     if need.classifier is not None:
                         wanted.add(need.classifier)
                     if owner is not None:
-                        self._came.setdefault(taken, owner)
+                        self._came.setdefault(selected, owner)
                     below = exclusions | need.exclusions
-                    if walk.enters(taken, below):
-                        entered.append((taken, below))
+                    if walk.enters(selected, below):
+                        entered.append((selected, below))
                 self._load(pool, {coordinate for coordinate, _ in entered})
                 level = [
                     (coordinate, need, below)

@@ -54,28 +54,28 @@ class FileChoice:
             return min(kept, key=lambda file: file.file)
         return min(fitting, key=lambda pair: pair[0])[1] if fitting else None
 
-    def _key(self, file: str) -> tuple[int, int, _Build, str] | None:
+    def _key(self, file: str) -> tuple[int, int, _BuildTag, str] | None:
         if not file.endswith(".whl"):
             try:
                 parse_sdist_filename(file)
             except InvalidSdistFilename:
                 return None
-            return (1, 0, _Build(()), file)
+            return (1, 0, _BuildTag(()), file)
         try:
             _, _, build, tags = parse_wheel_filename(file)
         except InvalidWheelFilename:
             return None
         ranks = [self._rank[tag] for tag in tags if tag in self._rank]
-        return (0, min(ranks), _Build(build), file) if ranks else None
+        return (0, min(ranks), _BuildTag(build), file) if ranks else None
 
 
 @dataclass(frozen=True, slots=True)
-class _Build:
+class _BuildTag:
     """A wheel's build tag; the higher one is better."""
 
     tag: BuildTag
 
-    def __lt__(self, other: _Build) -> bool:
+    def __lt__(self, other: _BuildTag) -> bool:
         return self.tag > other.tag
 
 

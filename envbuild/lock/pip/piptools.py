@@ -59,13 +59,13 @@ class PipToolsResolver:
         _refuse(request)
         if not spec.requirements:
             return ()
-        given = {str(canonicalize_name(name)): version for name, version in request.provided.items()}
-        text = self._compile(spec, kept, given)
+        by_conda = {str(canonicalize_name(name)): version for name, version in request.provided.items()}
+        text = self._compile(spec, kept, by_conda)
         try:
             chosen = [
                 requirement
                 for requirement in load_requirements(text, name="pip-compile")
-                if requirement.name not in given
+                if requirement.name not in by_conda
             ]
         except LockError as error:
             raise ResolveError(f"pip-compile's answer can't be pinned: {error}", hint=error.hint) from error
@@ -81,10 +81,10 @@ class PipToolsResolver:
         )
         return tuple(replace(pin, via=via.get(pin.name, ())) for pin in pins)
 
-    def _compile(self, spec: PipSpec, kept: Sequence[PipPin], given: Mapping[str, str]) -> str:
+    def _compile(self, spec: PipSpec, kept: Sequence[PipPin], by_conda: Mapping[str, str]) -> str:
         with tempfile.TemporaryDirectory(prefix="envbuild-pip-tools-") as scratch:
             directory = Path(scratch)
-            stubs, absent = write_provided(directory / "provided", given)
+            stubs, absent = write_provided(directory / "provided", by_conda)
             if absent:
                 raise ResolveError(
                     f"pip-tools can't take into account what conda installs: {', '.join(absent)}",
@@ -110,9 +110,9 @@ class PipToolsResolver:
             answer = self._runner.run(argv, env=self._pip_environment(directory), cwd=directory)
             if answer.status != 0:
                 texts = [*(requirement.text for requirement in spec.requirements), *spec.options]
-                said = clean(answer.stderr, secrets(texts, self._env)).replace(f"{directory}/", "")
+                output = clean(answer.stderr, secrets(texts, self._env)).replace(f"{directory}/", "")
                 hint = "loosen one of the requirements named above, or see what --pip-engine uv says"
-                raise ResolveError(f"pip requirements: {said[-3000:]}", hint=hint)
+                raise ResolveError(f"pip requirements: {output[-3000:]}", hint=hint)
             return (directory / "requirements.txt").read_text()
 
     def _pip_environment(self, directory: Path) -> dict[str, str]:
@@ -169,13 +169,13 @@ def _line(requirement: PipRequirement) -> str:
 
 def _exact(spec: PipSpec, chosen: Sequence[LockedRequirement]) -> PipSpec:
     """The chosen versions as a spec of their own; addresses and hashes as the spec writes them."""
-    asked = {
+    requested = {
         str(canonicalize_name(Requirement(requirement.text).name)): requirement
         for requirement in spec.requirements
     }
     lines = []
     for locked in chosen:
-        before = asked.get(locked.name)
+        before = requested.get(locked.name)
         if locked.url is not None:
             text = before.text if before is not None else f"{locked.name} @ {locked.url}"
         else:

@@ -40,10 +40,10 @@ def dump_requirements(pins: Iterable[PipPin], *, header: Sequence[str] = _HEADER
     """The file's text, sorted by name, ending in a newline. ``header`` are the lines of its head comment."""
     lines = ["#", *(f"# {line}" for line in header), "#"]
     for pin in sorted(pins, key=lambda pin: (pin.name, pin.version)):
-        what = f"{pin.name} @ {pin.url}" if pin.url else f"{pin.name}=={pin.version}"
+        requirement = f"{pin.name} @ {pin.url}" if pin.url else f"{pin.name}=={pin.version}"
         # pip builds the wheel of an sdist itself where an index has no other; either file will do.
         hashes = [pin.sha256, *([pin.sdist.sha256] if pin.sdist else [])]
-        lines.append(" \\\n".join([what, *(f"    --hash=sha256:{digest}" for digest in hashes)]))
+        lines.append(" \\\n".join([requirement, *(f"    --hash=sha256:{digest}" for digest in hashes)]))
         via = sorted(set(pin.via))
         if len(via) == 1:
             lines.append(f"    # via {via[0]}")

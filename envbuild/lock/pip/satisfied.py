@@ -40,11 +40,13 @@ def unsatisfied_pip(
     Only what was asked for itself can be checked: what a distribution (or one of its extras) needs is
     written inside it. Of a complete list nothing else may be pinned."""
     by_name: dict[str, PipPin] = {pin.name: pin for pin in pins}
-    given: dict[str, str] = {canonicalize_name(name): version for name, version in (provided or {}).items()}
+    by_conda: dict[str, str] = {
+        canonicalize_name(name): version for name, version in (provided or {}).items()
+    }
     reasons = []
-    for name in sorted(set(by_name) & set(given)):
+    for name in sorted(set(by_name) & set(by_conda)):
         reasons.append(
-            f"{name} is pinned for pip ({by_name[name].version}) though conda installs {given[name]}"
+            f"{name} is pinned for pip ({by_name[name].version}) though conda installs {by_conda[name]}"
         )
     listed = _applicable(spec.requirements, target, reasons)
     if spec.complete:
@@ -54,16 +56,16 @@ def unsatisfied_pip(
         name = canonicalize_name(requirement.name)
         if name in by_name:
             reasons += _mismatches(line, requirement, by_name[name])
-        elif name in given:
-            reasons += _outside(line, requirement, given[name], "conda installs")
+        elif name in by_conda:
+            reasons += _outside(line, requirement, by_conda[name], "conda installs")
         else:
             reasons.append(f"{line.text} ({line.origin}): nothing is pinned for it")
     for line, requirement in _applicable(spec.constraints, target, reasons):
         name = canonicalize_name(requirement.name)
         if name in by_name:
             reasons += _mismatches(line, requirement, by_name[name])
-        elif name in given:
-            reasons += _outside(line, requirement, given[name], "conda installs")
+        elif name in by_conda:
+            reasons += _outside(line, requirement, by_conda[name], "conda installs")
     return reasons
 
 

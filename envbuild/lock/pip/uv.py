@@ -70,7 +70,7 @@ class UvResolver:
         spec, upgrade, kept, offline = request.spec, request.upgrade, request.kept, request.offline
         if not spec.requirements:
             return ()
-        given: dict[str, str] = {
+        by_conda: dict[str, str] = {
             canonicalize_name(name): version for name, version in request.provided.items()
         }
         with tempfile.TemporaryDirectory(prefix="envbuild-uv-") as scratch:
@@ -79,7 +79,7 @@ class UvResolver:
                 target=request.target,
                 directory=Path(scratch),
                 env=self._env,
-                provided=given,
+                provided=by_conda,
                 as_of=request.as_of,
             )
             job.write(kept)
