@@ -163,16 +163,20 @@ class _Build:
         attachments: Attachments | None,
     ) -> Iterator[PushResult]:
         """Pushes to each of ``targets``, under ``tags`` and its own."""
-        sink = registry_sink.RegistrySink(
-            remote=self.session.registry,
-            store=self.session.store,
-            # What a registry has in another repository needn't be sent again.
-            near=(*self.cache.references, *base_references(self.lock)),
-            fetch=self.cache.fetch,
-            attach=self._attachable(attachments, image_set.images),
-        )
+        attach = self._attachable(attachments, image_set.images)
         with self.session.progress.stage("push"):
-            yield from sink.push_to(targets, image_set, tags)
+            for target in targets:
+                sink = registry_sink.RegistrySink(
+                    remote=self.session.registry,
+                    store=self.session.store,
+                    repository=target.repository,
+                    tags=target.with_own(tags),
+                    # What a registry has in another repository needn't be sent again.
+                    near=(*self.cache.references, *base_references(self.lock)),
+                    fetch=self.cache.fetch,
+                    attach=attach,
+                )
+                yield sink.publish(image_set)
 
     def _plan(self, platform: Platform) -> Plan:
         return plan_image(self.session, self.spec, self.lock, platform)

@@ -355,7 +355,7 @@ def _copy_to_registry(
         if attachments is not None:
             publication = _publication(source, tree)
             attachments = _attachable(session, attachments, publication, locator)
-            attach = partial(attachments, publication=publication, fetch=copier.fetch)
+            attach = partial(attachments, image_set=publication, fetch=copier.fetch)
             prepare = partial(attachments.prepare, publication)
         pushed = copier.push(tree, target.repository, (tag,), attach=attach, prepare=prepare)
         origin = _repository(locator, source) if referrers and not session.settings.offline else None

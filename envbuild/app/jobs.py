@@ -414,8 +414,8 @@ def run_slug(environment: str) -> str:
 def push_made_image(session: Session, image: Image, repository: Reference, tag: str) -> PushResult:
     """Pushes one image, without what is attached to an environment's own. Raises ``PublishError``."""
     with session.progress.stage("push"):
-        sink = RegistrySink(remote=session.registry, store=session.store)
-        return sink.push(repository, ImageSet(images=(image,), names=()), (tag,))
+        sink = RegistrySink(remote=session.registry, store=session.store, repository=repository, tags=(tag,))
+        return sink.publish(ImageSet(images=(image,), names=()))
 
 
 def refuse(findings: Sequence[PreflightFinding], target: str) -> None:

@@ -30,10 +30,10 @@ def sinks_of(session: Session, outputs: Sequence[str], *, load: bool) -> dict[st
     """What brings an image to each of ``outputs`` (``-o``) and, with ``load``, into the engine."""
     store, progress = session.store, session.progress
     sinks: dict[str, Callable[[ImageSet], str]] = {
-        output: choose.publisher(output, store, progress).publish for output in outputs
+        output: choose.output_sink(output, store, progress).publish for output in outputs
     }
     if load:
-        sinks[DAEMON] = daemon.DaemonPublisher(store, progress, session.environ).publish
+        sinks[DAEMON] = daemon.DaemonSink(store, progress, session.environ).publish
     return sinks
 
 

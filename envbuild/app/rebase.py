@@ -14,7 +14,7 @@ from envbuild.compose.image import store_index
 from envbuild.compose.reuse import NotReusable
 from envbuild.errors import BuildError, UsageError
 from envbuild.images.repository import remember_names
-from envbuild.images.sinks.contents import blobs as publication_blobs
+from envbuild.images.sinks.base import blobs as publication_blobs
 from envbuild.inspect.documents import manifest_of
 from envbuild.inspect.model import PinChange, Rebased
 from envbuild.inspect.origin import additions_of_others, additions_to_plan, composition_of

@@ -82,37 +82,37 @@ class Attachments:
             left_out=self._left_out | digests,
         )
 
-    def prepare(self, publication: ImageSet) -> None:
+    def prepare(self, image_set: ImageSet) -> None:
         """Begins to describe the images whose layers are all here, in a thread of its own: a push waits for
         its registry most of the time."""
         if self._documents is None:
             return
         worker = ThreadPoolExecutor(1)
-        for image in self._images(publication):
+        for image in self._images(image_set):
             whole = all(self._store.has_blob(layer.digest) for layer in image.layers)
             if image.lock_digest and whole and image.digest not in self._begun:
                 self._begun[image.digest] = worker.submit(self._documents, image, self._store)
         worker.shutdown(wait=False)
 
-    def __call__(self, repository: Reference, publication: ImageSet, fetch: Fetch | None = None) -> None:
+    def __call__(self, repository: Reference, image_set: ImageSet, fetch: Fetch | None = None) -> None:
         """Attaches what isn't attached yet; asks little where all of it is.
 
         Of a registry that takes no documents people are warned; the image is as good without. One that fails,
         or takes no signature, raises ``FetchError``."""
         if self._documents is not None:
-            for image in self._images(publication):
+            for image in self._images(image_set):
                 self._describe(repository, image, fetch)
         if self._signer is not None:
-            digests = [image.digest for image in self._images(publication)]
-            if len(digests) == len(publication.images):
-                digests.append(publication.digest)
+            digests = [image.digest for image in self._images(image_set)]
+            if len(digests) == len(image_set.images):
+                digests.append(image_set.digest)
             with self._progress.stage("sign"):
                 for digest in dict.fromkeys(digests):
                     sign_image(self._remote, self._store, repository, digest, self._signer)
 
-    def _images(self, publication: ImageSet) -> list[Image]:
+    def _images(self, image_set: ImageSet) -> list[Image]:
         """What something is said of."""
-        return [image for image in publication.images if image.digest not in self._left_out]
+        return [image for image in image_set.images if image.digest not in self._left_out]
 
     def _describe(self, repository: Reference, image: Image, fetch: Fetch | None) -> None:
         if not image.lock_digest:

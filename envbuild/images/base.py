@@ -1,12 +1,11 @@
-"""What brings images elsewhere, and what that came to."""
+"""What bringing images elsewhere, copying and pruning them came to."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
 
-from envbuild.oci.image import Image, ImageSet
+from envbuild.oci.image import Image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,10 +116,3 @@ class PrunePlan:
     @property
     def remove(self) -> tuple[OwnImage, ...]:
         return tuple(image for image in self.images if not image.kept)
-
-
-class Publisher(Protocol):
-    """Brings a publication to one place."""
-
-    def publish(self, publication: ImageSet) -> str:
-        """Returns a line for people that says where it now is. Raises ``PublishError``."""

@@ -24,7 +24,7 @@ _REFERRERS = 1000
 
 
 def whole_of(tree: Tree) -> ForeignImage:
-    """What ``tree`` is as a publication."""
+    """What ``tree`` is as a set of images."""
     top = tree.top
     return ForeignImage(
         digest=top.digest, media_type=top.media_type, size=len(top.content), blobs=tree.digests

@@ -30,6 +30,10 @@ class PushTarget:
     tag: str | None = None
     """That was asked for besides."""
 
+    def with_own(self, tags: Sequence[str]) -> tuple[str, ...]:
+        """``tags`` with the target's own after the first: before those that move from image to image."""
+        return (*tags[:1], *([self.tag] if self.tag else ()), *tags[1:])
+
 
 def push_target(text: str, registry: str | None) -> PushTarget:
     """What ``REPO[:TAG]`` means. One without a host is below the setting ``registry``.
@@ -77,14 +81,14 @@ def repository_name(name: str) -> str:
     return re.sub(r"[^a-z0-9]+$", "", re.sub(r"([._-])[._-]+", r"\1", name.lower()))
 
 
-def remember_names(store: Store, publication: ImageSet, names: Sequence[str]) -> None:
-    """Lets the store know the publication by ``names``; what can't be a name is for publishers to refuse."""
+def remember_names(store: Store, image_set: ImageSet, names: Sequence[str]) -> None:
+    """Lets the store know the image set by ``names``; what can't be a name is for sinks to refuse."""
     known = Names(store, time.time)
-    images = [image.digest for image in publication.images]
-    others = [publication.index_digest] if publication.index_digest else []
+    images = [image.digest for image in image_set.images]
+    others = [image_set.index_digest] if image_set.index_digest else []
     for name in names:
         with contextlib.suppress(UsageError):
-            known.put(Reference.parse(name).tagged, publication.digest, images, others)
+            known.put(Reference.parse(name).tagged, image_set.digest, images, others)
 
 
 def known_repositories(store: Store, registry: str) -> tuple[Reference, ...]:

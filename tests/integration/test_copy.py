@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from envbuild.images.sinks.layout import LayoutPublisher
+from envbuild.images.sinks.layout import LayoutSink
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import ImageSet
 from envbuild.oci.manifest import OCI_INDEX, OCI_MANIFEST
@@ -43,7 +43,7 @@ def source(tmp_path: Path) -> Store:
 
 
 def layout(store: Store, publication: ImageSet, directory: Path) -> Path:
-    LayoutPublisher(directory, store, Silent()).publish(publication)
+    LayoutSink(directory, store, Silent()).publish(publication)
     return directory
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.images.sinks.layout import LayoutPublisher
+from envbuild.images.sinks.layout import LayoutSink
 from envbuild.platforms import LINUX_ARM64, Platform
 from envbuild.progress import Silent
 from envbuild.store.content import Store
@@ -39,7 +39,7 @@ def test_an_image_goes_into_the_engine_and_comes_out_again(machine: Machine, tmp
     source = Store(tmp_path / "source")
     layers = [put_layer(source, [Item(name=name, content=b"x" * 5000)]) for name in ("one", "two")]
     images = [put_image(source, layers, {}, each) for each in (Platform.host(), LINUX_ARM64)]
-    LayoutPublisher(tmp_path / "layout", source, Silent()).publish(put_index(source, images, [NAME]))
+    LayoutSink(tmp_path / "layout", source, Silent()).publish(put_index(source, images, [NAME]))
 
     loaded = machine.run("pull", f"oci:{tmp_path / 'layout'}:{NAME}", "--load")
     # Of the index, the engine's own platform alone was taken.

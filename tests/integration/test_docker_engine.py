@@ -20,7 +20,7 @@ from envbuild.docker.client import NoEngine, connect
 from envbuild.docker.container import Container, run_container
 from envbuild.engines.docker.engine import DockerEngine
 from envbuild.errors import BuildError
-from envbuild.images.sinks.daemon import DaemonPublisher
+from envbuild.images.sinks.daemon import DaemonSink
 from envbuild.lock.model import DebianBase
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import ImageSet
@@ -177,7 +177,7 @@ def test_an_image_is_built_imported_and_found_by_the_engine(
     assert leftovers(store.root) == []
     # Publishing there is only tagging, and a second build only looks up.
     tag = f"envbuild-test-{os.getpid()}:built"
-    DaemonPublisher(store, Silent(), os.environ).publish(ImageSet(images=(image,), names=(tag,)))
+    DaemonSink(store, Silent(), os.environ).publish(ImageSet(images=(image,), names=(tag,)))
     assert client.images.get(tag).id == image.config_digest
     gone = engine(tmp_path, written, environ={"DOCKER_HOST": f"unix://{tmp_path}/none"})
     assert gone.build(PLAN) == image

@@ -13,7 +13,7 @@ import pytest
 from envbuild.docker.client import NoEngine, connect
 from envbuild.errors import PublishError
 from envbuild.images.sinks import daemon
-from envbuild.images.sinks.daemon import DaemonPublisher
+from envbuild.images.sinks.daemon import DaemonSink
 from envbuild.images.sinks.tar_stream import Member
 from envbuild.oci.image import ImageSet
 from envbuild.progress import Silent
@@ -33,7 +33,7 @@ def test_an_engine_that_is_not_there_is_explained(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     image = put_image(store, [put_layer(store, [Item(name="a")])])
     with pytest.raises(PublishError, match="there is no such socket"):
-        DaemonPublisher(store, Silent(), environ).publish(ImageSet(images=(image,), names=()))
+        DaemonSink(store, Silent(), environ).publish(ImageSet(images=(image,), names=()))
 
 
 def test_the_current_context_is_followed(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_an_image_is_loaded_under_its_name_and_then_only_tagged(
         original(client, members, progress)  # type: ignore[arg-type]
 
     monkeypatch.setattr(daemon, "_post", spy)
-    publisher = DaemonPublisher(store, Silent(), os.environ)
+    publisher = DaemonSink(store, Silent(), os.environ)
     assert publisher.publish(ImageSet(images=(first,), names=(tag,))) == f"the Docker engine, as {tag}"
     assert len(sent) == 1
     publisher.publish(ImageSet(images=(first,), names=(tag,)))

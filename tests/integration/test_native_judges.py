@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.images.sinks.layout import LayoutPublisher
+from envbuild.images.sinks.layout import LayoutSink
 from envbuild.oci.image import ImageSet
 from envbuild.progress import Silent
 from tests.fakes.source import SITE
@@ -21,7 +21,7 @@ from tests.unit.compose.test_engine import Bench, whole
 def layout(tmp_path: Path) -> Path:
     bench = Bench(tmp_path / "store")
     image = bench.engine().build(whole())
-    LayoutPublisher(tmp_path / "layout", bench.store, Silent()).publish(
+    LayoutSink(tmp_path / "layout", bench.store, Silent()).publish(
         ImageSet(images=(image,), names=("judged:one",))
     )
     return tmp_path / "layout"

@@ -120,9 +120,13 @@ class World:
             documents=provenance_only if attested else None,
             signer=None if key is None else Signer.load(key, {}),
         )
-        RegistrySink(remote=self.client, store=self.store, attach=attachments).push(
-            self.repository, publication, [tag, *tags]
-        )
+        RegistrySink(
+            remote=self.client,
+            store=self.store,
+            repository=self.repository,
+            tags=[tag, *tags],
+            attach=attachments,
+        ).publish(publication)
         return tag
 
     def tag(self, name: str, image: Image) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from envbuild.images.sinks.layout import LayoutPublisher
+from envbuild.images.sinks.layout import LayoutSink
 from envbuild.oci.image import ImageSet
 from envbuild.platforms import LINUX_AMD64
 from envbuild.progress import Silent
@@ -180,7 +180,7 @@ def base(machine: Machine, name: str, glibc: str, items: Sequence[Item]) -> None
     layer = put_layer(store, [*items, Item(name="var/lib/dpkg/status", content=status)])
     image = put_image(store, [layer], {"Env": [f"N={name}"]}, LINUX_AMD64)
     publication = ImageSet(images=(image,), names=())
-    LayoutPublisher(machine.project / name, store, Silent()).publish(publication)
+    LayoutSink(machine.project / name, store, Silent()).publish(publication)
 
 
 def test_an_image_on_another_image(on_an_image: Machine) -> None:

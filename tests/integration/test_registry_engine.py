@@ -78,7 +78,9 @@ def test_docker_pulls_and_runs_what_was_pushed(
     ):
         name = f"{server.host}/{repository}"
         with make_client(tmp_path, store) as client:
-            RegistrySink(remote=client, store=store).push(Reference.parse(name), publication, ("one",))
+            RegistrySink(remote=client, store=store, repository=Reference.parse(name), tags=("one",)).publish(
+                publication
+            )
         names += [f"{name}:one", f"{name}@{publication.digest}"]
         for reference in (f"{name}:one", f"{name}@{publication.digest}"):
             docker("pull", "--quiet", reference)
@@ -110,7 +112,8 @@ def test_what_docker_pushed_is_pulled_copied_and_built_upon(
         image = image_of(RegistrySource(reference, client), top)
         client.pull_blobs(reference, blobs(store, image))
         copy = Reference.parse(f"{server.host}/copied:docker")
-        RegistrySink(remote=client, store=store).push(copy, ImageSet(images=(image,), names=()), ("docker",))
+        sink = RegistrySink(remote=client, store=store, repository=copy, tags=("docker",))
+        sink.publish(ImageSet(images=(image,), names=()))
     assert server.manifest("copied", "docker") == top.content
     assert server.complete("copied", "docker")
     other = Store(tmp_path / "other")

@@ -52,7 +52,8 @@ def both(store: Store) -> ImageSet:
 def push(root: Path, store: Store, publication: ImageSet, host: str, repository: str, *tags: str) -> str:
     with make_client(root, store) as client:
         reference = Reference.parse(f"{host}/{repository}")
-        return RegistrySink(remote=client, store=store).push(reference, publication, tags or ("1",)).digest
+        sink = RegistrySink(remote=client, store=store, repository=reference, tags=tags or ("1",))
+        return sink.publish(publication).digest
 
 
 @pytest.mark.parametrize("kind", CUTS)
@@ -189,9 +190,13 @@ def test_one_cut_of_a_push_that_mounts(
         way.break_next(Fault(kind=kind, number=number))
         name = f"mounted/{kind.replace(' ', '-')}/{number}"
         with make_client(tmp_path, store) as client:
-            done = RegistrySink(remote=client, store=store).push(
-                Reference.parse(f"{way.host}/{name}"), publication, ("1",), mount_from=(lender,)
-            )
+            done = RegistrySink(
+                remote=client,
+                store=store,
+                repository=Reference.parse(f"{way.host}/{name}"),
+                tags=("1",),
+                near=(lender,),
+            ).publish(publication)
         assert server.complete(name, "1")
         assert done.sent + done.mounted + done.present == sum(blob.size for blob in blobs(store, image))
         if not any(seen.fault for seen in way.requests):

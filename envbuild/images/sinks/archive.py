@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from envbuild.errors import PublishError
-from envbuild.images.sinks.contents import (
+from envbuild.images.sinks.base import (
     LAYOUT_FILE,
     blob_path,
     blobs,
@@ -25,7 +25,7 @@ from envbuild.progress import Progress
 from envbuild.store.content import Store
 
 
-class OciArchivePublisher:
+class OciArchiveSink:
     """Writes an OCI layout as a tar, complete or not at all."""
 
     scheme = "oci-archive"
@@ -35,30 +35,30 @@ class OciArchivePublisher:
         self._store = store
         self._progress = progress
 
-    def publish(self, publication: ImageSet) -> str:
-        check_images(publication)
-        members = self.members(publication)
+    def publish(self, image_set: ImageSet) -> str:
+        check_images(image_set)
+        members = self.members(image_set)
         total = sum(member.size for member in members)
         with self._progress.task("publish", f"{self.scheme}:{self._file}", total=total) as task:
             write(self._file, stream(members, task.advance))
         if self.scheme == "oci-archive":
             # Who reads Docker's takes all names at once.
-            note_names(publication, f"oci-archive:{self._file}", self._progress)
+            note_names(image_set, f"oci-archive:{self._file}", self._progress)
         return f"{self.scheme}:{self._file}"
 
-    def members(self, publication: ImageSet) -> tuple[Member, ...]:
+    def members(self, image_set: ImageSet) -> tuple[Member, ...]:
         """The files of the archive, in the order they are written."""
-        return layout_members(publication, self._store)
+        return layout_members(image_set, self._store)
 
 
-class DockerArchivePublisher(OciArchivePublisher):
+class DockerArchiveSink(OciArchiveSink):
     """Writes the hybrid that ``docker load`` of every age takes: an OCI layout and a manifest.json."""
 
     scheme = "docker-archive"
 
-    def members(self, publication: ImageSet) -> tuple[Member, ...]:
-        one_platform(publication.images)
-        return hybrid_members(publication, self._store)
+    def members(self, image_set: ImageSet) -> tuple[Member, ...]:
+        one_platform(image_set.images)
+        return hybrid_members(image_set, self._store)
 
 
 def one_platform(images: Sequence[Image]) -> None:
@@ -71,21 +71,21 @@ def one_platform(images: Sequence[Image]) -> None:
         )
 
 
-def layout_members(publication: ImageSet, store: Store) -> tuple[Member, ...]:
+def layout_members(image_set: ImageSet, store: Store) -> tuple[Member, ...]:
     """An OCI layout: the blobs in the order of their digests, then what names them."""
     return (
-        *(Member(name=blob_path(digest), content=store.blob(digest)) for digest in blobs(publication, store)),
-        Member(name="index.json", content=index_json(descriptors(publication, store))),
+        *(Member(name=blob_path(digest), content=store.blob(digest)) for digest in blobs(image_set, store)),
+        Member(name="index.json", content=index_json(descriptors(image_set, store))),
         Member(name="oci-layout", content=LAYOUT_FILE),
     )
 
 
-def hybrid_members(publication: ImageSet, store: Store) -> tuple[Member, ...]:
-    """The OCI layout of a single-platform publication, and Docker's manifest.json for it."""
-    tags = tuple(name.familiar for name in names(publication))
+def hybrid_members(image_set: ImageSet, store: Store) -> tuple[Member, ...]:
+    """The OCI layout of a single-platform image set, and Docker's manifest.json for it."""
+    tags = tuple(name.familiar for name in names(image_set))
     return (
-        *layout_members(publication, store),
-        Member(name="manifest.json", content=manifest_json(publication.images[0], tags)),
+        *layout_members(image_set, store),
+        Member(name="manifest.json", content=manifest_json(image_set.images[0], tags)),
     )
 
 

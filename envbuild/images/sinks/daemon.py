@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from envbuild.docker.client import NoEngine, connect
 from envbuild.errors import PublishError
 from envbuild.images.sinks.archive import hybrid_members
-from envbuild.images.sinks.contents import blob_path, check_images, names
+from envbuild.images.sinks.base import blob_path, check_images, names
 from envbuild.images.sinks.tar_stream import Member, stream
 from envbuild.lazy import lazy
 from envbuild.oci.image import Image, ImageSet
@@ -31,7 +31,7 @@ _INSPECTED = 500
 """The newest images of the engine whose layers are looked at; each costs a call of some milliseconds."""
 
 
-class DaemonPublisher:
+class DaemonSink:
     """Loads the image of the engine's own platform and checks that the engine then has those very bytes."""
 
     def __init__(self, store: Store, progress: Progress, environ: Mapping[str, str]) -> None:
@@ -39,17 +39,17 @@ class DaemonPublisher:
         self._progress = progress
         self._environ = environ
 
-    def publish(self, publication: ImageSet) -> str:
-        check_images(publication)
+    def publish(self, image_set: ImageSet) -> str:
+        check_images(image_set)
         client = connect(self._environ)
         if isinstance(client, NoEngine):
             raise PublishError(client.reason, hint=client.hint)
         try:
-            image = _image_for(client, publication)
-            loaded = load(client, image, publication.names, self._store, self._progress)
+            image = _image_for(client, image_set)
+            loaded = load(client, image, image_set.names, self._store, self._progress)
         finally:
             client.close()
-        return f"the Docker engine, as {', '.join(publication.names) or loaded}"
+        return f"the Docker engine, as {', '.join(image_set.names) or loaded}"
 
 
 def load(
@@ -79,7 +79,7 @@ def bytes_to_load(client: docker.DockerClient, image: Image) -> int | None:
         return None
 
 
-def loaded_reference(publication: ImageSet, pinned: str, environ: Mapping[str, str]) -> str:
+def loaded_reference(image_set: ImageSet, pinned: str, environ: Mapping[str, str]) -> str:
     """What the engine resolves to the image that it has loaded: ``pinned`` (``name:tag@sha256:…``) where it
     can, else that name without the digest, else the image's id.
 
@@ -89,7 +89,7 @@ def loaded_reference(publication: ImageSet, pinned: str, environ: Mapping[str, s
     if isinstance(client, NoEngine):
         raise PublishError(client.reason, hint=client.hint)
     try:
-        identity = _find(client, _image_for(client, publication))
+        identity = _find(client, _image_for(client, image_set))
         if identity is None:
             raise PublishError("the Docker engine has lost the image again", hint="load it once more")
         for name in (pinned, pinned.partition("@")[0]):
@@ -124,14 +124,14 @@ def _platform(client: docker.DockerClient) -> Platform:
 def _load(
     client: docker.DockerClient, image: Image, tags: tuple[str, ...], store: Store, progress: Progress
 ) -> str:
-    publication = ImageSet(images=(image,), names=tags)
-    familiar = tuple(name.familiar for name in names(publication))
+    image_set = ImageSet(images=(image,), names=tags)
+    familiar = tuple(name.familiar for name in names(image_set))
     present = _find(client, image)
     if present is None:
         held = _held_layers(client, image)
         if held:
             _log.debug("the engine has %d of %d layers", held, len(image.layers))
-        _send(client, publication, store, progress, held)
+        _send(client, image_set, store, progress, held)
         present = _find(client, image)
         if present is None:
             raise PublishError(
@@ -148,10 +148,10 @@ def _load(
 
 
 def _send(
-    client: docker.DockerClient, publication: ImageSet, store: Store, progress: Progress, held: int
+    client: docker.DockerClient, image_set: ImageSet, store: Store, progress: Progress, held: int
 ) -> None:
-    image = publication.images[0]
-    members = hybrid_members(publication, store)
+    image = image_set.images[0]
+    members = hybrid_members(image_set, store)
     # A layer may stand twice in an image; its blob is left out only if no later place needs it.
     needed = {layer.digest for layer in image.layers[held:]}
     spared = {blob_path(layer.digest) for layer in image.layers[:held] if layer.digest not in needed}
@@ -226,17 +226,17 @@ def _held_layers(client: docker.DockerClient, image: Image) -> int:
     return best
 
 
-def _image_for(client: docker.DockerClient, publication: ImageSet) -> Image:
+def _image_for(client: docker.DockerClient, image_set: ImageSet) -> Image:
     """The image of the engine's platform; the only one there is, whatever its platform."""
-    if not publication.images:
+    if not image_set.images:
         raise PublishError("an engine loads images, and this is something else")
-    if len(publication.images) == 1:
-        return publication.images[0]
+    if len(image_set.images) == 1:
+        return image_set.images[0]
     engine = _platform(client)
-    for image in publication.images:
+    for image in image_set.images:
         if image.platform == engine:
             return image
-    have = ", ".join(str(image.platform) for image in publication.images)
+    have = ", ".join(str(image.platform) for image in image_set.images)
     raise PublishError(
         f"the Docker engine runs {engine}; the image is for {have}",
         hint=f"add --platform {engine} to the build",

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from envbuild.errors import PublishError
-from envbuild.images.sinks.contents import (
+from envbuild.images.sinks.base import (
     LAYOUT_FILE,
     REF_NAME,
     blob_path,
@@ -32,7 +32,7 @@ _LIMIT = 16 << 20
 """Bytes of an index.json that is believed to be one."""
 
 
-class LayoutPublisher:
+class LayoutSink:
     """Adds an image to a layout, which is made where there is none. Entries of others stay; an entry
     with the same name is replaced. Blobs come first and index.json last, by renaming, so whoever reads
     meanwhile sees the old layout or the new one."""
@@ -42,9 +42,9 @@ class LayoutPublisher:
         self._store = store
         self._progress = progress
 
-    def publish(self, publication: ImageSet) -> str:
-        check_images(publication)
-        wanted = blobs(publication, self._store)
+    def publish(self, image_set: ImageSet) -> str:
+        check_images(image_set)
+        wanted = blobs(image_set, self._store)
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             present = self._present()
@@ -61,18 +61,18 @@ class LayoutPublisher:
                     task.advance(source.stat().st_size)
             with _locked(self._directory):
                 _replace(self._directory / "oci-layout", LAYOUT_FILE)
-                entries = _merge(self._present(), descriptors(publication, self._store))
+                entries = _merge(self._present(), descriptors(image_set, self._store))
                 _replace(self._directory / "index.json", index_json(entries))
         except OSError as error:
             raise PublishError(
                 f"can't write the layout {self._directory}: {error.strerror or error}",
                 hint="check the directory's permissions and the space on its disk",
             ) from error
-        note_names(publication, f"oci:{self._directory}", self._progress)
+        note_names(image_set, f"oci:{self._directory}", self._progress)
         return f"oci:{self._directory}"
 
     def _ours(self) -> bool:
-        """Whether only an earlier, interrupted run of this publisher left something here."""
+        """Whether only an earlier, interrupted run left something here."""
         allowed = {"blobs", "oci-layout", "index.json", ".envbuild.lock"}
         return all(
             path.name in allowed or path.name.startswith(".envbuild-") for path in self._directory.iterdir()
@@ -165,7 +165,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Keeps two publishers apart while index.json is read and written; the lock is on the directory
+    """Keeps two sinks apart while index.json is read and written; the lock is on the directory
     itself, so no file is left behind."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -11,8 +11,8 @@ from typing import Protocol
 from envbuild.errors import FetchError, PublishError
 from envbuild.images.base import PushResult
 from envbuild.images.closure import Tree, tree_of
-from envbuild.images.repository import PushTarget, known_repositories, remember_repository
-from envbuild.images.sinks.contents import check_images
+from envbuild.images.repository import known_repositories, remember_repository
+from envbuild.images.sinks.base import check_images
 from envbuild.images.sources.base import StoreSource
 from envbuild.oci.image import ImageSet
 from envbuild.oci.manifest import Descriptor, parts_of
@@ -24,13 +24,13 @@ from envbuild.store.content import Store
 class Attach(Protocol):
     """Adds to what was pushed, before a tag names it."""
 
-    def prepare(self, publication: ImageSet) -> None:
+    def prepare(self, image_set: ImageSet) -> None:
         """Begins what needs no registry, while layers are on their way."""
 
     def __call__(
         self,
         repository: Reference,
-        publication: ImageSet,
+        image_set: ImageSet,
         fetch: Callable[[Descriptor], object] | None = None,
     ) -> None:
         """Attaches what isn't attached yet; ``fetch`` is the push's own."""
@@ -38,64 +38,51 @@ class Attach(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegistrySink:
-    """Brings sets of images to repositories of registries.
-
-    ``near``: repositories that may have blobs, which aren't sent again then. ``fetch`` brings blobs that must
-    be sent and aren't in the store. ``attach`` adds to what was pushed."""
+    """The :class:`envbuild.images.sinks.base.Sink` of a repository and the tags that name what is pushed."""
 
     remote: Remote
     store: Store
-    near: Sequence[Reference] = ()
+    repository: Reference
+    """Its own tag and digest don't count."""
+    tags: Sequence[str]
+    near: Sequence[Reference] | None = None
+    """Repositories that may have blobs: those that this one's registry can take from them, or from one of
+    earlier pushes, aren't sent. None: no other repository counts."""
     fetch: Callable[[Descriptor], object] | None = None
+    """Brings blobs that must be sent and aren't in the store."""
     attach: Attach | None = None
+    """Adds to what was pushed."""
 
-    def push_to(
-        self, targets: Sequence[PushTarget], image_set: ImageSet, tags: Sequence[str]
-    ) -> Iterator[PushResult]:
-        """Pushes to each of ``targets`` in turn, under the first of ``tags``, the target's own and the
-        others.
-
-        Blobs that a repository of ``near``, or one of earlier pushes, has on the same registry aren't sent
-        again. Raises ``PublishError``."""
-        for target in targets:
-            repository = target.repository
-            known = (*self.near, *known_repositories(self.store, repository.registry))
-            others = {other.name: other for other in known}.values()
-            mount_from = tuple(
-                other
-                for other in others
-                if other.registry == repository.registry and other.name != repository.name
-            )
-            own = (target.tag,) if target.tag else ()
-            yield self.push(repository, image_set, (*tags[:1], *own, *tags[1:]), mount_from=mount_from)
-            remember_repository(self.store, repository)
-
-    def push(
-        self,
-        repository: Reference,
-        image_set: ImageSet,
-        tags: Sequence[str],
-        *,
-        mount_from: Sequence[Reference] = (),
-    ) -> PushResult:
-        """Makes ``repository`` (its own tag and digest don't count) have all images of ``image_set``, byte
-        for byte, and then each of ``tags``, in this order, name what the set's digest names.
+    def publish(self, image_set: ImageSet) -> PushResult:
+        """Makes the repository have all images of ``image_set``, byte for byte, and then each of the tags, in
+        their order, name what the set's digest names.
 
         See ``push_manifest``. Raises ``PublishError``."""
         check_images(image_set)
         attach = self.attach
-        return push_manifest(
-            ManifestPush(
-                digest=image_set.digest,
-                repository=repository,
-                tags=tuple(dict.fromkeys(tags)),
-                mount_from=tuple(mount_from),
-                fetch=self.fetch,
-                attach=partial(attach, publication=image_set, fetch=self.fetch) if attach else None,
-                prepare=partial(attach.prepare, image_set) if attach else None,
-            ),
-            self.remote,
-            self.store,
+        push = ManifestPush(
+            digest=image_set.digest,
+            repository=self.repository,
+            tags=tuple(dict.fromkeys(self.tags)),
+            mount_from=self._lenders(),
+            fetch=self.fetch,
+            attach=partial(attach, image_set=image_set, fetch=self.fetch) if attach else None,
+            prepare=partial(attach.prepare, image_set) if attach else None,
+        )
+        result = push_manifest(push, self.remote, self.store)
+        if self.near is not None:
+            remember_repository(self.store, self.repository)
+        return result
+
+    def _lenders(self) -> tuple[Reference, ...]:
+        if self.near is None:
+            return ()
+        registry = self.repository.registry
+        known = {other.name: other for other in (*self.near, *known_repositories(self.store, registry))}
+        return tuple(
+            other
+            for other in known.values()
+            if other.registry == registry and other.name != self.repository.name
         )
 
 

@@ -173,11 +173,12 @@ def test_an_image_that_a_registry_has_is_run_without_being_built(
         ]
         made = store_image(there, plan, layers)
         with RegistryClient(there, Silent(), RegistryCredentials(environ)) as client:
-            RegistrySink(remote=client, store=there).push(
-                Reference.parse(f"{registry.host}/team/x"),
-                ImageSet(images=(made,), names=()),
-                (identity_tag([plan.lock_digest]),),
-            )
+            RegistrySink(
+                remote=client,
+                store=there,
+                repository=Reference.parse(f"{registry.host}/team/x"),
+                tags=(identity_tag([plan.lock_digest]),),
+            ).publish(ImageSet(images=(made,), names=()))
         request = RunRequest(command=("true",), platform=LINUX_AMD64, build=BuildRequest(frozen=True))
         for _ in range(2):
             with Session(settings, Silent(), environ=environ) as session:

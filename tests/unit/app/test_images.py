@@ -16,7 +16,7 @@ from envbuild.app.images import (
 )
 from envbuild.app.session import Session
 from envbuild.errors import FetchError, UsageError
-from envbuild.images.sinks.layout import LayoutPublisher
+from envbuild.images.sinks.layout import LayoutSink
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import Image
 from envbuild.oci.manifest import OCI_INDEX, OCI_MANIFEST
@@ -137,7 +137,7 @@ def test_of_an_index_one_platform_or_all(session: Session, tmp_path: Path) -> No
     elsewhere = Store(tmp_path / "elsewhere")
     one, two = image(elsewhere, b"1"), image(elsewhere, b"2", LINUX_ARM64)
     publication = put_index(elsewhere, [one, two], ["app:1"])
-    LayoutPublisher(tmp_path / "layout", elsewhere, Silent()).publish(publication)
+    LayoutSink(tmp_path / "layout", elsewhere, Silent()).publish(publication)
 
     opened = open_image(session, "oci:layout")
     assert [each.platform for each in opened.images] == [LINUX_AMD64, LINUX_ARM64]

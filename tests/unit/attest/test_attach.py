@@ -57,7 +57,8 @@ def app(registry: Registry) -> Reference:
 def push(
     registry: Registry, client: RegistryClient, store: Store, publication: ImageSet, attach: Attachments
 ) -> None:
-    RegistrySink(remote=client, store=store, attach=attach).push(app(registry), publication, ["1"])
+    sink = RegistrySink(remote=client, store=store, repository=app(registry), tags=["1"], attach=attach)
+    sink.publish(publication)
 
 
 def attacher(
@@ -121,7 +122,7 @@ def test_a_second_push_makes_no_document_and_writes_nothing(
 def test_what_was_pushed_without_gets_its_documents_later(
     registry: Registry, client: RegistryClient, store: Store, image: Image
 ) -> None:
-    RegistrySink(remote=client, store=store).push(app(registry), one(image), ["1"])
+    RegistrySink(remote=client, store=store, repository=app(registry), tags=["1"]).publish(one(image))
     assert types(registry, client, image.digest) == []
     push(registry, client, store, one(image), attacher(client, store))
     assert types(registry, client, image.digest) == list(TYPES)
@@ -241,7 +242,9 @@ def test_documents_are_begun_before_the_push_and_made_once(
     elsewhere = Reference.parse(f"{registry.host}/elsewhere")
     attach.prepare(one(image))
     push(registry, client, store, one(image), attach)
-    RegistrySink(remote=client, store=store, attach=attach).push(elsewhere, one(image), ["1"])
+    RegistrySink(remote=client, store=store, repository=elsewhere, tags=["1"], attach=attach).publish(
+        one(image)
+    )
     assert made == [image.digest]
     assert [referrer.artifact_type for referrer in referrers(client, elsewhere, image.digest)] == list(TYPES)
 

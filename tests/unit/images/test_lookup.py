@@ -65,7 +65,7 @@ def image(store: Store, platform: Platform = LINUX_AMD64, labels: dict[str, str]
 
 def push(registry: Registry, client: RegistryClient, store: Store, publication: ImageSet) -> None:
     target = Reference.parse(f"{registry.host}/app")
-    RegistrySink(remote=client, store=store).push(target, publication, ("3f2a",))
+    RegistrySink(remote=client, store=store, repository=target, tags=("3f2a",)).publish(publication)
     registry.requests.clear()
 
 

@@ -55,7 +55,7 @@ def pushed(
     publication: ImageSet, registry: Registry, client: RegistryClient, store: Store, *tags: str
 ) -> PushResult:
     target = Reference.parse(f"{registry.host}/team/app")
-    return RegistrySink(remote=client, store=store).push(target, publication, tags)
+    return RegistrySink(remote=client, store=store, repository=target, tags=tags).publish(publication)
 
 
 def writes(registry: Registry) -> list[str]:
@@ -163,16 +163,18 @@ def test_what_is_attached_comes_before_the_tag(
     seen: list[tuple[str, list[str]]] = []
 
     class Attach:
-        def prepare(self, publication: ImageSet) -> None:
+        def prepare(self, image_set: ImageSet) -> None:
             seen.append(("prepare", writes(registry)))
 
-        def __call__(self, repository: Reference, publication: ImageSet, fetch: object = None) -> None:
-            assert publication == one(store)
+        def __call__(self, repository: Reference, image_set: ImageSet, fetch: object = None) -> None:
+            assert image_set == one(store)
             seen.append((str(repository), writes(registry)[-1:]))
 
     target = Reference.parse(f"{registry.host}/team/app:ignored")
     for _ in range(2):
-        RegistrySink(remote=client, store=store, attach=Attach()).push(target, publication, ("1",))
+        RegistrySink(remote=client, store=store, repository=target, tags=("1",), attach=Attach()).publish(
+            publication
+        )
     # The second time too: what has its tag may have been pushed without. But then there is no time to win.
     where = f"{registry.host}/team/app@{publication.digest}"
     assert seen == [("prepare", []), (where, [publication.digest]), (where, ["1"])]
@@ -192,9 +194,9 @@ def test_only_what_must_be_sent_is_fetched(registry: Registry, client: RegistryC
         if blob.digest in content:
             store.add_blob(content[blob.digest])
 
-    RegistrySink(remote=client, store=store, fetch=fetch).push(
-        Reference.parse(f"{registry.host}/team/app"), publication, ("1",)
-    )
+    repository = Reference.parse(f"{registry.host}/team/app")
+    sink = RegistrySink(remote=client, store=store, repository=repository, tags=("1",), fetch=fetch)
+    sink.publish(publication)
     assert fetched == [layers[1].digest, publication.images[0].config_digest]
     assert set(registry.blobs) == {*content, publication.images[0].config_digest}
 
@@ -235,10 +237,17 @@ def test_the_own_tag_stands_between_the_images_and_those_that_move(
         PushTarget(repository=Reference.parse(f"{registry.host}/team/app"), tag="prod"),
         PushTarget(repository=Reference.parse(f"{registry.host}/other/app")),
     ]
-    done = list(
-        RegistrySink(remote=client, store=store).push_to(targets, publication, ("3f2a", "v1", "latest"))
-    )
-    assert [each.tags for each in done] == [("3f2a", "prod", "v1", "latest"), ("3f2a", "v1", "latest")]
+    results = [
+        RegistrySink(
+            remote=client,
+            store=store,
+            repository=target.repository,
+            tags=target.with_own(("3f2a", "v1", "latest")),
+            near=(),
+        ).publish(publication)
+        for target in targets
+    ]
+    assert [result.tags for result in results] == [("3f2a", "prod", "v1", "latest"), ("3f2a", "v1", "latest")]
     known = known_repositories(store, registry.host)
     assert [each.repository for each in known] == ["other/app", "team/app"]
 
@@ -263,9 +272,11 @@ def test_repositories_of_the_same_registry_are_offered_for_mounting(
     host = registry.host
     remember_repository(store, Reference.parse(f"{host}/earlier"))
     remember_repository(store, Reference.parse("elsewhere.example/x"))
-    targets = [PushTarget(repository=Reference.parse(f"{host}/{name}")) for name in ("a", "b")]
     near = [Reference.parse(f"{host}/base:1"), Reference.parse("docker.io/library/debian:12")]
-    list(RegistrySink(remote=client, store=store, near=near).push_to(targets, one(store), ("1",)))
+    for name in ("a", "b"):
+        repository = Reference.parse(f"{host}/{name}")
+        sink = RegistrySink(remote=client, store=store, repository=repository, tags=("1",), near=near)
+        sink.publish(one(store))
     # Once for layers, once for configs.
     assert offered[::2] == [
         [f"{host}/base", f"{host}/earlier"],
@@ -276,7 +287,9 @@ def test_repositories_of_the_same_registry_are_offered_for_mounting(
 def test_a_push_says_where_the_image_is(registry: Registry, client: RegistryClient, store: Store) -> None:
     publication = one(store)
     repository = Reference.parse(f"{registry.host}/team/app")
-    pushed = RegistrySink(remote=client, store=store).push(repository, publication, ("1", "2"))
+    pushed = RegistrySink(remote=client, store=store, repository=repository, tags=("1", "2")).publish(
+        publication
+    )
     assert pushed.references[0] == f"{registry.host}/team/app:1@{publication.digest}"
 
 

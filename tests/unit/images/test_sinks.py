@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import PublishError, UsageError
-from envbuild.images.sinks.choose import publisher
+from envbuild.images.sinks.choose import output_sink
 from envbuild.oci.digest import digest_file
 from envbuild.oci.image import ImageSet
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
@@ -28,7 +28,7 @@ def _publication(store: Store, text: bytes = b"hello\n", *names: str) -> ImageSe
 
 
 def _publish(store: Store, output: str, publication: ImageSet) -> str:
-    return publisher(output, store, Silent()).publish(publication)
+    return output_sink(output, store, Silent()).publish(publication)
 
 
 def _several(store: Store) -> ImageSet:
@@ -40,16 +40,16 @@ def _several(store: Store) -> ImageSet:
 @pytest.mark.parametrize("output", ["", "oci", "oci:", "tar:x", "docker:x", "x.tar"])
 def test_an_output_of_another_form_is_a_usage_error_that_lists_the_forms(store: Store, output: str) -> None:
     with pytest.raises(UsageError, match="not an output") as caught:
-        publisher(output, store, Silent())
+        output_sink(output, store, Silent())
     assert caught.value.hint == "known outputs: oci:DIR, oci-archive:FILE, docker-archive:FILE"
 
 
 def test_an_archive_can_not_be_a_directory_nor_a_layout_a_file(store: Store, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="an archive needs a file"):
-        publisher(f"oci-archive:{tmp_path}", store, Silent())
+        output_sink(f"oci-archive:{tmp_path}", store, Silent())
     with pytest.raises(UsageError, match="a layout needs a directory"):
-        publisher(f"oci:{tmp_path}/file", store, Silent())
+        output_sink(f"oci:{tmp_path}/file", store, Silent())
 
 
 def test_a_layout_names_the_image_and_holds_exactly_its_blobs(store: Store, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import zstandard
 
 from envbuild.errors import FetchError
 from envbuild.images.describe import images_of
-from envbuild.images.sinks.archive import DockerArchivePublisher, OciArchivePublisher
+from envbuild.images.sinks.archive import DockerArchiveSink, OciArchiveSink
 from envbuild.images.sources import tar_files as tarfiles
 from envbuild.images.sources.archive import archive_source
 from envbuild.images.sources.base import ImageSource
@@ -137,9 +137,9 @@ def test_a_link_leads_nowhere_else(target: str, opened: Callable[..., ImageSourc
         opened(path)
 
 
-@pytest.mark.parametrize("publisher", [OciArchivePublisher, DockerArchivePublisher])
+@pytest.mark.parametrize("publisher", [OciArchiveSink, DockerArchiveSink])
 def test_our_own_archives_keep_their_digest(
-    publisher: type[OciArchivePublisher], opened: Callable[..., ImageSource], tmp_path: Path
+    publisher: type[OciArchiveSink], opened: Callable[..., ImageSource], tmp_path: Path
 ) -> None:
     source = Store(tmp_path / "source")
     image = put_image(source, [put_layer(source, [Item(name="a")])])

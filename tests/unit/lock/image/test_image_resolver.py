@@ -8,7 +8,7 @@ import pytest
 
 from envbuild.compose.base_image import BaseImages
 from envbuild.errors import BuildError, ResolveError
-from envbuild.images.sinks.choose import publisher
+from envbuild.images.sinks.choose import output_sink
 from envbuild.lock.base import BaseRequest, Upgrade
 from envbuild.lock.image.resolver import ImageResolver
 from envbuild.lock.model import ImageBase, PythonPin
@@ -226,7 +226,7 @@ def test_a_local_layout_is_a_base(
     source = Store(tmp_path / "source")
     image = _debian(source)
     publication = put_index(source, [image], ["demo:1"])
-    publisher(f"oci:{tmp_path}/layout", source, Silent()).publish(publication)
+    output_sink(f"oci:{tmp_path}/layout", source, Silent()).publish(publication)
     found = offline_resolver.resolve(
         BaseRequest(
             spec=ImageBaseSpec(reference=f"oci:layout{suffix}"),

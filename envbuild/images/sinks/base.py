@@ -1,10 +1,11 @@
-"""What a publication consists of: its blobs, and the index.json and manifest.json that name them."""
+"""What brings images elsewhere; and what a set of images is in files: blobs, index.json, manifest.json."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from envbuild.errors import PublishError, UsageError
 from envbuild.oci.digest import canonical_json
@@ -19,6 +20,16 @@ LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
 
+Result = TypeVar("Result", covariant=True)
+
+
+class Sink(Protocol[Result]):
+    """Brings images to one place: a layout, an archive, a Docker engine, a repository."""
+
+    def publish(self, image_set: ImageSet) -> Result:
+        """Returns what it came to: of a repository a ``PushResult``, else a line for people that says where
+        the images now are. Raises ``PublishError``."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Name:
@@ -32,12 +43,12 @@ class Name:
     """As Docker shows it."""
 
 
-def names(publication: ImageSet) -> tuple[Name, ...]:
-    """The publication's names, checked, each once; raises ``PublishError`` with all that no engine would
+def names(image_set: ImageSet) -> tuple[Name, ...]:
+    """The set's names, checked, each once; raises ``PublishError`` with all that no engine would
     take."""
     names: dict[str, Name] = {}
     problems: list[str] = []
-    for text in publication.names:
+    for text in image_set.names:
         try:
             reference = Reference.parse(text)
         except UsageError as error:
@@ -51,24 +62,24 @@ def names(publication: ImageSet) -> tuple[Name, ...]:
     return tuple(names.values())
 
 
-def note_names(publication: ImageSet, where: str, progress: Progress) -> None:
-    """Tells how others read ``where``, a layout or an archive of one, where the publication has several
+def note_names(image_set: ImageSet, where: str, progress: Progress) -> None:
+    """Tells how others read ``where``, a layout or an archive of one, where the set has several
     names: podman, buildah and skopeo take none of several unasked."""
-    named = names(publication)
+    named = names(image_set)
     if len(named) > 1:
         what = f"{where} has {len(named)} names"
         progress.note(f"{what}; podman and skopeo take one: {where}:{named[0].text}")
 
 
-def blobs(publication: ImageSet, store: Store) -> tuple[str, ...]:
+def blobs(image_set: ImageSet, store: Store) -> tuple[str, ...]:
     """Digests of all blobs, sorted, each once. Raises ``PublishError`` where the store lacks one."""
     wanted: set[str] = set()
-    for image in publication.images:
+    for image in image_set.images:
         wanted |= {image.digest, image.config_digest, *(layer.digest for layer in image.layers)}
-    if publication.index_digest:
-        wanted.add(publication.index_digest)
-    if publication.whole is not None:
-        wanted = set(publication.whole.blobs)
+    if image_set.index_digest:
+        wanted.add(image_set.index_digest)
+    if image_set.whole is not None:
+        wanted = set(image_set.whole.blobs)
     missing = sorted(digest for digest in wanted if not store.has_blob(digest))
     if missing:
         raise PublishError(
@@ -78,20 +89,20 @@ def blobs(publication: ImageSet, store: Store) -> tuple[str, ...]:
     return tuple(sorted(wanted))
 
 
-def descriptors(publication: ImageSet, store: Store) -> tuple[dict[str, object], ...]:
-    """The entries of index.json for this publication: one a name, or one unnamed where it has none."""
+def descriptors(image_set: ImageSet, store: Store) -> tuple[dict[str, object], ...]:
+    """The entries of index.json for this image set: one a name, or one unnamed where it has none."""
     top: dict[str, object]
-    if publication.whole is not None:
-        whole = publication.whole
+    if image_set.whole is not None:
+        whole = image_set.whole
         top = {"mediaType": whole.media_type, "digest": whole.digest, "size": whole.size}
-    elif publication.index_digest:
+    elif image_set.index_digest:
         top = {
             "mediaType": OCI_INDEX,
-            "digest": publication.index_digest,
-            "size": store.blob(publication.index_digest).stat().st_size,
+            "digest": image_set.index_digest,
+            "size": store.blob(image_set.index_digest).stat().st_size,
         }
     else:
-        image = publication.images[0]
+        image = image_set.images[0]
         top = {
             "mediaType": image.media_type,
             "digest": image.digest,
@@ -99,8 +110,7 @@ def descriptors(publication: ImageSet, store: Store) -> tuple[dict[str, object],
             "platform": {"architecture": image.platform.architecture, "os": image.platform.os},
         }
     entries: list[dict[str, object]] = [
-        {**top, "annotations": {REF_NAME: name.text, CONTAINERD_NAME: name.full}}
-        for name in names(publication)
+        {**top, "annotations": {REF_NAME: name.text, CONTAINERD_NAME: name.full}} for name in names(image_set)
     ]
     return tuple(entries) or (top,)
 
@@ -126,11 +136,11 @@ def blob_path(digest: str) -> str:
     return f"blobs/{algorithm}/{value}"
 
 
-def check_images(publication: ImageSet) -> None:
-    """Raises ``PublishError`` for a publication that holds no image, or several and no index."""
-    if publication.whole is not None:
+def check_images(image_set: ImageSet) -> None:
+    """Raises ``PublishError`` for a set that holds no image, or several and no index."""
+    if image_set.whole is not None:
         return
-    if not publication.images:
+    if not image_set.images:
         raise PublishError("there is no image to publish")
-    if len(publication.images) > 1 and publication.index_digest is None:
+    if len(image_set.images) > 1 and image_set.index_digest is None:
         raise PublishError("several platforms need an index", hint="this is a fault of envbuild: report it")
