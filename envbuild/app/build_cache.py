@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from envbuild.app.session import Session
 from envbuild.errors import FetchError, NotReproducedError
 from envbuild.images.repository import PushTarget, repository_of
-from envbuild.images.sources.base import LAYOUT_PREFIX
+from envbuild.images.sources.layout import LAYOUT_PREFIX
 from envbuild.lazy import lazy
 from envbuild.lock.identity import FOUND_LEVEL
 from envbuild.lock.model import ImageBase, Lock

@@ -10,8 +10,8 @@ from envbuild.app.environments import VersionReference
 from envbuild.app.session import Session
 from envbuild.app.specs import find_spec
 from envbuild.errors import FetchError, ResolveError
+from envbuild.images.closure import for_platform
 from envbuild.images.contents import image_source, read_image
-from envbuild.images.sources.base import for_platform
 from envbuild.lock.image.describe import describe_image
 from envbuild.lock.image.inventory import read_inventory
 from envbuild.platforms import Platform

@@ -1,4 +1,4 @@
-"""All that a manifest or an index leads to, byte for byte: what a copy consists of, whatever it is."""
+"""What a manifest or an index leads to: all of it, byte for byte, and the manifest of one platform."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from envbuild.errors import FetchError
 from envbuild.images.sources.base import ImageSource
-from envbuild.oci.manifest import INDEXES, Descriptor, parts_of
+from envbuild.oci.manifest import INDEXES, Descriptor, matches, parse_index, parts_of
+from envbuild.platforms import Platform
 from envbuild.registry.base import Manifest
 
 _MANIFESTS = 1000
@@ -29,8 +30,8 @@ class Tree:
     @property
     def digests(self) -> tuple[str, ...]:
         """Of all manifests and blobs, sorted."""
-        members = {manifest.digest for manifest in self.manifests} | {blob.digest for blob in self.blobs}
-        return tuple(sorted(members))
+        manifests = {manifest.digest for manifest in self.manifests}
+        return tuple(sorted(manifests | {blob.digest for blob in self.blobs}))
 
 
 def tree_of(source: ImageSource, top: Manifest) -> Tree:
@@ -46,11 +47,26 @@ def tree_of(source: ImageSource, top: Manifest) -> Tree:
             raise FetchError(f"{source.what}: indexes within indexes without end")
         parts = parts_of(manifest.content, f"{source.what} ({manifest.digest})")
         if manifest.media_type in INDEXES:
-            for below in parts.manifests:
-                visit(source.manifest(below.digest), depth + 1)
-        for layer in (*parts.layers, *parts.configs):
-            blobs.setdefault(layer.digest, layer)
+            for entry in parts.manifests:
+                visit(source.manifest(entry.digest), depth + 1)
+        for blob in (*parts.layers, *parts.configs):
+            blobs.setdefault(blob.digest, blob)
         manifests[manifest.digest] = manifest
 
     visit(top, 0)
     return Tree(manifests=tuple(manifests.values()), blobs=tuple(blobs.values()))
+
+
+def for_platform(source: ImageSource, platform: Platform, top: Manifest) -> Manifest | tuple[str, ...]:
+    """The manifest of ``platform`` below ``top``, or, where an index lacks it, the platforms it has."""
+    depth = 0
+    while top.media_type in INDEXES:
+        depth += 1
+        if depth > _DEPTH:
+            raise FetchError(f"{source.what}: indexes within indexes")
+        entries = parse_index(top.content, source.what)
+        fitting = next((entry for entry in entries if matches(platform, entry.platform)), None)
+        if fitting is None:
+            return tuple(sorted({entry.platform for entry in entries if entry.platform}))
+        top = source.manifest(fitting.digest)
+    return top

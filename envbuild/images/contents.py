@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from envbuild.errors import FetchError
-from envbuild.images.sources.base import LAYOUT_PREFIX, ImageSource, LayoutSource, RegistrySource, several
+from envbuild.images.sources.base import ImageSource, RegistrySource, for_each_blob
+from envbuild.images.sources.layout import LAYOUT_PREFIX, LayoutSource
 from envbuild.oci.digest import canonical_digest
 from envbuild.oci.layer import check_diff_id
 from envbuild.oci.manifest import CONFIG_LIMIT, MANIFESTS, Descriptor, parse_config, parse_manifest
@@ -97,7 +98,7 @@ def check_diff_ids(store: Store, layers: Iterable[tuple[Descriptor, str]], what:
         with store.scratch() as scratch:
             cache.put(_key(layer), LayerFile(digest=layer.digest, diff_id=diff_id, size=layer.size), scratch)
 
-    several(check, unknown)
+    for_each_blob(check, unknown)
 
 
 def _key(layer: Descriptor) -> str:

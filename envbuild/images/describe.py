@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from envbuild.errors import FetchError
-from envbuild.images.sources.base import ImageSource, for_platform
+from envbuild.images.closure import for_platform
+from envbuild.images.sources.base import ImageSource
 from envbuild.oci.digest import canonical_json, is_digest
 from envbuild.oci.image import Image, Layer
 from envbuild.oci.manifest import CONFIG_LIMIT, INDEXES, parse_config, parse_index, parse_manifest

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from envbuild.errors import FetchError, PublishError
+from envbuild.images.closure import for_platform
 from envbuild.images.contents import check_diff_ids
 from envbuild.images.describe import image_of
-from envbuild.images.sources.base import RegistrySource, for_platform
+from envbuild.images.sources.base import RegistrySource
 from envbuild.oci.image import Image
 from envbuild.oci.manifest import Descriptor
 from envbuild.oci.reference import Reference

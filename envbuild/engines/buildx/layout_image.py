@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from envbuild.compose.image import manifest_json
 from envbuild.errors import BuildError, FetchError
-from envbuild.images.sources.base import copy_file, read_file
+from envbuild.images.sources.layout import LayoutSource
 from envbuild.images.sources.tar_files import TarFiles
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import Image, Layer
@@ -19,6 +18,7 @@ from envbuild.oci.manifest import (
     CONFIG_LIMIT,
     DOCKER_CONFIG,
     LAYERS,
+    MANIFEST_LIMIT,
     OCI_CONFIG,
     OCI_MANIFEST,
     Descriptor,
@@ -33,8 +33,6 @@ from envbuild.store.content import Store, blob_name
 from envbuild.store.leases import Lease
 
 _WHAT = "the image that the builder made"
-_DOCUMENT_LIMIT = 4 << 20
-"""Bytes of an index or a manifest that is believed to be one."""
 _DEPTH = 3
 
 
@@ -45,17 +43,17 @@ def store_layout_image(archive: Path, plan: Plan, store: Store, *, lease: Lease 
     ``BuildError`` for an archive that isn't the layout of one such image. ``lease`` is told what is used.
     """
     try:
-        layout = _Layout(files=TarFiles(archive, _WHAT), store=store)
-        manifest = layout.manifest(plan)
-        content = layout.blob(manifest.config, CONFIG_LIMIT)
+        layout = LayoutSource(_WHAT, TarFiles(archive, _WHAT), store)
+        manifest = _manifest_for(layout, plan)
+        content = layout.read(manifest.config.digest, CONFIG_LIMIT, size=manifest.config.size)
         document, diff_ids = parse_config(content, _WHAT, len(manifest.layers))
         _check(document, manifest.config, plan)
         names = layer_names(document, len(diff_ids))
         if lease is not None:
-            digests = [descriptor.digest for descriptor in (manifest.config, *manifest.layers)]
+            digests = [blob.digest for blob in (manifest.config, *manifest.layers)]
             lease.use(*map(blob_name, digests))
         layers = tuple(
-            layout.store_layer(descriptor, diff_id, name)
+            _store_layer(layout, descriptor, diff_id, name)
             for descriptor, diff_id, name in zip(manifest.layers, diff_ids, names, strict=True)
         )
     except FetchError as error:
@@ -78,61 +76,34 @@ def store_layout_image(archive: Path, plan: Plan, store: Store, *, lease: Lease 
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Layout:
-    files: TarFiles
-    store: Store
-
-    def manifest(self, plan: Plan) -> ImageManifest:
-        """The one manifest for the plan's platform, through indexes where need be."""
-        content = read_file(self.files, "index.json", _DOCUMENT_LIMIT, _WHAT)
-        for _ in range(_DEPTH):
-            entries = parse_index(content, _WHAT)
-            fitting = {
-                entry.digest
-                for entry in entries
-                if not entry.platform or matches(plan.platform, entry.platform)
-            }
-            if len(fitting) != 1:
-                there = ", ".join(sorted({entry.platform for entry in entries if entry.platform})) or "none"
-                raise BuildError(
-                    f"{_WHAT}: {len(fitting)} images of it are for {plan.platform} (there are: {there})"
-                )
-            digest = fitting.pop()
-            content = read_file(self.files, _path(digest), _DOCUMENT_LIMIT, _WHAT)
-            if digest_bytes(content) != digest:
-                raise BuildError(f"{_WHAT}: the manifest {digest} is damaged")
-            document = json.loads(content)
-            if not isinstance(document, dict) or "manifests" not in document:
-                return parse_manifest(content, _WHAT)
-        raise BuildError(f"{_WHAT}: indexes within indexes")
-
-    def blob(self, descriptor: Descriptor, limit: int) -> bytes:
-        content = read_file(self.files, _path(descriptor.digest), limit, _WHAT)
-        if len(content) != descriptor.size or digest_bytes(content) != descriptor.digest:
-            raise BuildError(f"{_WHAT}: the blob {descriptor.digest} is damaged")
-        return content
-
-    def store_layer(self, descriptor: Descriptor, diff_id: str, name: str) -> Layer:
-        """The layer, in the store and checked. It is written even where the store has it: a new file's age
-        protects it from a prune that runs meanwhile."""
-        media_type = LAYERS[descriptor.media_type]
-        copy_file(
-            self.store,
-            self.files,
-            _path(descriptor.digest),
-            descriptor.digest,
-            descriptor.size,
-            _WHAT,
-            lambda part: check_diff_id(part, media_type, diff_id, _WHAT),
-        )
-        return Layer(
-            digest=descriptor.digest, diff_id=diff_id, size=descriptor.size, media_type=media_type, name=name
-        )
+def _manifest_for(layout: LayoutSource, plan: Plan) -> ImageManifest:
+    """The one manifest for the plan's platform, through indexes where need be."""
+    content = layout.index()
+    for _ in range(_DEPTH):
+        entries = parse_index(content, _WHAT)
+        fitting = {
+            entry.digest for entry in entries if not entry.platform or matches(plan.platform, entry.platform)
+        }
+        if len(fitting) != 1:
+            there = ", ".join(sorted({entry.platform for entry in entries if entry.platform})) or "none"
+            raise BuildError(
+                f"{_WHAT}: {len(fitting)} images of it are for {plan.platform} (there are: {there})"
+            )
+        content = layout.read(fitting.pop(), MANIFEST_LIMIT)
+        document = json.loads(content)
+        if not isinstance(document, dict) or "manifests" not in document:
+            return parse_manifest(content, _WHAT)
+    raise BuildError(f"{_WHAT}: indexes within indexes")
 
 
-def _path(digest: str) -> str:
-    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+def _store_layer(layout: LayoutSource, descriptor: Descriptor, diff_id: str, name: str) -> Layer:
+    """The layer, in the store and checked. It is written even where the store has it: a new file's age
+    protects it from a prune that runs meanwhile."""
+    media_type = LAYERS[descriptor.media_type]
+    layout.store_anew(descriptor, lambda part: check_diff_id(part, media_type, diff_id, _WHAT))
+    return Layer(
+        digest=descriptor.digest, diff_id=diff_id, size=descriptor.size, media_type=media_type, name=name
+    )
 
 
 def _check(document: Mapping[str, Any], config: Descriptor, plan: Plan) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from envbuild.errors import FetchError, UsageError
-from envbuild.images.sources.base import ImageSource, LayoutSource, read_file, several, store_file
+from envbuild.images.sources.base import ImageSource, for_each_blob
+from envbuild.images.sources.layout import LayoutSource, read_file, store_file
 from envbuild.images.sources.tar_files import TarFiles, expand
 from envbuild.oci.digest import CHUNK, canonical_json, digest_bytes
 from envbuild.oci.manifest import (
@@ -101,7 +102,7 @@ class DockerArchiveSource:
         return store_file(self._store, self._files, member, digest, size, self.what)
 
     def pull(self, blobs: Sequence[Descriptor]) -> None:
-        several(lambda blob: self.blob(blob.digest, blob.size), blobs)
+        for_each_blob(lambda blob: self.blob(blob.digest, blob.size), blobs)
 
     def _layer(self, member: str, diff_id: str) -> Descriptor:
         """The layer as it lies there: an uncompressed one is named by its diff_id, checked on reading."""

@@ -11,13 +11,8 @@ from envbuild.errors import FetchError
 from envbuild.images.closure import tree_of
 from envbuild.images.locator import ImageLocator, Kind
 from envbuild.images.sources.archive import archive_source
-from envbuild.images.sources.base import (
-    DirectoryFiles,
-    ImageSource,
-    LayoutSource,
-    RegistrySource,
-    StoreSource,
-)
+from envbuild.images.sources.base import ImageSource, RegistrySource, StoreSource
+from envbuild.images.sources.layout import DirectoryFiles, LayoutSource
 from envbuild.oci.reference import Reference
 from envbuild.registry.base import Remote
 from envbuild.store.content import Store

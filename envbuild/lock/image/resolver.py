@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 from envbuild.errors import FetchError, ResolveError, UsageError
+from envbuild.images.closure import for_platform
 from envbuild.images.contents import image_source, read_image
-from envbuild.images.sources.base import LAYOUT_PREFIX, ImageSource, RegistrySource, for_platform
+from envbuild.images.sources.base import ImageSource, RegistrySource
+from envbuild.images.sources.layout import LAYOUT_PREFIX
 from envbuild.lock.base import BaseRequest, ResolvedBase, Upgrade
 from envbuild.lock.image.contents import ImageFacts, read_facts
 from envbuild.lock.model import Base, ImageBase, PythonPin
