@@ -16,7 +16,7 @@ from typing import TypeVar
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.address import shown
 from envbuild.http.base import Attempt, Download, Failure, FilesError, RequestFailed
-from envbuild.http.document import CachedDocument, DocumentCache
+from envbuild.http.document_cache import CachedDocument, DocumentCache
 from envbuild.http.policy import Retry
 from envbuild.http.transport import Answer, Transport
 from envbuild.progress import Counter, Progress

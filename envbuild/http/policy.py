@@ -1,30 +1,20 @@
-"""Which proxy a host is reached through, by the variables that curl, Docker and pip follow."""
+"""What every request goes by: which proxy a host is reached through, and when it is tried again."""
 
 from __future__ import annotations
 
 import ipaddress
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from envbuild.errors import FetchError
-from envbuild.lazy import lazy
-
-if TYPE_CHECKING:
-    import certifi
-else:
-    certifi = lazy("certifi")
 
 
-def proxy_of(host: str, port: int | None, environ: Mapping[str, str]) -> str | None:
-    """The address of the proxy for HTTPS to ``host``; it may hold credentials. None for a direct way.
+def proxy_of(host: str, port: int | None, environ: Mapping[str, str], scheme: str = "https") -> str | None:
+    """The address of the proxy for HTTPS or HTTP to ``host``; it may hold credentials. None for a direct way.
 
-    ``HTTPS_PROXY``, else ``ALL_PROXY``, unless ``NO_PROXY`` names the host; small letters go first. This
-    machine itself is never asked for through a proxy, as in Docker: that would be another machine's
-    loopback."""
-    variable = _variable(environ, "https_proxy") or _variable(environ, "all_proxy")
+    ``HTTPS_PROXY`` or ``HTTP_PROXY``, else ``ALL_PROXY``, unless ``NO_PROXY`` names the host, by the rules
+    of curl, Docker and pip; small letters go first. This machine itself is never asked for through a proxy,
+    as in Docker: that would be another machine's loopback."""
+    variable = _variable(environ, f"{scheme}_proxy") or _variable(environ, "all_proxy")
+    port = port or (443 if scheme == "https" else 80)
     if not variable or is_loopback(host) or _excepted(host, port, _variable(environ, "no_proxy")):
         return None
     return variable if "://" in variable else f"http://{variable}"
@@ -44,7 +34,7 @@ def _variable(environ: Mapping[str, str], name: str) -> str:
     return (environ.get(name) or environ.get(name.upper()) or "").strip()
 
 
-def _excepted(host: str, port: int | None, rules: str) -> bool:
+def _excepted(host: str, port: int, rules: str) -> bool:
     """Whether ``NO_PROXY`` has a rule for the host: its name or that of a domain above, with a port or not,
     an address, a network (``10.0.0.0/8``), or ``*``."""
     host = host.lower().strip("[]").rstrip(".")
@@ -62,38 +52,11 @@ def _excepted(host: str, port: int | None, rules: str) -> bool:
         if not colon or not number.isdigit() or (":" in name and not name.endswith("]")):
             name, number = rule, ""
         name = name.strip("[]").removeprefix("*").removeprefix(".").rstrip(".")
-        if not name or (number and int(number) != (port or 443)):
+        if not name or (number and int(number) != port):
             continue
         if host == name or host.endswith(f".{name}"):
             return True
     return False
-
-
-def tls_context(ca_bundle: Path | None, environ: Mapping[str, str]) -> ssl.SSLContext:
-    """TLS that trusts the given CA bundle, else SSL_CERT_FILE, REQUESTS_CA_BUNDLE, the system.
-
-    Raises ``FetchError`` for a bundle that can't be read."""
-    bundle = ca_bundle
-    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
-        if bundle is None and environ.get(name):
-            bundle = Path(environ[name])
-    try:
-        if bundle is not None:
-            folder = bundle.is_dir()
-            return ssl.create_default_context(
-                cafile=None if folder else str(bundle), capath=str(bundle) if folder else None
-            )
-        paths = ssl.get_default_verify_paths()
-        if paths.cafile is None and paths.capath is None:
-            # A Python that knows no system store (python.org's on macOS): httpx's own bundle.
-
-            return ssl.create_default_context(cafile=certifi.where())
-        return ssl.create_default_context()
-    except OSError as error:
-        raise FetchError(
-            f"the CA bundle {bundle} can't be used: {error.strerror or error}",
-            hint="set SSL_CERT_FILE to a file of PEM certificates",
-        ) from error
 
 
 LONGEST_WAIT = 30.0

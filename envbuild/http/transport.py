@@ -1,33 +1,33 @@
 """One request to one address: HTTP(S) or ``file:``, with this machine's CA, proxies and credentials.
 
-Redirects are followed here and not by httpx, because each hop has to be judged: none may leave TLS, and
-none may take credentials to another host or end at a ``file:`` address.
+Each redirect is judged: none may leave TLS, and none may take credentials to another host or end at a
+``file:`` address.
 """
 
 from __future__ import annotations
 
+import base64
 import os
-import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
-from envbuild.errors import FetchError, causes
 from envbuild.http.address import AddressLogin, Netrc, local_path, same_host, shown, split_credentials
-from envbuild.http.auth_file import AuthFile, Bearer, PathToken
+from envbuild.http.auth_file import Access, AuthFile, Bearer, PathToken
 from envbuild.http.base import RequestFailed
-from envbuild.http.policy import is_busy, retry_after, tls_context
+from envbuild.http.policy import is_busy, retry_after
 from envbuild.lazy import lazy
 from envbuild.oci.digest import CHUNK
 
 if TYPE_CHECKING:
-    import httpx
+    from envbuild.http import connection
 else:
-    httpx = lazy("httpx")
+    connection = lazy("envbuild.http.connection")
 
 REDIRECTS = 10
 """Hops followed before an address counts as a loop."""
@@ -35,6 +35,13 @@ REDIRECTS = 10
 CONNECT_SECONDS = 15.0
 READ_SECONDS = 60.0
 """Silence after which a connection counts as dead; not a limit for a whole download."""
+
+# Without the encoding a proxy or a server may compress; hashes are of the bytes as they are.
+_HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "envbuild"}
+_STATUSES = frozenset(HTTPStatus)
+_QUERY_SAFE = "".join(letter for letter in map(chr, range(0x21, 0x7F)) if letter not in '"#<>')
+_PATH_SAFE = "".join(letter for letter in _QUERY_SAFE if letter not in "?`{}")
+"""What needs no escape there (the URL Standard, percent-encode sets)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +54,7 @@ class Answer:
 
 
 class Transport:
-    """Makes requests. Thread safe; the HTTP client is made at the first one that needs it."""
+    """Makes requests. Thread safe; no connection is made before the first one that needs it."""
 
     def __init__(
         self, *, ca_bundle: Path | None, parallel: int, environ: Mapping[str, str] | None = None
@@ -58,13 +65,12 @@ class Transport:
         self._netrc = Netrc(self._environ)
         self._auth_file = AuthFile(self._environ)
         self._lock = threading.Lock()
-        self._client: httpx.Client | None = None
+        self._connections: connection.Connections | None = None
 
     def close(self) -> None:
         with self._lock:
-            if self._client is not None:
-                self._client.close()
-                self._client = None
+            if self._connections is not None:
+                self._connections.close()
 
     @contextmanager
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Answer]:
@@ -84,8 +90,7 @@ class Transport:
             yield answer
 
     @contextmanager
-    def _get_http(self, url: str, given: AddressLogin | None, headers: dict[str, str]) -> Iterator[Answer]:
-        client = self._http()
+    def _get_http(self, url: str, given: AddressLogin | None, headers: Mapping[str, str]) -> Iterator[Answer]:
         origin = url
         try:
             for _ in range(REDIRECTS + 1):
@@ -94,29 +99,20 @@ class Transport:
                 access = self._auth_file.access(url) or self._netrc.credentials(url)
                 if given is not None and same_host(origin, url):
                     access = given
-                auth = (
-                    httpx.BasicAuth(access.user, access.password)
-                    if isinstance(access, AddressLogin)
-                    else None
-                )
-                bearer = {"authorization": f"Bearer {access.token}"} if isinstance(access, Bearer) else {}
                 target = access.applied(url) if isinstance(access, PathToken) else url
-                # Without an explicit None, httpx would take credentials from nowhere either: the address
-                # it is given has none.
-                with client.stream("GET", target, headers={**headers, **bearer}, auth=auth) as response:
-                    if response.has_redirect_location:
-                        url = self._hop(url, response.headers["location"])
+                sent = {**_HEADERS, **headers, **_authorization(access)}
+                with self._open_connections().exchange("GET", _escaped(target), sent) as response:
+                    location = response.headers.get("location")
+                    if response.status in (301, 302, 303, 307, 308) and location is not None:
+                        url = self._hop(url, location)
                         continue
                     _check(response, authenticated=access is not None, part="range" in headers)
-                    yield Answer(
-                        status=response.status_code,
-                        headers={name.lower(): value for name, value in response.headers.items()},
-                        chunks=response.iter_raw(CHUNK),
-                    )
+                    yield Answer(status=response.status, headers=response.headers, chunks=response.body)
                     return
             raise RequestFailed(f"more than {REDIRECTS} redirects")
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-            raise _refusal(error) from error
+        except connection.BrokenError as error:
+            again = not error.final
+            raise RequestFailed(str(error), retry=again, unreachable=again, hint=error.hint) from error
 
     def _hop(self, url: str, location: str) -> str:
         try:
@@ -130,25 +126,33 @@ class Transport:
             )
         return target
 
-    def _http(self) -> httpx.Client:
+    def _open_connections(self) -> connection.Connections:
         with self._lock:
-            if self._client is None:
-                limits = httpx.Limits(
-                    max_connections=self._parallel, max_keepalive_connections=self._parallel
+            if self._connections is None:
+                trust = connection.Trust(self._ca_bundle, self._environ)
+                seconds = (CONNECT_SECONDS, READ_SECONDS)
+                self._connections = connection.Connections(
+                    trust, self._environ, seconds, parallel=self._parallel
                 )
-                try:
-                    self._client = httpx.Client(
-                        verify=tls_context(self._ca_bundle, self._environ),
-                        timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=None),
-                        limits=limits,
-                        headers={"user-agent": "envbuild", "accept-encoding": "identity"},
-                    )
-                except (ImportError, ValueError, httpx.InvalidURL) as error:
-                    raise FetchError(
-                        f"the proxy settings can't be used: {type(error).__name__}",
-                        hint="look at HTTP_PROXY, HTTPS_PROXY and ALL_PROXY; http(s):// proxies work",
-                    ) from error
-            return self._client
+            return self._connections
+
+
+def _authorization(access: Access | None) -> dict[str, str]:
+    if isinstance(access, AddressLogin):
+        pair = f"{access.user}:{access.password}".encode()
+        return {"authorization": f"Basic {base64.b64encode(pair).decode()}"}
+    return {"authorization": f"Bearer {access.token}"} if isinstance(access, Bearer) else {}
+
+
+def _escaped(url: str) -> str:
+    """The address as it goes over the wire, in ASCII; what is escaped stays so. Raises ``RequestFailed``."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    except ValueError as error:
+        raise RequestFailed(f"not a usable address: {type(error).__name__}") from error
+    path, query = quote(parts.path, safe=_PATH_SAFE), quote(parts.query, safe=_QUERY_SAFE)
+    return parts._replace(netloc=host, path=path, query=query, fragment="").geturl()
 
 
 @contextmanager
@@ -163,13 +167,14 @@ def _open_file(path: Path) -> Iterator[Answer]:
         yield Answer(status=200, headers={}, chunks=iter(lambda: file.read(CHUNK), b""))
 
 
-def _check(response: httpx.Response, *, authenticated: bool, part: bool) -> None:
+def _check(response: connection.Response, *, authenticated: bool, part: bool) -> None:
     """Returns for 200 and 304, for 206 where a ``part`` was asked for; raises ``RequestFailed`` for all
     else."""
-    status = response.status_code
+    status = response.status
     if status in (200, 304) or (part and status == 206):
         return
-    reason = f"HTTP {status} {response.reason_phrase}".rstrip()
+    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
+    reason = f"HTTP {status} {phrase}".rstrip()
     if status in (401, 403, 407):
         what = "were not accepted" if authenticated else "are missing, or it isn't for you"
         hint = (
@@ -186,26 +191,3 @@ def _check(response: httpx.Response, *, authenticated: bool, part: bool) -> None
         unreachable=busy,
         after=retry_after(response.headers.get("retry-after")),
     )
-
-
-def _refusal(error: Exception) -> RequestFailed:
-    """What an exception of httpx means. Its own text is kept only where it can't hold an address."""
-    for cause in causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return RequestFailed(
-                f"its TLS certificate is not trusted: {cause.verify_message}",
-                hint="set SSL_CERT_FILE to your organisation's CA bundle",
-            )
-    if isinstance(error, httpx.ConnectTimeout):
-        return RequestFailed(f"no connection within {CONNECT_SECONDS:.0f} s", retry=True, unreachable=True)
-    if isinstance(error, httpx.TimeoutException):
-        return RequestFailed(f"silent for {READ_SECONDS:.0f} s", retry=True, unreachable=True)
-    if isinstance(error, httpx.ProxyError):
-        return RequestFailed(f"the proxy failed: {error}", retry=True, unreachable=True)
-    if isinstance(error, httpx.ConnectError):
-        return RequestFailed(f"no connection: {error}", retry=True, unreachable=True)
-    if isinstance(error, httpx.RemoteProtocolError):
-        return RequestFailed("the connection ended before the file did", retry=True, unreachable=True)
-    if isinstance(error, httpx.TransportError):
-        return RequestFailed(f"the connection broke: {type(error).__name__}", retry=True, unreachable=True)
-    return RequestFailed(f"not a usable address: {type(error).__name__}")

@@ -15,6 +15,7 @@ from typing import TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 from envbuild.errors import FetchError
+from envbuild.http.connection import BrokenError, Trust
 from envbuild.http.policy import Retry
 from envbuild.oci.digest import digest_bytes, is_digest
 from envbuild.oci.manifest import INDEXES, MANIFEST_LIMIT, MANIFESTS, OCI_INDEX, Descriptor, media_type_of
@@ -22,7 +23,6 @@ from envbuild.oci.reference import Reference, is_tag
 from envbuild.progress import Progress
 from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.base import Manifest, Pushed, RefusedError, UnreachableError
-from envbuild.registry.connection import BrokenError, Trust
 from envbuild.registry.download import Downloads
 from envbuild.registry.errors import AbsentError
 from envbuild.registry.token import Tokens, scopes
@@ -82,7 +82,13 @@ class RegistryClient:
         self._downloads = Downloads(store, progress)
         self._transport = RegistryTransport(
             RequestPolicy(
-                trust=Trust(options.ca_bundle, environ, options.certificates),
+                trust=Trust(
+                    options.ca_bundle,
+                    environ,
+                    certificate_directories(environ)
+                    if options.certificates is None
+                    else options.certificates,
+                ),
                 tokens=Tokens(credentials),
                 environ=environ,
                 seconds=_HURRIED_SECONDS if options.hurried else _SECONDS,
@@ -358,6 +364,17 @@ class RegistryClient:
                         f"{call.what}: the transfer broke off: {error}; tried {failed} times"
                     ) from error
                 self._transport.pause(wait)
+
+
+def certificate_directories(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Where Docker and Podman look for a registry's certificates."""
+    config = Path(environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME') or '/'}/.config")
+    return (
+        config / "containers" / "certs.d",
+        config / "docker" / "certs.d",
+        Path("/etc/containers/certs.d"),
+        Path("/etc/docker/certs.d"),
+    )
 
 
 def _what(reference: Reference, target: str) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from envbuild.errors import BuildError, FetchError
+from envbuild.http.connection import BrokenError, Response
 from envbuild.oci.reference import Reference
 from envbuild.progress import Counter, Progress
 from envbuild.registry.base import UnreachableError
-from envbuild.registry.connection import BrokenError, Response
 from envbuild.registry.token import scopes
 from envbuild.registry.transport import RegistryCall, RegistryTransport
 from envbuild.store.content import Store, commit_file

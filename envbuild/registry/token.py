@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from envbuild.errors import FetchError
+from envbuild.http.connection import Response
 from envbuild.http.policy import is_loopback
 from envbuild.registry.auth import RegistryCredentials, RegistryLogin
-from envbuild.registry.connection import Response
 from envbuild.registry.errors import ERROR_LIMIT, complaints, refusal
 
 TOKEN_LIMIT = 1 << 20

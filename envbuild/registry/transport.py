@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 
 from envbuild.errors import FetchError
+from envbuild.http.connection import BrokenError, Connections, Response, Trust
 from envbuild.http.policy import Retry, is_busy, is_loopback, retry_after
 from envbuild.oci.reference import Reference
 from envbuild.registry.base import RefusedError, UnreachableError
-from envbuild.registry.connection import BrokenError, Connections, Response, Trust
 from envbuild.registry.errors import ERROR_LIMIT, complaints, refusal
 from envbuild.registry.token import TOKEN_LIMIT, Scopes, Tokens
 
@@ -126,7 +126,7 @@ class RegistryTransport:
                 if began:
                     raise
                 failed += 1
-                maybe = None if error.certificate or call.once else self.retry.wait(failed)
+                maybe = None if error.final or call.once else self.retry.wait(failed)
                 if maybe is None:
                     raise self._unreachable(call, error, failed) from error
                 wait = maybe
@@ -202,7 +202,7 @@ class RegistryTransport:
             except BrokenError as error:
                 self.check()
                 failed += 1
-                maybe = None if error.certificate else self.retry.wait(failed)
+                maybe = None if error.final else self.retry.wait(failed)
                 if maybe is None:
                     raise UnreachableError(
                         f"the token server {urlsplit(url).hostname} can't be reached: {error}"

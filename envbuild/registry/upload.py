@@ -16,12 +16,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from envbuild.errors import FetchError
+from envbuild.http.connection import BrokenError, Response
 from envbuild.http.policy import is_busy
 from envbuild.oci.manifest import Descriptor
 from envbuild.oci.reference import Reference
 from envbuild.progress import Counter, Progress
 from envbuild.registry.base import Pushed, RefusedError, UnreachableError
-from envbuild.registry.connection import BrokenError, Response
 from envbuild.registry.download import PROGRESS
 from envbuild.registry.errors import AbsentError
 from envbuild.registry.token import scopes

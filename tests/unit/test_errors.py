@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from envbuild.errors import causes
-from envbuild.registry.connection import broken
+from envbuild.http.connection import broken
 
 
 def test_causes_come_before_contexts_and_the_innermost_is_last() -> None:

@@ -185,7 +185,7 @@ def test_a_server_may_say_how_long_to_wait(server: Server, fetching: Fetching) -
 
 def test_a_truncated_download_is_tried_again_and_leaves_nothing(server: Server, fetching: Fetching) -> None:
     server.always("/f", 200, {"Content-Length": str(len(BODY))}, BODY[:500])
-    with pytest.raises(FilesError, match="the connection ended before the file did") as caught:
+    with pytest.raises(FilesError, match="the connection ended before the answer did") as caught:
         fetching().files([wanting(server.url("/f"))])
     assert "(3 tries)" in caught.value.message
     assert not (fetching.store.root / "artifacts").exists()
@@ -344,6 +344,32 @@ def test_a_full_disk_is_said_and_leaves_nothing(
         fetching().files([wanting(server.url("/f"))])
     assert caught.value.hint == "free some space, or set ENVBUILD_CACHE_DIR to another disk"
     assert list((fetching.store.root / "scratch").iterdir()) == []
+
+
+def test_a_proxy_is_asked_for_what_is_not_this_machine(server: Server, fetching: Fetching) -> None:
+    server.always("http://outer.example/a%20b?c=%22&d=%7B", 200, body=BODY)
+    server.always("/f", 200, body=BODY)
+    fetcher = fetching(environ={"HOME": "/nonexistent", "HTTP_PROXY": server.url("", user="me:pw@")})
+    assert fetcher.read('http://outer.example/a b?c="&d=%7B#part', limit=1 << 20) == BODY
+    assert fetcher.read(server.url("/f"), limit=1 << 20) == BODY
+    assert server.paths() == ["http://outer.example/a%20b?c=%22&d=%7B", "/f"]
+    logins = [headers.get("proxy-authorization") for _, headers in server.requests]
+    assert logins == ["Basic " + base64.b64encode(b"me:pw").decode(), None]
+
+
+def test_a_proxy_of_another_kind_is_refused(fetching: Fetching) -> None:
+    fetcher = fetching(environ={"HOME": "/nonexistent", "ALL_PROXY": "socks5://127.0.0.1:1"})
+    with pytest.raises(FetchError, match="the proxy settings can't be used") as caught:
+        fetcher.read("https://outer.example/f", limit=1)
+    assert caught.value.hint == "look at HTTP_PROXY, HTTPS_PROXY and ALL_PROXY; http(s):// proxies work"
+
+
+def test_a_name_of_another_script_is_written_in_ascii(server: Server, fetching: Fetching) -> None:
+    server.always("http://xn--bcher-kva.example/%C3%A9", 200, body=BODY)
+    fetcher = fetching(environ={"HOME": "/nonexistent", "HTTP_PROXY": server.url("")})
+    assert fetcher.read("http://b\u00fccher.example/\u00e9", limit=1 << 20) == BODY
+    with pytest.raises(FilesError, match="not a usable address"):
+        fetcher.read("http://outer .example/f", limit=1)
 
 
 def test_what_people_see_of_an_address() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import FetchError, ResolveError
+from envbuild.http.connection import BrokenError, Connections, Trust
 from envbuild.images.describe import images_of
 from envbuild.images.sources.base import RegistrySource
 from envbuild.oci.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, parts_of
@@ -16,7 +17,6 @@ from envbuild.oci.reference import Reference
 from envbuild.progress import Silent
 from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.client import RegistryClient, RegistryOptions
-from envbuild.registry.connection import BrokenError, Connections, Trust
 from envbuild.store.content import Store
 from tests.fakes.image import put_image
 from tests.fakes.registry import Registry, serve
@@ -322,7 +322,7 @@ def test_an_index_that_lists_an_image_without_end_is_an_error(
 def test_a_thread_that_connects_after_the_others_were_cut_does_not_wait(tmp_path: Path) -> None:
     environ = {"HOME": str(tmp_path)}
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        connections = Connections(Trust(None, environ, ()), environ, (5.0, 20.0))
+        connections = Connections(Trust(None, environ), environ, (5.0, 20.0))
         connections.cut()
         began = time.monotonic()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v2/"

@@ -76,6 +76,13 @@ def test_small_letters_and_a_star_go_first() -> None:
     assert proxy_of("a.example", None, {}) is None
 
 
+def test_plain_http_has_a_variable_and_a_port_of_its_own() -> None:
+    variables = {**PROXIES, "HTTP_PROXY": "http://plain:1", "NO_PROXY": "b.example:80"}
+    assert proxy_of("a.example", None, variables, "http") == "http://plain:1"
+    assert proxy_of("b.example", None, variables, "http") is None
+    assert proxy_of("b.example", None, variables) == PROXIES["HTTPS_PROXY"]
+
+
 def test_waits_double_and_are_bounded() -> None:
     assert [Retry().wait(failed) for failed in (1, 2, 3)] == [0.5, 1.0, None]
     assert Retry().wait(1, 7.0) == 7.0

@@ -1,7 +1,7 @@
-"""Connections to registries: kept open, through proxies, with TLS, and cut at once when work must stop.
+"""Connections of HTTP: kept open, through proxies, with TLS, and cut at once when work must stop.
 
-On httpcore, the part of httpx that makes connections: importing all of httpx takes longer than a push
-that has nothing to send.
+For registries and for all other downloads. On httpcore, the part of httpx that makes connections: importing
+all of httpx takes longer than a push that has nothing to send.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import certifi
 import httpcore
 
 from envbuild.errors import FetchError, causes
-from envbuild.http.policy import proxy_of, tls_context
+from envbuild.http.policy import proxy_of
 
 _COMMIT_SECONDS = 300.0
 """For the answer to an upload: a registry may move the whole blob before it answers."""
@@ -31,11 +32,12 @@ _ADDRESS = re.compile(r"[!-~]+")
 
 
 class BrokenError(Exception):
-    """No connection, or one that broke. ``certificate``: it will never work. Its text may be shown."""
+    """No connection, or one that broke. ``final``: it will never work. Its text may be shown."""
 
-    def __init__(self, reason: str, *, certificate: bool = False) -> None:
+    def __init__(self, reason: str, *, final: bool = False, hint: str | None = None) -> None:
         super().__init__(reason)
-        self.certificate = certificate
+        self.final = final
+        self.hint = hint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,27 +61,19 @@ class Response:
 
 
 class Trust:
-    """TLS settings per host: the CA bundle or the system's, and what lies in ``certs.d/HOST`` of Docker and
-    Podman besides: ``*.crt`` are further CAs, ``NAME.cert`` with ``NAME.key`` is shown to the registry."""
+    """TLS settings per host: the CA bundle or the system's, and what lies in ``HOST`` of ``directories``
+    besides: ``*.crt`` are further CAs, ``NAME.cert`` with ``NAME.key`` is shown to the server."""
 
     def __init__(
-        self, ca_bundle: Path | None, environ: Mapping[str, str], directories: Sequence[Path] | None = None
+        self, ca_bundle: Path | None, environ: Mapping[str, str], directories: Sequence[Path] = ()
     ) -> None:
         self._ca_bundle = ca_bundle
         self._environ = environ
-        if directories is None:
-            config = Path(environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME') or '/'}/.config")
-            directories = [
-                config / "containers" / "certs.d",
-                config / "docker" / "certs.d",
-                Path("/etc/containers/certs.d"),
-                Path("/etc/docker/certs.d"),
-            ]
         self._directories = directories
         self._plain: ssl.SSLContext | None = None
 
     def directory(self, host: str) -> Path | None:
-        """The first ``certs.d/HOST[:PORT]`` there is."""
+        """The first ``HOST[:PORT]`` there is."""
         for directory in self._directories:
             with contextlib.suppress(OSError):
                 if (directory / host).is_dir():
@@ -90,9 +84,9 @@ class Trust:
         directory = self.directory(host)
         if directory is None:
             if self._plain is None:
-                self._plain = tls_context(self._ca_bundle, self._environ)
+                self._plain = _tls_context(self._ca_bundle, self._environ)
             return self._plain
-        context = tls_context(self._ca_bundle, self._environ)
+        context = _tls_context(self._ca_bundle, self._environ)
         try:
             for file in sorted(directory.glob("*.crt")):
                 context.load_verify_locations(str(file))
@@ -104,6 +98,32 @@ class Trust:
                 hint="they must be PEM files that you may read; NAME.cert needs its NAME.key",
             ) from error
         return context
+
+
+def _tls_context(ca_bundle: Path | None, environ: Mapping[str, str]) -> ssl.SSLContext:
+    """TLS that trusts the given CA bundle, else SSL_CERT_FILE, REQUESTS_CA_BUNDLE, the system.
+
+    Raises ``FetchError`` for a bundle that can't be read."""
+    bundle = ca_bundle
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        if bundle is None and environ.get(name):
+            bundle = Path(environ[name])
+    try:
+        if bundle is not None:
+            folder = bundle.is_dir()
+            return ssl.create_default_context(
+                cafile=None if folder else str(bundle), capath=str(bundle) if folder else None
+            )
+        paths = ssl.get_default_verify_paths()
+        if paths.cafile is None and paths.capath is None:
+            # A Python that knows no system store (python.org's on macOS): httpx's own bundle.
+            return ssl.create_default_context(cafile=certifi.where())
+        return ssl.create_default_context()
+    except OSError as error:
+        raise FetchError(
+            f"the CA bundle {bundle} can't be used: {error.strerror or error}",
+            hint="set SSL_CERT_FILE to a file of PEM certificates",
+        ) from error
 
 
 class Sockets:
@@ -141,10 +161,18 @@ def _shut(opened: socket.socket) -> None:
 
 class Connections:
     """Makes single requests. Thread safe. ``seconds``: for a connection, and for an answer or its next
-    piece."""
+    piece. Once closed it may be used again."""
 
-    def __init__(self, trust: Trust, environ: Mapping[str, str], seconds: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        trust: Trust,
+        environ: Mapping[str, str],
+        seconds: tuple[float, float],
+        *,
+        parallel: int = _PARALLEL,
+    ) -> None:
         self._trust = trust
+        self._parallel = parallel
         self._environ = environ
         self._seconds = seconds
         self._lock = threading.RLock()
@@ -176,20 +204,19 @@ class Connections:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
         if not _ADDRESS.fullmatch(url) or not parts.hostname:
-            raise BrokenError("not a usable address", certificate=True)
+            raise BrokenError("not a usable address", final=True)
         connect, answer = self._seconds
         read = max(answer, _COMMIT_SECONDS) if body is not None and answer >= 60 else answer
         times = {"connect": connect, "read": read, "write": answer, "pool": None}
+        fields = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
         pool = self._pool(parts.scheme, host, parts.hostname, parts.port)
         try:
-            with pool.stream(
-                method, url, headers=list(headers.items()), content=body, extensions={"timeout": times}
-            ) as raw:
+            with pool.stream(method, url, headers=fields, content=body, extensions={"timeout": times}) as raw:
                 yield Response(
                     status=raw.status,
                     headers=_headers(raw.headers),
                     url=url,
-                    body=_pieces(raw, self._seconds),
+                    body=_pieces(raw, (connect, read)),
                 )
         except (
             httpcore.TimeoutException,
@@ -201,10 +228,10 @@ class Connections:
         ) as error:
             if isinstance(error, OSError) and not isinstance(error, (ssl.SSLError, ConnectionError)):
                 raise
-            raise broken(error, self._seconds) from error
+            raise broken(error, (connect, read)) from error
 
     def _pool(self, scheme: str, netloc: str, host: str, port: int | None) -> httpcore.ConnectionPool:
-        proxy = proxy_of(host, port, self._environ) if scheme == "https" else None
+        proxy = proxy_of(host, port, self._environ, scheme)
         own = scheme == "https" and self._trust.directory(netloc) is not None
         key = (netloc if own else scheme, proxy)
         with self._lock:
@@ -222,8 +249,8 @@ class Connections:
     def _make_pool(self, context: ssl.SSLContext, proxy: str | None) -> httpcore.ConnectionPool:
         keywords: dict[str, Any] = {
             "ssl_context": context,
-            "max_connections": _PARALLEL,
-            "max_keepalive_connections": _PARALLEL,
+            "max_connections": self._parallel,
+            "max_keepalive_connections": self._parallel,
             "keepalive_expiry": _IDLE_SECONDS,
             "network_backend": _Backend(self._sockets),
         }
@@ -239,7 +266,7 @@ class Connections:
         except (ValueError, UnicodeError) as error:
             raise FetchError(
                 f"the proxy settings can't be used: {type(error).__name__}",
-                hint="look at HTTPS_PROXY and ALL_PROXY; http(s):// proxies work",
+                hint="look at HTTP_PROXY, HTTPS_PROXY and ALL_PROXY; http(s):// proxies work",
             ) from error
 
 
@@ -248,18 +275,24 @@ def broken(error: Exception, seconds: tuple[float, float]) -> BrokenError:
     for cause in causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return BrokenError(
-                f"its TLS certificate is not trusted: {cause.verify_message}", certificate=True
+                f"its TLS certificate is not trusted: {cause.verify_message}",
+                final=True,
+                hint="set SSL_CERT_FILE to your organisation's CA bundle",
             )
-        if isinstance(cause, ssl.SSLError):
-            return BrokenError(f"TLS failed: {cause.reason or type(cause).__name__}", certificate=True)
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+            return BrokenError(
+                f"TLS failed: {cause.reason or type(cause).__name__}",
+                final=True,
+                hint="check the address and the proxy settings (HTTPS_PROXY, NO_PROXY)",
+            )
     if isinstance(error, httpcore.ConnectTimeout):
         return BrokenError(f"no connection within {seconds[0]:.0f} s")
     if isinstance(error, httpcore.TimeoutException):
-        return BrokenError("silent for too long")
+        return BrokenError(f"silent for {seconds[1]:.0f} s")
     if isinstance(error, httpcore.ProxyError):
         return BrokenError(f"the proxy refused: {str(error)[:80]}")
     if isinstance(error, httpcore.LocalProtocolError):
-        return BrokenError("the request can't be written", certificate=True)
+        return BrokenError("the request can't be written", final=True)
     if isinstance(error, httpcore.RemoteProtocolError):
         return BrokenError("the connection ended before the answer did")
     if isinstance(error, httpcore.ConnectError):
