@@ -28,6 +28,7 @@ _COMMIT_SECONDS = 300.0
 """For the answer to an upload: a registry may move the whole blob before it answers."""
 _IDLE_SECONDS = 20.0
 _PARALLEL = 16
+_PORTS = {"http": 80, "https": 443}
 _ADDRESS = re.compile(r"[!-~]+")
 
 
@@ -45,6 +46,8 @@ class Response:
     """An answer whose body has yet to be read. Names of headers are lower case."""
 
     status: int
+    reason: str
+    """What the server calls the status; mirrors of organisations say here what they forbid."""
     headers: Mapping[str, str]
     url: str
     body: Iterator[bytes]
@@ -201,19 +204,34 @@ class Connections:
     ) -> Iterator[Response]:
         """One request and its answer, whatever that is. Raises ``BrokenError``; what ``body`` raises
         ends the connection and comes out here."""
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
+        try:
+            parts = urlsplit(url)
+            port = None if parts.port == _PORTS.get(parts.scheme) else parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
         if not _ADDRESS.fullmatch(url) or not parts.hostname:
             raise BrokenError("not a usable address", final=True)
+        address = httpcore.URL(
+            scheme=parts.scheme,
+            host=parts.hostname,
+            port=port,
+            # httpcore's own reading of an address drops what stands behind a semicolon.
+            target=f"{parts.path or '/'}{parts.query and '?'}{parts.query}",
+        )
         connect, answer = self._seconds
         read = max(answer, _COMMIT_SECONDS) if body is not None and answer >= 60 else answer
         times = {"connect": connect, "read": read, "write": answer, "pool": None}
-        fields = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
-        pool = self._pool(parts.scheme, host, parts.hostname, parts.port)
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        sent = {"host": host if port is None else f"{host}:{port}", **headers}
+        fields = [(name.encode(), value.encode("latin-1", "replace")) for name, value in sent.items()]
+        pool = self._pool(parts.scheme, parts.netloc.rpartition("@")[2], parts.hostname, port)
+        extensions = {"timeout": times}
         try:
-            with pool.stream(method, url, headers=fields, content=body, extensions={"timeout": times}) as raw:
+            with pool.stream(method, address, headers=fields, content=body, extensions=extensions) as raw:
+                phrase = raw.extensions.get("reason_phrase", b"")
                 yield Response(
                     status=raw.status,
+                    reason=phrase.decode("ascii", "ignore"),
                     headers=_headers(raw.headers),
                     url=url,
                     body=_pieces(raw, (connect, read)),
@@ -260,9 +278,11 @@ class Connections:
             parts = urlsplit(proxy)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError("not a proxy of HTTP")
-            user = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+            login = None
+            if parts.username:
+                login = (unquote(parts.username).encode(), unquote(parts.password or "").encode())
             bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-            return httpcore.HTTPProxy(bare, proxy_auth=user, **keywords)
+            return httpcore.HTTPProxy(bare, proxy_auth=login, **keywords)
         except (ValueError, UnicodeError) as error:
             raise FetchError(
                 f"the proxy settings can't be used: {type(error).__name__}",
@@ -279,12 +299,8 @@ def broken(error: Exception, seconds: tuple[float, float]) -> BrokenError:
                 final=True,
                 hint="set SSL_CERT_FILE to your organisation's CA bundle",
             )
-        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
-            return BrokenError(
-                f"TLS failed: {cause.reason or type(cause).__name__}",
-                final=True,
-                hint="check the address and the proxy settings (HTTPS_PROXY, NO_PROXY)",
-            )
+        if isinstance(cause, ssl.SSLError):
+            return BrokenError(f"TLS failed: {cause.reason or type(cause).__name__}")
     if isinstance(error, httpcore.ConnectTimeout):
         return BrokenError(f"no connection within {seconds[0]:.0f} s")
     if isinstance(error, httpcore.TimeoutException):

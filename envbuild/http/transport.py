@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin, urlsplit
@@ -38,8 +37,8 @@ READ_SECONDS = 60.0
 
 # Without the encoding a proxy or a server may compress; hashes are of the bytes as they are.
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "envbuild"}
-_STATUSES = frozenset(HTTPStatus)
-_QUERY_SAFE = "".join(letter for letter in map(chr, range(0x21, 0x7F)) if letter not in '"#<>')
+_VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
+_QUERY_SAFE = "".join(letter for letter in _VISIBLE if letter not in '"#<>')
 _PATH_SAFE = "".join(letter for letter in _QUERY_SAFE if letter not in "?`{}")
 """What needs no escape there (the URL Standard, percent-encode sets)."""
 
@@ -116,6 +115,8 @@ class Transport:
 
     def _hop(self, url: str, location: str) -> str:
         try:
+            # A header's bytes came as Latin-1, whatever they mean.
+            location = quote(location, safe=_VISIBLE, encoding="latin-1")
             target, _ = split_credentials(urljoin(url, location))
             scheme = urlsplit(target).scheme
         except ValueError as error:
@@ -173,8 +174,7 @@ def _check(response: connection.Response, *, authenticated: bool, part: bool) ->
     status = response.status
     if status in (200, 304) or (part and status == 206):
         return
-    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
-    reason = f"HTTP {status} {phrase}".rstrip()
+    reason = f"HTTP {status} {response.reason}".rstrip()
     if status in (401, 403, 407):
         what = "were not accepted" if authenticated else "are missing, or it isn't for you"
         hint = (

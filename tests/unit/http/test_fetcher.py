@@ -6,6 +6,7 @@ import base64
 import errno
 import hashlib
 import logging
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +38,7 @@ class Server:
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.port = 0
         self.scheme = "http"
+        self.phrase: str | None = None
 
     def url(self, path: str, host: str = "127.0.0.1", user: str = "") -> str:
         return f"{self.scheme}://{user}{host}:{self.port}{path}"
@@ -62,7 +64,7 @@ def serving(context: ssl.SSLContext | None = None) -> Iterator[Server]:
             missing: tuple[int, dict[str, str], bytes] = (404, {}, b"")
             answer = server.answers.get(self.path)
             status, extra, body = answer(headers, number) if answer else missing
-            self.send_response(status)
+            self.send_response(status, server.phrase)
             for name, value in {"Content-Length": str(len(body)), **extra}.items():
                 self.send_header(name, value)
             self.end_headers()
@@ -289,6 +291,25 @@ def test_tls_is_checked_against_the_ca_bundle_and_never_left(
     assert server.requests == []
 
 
+def test_tls_that_ends_early_is_tried_again(fetching: Fetching) -> None:
+    met: list[bytes] = []
+
+    def hang_up() -> None:
+        for _ in range(3):
+            connection, _address = listener.accept()
+            with connection:
+                met.append(connection.recv(1 << 16)[:1])
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises(FilesError, match=r"\(3 tries\)") as caught:
+            fetching().read(f"https://127.0.0.1:{listener.getsockname()[1]}/f", limit=1)
+        thread.join()
+    assert met == [b"\x16"] * 3
+    assert "check the network" in str(caught.value.hint)
+
+
 def test_a_document_is_revalidated_and_kept_for_offline(server: Server, fetching: Fetching) -> None:
     def answer(headers: Mapping[str, str], number: int) -> tuple[int, dict[str, str], bytes]:
         if headers.get("if-none-match") == '"one"':
@@ -355,6 +376,51 @@ def test_a_proxy_is_asked_for_what_is_not_this_machine(server: Server, fetching:
     assert server.paths() == ["http://outer.example/a%20b?c=%22&d=%7B", "/f"]
     logins = [headers.get("proxy-authorization") for _, headers in server.requests]
     assert logins == ["Basic " + base64.b64encode(b"me:pw").decode(), None]
+
+
+def test_an_address_is_asked_for_whole(server: Server, fetching: Fetching) -> None:
+    server.always("/a;b=c?d=e;f", 200, body=BODY)
+    server.always("/?x=1", 200, body=BODY)
+    fetcher = fetching()
+    assert fetcher.read(server.url("/a;b=c?d=e;f"), limit=1 << 20) == BODY
+    assert fetcher.read(server.url("?x=1"), limit=1 << 20) == BODY
+    assert {headers["host"] for _, headers in server.requests} == {f"127.0.0.1:{server.port}"}
+
+
+def test_an_address_of_ipv6_or_of_the_usual_port_is_named_as_it_should(
+    server: Server, fetching: Fetching
+) -> None:
+    server.always("http://2001:db8::1:8080/f", 200, body=BODY)
+    server.always("http://outer.example/f", 200, body=BODY)
+    fetcher = fetching(environ={"HOME": "/nonexistent", "http_proxy": server.url("", user="me:p%C3%A9@")})
+    for address in ("http://[2001:db8::1]:8080/f", "http://outer.example:80/f"):
+        assert fetcher.read(address, limit=1 << 20) == BODY
+    assert [headers["host"] for _, headers in server.requests] == ["[2001:db8::1]:8080", "outer.example"]
+    login = base64.b64encode("me:p\u00e9".encode()).decode()
+    assert {headers["proxy-authorization"] for _, headers in server.requests} == {f"Basic {login}"}
+
+
+def test_a_redirect_may_have_a_name_of_another_script(server: Server, fetching: Fetching) -> None:
+    server.always("/f", 302, {"Location": "/\u00e9 b".encode().decode("latin-1")})
+    server.always("/%C3%A9%20b", 200, body=BODY)
+    assert fetching().read(server.url("/f"), limit=1 << 20) == BODY
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:99999/g", "http://127.0.0.1:x/g", "http://[::1/g"])
+def test_an_address_that_is_none_ends_in_an_error(server: Server, fetching: Fetching, address: str) -> None:
+    server.always("/f", 302, {"Location": address})
+    for start in (address, server.url("/f")):
+        with pytest.raises(FilesError, match=r"address|can't be read") as caught:
+            fetching().read(start, limit=1)
+        assert "tries" not in caught.value.message
+
+
+def test_the_server_says_why_it_refuses(server: Server, fetching: Fetching) -> None:
+    """As mirrors of organisations do, which keep packages back."""
+    server.answers["/f"] = lambda _h, _n: (403, {}, b"")
+    server.phrase = "Held back for review"
+    with pytest.raises(FilesError, match=r"HTTP 403 Held back for review$"):
+        fetching().read(server.url("/f"), limit=1)
 
 
 def test_a_proxy_of_another_kind_is_refused(fetching: Fetching) -> None:
