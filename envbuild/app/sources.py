@@ -123,7 +123,7 @@ def checked(spec: Spec) -> Spec:
 
     A curated one becomes system-managed, as any copy of it."""
     read = _read_text(dump_native(spec), spec.source)
-    return replace(read, left_out=spec.left_out)
+    return replace(read, left_out=spec.left_out, unrelated=spec.unrelated)
 
 
 def _named(spec: Spec, name: str) -> Spec:

@@ -50,6 +50,7 @@ RULES = tuple(
         ("EB702", _WARNING, "as_of in the future", serving.future),
         ("EB801", _WARNING, "line that was not carried over", source.left_out),
         ("EB802", _WARNING, "lock that can't be read", source.unreadable_lock),
+        ("EB803", _INFO, "line that is no part of an environment", source.unrelated),
     )
 )
 

@@ -177,6 +177,8 @@ class Spec:
     left_out: tuple[str, ...] = ()
     """What the source says and an environment can't carry, a line each with its place; never part of the
     definition."""
+    unrelated: tuple[str, ...] = ()
+    """Those lines of ``left_out`` that are no part of an environment: what runs in it, where, and how."""
 
     @property
     def directory(self) -> Path:

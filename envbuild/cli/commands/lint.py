@@ -59,17 +59,18 @@ def command(
     """
     rules = chosen_rules(_codes(select), _codes(ignore))
     findings: list[tuple[str, Finding]] = []
-    broken: list[SpecError] = []
+    broken: dict[str, SpecError] = {}
     paths = (*specs, *spec_files) or (".",)
     for path in paths:
         try:
             findings += _look(call, path, rules)
         except SpecError as error:
-            broken.append(error)
-    _show(call, findings, specs=len(paths), as_json=as_json)
+            broken[path] = error
+    _show(call, findings, specs=len(paths), refused=tuple(broken), as_json=as_json)
     if broken:
-        problems = [problem for error in broken for problem in error.problems]
-        raise SpecError(broken[0].message, hint=broken[0].hint, problems=problems)
+        first, *_ = broken.values()
+        problems = [problem for error in broken.values() for problem in error.problems]
+        raise SpecError(first.message, hint=first.hint, problems=problems)
     grave = {"error", "warning"} if strict else {"error"}
     return int(any(finding.severity.value in grave for _, finding in findings))
 
@@ -93,7 +94,14 @@ def _seen(cwd: Path, file: Path) -> str:
     return whole.relative_to(cwd).as_posix() if whole.is_relative_to(cwd) else whole.as_posix()
 
 
-def _show(call: Call, findings: Sequence[tuple[str, Finding]], *, specs: int, as_json: bool) -> None:
+def _show(
+    call: Call,
+    findings: Sequence[tuple[str, Finding]],
+    *,
+    specs: int,
+    refused: Sequence[str],
+    as_json: bool,
+) -> None:
     counts = Counter(finding.severity.value for _, finding in findings)
     if as_json:
         call.out(
@@ -103,6 +111,7 @@ def _show(call: Call, findings: Sequence[tuple[str, Finding]], *, specs: int, as
                     "errors": counts["error"],
                     "warnings": counts["warning"],
                     "infos": counts["info"],
+                    "refused": list(refused),
                 }
             )
         )
@@ -110,11 +119,14 @@ def _show(call: Call, findings: Sequence[tuple[str, Finding]], *, specs: int, as
     color = call.color and call.stdout.isatty()
     for file, finding in findings:
         call.out(_line(file, finding, color=color))
+    sound = specs - len(refused)
     if findings:
         parts = [count_text(counts[kind], kind) for kind in ("error", "warning", "info") if counts[kind]]
-        call.say(f"{', '.join(parts)} in {count_text(specs, 'spec')}")
-    else:
-        call.say(f"nothing doubtful in {count_text(specs, 'spec')}")
+        call.say(f"{', '.join(parts)} in {count_text(sound, 'spec')}")
+    elif sound:
+        call.say(f"nothing doubtful in {count_text(sound, 'spec')}")
+    if refused:
+        call.say(f"{count_text(len(refused), 'spec')} can't be read")
 
 
 def _line(file: str, finding: Finding, *, color: bool) -> str:

@@ -95,9 +95,10 @@ class _MlflowReader:
         function = _at(root, "flavors", "python_function")
         conda_file, python_file = self._files(function)
         self.problems.raise_if_any()
-        self.left_out.append(f"{_MODEL}: the model itself: only what it needs is installed")
+        unrelated = [f"{_MODEL}: the model itself: only what it needs is installed"]
         if isinstance(code := _at(function, "code"), Scalar) and not is_null(code):
-            self.left_out.append(f"{_MODEL}: flavors.python_function.code: {code.text}")
+            unrelated.append(f"{_MODEL}: flavors.python_function.code: {code.text}")
+        self.left_out += unrelated
         if self.file.beside("environment_variables.txt").is_there():
             self.left_out.append(
                 "environment_variables.txt: the variables the model reads have no values there"
@@ -137,6 +138,7 @@ class _MlflowReader:
             pip=pip,
             environment_variables=conda.variables if conda else (),
             left_out=tuple(self.left_out),
+            unrelated=tuple(unrelated),
         )
 
     def project(self) -> Spec:
@@ -155,7 +157,7 @@ class _MlflowReader:
             top.problem(
                 "databricks_spark_job", "runs in an environment of Databricks, which isn't known here"
             )
-        top.leave("entry_points", "what runs in the environment")
+        top.leave("entry_points", "what runs in the environment", unrelated=True)
         self.problems.raise_if_any()
         if top.get("docker_env") is not None:
             spec = self._project_image(top, document, name)
@@ -163,14 +165,14 @@ class _MlflowReader:
             spec = self._project_packages(top, name)
         top.rest()
         self.problems.raise_if_any()
-        return replace(spec, left_out=(*left.lines, *self.left_out, *spec.left_out))
+        return left.added_to(replace(spec, left_out=(*self.left_out, *spec.left_out)))
 
     def _project_image(self, top: Section, document: Document, name: str) -> Spec:
         """The image of a project's ``docker_env``, as it is."""
         docker = top.section("docker_env")
         image = docker.text("image")
         for key in ("volumes", "environment"):
-            docker.leave(key, "given to the container when it runs")
+            docker.leave(key, "given to the container when it runs", unrelated=True)
         docker.rest()
         if image is None and isinstance(docker.node, Mapping):
             docker.problem("image", "is missing")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from envbuild.specs.model import Spec
 from envbuild.specs.problems import Place, Problems
 from envbuild.specs.text.document import Mapping, Node, Scalar, Sequence, describe, is_null
 from envbuild.specs.text.source import SourceFile
@@ -14,18 +15,33 @@ from envbuild.specs.text.source import SourceFile
 class LeftOut:
     """What a source says and a spec can't carry, each line once. No value is shown: it may be secret."""
 
-    _lines: dict[str, None] = field(default_factory=dict)
+    _lines: dict[str, bool] = field(default_factory=dict)
 
-    def add(self, file: SourceFile, line: int | None, key: str, why: str = "") -> None:
+    def add(
+        self, file: SourceFile, line: int | None, key: str, why: str = "", *, unrelated: bool = False
+    ) -> None:
         place = file.path.name if line is None else f"{file.path.name}:{line}"
-        self.say(f"{place}: {key}" + (f": {why}" if why else ""))
+        self.say(f"{place}: {key}" + (f": {why}" if why else ""), unrelated=unrelated)
 
-    def say(self, line: str) -> None:
-        self._lines.setdefault(line)
+    def say(self, line: str, *, unrelated: bool = False) -> None:
+        """Notes a line; an ``unrelated`` one is about no part of an environment."""
+        self._lines.setdefault(line, unrelated)
 
     @property
     def lines(self) -> tuple[str, ...]:
         return tuple(self._lines)
+
+    @property
+    def unrelated(self) -> tuple[str, ...]:
+        return tuple(line for line, unrelated in self._lines.items() if unrelated)
+
+    def added_to(self, spec: Spec) -> Spec:
+        """``spec`` with these lines before its own."""
+        return replace(
+            spec,
+            left_out=tuple(dict.fromkeys((*self.lines, *spec.left_out))),
+            unrelated=tuple(dict.fromkeys((*self.unrelated, *spec.unrelated))),
+        )
 
 
 @dataclass(slots=True)
@@ -71,16 +87,17 @@ class Section:
             self.problem(name, f"must be a mapping, is {describe(value)}")
         return Section(value, self.file, self.problems, self.left, self.path(name))
 
-    def leave(self, name: str, why: str = "") -> None:
+    def leave(self, name: str, why: str = "", *, unrelated: bool = False) -> None:
         """Says that ``name`` is left out, where it says something."""
         if self.get(name) is not None:
-            self.left.add(self.file, self.mapping.key_line(name), self.path(name), why)
+            line = self.mapping.key_line(name)
+            self.left.add(self.file, line, self.path(name), why, unrelated=unrelated)
 
-    def rest(self, silent: Collection[str] = ()) -> None:
-        """Leaves out every key that wasn't read; ``silent`` ones say nothing about an environment."""
+    def rest(self, silent: Collection[str] = (), *, unrelated: bool = False) -> None:
+        """Leaves out every key that wasn't read, but for ``silent`` ones."""
         for name, _ in self.mapping.entries:
             if name.text not in self._used and name.text not in silent:
-                self.leave(name.text)
+                self.leave(name.text, unrelated=unrelated)
 
     def path(self, name: str) -> str:
         return f"{self.key}.{name}" if self.key else name

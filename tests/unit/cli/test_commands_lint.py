@@ -84,6 +84,7 @@ def test_json_is_one_object(lint: Lint) -> None:
         "errors": 0,
         "warnings": 1,
         "infos": 0,
+        "refused": [],
     }
     assert (shown.status, shown.err) == (0, "")
 
@@ -93,6 +94,33 @@ def test_a_spec_that_cant_be_read_ends_with_3_after_the_others(lint: Lint) -> No
     assert shown.status == 3
     assert [line.split()[1] for line in shown.out.splitlines()] == ["EB301", "EB701"]
     assert "broken.yaml:1: nme: unknown key; did you mean 'name'?" in shown.err
+    assert "2 warnings" not in shown.err
+    assert "in 1 spec\n1 spec can't be read\n" in shown.err
+
+
+def test_a_spec_that_is_refused_is_never_called_clean(lint: Lint, tmp_path: Path) -> None:
+    shown = lint("broken.yaml")
+    assert "nothing doubtful" not in shown.err
+    assert lint("broken.yaml", "good.yaml").err.startswith(
+        "nothing doubtful in 1 spec\n1 spec can't be read\n"
+    )
+    assert json.loads(lint("broken.yaml", "--json").out)["refused"] == [str(tmp_path / "broken.yaml")]
+
+
+def test_clean_projects_are_clean_where_one_is_strict(lint: Lint, tmp_path: Path) -> None:
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs/pyproject.toml").write_text(
+        '[project]\nname = "demo"\nversion = "1"\nrequires-python = "==3.13.*"\n'
+        'dependencies = ["six==1.17.0"]\n'
+        '[project.optional-dependencies]\nplot = ["seaborn"]\n[dependency-groups]\ndev = ["pytest"]\n'
+    )
+    (tmp_path / "job.yaml").write_text(
+        "type: command\ncommand: python train.py\ncompute: azureml:cpu\ncode: src\nexperiment_name: demo\n"
+        f"environment:\n  image: registry.example/base@sha256:{64 * 'a'}\n"
+        "  conda_file: {channels: [conda-forge], dependencies: [python=3.13, pip=25.3]}\n"
+    )
+    shown = lint("specs", "job.yaml", "--strict")
+    assert (shown.status, {line.split()[1] for line in shown.out.splitlines()}) == (0, {"EB803"})
 
 
 def test_an_unknown_code_ends_with_2_before_any_work(lint: Lint) -> None:

@@ -200,6 +200,16 @@ def test_what_was_left_out_is_said_with_its_place() -> None:
     ]
 
 
+def test_what_is_no_part_of_an_environment_is_only_good_to_know() -> None:
+    result = look(
+        replace(SPEC, left_out=("job.yml:2: command", "a thing"), unrelated=("job.yml:2: command",))
+    )
+    assert [(each.code, each.severity.value, each.message) for each in result] == [
+        ("EB801", "warning", "not carried over: a thing"),
+        ("EB803", "info", "no part of an environment: command"),
+    ]
+
+
 def test_a_spec_whose_file_changed_since_has_no_lines(found: Looker, tmp_path: Path) -> None:
     (tmp_path / "envbuild.yaml").write_text("- [not a spec")
     spec = replace(SPEC, source=tmp_path / "envbuild.yaml", as_of=date(2030, 1, 1))

@@ -254,7 +254,7 @@ def test_channel_and_index_order_count(tmp_path: Path) -> None:
 
 def test_definition_names_every_field_but_the_labels() -> None:
     fields = set(Spec.__dataclass_fields__)
-    labels = {"name", "source", "version", "description", "tags", "left_out"}
+    labels = {"name", "source", "version", "description", "tags", "left_out", "unrelated"}
     assert set(canonical_definition(Spec(name="x", source=Path("x")))) == fields - labels
 
 

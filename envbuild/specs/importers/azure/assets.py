@@ -86,7 +86,7 @@ class _Asset:
         if version is not None and version.text != "auto":
             self.values["asset.version"] = version.text
         described, image = asset.text("spec"), asset.text("extra_config")
-        asset.rest()
+        asset.rest(unrelated=True)
         context, dockerfile = self.context(image.text if image is not None else "environment.yaml")
         file = self.file.beside(described.text if described is not None else "spec.yaml")
         document = yaml_document(file)
@@ -96,7 +96,7 @@ class _Asset:
         self.problems.raise_if_any()
         spec = self.read(root, document, file, context, dockerfile)
         self.problems.raise_if_any()
-        return replace(spec, source=self.file.path, left_out=(*self.left.lines, *spec.left_out))
+        return self.left.added_to(replace(spec, source=self.file.path))
 
     def section(self, file: SourceFile) -> Section:
         root = yaml_document(file).root
@@ -122,7 +122,7 @@ class _Asset:
             if isinstance(templates, Sequence):
                 texts = [item.text for item in templates.items if isinstance(item, Scalar)]
                 self.templates = tuple(self.file.beside(f"{directory}/{text}") for text in texts)
-            image.rest()
+            image.rest(unrelated=True)
         self.values["image.context.path"] = directory
         self.values["image.dockerfile.path"] = dockerfile
         return directory, dockerfile

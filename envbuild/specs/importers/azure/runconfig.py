@@ -58,15 +58,15 @@ class RunConfigImporter:
         framework = top.text("framework")
         spark = framework is not None and framework.text.lower() == "pyspark"
         if framework is not None and framework.text.lower() not in ("python", "pyspark"):
-            top.leave("framework")
+            top.leave("framework", unrelated=True)
         communicator = top.text("communicator")
         if communicator is not None and communicator.text.lower() != "none":
-            top.leave("communicator")
+            top.leave("communicator", unrelated=True)
         nodes = top.text("nodeCount")
         if nodes is not None and nodes.text != "1":
-            top.leave("nodeCount")
+            top.leave("nodeCount", unrelated=True)
         node = top.get("environment")
-        top.rest()
+        top.rest(unrelated=True)
         problems.raise_if_any()
         project = file.beside("../x") if file.path.parent.name in DIRECTORIES else file
         if isinstance(node, Scalar):
@@ -102,7 +102,8 @@ class InferenceConfigImporter:
             top.leave("enableGpu", "name an image that has CUDA")
         inline = top.get("environment")
         old = {name: top.get(name) for name in ("condaFile", "baseImage", "baseImageRegistry")}
-        top.rest()
+        top.leave("extraDockerfileSteps", "build the image with them, and name it as the base image")
+        top.rest(unrelated=True)
         problems.raise_if_any()
         if isinstance(inline, Scalar):
             spec = _other(file.beside(inline.text), left, file, spark)

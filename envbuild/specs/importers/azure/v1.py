@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from envbuild.errors import SpecError
 from envbuild.specs import fields
@@ -32,6 +32,8 @@ _KEYS = {
     "environment_variables": "environmentVariables",
     "platforms": "docker.platform",
 }
+_OF_A_RUN = ("arguments", "sharedVolumes", "shmSize")
+"""Of ``docker``: how a container is started."""
 OLD_SPARK = "com.microsoft.ml.spark:mmlspark_2.11:0.12"
 """The package that the SDK's early objects carried, as the example variable above."""
 _FROM = re.compile(r"FROM\s+([^\s$]+)", re.IGNORECASE)
@@ -129,7 +131,7 @@ class _AzureV1Reader:
         given = top.text("name")
         name = None if given is None else fields.fit_name(given.text)
         if given is not None and name != given.text:
-            self.left.add(self.file, given.line, top.path("name"), f"becomes {name!r}")
+            self.left.add(self.file, given.line, top.path("name"), f"becomes {name!r}", unrelated=True)
         variables = self._variables(top, build=build is not None)
         packages = self._spark(top.section("spark"), spark)
         of_spark = spark or packages is not None
@@ -151,9 +153,12 @@ class _AzureV1Reader:
             line,
         )
         if docker.flag("enabled") is False:
-            docker.leave("enabled", "an environment is always an image")
+            docker.leave("enabled", "an environment is always an image", unrelated=True)
         if docker.flag("gpuSupport"):
             docker.leave("gpuSupport", "name an image that has CUDA")
+        for name in _OF_A_RUN:
+            docker.leave(name, unrelated=True)
+        top.leave("assetId", unrelated=True)
         python.rest()
         docker.rest()
         top.rest()
@@ -170,13 +175,13 @@ class _AzureV1Reader:
             self.problems.raise_if_any()
             raise
         self.problems.raise_if_any()
-        return replace(spec, left_out=(*self.left.lines, *spec.left_out))
+        return self.left.added_to(spec)
 
     def _version(self, top: Section) -> Node | None:
         version = top.text("version")
         if version is not None and re.fullmatch(fields.VERSION_PATTERN, version.text) is None:
             # What the service calls ``Autosave_<time>_<hash>`` was never registered.
-            top.leave("version")
+            top.leave("version", unrelated=True)
             return None
         return version
 
@@ -264,7 +269,7 @@ class _AzureV1Reader:
         for name, value in node.entries:
             path = f"{top.path('environmentVariables')}.{name.text}"
             if isinstance(value, Scalar) and (name.text, value.text) == EXAMPLE:
-                self.left.add(self.file, name.line, path, "the SDK's example")
+                self.left.add(self.file, name.line, path, "the SDK's example", unrelated=True)
             elif build:
                 self.left.add(self.file, name.line, path, "set it with ENV in the Dockerfile")
             elif not (isinstance(value, Scalar) and value.kind == "null"):

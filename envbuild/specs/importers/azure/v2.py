@@ -1,12 +1,14 @@
 """The environment inside Azure ML's v2 files: jobs, components, pipelines, online and batch deployments.
 
 One file gives one environment: steps of a pipeline that need different ones are several specs. An
-environment that only the service knows (``azureml:name@latest``) is refused by its name.
+environment that only the service knows (``azureml:name@latest``) is refused by its name, with the command
+that writes it as a file.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from envbuild.errors import SpecError
@@ -25,6 +27,25 @@ _USERS = frozenset(
     }
 )
 """Keys of what uses an environment; none of them is one of an environment itself."""
+_STEPS = ("trial", "task", "component", "job", "create_job")
+"""Keys of what another one runs: a mapping, or the path of a file."""
+_KINDS = {
+    "automl": "a job",
+    "command": "a job",
+    "parallel": "a job",
+    "pipeline": "a pipeline",
+    "spark": "a job",
+    "sweep": "a job",
+}
+"""Values of ``type`` that no environment has."""
+_SCHEMA = re.compile(r"azuremlschemas\S*/([A-Za-z]+)\.schema\.json", re.IGNORECASE)
+_ENVIRONMENT_SCHEMA = "environment"
+_BRINGS_NONE = frozenset({"compute", "data", "datastore", "model", "registry", "workspace"})
+"""Schemas of what never has an environment."""
+_SERVICE_NAME = re.compile(
+    r"azureml:(?://registries/(?P<registry>[\w.-]+)/environments/)?(?P<name>[\w.-]+)"
+    r"(?:(?::|/versions/)(?P<version>[\w.-]+)|(?:@|/labels/)(?P<label>[\w.-]+))?"
+)
 _FILES = 50
 """Files that one pipeline may lead to."""
 _HINT = "write the environment into this file, or name its own file: environment: file:environment.yaml"
@@ -52,8 +73,52 @@ class AzureJobImporter:
 
 def _is_user(root: Mapping) -> bool:
     keys = {name.text for name, _ in root.entries}
+    schema = _schema(root)
+    if schema is not None:
+        return schema != _ENVIRONMENT_SCHEMA
+    kind = root.get("type")
+    if "create_job" in keys or (isinstance(kind, Scalar) and kind.text in _KINDS and keys & _USERS):
+        return True
     steps = any(isinstance(root.get(key), Mapping) for key in ("jobs", "trial", "task"))
-    return bool(keys & _USERS) and ("environment" in keys or steps)
+    return bool(keys & _USERS) and ("environment" in keys or steps or "endpoint_name" in keys)
+
+
+def _schema(root: Mapping) -> str | None:
+    """What the file's ``$schema`` says it is, in lower case: ``pipelinejob``."""
+    written = root.get("$schema")
+    match = _SCHEMA.search(written.text) if isinstance(written, Scalar) else None
+    return match[1].lower() if match is not None else None
+
+
+def _kind(root: Mapping) -> str:
+    """What a file is, in Azure's words."""
+    schema, written = _schema(root) or "", root.get("type")
+    for word in ("deployment", "component", "endpoint", "schedule", "pipeline", "job"):
+        if word in schema:
+            return f"an {word}" if word == "endpoint" else f"a {word}"
+    if schema:
+        return f"a file of {schema}"
+    keys = {name.text for name, _ in root.entries}
+    if "endpoint_name" in keys:
+        return "a deployment"
+    return _KINDS.get(written.text, "a job") if isinstance(written, Scalar) else "a job"
+
+
+def _remedy(reference: str) -> str | None:
+    """The command that writes an environment of the service as a file."""
+    match = _SERVICE_NAME.fullmatch(reference)
+    if match is None:
+        return None
+    options = [f"--name {match['name']}"]
+    options.append(
+        f"--version {match['version']}" if match["version"] else f"--label {match['label'] or 'latest'}"
+    )
+    if match["registry"]:
+        options.append(f"--registry-name {match['registry']}")
+    return (
+        f"'az ml environment show {' '.join(options)} -o yaml > {match['name']}.yml' writes it, "
+        f"then name it as environment: file:{match['name']}.yml"
+    )
 
 
 @dataclass(slots=True)
@@ -64,11 +129,13 @@ class _Search:
     left: LeftOut = field(default_factory=LeftOut)
     found: list[tuple[str, Spec]] = field(default_factory=list)
     """Each with the place that asks for it."""
+    elsewhere: dict[str, None] = field(default_factory=dict)
+    """Where environments are that can't be read, each once."""
     files: set[Path] = field(default_factory=set)
 
     def result(self, file: SourceFile) -> Spec:
         if not self.found:
-            raise SpecError(f"{file.shown}: nothing in it has an environment of its own", hint=_HINT)
+            raise self.nothing(file)
         spec = self.found[0][1]
         different = {definition_digest(other): where for where, other in reversed(self.found)}
         if len(different) > 1:
@@ -77,8 +144,31 @@ class _Search:
                 f"{file.shown}: has {len(different)} different environments: {where}",
                 hint="save each in a file of its own, and give that one",
             )
-        lines = dict.fromkeys((*self.left.lines, *spec.left_out))
-        return replace(spec, left_out=tuple(lines))
+        return self.left.added_to(spec)
+
+    def nothing(self, file: SourceFile) -> SpecError:
+        """What is said of a file without an environment: who has it."""
+        root = yaml_document(file).root
+        assert isinstance(root, Mapping)
+        kind = _kind(root)
+        if _schema(root) in _BRINGS_NONE or kind in ("an endpoint", "a schedule"):
+            what = f"{kind}, which has no environment: give the job or deployment that uses it"
+            return SpecError(f"{file.shown}: {what.replace('a file of ', 'a ')}")
+        what = f"{kind} without an environment of its own"
+        if self.elsewhere:
+            return SpecError(f"{file.shown}: {what}: {'; '.join(self.elsewhere)}", hint=_HINT)
+        model = root.get("model")
+        path = model.get("path") if isinstance(model, Mapping) else model
+        written = model.get("type") if isinstance(model, Mapping) else None
+        if not isinstance(path, Scalar):
+            return SpecError(f"{file.shown}: {what}", hint=_HINT)
+        if isinstance(written, Scalar) and written.text != "mlflow_model":
+            return SpecError(f"{file.shown}: {what}, and a {written.text} brings none", hint=_HINT)
+        if path.text.startswith("azureml:") or "://" in path.text:
+            hint = "download the model, and import its directory"
+        else:
+            hint = f"envbuild import {file.beside(path.text).shown}"
+        return SpecError(f"{file.shown}: {what}: its MLflow model brings it", hint=hint)
 
     def read(self, file: SourceFile, asked_at: str) -> None:
         """Reads a file of a job or component."""
@@ -98,7 +188,7 @@ class _Search:
             return
         section = Section(document.root, file, self.problems, self.left)
         self.user(section, document, asked_at)
-        section.rest(_SILENT)
+        section.rest(_SILENT, unrelated=True)
 
     def user(self, section: Section, document: Document, asked_at: str) -> None:
         """What one job, step, component or deployment uses."""
@@ -106,12 +196,12 @@ class _Search:
         environment = section.get("environment")
         if environment is not None:
             self.environment(environment, section, document, where)
-        for name in ("trial", "task", "component"):
+        for name in _STEPS:
             node = section.mapping.get(name)
             if isinstance(node, Mapping):
                 inner = section.section(name)
                 self.user(inner, document, asked_at)
-                inner.rest(_SILENT)
+                inner.rest(_SILENT, unrelated=True)
             elif name != "task" and isinstance(node, Scalar) and environment is None:
                 self.component(section, name)
         if isinstance(section.mapping.get("jobs"), Mapping):
@@ -120,7 +210,7 @@ class _Search:
                 if isinstance(value, Mapping):
                     step = jobs.section(key.text)
                     self.user(step, document, asked_at)
-                    step.rest(_SILENT)
+                    step.rest(_SILENT, unrelated=True)
 
     def component(self, section: Section, name: str) -> None:
         """A component in a file of its own; one that only the service has is said."""
@@ -131,6 +221,7 @@ class _Search:
         if node.text.startswith("azureml:") or not path.lower().endswith((".yaml", ".yml")):
             why = "its environment is known to the service only"
             self.left.add(section.file, node.line, section.path(name), why)
+            self.elsewhere.setdefault(f"that of {node.text} is known to the service only")
             return
         other = section.file.beside(path)
         if not other.is_there():
@@ -156,7 +247,8 @@ class _Search:
         """An environment that is named: by its file, or as the service knows it."""
         path = node.text.removeprefix("file:")
         if node.text.startswith(("azureml:", "azureml://")) or "://" in path:
-            section.problem("environment", f"{node.text!r} is known to the service only")
+            what = f"{node.text!r} is known to the service only"
+            section.problem("environment", what, _remedy(node.text))
             return None
         if not path.lower().endswith((".yaml", ".yml")) or "\0" in path:
             section.problem("environment", f"{node.text!r} is neither an environment nor its file")

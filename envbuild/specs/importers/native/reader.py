@@ -66,6 +66,8 @@ _USER = "1000:1000"
 _SCHEMA_HINT = "'envbuild schema' prints every key; editors complete the file with it"
 
 
+_SHOWN_BY_AZURE = ("id", "creation_context", "resourceGroup")
+"""What ``az ml environment show`` adds to an environment; nobody writes it."""
 _IN_DOCKERFILE = {
     "conda_file": "install it in the Dockerfile",
     "environment_variables": "set them with ENV in the Dockerfile",
@@ -151,7 +153,8 @@ class _NativeReader:
             inference_config=_inference(model),
             user=model.user or ("" if kind is EnvironmentType.USER_MANAGED else _USER),
             as_of=model.as_of,
-            left_out=self._left_out(model),
+            left_out=(left_out := self._left_out(model)),
+            unrelated=left_out,
         )
 
     def _model(self) -> native_model.NativeModel:
@@ -159,6 +162,8 @@ class _NativeReader:
 
         data = _plain(self.root)
         assert isinstance(data, dict)
+        for key in _SHOWN_BY_AZURE:
+            data.pop(key, None)
         try:
             return native_model.NativeModel.model_validate(data)
         except pydantic.ValidationError as error:
@@ -359,6 +364,8 @@ class _NativeReader:
     def _left_out(self, model: NativeModel) -> tuple[str, ...]:
         """What is Azure ML's own: it belongs to the service that holds the environment."""
         keys = [key for key in ("properties", "datastore") if getattr(model, key)]
+        shown = self.root if isinstance(self.root, Mapping) else Mapping((), 1)
+        keys += [key for key in _SHOWN_BY_AZURE if shown.get(key) is not None]
         name = self.file.path.name
         return tuple(f"{name}:{_line_of(self.root, (key,))}: {self.rename(key)}" for key in keys)
 

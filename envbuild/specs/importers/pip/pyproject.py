@@ -68,6 +68,7 @@ class _PyprojectReader:
         self.text = text
         self.problems = Problems()
         self.left_out: list[str] = []
+        self.unrelated: list[str] = []
         self.tool = self._table(data, "tool", "tool")
         self.has_project = "project" in data
         self.project = self._table(data, "project", "project")
@@ -91,7 +92,7 @@ class _PyprojectReader:
         name = self._text("name")
         version = self._text("version")
         if version is not None and not _VERSION.fullmatch(version):
-            self._leave(f"project.version {version!r}: no version of an environment")
+            self._leave(f"project.version {version!r}: no version of an environment", unrelated=True)
             version = None
         self._dependencies(self.project.get("dependencies", []), "project.dependencies", None)
         for extra in extras:
@@ -112,6 +113,7 @@ class _PyprojectReader:
             python=python,
             pip=pip,
             left_out=tuple(dict.fromkeys(self.left_out)),
+            unrelated=tuple(dict.fromkeys(self.unrelated)),
         )
 
     def _selection(self) -> tuple[list[str], list[str]]:
@@ -193,7 +195,7 @@ class _PyprojectReader:
         """A project's reference to its own extras: what they hold counts, the project doesn't."""
         marker = str(requirement.marker) if requirement.marker else None
         if not requirement.extras:
-            self._leave(f"{key}: the project itself")
+            self._leave(f"{key}: the project itself", unrelated=True)
         for extra in sorted({canonicalize_name(extra) for extra in requirement.extras}):
             if extra in self.extras:
                 self._extra(extra, marker, depth + 1)
@@ -275,7 +277,8 @@ class _PyprojectReader:
     def _leave_rest(self, name: str | None) -> None:
         if self.has_project:
             shown = f" ({name})" if name else ""
-            self._leave(f"the project itself{shown}: only what it depends on is installed")
+            what = f"the project itself{shown}: only what it depends on is installed"
+            self._leave(what, unrelated=True)
         dynamic = self.project.get("dynamic", [])
         for key in ("requires-python", "optional-dependencies"):
             if isinstance(dynamic, list) and key in dynamic:
@@ -283,10 +286,12 @@ class _PyprojectReader:
         taken = {name for kind, name in self.chosen if kind == "extra"}
         others = [extra for extra in self.extras if extra not in taken]
         if others:
-            self._leave(f"project.optional-dependencies: {', '.join(others)}: choose them with #{others[0]}")
+            what = f"project.optional-dependencies: {', '.join(others)}: choose them with #{others[0]}"
+            self._leave(what, unrelated=True)
         others = [group for group in self.groups if ("group", group) not in self.chosen]
         if others:
-            self._leave(f"dependency-groups: {', '.join(others)}: choose them with #group:{others[0]}")
+            what = f"dependency-groups: {', '.join(others)}: choose them with #group:{others[0]}"
+            self._leave(what, unrelated=True)
         for tool, key in _FOREIGN:
             table = self.tool.get(tool)
             if isinstance(table, dict) and key in table:
@@ -327,8 +332,11 @@ class _PyprojectReader:
         self._problem(f"project.{key}", f"must be text, is {describe_value(value)}")
         return None
 
-    def _leave(self, what: str) -> None:
-        self.left_out.append(f"{self.file.path.name}: {what}")
+    def _leave(self, what: str, *, unrelated: bool = False) -> None:
+        line = f"{self.file.path.name}: {what}"
+        self.left_out.append(line)
+        if unrelated:
+            self.unrelated.append(line)
 
     def _problem(self, key: str, what: str, remedy: str | None = None, line: int | None = None) -> None:
         self.problems.add(Place(file=self.file.shown, line=line, key=key), what, remedy)

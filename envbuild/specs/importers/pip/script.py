@@ -128,6 +128,7 @@ def _spec(file: SourceFile, text: str) -> Spec:
         python=python,
         pip=reader.result(),
         left_out=tuple(left_out),
+        unrelated=tuple(left_out[:1]),
     )
 
 

@@ -35,6 +35,7 @@ from envbuild.specs.text.toml import parse_toml
 from envbuild.specs.text.yaml import LOCK_LIMIT
 
 VERSION = 1
+_MEMBER = "a member of the workspace"
 _PROJECTS = ("editable", "virtual")
 _SOURCES = ("registry", "url", "path", "git", "directory", *_PROJECTS)
 
@@ -139,7 +140,8 @@ class _UvLockReader:
             platforms=image_platforms(cases.platforms),
             python=python_wanted(requires),
             pip=all_there_is(requirements, self.registries, self.options),
-            left_out=tuple(dict.fromkeys(self.left_out)),
+            left_out=(left_out := tuple(dict.fromkeys(self.left_out))),
+            unrelated=tuple(line for line in left_out if not line.endswith(_MEMBER)),
         )
 
     def _entry(self, index: int, table: Mapping[str, Any]) -> _LockedPackage:
@@ -249,7 +251,7 @@ class _UvLockReader:
             case "url" | "path":
                 yield direct(package.name, package.address, hashes, origin, where, marker=marker)
             case "editable" | "virtual":
-                what = "the project itself" if package.address == "." else "a member of the workspace"
+                what = "the project itself" if package.address == "." else _MEMBER
                 self.left_out.append(f"{self.file.path.name}: {package.name}: {what}")
             case kind:
                 remedy = BUILD_REMEDY
