@@ -36,6 +36,7 @@ RULES = tuple(
         ("EB202", _WARNING, "base image without a digest", image.unpinned),
         ("EB203", _WARNING, "base image with the tag latest", image.latest),
         ("EB204", _WARNING, "Dockerfile that starts from an image without a digest", image.dockerfile),
+        ("EB205", _WARNING, "Dockerfile that copies what its context hasn't", image.absent),
         (CREDENTIAL, _ERROR, "credential", variables.credentials),
         ("EB302", _WARNING, "EXAMPLE_ENV_VAR", variables.example),
         ("EB303", _WARNING, "variable that changes how programs are found", variables.overrides),

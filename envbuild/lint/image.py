@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from envbuild.errors import SpecError
 from envbuild.lint.subject import Doubt, Subject
 from envbuild.lock.model import ImageBase
+from envbuild.specs.importers.dockerfile import DOCKERFILE_LIMIT, absent_sources, context_sources
 from envbuild.specs.model import BuildContextSpec, ImageBaseSpec
 from envbuild.specs.problems import Place
 from envbuild.specs.text.source import SourceFile
-
-DOCKERFILE_LIMIT = 1 << 20
-"""Bytes."""
 
 _FROM = re.compile(r"\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?\s*", re.IGNORECASE)
 
@@ -57,10 +56,7 @@ def dockerfile(subject: Subject) -> Iterator[Doubt]:
     if not isinstance(base, BuildContextSpec):
         return
     path = base.path / base.dockerfile_path
-    try:
-        text = SourceFile.at(subject.spec.directory / path).read(DOCKERFILE_LIMIT)
-    except SpecError:
-        return
+    text = _dockerfile_text(subject, path)
     stages: set[str] = set()
     for number, line in enumerate(text.splitlines(), 1):
         match = _FROM.fullmatch(line)
@@ -77,6 +73,29 @@ def dockerfile(subject: Subject) -> Iterator[Doubt]:
             )
         if stage is not None:
             stages.add(stage.lower())
+
+
+def absent(subject: Subject) -> Iterator[Doubt]:
+    """What a Dockerfile copies and its context hasn't."""
+    base = subject.spec.base
+    if not isinstance(base, BuildContextSpec):
+        return
+    path = base.path / base.dockerfile_path
+    context = SourceFile.at(subject.spec.directory / base.path / "Dockerfile")
+    for source in absent_sources(context_sources(_dockerfile_text(subject, path)), context):
+        yield Doubt(
+            message=f"the Dockerfile copies {source}, which the build context hasn't",
+            where=Place(file=path.as_posix()),
+            hint="name the directory that has it: build: {path: DIRECTORY, dockerfile_path: …}",
+        )
+
+
+def _dockerfile_text(subject: Subject, path: Path) -> str:
+    """The Dockerfile at ``path``; empty where it can't be read."""
+    try:
+        return SourceFile.at(subject.spec.directory / path).read(DOCKERFILE_LIMIT)
+    except SpecError:
+        return ""
 
 
 def _reference(subject: Subject) -> str | None:

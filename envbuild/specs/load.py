@@ -17,7 +17,9 @@ from envbuild.specs.text.source import SourceFile
 
 if TYPE_CHECKING:
     from envbuild.specs import plugins
+    from envbuild.specs.importers import dockerfile
 else:
+    dockerfile = lazy("envbuild.specs.importers.dockerfile")
     plugins = lazy("envbuild.specs.plugins")
 
 _log = logging.getLogger(__name__)
@@ -188,9 +190,11 @@ def _file_in(directory: Path, formats: Sequence[Importer] | None) -> Path:
         names = (*names, *more)
         present = [path for path in map(partial(_marked, directory), more) if path is not None]
     if not present:
-        raise SpecError(
-            f"{directory.as_posix()}: no spec in this directory", hint="looked for " + ", ".join(names)
-        )
+        hint = "looked for " + ", ".join(names)
+        files = SourceFile.at(directory).names()
+        if named := [name for name in files if dockerfile.is_dockerfile_name(name)]:
+            hint = f"a file of another name is given by itself: {(directory / named[0]).as_posix()}"
+        raise SpecError(f"{directory.as_posix()}: no spec in this directory", hint=hint)
     if len(present) > 1:
         others = ", ".join(path.name for path in present[1:])
         _log.info("%s is the spec; not read by itself: %s", present[0].as_posix(), others)

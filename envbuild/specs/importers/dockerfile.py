@@ -1,17 +1,24 @@
-"""A Dockerfile and the directory it stands in: a user-managed environment with that build context."""
+"""A Dockerfile and its build context: a user-managed environment.
+
+The context is the directory that the Dockerfile stands in; where its steps copy what only a directory above
+has, as with ``docker build -f docker/Dockerfile .``, it is that one.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import posixpath
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envbuild.errors import SpecError
 from envbuild.lazy import lazy
 from envbuild.specs import fields
 from envbuild.specs.model import BuildContextSpec, EnvironmentType, Spec
@@ -21,6 +28,19 @@ if TYPE_CHECKING:
     from envbuild.specs import context as spec_context
 else:
     spec_context = lazy("envbuild.specs.context")
+
+_log = logging.getLogger(__name__)
+
+DOCKERFILE_LIMIT = 1 << 20
+"""Bytes."""
+_NAME = re.compile(r"(?:docker|container)file(?:[._-].+)?|.+[._-](?:docker|container)file", re.IGNORECASE)
+_OTHER_SUFFIXES = frozenset(
+    {".in", ".json", ".lock", ".md", ".py", ".rst", ".sh", ".toml", ".txt", ".yaml", ".yml"}
+)
+_SHOWN = 3
+"""Missing files that are named."""
+_LEVELS = 3
+"""Directories above a Dockerfile's own that may be its context; none above that of a repository."""
 
 
 class DockerfileImporter:
@@ -33,25 +53,123 @@ class DockerfileImporter:
         name = file.path.name.lower()
         if name.endswith(".dockerignore") or not file.path.is_file():
             return False
-        return name in ("dockerfile", "containerfile") or (
-            name.startswith("dockerfile.") or name.endswith(".dockerfile")
-        )
+        if name.startswith("dockerfile.") or (
+            is_dockerfile_name(name) and file.path.suffix not in _OTHER_SUFFIXES
+        ):
+            return True
+        return not file.path.suffix and _begins_with_an_image(file)
 
     def load(self, file: SourceFile) -> Spec:
-        return user_managed(file.path, file.path.parent, source=file.path)
+        context = _context(file)
+        return user_managed(file.path, context, source=file.path)
+
+
+def is_dockerfile_name(name: str) -> bool:
+    """Whether a file of that name is a Dockerfile, as far as names go: ``Dockerfile-gpu``."""
+    return _NAME.fullmatch(name) is not None and not name.lower().endswith(".dockerignore")
+
+
+def _begins_with_an_image(file: SourceFile) -> bool:
+    """Whether the first step is FROM, which only ARG may precede."""
+    try:
+        steps = dockerfile_steps(file.read(DOCKERFILE_LIMIT))
+    except SpecError:
+        return False
+    first = next((step for step in steps if step.instruction != "ARG"), None)
+    return first is not None and first.instruction == "FROM" and re.match(r"\S", first.text) is not None
+
+
+def _context(file: SourceFile) -> Path:
+    """The directory that has what the steps of a Dockerfile copy: its own, or the next one above; its own
+    where none has. Which one was taken, or what is missing, is said."""
+    own = file.path.parent
+    sources = context_sources(file.read(DOCKERFILE_LIMIT))
+    missing = absent_sources(sources, file)
+    if not missing:
+        return own
+    above = file
+    for _ in range(_LEVELS):
+        if SourceFile(above.path.with_name(".git"), ".git").is_there():
+            break
+        above = above.beside("../x")
+        if above.path.parent == above.path.parent.parent:
+            break
+        if not absent_sources(sources, above):
+            _log.warning(
+                "%s: copies %s, which %s has: that is the build context, as with build: {path: %s, "
+                "dockerfile_path: %s}",
+                file.shown,
+                ", ".join(missing[:_SHOWN]),
+                Path(above.shown).parent.as_posix(),
+                os.path.relpath(above.path.parent, own),
+                file.relative_to(above.path.parent),
+            )
+            return above.path.parent
+    _log.warning(
+        "%s: copies %s, which its directory hasn't; name the build context in a spec: "
+        "build: {path: DIRECTORY, dockerfile_path: %s}",
+        file.shown,
+        ", ".join(missing[:_SHOWN]),
+        file.path.name,
+    )
+    return own
+
+
+def context_sources(text: str) -> tuple[str, ...]:
+    """The paths of the build context that the steps of a Dockerfile copy or mount, in their order, each once;
+    without those that a variable is part of."""
+    sources: dict[str, None] = {}
+    for step in dockerfile_steps(text):
+        for source in _copied(step):
+            path = posixpath.normpath("/" + source).lstrip("/")
+            if "$" not in source and "\0" not in source and path:
+                sources.setdefault(path)
+    return tuple(sources)
+
+
+def _copied(step: Step) -> Iterator[str]:
+    if step.instruction == "RUN":
+        for mount in re.findall(r"--mount=(\S+)", step.text):
+            options = dict(option.partition("=")[::2] for option in mount.split(","))
+            if options.get("type", "bind") == "bind" and "from" not in options:
+                yield options.get("source") or options.get("src") or "."
+    elif step.instruction in ("COPY", "ADD") and not step.heredoc:
+        words = _words(step.text) or []
+        flags = [word for word in words if word.startswith("--")]
+        if not any(flag.startswith("--from") for flag in flags):
+            paths = [word for word in words if not word.startswith("--")]
+            yield from (path for path in paths[:-1] if not _ADDRESS.search(path))
+
+
+def absent_sources(sources: Iterable[str], beside: SourceFile) -> tuple[str, ...]:
+    """Those of ``sources`` that the directory of ``beside`` hasn't."""
+    return tuple(source for source in sources if not _is_there(source, beside))
+
+
+def _is_there(source: str, beside: SourceFile) -> bool:
+    directory, _, name = source.rpartition("/")
+    if not re.search(r"[*?[]", source):
+        return beside.beside(source).is_there()
+    if re.search(r"[*?[]", directory):
+        return True  # Rare, and a build says it.
+    try:
+        return any(fnmatch(entry, name) for entry in beside.beside(directory or ".").names())
+    except SpecError:
+        return False
 
 
 def user_managed(dockerfile: Path, context: Path, *, source: Path) -> Spec:
-    """The environment that ``dockerfile`` makes from ``context``, which is ``source``'s directory.
+    """The environment that ``dockerfile`` makes from ``context``, as ``source`` says.
 
     Raises ``SpecError`` where the context can't be read.
     """
-    base = BuildContextSpec(path=Path(), dockerfile_path=dockerfile.relative_to(context).as_posix())
+    path = Path(os.path.relpath(context, source.parent))
+    base = BuildContextSpec(path=path, dockerfile_path=dockerfile.relative_to(context).as_posix())
     return Spec(
         name=fields.fit_name(context.name),
         source=source,
         type=EnvironmentType.USER_MANAGED,
-        base=spec_context.with_digest(base, context),
+        base=spec_context.with_digest(base, source.parent),
         user="",
     )
 
@@ -62,6 +180,7 @@ _INSTRUCTIONS = frozenset(
         *("MAINTAINER", "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
     }
 )
+_ADDRESS = re.compile(r"://|^git@")
 _HEREDOC = re.compile(r"(?<!<)<<(?!<)-?\s*[\"']?([A-Za-z0-9_.-]+)[\"']?")
 _BRINGS_NOTHING = frozenset(
     {

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.lint.names import Claim, claims
+from envbuild.specs.load import load_spec
 from envbuild.specs.model import Spec
 from tests.unit.lint.conftest import IMAGE, Looker, a_lock, look
 
@@ -184,6 +185,14 @@ def test_ports_of_routes(found: Looker) -> None:
     text = SERVING.replace("/score, port: 5001", "/score, port: 80") + "requirements: [flask==3]\n"
     assert [(each.code, each.where.line) for each in found(text)] == [("EB602", 3), ("EB603", 3)]
     assert found(text + "user: root\n").codes == ["EB602", "EB701"]
+
+
+def test_what_a_dockerfile_copies_must_be_in_its_context(tmp_path: Path) -> None:
+    (tmp_path / "there.txt").touch()
+    (tmp_path / "Dockerfile").write_text(f"FROM base@sha256:{64 * 'a'}\nCOPY there.txt gone.txt /\n")
+    (finding,) = look(load_spec(tmp_path))
+    assert (finding.code, finding.where.file) == ("EB205", "Dockerfile")
+    assert finding.message == "the Dockerfile copies gone.txt, which the build context hasn't"
 
 
 def test_root_and_a_day_to_come(found: Looker) -> None:

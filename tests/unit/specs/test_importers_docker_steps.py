@@ -170,3 +170,108 @@ def test_many_refused_steps_are_counted(tmp_path: Path) -> None:
         load_spec(asset(tmp_path / "a", f"FROM {BASE}:{{{{latest-image-tag}}}}\n{steps}"))
     assert len(raised.value.problems) == 6
     assert raised.value.problems[-1].endswith("context/Dockerfile: so does 1 more of its steps")
+
+
+def written(path: Path, text: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def context_of(dockerfile: Path) -> tuple[str, str]:
+    base = load_spec(dockerfile).base
+    assert isinstance(base, BuildContextSpec)
+    return base.path.as_posix(), base.dockerfile_path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Dockerfile-gpu",
+        "Dockerfile_cpu",
+        "Dockerfile.gpu",
+        "gpu-dockerfile",
+        "gpu.Dockerfile",
+        "Containerfile-x",
+        "docker",
+    ],
+)
+def test_a_dockerfile_is_known_by_any_usual_name_or_by_its_first_step(name: str, tmp_path: Path) -> None:
+    file = written(tmp_path / name, "# syntax=docker/dockerfile:1\nARG TAG=1\nFROM base:$TAG\n")
+    assert context_of(file) == (".", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("docker", "RUN true\n"),
+        ("docker", "from\n"),
+        ("docker", "\0"),
+        ("Dockerfile-gpu.dockerignore", "FROM x\n"),
+    ],
+)
+def test_what_begins_with_no_image_is_no_dockerfile(name: str, text: str, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="its format isn't known by its name"):
+        load_spec(written(tmp_path / name, text))
+
+
+def test_a_directory_names_the_dockerfile_of_another_name(tmp_path: Path) -> None:
+    file = written(tmp_path / "Dockerfile-gpu", "FROM base\n")
+    with pytest.raises(SpecError) as raised:
+        load_spec(tmp_path)
+    assert raised.value.hint == f"a file of another name is given by itself: {file.as_posix()}"
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "COPY requirements.txt /r.txt",
+        "COPY --chown=1:1 src/a.py requirements.txt /opt/",
+        'COPY ["requirements.txt", "/"]',
+        "COPY /src /src",
+        "ADD ../requirements.txt /r.txt",
+        "COPY require*.txt /",
+        "RUN --mount=type=bind,source=requirements.txt,target=/r.txt pip install -r /r.txt",
+    ],
+)
+def test_the_context_is_the_directory_above_that_has_what_is_copied(
+    step: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    written(tmp_path / "requirements.txt")
+    written(tmp_path / "src/a.py")
+    file = written(tmp_path / "docker/gpu/Dockerfile", f"FROM base\n{step}\n")
+    assert context_of(file) == ("../..", "docker/gpu/Dockerfile")
+    (line,) = caplog.messages
+    assert line.endswith("as with build: {path: ../.., dockerfile_path: docker/gpu/Dockerfile}")
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "COPY . /src",
+        "COPY --from=build /opt /opt",
+        "COPY $FILES /opt/",
+        "ADD https://files.example/x /x",
+        "COPY <<EOF /x\ntext\nEOF",
+        "RUN --mount=type=cache,target=/root/.cache true",
+        "RUN --mount=type=bind,from=build,source=/x,target=/x true",
+        "COPY here.txt /",
+    ],
+)
+def test_its_own_directory_is_the_context_where_nothing_is_missing(
+    step: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    written(tmp_path / "docker/here.txt")
+    assert context_of(written(tmp_path / "docker/Dockerfile", f"FROM base\n{step}\n")) == (".", "Dockerfile")
+    assert caplog.messages == []
+
+
+def test_what_no_directory_of_the_repository_has_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "repository/.git").mkdir(parents=True)
+    written(tmp_path / "secret.txt")
+    file = written(tmp_path / "repository/docker/Dockerfile", "FROM base\nCOPY secret.txt /\n")
+    assert context_of(file) == (".", "Dockerfile")
+    (line,) = caplog.messages
+    assert "copies secret.txt, which its directory hasn't; name the build context" in line
