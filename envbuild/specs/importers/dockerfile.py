@@ -12,7 +12,7 @@ import os
 import posixpath
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -127,6 +127,25 @@ def context_sources(text: str) -> tuple[str, ...]:
     return tuple(sources)
 
 
+def variables_of(step: Step, known: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
+    """What an ENV step sets, with the values that ``known`` variables give it; None where one isn't known."""
+    name, separator, rest = step.text.partition(" ")
+    if "=" not in name:
+        pairs = [(name, " ".join(_words(rest) or [rest]))] if separator else []
+    else:
+        words = (word.partition("=") for word in _words(step.text) or [])
+        pairs = [(name, value) for name, _, value in words]
+    # What a shell would leave alone can't be told from the words.
+    quoted = "'" in step.text or "\\$" in step.text
+    values = dict(known)
+    for name, text in pairs:
+        unknown = [
+            match for match in _VARIABLE.finditer(text) if quoted or (match[1] or match[2]) not in values
+        ]
+        filled = _VARIABLE.sub(lambda match: values.get(match[1] or match[2], ""), text)
+        yield name, None if unknown or "$" in filled else filled
+
+
 def _copied(step: Step) -> Iterator[str]:
     if step.instruction == "RUN":
         for mount in re.findall(r"--mount=(\S+)", step.text):
@@ -180,6 +199,7 @@ _INSTRUCTIONS = frozenset(
         *("MAINTAINER", "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"),
     }
 )
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _ADDRESS = re.compile(r"://|^git@")
 _HEREDOC = re.compile(r"(?<!<)<<(?!<)-?\s*[\"']?([A-Za-z0-9_.-]+)[\"']?")
 _BRINGS_NOTHING = frozenset(

@@ -132,14 +132,14 @@ def test_a_step_that_never_ends_is_one(tmp_path: Path) -> None:
     assert dockerfile_steps("\\\n\\\n") == dockerfile_steps("\\\n")
 
 
-def test_an_image_with_nothing_installed_is_read_and_what_it_sets_is_said(tmp_path: Path) -> None:
+def test_an_image_with_nothing_installed_is_read_with_what_it_sets(tmp_path: Path) -> None:
     dockerfile = f"FROM --platform=linux/amd64 {BASE}:{{{{latest-image-tag}}}} AS last\nENV A=b\nLABEL c=d\n"
     spec = load_spec(asset(tmp_path / "a", dockerfile, requirements="numpy==2.0.0\n"))
     assert spec.base == ImageBaseSpec(reference=f"{BASE}:latest")
     assert spec.pip.requirements == ()
+    assert spec.environment_variables == (("A", "b"),)
     assert spec.left_out == (
         "context/Dockerfile:1: {{latest-image-tag}}: 'latest', as the lock pins it",
-        "context/Dockerfile:2: ENV",
         "context/Dockerfile:3: LABEL",
         "context/requirements.txt: no step installs it",
     )
@@ -275,3 +275,76 @@ def test_what_no_directory_of_the_repository_has_is_named(
     assert context_of(file) == (".", "Dockerfile")
     (line,) = caplog.messages
     assert "copies secret.txt, which its directory hasn't; name the build context" in line
+
+
+CARRIED = """FROM registry.example/base:{{latest-image-tag}}
+ENV CONDA_PREFIX=/azureml-envs/trees
+ENV CONDA_DEFAULT_ENV=$CONDA_PREFIX PATH=${CONDA_PREFIX}/bin:$PATH
+ENV ROOT="/var/app" THREADS=4 MODEL_TOKEN=hunter2
+ENV APP_HOME $ROOT/trees
+ENV OTHER=$UNKNOWN TOOL=$CONDA_PREFIX/bin/tool 1BAD=x
+ENV THREADS=8
+COPY requirements.txt .
+RUN pip install -r requirements.txt
+"""
+
+
+def test_variables_are_carried_but_those_of_the_dockerfile_s_own_places(tmp_path: Path) -> None:
+    spec = load_spec(asset(tmp_path / "trees", CARRIED, requirements="six\n"))
+    assert spec.environment_variables == (
+        ("APP_HOME", "/var/app/trees"),
+        ("ROOT", "/var/app"),
+        ("THREADS", "8"),
+    )
+    lines = [line.partition("Dockerfile:")[2] for line in spec.left_out if "ENV" in line]
+    stands = "where its environment stands; here it is in /opt/env"
+    assert lines == [
+        f"2: ENV CONDA_PREFIX: {stands}",
+        f"3: ENV CONDA_DEFAULT_ENV: {stands}",
+        f"3: ENV PATH: {stands}",
+        "6: ENV OTHER: its value is what another variable says",
+        f"6: ENV TOOL: {stands}",
+        " ENV: environment variable 'MODEL_TOKEN': may hold a credential: give it when a container is run",
+        " ENV: environment variable '1BAD': '1BAD' is no name of an environment variable",
+    ]
+    assert "hunter2" not in str(spec)
+
+
+@pytest.mark.parametrize(
+    ("image", "described", "expected"),
+    [
+        ("{{image.name}}", "name: registry.example/trees:2", "registry.example/trees:2"),
+        (
+            "{{image.name}}",
+            "{name: 'azureml/trees:{{latest-image-tag}}', publish: {location: mcr}}",
+            "/azureml/trees:latest",
+        ),
+        ("{{image.name}}:{{asset.version}}", "name: registry.example/trees", "registry.example/trees:3"),
+    ],
+)
+def test_the_publisher_s_image_is_named_where_no_context_makes_it(
+    image: str, described: str, expected: str, tmp_path: Path
+) -> None:
+    written(tmp_path / "asset.yaml", f"{ASSET}version: 3\n")
+    written(tmp_path / "spec.yaml", f'name: trees\nimage: "{image}"\n')
+    written(tmp_path / "environment.yaml", f"image:\n  {described}\n")
+    base = load_spec(tmp_path).base
+    assert isinstance(base, ImageBaseSpec)
+    assert base.reference.endswith(expected)
+
+
+def test_the_publisher_s_image_is_the_context_that_makes_it(tmp_path: Path) -> None:
+    written(tmp_path / "asset.yaml", f"{ASSET}version: auto\n")
+    written(tmp_path / "spec.yaml", 'name: trees\nimage: "{{image.name}}:{{asset.version}}"\n')
+    written(tmp_path / "context/Dockerfile", "FROM registry.example/base:1\n")
+    base = load_spec(tmp_path).base
+    assert isinstance(base, BuildContextSpec)
+    assert (base.path.as_posix(), base.dockerfile_path) == ("context", "Dockerfile")
+
+
+def test_a_template_with_braces_in_its_expression_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as raised:
+        load_spec(
+            asset(tmp_path / "trees", "FROM registry.example/base:{{latest-image-tag:\\d{8}\\.v\\d{1,2}}}\n")
+        )
+    assert "the template {{latest-image-tag:\\d{8}\\.v\\d{1,2}}} can't be filled" in str(raised.value)

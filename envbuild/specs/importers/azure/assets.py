@@ -3,8 +3,11 @@ a build context, with templates that its publisher fills.
 
 Without templates in the context it is an environment of that context. With them, what the context installs is
 read: the image of its Dockerfile, and the conda file and requirements file that its steps install. Templates
-that stand for a newest version become a requirement without a pin, which the lock decides. A step that may
+that stand for a newest version become a requirement without a pin, which the lock decides. Variables of its
+ENV steps are carried, but for those that say where the Dockerfile puts its conda environment. A step that may
 bring anything else is refused; the rest of the Dockerfile is left out, step by step.
+
+An image that the publisher names (``{{image.name}}``) is made from this context, so the context is read.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from envbuild.errors import SpecError
+from envbuild.specs import fields
 from envbuild.specs.importers.conda.environment import read_conda
-from envbuild.specs.importers.dockerfile import InstalledFiles, dockerfile_steps
+from envbuild.specs.importers.dockerfile import InstalledFiles, Step, dockerfile_steps, variables_of
 from envbuild.specs.importers.native.reader import read_native
 from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.model import EnvironmentType, PipSpec, Spec
@@ -32,15 +36,23 @@ from envbuild.specs.text.document import (
 from envbuild.specs.text.section import LeftOut, Section, mapping_node, text_node
 from envbuild.specs.text.source import YAML_LIMIT, SourceFile
 
-_TEMPLATE = re.compile(r"\{\{\s*([a-z0-9.-]+)(?::([^{}]*))?\s*\}\}")
+_TEMPLATE = re.compile(r"\{\{\s*([a-z0-9._-]+)(?::.*?)?\s*\}\}(?!\})")
+"""What stands behind the colon is an expression, which may have braces of its own."""
 _NEWEST = re.compile(r"\s*(?:===?|~=|>=)\s*\{\{\s*latest-pypi-version(?::[^{}]*)?\s*\}\}")
 _OWN_CONTEXT = re.compile(
     r"\{\{\s*asset\.repo\.url\s*\}\}#\{\{\s*asset\.repo\.commit_hash\s*\}\}"
     r":\{\{\s*asset\.repo\.build_context\.path\s*\}\}"
 )
 """The context as the service fetches it from the repository that this directory is in."""
+_PUBLIC = "mcr.microsoft.com"
+_PUBLISHED_IMAGE = re.compile(r"\{\{\s*image\.name\s*\}\}")
 _NEWEST_IMAGE = re.compile(r":\{\{\s*latest-image-tag\s*\}\}")
 _CONDA_FILES = ("conda_dependencies.yaml", "conda_dependencies.yml", "conda.yaml", "conda.yml")
+_PLACES = (
+    *("AZUREML_CONDA_DEFAULT_ENVIRONMENT", "AZUREML_CONDA_ENVIRONMENT_PATH", "CONDA_DEFAULT_ENV"),
+    *("CONDA_PREFIX", "LD_LIBRARY_PATH", "PATH"),
+)
+"""Variables that say where a Dockerfile's own conda environment is."""
 _USER = "1000:1000"
 _SHOWN = 5
 """How many steps of a Dockerfile are refused by name."""
@@ -71,8 +83,12 @@ class _Asset:
     left: LeftOut = field(default_factory=LeftOut)
     values: dict[str, str] = field(default_factory=dict)
     """What templates with a value of this directory stand for."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """What the ENV steps of the Dockerfile set."""
     templates: tuple[SourceFile, ...] = ()
     """Files of the context that the publisher fills."""
+    known: dict[str, str] = field(default_factory=dict)
+    """The values of all variables that were set so far."""
     hint: str | None = None
     """What to do about its problems."""
 
@@ -114,8 +130,13 @@ class _Asset:
             given, own = context.text("dir"), context.text("dockerfile")
             directory = given.text if given is not None else directory
             dockerfile = own.text if own is not None else dockerfile
-            for name in ("name", "os", "publish"):
-                image.get(name)
+            image.get("os")
+            published, location = image.text("name"), image.section("publish").text("location")
+            if published is not None:
+                host = f"{_PUBLIC}/" if location is not None and location.text == "mcr" else ""
+                reference = _NEWEST_IMAGE.sub(":latest", host + published.text)
+                if _TEMPLATE.search(reference) is None:
+                    self.values["image.name"] = reference
             for name in ("pin_version_files", "pin_source_files"):
                 context.get(name)
             templates = context.get("template_files")
@@ -123,7 +144,7 @@ class _Asset:
                 texts = [item.text for item in templates.items if isinstance(item, Scalar)]
                 self.templates = tuple(self.file.beside(f"{directory}/{text}") for text in texts)
             image.rest(unrelated=True)
-        self.values["image.context.path"] = directory
+        self.values["image.context.path"] = self.values["image.context.dir"] = directory
         self.values["image.dockerfile.path"] = dockerfile
         return directory, dockerfile
 
@@ -138,6 +159,15 @@ class _Asset:
             ),
             root.line,
         )
+        published, dockerfile = kept.get("image"), self.values["image.dockerfile.path"]
+        if isinstance(published, Scalar) and _PUBLISHED_IMAGE.match(published.text):
+            context = self.values["image.context.path"]
+            if self.file.beside(f"{context}/{dockerfile}").is_there():
+                line = kept.key_line("image")
+                kept = Mapping(tuple(entry for entry in kept.entries if entry[0].text != "image"), kept.line)
+                build = {"path": text_node(context, line), "dockerfile_path": text_node(dockerfile, line)}
+                own = (text_node("build", line), mapping_node({**build}, line))
+                kept = Mapping((*kept.entries, own), kept.line)
         mapped = _mapped(kept, lambda node: self.fill(node, file))
         assert isinstance(mapped, Mapping)
         return mapped
@@ -182,10 +212,13 @@ class _Asset:
         conda, pip = (file if file in installed else None for file in (conda, pip))
         others = {key.text: value for key, value in root.entries if key.text != "build"}
         bare = mapping_node({**others, "image": text_node(image, root.key_line("build"))}, root.line)
+        spec = read_native(Document(bare, document.lines), file)
+        variables = {**self.variables, **dict(spec.environment_variables)}
         spec = replace(
-            read_native(Document(bare, document.lines), file),
+            spec,
             type=EnvironmentType.SYSTEM_MANAGED,
             user=_USER,
+            environment_variables=tuple(sorted(variables.items())),
         )
         reader = RequirementsReader(spec.directory, self.problems)
         for number, line in enumerate(texts[pip].splitlines() if pip is not None else (), 1):
@@ -207,7 +240,10 @@ class _Asset:
             constraints=tuple(dict.fromkeys((*content.pip.constraints, *own_pip.constraints))),
             options=tuple(dict.fromkeys((*content.pip.options, *own_pip.options))),
         )
-        return replace(spec, conda=content.conda, pip=both, environment_variables=content.variables)
+        variables |= dict(content.variables)
+        return replace(
+            spec, conda=content.conda, pip=both, environment_variables=tuple(sorted(variables.items()))
+        )
 
     def image(
         self, file: SourceFile, text: str, listing: dict[str, SourceFile]
@@ -220,7 +256,9 @@ class _Asset:
         refusals: list[tuple[Place, str]] = []
         for step in dockerfile_steps(text):
             place = Place(file=file.shown, line=step.line)
-            if step.instruction != "FROM":
+            if step.instruction == "ENV":
+                self.set_variables(step, name)
+            elif step.instruction != "FROM":
                 if (refusal := files.refusal(step)) is not None:
                     refusals.append((place, refusal))
                 copied = [
@@ -241,6 +279,10 @@ class _Asset:
                     )
                 for match in _TEMPLATE.finditer(reference):
                     self.unknown(file, step.line, match[0])
+        carried, lines = fields.carried(self.variables.items())
+        self.variables = dict(carried)
+        for line in lines:
+            self.left.say(f"{name}: ENV: {line}")
         if not reference:
             self.problems.add(Place(file=file.shown), "begins with no image")
         for place, refusal in refusals[:_SHOWN]:
@@ -255,6 +297,27 @@ class _Asset:
             if path not in files.installed:
                 self.left.say(f"{listed.path.parent.name}/{listed.path.name}: no step installs it")
         return reference, tuple(listing[path] for path in listing if path in files.installed)
+
+    def set_variables(self, step: Step, name: str) -> None:
+        """Carries what an ENV step sets."""
+        for variable, value in variables_of(step, self.known):
+            if value is not None:
+                self.known[variable] = value
+            why = None
+            if variable in _PLACES or any(place in (value or "") for place in self.places()):
+                why = "where its environment stands; here it is in /opt/env"
+            elif value is None:
+                why = "its value is what another variable says"
+            if why is None and value is not None:
+                self.variables[variable] = value
+            else:
+                self.variables.pop(variable, None)
+                self.left.say(f"{name}:{step.line}: ENV {variable}: {why}", unrelated=variable in _PLACES)
+
+    def places(self) -> tuple[str, ...]:
+        """The directories of the Dockerfile's own environment, as far as it has named them."""
+        values = (self.known.get(name, "") for name in _PLACES if "CONDA" in name)
+        return tuple(value for value in values if value.startswith("/") and len(value) > 1)
 
     def newest(self, node: Scalar, file: SourceFile) -> Scalar:
         """A requirement whose version is the newest one: the lock decides it."""
