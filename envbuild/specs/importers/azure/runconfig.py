@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from envbuild.errors import SpecError
-from envbuild.specs.importers.azure.v1 import AzureV1Parts, is_azure_v1, read_azure_v1
+from envbuild.specs.importers.azure.v1 import AzureV1Parts, is_azure_v1, named_file, read_azure_v1
 from envbuild.specs.model import InferenceConfig, Route, Spec
 from envbuild.specs.problems import Problems
 from envbuild.specs.text.document import (
@@ -21,10 +21,12 @@ from envbuild.specs.text.document import (
     parse_json,
     yaml_document,
 )
-from envbuild.specs.text.section import LeftOut, Section, mapping_node
+from envbuild.specs.text.section import LeftOut, Section, mapping_node, says_something
 from envbuild.specs.text.source import YAML_LIMIT, SourceFile
 
 DIRECTORIES = (".azureml", "aml_config")
+_LEVELS = 5
+"""Directories that are looked at, from a file's own upwards."""
 INFERENCE = "inferenceconfig.json"
 _ROUTES = InferenceConfig(
     liveness_route=Route(path="/", port=5001),
@@ -68,14 +70,12 @@ class RunConfigImporter:
         node = top.get("environment")
         top.rest(unrelated=True)
         problems.raise_if_any()
-        project = file.beside("../x") if file.path.parent.name in DIRECTORIES else file
+        places = _places(file)
         if isinstance(node, Scalar):
-            other = project.beside(node.text)
-            other = other if other.is_there() else file.beside(node.text)
-            return _other(other, left, project, spark)
+            return _other(named_file(places, node.text), left, places, spark)
         inner = Document(node, document.lines)
         return read_azure_v1(
-            inner, file, left, key="environment", beside=AzureV1Parts(project=project, spark=spark)
+            inner, file, left, key="environment", beside=AzureV1Parts(places=places, spark=spark)
         )
 
 
@@ -100,13 +100,18 @@ class InferenceConfigImporter:
             top.problem("runtime", f"{runtime.text!r} is unknown", "known are python and spark-py")
         if top.flag("enableGpu"):
             top.leave("enableGpu", "name an image that has CUDA")
-        inline = top.get("environment")
+        inline, places = top.get("environment"), _places(file)
+        source = document.root.get("sourceDirectory")
+        if isinstance(source, Scalar) and says_something(source):
+            places = tuple(
+                place for own in places for place in (own.beside(f"{source.text}/{own.path.name}"), own)
+            )
         old = {name: top.get(name) for name in ("condaFile", "baseImage", "baseImageRegistry")}
         top.leave("extraDockerfileSteps", "build the image with them, and name it as the base image")
         top.rest(unrelated=True)
         problems.raise_if_any()
         if isinstance(inline, Scalar):
-            spec = _other(file.beside(inline.text), left, file, spark)
+            spec = _other(named_file(places, inline.text), left, places, spark)
         else:
             if inline is None:
                 inline = _environment(old, document.root.line)
@@ -116,7 +121,9 @@ class InferenceConfigImporter:
                 for name in old:
                     top.leave(name, "the environment is used")
             inner = Document(inline, document.lines)
-            spec = read_azure_v1(inner, file, left, key=key, beside=AzureV1Parts(spark=spark or None))
+            spec = read_azure_v1(
+                inner, file, left, key=key, beside=AzureV1Parts(places=places, spark=spark or None)
+            )
         return replace(spec, inference_config=spec.inference_config or _ROUTES)
 
 
@@ -127,10 +134,23 @@ def _environment(old: dict[str, Node | None], line: int) -> Mapping:
     return mapping_node({"docker": mapping_node(docker, line), "python": mapping_node(python, line)}, line)
 
 
-def _other(file: SourceFile, left: LeftOut, project: SourceFile, spark: bool) -> Spec:
+def _places(file: SourceFile) -> tuple[SourceFile, ...]:
+    """A file of each directory that a path may be relative to: the project, as Azure has it, where ``file``
+    stands in its settings; else its own directory, then the one above with such settings or a repository."""
+    above = file
+    for _ in range(_LEVELS):
+        if above.path.parent.name in DIRECTORIES:
+            return (above.beside("../x"), file)
+        if above is not file and any(above.beside(name).is_there() for name in (*DIRECTORIES, ".git")):
+            return (file, above)
+        above = above.beside("../x")
+    return (file,)
+
+
+def _other(file: SourceFile, left: LeftOut, places: tuple[SourceFile, ...], spark: bool) -> Spec:
     """An environment in a file of its own."""
     text = file.read(YAML_LIMIT)
     parse = parse_json if file.path.suffix.lower() == ".json" else parse_document
     return read_azure_v1(
-        parse(text, file.shown), file, left, beside=AzureV1Parts(project=project, spark=spark or None)
+        parse(text, file.shown), file, left, beside=AzureV1Parts(places=(*places, file), spark=spark or None)
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from envbuild.errors import SpecError
@@ -36,6 +37,8 @@ _OF_A_RUN = ("arguments", "sharedVolumes", "shmSize")
 """Of ``docker``: how a container is started."""
 OLD_SPARK = "com.microsoft.ml.spark:mmlspark_2.11:0.12"
 """The package that the SDK's early objects carried, as the example variable above."""
+_PATH = re.compile(r"[^\s:]+")
+"""A ``baseDockerfile`` of one word: its text would have a step at least."""
 _FROM = re.compile(r"FROM\s+([^\s$]+)", re.IGNORECASE)
 _CREDENTIAL = "log in with 'docker login': no credential is kept in an environment"
 
@@ -47,8 +50,9 @@ class AzureV1Parts:
     conda_file: SourceFile | None = None
     """Wins over the mapping, as ``dockerfile`` does."""
     dockerfile: SourceFile | None = None
-    project: SourceFile | None = None
-    """Stands in the directory that a ``condaDependenciesFile`` is relative to."""
+    places: tuple[SourceFile, ...] = ()
+    """Files of the directories that paths may be relative to, the first that counts first; by default the
+    environment's own file."""
     spark: bool | None = None
     """Whether the environment is for Spark; None: its packages say so."""
     serving: Node | None = None
@@ -92,19 +96,30 @@ def read_azure_v1(
 
     Raises ``SpecError`` with every problem.
     """
-    return _AzureV1Reader(document, file, left, key, beside.project or file).spec(beside)
+    return _AzureV1Reader(document, file, left, key, beside.places or (file,)).spec(beside)
+
+
+def named_file(places: Iterable[SourceFile], written: str) -> SourceFile:
+    """The file that a relative path means: the first that is there, else that of the first place."""
+    candidates = [place.beside(written) for place in places]
+    return next((file for file in candidates if file.is_there()), candidates[0])
 
 
 class _AzureV1Reader:
     def __init__(
-        self, document: Document, file: SourceFile, left: LeftOut, key: str, project: SourceFile
+        self,
+        document: Document,
+        file: SourceFile,
+        left: LeftOut,
+        key: str,
+        places: tuple[SourceFile, ...],
     ) -> None:
         self.document = document
         self.file = file
         self.left = left
         self.problems = Problems()
         self.top = Section(document.root, file, self.problems, left, key)
-        self.project = project
+        self.places = places
 
     def spec(
         self,
@@ -201,10 +216,13 @@ class _AzureV1Reader:
             return text_node(file.path.name, python.mapping.line)
         if inline is not None or path is None:
             return inline
-        named_file = self.project.beside(path.text)
-        if not named_file.is_there():
-            named_file = self.file.beside(path.text)
-        return text_node(os.path.relpath(named_file.path, self.file.path.parent), path.line)
+        return self._relative(path)
+
+    def _relative(self, path: Scalar) -> Scalar:
+        """A path as seen from the environment's own file."""
+        if "\0" in path.text or "://" in path.text:
+            return path
+        return text_node(named_file(self.places, path.text).relative_to(self.file.path.parent), path.line)
 
     def _base(self, docker: Section, file: SourceFile | None) -> tuple[Node | None, Node | None]:
         """An image, or a build context."""
@@ -212,6 +230,12 @@ class _AzureV1Reader:
         context = docker.section("buildContext")
         if file is not None:
             return self._dockerfile(docker, file.read(YAML_LIMIT), docker.mapping.line, image, file)
+        if text is not None and _PATH.fullmatch(text.text):
+            other = named_file(self.places, text.text)
+            if not other.is_there():
+                docker.problem("baseDockerfile", f"{other.shown}: no such file")
+                return image, None
+            return self._dockerfile(docker, other.read(YAML_LIMIT), text.line, image, other)
         if text is not None:
             return self._dockerfile(docker, text.text, text.line, image, None)
         if context.node is None:
@@ -223,7 +247,7 @@ class _AzureV1Reader:
             what = "is not a local directory" if location is not None else "is missing"
             context.problem("location", what, "download the context beside this file")
             return image, None
-        entries: dict[str, Node | None] = {"path": location, "dockerfile_path": dockerfile}
+        entries: dict[str, Node | None] = {"path": self._relative(location), "dockerfile_path": dockerfile}
         if image is not None:
             docker.leave("baseImage", "the build context is used")
         return None, mapping_node(entries, location.line)
@@ -245,7 +269,8 @@ class _AzureV1Reader:
             remedy = f"save its text {f'beside this file as {DOCKERFILE}' if whole else other}"
             docker.problem("baseDockerfile", "a Dockerfile's text can't be carried inside a spec", remedy)
             return None, None
-        path, name = text_node(".", line), text_node(file.path.name, line)
+        directory = os.path.relpath(file.path.parent, self.file.path.parent)
+        path, name = text_node(directory, line), text_node(file.path.name, line)
         return None, mapping_node({"path": path, "dockerfile_path": name}, line)
 
     def _image(self, docker: Section) -> Scalar | None:
