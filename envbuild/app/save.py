@@ -24,10 +24,10 @@ def save(spec: Spec, directory: Path, *, format: str = "native", overwrite: bool
     Raises ``UsageError`` where a file is there already, unless ``overwrite``; ``PublishError`` where nothing
     can be written."""
     context = None
-    if isinstance(spec.base, BuildContextSpec) and format == "native":
-        context = pack_context(spec)
-        spec = replace(spec, base=replace(spec.base, path=Path(DIRECTORY)))
     exported_spec = exported(spec, format)
+    if isinstance(spec.base, BuildContextSpec) and exported_spec.names_context:
+        context = pack_context(spec)
+        exported_spec = exported(replace(spec, base=replace(spec.base, path=Path(DIRECTORY))), format)
     names = [name for name, _ in exported_spec.files] + (["context"] if context is not None else [])
     there = [name for name in names if os.path.lexists(directory / name)]
     if there and not overwrite:
@@ -42,7 +42,8 @@ def save(spec: Spec, directory: Path, *, format: str = "native", overwrite: bool
             write_file(directory / name, data)
     except OSError as error:
         raise PublishError(f"can't write {directory}: {error.strerror}") from error
-    return exported_spec.left_out
+    # What was written beside it isn't left out.
+    return tuple(line for line in exported_spec.left_out if context is None or not line.startswith("build: "))
 
 
 def exported(spec: Spec, format: str) -> Exported:

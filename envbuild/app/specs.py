@@ -11,7 +11,7 @@ from envbuild.errors import SpecError, suggestion
 from envbuild.plan.model import Inputs
 from envbuild.resources import curated_names, curated_spec
 from envbuild.specs.cache import remembered_spec
-from envbuild.specs.model import BuildContextSpec, Spec
+from envbuild.specs.model import BuildContextSpec, EnvironmentType, Spec
 from envbuild.specs.paths import located_pip
 
 _SUFFIXES = (".yaml", ".yml", ".txt", ".in", ".toml", ".json", ".py", ".lock")
@@ -46,6 +46,15 @@ def inputs_of(spec: Spec) -> Inputs:
 def is_registered(session: Session, spec: Spec) -> bool:
     """Whether ``spec`` was read from the workspace, not from a file of the user's."""
     return spec.directory.parent == session.store.root / "metadata" / "versions"
+
+
+def version_of_file(session: Session, spec: Spec) -> str | None:
+    """The version that the file of ``spec`` gives the environment; None where it gives none. That of a
+    project is the project's, and what is registered or curated already has its own."""
+    own = (
+        spec.type is EnvironmentType.CURATED or spec.source.suffix == ".toml" or is_registered(session, spec)
+    )
+    return None if own else spec.version
 
 
 def _read_spec(session: Session, text: str) -> Spec:

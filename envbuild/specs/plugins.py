@@ -120,6 +120,8 @@ class Exported:
     files: tuple[tuple[str, bytes], ...]
     left_out: tuple[str, ...] = ()
     """What the format can't carry, a line each; it is shown to whoever asked."""
+    names_context: bool = False
+    """Whether a file says where the build context is, so that it belongs beside them."""
 
 
 class Exporter(Protocol):

@@ -65,7 +65,9 @@ def command() -> None:
 @command.command()
 @spec_argument
 @click.option("--name", metavar="NAME", help="Another name than the spec's.")
-@click.option("--version", metavar="VERSION", help="This version [default: the next number].")
+@click.option(
+    "--version", metavar="VERSION", help="This version [default: the file's, else the next number]."
+)
 @click.option("--label", "labels", metavar="LABEL", multiple=True, help="May be repeated.")
 @_tag_option
 @click.option("--description", metavar="TEXT")
@@ -86,7 +88,12 @@ def register(
         loaded = specs.find_spec(session, spec)
         workspace = session.workspace
         registered = workspace.register(
-            loaded, name=name, version=version, description=description, tags=pairs, labels=labels
+            loaded,
+            name=name,
+            version=version or specs.version_of_file(session, loaded),
+            description=description,
+            tags=pairs,
+            labels=labels,
         )
         # What was locked before it was registered needs no second lock.
         workspace.keep_answering_lock(loaded, lock.lock_directory(session, loaded))

@@ -333,6 +333,9 @@ def deliver(
             except OSError as error:
                 raise PublishError(f"can't write {output}: {error.strerror}") from error
             written = [str(path)]
+            if exported_spec.names_context:
+                left_out = tuple(line for line in left_out if not line.startswith("build: "))
+                left_out += ("build: the context isn't beside it; -o DIR/ writes it too",)
         call.say(f"{printable(', '.join(_seen(call.cwd, file) for file in written))} written")
     if as_json:
         files = {name: data.decode() for name, data in exported_spec.files}

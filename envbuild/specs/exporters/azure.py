@@ -71,7 +71,11 @@ def export_azure_v1(spec: Spec) -> Exported:
     told = beyond(spec, carried)
     if dockerfile is not None:
         told = tuple(line for line in told if not line.startswith("build: "))
-    return Exported(files=tuple(files.items()), left_out=(*lines, *told))
+    return Exported(
+        files=tuple(files.items()),
+        left_out=(*lines, *told),
+        names_context=docker["buildContext"] is not None,
+    )
 
 
 def _docker(spec: Spec, lines: list[str]) -> tuple[dict[str, object], str | None]:
@@ -169,5 +173,7 @@ def export_azure_v2(spec: Spec) -> Exported:
     document["inference_config"] = inference_mapping(spec.inference_config)
     kept = {key: value for key, value in document.items() if value not in (None, {}, "")}
     return Exported(
-        files=(("environment.yaml", dump_yaml(kept).encode()),), left_out=(*lines, *beyond(spec, carried))
+        files=(("environment.yaml", dump_yaml(kept).encode()),),
+        left_out=(*lines, *beyond(spec, carried)),
+        names_context=isinstance(base, BuildContextSpec),
     )

@@ -29,7 +29,10 @@ _LOCAL = re.compile(r"(?:^| @ )file:|^\.\.?(?:/|$)|^/")
 
 def export_native(spec: Spec) -> Exported:
     """``envbuild.yaml``. Nothing of a spec is beyond it."""
-    return Exported(files=(("envbuild.yaml", dump_native(spec).encode()),))
+    return Exported(
+        files=(("envbuild.yaml", dump_native(spec).encode()),),
+        names_context=isinstance(spec.base, BuildContextSpec),
+    )
 
 
 def dump_native(spec: Spec) -> str:

@@ -124,6 +124,18 @@ def yaml_document(file: SourceFile) -> Document:
     return parsed
 
 
+def unnamed_mapping(file: SourceFile) -> Mapping | None:
+    """The mapping in a file whose name doesn't say what it is: one without a suffix, or JSON, which is YAML.
+    None for all others. Never raises."""
+    if file.path.suffix.lower() not in ("", ".json") or not file.path.is_file():
+        return None
+    try:
+        root = yaml_document(file).root
+    except SpecError:
+        return None
+    return root if isinstance(root, Mapping) else None
+
+
 _YAML_HINT = "check the indentation, the quotes and the colons around that line"
 
 

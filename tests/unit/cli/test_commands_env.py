@@ -82,6 +82,43 @@ def test_register_of_another_definition_under_a_taken_version_is_refused(envbuil
     assert envbuild("env", "register").out == "train:2\n"
 
 
+def test_the_version_that_a_file_gives_counts(envbuild: Machine) -> None:
+    write(envbuild.directory, f"{SPEC}version: v7\n")
+    assert envbuild("env", "register").out == "train:v7\n"
+    assert envbuild("env", "register", "--name", "other", "--version", "3").out == "other:3\n"
+    write(envbuild.directory, f"{SPEC.replace('six', 'idna')}version: v7\n")
+    assert "hint: a version never changes" in envbuild("env", "register", status=8).err
+    # What came from the workspace, and a project, have versions of their own.
+    assert envbuild("env", "register", "train:v7", "--name", "copy").out == "copy:1\n"
+    write(envbuild.directory / "p", '[project]\nname = "p"\nversion = "0.1"\n', "pyproject.toml")
+    assert envbuild("env", "register", "p").out == "p:1\n"
+
+
+@pytest.mark.parametrize("format", ["native", "azure-v1", "azure-v2", "conda"])
+@pytest.mark.parametrize("output", ["out/", "out"])
+def test_what_is_exported_is_read_back(format: str, output: str, envbuild: Machine) -> None:
+    write(envbuild.directory, "name: train\nimage: registry.example/base:1\nrequirements: [six==1.17.0]\n")
+    envbuild("env", "register")
+    envbuild("env", "export", "train", "--format", format, "-o", output)
+    read = envbuild("import", "out").out.splitlines()
+    assert "  - six==1.17.0" in read
+    assert "name: train" in read
+    assert ("image: registry.example/base:1" in read) == (format != "conda")
+
+
+@pytest.mark.parametrize("format", ["native", "azure-v1", "azure-v2"])
+def test_a_build_context_goes_with_what_is_exported(format: str, envbuild: Machine) -> None:
+    write(envbuild.directory, "name: train\nbuild: {path: docker}\n")
+    write(envbuild.directory / "docker", "FROM base:1\nCOPY a /\n", "Dockerfile")
+    write(envbuild.directory / "docker", "a", "a")
+    definition = envbuild.json("env", "register")["definition_digest"]
+    exported = envbuild("env", "export", "train", "--format", format, "-o", "out/")
+    assert "build:" not in exported.err
+    assert envbuild.json("env", "register", "out")["definition_digest"] == definition
+    alone = envbuild("env", "export", "train", "--format", format, "-o", "alone.yaml")
+    assert "left out: build: the context isn't beside it; -o DIR/ writes it too\n" in alone.err
+
+
 def test_the_workspace_is_that_of_the_settings_beside_the_spec(envbuild: Machine) -> None:
     write(envbuild.directory / "team", SPEC.replace("train", "theirs"))
     write(envbuild.directory / "team", 'workspace = "team.db"\n', "envbuild.toml")

@@ -16,7 +16,15 @@ from envbuild.specs import fields
 from envbuild.specs.importers.native.reader import read_native
 from envbuild.specs.model import Spec
 from envbuild.specs.problems import Problems
-from envbuild.specs.text.document import Document, Mapping, Node, Scalar, Sequence, parse_json
+from envbuild.specs.text.document import (
+    Document,
+    Mapping,
+    Node,
+    Scalar,
+    Sequence,
+    parse_json,
+    unnamed_mapping,
+)
 from envbuild.specs.text.section import LeftOut, Section, mapping_node, says_something, text_node
 from envbuild.specs.text.source import YAML_LIMIT, SourceFile
 
@@ -66,7 +74,10 @@ class AzureDirectoryImporter:
     markers: tuple[str, ...] = (DIRECTORY,)
 
     def recognises(self, file: SourceFile) -> bool:
-        return file.path.name == DIRECTORY
+        if file.path.name == DIRECTORY:
+            return True
+        root = unnamed_mapping(file)
+        return root is not None and is_azure_v1(root) and root.get("environment") is None
 
     def load(self, file: SourceFile) -> Spec:
         left = LeftOut()

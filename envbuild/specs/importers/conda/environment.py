@@ -31,6 +31,7 @@ from envbuild.specs.text.document import (
     Sequence,
     describe,
     is_null,
+    unnamed_mapping,
     yaml_document,
 )
 from envbuild.specs.text.source import SourceFile
@@ -72,9 +73,8 @@ class CondaImporter:
     markers: tuple[str, ...] = ("environment.yaml", "environment.yml", "conda.yaml", "conda.yml")
 
     def recognises(self, file: SourceFile) -> bool:
-        if file.path.suffix.lower() not in (".yaml", ".yml"):
-            return False
-        root = yaml_document(file).root
+        yaml = file.path.suffix.lower() in (".yaml", ".yml")
+        root = yaml_document(file).root if yaml else unnamed_mapping(file)
         return isinstance(root, Mapping) and is_conda(root)
 
     def load(self, file: SourceFile) -> Spec:

@@ -43,6 +43,7 @@ from envbuild.specs.text.document import (
     Sequence,
     describe,
     parse_document,
+    unnamed_mapping,
     yaml_document,
 )
 from envbuild.specs.text.source import YAML_LIMIT, SourceFile
@@ -68,6 +69,8 @@ _SCHEMA_HINT = "'envbuild schema' prints every key; editors complete the file wi
 
 _SHOWN_BY_AZURE = ("id", "creation_context", "resourceGroup")
 """What ``az ml environment show`` adds to an environment; nobody writes it."""
+_SOFTWARE = frozenset({"base", "build", "conda_file", "image", "requirements"})
+"""What tells a spec in a file of another name."""
 _IN_DOCKERFILE = {
     "conda_file": "install it in the Dockerfile",
     "environment_variables": "set them with ENV in the Dockerfile",
@@ -84,7 +87,8 @@ class NativeImporter:
 
     def recognises(self, file: SourceFile) -> bool:
         if file.path.suffix.lower() not in (".yaml", ".yml"):
-            return False
+            unnamed = unnamed_mapping(file)
+            return unnamed is not None and any(key.text in _SOFTWARE for key, _ in unnamed.entries)
         root = yaml_document(file).root
         return not (isinstance(root, Mapping) and is_conda(root))
 
