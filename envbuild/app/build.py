@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from envbuild.app.build_cache import BuildCache, base_references, lookup_of
 from envbuild.app.lock import lock_to_build
 from envbuild.app.plan import choose_engine, composer_settings, pins_of, plan_image
-from envbuild.app.publish import attachments_of, loaded_reference, push_targets, sinks_of
+from envbuild.app.publish import attachments_of, check_outputs, loaded_reference, push_targets, sinks_of
 from envbuild.app.record import record_build
 from envbuild.app.requests import BuildRequest, BuildResult
 from envbuild.app.session import Session
@@ -65,6 +65,7 @@ def build_images(session: Session, spec: Spec, request: BuildRequest) -> BuildRe
     platforms = request.platforms or tuple(pins.platform for pins in lock.platforms)
     for platform in platforms:
         pins_of(spec, lock, platform)
+    check_outputs(request.outputs, platforms)
     # Held until all is published, so that no prune takes a blob in between.
     with Lease(session.store) as lease:
         cache = BuildCache(

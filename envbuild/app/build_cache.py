@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 from envbuild.app.session import Session
 from envbuild.errors import FetchError, NotReproducedError
 from envbuild.images.repository import PushTarget, repository_of
-from envbuild.images.sources.layout import LAYOUT_PREFIX
 from envbuild.lazy import lazy
 from envbuild.lock.identity import FOUND_LEVEL
 from envbuild.lock.model import ImageBase, Lock
 from envbuild.oci.image import Image
-from envbuild.oci.reference import Reference
+from envbuild.oci.reference import Reference, is_local
 from envbuild.plan.model import Plan
 from envbuild.store.content import blob_name
 from envbuild.store.images import ImageIndex, composed_key, found_key
@@ -198,7 +197,7 @@ def base_references(lock: Lock) -> tuple[Reference, ...]:
     return tuple(
         Reference.parse(platform.base.reference)
         for platform in lock.platforms
-        if isinstance(platform.base, ImageBase) and not platform.base.reference.startswith(LAYOUT_PREFIX)
+        if isinstance(platform.base, ImageBase) and not is_local(platform.base.reference)
     )
 
 

@@ -315,7 +315,7 @@ def copy_image(
     images: tuple[Image, ...] = ()
     if goal.kind is Kind.DOCKER_ARCHIVE:
         images = images_of(opened, top)
-        one_platform(images)
+        one_platform([image.platform for image in images])
         top = opened.manifest(images[0].digest)
     tree = tree_of(opened, top)
     with session.progress.stage("pull"):

@@ -16,12 +16,14 @@ from envbuild.platforms import Platform
 if TYPE_CHECKING:
     from envbuild.attest import attach
     from envbuild.attest.attach import Attachments
-    from envbuild.images.sinks import choose, daemon
+    from envbuild.images.sinks import archive, choose, daemon
 else:
     attach = lazy("envbuild.attest.attach")
+    archive = lazy("envbuild.images.sinks.archive")
     choose = lazy("envbuild.images.sinks.choose")
     daemon = lazy("envbuild.images.sinks.daemon")
 
+_ONE_PLATFORM = "docker-archive:"
 DAEMON = "docker"
 """The name of the engine among sinks."""
 
@@ -35,6 +37,12 @@ def sinks_of(session: Session, outputs: Sequence[str], *, load: bool) -> dict[st
     if load:
         sinks[DAEMON] = daemon.DaemonSink(store, progress, session.environ).publish
     return sinks
+
+
+def check_outputs(outputs: Sequence[str], platforms: Sequence[Platform]) -> None:
+    """Raises ``PublishError`` where an output can't hold ``platforms``, before anything is built for it."""
+    if any(output.startswith(_ONE_PLATFORM) for output in outputs):
+        archive.one_platform(platforms)
 
 
 def push_targets(session: Session, push: Sequence[str]) -> tuple[PushTarget, ...]:

@@ -21,6 +21,7 @@ from envbuild.lock.model import CondaPin, DebianBase, ImageBase, PlatformLock
 from envbuild.oci.digest import canonical_json, digest_bytes
 from envbuild.oci.image import Image
 from envbuild.oci.manifest import IN_TOTO, OCI_LAYER_ZSTD
+from envbuild.oci.reference import is_local
 from envbuild.store.content import Store
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -130,8 +131,8 @@ def _conda(pin: CondaPin) -> str:
 
 
 def _image(reference: str, digest: str) -> dict[str, object]:
-    """The base. A layout's name would be a path of the machine that locked it."""
-    if reference.startswith("oci:") or not reference:
+    """The base. The name of a local one would be a path of the machine that locked it."""
+    if is_local(reference) or not reference:
         return _resource("base", digest)
     name = reference.rpartition("/")[2].partition(":")[0]
     address = reference[: len(reference) - len(reference.rpartition("/")[2])] + name

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from envbuild.errors import FetchError
+from envbuild.images.locator import ImageLocator
+from envbuild.images.sources.archive import archive_source
 from envbuild.images.sources.base import ImageSource, RegistrySource, for_each_blob
 from envbuild.images.sources.layout import LAYOUT_PREFIX, LayoutSource
 from envbuild.oci.digest import canonical_digest
 from envbuild.oci.layer import check_diff_id
 from envbuild.oci.manifest import CONFIG_LIMIT, MANIFESTS, Descriptor, parse_config, parse_manifest
-from envbuild.oci.reference import Reference
+from envbuild.oci.reference import Reference, is_local
 from envbuild.platforms import Platform
 from envbuild.registry.base import Remote
 from envbuild.store.content import Store
@@ -40,6 +45,18 @@ def image_source(reference: str, store: Store, client: Remote, directory: Path) 
     """The source that a base's reference means. Raises ``FetchError`` or ``UsageError``."""
     if reference.startswith(LAYOUT_PREFIX):
         return LayoutSource.in_directory(reference, store, directory)
+    if is_local(reference):
+        place = ImageLocator.parse(reference, directory)
+        assert place.path is not None
+        scratch = Path(tempfile.mkdtemp(prefix="envbuild-"))
+        try:
+            source = archive_source(place.path, place.name, reference, store, scratch)
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+        # What a compressed one was expanded to lasts as long as somebody may read it.
+        weakref.finalize(source, shutil.rmtree, scratch, ignore_errors=True)
+        return source
     return RegistrySource(Reference.parse(reference), client)
 
 

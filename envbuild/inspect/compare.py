@@ -51,15 +51,17 @@ def compared(
             times=False,
             limit=_PATHS,
         )
+    config = () if same else _config(before, after, store)
     return ImageDifference(
         platform=str(after.platform) if before.platform == after.platform else "",
         packages=() if same else _packages(before, after, store, bring_before, bring_after),
-        config=() if same else _config(before, after, store),
+        config=config,
         pulled=pulled_bytes(old, new),
         size=sum(new.values()),
         same=same,
         paths=paths,
         more_paths=more,
+        only=() if same or config else _form(before, after, store),
     )
 
 
@@ -75,6 +77,23 @@ def only_one(image: Image, *, first: bool) -> ImageDifference:
         size=0 if first else sum(sizes.values()),
         same=False,
     )
+
+
+def _form(before: Image, after: Image, store: Store) -> tuple[str, ...]:
+    """How two images of the same files and settings differ; empty where the files aren't the same."""
+    layers = before.layers, after.layers
+    old, new = ([layer.diff_id for layer in side] for side in layers)
+    if old != new:
+        return ()
+    old_blobs, new_blobs = ([layer.digest for layer in side] for side in layers)
+    configs = config_of(before, store), config_of(after, store)
+    if old_blobs == new_blobs and before.config_digest == after.config_digest:
+        return ("the form of the manifest",)
+    differing = {
+        "compression": old_blobs != new_blobs,
+        "history": configs[0].get("history") != configs[1].get("history"),
+    }
+    return tuple(name for name, differs in differing.items() if differs) or ("the form of the config",)
 
 
 def _config(before: Image, after: Image, store: Store) -> tuple[Value, ...]:

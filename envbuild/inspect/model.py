@@ -139,6 +139,9 @@ class ImageDifference:
     """None where it wasn't asked for."""
     more_paths: int = 0
     """How many further paths differ."""
+    only: tuple[str, ...] = ()
+    """What alone differs, where the files and settings are the same: ``compression``, ``history``, ``the form
+    of the manifest``."""
 
     @property
     def differs(self) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from envbuild.errors import SpecError
 from envbuild.lint.subject import Doubt, Subject
 from envbuild.lock.model import ImageBase
+from envbuild.oci.reference import is_local
 from envbuild.specs.importers.dockerfile import DOCKERFILE_LIMIT, absent_sources, context_sources
 from envbuild.specs.model import BuildContextSpec, ImageBaseSpec
 from envbuild.specs.problems import Place
@@ -101,7 +102,7 @@ def _dockerfile_text(subject: Subject, path: Path) -> str:
 def _reference(subject: Subject) -> str | None:
     """The image of a registry; a local layout has no tag that could move."""
     base = subject.spec.base
-    if not isinstance(base, ImageBaseSpec) or base.reference.startswith("oci:"):
+    if not isinstance(base, ImageBaseSpec) or is_local(base.reference):
         return None
     return base.reference
 

@@ -19,7 +19,7 @@ from envbuild.lock.model import (
     PlatformLock,
     RuntimeSettings,
 )
-from envbuild.oci.reference import Reference
+from envbuild.oci.reference import Reference, is_local
 from envbuild.specs.model import EnvironmentType, Runtime
 
 _MAX_ID = 0xFFFFFFFE
@@ -107,7 +107,7 @@ def _check_platform(lock: PlatformLock, where: str) -> None:
 def _check_image(base: ImageBase, where: str) -> None:
     if base.glibc is not None:
         _check(_GLIBC, base.glibc, f"{where}.glibc", "a version")
-    if base.reference.startswith("oci:"):
+    if is_local(base.reference):
         _check_printable([base.reference], f"{where}.reference")
         return
     try:

@@ -72,10 +72,12 @@ def media_type_of(content: bytes) -> str:
         return INDEXES[0]
     if stated is None and isinstance(document.get("layers"), list):
         return MANIFESTS[0]
-    raise FetchError(
-        f"the registry sent a manifest of the unknown type {str(stated)[:_SHOWN]!r}",
-        hint="images of Docker's schema 1 must be pushed again with a newer tool",
-    )
+    if document.get("schemaVersion") == 1 or _SCHEMA_1 in str(stated):
+        raise FetchError(
+            "an image of Docker's schema 1, which no engine of today reads",
+            hint="whoever made it pulls it with an older tool and pushes it again",
+        )
+    raise FetchError(f"the registry sent a manifest of the unknown type {str(stated)[:_SHOWN]!r}")
 
 
 def parse_index(content: bytes, what: str) -> tuple[IndexEntry, ...]:
@@ -115,6 +117,10 @@ def matches(platform: Platform, text: str) -> bool:
 def parse_manifest(content: bytes, what: str) -> ImageManifest:
     """The blobs of an image. Raises ``FetchError`` for what isn't one, and for layers of unknown types."""
     document = _object(content, what)
+    config = _descriptor(document.get("config"), what)
+    kind = _artifact(str(document.get("artifactType") or ""), config.media_type)
+    if kind is not None:
+        raise FetchError(f"{what}: {kind}, not an image", hint="name an image of the repository, by its tag")
     layers = tuple(_descriptor(item, what) for item in _list(document.get("layers"), what))
     if len(layers) > _LAYERS:
         raise FetchError(f"{what}: {len(layers)} layers are more than any engine mounts ({_LAYERS})")
@@ -124,7 +130,18 @@ def parse_manifest(content: bytes, what: str) -> ImageManifest:
                 f"{what}: a layer has the type {layer.media_type[:_SHOWN]!r}, which can't be used",
                 hint="layers that may not be distributed (Windows) and encrypted ones don't work",
             )
-    return ImageManifest(config=_descriptor(document.get("config"), what), layers=layers)
+    return ImageManifest(config=config, layers=layers)
+
+
+def _artifact(artifact_type: str, config_type: str) -> str | None:
+    """What a manifest holds that isn't an image's; None for an image."""
+    if config_type in _CONFIGS:
+        return None
+    if config_type.startswith(_HELM):
+        return "a Helm chart"
+    # An artifact without a config says what it is beside it (image-spec, guidelines for artifact usage).
+    shown = artifact_type or config_type
+    return f"an OCI artifact of the type {shown[:_SHOWN]}"
 
 
 def parts_of(content: bytes, what: str) -> Parts:
@@ -205,6 +222,11 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+
+_CONFIGS = (OCI_CONFIG, DOCKER_CONFIG, "application/octet-stream")
+"""Types of an image's config; Docker 1.10 wrote the last one."""
+_HELM = "application/vnd.cncf.helm."
+_SCHEMA_1 = "docker.distribution.manifest.v1+"
 
 IN_TOTO = "application/vnd.in-toto+json"
 """An in-toto statement, such as an image's provenance."""

@@ -10,11 +10,19 @@ from envbuild.oci.digest import is_digest
 
 DEFAULT_REGISTRY = "docker.io"
 
+LOCAL_FORMS = ("oci:", "oci-archive:", "docker-archive:")
+"""How references to an image on this machine begin; a path follows."""
+
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
 _DIGEST_LIKE = re.compile(r"(?:sha[0-9]+:[^@/]*)?")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _REGISTRY = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
+
+
+def is_local(text: str) -> bool:
+    """Whether an image's name means a layout or an archive of this machine, not one of a registry."""
+    return text.startswith(LOCAL_FORMS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

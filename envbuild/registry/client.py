@@ -160,7 +160,10 @@ class RegistryClient:
             )
         media_type = answer.get("content-type", "").partition(";")[0].strip()
         if media_type not in (*INDEXES, *MANIFESTS):
-            media_type = media_type_of(content)
+            try:
+                media_type = media_type_of(content)
+            except FetchError as error:
+                raise FetchError(f"{what}: {error.message}", hint=error.hint) from error
         self._store.add_blob(content)
         return Manifest(content=content, media_type=media_type, digest=digest)
 

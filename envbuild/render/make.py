@@ -19,6 +19,7 @@ from envbuild.lock.model import (
     PlatformLock,
 )
 from envbuild.oci.digest import canonical_digest
+from envbuild.oci.reference import is_local
 from envbuild.plan.make import SELF_DESCRIPTION
 from envbuild.plan.model import Artifact, ArtifactKind, GeneratedFile, Plan
 from envbuild.render.base import BuildContext, ContextFile
@@ -60,7 +61,7 @@ class DockerfileRenderer:
         if isinstance(plan.base, ContextBase):
             return []
         reasons = []
-        if isinstance(plan.base, ImageBase) and plan.base.reference.startswith("oci:"):
+        if isinstance(plan.base, ImageBase) and is_local(plan.base.reference):
             reasons.append(
                 f"{plan.base.reference} lies on this machine, and FROM takes images of a registry only"
             )

@@ -39,7 +39,8 @@ class DebianBaseSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageBaseSpec:
-    """``image: …``: a registry reference, or ``oci:DIR[:TAG]`` for a local OCI layout."""
+    """``image: …``: a registry reference, or a layout or an archive of this machine: ``oci:DIR[:TAG]``,
+    ``oci-archive:FILE[:TAG]``, ``docker-archive:FILE[:TAG]``."""
 
     reference: str
 

@@ -131,9 +131,9 @@ SPARK = st.builds(
     repositories=st.sampled_from([(), ("https://maven.example/b", "https://maven.example/a")]),
     precache_packages=st.booleans(),
 )
-IMAGE = st.sampled_from(["debian", "mcr.example/azureml/base:20240101.v1", "oci:layout:tag"]).map(
-    lambda each: ImageBaseSpec(reference=each)
-)
+IMAGE = st.sampled_from(
+    ["debian", "mcr.example/azureml/base:20240101.v1", "oci:layout:tag", "docker-archive:a.tar"]
+).map(lambda each: ImageBaseSpec(reference=each))
 DEBIAN = st.builds(
     DebianBaseSpec,
     suite=st.sampled_from([None, "trixie"]),

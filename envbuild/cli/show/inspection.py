@@ -162,6 +162,9 @@ def difference_lines(differences: Sequence[ImageDifference], *, color: bool) -> 
             continue
         lines += change_lines(difference.packages, color=color)
         lines += _value_lines(difference.config)
+        if difference.only:
+            verb = "differ" if len(difference.only) > 1 else "differs"
+            lines.append(f"{where}the same files and settings; only {' and '.join(difference.only)} {verb}")
         lines.append(
             f"{where}to pull for who has the first: "
             f"{size_text(difference.pulled)} of {size_text(difference.size)}"
@@ -198,6 +201,7 @@ def difference_json(before: str, after: str, differences: Sequence[ImageDifferen
                 "same": difference.same,
                 "packages": change_json(difference.packages),
                 "config": _values_json(difference.config),
+                "only": list(difference.only),
                 "pulled": difference.pulled,
                 "size": difference.size,
                 "paths": None if difference.paths is None else _paths_json(difference.paths),

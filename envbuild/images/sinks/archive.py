@@ -20,7 +20,8 @@ from envbuild.images.sinks.base import (
     note_names,
 )
 from envbuild.images.sinks.tar_stream import Member, stream
-from envbuild.oci.image import Image, ImageSet
+from envbuild.oci.image import ImageSet
+from envbuild.platforms import Platform
 from envbuild.progress import Progress
 from envbuild.store.content import Store
 
@@ -57,16 +58,16 @@ class DockerArchiveSink(OciArchiveSink):
     scheme = "docker-archive"
 
     def members(self, image_set: ImageSet) -> tuple[Member, ...]:
-        one_platform(image_set.images)
+        one_platform([image.platform for image in image_set.images])
         return hybrid_members(image_set, self._store)
 
 
-def one_platform(images: Sequence[Image]) -> None:
-    """Raises ``PublishError`` unless there is exactly one image."""
-    if len(images) != 1:
-        platforms = ", ".join(str(image.platform) for image in images)
+def one_platform(platforms: Sequence[Platform]) -> None:
+    """Raises ``PublishError`` unless there is exactly one."""
+    if len(platforms) != 1:
+        shown = ", ".join(map(str, platforms))
         raise PublishError(
-            f"a docker-archive holds one platform, not {platforms or 'what is no image'}",
+            f"a docker-archive holds one platform, not {shown or 'what is no image'}",
             hint="choose one with --platform, or write oci-archive:FILE",
         )
 

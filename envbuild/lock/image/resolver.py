@@ -9,12 +9,11 @@ from envbuild.errors import FetchError, ResolveError, UsageError
 from envbuild.images.closure import for_platform
 from envbuild.images.contents import image_source, read_image
 from envbuild.images.sources.base import ImageSource, RegistrySource
-from envbuild.images.sources.layout import LAYOUT_PREFIX
 from envbuild.lock.base import BaseRequest, ResolvedBase, Upgrade
 from envbuild.lock.image.contents import ImageFacts, read_facts
 from envbuild.lock.model import Base, ImageBase, PythonPin
 from envbuild.oci.manifest import INDEXES
-from envbuild.oci.reference import Reference
+from envbuild.oci.reference import Reference, is_local
 from envbuild.platforms import Platform
 from envbuild.progress import Progress, Silent
 from envbuild.registry.client import RegistryClient
@@ -25,7 +24,7 @@ _FACTS_FORMAT = 2
 
 
 class ImageResolver:
-    """Bases from a registry, or ``oci:DIR[:NAME]`` from a layout that stands relative to ``directory``."""
+    """Bases from a registry, or from a layout or an archive; its path is relative to ``directory``."""
 
     name = "image"
 
@@ -72,7 +71,7 @@ class ImageResolver:
             raise ResolveError(error.message, hint=error.hint) from error
 
     def _reference(self, text: str) -> Reference | None:
-        return None if text.startswith(LAYOUT_PREFIX) else Reference.parse(text)
+        return None if is_local(text) else Reference.parse(text)
 
     def _source(self, text: str, reference: Reference | None) -> ImageSource:
         if reference is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
+from envbuild.oci.reference import is_local
 from envbuild.specs.match import explicit_text
 from envbuild.specs.model import (
     BuildContextSpec,
@@ -76,8 +77,8 @@ def portable_problems(spec: Spec) -> list[str]:
     problems = []
     if isinstance(spec.base, BuildContextSpec):
         problems.append(f"build: the context {spec.base.path.as_posix()!r} stands beside the spec")
-    if isinstance(spec.base, ImageBaseSpec) and spec.base.reference.startswith("oci:"):
-        problems.append(f"image: the layout {spec.base.reference!r} is a directory of this machine")
+    if isinstance(spec.base, ImageBaseSpec) and is_local(spec.base.reference):
+        problems.append(f"image: {spec.base.reference!r} lies on this machine")
     channels = spec.conda.channels if spec.conda is not None else ()
     for channel in channels:
         if _LOCAL.search(channel):

@@ -15,7 +15,7 @@ from envbuild.app.session import Session
 from envbuild.compose.engine import NativeEngine
 from envbuild.compose.image import store_image
 from envbuild.engines.docker.engine import DockerEngine
-from envbuild.errors import BuildError, UsageError
+from envbuild.errors import BuildError, PublishError, UsageError
 from envbuild.images.repository import identity_tag
 from envbuild.images.sinks.registry import RegistrySink
 from envbuild.lock.files import write_lock
@@ -23,7 +23,7 @@ from envbuild.lock.model import ContextBase, Lock, PlatformLock, RuntimeSettings
 from envbuild.oci.image import Image, ImageSet
 from envbuild.oci.reference import Reference
 from envbuild.plan.model import Plan
-from envbuild.platforms import LINUX_AMD64, Platform
+from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
 from envbuild.registry.auth import RegistryCredentials
 from envbuild.registry.client import RegistryClient
@@ -124,6 +124,25 @@ def test_no_platform_is_built_where_another_can_not_be(
         pytest.raises(BuildError, match="the Docker engine runs linux/amd64"),
     ):
         builds.build(session, SPEC, BuildRequest(frozen=True))
+
+
+@pytest.mark.parametrize("platforms", [(), (LINUX_ARM64, LINUX_AMD64)])
+def test_an_archive_of_one_platform_is_refused_for_two_before_any_is_built(
+    platforms: tuple[Platform, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(self: NativeEngine, plan: Plan) -> Image:
+        raise AssertionError(f"{plan.platform} is built")
+
+    monkeypatch.setattr(NativeEngine, "build", build)
+    write_lock(tmp_path / "locks" / "x", replace(LOCK, bytecode=False))
+    settings = Settings(cache_dir=tmp_path / "cache", lock_dir=tmp_path / "locks", engine="native")
+    request = BuildRequest(frozen=True, platforms=platforms, outputs=(f"docker-archive:{tmp_path}/a.tar",))
+    with (
+        Session(settings, Silent(), environ={}) as session,
+        pytest.raises(PublishError, match="a docker-archive holds one platform, not linux/") as caught,
+    ):
+        builds.build(session, SPEC, request)
+    assert caught.value.hint == "choose one with --platform, or write oci-archive:FILE"
 
 
 def test_a_lock_of_a_build_context_needs_a_spec_that_has_one(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_how_a_base_image_is_named(found: Looker, image: str, codes: list[str]) 
 
 def test_a_local_layout_needs_no_tag(found: Looker) -> None:
     assert found("image: oci:layout\n") == []
+    assert found("image: docker-archive:a.tar:app:1\n") == []
 
 
 def test_a_dockerfile_is_read_for_its_images(found: Looker) -> None:

@@ -14,7 +14,7 @@ from envbuild.specs.definition import canonical_definition, definition_digest
 from envbuild.specs.importers.conda.environment import conda_python
 from envbuild.specs.importers.native.model import json_schema
 from envbuild.specs.load import NAMES, importers, load_spec, markers
-from envbuild.specs.model import CondaSpec, EnvironmentType, Spec
+from envbuild.specs.model import CondaSpec, EnvironmentType, ImageBaseSpec, Spec
 from envbuild.specs.plugins import Importer
 from envbuild.specs.text.source import SourceFile
 
@@ -250,6 +250,15 @@ def test_channel_and_index_order_count(tmp_path: Path) -> None:
 
     assert conda("[x, y]") != conda("[y, x]")
     assert pip("x", "y") != pip("y", "x")
+
+
+@pytest.mark.parametrize("form", ["oci", "oci-archive", "docker-archive"])
+def test_an_image_may_lie_on_this_machine(form: str, tmp_path: Path) -> None:
+    (tmp_path / "envbuild.yaml").write_text(f"image: {form}:../base:app:1\n")
+    assert load_spec(tmp_path).base == ImageBaseSpec(reference=f"{form}:../base:app:1")
+    (tmp_path / "envbuild.yaml").write_text(f"image: '{form}:'\n")
+    with pytest.raises(SpecError, match="names no image on this machine; write oci:DIR, oci-archive:FILE"):
+        load_spec(tmp_path)
 
 
 def test_definition_names_every_field_but_the_labels() -> None:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from envbuild.oci.reference import is_local
 from envbuild.redact import redact
 from envbuild.specs import fields
 from envbuild.specs.fields import refuse_credential
@@ -86,9 +87,10 @@ def _date(value: object) -> date:
 
 
 def _image(text: str) -> str:
-    if text.startswith("oci:"):
-        if len(text) == 4 or re.search(r"[\s\0]", text):
-            raise Refused(f"{text!r} names no OCI layout", "write oci:DIR or oci:DIR:TAG")
+    if is_local(text):
+        if text.endswith(":") or re.search(r"[\s\0]", text):
+            remedy = "write oci:DIR, oci-archive:FILE or docker-archive:FILE, and :NAME where it has several"
+            raise Refused(f"{redact(text)!r} names no image on this machine", remedy)
         return text
     if "://" in text or re.search(r"@(?!sha256:)", text):
         refuse_credential(text if "://" in text else f"//{text}")
@@ -335,7 +337,11 @@ class NativeModel(Strict):
         [], description="Default: linux/amd64. Conda's spelling (linux-64) is accepted.", min_length=0
     )
     python: Python | None = Field(None, description="Default: the conda pin or the base decides.")
-    image: Image | None = Field(None, description="A remote image, or oci:DIR; excludes base and build.")
+    image: Image | None = Field(
+        None,
+        description="A remote image, or oci:DIR, oci-archive:FILE, docker-archive:FILE; excludes "
+        "base and build.",
+    )
     base: DebianModel | None = Field(None, description="A base composed from pinned Debian packages.")
     build: BuildModel | None = Field(None, description="Your own Dockerfile; excludes image and base.")
     conda_file: CondaFileField | None = Field(None, description="Path of a conda file, or its content.")

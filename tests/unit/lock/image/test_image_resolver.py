@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from envbuild.lock.base import BaseRequest, Upgrade
 from envbuild.lock.image.resolver import ImageResolver
 from envbuild.lock.model import ImageBase, PythonPin
 from envbuild.oci.digest import canonical_json
-from envbuild.oci.image import Image
+from envbuild.oci.image import Image, ImageSet
 from envbuild.oci.manifest import (
     DOCKER_CONFIG,
     DOCKER_INDEX,
@@ -240,6 +241,35 @@ def test_a_local_layout_is_a_base(
     contents = BaseImages(store=store, registry=lambda: client, directory=tmp_path).load(
         found.base, LINUX_AMD64
     )
+    assert [layer.digest for layer in contents.layers] == [layer.digest for layer in image.layers]
+
+
+@pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
+@pytest.mark.parametrize("suffix", ["", ":demo:1"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_local_archive_is_a_base(
+    form: str,
+    suffix: str,
+    packed: bool,
+    store: Store,
+    tmp_path: Path,
+    offline_resolver: ImageResolver,
+    client: RegistryClient,
+) -> None:
+    source = Store(tmp_path / "source")
+    image = _debian(source)
+    image_set = ImageSet(images=(image,), names=("demo:1",))
+    output_sink(f"{form}:{tmp_path}/base.tar", source, Silent()).publish(image_set)
+    if packed:
+        (tmp_path / "base.tar").write_bytes(gzip.compress((tmp_path / "base.tar").read_bytes()))
+    reference = f"{form}:base.tar{suffix}"
+    spec = ImageBaseSpec(reference=reference)
+    base = offline_resolver.resolve(
+        BaseRequest(spec=spec, platform=LINUX_AMD64, with_python=True, offline=True)
+    ).base
+    assert isinstance(base, ImageBase)
+    assert (base.reference, base.digest) == (reference, image.digest)
+    contents = BaseImages(store=store, registry=lambda: client, directory=tmp_path).load(base, LINUX_AMD64)
     assert [layer.digest for layer in contents.layers] == [layer.digest for layer in image.layers]
 
 
