@@ -99,6 +99,11 @@ def test_steps_that_an_inferenceconfig_adds_to_its_image_are_said(tmp_path: Path
     ("text", "kind"),
     [
         ("endpoint_name: e\ninstance_type: x\n", "a deployment without an environment of its own"),
+        (
+            "name: e\nauth_mode: key\n",
+            "an endpoint, which has no environment: give the job or deployment that uses it",
+        ),
+        ("command: x\ncompute: azureml:cpu\n", "a job without an environment of its own"),
         ("type: command\ncommand: x\n", "a job without an environment of its own"),
         ("type: pipeline\njobs: {a: {command: x}}\n", "a pipeline without an environment of its own"),
         (
@@ -111,7 +116,7 @@ def test_steps_that_an_inferenceconfig_adds_to_its_image_are_said(tmp_path: Path
         ),
         (
             "$schema: https://azuremlschemas.azureedge.net/latest/model.schema.json\npath: m\n",
-            "a model, which has no environment: give the job or deployment that uses it",
+            "Azure ML's model, which has no environment: give the job or deployment that uses it",
         ),
         (
             "type: pipeline\njobs: {a: {component: 'azureml:a@latest'}, b: {component: azureml:b:1}}\n",

@@ -22,11 +22,24 @@ from envbuild.specs.text.source import SourceFile
 
 _USERS = frozenset(
     {
-        *("command", "code", "code_configuration", "component", "compute", "endpoint_name", "entry"),
+        *(
+            "auth_mode",
+            "command",
+            "code",
+            "code_configuration",
+            "component",
+            "compute",
+            "endpoint_name",
+            "entry",
+        ),
         *("experiment_name", "inputs", "instance_type", "jobs", "model", "outputs", "task", "trial"),
     }
 )
 """Keys of what uses an environment; none of them is one of an environment itself."""
+_COMMON = frozenset({"entry", "inputs", "model", "outputs", "task"})
+"""Those of them that files of other tools have too."""
+_SOFTWARE = frozenset({"base", "build", "conda_file", "dependencies", "image", "python", "requirements"})
+"""Keys of an environment itself."""
 _STEPS = ("trial", "task", "component", "job", "create_job")
 """Keys of what another one runs: a mapping, or the path of a file."""
 _KINDS = {
@@ -40,8 +53,6 @@ _KINDS = {
 """Values of ``type`` that no environment has."""
 _SCHEMA = re.compile(r"azuremlschemas\S*/([A-Za-z]+)\.schema\.json", re.IGNORECASE)
 _ENVIRONMENT_SCHEMA = "environment"
-_BRINGS_NONE = frozenset({"compute", "data", "datastore", "model", "registry", "workspace"})
-"""Schemas of what never has an environment."""
 _SERVICE_NAME = re.compile(
     r"azureml:(?://registries/(?P<registry>[\w.-]+)/environments/)?(?P<name>[\w.-]+)"
     r"(?:(?::|/versions/)(?P<version>[\w.-]+)|(?:@|/labels/)(?P<label>[\w.-]+))?"
@@ -77,7 +88,11 @@ def _is_user(root: Mapping) -> bool:
     if schema is not None:
         return schema != _ENVIRONMENT_SCHEMA
     kind = root.get("type")
-    if "create_job" in keys or (isinstance(kind, Scalar) and kind.text in _KINDS and keys & _USERS):
+    if keys & {"auth_mode", "create_job"} or (
+        isinstance(kind, Scalar) and kind.text in _KINDS and keys & _USERS
+    ):
+        return True
+    if len(keys & _USERS - _COMMON) > 1 and not keys & _SOFTWARE:
         return True
     steps = any(isinstance(root.get(key), Mapping) for key in ("jobs", "trial", "task"))
     return bool(keys & _USERS) and ("environment" in keys or steps or "endpoint_name" in keys)
@@ -97,10 +112,12 @@ def _kind(root: Mapping) -> str:
         if word in schema:
             return f"an {word}" if word == "endpoint" else f"a {word}"
     if schema:
-        return f"a file of {schema}"
+        return f"Azure ML's {schema}"
     keys = {name.text for name, _ in root.entries}
     if "endpoint_name" in keys:
         return "a deployment"
+    if "auth_mode" in keys:
+        return "an endpoint"
     return _KINDS.get(written.text, "a job") if isinstance(written, Scalar) else "a job"
 
 
@@ -151,9 +168,9 @@ class _Search:
         root = yaml_document(file).root
         assert isinstance(root, Mapping)
         kind = _kind(root)
-        if _schema(root) in _BRINGS_NONE or kind in ("an endpoint", "a schedule"):
+        if kind.startswith(("an endpoint", "Azure")):
             what = f"{kind}, which has no environment: give the job or deployment that uses it"
-            return SpecError(f"{file.shown}: {what.replace('a file of ', 'a ')}")
+            return SpecError(f"{file.shown}: {what}")
         what = f"{kind} without an environment of its own"
         if self.elsewhere:
             return SpecError(f"{file.shown}: {what}: {'; '.join(self.elsewhere)}", hint=_HINT)

@@ -70,7 +70,8 @@ _SCHEMA_HINT = "'envbuild schema' prints every key; editors complete the file wi
 _SHOWN_BY_AZURE = ("id", "creation_context", "resourceGroup")
 """What ``az ml environment show`` adds to an environment; nobody writes it."""
 _SOFTWARE = frozenset({"base", "build", "conda_file", "image", "requirements"})
-"""What tells a spec in a file of another name."""
+_PLATFORM = frozenset({"os_type", "platforms"})
+"""A file of another name is a spec where it has a key of both: ours and Azure's always have."""
 _IN_DOCKERFILE = {
     "conda_file": "install it in the Dockerfile",
     "environment_variables": "set them with ENV in the Dockerfile",
@@ -88,7 +89,8 @@ class NativeImporter:
     def recognises(self, file: SourceFile) -> bool:
         if file.path.suffix.lower() not in (".yaml", ".yml"):
             unnamed = unnamed_mapping(file)
-            return unnamed is not None and any(key.text in _SOFTWARE for key, _ in unnamed.entries)
+            keys = {key.text for key, _ in unnamed.entries} if unnamed is not None else set()
+            return bool(keys & _SOFTWARE and keys & _PLATFORM)
         root = yaml_document(file).root
         return not (isinstance(root, Mapping) and is_conda(root))
 
