@@ -280,8 +280,9 @@ def test_what_no_directory_of_the_repository_has_is_named(
 CARRIED = """FROM registry.example/base:{{latest-image-tag}}
 ENV CONDA_PREFIX=/azureml-envs/trees
 ENV CONDA_DEFAULT_ENV=$CONDA_PREFIX PATH=${CONDA_PREFIX}/bin:$PATH
+ARG APP=trees
 ENV ROOT="/var/app" THREADS=4 MODEL_TOKEN=hunter2
-ENV APP_HOME $ROOT/trees
+ENV APP_HOME $ROOT/$APP
 ENV OTHER=$UNKNOWN TOOL=$CONDA_PREFIX/bin/tool 1BAD=x
 ENV THREADS=8
 COPY requirements.txt .
@@ -302,8 +303,8 @@ def test_variables_are_carried_but_those_of_the_dockerfile_s_own_places(tmp_path
         f"2: ENV CONDA_PREFIX: {stands}",
         f"3: ENV CONDA_DEFAULT_ENV: {stands}",
         f"3: ENV PATH: {stands}",
-        "6: ENV OTHER: its value is what another variable says",
-        f"6: ENV TOOL: {stands}",
+        "7: ENV OTHER: its value is what another variable says",
+        f"7: ENV TOOL: {stands}",
         " ENV: environment variable 'MODEL_TOKEN': may hold a credential: give it when a container is run",
         " ENV: environment variable '1BAD': '1BAD' is no name of an environment variable",
     ]

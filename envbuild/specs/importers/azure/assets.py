@@ -256,6 +256,11 @@ class _Asset:
         refusals: list[tuple[Place, str]] = []
         for step in dockerfile_steps(text):
             place = Place(file=file.shown, line=step.line)
+            if step.instruction == "ARG" and reference:
+                # A variable of the same name wins over an argument's default.
+                for argument, default in variables_of(step, self.known):
+                    if default is not None:
+                        self.known.setdefault(argument, default)
             if step.instruction == "ENV":
                 self.set_variables(step, name)
             elif step.instruction != "FROM":
