@@ -380,7 +380,7 @@ def _flag(value: object, source: _Source) -> bool:
 def _number(low: int, high: int) -> Callable[[object, _Source], int]:
     def read(value: object, source: _Source) -> int:
         if source.strings and isinstance(value, str) and value.strip().isdecimal() and value.isascii():
-            value = int(value) if len(value) < 20 else high + 1
+            value = int(value.strip()) if len(value) < 20 else high + 1
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise _Misfit(f"a whole number from {low} to {high}, not {value!r}")
         return value

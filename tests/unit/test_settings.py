@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from envbuild.errors import UsageError
@@ -339,6 +339,7 @@ def test_message_never_holds_a_mirrors_credential(home: Path, project: Path) -> 
 
 
 @given(text=st.text(max_size=30))
+@example(text="0\x1f")
 def test_any_text_is_a_setting_or_a_usage_error(text: str) -> None:
     flags = dict.fromkeys(("cache_dir", "workers", "offline", "debian_mirror", "compression"), text)
     with pytest.raises(UsageError):
