@@ -102,7 +102,7 @@ class BuildCache:
         self._lease.use(f"images/{key}")
         image = self._index.get(key)
         if image is not None:
-            self._lease.use(*blob_names(image))
+            self._lease.use(*map(blob_name, image.blobs))
         return image
 
     def elsewhere(self, wanted: ExpectedImage, tags: Sequence[str], plan: Callable[[], Plan]) -> Image | None:
@@ -119,7 +119,7 @@ class BuildCache:
         if self._verify:
             self._expected[wanted.lock_digest] = match
             return None
-        self._lease.use(*blob_names(match.image))
+        self._lease.use(*map(blob_name, match.image.blobs))
         if self._layers and not self._pulled(match):
             return None
         image = _with_artifacts(match.image, plan())
@@ -135,7 +135,7 @@ class BuildCache:
 
         Raises ``NotReproducedError`` where a registry was found to have another image of that lock, and what
         it has is to be verified."""
-        self._lease.use(*blob_names(image))
+        self._lease.use(*map(blob_name, image.blobs))
         expected = self._expected.get(image.lock_digest)
         if expected is None:
             return
@@ -199,12 +199,6 @@ def base_references(lock: Lock) -> tuple[Reference, ...]:
         for platform in lock.platforms
         if isinstance(platform.base, ImageBase) and not is_local(platform.base.reference)
     )
-
-
-def blob_names(image: Image) -> list[str]:
-    """The blobs of ``image`` as leases name them."""
-    digests = [image.digest, image.config_digest, *(layer.digest for layer in image.layers)]
-    return [blob_name(digest) for digest in digests]
 
 
 def _with_artifacts(image: Image, plan: Plan) -> Image:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from envbuild.app import build
 from envbuild.app.jobs import (
-    digests,
     environment_version,
     open_job_target,
     present_pins,
@@ -211,7 +210,7 @@ def _serving_image(
     """``base`` with script and model on top, and the code's digest; ``lease`` holds both."""
     assert request.serve is not None, "whoever calls has looked"
     assert spec.inference_config is not None, "a served spec has one"
-    lease.use(*map(blob_name, digests(base)))
+    lease.use(*map(blob_name, base.blobs))
     with session.progress.stage("code"):
         made = serving_image(
             base,
@@ -222,7 +221,7 @@ def _serving_image(
             model_run=noted_run(request.model) if request.model is not None else None,
             left_out=(RUN_NOTE,),
         )
-    lease.use(*map(blob_name, digests(made.image)))
+    lease.use(*map(blob_name, made.image.blobs))
     return made.image, made.code_digest
 
 

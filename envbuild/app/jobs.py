@@ -169,7 +169,7 @@ def prepare_job(session: Session, spec: Spec, request: JobRequest) -> Iterator[P
                 findings += registry_findings(job.reference, session.registry)
             to_pull = None if any(finding.error for finding in findings) else target.bytes_to_pull(image)
         # A job may run for weeks: what it doesn't need is anybody's to prune.
-        lease.hold(*(blob_name(digest) for digest in digests(image)))
+        lease.hold(*map(blob_name, image.blobs))
         yield PreparedJob(
             job=job,
             target=target,
@@ -227,13 +227,13 @@ def with_code(
     session: Session, base: Image, code: Path | None, lease: Lease
 ) -> tuple[Image, str | None, int]:
     """``base`` with the code on top, the code's digest, and its layer's size; ``lease`` holds both."""
-    lease.use(*(blob_name(digest) for digest in digests(base)))
+    lease.use(*map(blob_name, base.blobs))
     if code is None:
         return base, None, 0
 
     with session.progress.stage("code"):
         made = code_image(base, code, session.store)
-    lease.use(*(blob_name(digest) for digest in digests(made.image)))
+    lease.use(*map(blob_name, made.image.blobs))
     return made.image, made.digest, made.size
 
 
@@ -447,8 +447,3 @@ def target_reference(target: Target, name: str, image: Image) -> str:
     local = repository_name(name)
     where = f"{target.registry}/{local}" if target.registry is not None else local
     return f"{where}:{tag}-{image.digest.removeprefix('sha256:')[:12]}@{image.digest}"
-
-
-def digests(image: Image) -> tuple[str, ...]:
-    """Of all blobs of the image."""
-    return (image.digest, image.config_digest, *(layer.digest for layer in image.layers))

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from envbuild.app import build
-from envbuild.app.build_cache import blob_names
 from envbuild.app.requests import RunRequest
 from envbuild.app.session import Session
 from envbuild.platforms import Platform
 from envbuild.run.command import Command, Mount
 from envbuild.run.runners import runner
 from envbuild.specs.model import Spec
+from envbuild.store.content import blob_name
 from envbuild.store.leases import Lease
 
 
@@ -26,7 +26,7 @@ def run(session: Session, spec: Spec, request: RunRequest) -> int:
     # What the command runs in must outlast it, whoever prunes; nothing else, as it may run for weeks.
     with Lease(session.store) as lease:
         image = build.build(session, spec, build_request).images[0]
-        lease.hold(*blob_names(image))
+        lease.hold(*map(blob_name, image.blobs))
         return chosen.run(
             Command(
                 image=image,

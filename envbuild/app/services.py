@@ -24,7 +24,6 @@ from envbuild.app.jobs import (
     PreparedJob,
     RecordedRun,
     bring_image,
-    digests,
     environment_version,
     log_file,
     make_state_directory,
@@ -153,7 +152,7 @@ def prepare_service(session: Session, spec: Spec, request: ServeRequest) -> Iter
     with Lease(session.store) as lease:
         built = build.build(session, serving, replace(request.build, platforms=(platform,)))
         base = built.images[0]
-        lease.use(*(blob_name(digest) for digest in digests(base)))
+        lease.use(*map(blob_name, base.blobs))
         with session.progress.stage("code"):
             made = serving_image(
                 base,
@@ -165,7 +164,7 @@ def prepare_service(session: Session, spec: Spec, request: ServeRequest) -> Iter
                 left_out=(RUN_NOTE,),
             )
         image = made.image
-        held = [blob_name(digest) for digest in digests(image)]
+        held = list(map(blob_name, image.blobs))
         lease.use(*held)
         pushed = _push_serving_image(session, image, request.push) if request.push is not None else None
         built_service = _BuiltService(

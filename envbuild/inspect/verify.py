@@ -49,7 +49,7 @@ def drop_damaged(store: Store, digests: Sequence[str]) -> None:
 def check_image(image: Image, store: Store, what: str) -> None:
     """Returns if manifest, config and layers are what their digests say, and each layer what its diff_id
     says, whatever was found out about them before. Raises ``FetchError``."""
-    for digest in (image.digest, image.config_digest, *(layer.digest for layer in image.layers)):
+    for digest in image.blobs:
         if not store.has_blob(digest) or digest_file(store.blob(digest)) != digest:
             raise FetchError(f"{what}: {digest} isn't what its digest says", hint="pull it again")
     for layer in {layer.digest: layer for layer in image.layers}.values():

@@ -36,6 +36,11 @@ class Image:
     definition_digest: str
     level: str
 
+    @property
+    def blobs(self) -> tuple[str, ...]:
+        """Digests of all that it consists of: manifest, config, layers from the lowest."""
+        return (self.digest, self.config_digest, *(layer.digest for layer in self.layers))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignImage:

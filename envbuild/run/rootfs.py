@@ -46,10 +46,9 @@ def held_rootfs(image: Image, store: Store, progress: Progress | None = None) ->
     """As ``image_rootfs``; no prune takes the tree, nor the image's blobs, while the context is open. Raises
     ``RunError`` and ``BuildError``."""
     name = f"rootfs/{image.digest.removeprefix('sha256:')}"
-    digests = (image.digest, image.config_digest, *(layer.digest for layer in image.layers))
     with Lease(store) as lease:
         # Before anybody looks whether the tree is there.
-        lease.hold(name, *map(blob_name, digests))
+        lease.hold(name, *map(blob_name, image.blobs))
         if (store.root / name).is_dir():
             yield store.root / name
             return

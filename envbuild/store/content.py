@@ -8,6 +8,7 @@ Layout below the root (``$XDG_CACHE_HOME/envbuild``)::
     layers/…                segments → digest and diff_id of a layer   (envbuild.store.layers)
     images/…                plan → image                               (envbuild.store.images)
     names/…                 repository:tag → manifest or index         (envbuild.store.names)
+    (these four are records: envbuild.store.records)
     leases/…, locks/…       who uses what, who makes what              (envbuild.store.leases)
     metadata/<area>/        package indexes, by area; may be lost at any time
     rootfs/<key>/           unpacked root file systems

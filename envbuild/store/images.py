@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from envbuild.errors import BuildError
-from envbuild.oci.digest import digest_bytes, digest_file
+from envbuild.oci.digest import digest_file
 from envbuild.oci.image import Image, Layer
 from envbuild.platforms import Platform
 from envbuild.store.content import Store
 from envbuild.store.leases import Lease
 from envbuild.store.locks import locked
+from envbuild.store.records import Records
 
 INDEX_FORMAT = 1
 
@@ -30,11 +29,6 @@ class StoredImage:
     image: Image
     uses: tuple[str, ...]
     used: float
-
-    @property
-    def digests(self) -> tuple[str, ...]:
-        """Of every blob it needs."""
-        return (self.image.digest, self.image.config_digest, *(layer.digest for layer in self.image.layers))
 
 
 def composed_key(lock_digest: str) -> str:
@@ -54,19 +48,18 @@ class ImageIndex:
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self.store = store
         self._clock = clock
+        self._records = Records(store, "images")
 
     def path(self, key: str) -> Path:
-        return self.store.root / "images" / f"{key}.json"
+        return self._records.path(key)
 
     def get(self, key: str, *, thorough: bool = False) -> Image | None:
         """The image, if its record is sound and all its blobs are there: manifest and config by digest,
         layers by size, with ``thorough`` by digest too. Notes the time of use."""
-        stored = self._load(self.path(key))
+        stored = self._load(key)
         if stored is None or not self._whole(stored.image, thorough):
             return None
-        now = self._clock()
-        with contextlib.suppress(OSError):
-            os.utime(self.path(key), (now, now))
+        self._records.note_use(key, self._clock())
         return stored.image
 
     def only_found(self, image: Image) -> bool:
@@ -78,53 +71,29 @@ class ImageIndex:
 
     def put(self, key: str, image: Image, uses: tuple[str, ...] = ()) -> None:
         """Records the image, whose blobs are all in the store."""
-        body = json.dumps(
-            {"format": INDEX_FORMAT, "image": _dump(image), "uses": sorted(set(uses))}, sort_keys=True
-        ).encode()
-        now = self._clock()
-        try:
-            self.store.directory("images")
-            with self.store.scratch() as scratch:
-                part = scratch / "image.json"
-                part.write_bytes(digest_bytes(body).encode() + b"\n" + body)
-                os.utime(part, (now, now))
-                part.replace(self.path(key))
-        except OSError as error:
-            raise BuildError(
-                f"can't write to {self.store.root}: {error.strerror}",
-                hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
-            ) from error
+        value = {"format": INDEX_FORMAT, "image": _dump(image), "uses": sorted(set(uses))}
+        body = json.dumps(value, sort_keys=True)
+        with self.store.scratch() as scratch:
+            self._records.put(key, body, scratch / "image.json", used=self._clock())
 
     def entries(self) -> tuple[StoredImage, ...]:
         """All sound records, the most recently used first. Looks at no blob."""
         return tuple(sorted(self._all(), key=lambda stored: (-stored.used, stored.key)))
 
     def drop(self, key: str) -> None:
-        self.path(key).unlink(missing_ok=True)
+        self._records.drop(key)
 
     def _all(self) -> Iterator[StoredImage]:
-        directory = self.store.root / "images"
-        for path in directory.glob("*.json") if directory.is_dir() else ():
-            stored = self._load(path)
-            if stored is not None:
-                yield stored
+        return (stored for key in self._records if (stored := self._load(key)) is not None)
 
-    def _load(self, path: Path) -> StoredImage | None:
-        try:
-            checksum, _, body = path.read_bytes().partition(b"\n")
-            if checksum.decode("ascii", "replace") != digest_bytes(body):
-                return None
-            value = json.loads(body)
+    def _load(self, key: str) -> StoredImage | None:
+        def parse(value: dict[str, Any]) -> StoredImage | None:
             if value["format"] != INDEX_FORMAT:
                 return None
-            return StoredImage(
-                key=path.stem,
-                image=_image(value["image"]),
-                uses=tuple(value["uses"]),
-                used=path.stat().st_mtime,
-            )
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
+            image, used = _image(value["image"]), self.path(key).stat().st_mtime
+            return StoredImage(key=key, image=image, uses=tuple(value["uses"]), used=used)
+
+        return self._records.get(key, parse)
 
     def _whole(self, image: Image, thorough: bool) -> bool:
         try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from envbuild.errors import BuildError
-from envbuild.oci.digest import digest_bytes, is_digest
+from envbuild.oci.digest import is_digest
 from envbuild.store.content import Store
+from envbuild.store.records import Records
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,37 +26,16 @@ class LayerCache:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-
-    def record(self, key: str) -> Path:
-        return self.store.root / "layers" / f"{key}.json"
+        self._records = Records(store, "layers")
 
     def get(self, key: str) -> LayerFile | None:
         """The layer, if its record is sound and its blob there with the right size."""
-        try:
-            checksum, _, body = self.record(key).read_bytes().partition(b"\n")
-            if checksum.decode("ascii", "replace") != digest_bytes(body):
-                return None
-            value = json.loads(body)
-            layer = LayerFile(digest=value["digest"], diff_id=value["diff_id"], size=value["size"])
-            if not (is_digest(layer.digest) and is_digest(layer.diff_id)):
-                return None
-            if self.store.blob(layer.digest).stat().st_size != layer.size:
-                return None
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-        return layer
+        return self._records.get(key, self._sound)
 
     def put(self, key: str, layer: LayerFile, scratch: Path) -> None:
-        body = json.dumps(
-            {"digest": layer.digest, "diff_id": layer.diff_id, "size": layer.size}, sort_keys=True
-        ).encode()
-        part = scratch / f"{key}.layer.json"
-        try:
-            self.store.directory("layers")
-            part.write_bytes(digest_bytes(body).encode() + b"\n" + body)
-            part.replace(self.record(key))
-        except OSError as error:
-            raise BuildError(
-                f"can't write to {self.store.root}: {error.strerror}",
-                hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
-            ) from error
+        self._records.put(key, json.dumps(asdict(layer), sort_keys=True), scratch / f"{key}.layer.json")
+
+    def _sound(self, value: dict[str, Any]) -> LayerFile | None:
+        layer = LayerFile(digest=value["digest"], diff_id=value["diff_id"], size=value["size"])
+        known = is_digest(layer.digest) and is_digest(layer.diff_id)
+        return layer if known and self.store.blob(layer.digest).stat().st_size == layer.size else None

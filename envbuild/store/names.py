@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from envbuild.errors import BuildError
-from envbuild.oci.digest import digest_bytes, is_digest
+from envbuild.oci.digest import is_digest
 from envbuild.store.content import Store
+from envbuild.store.records import Records
 
 _FORMAT = 1
 
@@ -36,15 +35,14 @@ class Names:
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
+        self._records = Records(store, "names")
 
     def get(self, name: str) -> NamedImage | None:
         """What ``name`` stands for, where the record is sound. Looks at no blob. Notes the time of use."""
-        named_image = self._load(self.path(name))
+        named_image = self._records.get(_key(name), _named_image)
         if named_image is None or named_image.name != name:
             return None
-        now = self._clock()
-        with contextlib.suppress(OSError):
-            os.utime(self.path(name), (now, now))
+        self._records.note_use(_key(name), self._clock())
         return named_image
 
     def put(self, name: str, digest: str, images: Sequence[str], others: Sequence[str] = ()) -> None:
@@ -65,57 +63,38 @@ class Names:
             "images": new.images,
             "others": new.others,
         }
-        body = json.dumps(value, sort_keys=True).encode()
-        try:
-            self._store.directory("names")
-            with self._store.scratch() as scratch:
-                part = scratch / "name.json"
-                part.write_bytes(digest_bytes(body).encode() + b"\n" + body)
-                part.replace(self.path(name))
-        except OSError as error:
-            raise BuildError(
-                f"can't write to {self._store.root}: {error.strerror}",
-                hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
-            ) from error
+        with self._store.scratch() as scratch:
+            self._records.put(_key(name), json.dumps(value, sort_keys=True), scratch / "name.json")
 
     def entries(self) -> tuple[NamedImage, ...]:
         """All sound records, by name."""
         return tuple(sorted(self._all(), key=lambda image: image.name))
 
     def drop(self, name: str) -> None:
-        self.path(name).unlink(missing_ok=True)
+        self._records.drop(_key(name))
 
     def path(self, name: str) -> Path:
         """Where the record of ``name`` is or would be."""
-        return self._store.root / "names" / f"{_key(name)}.json"
+        return self._records.path(_key(name))
 
     def _all(self) -> Iterator[NamedImage]:
-        directory = self._store.root / "names"
-        for path in directory.glob("*.json") if directory.is_dir() else ():
-            named_image = self._load(path)
-            if named_image is not None and path == self.path(named_image.name):
+        for key in self._records:
+            named_image = self._records.get(key, _named_image)
+            if named_image is not None and key == _key(named_image.name):
                 yield named_image
 
-    def _load(self, path: Path) -> NamedImage | None:
-        try:
-            checksum, _, body = path.read_bytes().partition(b"\n")
-            if checksum.decode("ascii", "replace") != digest_bytes(body):
-                return None
-            value = json.loads(body)
-            if value["format"] != _FORMAT:
-                return None
-            named_image = NamedImage(
-                name=value["name"],
-                digest=value["digest"],
-                images=tuple(value["images"]),
-                others=tuple(value["others"]),
-            )
-            sound = all(
-                is_digest(digest) for digest in (named_image.digest, *named_image.images, *named_image.others)
-            )
-            return named_image if sound else None
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
+
+def _named_image(value: dict[str, Any]) -> NamedImage | None:
+    if value["format"] != _FORMAT:
+        return None
+    named_image = NamedImage(
+        name=value["name"],
+        digest=value["digest"],
+        images=tuple(value["images"]),
+        others=tuple(value["others"]),
+    )
+    digests = (named_image.digest, *named_image.images, *named_image.others)
+    return named_image if all(map(is_digest, digests)) else None
 
 
 def _key(name: str) -> str:

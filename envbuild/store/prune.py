@@ -170,7 +170,7 @@ class _Pruning:
 
     def _needed(self, kept: list[StoredImage]) -> set[str]:
         """The blobs of the images that are kept, and of what is named and consists of such images."""
-        images = {blob_name(digest) for stored in kept for digest in stored.digests}
+        images = {blob_name(digest) for stored in kept for digest in stored.image.blobs}
         named = (entry for entry in self.names.entries() if _is_whole(entry, kept))
         return images | {blob_name(digest) for image in named for digest in (image.digest, *image.others)}
 

@@ -9,9 +9,7 @@ of one key write the same bytes, so they never disturb each other.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from envbuild.errors import BuildError
-from envbuild.oci.digest import digest_bytes
 from envbuild.store.content import Store
+from envbuild.store.records import Records
 
 SEGMENT_FORMAT = 2
 """Of the record's JSON; another one is not read, and the segment made anew."""
@@ -79,51 +77,36 @@ class SegmentCache:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._records = Records(store, "segments")
 
     def data(self, key: str) -> Path:
         """Where the compressed members are or would be."""
         return self.store.root / "segments" / f"{key}.tar"
 
-    def record(self, key: str) -> Path:
-        """Where the record is or would be."""
-        return self.store.root / "segments" / f"{key}.json"
-
     def get(self, key: str) -> Segment | None:
         """The segment, if it is there, whole in size and its record sound."""
-        try:
-            checksum, _, body = self.record(key).read_bytes().partition(b"\n")
-            if checksum.decode("ascii", "replace") != digest_bytes(body):
-                return None
-            segment = _load(json.loads(body))
+
+        def parse(value: dict[str, Any]) -> Segment | None:
+            segment = _load(value)
             if segment is None or segment.key != key or self.data(key).stat().st_size != segment.size:
                 return None
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-        return segment
+            return segment
+
+        return self._records.get(key, parse)
 
     def put(self, segment: Segment, part: Path) -> None:
         """Makes ``part``, a complete file on the store's file system, the segment's bytes."""
-        body = json.dumps(_dump(segment), separators=(",", ":")).encode()
+        body = json.dumps(_dump(segment), separators=(",", ":"))
         record = part.with_name(part.name + ".json")
-        try:
-            self.store.directory("segments")
-            record.write_bytes(digest_bytes(body).encode() + b"\n" + body)
-            part.replace(self.data(segment.key))
-            record.replace(self.record(segment.key))
-        except OSError as error:
-            raise BuildError(
-                f"can't write a segment to {self.store.root}: {error.strerror}",
-                hint="free some space, or set ENVBUILD_CACHE_DIR to another disk",
-            ) from error
+        self._records.put(segment.key, body, record, beside=(part, self.data(segment.key)))
 
     def touch(self, key: str) -> None:
         """Notes that the segment was used now, by the file's own time (``cache prune`` reads it)."""
-        with contextlib.suppress(OSError):
-            os.utime(self.record(key))
+        self._records.note_use(key)
 
     def drop(self, key: str) -> None:
         """Forgets the segment."""
-        self.record(key).unlink(missing_ok=True)
+        self._records.drop(key)
         self.data(key).unlink(missing_ok=True)
 
     def members(self, segment: Segment) -> Iterator[tuple[bytes, int]]:

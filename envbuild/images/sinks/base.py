@@ -73,9 +73,7 @@ def note_names(image_set: ImageSet, where: str, progress: Progress) -> None:
 
 def blobs(image_set: ImageSet, store: Store) -> tuple[str, ...]:
     """Digests of all blobs, sorted, each once. Raises ``PublishError`` where the store lacks one."""
-    wanted: set[str] = set()
-    for image in image_set.images:
-        wanted |= {image.digest, image.config_digest, *(layer.digest for layer in image.layers)}
+    wanted = {digest for image in image_set.images for digest in image.blobs}
     if image_set.index_digest:
         wanted.add(image_set.index_digest)
     if image_set.whole is not None:

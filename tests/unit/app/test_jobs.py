@@ -184,7 +184,7 @@ def test_the_image_is_held_until_the_target_has_it_and_nothing_else_ever(
     place.seen = look
     run(code=tmp_path / "code", out=lambda piece: look())
     (job,) = place.submitted
-    names = frozenset(f"blobs/sha256/{digest.removeprefix('sha256:')}" for digest in runs.digests(job.image))
+    names = frozenset(f"blobs/sha256/{digest.removeprefix('sha256:')}" for digest in job.image.blobs)
     assert len(names) == 4
     # Who only waits for what it prints needs nothing of the store.
     assert said == [(names, None), (frozenset(), None)]

@@ -52,7 +52,7 @@ def test_a_segment_cut_while_it_is_used_is_damaged(cache: SegmentCache) -> None:
 
 
 def test_a_record_that_was_changed_is_not_believed(cache: SegmentCache) -> None:
-    record = cache.record(SEGMENT.key)
+    record = cache.data(SEGMENT.key).with_suffix(".json")
     record.write_bytes(record.read_bytes().replace(b'"tmp"', b'"etc"'))
     assert cache.get(SEGMENT.key) is None
 
