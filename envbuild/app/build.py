@@ -219,9 +219,10 @@ class _Build:
         source = image_contents.image_source(
             base.reference, session.store, session.registry, self.spec.directory
         )
-        return image_contents.read_image(
+        contents = image_contents.read_image(
             source, base.digest, session.store, platform=platform, expected=base.diff_ids, layers=False
-        ).config
+        )
+        return contents.config.document
 
     def _rendered_image(self, plan: Plan, engine: Engine) -> Image | None:
         """The image that an engine which runs a Dockerfile would make, where it is there."""

@@ -61,7 +61,7 @@ def _describe(session: Session, reference: str, platform: Platform) -> Spec:
     layers = [(session.store.blob(layer.digest), layer.media_type) for layer in contents.layers]
     return describe_image(
         read_inventory(layers),
-        contents.settings,
+        contents.config.settings,
         platform,
         name=reference.rpartition("/")[2].partition("@")[0],
         source=Path.cwd() / "image.yaml",

@@ -15,7 +15,6 @@ from envbuild.compose.reuse import NotReusable
 from envbuild.errors import BuildError, UsageError
 from envbuild.images.repository import remember_names
 from envbuild.images.sinks.base import blobs as publication_blobs
-from envbuild.inspect.documents import manifest_of
 from envbuild.inspect.model import PinChange, Rebased
 from envbuild.inspect.origin import additions_of_others, additions_to_plan, composition_of
 from envbuild.inspect.rebase import rebased_lock, taken_layers
@@ -31,7 +30,7 @@ from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
 from envbuild.specs.model import BaseSpec, DebianBaseSpec, ImageBaseSpec
 from envbuild.store.content import blob_name
-from envbuild.store.images import ImageIndex
+from envbuild.store.images import ImageIndex, read_manifest
 
 
 def rebase_image(
@@ -116,7 +115,7 @@ def _composed_image(session: Session, image: Image, opened: OpenedImage) -> _Com
         )
     settings, follows = composition_of(
         image,
-        manifest_of(image, opened.store),
+        read_manifest(image, opened.store),
         lock,
         lock.platforms[0],
         budget=session.settings.layer_budget,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import re
 import socket
 import threading
@@ -48,6 +47,7 @@ from envbuild.platforms import Platform
 from envbuild.specs.model import Spec
 from envbuild.specs.serving import served
 from envbuild.store.content import blob_name
+from envbuild.store.images import read_config
 from envbuild.store.leases import Lease
 from envbuild.targets.base import Execution, Job, Serves, Service, Target, TargetFile
 from envbuild.targets.preflight import preflight
@@ -211,7 +211,7 @@ def _prepared(session: Session, request: ServeRequest, built: _BuiltService, lea
         name=name,
         reference=reference,
         image=image,
-        command=_command(session.store.blob(image.config_digest)),
+        command=tuple(read_config(image, session.store).settings["Cmd"]),
         env=env,
         environment=version,
         code_digest=built.serving.code_digest,
@@ -386,10 +386,6 @@ def _look_at_model(model: Path | None) -> str | None:
     if not any(path.name != RUN_NOTE for path in model.iterdir()):
         raise UsageError(f"the model directory {model} is empty", hint="train the model first")
     return noted_run(model)
-
-
-def _command(config: Path) -> tuple[str, ...]:
-    return tuple(json.loads(config.read_bytes())["config"]["Cmd"])
 
 
 def _answers(port: int, path: str, name: str) -> bool:

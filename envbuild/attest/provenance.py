@@ -6,23 +6,21 @@ from, and whoever composes the image anew can compare. ``https://slsa.dev/spec/v
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from typing import Any
 from urllib.parse import quote
 
 from envbuild.attest import purl
 from envbuild.attest.base import AttachedDocument
 from envbuild.errors import BuildError, LockError
-from envbuild.images.describe import labels_of
 from envbuild.lock.files import LOCK_FILE, parse_lock
 from envbuild.lock.image.embedded import embedded_files
 from envbuild.lock.model import CondaPin, DebianBase, ImageBase, PlatformLock
 from envbuild.oci.digest import canonical_json, digest_bytes
 from envbuild.oci.image import Image
-from envbuild.oci.manifest import IN_TOTO, OCI_LAYER_ZSTD
+from envbuild.oci.manifest import IN_TOTO, OCI_LAYER_ZSTD, ConfigDocument
 from envbuild.oci.reference import is_local
 from envbuild.store.content import Store
+from envbuild.store.images import read_config
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
@@ -36,12 +34,12 @@ def provenance(image: Image, store: Store) -> AttachedDocument:
 
     Without a lock inside (an image that is taken as it is), it names what the labels say. Raises
     ``BuildError``."""
-    config = _config(image, store)
+    config = read_config(image, store)
     dependencies = [_resource("lock", image.lock_digest)] if image.lock_digest else []
     if files := _lock_files(image, store):
         dependencies += _of_lock(files)
-    elif base := labels_of(config).get("org.opencontainers.image.base.digest"):
-        dependencies.append(_image(labels_of(config).get("org.opencontainers.image.base.name", ""), base))
+    elif base := config.labels.get("org.opencontainers.image.base.digest"):
+        dependencies.append(_image(config.labels.get("org.opencontainers.image.base.name", ""), base))
     statement = {
         "_type": STATEMENT,
         "subject": [{"digest": _hex(image.digest)}],
@@ -63,9 +61,8 @@ def provenance(image: Image, store: Store) -> AttachedDocument:
     )
 
 
-def _parameters(image: Image, config: Mapping[str, Any]) -> dict[str, object]:
+def _parameters(image: Image, config: ConfigDocument) -> dict[str, object]:
     zstd = any(layer.media_type == OCI_LAYER_ZSTD for layer in image.layers)
-    created = config.get("created")
     return {
         "definition": image.definition_digest,
         "lock": image.lock_digest,
@@ -73,7 +70,7 @@ def _parameters(image: Image, config: Mapping[str, Any]) -> dict[str, object]:
         "platform": str(image.platform),
         "compression": "zstd" if zstd else "gzip",
         "layers": len(image.layers),
-        "created": created if isinstance(created, str) else "",
+        "created": config.created,
     }
 
 
@@ -140,14 +137,6 @@ def _image(reference: str, digest: str) -> dict[str, object]:
         "uri": f"pkg:oci/{_quoted(name)}@{_quoted(digest)}?repository_url={_quoted(address)}",
         "digest": _hex(digest),
     }
-
-
-def _config(image: Image, store: Store) -> Mapping[str, Any]:
-    try:
-        document = json.loads(store.blob(image.config_digest).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise BuildError(f"the store lacks the config of {image.digest}") from error
-    return document if isinstance(document, dict) else {}
 
 
 def _resource(name: str, digest: str) -> dict[str, object]:

@@ -6,13 +6,11 @@ copied, programs compiled in place, jars and libraries inside other packages.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from envbuild.attest import licence, purl
 from envbuild.attest.base import Bill, Item
@@ -32,6 +30,7 @@ from envbuild.lock.model import CondaPin, DebianBase, Lock, MavenPin, PipPin, Pl
 from envbuild.oci.image import Image
 from envbuild.platforms import Platform
 from envbuild.store.content import Store
+from envbuild.store.images import read_config
 
 _LOGGER = logging.getLogger(__name__)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)")
@@ -42,11 +41,12 @@ def bill_of(image: Image, store: Store) -> Bill:
     """All packages inside ``image``, whose layers are in the store. Raises ``BuildError``."""
     contents = inventory(image, store)
     lock = _lock(image, store)
-    config = _config(image, store)
+    config = read_config(image, store)
+    python = config.variables.get("PYTHON_VERSION", "")
     return Bill(
         digest=image.digest,
         platform=str(image.platform),
-        created=_seconds(config.get("created")),
+        created=_seconds(config.created),
         level=image.level,
         lock_digest=image.lock_digest,
         definition_digest=image.definition_digest,
@@ -55,7 +55,7 @@ def bill_of(image: Image, store: Store) -> Bill:
             lock,
             image.platform,
             layers=[layer.digest for layer in image.layers],
-            python=_variable(config, "PYTHON_VERSION"),
+            python=python if _UPSTREAM.fullmatch(python) else "",
         ),
         release=contents.release,
     )
@@ -313,27 +313,6 @@ def _interpreter(
     if stated.startswith(f"{short}.") or (stated and not short):
         return InstalledPython(version=stated, reference="")
     return InstalledPython(version=short, reference="")
-
-
-def _config(image: Image, store: Store) -> Mapping[str, Any]:
-    try:
-        config = json.loads(store.blob(image.config_digest).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}  # Only its time and one variable are asked for.
-    return config if isinstance(config, dict) else {}
-
-
-def _variable(config: Mapping[str, Any], name: str) -> str:
-    inner = config.get("config")
-    variables = inner.get("Env") if isinstance(inner, dict) else None
-    for variable in variables if isinstance(variables, list) else ():
-        if (
-            isinstance(variable, str)
-            and variable.startswith(f"{name}=")
-            and _UPSTREAM.fullmatch(variable[len(name) + 1 :])
-        ):
-            return variable[len(name) + 1 :]
-    return ""
 
 
 def _seconds(text: object) -> int:

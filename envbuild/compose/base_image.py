@@ -73,7 +73,7 @@ class BaseImages:
             for layer, diff_id in zip(contents.layers, contents.diff_ids, strict=True)
         )
         load_tree = partial(_cached_tree, base, layers, self.store)
-        return BaseContents(layers=layers, config=contents.config, load_tree=load_tree)
+        return BaseContents(layers=layers, config=contents.config.document, load_tree=load_tree)
 
     def unpack(self, base: ImageBase, root: Path) -> None:
         """Unpacks the base into the empty directory ``root``. Raises ``BuildError``."""

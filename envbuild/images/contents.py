@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from envbuild.errors import FetchError
 from envbuild.images.locator import ImageLocator
@@ -17,7 +16,14 @@ from envbuild.images.sources.base import ImageSource, RegistrySource, for_each_b
 from envbuild.images.sources.layout import LAYOUT_PREFIX, LayoutSource
 from envbuild.oci.digest import canonical_digest
 from envbuild.oci.layer import check_diff_id
-from envbuild.oci.manifest import CONFIG_LIMIT, MANIFESTS, Descriptor, parse_config, parse_manifest
+from envbuild.oci.manifest import (
+    CONFIG_LIMIT,
+    MANIFESTS,
+    ConfigDocument,
+    Descriptor,
+    parse_config,
+    parse_manifest,
+)
 from envbuild.oci.reference import Reference, is_local
 from envbuild.platforms import Platform
 from envbuild.registry.base import Remote
@@ -31,14 +37,7 @@ class ImageContents:
 
     layers: tuple[Descriptor, ...]
     diff_ids: tuple[str, ...]
-    config: Mapping[str, Any]
-    """The whole config document (OCI image-spec, config)."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The inner ``config`` object: ``Env``, ``Entrypoint``, ``WorkingDir``…"""
-        inner = self.config.get("config")
-        return inner if isinstance(inner, dict) else {}
+    config: ConfigDocument
 
 
 def image_source(reference: str, store: Store, client: Remote, directory: Path) -> ImageSource:
@@ -79,17 +78,15 @@ def read_image(
     if manifest.config.size > CONFIG_LIMIT:
         raise FetchError(f"{what}: its config is larger than {CONFIG_LIMIT} bytes")
     content = source.blob(manifest.config.digest, manifest.config.size).read_bytes()
-    document, diff_ids = parse_config(content, what, len(manifest.layers))
-    if platform is not None:
-        stated = f"{document.get('os')}/{document.get('architecture')}"
-        if stated != str(platform):
-            raise FetchError(f"{what}: it is for {stated}, not {platform}")
-    if expected and diff_ids != expected:
+    config = parse_config(content, what, len(manifest.layers))
+    if platform is not None and config.stated_platform != str(platform):
+        raise FetchError(f"{what}: it is for {config.stated_platform}, not {platform}")
+    if expected and config.diff_ids != expected:
         raise FetchError(f"{what}: its layers are not those in the lock", hint="lock it again with --upgrade")
     if layers:
         source.pull(manifest.layers)
-        check_diff_ids(store, zip(manifest.layers, diff_ids, strict=True), what)
-    return ImageContents(layers=manifest.layers, diff_ids=diff_ids, config=document)
+        check_diff_ids(store, zip(manifest.layers, config.diff_ids, strict=True), what)
+    return ImageContents(layers=manifest.layers, diff_ids=config.diff_ids, config=config)
 
 
 _FORMAT = 1

@@ -11,7 +11,14 @@ from envbuild.images.closure import for_platform
 from envbuild.images.sources.base import ImageSource
 from envbuild.oci.digest import canonical_json, is_digest
 from envbuild.oci.image import Image, Layer
-from envbuild.oci.manifest import CONFIG_LIMIT, INDEXES, parse_config, parse_index, parse_manifest
+from envbuild.oci.manifest import (
+    CONFIG_LIMIT,
+    INDEXES,
+    ConfigDocument,
+    parse_config,
+    parse_index,
+    parse_manifest,
+)
 from envbuild.platforms import Platform
 from envbuild.registry.base import Manifest
 
@@ -74,13 +81,10 @@ def image_of(source: ImageSource, top: Manifest) -> Image:
     if manifest.config.size > CONFIG_LIMIT:
         raise FetchError(f"{what}: its config is larger than {CONFIG_LIMIT} bytes")
     content = source.blob(manifest.config.digest, manifest.config.size).read_bytes()
-    document, diff_ids = parse_config(content, what, len(manifest.layers))
-    labels = labels_of(document)
-    if layers_of_others(top.content, document) is not None:
-        labels = {}
-    names = _layer_names(document, len(diff_ids))
+    config = parse_config(content, what, len(manifest.layers))
+    labels = config.labels if layers_of_others(top.content, config) is None else {}
     return Image(
-        platform=Platform(str(document.get("os") or ""), str(document.get("architecture") or "")),
+        platform=Platform(*(str(config.document.get(key) or "") for key in ("os", "architecture"))),
         digest=top.digest,
         media_type=top.media_type,
         size=len(top.content),
@@ -89,7 +93,9 @@ def image_of(source: ImageSource, top: Manifest) -> Image:
             Layer(
                 digest=layer.digest, diff_id=diff_id, size=layer.size, media_type=layer.media_type, name=name
             )
-            for layer, diff_id, name in zip(manifest.layers, diff_ids, names, strict=True)
+            for layer, diff_id, name in zip(
+                manifest.layers, config.diff_ids, _layer_names(config), strict=True
+            )
         ),
         lock_digest=_digest(labels, LOCK_LABEL),
         definition_digest=_digest(labels, "dev.envbuild.definition"),
@@ -97,7 +103,7 @@ def image_of(source: ImageSource, top: Manifest) -> Image:
     )
 
 
-def layers_of_others(manifest: bytes, config: Mapping[str, Any]) -> int | None:
+def layers_of_others(manifest: bytes, config: ConfigDocument) -> int | None:
     """How many layers others have put on an image of ours, whose labels ``config`` then has inherited; 0
     where they changed settings only. None where nobody did, as far as ``manifest`` and ``config`` show, or
     where the image has no label of ours.
@@ -105,12 +111,10 @@ def layers_of_others(manifest: bytes, config: Mapping[str, Any]) -> int | None:
     An engine that stores or pushes an image of ours writes a manifest of its own but keeps the config. So a
     manifest that is ours to the byte is proof enough; else the history must end with what envbuild, or the
     Dockerfile that it rendered, did last."""
-    labels = labels_of(config)
+    labels, steps = config.labels, config.history
     lock = labels.get(LOCK_LABEL)
     if lock is None or is_our_manifest(manifest, lock):
         return None
-    history = config.get("history")
-    steps = [step for step in history if isinstance(step, dict)] if isinstance(history, list) else []
     composed = [index for index, step in enumerate(steps) if step.get("created_by") == CREATED_BY]
     if composed:
         above = steps[composed[-1] + 1 :]
@@ -121,7 +125,7 @@ def layers_of_others(manifest: bytes, config: Mapping[str, Any]) -> int | None:
         return _filled(steps[labelled[-1] + 1 :]) or None
     # What was composed says so in its history, unless it is another image as it is, which a label names.
     if labels.get("dev.envbuild.level") == _COMPOSED and _BASE_LABEL not in labels:
-        return len(config["rootfs"]["diff_ids"])
+        return len(config.diff_ids)
     return None
 
 
@@ -146,27 +150,20 @@ def _filled(steps: Sequence[Mapping[str, Any]]) -> int:
     return sum(1 for step in steps if not step.get("empty_layer"))
 
 
-def labels_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """The labels of a config document, those that are text."""
-    settings = config.get("config")
-    labels = settings.get("Labels") if isinstance(settings, dict) else None
-    return {str(key): value for key, value in (labels or {}).items() if isinstance(value, str)}
-
-
 def _digest(labels: Mapping[str, str], key: str) -> str:
     value = labels.get(key, "")
     return value if is_digest(value) else ""
 
 
-def _layer_names(config: Mapping[str, Any], count: int) -> Sequence[str]:
+def _layer_names(config: ConfigDocument) -> Sequence[str]:
     """The name of each layer that envbuild composed; empty for another's, and for all where the history
     doesn't fit the layers."""
-    filled = [item for item in config.get("history") or () if not item.get("empty_layer")]
-    if len(filled) != count:
-        return [""] * count
+    filled = [step for step in config.history if not step.get("empty_layer")]
+    if len(filled) != len(config.diff_ids):
+        return [""] * len(config.diff_ids)
     return [
         comment
-        if item.get("created_by") == CREATED_BY and isinstance(comment := item.get("comment"), str)
+        if step.get("created_by") == CREATED_BY and isinstance(comment := step.get("comment"), str)
         else ""
-        for item in filled
+        for step in filled
     ]

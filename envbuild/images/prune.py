@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 
 from envbuild.errors import FetchError, PublishError
 from envbuild.images.base import OwnImage, PrunePlan
-from envbuild.images.describe import LOCK_LABEL, is_our_manifest, labels_of, layers_of_others
+from envbuild.images.describe import LOCK_LABEL, is_our_manifest, layers_of_others
 from envbuild.images.repository import identity_tag
 from envbuild.oci.digest import is_digest
-from envbuild.oci.manifest import CONFIG_LIMIT, IN_TOTO, INDEXES, parts_of
+from envbuild.oci.manifest import CONFIG_LIMIT, IN_TOTO, INDEXES, ConfigDocument, parts_of
 from envbuild.oci.reference import Reference
 from envbuild.registry.base import Manifest, RefusedError, Remote
 from envbuild.registry.referrers import COSIGN, CREATED, Referrer, fallback_tag, referrers
@@ -152,9 +152,10 @@ class RepositoryPruner:
                 return []
             path = self._remote.blob(self.repository, config.digest, config.size)
             inner = json.loads(path.read_bytes())
-            if not isinstance(inner, dict) or layers_of_others(top.content, inner) is not None:
+            document = ConfigDocument(inner) if isinstance(inner, dict) else None
+            if document is None or layers_of_others(top.content, document) is not None:
                 return []
-            return [labels_of(inner).get(LOCK_LABEL, "")]
+            return [document.labels.get(LOCK_LABEL, "")]
         except (FetchError, ValueError, TypeError, KeyError, RecursionError):
             return []  # Not an image that anybody could run, so none of ours.
 

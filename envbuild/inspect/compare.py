@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from envbuild.inspect.documents import config_of, value_differences
-from envbuild.inspect.inspect import Bring, packages_of, sound_lock
+from envbuild.inspect.inspect import Bring, packages_of, sound_lock, texts
 from envbuild.inspect.model import ImageDifference, PathDifference, PinChange, Value
 from envbuild.inspect.tree import differences, merged
 from envbuild.lock.diff import lock_changes
 from envbuild.oci.image import Image
 from envbuild.store.content import Store
+from envbuild.store.images import read_config
 
 _PATHS = 1000
 """Paths that are named."""
+_DEPTH = 12
 _LAYERS_SAY = frozenset({"rootfs.diff_ids", "history"})
 
 
@@ -86,7 +89,7 @@ def _form(before: Image, after: Image, store: Store) -> tuple[str, ...]:
     if old != new:
         return ()
     old_blobs, new_blobs = ([layer.digest for layer in side] for side in layers)
-    configs = config_of(before, store), config_of(after, store)
+    configs = read_config(before, store).document, read_config(after, store).document
     if old_blobs == new_blobs and before.config_digest == after.config_digest:
         return ("the form of the manifest",)
     differing = {
@@ -97,7 +100,7 @@ def _form(before: Image, after: Image, store: Store) -> tuple[str, ...]:
 
 
 def _config(before: Image, after: Image, store: Store) -> tuple[Value, ...]:
-    values = value_differences(config_of(before, store), config_of(after, store))
+    values = value_differences(read_config(before, store).document, read_config(after, store).document)
     return tuple(difference for difference in values if difference[0] not in _LAYERS_SAY)
 
 
@@ -130,3 +133,25 @@ def _packages(
 def pulled_bytes(before: Mapping[str, int], after: Mapping[str, int]) -> int:
     """Bytes that whoever has the layers ``before`` (size by digest) pulls for ``after``."""
     return sum(size for digest, size in after.items() if digest not in before)
+
+
+def value_differences(before: Any, after: Any) -> tuple[Value, ...]:
+    """Every key whose value differs, by its path (``config.Env.PATH``), sorted."""
+    old, new = dict(_flat(before)), dict(_flat(after))
+    return tuple(
+        (key, old.get(key), new.get(key))
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    )
+
+
+def _flat(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value and depth < _DEPTH:
+        for key, entry in value.items():
+            yield from _flat(entry, f"{path}.{key}" if path else str(key), depth + 1)
+    elif path.endswith("config.Env") or path == "Env":
+        for item in texts(value):
+            name, _, content = item.partition("=")
+            yield f"{path}.{name}", content
+    else:
+        yield path, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from envbuild.errors import LockError
-from envbuild.images.describe import ENVIRONMENT_LABEL, LOCK_LABEL, labels_of
-from envbuild.inspect.documents import (
-    CREATED,
-    annotations_of,
-    config_of,
-    manifest_of,
-    settings_of,
-    texts,
-    variables,
-)
+from envbuild.images.describe import ENVIRONMENT_LABEL, LOCK_LABEL
 from envbuild.inspect.model import Contained, InspectedImage, InspectedLayer
-from envbuild.inspect.origin import additions_of_others, additions_to_plan, composition_of
+from envbuild.inspect.origin import (
+    CREATED,
+    additions_of_others,
+    additions_to_plan,
+    annotations_of,
+    composition_of,
+)
 from envbuild.lock.image.embedded import embedded_lock
 from envbuild.lock.image.inventory import Inventory, inventory
 from envbuild.lock.model import DebianBase, ImageBase, Lock, base_title
@@ -25,6 +22,7 @@ from envbuild.plan.make import make_plan
 from envbuild.plan.model import Artifact, ArtifactKind, Pin, Plan
 from envbuild.platforms import Platform
 from envbuild.store.content import Store
+from envbuild.store.images import read_config, read_manifest
 
 Bring = Callable[[Sequence[Layer]], None]
 """Pulls layers into the store."""
@@ -51,8 +49,8 @@ def inspected(
 ) -> InspectedImage:
     """What ``image`` is. ``packages``: True looks into all layers where no lock is inside; None only where
     one is; False nowhere. Raises ``BuildError``, ``LockError`` and ``FetchError``."""
-    manifest, config = manifest_of(image, store), config_of(image, store)
-    settings, labels = settings_of(config), labels_of(config)
+    manifest, config = read_manifest(image, store), read_config(image, store)
+    settings, labels = config.settings, config.labels
     lock = lock_inside(image, store, bring) if packages is not False else None
     derived = additions_of_others(image, store)
     contained: list[list[Contained]] = [[] for _ in image.layers]
@@ -79,7 +77,7 @@ def inspected(
         config_digest=image.config_digest,
         level="" if derived else image.level,
         derived=derived,
-        created=annotations.get(CREATED) or str(config.get("created") or ""),
+        created=annotations.get(CREATED) or config.created,
         lock_digest=image.lock_digest or (labels.get(LOCK_LABEL, "") if derived else ""),
         definition_digest=image.definition_digest,
         base=base_title(base)
@@ -95,7 +93,7 @@ def inspected(
         working_dir=str(settings.get("WorkingDir") or ""),
         entrypoint=texts(settings.get("Entrypoint")),
         command=texts(settings.get("Cmd")),
-        env=tuple(sorted(variables(settings).items())),
+        env=tuple(sorted(config.variables.items())),
         ports=tuple(sorted(map(str, settings.get("ExposedPorts") or {}))),
         labels=tuple(sorted(labels.items())),
         layers=tuple(
@@ -173,3 +171,10 @@ def packages_of(image: Image, store: Store, bring: Bring) -> tuple[Contained, ..
     debian = pins.base.packages if isinstance(pins.base, DebianBase) else ()
     everything: tuple[Pin, ...] = (*debian, *pins.conda, *pins.pip, *pins.maven)
     return tuple(sorted(_contained(Artifact.of(pin)) for pin in everything))
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """A list of text, as which Docker may also write a single one, or nothing."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(map(str, value)) if isinstance(value, list) else ()

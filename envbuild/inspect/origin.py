@@ -4,36 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from itertools import product
 from typing import Any
 
 from envbuild.compose.codec import composer_identity
 from envbuild.compose.engine import NativeEngine
 from envbuild.compose.image import config_json
-from envbuild.images.describe import labels_of, layers_of_others
-from envbuild.inspect.documents import (
-    CREATED,
-    annotations_of,
-    config_of,
-    created_seconds,
-    manifest_of,
-    settings_of,
-    variables,
-)
+from envbuild.images.describe import layers_of_others
 from envbuild.lock.identity import ComposerSettings
 from envbuild.lock.model import ImageBase, Lock, PlatformLock, RuntimeSettings
 from envbuild.oci.digest import digest_bytes, is_digest
 from envbuild.oci.image import Image
-from envbuild.oci.manifest import OCI_LAYER_ZSTD
+from envbuild.oci.manifest import OCI_LAYER_ZSTD, ConfigDocument
 from envbuild.plan.make import make_plan, plan_identity
 from envbuild.plan.model import Plan
 from envbuild.specs.model import EnvironmentType
 from envbuild.store.content import Store
+from envbuild.store.images import read_config, read_manifest
 
 
 def additions_of_others(image: Image, store: Store) -> str:
     """What others have put on an image of ours: ``1 layer of others``; empty where nobody did."""
-    count = layers_of_others(store.blob(image.digest).read_bytes(), config_of(image, store))
+    count = layers_of_others(store.blob(image.digest).read_bytes(), read_config(image, store))
     if count is None:
         return ""
     return _layers(count, "of others") if count else "settings of others"
@@ -51,12 +44,12 @@ def additions_to_plan(image: Image, plan: Plan, store: Store) -> str:
         return "other layers than its lock gives"
     if more := len(image.layers) - below - len(names):
         return _layers(more, "more than its lock gives")
-    config = config_of(image, store)
+    config = read_config(image, store)
     expected = config_json(
         plan,
         image.layers[below:],
         below=image.layers[:below],
-        inherited=_below(config, len(names)) if below else None,
+        inherited=_below(config.document, len(names)) if below else None,
     )
     return "" if digest_bytes(expected) == image.config_digest else "other settings than its lock gives"
 
@@ -71,6 +64,7 @@ def _layers(count: int, what: str) -> str:
     return f"1 layer {what}" if count == 1 else f"{count} layers {what}"
 
 
+CREATED = "org.opencontainers.image.created"
 _BUDGETS = range(4, 121)
 """What the setting may be (``settings.layer_budget``)."""
 
@@ -104,19 +98,35 @@ def composition_of(
     return first, False
 
 
+def annotations_of(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The annotations of a manifest that are text."""
+    annotations = manifest.get("annotations")
+    items = annotations.items() if isinstance(annotations, dict) else ()
+    return {str(key): value for key, value in items if isinstance(value, str)}
+
+
+def created_seconds(text: str) -> int | None:
+    """A time of RFC 3339 as whole seconds since the epoch; None where it is none."""
+    try:
+        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return int(time.timestamp()) if time.tzinfo is not None else None
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 _BASE = "org.opencontainers.image.base."
 
 
 def taken_from(image: Image, store: Store) -> ImageBase | None:
     """Which image ``image`` was made of, as its labels say; None where they don't."""
-    labels = labels_of(config_of(image, store))
+    labels = read_config(image, store).labels
     reference, digest = labels.get(f"{_BASE}name", ""), labels.get(f"{_BASE}digest", "")
     return ImageBase(reference=reference, digest=digest) if reference and is_digest(digest) else None
 
 
 def taken_lock(image: Image, store: Store, engine: NativeEngine) -> Plan | str:
     """The plan of ``image``, or why there is none. Raises ``BuildError`` where its base can't be had."""
-    config = config_of(image, store)
+    config = read_config(image, store)
     base = taken_from(image, store)
     if base is None or engine.base_loader is None:
         return "it has no lock inside, and doesn't say which image it was made of"
@@ -130,9 +140,9 @@ def taken_lock(image: Image, store: Store, engine: NativeEngine) -> Plan | str:
         layers=len(contents.layers),
         diff_ids=tuple(layer.diff_id for layer in contents.layers),
     )
-    mine, below = settings_of(config), settings_of(contents.config)
-    known = variables(below)
-    own = {name: value for name, value in variables(mine).items() if known.get(name) != value}
+    inherited = ConfigDocument(contents.config)
+    mine, below, known = config.settings, inherited.settings, inherited.variables
+    own = {name: value for name, value in config.variables.items() if known.get(name) != value}
     ports = set(mine.get("ExposedPorts") or {}) - set(below.get("ExposedPorts") or {})
     user = str(mine.get("User") or "")
     runtime = RuntimeSettings(
@@ -144,7 +154,7 @@ def taken_lock(image: Image, store: Store, engine: NativeEngine) -> Plan | str:
         type=EnvironmentType.USER_MANAGED.value,
     )
     pins = PlatformLock(platform=image.platform, base=base, python=None)
-    manifest = manifest_of(image, store)
+    manifest = read_manifest(image, store)
     for bytecode, compression in product((True, False), ("gzip", "zstd")):
         lock = Lock(definition=image.definition_digest, platforms=(pins,), bytecode=bytecode, runtime=runtime)
         composition, follows = composition_of(image, manifest, lock, pins, budget=40, compression=compression)

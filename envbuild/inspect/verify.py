@@ -14,7 +14,7 @@ from typing import Any
 
 from envbuild.compose.engine import NativeEngine
 from envbuild.errors import FetchError
-from envbuild.inspect.documents import config_of, manifest_of, value_differences
+from envbuild.inspect.compare import value_differences
 from envbuild.inspect.model import LayerDifference, PathDifference, Value, Verdict
 from envbuild.inspect.origin import additions_of_others, composition_of, taken_from, taken_lock
 from envbuild.inspect.tree import differences, layer_entries
@@ -28,6 +28,7 @@ from envbuild.plan.make import make_plan
 from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
 from envbuild.store.content import Store
+from envbuild.store.images import read_config, read_manifest
 from envbuild.store.leases import Lease
 
 _PATHS = 50
@@ -86,7 +87,7 @@ class Verification:
         assert pins is not None
         lock = replace(lock, toolchain=tuple(self.toolchain))
         composition, follows = composition_of(
-            image, manifest_of(image, self.store), lock, pins, budget=self.budget
+            image, read_manifest(image, self.store), lock, pins, budget=self.budget
         )
         if not follows and taken_from(image, self.store) not in (None, pins.base):
             # The lock inside is that of the image which this one takes as it is.
@@ -114,8 +115,8 @@ class Verification:
                 platform=str(image.platform), digest=image.digest, level=image.level, reproduced=True
             )
         layers = tuple(_layers(image, self.store, made, engine.store))
-        config = _values(config_of(made, engine.store), config_of(image, self.store))
-        manifest = _values(manifest_of(made, engine.store), manifest_of(image, self.store))
+        config = _values(read_config(made, engine.store).document, read_config(image, self.store).document)
+        manifest = _values(read_manifest(made, engine.store), read_manifest(image, self.store))
         if not reason:
             parts = {"layers": layers, "the config": config, "the manifest": manifest}
             differing = [name for name, differences in parts.items() if differences]

@@ -6,14 +6,14 @@ import contextlib
 import hashlib
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from envbuild.errors import FetchError
 from envbuild.lazy import lazy
 from envbuild.oci.digest import CHUNK
-from envbuild.oci.manifest import LAYERS, OCI_LAYER, OCI_LAYER_GZIP
+from envbuild.oci.manifest import LAYERS, OCI_LAYER, OCI_LAYER_GZIP, ConfigDocument
 
 if TYPE_CHECKING:
     import zstandard
@@ -74,14 +74,10 @@ _LONGEST = 60
 """Characters of a step that are shown."""
 
 
-def layer_names(config: Mapping[str, Any], count: int) -> list[str]:
-    """The step that made each of ``count`` layers; empty where ``config``'s history doesn't tell."""
-    history = config.get("history")
-    steps = [
-        str(entry.get("created_by") or "")
-        for entry in (history if isinstance(history, list) else [])
-        if isinstance(entry, Mapping) and not entry.get("empty_layer")
-    ]
+def layer_names(config: ConfigDocument) -> list[str]:
+    """The step that made each layer; empty where the history doesn't tell."""
+    steps = [str(step.get("created_by") or "") for step in config.history if not step.get("empty_layer")]
+    count = len(config.diff_ids)
     return [step_name(step) for step in steps] if len(steps) == count else [""] * count
 
 

@@ -59,6 +59,55 @@ class Parts:
     layers: tuple[Descriptor, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigDocument:
+    """An image's config (OCI image-spec, config), of which nothing needs to have the right form."""
+
+    document: Mapping[str, Any]
+    """The whole, as it was written."""
+
+    @property
+    def stated_platform(self) -> str:
+        """``os/architecture``."""
+        return f"{self.document.get('os')}/{self.document.get('architecture')}"
+
+    @property
+    def created(self) -> str:
+        created = self.document.get("created")
+        return created if isinstance(created, str) else ""
+
+    @property
+    def diff_ids(self) -> tuple[str, ...]:
+        rootfs = self.document.get("rootfs")
+        diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+        return tuple(map(str, diff_ids)) if isinstance(diff_ids, list) else ()
+
+    @property
+    def history(self) -> tuple[Mapping[str, Any], ...]:
+        """The steps that made it, the first one first."""
+        history = self.document.get("history")
+        return tuple(step for step in history if isinstance(step, dict)) if isinstance(history, list) else ()
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The inner ``config`` object: ``Env``, ``Entrypoint``, ``WorkingDir``…"""
+        inner = self.document.get("config")
+        return inner if isinstance(inner, dict) else {}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Those that are text."""
+        labels = self.settings.get("Labels")
+        items = labels.items() if isinstance(labels, dict) else ()
+        return {str(key): value for key, value in items if isinstance(value, str)}
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables."""
+        lines = self.settings.get("Env")
+        return dict(str(line).partition("=")[::2] for line in lines) if isinstance(lines, list) else {}
+
+
 def media_type_of(content: bytes) -> str:
     """The media type that a manifest or index states, or that its shape shows. Raises ``FetchError``."""
     try:
@@ -157,17 +206,15 @@ def parts_of(content: bytes, what: str) -> Parts:
     )
 
 
-def parse_config(content: bytes, what: str, layers: int) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """The config and its diff_ids, of which there must be one for each of ``layers``."""
+def parse_config(content: bytes, what: str, layers: int) -> ConfigDocument:
+    """The config of an image, which has one diff_id for each of ``layers``. Raises ``FetchError``."""
     document = _object(content, what)
-    rootfs = document.get("rootfs")
-    diff_ids = tuple(
-        str(entry) for entry in _list(rootfs.get("diff_ids") if isinstance(rootfs, dict) else None, what)
-    )
-    if not all(is_digest(diff_id) for diff_id in diff_ids) or len(diff_ids) != layers:
-        raise FetchError(f"{what}: the config names {len(diff_ids)} layers, the manifest has {layers}")
+    config, rootfs = ConfigDocument(document), document.get("rootfs")
+    _list(rootfs.get("diff_ids") if isinstance(rootfs, dict) else None, what)
+    if not all(map(is_digest, config.diff_ids)) or len(config.diff_ids) != layers:
+        raise FetchError(f"{what}: the config names {len(config.diff_ids)} layers, the manifest has {layers}")
     _check_form(document, what)
-    return document, diff_ids
+    return config
 
 
 def _check_form(document: Mapping[str, Any], what: str) -> None:

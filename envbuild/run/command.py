@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from envbuild.errors import RunError, UsageError
+from envbuild.errors import BuildError, RunError, UsageError
 from envbuild.oci.image import Image
 from envbuild.store.content import Store
+from envbuild.store.images import read_config
 
 WORKDIR = PurePosixPath("/workspace")
 """Where the caller's directory is mounted, and where the command starts. A path of its own, so that no
@@ -82,14 +82,9 @@ _NUMERIC = re.compile(r"([0-9]{1,9})(?::([0-9]{1,9}))?")
 def image_config(image: Image, store: Store) -> Mapping[str, Any]:
     """The ``config`` object of the image's config (OCI image-spec, config). Raises ``RunError``."""
     try:
-        settings = json.loads(store.blob(image.config_digest).read_bytes()).get("config") or {}
-    except (OSError, ValueError, AttributeError) as error:
-        raise RunError(
-            f"the store lacks the config {image.config_digest}", hint="build the image again"
-        ) from error
-    if not isinstance(settings, dict):
-        raise RunError(f"the image config {image.config_digest} is damaged")
-    return settings
+        return read_config(image, store).settings
+    except BuildError as error:
+        raise RunError(error.message, hint=error.hint) from error
 
 
 def numeric_user(config: Mapping[str, Any]) -> tuple[int, int]:

@@ -1,4 +1,5 @@
-"""Which image a lock gave before: the index by lock digest that makes a second build a look-up."""
+"""Which image a lock gave before: the index by lock digest that makes a second build a look-up; and what an
+image of the store says of itself."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from typing import Any
 from envbuild.errors import BuildError
 from envbuild.oci.digest import digest_file
 from envbuild.oci.image import Image, Layer
+from envbuild.oci.manifest import ConfigDocument
 from envbuild.platforms import Platform
 from envbuild.store.content import Store
 from envbuild.store.leases import Lease
@@ -153,6 +155,26 @@ def _image(value: dict[str, Any]) -> Image:
         definition_digest=value["definition_digest"],
         level=value["level"],
     )
+
+
+def read_config(image: Image, store: Store) -> ConfigDocument:
+    """The config of an image of the store. Raises ``BuildError``."""
+    return ConfigDocument(_document(image.config_digest, store))
+
+
+def read_manifest(image: Image, store: Store) -> dict[str, Any]:
+    """The manifest of an image of the store. Raises ``BuildError``."""
+    return _document(image.digest, store)
+
+
+def _document(digest: str, store: Store) -> dict[str, Any]:
+    try:
+        document = json.loads(store.blob(digest).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise BuildError(
+            f"the store lacks a part of the image, {digest}", hint="build the image again, or pull it"
+        ) from error
+    return document if isinstance(document, dict) else {}
 
 
 Made = tuple[Image, tuple[str, ...]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -13,11 +12,12 @@ from envbuild.compose.base import Entry, EntryKind
 from envbuild.compose.codec import BLOCK, Codec, codec
 from envbuild.compose.image import image_json
 from envbuild.compose.tar import END, entry_stream
-from envbuild.errors import BuildError, RunError, SpecError
+from envbuild.errors import BuildError, SpecError
 from envbuild.images.describe import CREATED_BY, ENVIRONMENT_LABEL
 from envbuild.oci.image import Image, Layer
 from envbuild.specs.context import ContextContents, ContextEntry, read_code
 from envbuild.store.content import Store, commit_file
+from envbuild.store.images import read_config, read_manifest
 from envbuild.targets.base import CODE_DIRECTORY
 
 CODE_LABEL = "dev.envbuild.code"
@@ -82,7 +82,7 @@ def add_layers(
     """``image`` with a layer of each of ``trees`` on top, and ``settings`` in the place of its config's own
     (None: there is none any more), where variables and ports are added to what is there. ``labels`` are also
     annotations; the image below is always among them."""
-    config = _read_document(store, image.config_digest)
+    config = read_config(image, store).document
     owner = _owner(config)
     layers = []
     for tree in trees:
@@ -165,7 +165,7 @@ def _write_layer(entries: Sequence[Entry], scratch: Path, store: Store, packing:
 
 def _write_image(
     image: Image,
-    config: dict[str, Any],
+    config: Mapping[str, Any],
     layers: Sequence[Layer],
     settings: Mapping[str, Any],
     labels: Mapping[str, str],
@@ -190,7 +190,7 @@ def _write_image(
         history.append(entry)
     content = image_json({**config, "config": changed, "rootfs": rootfs, "history": history})
     config_digest = store.add_blob(content)
-    manifest = _read_document(store, image.digest)
+    manifest = read_manifest(image, store)
     manifest["config"] = {**manifest["config"], "digest": config_digest, "size": len(content)}
     manifest["layers"] = [
         *manifest["layers"],
@@ -205,12 +205,3 @@ def _write_image(
         config_digest=config_digest,
         layers=(*image.layers, *layers),
     )
-
-
-def _read_document(store: Store, digest: str) -> dict[str, Any]:
-    try:
-        document = json.loads(store.blob(digest).read_bytes())
-    except (OSError, ValueError) as error:
-        raise RunError(f"the store lacks a part of the image, {digest}", hint="build it again") from error
-    assert isinstance(document, dict), "what the store has was checked when it came"
-    return document

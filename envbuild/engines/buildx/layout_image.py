@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from envbuild.compose.image import manifest_json
 from envbuild.errors import BuildError, FetchError
@@ -21,6 +19,7 @@ from envbuild.oci.manifest import (
     MANIFEST_LIMIT,
     OCI_CONFIG,
     OCI_MANIFEST,
+    ConfigDocument,
     Descriptor,
     ImageManifest,
     matches,
@@ -46,15 +45,15 @@ def store_layout_image(archive: Path, plan: Plan, store: Store, *, lease: Lease 
         layout = LayoutSource(_WHAT, TarFiles(archive, _WHAT), store)
         manifest = _manifest_for(layout, plan)
         content = layout.read(manifest.config.digest, CONFIG_LIMIT, size=manifest.config.size)
-        document, diff_ids = parse_config(content, _WHAT, len(manifest.layers))
-        _check(document, manifest.config, plan)
-        names = layer_names(document, len(diff_ids))
+        config = parse_config(content, _WHAT, len(manifest.layers))
+        _check(config, manifest.config, plan)
+        names = layer_names(config)
         if lease is not None:
             digests = [blob.digest for blob in (manifest.config, *manifest.layers)]
             lease.use(*map(blob_name, digests))
         layers = tuple(
             _store_layer(layout, descriptor, diff_id, name)
-            for descriptor, diff_id, name in zip(manifest.layers, diff_ids, names, strict=True)
+            for descriptor, diff_id, name in zip(manifest.layers, config.diff_ids, names, strict=True)
         )
     except FetchError as error:
         raise BuildError(error.message, hint=error.hint) from error
@@ -106,9 +105,8 @@ def _store_layer(layout: LayoutSource, descriptor: Descriptor, diff_id: str, nam
     )
 
 
-def _check(document: Mapping[str, Any], config: Descriptor, plan: Plan) -> None:
-    if config.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
-        raise BuildError(f"{_WHAT}: its config has the type {config.media_type!r}, so it is no image")
-    stated = f"{document.get('os')}/{document.get('architecture')}"
-    if stated != str(plan.platform):
-        raise BuildError(f"{_WHAT} is for {stated}, not {plan.platform}")
+def _check(config: ConfigDocument, descriptor: Descriptor, plan: Plan) -> None:
+    if descriptor.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
+        raise BuildError(f"{_WHAT}: its config has the type {descriptor.media_type!r}, so it is no image")
+    if config.stated_platform != str(plan.platform):
+        raise BuildError(f"{_WHAT} is for {config.stated_platform}, not {plan.platform}")

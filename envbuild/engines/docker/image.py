@@ -30,9 +30,8 @@ from envbuild.lock.model import ImageBase
 from envbuild.oci.digest import canonical_digest, digest_bytes, is_digest
 from envbuild.oci.image import Image, Layer
 from envbuild.oci.layer import layer_names
-from envbuild.oci.manifest import LAYERS, OCI_MANIFEST
+from envbuild.oci.manifest import LAYERS, OCI_MANIFEST, ConfigDocument
 from envbuild.plan.model import Plan
-from envbuild.platforms import Platform
 from envbuild.progress import Progress
 from envbuild.store.content import Store, blob_name, commit_file
 from envbuild.store.layers import LayerCache, LayerFile
@@ -204,18 +203,20 @@ class _ArchiveReading:
 
     def image(self, image: str, plan: Plan) -> Image:
         name, body = self._config()
-        config = _object(body, name)
-        diff_ids = _diff_ids(config)
+        config = ConfigDocument(_object(body, name))
+        if not config.diff_ids or not all(map(is_digest, config.diff_ids)):
+            raise BuildError("the Docker engine's archive is damaged: the config has no layers")
         digest = digest_bytes(body)
         if image != digest and not self._leads(image, digest):
             raise BuildError(f"the Docker engine's archive holds the image {digest}, not {image}")
-        platform = Platform(str(config.get("os")), str(config.get("architecture")))
-        if platform != plan.platform:
-            raise BuildError(f"the image that was built is for {platform}, not for {plan.platform}")
-        names = layer_names(config, len(diff_ids))
+        if config.stated_platform != str(plan.platform):
+            raise BuildError(
+                f"the image that was built is for {config.stated_platform}, not for {plan.platform}"
+            )
         below = self._base(plan)
         records = tuple(
-            below.get(pair) or self._record(pair, label) for pair, label in zip(diff_ids, names, strict=True)
+            below.get(diff_id) or self._record(diff_id, label)
+            for diff_id, label in zip(config.diff_ids, layer_names(config), strict=True)
         )
         manifest = manifest_json(plan, digest, len(body), records)
         self._store.add_blob(body)
@@ -395,13 +396,3 @@ def _object(body: bytes, name: str) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise BuildError(f"the Docker engine's archive is damaged: {name} is no object")
     return document
-
-
-def _diff_ids(config: Mapping[str, Any]) -> list[str]:
-    rootfs = config.get("rootfs")
-    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, Mapping) else None
-    if not isinstance(diff_ids, list) or not all(
-        isinstance(diff_id, str) and is_digest(diff_id) for diff_id in diff_ids
-    ):
-        raise BuildError("the Docker engine's archive is damaged: the config has no layers")
-    return diff_ids

@@ -71,7 +71,7 @@ class DockerArchiveSource:
         self._store = store
         entry = _chosen(_entries(files, what), name, what)
         config = read_file(files, entry.config, CONFIG_LIMIT, what)
-        _, diff_ids = parse_config(config, what, len(entry.layers))
+        diff_ids = parse_config(config, what, len(entry.layers)).diff_ids
         own = Descriptor(digest=digest_bytes(config), size=len(config), media_type=OCI_CONFIG)
         layers = [
             self._layer(member, diff_id) for member, diff_id in zip(entry.layers, diff_ids, strict=True)

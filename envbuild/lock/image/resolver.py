@@ -124,7 +124,7 @@ class ImageResolver:
         with self._progress.stage("base image"):
             contents = read_image(source, digest, self._store, platform=platform)
             layers = [(self._store.blob(layer.digest), layer.media_type) for layer in contents.layers]
-            seen = read_facts(layers, contents.settings)
+            seen = read_facts(layers, contents.config.settings)
         python = seen.python
         document = {
             "format": _FACTS_FORMAT,

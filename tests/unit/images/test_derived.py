@@ -8,6 +8,7 @@ import pytest
 
 from envbuild.images.describe import layers_of_others
 from envbuild.oci.digest import canonical_json, digest_bytes
+from envbuild.oci.manifest import ConfigDocument
 
 LOCK = digest_bytes(b"a lock")
 OURS = [{"created_by": "envbuild", "comment": name} for name in ("base", "settings")]
@@ -24,10 +25,10 @@ MANIFEST = {"schemaVersion": 2, "annotations": {"dev.envbuild.lock": LOCK}}
 NONE_OF_OURS = b'{"schemaVersion":2}'
 
 
-def config(history: list[dict[str, Any]] | None, lock: str | None = LOCK, **more: str) -> dict[str, Any]:
+def config(history: list[dict[str, Any]] | None, lock: str | None = LOCK, **more: str) -> ConfigDocument:
     labels = {**({"dev.envbuild.lock": lock} if lock else {}), **more}
     found: dict[str, Any] = {"config": {"Labels": labels}, "rootfs": {"diff_ids": ["a", "b"]}}
-    return found if history is None else {**found, "history": history}
+    return ConfigDocument(found if history is None else {**found, "history": history})
 
 
 @pytest.mark.parametrize(
