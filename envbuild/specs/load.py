@@ -88,10 +88,11 @@ IMPORTERS = (
     "azure.runconfig:InferenceConfigImporter",
     "conda.prefix:CondaPrefixImporter",
     "pip.virtualenv:VirtualenvImporter",
+    # Looks into YAML files for keys that lead a line; before those that read such a file as a whole.
+    "conda.lock_file:CondaLockImporter",
     "mlflow:MlflowImporter",
     "repo2docker:Repo2dockerImporter",
     "dockerfile:DockerfileImporter",
-    "conda.lock_file:CondaLockImporter",
     "pixi.lock:PixiLockImporter",
     "uv.lock:UvLockImporter",
     "pip.pylock:PylockImporter",

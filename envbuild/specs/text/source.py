@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import itertools
 import os
+import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,10 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+
+
+_CODING = re.compile(rb"#.*?coding[:=][ \t]*([-\w.]+)")
+"""A line that names the file's encoding (PEP 263)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +91,10 @@ class SourceFile:
         """Its path as seen from ``root``, with forward slashes; may lead upwards."""
         return Path(os.path.relpath(self.path, root)).as_posix()
 
-    def read(self, limit: int) -> str:
-        """Its text. Raises ``SpecError``: missing, not a regular file, over ``limit`` bytes, not UTF-8."""
+    def read(self, limit: int, *, coded: bool = False) -> str:
+        """Its text. Raises ``SpecError``: missing, not a regular file, over ``limit`` bytes, not UTF-8.
+
+        ``coded``: one of its first two lines may name another encoding (PEP 263)."""
         try:
             mode = self.path.stat().st_mode
             if stat.S_ISDIR(mode):
@@ -105,13 +112,21 @@ class SourceFile:
             raise SpecError(f"{self.shown}: is larger than {limit >> 20} MiB")
         if self.reads is not None:
             self.reads[self.path] = state_of(self.path, data=data)
-        return self._decode(data)
+        return self._decode(data, coded)
 
-    def _decode(self, data: bytes) -> str:
+    def _decode(self, data: bytes, coded: bool) -> str:
         mark, encoding = next((pair for pair in _MARKS if data.startswith(pair[0])), (b"", "utf-8"))
+        if coded and not mark:
+            named = [match for line in data.split(b"\n", 2)[:2] if (match := _CODING.match(line.lstrip()))]
+            encoding = named[0][1].decode("ascii", "replace") if named else encoding
         try:
             return data[len(mark) :].decode(encoding)
-        except UnicodeDecodeError as error:
+        except (LookupError, ValueError) as error:
+            if not isinstance(error, UnicodeDecodeError):
+                raise SpecError(
+                    f"{self.shown}: its coding line names {encoding!r:.60}, which is no encoding of text",
+                    hint="save it as UTF-8 and remove the line",
+                ) from error
             line = data[: error.start].count(b"\n") + 1
             raise SpecError(
                 f"{self.shown}:{line}: is not {encoding.upper()} text; save it as UTF-8"

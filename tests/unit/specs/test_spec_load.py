@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import SpecError
+from envbuild.platforms import LINUX_AMD64
 from envbuild.specs.definition import canonical_definition, definition_digest
 from envbuild.specs.importers.conda.environment import conda_python
 from envbuild.specs.importers.native.model import json_schema
@@ -120,6 +121,22 @@ def test_text_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:
     assert refused(path).message == f"{path}:2: is not UTF-8 text; save it as UTF-8"
 
 
+def test_a_coding_line_of_requirements_and_scripts_counts(tmp_path: Path) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_bytes(b"# caf\xe9 -*- coding: latin-1 -*-\nnumpy # caf\xe9\n")
+    assert [requirement.text for requirement in load_spec(path).pip.requirements] == ["numpy"]
+    path.write_bytes(b"#\n#\n# coding: latin-1\n# caf\xe9\n")
+    assert refused(path).message == f"{path}:4: is not UTF-8 text; save it as UTF-8"
+    path.write_bytes(b"# coding: rot13\nnumpy\n")
+    assert refused(path).message == f"{path}: its coding line names 'rot13', which is no encoding of text"
+    script = tmp_path / "run.py"
+    script.write_bytes(
+        b"#!/usr/bin/env python\n# vim: set fileencoding=cp1252 :\n"
+        b'# /// script\n# dependencies = ["six"]\n# ///\n"\x80"\n'
+    )
+    assert [requirement.text for requirement in load_spec(script).pip.requirements] == ["six"]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_byte_order_marks_are_understood(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "requirements.txt"
@@ -208,6 +225,26 @@ def test_selectors_leave_out_what_no_platform_has(tmp_path: Path) -> None:
     conda = load_spec(write(tmp_path / "environment.yml", text)).conda
     assert conda is not None
     assert conda.dependencies == ("b", "c", "d")
+
+
+def test_what_conda_only_warns_of_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = "channels: [x]\ndependencies: [a]\nplatforms: [win-64, linux-ppc64le]\n"
+    text += "chanels: [y]\nchannel_priority: strict\n"
+    path = write(tmp_path / "environment.yml", text)
+    with caplog.at_level(logging.WARNING, "envbuild"):
+        spec = load_spec(path)
+    assert (spec.platforms, spec.conda) == ((LINUX_AMD64,), CondaSpec(channels=("x",), dependencies=("a",)))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}:4: chanels: unknown key, ignored as conda does; did you mean 'channels'?",
+        f"{path}:5: channel_priority: unknown key, ignored as conda does; known keys: name, channels, "
+        "dependencies, variables, platforms, prefix, category",
+        f"{path}:3: platforms: no images for win-64, linux-ppc64le: linux-64 is taken",
+    ]
+
+
+def test_a_conda_file_without_its_dependencies_is_no_empty_environment(tmp_path: Path) -> None:
+    path = write(tmp_path / "environment.yml", "channels: [x]\ndependancies: [a]\n")
+    assert refused(path).message == f"{path}:2: dependancies: unknown key; did you mean 'dependencies'?"
 
 
 def test_missing_channels_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

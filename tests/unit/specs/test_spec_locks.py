@@ -48,6 +48,38 @@ def test_parts_of_a_pylock_are_asked_for_by_name() -> None:
         load_spec(CASES / "lock-pylock" / "pylock.toml#group:nothing")
 
 
+def test_a_lock_of_conda_lock_is_known_by_what_it_holds(tmp_path: Path) -> None:
+    text = (CASES / "lock-conda-lock" / "conda-lock.yml").read_text(encoding="utf-8")
+    expected = load_spec(CASES / "lock-conda-lock" / "conda-lock.yml")
+    for name in ("conda-lock-py311.yml", "environment-lock.yaml", "dev.lock"):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        spec = load_spec(tmp_path / name)
+        assert (spec.conda, texts(spec)) == (expected.conda, texts(expected))
+    dev = load_spec(tmp_path / "dev.lock#dev").conda
+    assert dev is not None
+    assert expected.conda is not None
+    assert len(dev.explicit) == len(expected.conda.explicit) + 1
+    (tmp_path / "other.yml").write_text("version: 1\npackage: []\nmetadata: {}\n", encoding="utf-8")
+    with pytest.raises(SpecError, match="unknown key"):
+        load_spec(tmp_path / "other.yml")
+
+
+def test_a_lock_of_conda_lock_may_be_larger_than_a_spec(tmp_path: Path) -> None:
+    """More values than a YAML file of a spec may have, and 15,000 lines."""
+    head = "version: 1\nmetadata:\n  content_hash: {}\n  platforms: [linux-64]\npackage:\n"
+    packages = [
+        f"- name: p{number}\n  version: 1.0\n  manager: conda\n  platform: linux-64\n  dependencies:\n"
+        + "".join(f"    d{other}: '>=1,<2'\n" for other in range(20))
+        + f"  url: https://channel.example/x/linux-64/p{number}-1.0-0.conda\n"
+        + f"  hash:\n    sha256: {number:064x}\n"
+        for number in range(700)
+    ]
+    (tmp_path / "large-lock.yml").write_text(head + "".join(packages), encoding="utf-8")
+    conda = load_spec(tmp_path / "large-lock.yml").conda
+    assert conda is not None
+    assert len(conda.explicit) == 700
+
+
 def test_another_environment_of_pixi_and_category_of_conda_lock() -> None:
     pixi = load_spec(CASES / "lock-pixi" / "pixi.lock#test")
     assert pixi.conda is not None

@@ -2,7 +2,8 @@
 
 No channels: conda's own ``defaults``, as conda would take, with a note. ``nodefaults`` is dropped, since
 nothing is ever added to the channels a file names. ``prefix`` and ``category`` say nothing about an image.
-The platform selectors of conda-lock (``# [linux64]``) count.
+The platform selectors of conda-lock (``# [linux64]``) count. What conda only warns of, an unknown key, is
+warned of here, too; inside a spec it is a mistake.
 """
 
 from __future__ import annotations
@@ -42,6 +43,13 @@ DEFAULT_CHANNEL = "defaults"
 KEYS = ("name", "channels", "dependencies", "variables", "platforms", "prefix", "category")
 
 _SELECTOR = re.compile(r"\s#.*?\[\s*([a-z0-9_-]+)\s*\]")
+_MEANT = suggestion("dependecies", ("dependencies",), quoted=True)
+"""Conda would make an empty environment of such a file."""
+_OTHER_PLATFORM = re.compile(
+    r"(?:osx|win|freebsd|zos|emscripten|wasi)-[a-z0-9]+|linux-(?:32|ppc64|ppc64le|s390x|armv6l|armv7l|riscv32|riscv64)"
+    r"|noarch"
+)
+"""Those of conda that there are no images of."""
 _LINUX = frozenset({LINUX_AMD64, LINUX_ARM64})
 _SELECTORS: dict[str, frozenset[Platform]] = {
     "linux": _LINUX,
@@ -162,7 +170,12 @@ class _CondaFileReader:
         for key, _ in top.entries:
             if key.text not in keys:
                 remedy = suggestion(key.text, keys, quoted=True) or f"known keys: {', '.join(keys)}"
-                self._problem(key, key.text, "unknown key", remedy)
+                if self.key or (top.get("dependencies") is None and remedy == _MEANT):
+                    self._problem(key, key.text, "unknown key", remedy)
+                else:
+                    _log.warning(
+                        "%s: unknown key, ignored as conda does; %s", self._place(key, key.text), remedy
+                    )
             elif key.text in ("prefix", "category"):
                 _log.info("%s: %s is ignored", self._place(key, key.text), key.text)
         explicit = self._explicit(top.get("explicit")) if self.key else ()
@@ -319,12 +332,18 @@ class _CondaFileReader:
         if is_null(node):
             return None
         texts = []
+        others = []
         for index, item in enumerate(self._items(node, "platforms")):
             text = self._text(item, f"platforms[{index}]")
-            if text is not None and text.startswith(("osx-", "win-")):
+            if text is not None and _OTHER_PLATFORM.fullmatch(text):
                 _log.info("%s: %s has no images, it is left out", self._place(item, "platforms"), text)
+                others.append(text)
             elif text is not None:
                 texts.append(text)
+        if others and not texts:
+            shown = ", ".join(others)
+            _log.warning("%s: no images for %s: linux-64 is taken", self._place(node, "platforms"), shown)
+            return None
         try:
             return fields.platforms(texts)
         except Refused as refused:

@@ -6,6 +6,7 @@ is one of these: the pip pins, which lie beside it in requirements files, come w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -24,17 +25,26 @@ from envbuild.specs.text.yaml import LOCK_LIMIT, Value, parse_values
 FORMAT = "1"
 _OURS = "# Written by envbuild"
 _SUFFIXES = ("conda-lock.yml", "conda-lock.yaml")
+_KEYS = re.compile(r"^(version|metadata|package|\s+content_hash):", re.MULTILINE)
+"""Keys that only conda-lock's files have together, as it writes them."""
 
 
 class CondaLockImporter:
-    """Reads ``conda-lock.yml`` and ``NAME.conda-lock.yml``."""
+    """Reads ``conda-lock.yml``, ``NAME.conda-lock.yml``, and files of other names that hold such a lock."""
 
     name = "conda-lock"
     markers: tuple[str, ...] = ("conda-lock.yml", "conda-lock.yaml")
     selective = True
 
     def recognises(self, file: SourceFile) -> bool:
-        return file.path.name.lower().endswith(_SUFFIXES)
+        if file.path.name.lower().endswith(_SUFFIXES):
+            return True
+        if file.path.suffix.lower() not in (".yml", ".yaml", ".lock"):
+            return False
+        try:
+            return len({match.strip() for match in _KEYS.findall(file.read(LOCK_LIMIT))}) == 4
+        except SpecError:
+            return False  # Whoever reads such files says what is wrong with it.
 
     def load(self, file: SourceFile) -> Spec:
         problems = Problems()

@@ -115,7 +115,7 @@ class RequirementsReader:
                 self.problems.add(place, f"more than {FILE_LIMIT} requirements files are included")
             return
         try:
-            text = file.read(REQUIREMENTS_LIMIT)
+            text = file.read(REQUIREMENTS_LIMIT, coded=True)
         except SpecError as error:
             if included_at is None:
                 self.problems.include(error)

@@ -37,7 +37,7 @@ class ScriptImporter:
         return file.path.suffix.lower() in (".py", ".pyw")
 
     def load(self, file: SourceFile) -> Spec:
-        text = file.read(SCRIPT_LIMIT)
+        text = file.read(SCRIPT_LIMIT, coded=True)
         scripts = [(line, content) for line, kind, content in blocks(text) if kind == "script"]
         if len(scripts) > 1:
             raise SpecError(f"{file.shown}:{scripts[1][0]}: a second block '# /// script'; a script has one")

@@ -21,8 +21,8 @@ from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import SourceFile
 from envbuild.specs.text.yaml import LOCK_LIMIT, Value, parse_values
 
-FORMATS = ("4", "5", "6")
-_KINDS = ("conda", "pypi")
+FORMATS = ("4", "5", "6", "7")
+_KINDS = ("conda", "pypi", "conda_source", "source")
 
 
 class PixiLockImporter:
@@ -76,12 +76,23 @@ class _PixiLockReader:
         ]
         records = self._records(document.get("packages"))
         packages = chosen.get("packages")
-        for subdir, entries in (packages if isinstance(packages, dict) else {}).items():
-            key = f"environments.{self.environment}.packages.{subdir}"
+        packages = packages if isinstance(packages, dict) else {}
+        subdirs = _subdirs(document.get("platforms"))
+        for name, entries in packages.items():
+            key = f"environments.{self.environment}.packages.{name}"
+            subdir = subdirs.get(name, name)
             try:
                 platform = Platform.parse(subdir)
             except UsageError:
                 self.left_out.append(f"{place}: {key}")
+                continue
+            if name != subdir and subdir in packages:
+                self.left_out.append(f"{place}: {key}: {subdir} itself is taken")
+                continue
+            if platform in self.pip:
+                self._problem(
+                    key, f"is a second list for {subdir}", f"lock for the platform {subdir!r} itself"
+                )
                 continue
             self.pip[platform] = []
             for index, entry in enumerate(entries if isinstance(entries, list) else ()):
@@ -130,8 +141,8 @@ class _PixiLockReader:
         stated = {
             name: value for name in ("sha256", "md5") if isinstance(value := record.get(name), str) and value
         }
-        if kind == "conda":
-            if "://" not in address:
+        if kind != "pypi":
+            if kind != "conda" or "://" not in address:
                 raise Refused(f"{redact(address)!r} is a source tree: pixi would build it", BUILD_REMEDY)
             fragment = ",".join(f"{name}:{value}" for name, value in sorted(stated.items()))
             package = explicit_package(address + (f"#{fragment}" if fragment else ""), platform)
@@ -163,8 +174,19 @@ class _PixiLockReader:
         self.problems.add(Place(file=self.file.shown, key=key), what, remedy)
 
 
+def _subdirs(platforms: Value) -> Mapping[str, str]:
+    """Conda's name of each platform that version 7 lists under a name of its own."""
+    entries = platforms if isinstance(platforms, list) else []
+    named = [entry for entry in entries if isinstance(entry, dict)]
+    return {
+        name: subdir
+        for entry in named
+        if isinstance(name := entry.get("name"), str) and isinstance(subdir := entry.get("subdir"), str)
+    }
+
+
 def _reference(entry: Value) -> tuple[str, str | None]:
-    """Kind and address of an entry: ``conda: URL`` of version 6, or ``kind`` and ``url`` before."""
+    """Kind and address of an entry: ``conda: URL`` since version 6, or ``kind`` and ``url`` before."""
     if not isinstance(entry, dict):
         return "", None
     for kind in _KINDS:
