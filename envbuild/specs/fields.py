@@ -29,6 +29,7 @@ _GENERIC = frozenset(
         "env",
         "environment",
         "envbuild",
+        "pipfile",
         "pixi",
         "requirements",
     }

@@ -62,6 +62,9 @@ NAMES = (
     # Leads the ``requirements.txt`` that was compiled from it.
     "requirements.in",
     "requirements.txt",
+    # Behind the requirements that are often written from it.
+    "Pipfile.lock",
+    "Pipfile",
     # What a project needs to be used, where nothing says what it is used with.
     "pyproject.toml",
     # Says how an environment is used; it names one of the above.
@@ -75,9 +78,9 @@ listed here come last, in the order of the importers."""
 
 _KNOWN = (
     "known are envbuild's and Azure ML's YAML, environment.yml, requirements.txt, pyproject.toml, scripts "
-    "with their requirements (PEP 723), locks of pip, uv, conda-lock and pixi, models and projects of "
-    "MLflow, directories with a Dockerfile or repo2docker's files, and the directories of conda and virtual "
-    "environments"
+    "with their requirements (PEP 723), Pipfile, locks of pip, uv, pipenv, Poetry, conda-lock and pixi, "
+    "models and projects of MLflow, directories with a Dockerfile or repo2docker's files, and the directories of "
+    "conda and virtual environments"
 )
 
 
@@ -96,6 +99,7 @@ IMPORTERS = (
     "pixi.lock:PixiLockImporter",
     "uv.lock:UvLockImporter",
     "pip.pylock:PylockImporter",
+    "pip.pipfile:PipfileImporter",
     # Before those who take every file of that kind: these look into it.
     "conda.explicit:ExplicitListImporter",
     "pixi.manifest:PixiImporter",

@@ -48,6 +48,12 @@ def line_of(text: str, value: str) -> int | None:
     return None
 
 
+def key_line(text: str, key: str) -> int | None:
+    """The first line that begins with ``key``, bare or between quotation marks, as a key."""
+    match = re.search(rf"""^[ \t]*["']?{re.escape(key)}["']?[ \t]*[=:]""", text, re.MULTILINE)
+    return text.count("\n", 0, match.start()) + 1 if match else None
+
+
 def describe_value(value: object) -> str:
     """What a value is, for messages."""
     if isinstance(value, dict):

@@ -19,12 +19,12 @@ from envbuild.errors import SpecError
 from envbuild.specs.model import PipRequirement, PipSpec, Spec
 from envbuild.specs.model import Origin
 
-class PipfileImporter:
-    name = "pipfile"
-    markers = ("Pipfile",)
+class WishlistImporter:
+    name = "wishlist"
+    markers = ("Wishlist",)
 
     def recognises(self, file):
-        return file.path.name == "Pipfile"
+        return file.path.name == "Wishlist"
 
     def load(self, file):
         text = file.read(1000)
@@ -35,9 +35,9 @@ class PipfileImporter:
         if text == "nothing":
             return None
         lines = tuple(PipRequirement(text=line, origin=Origin(file=file.shown)) for line in text.split())
-        return Spec(name="from-pipfile", source=file.path, pip=PipSpec(requirements=lines))
+        return Spec(name="from-wishlist", source=file.path, pip=PipSpec(requirements=lines))
 
-IMPORTER = PipfileImporter()
+IMPORTER = WishlistImporter()
 """
 
 
@@ -71,9 +71,9 @@ def test_file_and_directory_of_another_s_format_are_read(site: Path, tmp_path: P
     install(site, "others_read", IMPORTER)
     project = tmp_path / "project"
     project.mkdir()
-    (project / "Pipfile").write_text("alpha\nbeta\n")
-    assert texts(load_spec(project / "Pipfile")) == ["alpha", "beta"]
-    assert load_spec(project).name == "from-pipfile"
+    (project / "Wishlist").write_text("alpha\nbeta\n")
+    assert texts(load_spec(project / "Wishlist")) == ["alpha", "beta"]
+    assert load_spec(project).name == "from-wishlist"
     # Whatever is ours counts first.
     (project / "requirements.txt").write_text("gamma\n")
     assert texts(load_spec(project)) == ["gamma"]
@@ -83,22 +83,22 @@ def test_what_was_read_is_remembered_until_the_importer_changes(site: Path, tmp_
     install(site, "others_kept", IMPORTER)
     project, memory = tmp_path / "project", tmp_path / "memory"
     project.mkdir()
-    (project / "Pipfile").write_text("alpha\n")
-    first = remembered_spec(project / "Pipfile", memory)
+    (project / "Wishlist").write_text("alpha\n")
+    first = remembered_spec(project / "Wishlist", memory)
     (kept,) = memory.iterdir()
     before = kept.read_bytes()
-    assert remembered_spec(project / "Pipfile", memory) == first
+    assert remembered_spec(project / "Wishlist", memory) == first
     assert kept.read_bytes() == before
     with (site / "others_kept.py").open("a") as file:
         file.write("# changed\n")
-    assert remembered_spec(project / "Pipfile", memory) == first
+    assert remembered_spec(project / "Wishlist", memory) == first
     assert kept.read_bytes() != before
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "Pipfile: is empty"),
+        ("", "Wishlist: is empty"),
         ("bug", "the format others_bad_text failed: KeyError: 'packages'"),
         ("nothing", "the format others_bad_text failed: it made NoneType of it"),
     ],
@@ -107,9 +107,9 @@ def test_what_an_importer_raises_is_an_error_of_the_file(
     site: Path, tmp_path: Path, text: str, said: str
 ) -> None:
     install(site, "others_bad_text", IMPORTER)
-    (tmp_path / "Pipfile").write_text(text)
+    (tmp_path / "Wishlist").write_text(text)
     with pytest.raises(SpecError) as raised:
-        load_spec(tmp_path / "Pipfile")
+        load_spec(tmp_path / "Wishlist")
     assert said in raised.value.message
 
 
@@ -119,12 +119,12 @@ def test_a_broken_one_is_told_and_harms_no_other(
     install(site, "others_a_broken", "raise RuntimeError('on purpose')")
     install(site, "others_b_empty", "x = 1")
     install(site, "others_c_good", IMPORTER)
-    (tmp_path / "Pipfile").write_text("alpha")
+    (tmp_path / "Wishlist").write_text("alpha")
     (tmp_path / "requirements.txt").write_text("beta")
     with caplog.at_level(logging.WARNING, "envbuild"):
         assert texts(load_spec(tmp_path / "requirements.txt")) == ["beta"]
         assert caplog.messages == []
-        assert texts(load_spec(tmp_path / "Pipfile")) == ["alpha"]
+        assert texts(load_spec(tmp_path / "Wishlist")) == ["alpha"]
     assert [message.partition(" can't")[0] for message in caplog.messages] == [
         "the format others_a_broken",
         "the format others_b_empty",
