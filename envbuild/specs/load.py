@@ -79,7 +79,7 @@ listed here come last, in the order of the importers."""
 _KNOWN = (
     "known are envbuild's and Azure ML's YAML, environment.yml, requirements.txt, pyproject.toml, scripts "
     "with their requirements (PEP 723), Pipfile, locks of pip, uv, pipenv, Poetry, conda-lock and pixi, "
-    "models and projects of MLflow, directories with a Dockerfile or repo2docker's files, and the directories of "
+    "models and projects of MLflow, directories with a Dockerfile or repo2docker's files, and directories of "
     "conda and virtual environments"
 )
 
