@@ -1,4 +1,5 @@
-"""``pyproject.toml``: what a project depends on (PEP 621), its extras, and its dependency groups (PEP 735).
+"""``pyproject.toml``: what a project depends on (PEP 621), its extras, and its dependency groups (PEP 735);
+or the same in Poetry's tables.
 
 ``pyproject.toml#plot,group:test`` asks for the extra ``plot`` and the group ``test``; without ``#`` neither
 extras nor groups count. The project itself isn't installed: it would have to be built.
@@ -18,11 +19,12 @@ from envbuild.errors import SpecError, suggestion
 from envbuild.redact import redact
 from envbuild.specs import fields
 from envbuild.specs.importers.pip.requirements import RequirementsReader
+from envbuild.specs.importers.poetry.tool import PoetryTool
 from envbuild.specs.importers.uv.tool import UvTool
 from envbuild.specs.model import PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import SourceFile
-from envbuild.specs.text.toml import TOML_LIMIT, describe_value, line_of, parse_toml
+from envbuild.specs.text.toml import TOML_LIMIT, describe_value, key_line, line_of, parse_toml
 
 _COUNT_LIMIT = 20_000
 """Requirements of a project, with every extra and group that includes others written out."""
@@ -30,14 +32,7 @@ _DEPTH_LIMIT = 50
 _WAYS_LIMIT = 1000
 """Extras, counted once for each marker they are included under."""
 _VERSION = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}")
-_POETRY_HINT = (
-    "move them to [project], which Poetry 2 reads, or write a requirements file: "
-    "poetry export -f requirements.txt"
-)
 _FOREIGN = (
-    ("poetry", "dependencies"),
-    ("poetry", "dev-dependencies"),
-    ("poetry", "group"),
     ("pdm", "dev-dependencies"),
     ("hatch", "envs"),
     ("pixi", "dependencies"),
@@ -72,9 +67,16 @@ class _PyprojectReader:
         self.tool = self._table(data, "tool", "tool")
         self.has_project = "project" in data
         self.project = self._table(data, "project", "project")
-        self.groups = self._named(self._table(data, "dependency-groups", "dependency-groups"), "group")
+        groups = self._table(data, "dependency-groups", "dependency-groups")
+        self.keys = {name: f"project.{name}" for name in ("dependencies", "optional-dependencies")}
+        """Where what counts as the project's is written."""
+        self.keys["groups"] = "dependency-groups"
+        self.poetry = self._poetry()
+        if self.poetry is not None:
+            groups = self._with_poetry(self.poetry, groups)
+        self.groups = self._named(groups, "group")
         self.extras = self._named(
-            self._table(self.project, "optional-dependencies", "project.optional-dependencies"), "extra"
+            self._table(self.project, "optional-dependencies", self.keys["optional-dependencies"]), "extra"
         )
         self.uv = self._uv()
         self.lines: list[tuple[str, str, int | None]] = []
@@ -94,7 +96,7 @@ class _PyprojectReader:
         if version is not None and not _VERSION.fullmatch(version):
             self._leave(f"project.version {version!r}: no version of an environment", unrelated=True)
             version = None
-        self._dependencies(self.project.get("dependencies", []), "project.dependencies", None)
+        self._dependencies(self.project.get("dependencies", []), self.keys["dependencies"], None)
         for extra in extras:
             self._extra(extra, None, 0)
         for group in groups:
@@ -143,21 +145,16 @@ class _PyprojectReader:
         """Refuses projects that say elsewhere what they depend on."""
         dynamic = self.project.get("dynamic", [])
         dynamic = dynamic if isinstance(dynamic, list) else []
-        poetry = self.tool.get("poetry")
-        has_poetry = isinstance(poetry, dict) and "dependencies" in poetry
         if "dependencies" in dynamic:
-            remedy = _POETRY_HINT if has_poetry else "list them, or name the requirements file they come from"
+            remedy = "list them, or name the requirements file they come from"
             self._problem("project.dynamic", "its dependencies are made by its build", remedy)
         if extras and "optional-dependencies" in dynamic:
             self._problem("project.dynamic", "its extras are made by its build", "list them")
         if self.has_project or groups:
             return
-        if has_poetry:
-            self._problem("tool.poetry", "its dependencies are written in Poetry's own form", _POETRY_HINT)
-        else:
-            first = next(iter(self.groups), None)
-            choice = f"name a group: {self.file.shown}#group:{first}" if first else "name the file that does"
-            self._problem("", "has no [project], so it doesn't say what it depends on", choice)
+        first = next(iter(self.groups), None)
+        choice = f"name a group: {self.file.shown}#group:{first}" if first else "name the file that does"
+        self._problem("", "has no [project], so it doesn't say what it depends on", choice)
 
     def _dependencies(self, value: object, key: str, marker: str | None, depth: int = 0) -> None:
         if not isinstance(value, list):
@@ -177,13 +174,17 @@ class _PyprojectReader:
                 self._own(requirement, key, depth)
                 return
             text = self.uv.sourced(requirement, self.selected) if self.uv else str(requirement)
+            texts = [text]
+            if self.poetry is not None and self.keys["dependencies"].startswith("project."):
+                texts = self.poetry.sourced(requirement.name) or texts
         except Refused as refused:
             self._problem(key, refused.what, refused.remedy, line)
             return
         if len(self.lines) == _COUNT_LIMIT:
             self._problem(key, f"more than {_COUNT_LIMIT} requirements")
         if len(self.lines) <= _COUNT_LIMIT:
-            self.lines.append((text, key, line))
+            line = line or (key_line(self.text, requirement.name) if self.poetry else None)
+            self.lines += [(text, key, line) for text in texts]
 
     def _is_own(self, requirement: Requirement) -> bool:
         name = self.project.get("name")
@@ -210,21 +211,21 @@ class _PyprojectReader:
         self.chosen.add(("extra", name))
         if depth > _DEPTH_LIMIT or len(self.seen) > _WAYS_LIMIT:
             raise SpecError(
-                f"{self.file.shown}: project.optional-dependencies: include each other too deeply"
+                f"{self.file.shown}: {self.keys['optional-dependencies']}: include each other too deeply"
             )
         written, value = self.extras[name]
-        self._dependencies(value, f"project.optional-dependencies.{written}", marker, depth)
+        self._dependencies(value, f"{self.keys['optional-dependencies']}.{written}", marker, depth)
 
     def _group(self, name: str, trail: tuple[str, ...]) -> None:
         """PEP 735: requirements, and ``{include-group = …}`` in their places."""
         written, value = self.groups[name]
-        key = f"dependency-groups.{written}"
+        key = f"{self.keys['groups']}.{written}"
         if ("group", name) in self.chosen:
             return
         self.chosen.add(("group", name))
         trail = (*trail, name)
         if len(trail) > _DEPTH_LIMIT:
-            raise SpecError(f"{self.file.shown}: dependency-groups: include each other too deeply")
+            raise SpecError(f"{self.file.shown}: {self.keys['groups']}: include each other too deeply")
         if not isinstance(value, list):
             self._problem(key, f"must be a list, is {describe_value(value)}")
             return
@@ -249,6 +250,12 @@ class _PyprojectReader:
         reader = RequirementsReader(self.file.path.parent, self.problems)
         for text, key, line in self.lines:
             reader.read_text(text, self.file, line=line or 1, key=key)
+        if self.poetry is not None:
+            try:
+                for option in self.poetry.options():
+                    reader.read_text(one_line(option), self.file, line=1, key="tool.poetry.source")
+            except Refused as refused:
+                self._problem("", refused.what, refused.remedy)
         if self.uv is not None:
             try:
                 for option in self.uv.options():
@@ -286,18 +293,19 @@ class _PyprojectReader:
         taken = {name for kind, name in self.chosen if kind == "extra"}
         others = [extra for extra in self.extras if extra not in taken]
         if others:
-            what = f"project.optional-dependencies: {', '.join(others)}: choose them with #{others[0]}"
-            self._leave(what, unrelated=True)
+            key = self.keys["optional-dependencies"]
+            self._leave(f"{key}: {', '.join(others)}: choose them with #{others[0]}", unrelated=True)
         others = [group for group in self.groups if ("group", group) not in self.chosen]
         if others:
-            what = f"dependency-groups: {', '.join(others)}: choose them with #group:{others[0]}"
+            what = f"{self.keys['groups']}: {', '.join(others)}: choose them with #group:{others[0]}"
             self._leave(what, unrelated=True)
         for tool, key in _FOREIGN:
             table = self.tool.get(tool)
             if isinstance(table, dict) and key in table:
                 self._leave(f"tool.{tool}.{key}")
-        if self.uv is not None:
-            self.left_out += self.uv.left_out()
+        for table in (self.uv, self.poetry):
+            if table is not None:
+                self.left_out += table.left_out()
 
     def _uv(self) -> UvTool | None:
         if "uv" not in self.tool:
@@ -307,6 +315,48 @@ class _PyprojectReader:
         except Refused as refused:
             self._problem("tool.uv", refused.what, refused.remedy)
             return None
+
+    def _poetry(self) -> PoetryTool | None:
+        if "poetry" not in self.tool:
+            return None
+        try:
+            parts = self.file.fragment.split(",")
+            wanted = frozenset(canonicalize_name(part.rpartition(":")[2].strip()) for part in parts)
+            return PoetryTool(self.tool["poetry"], self.file.path.name, wanted)
+        except Refused as refused:
+            self._problem("tool.poetry", refused.what, refused.remedy)
+            return None
+
+    def _with_poetry(self, poetry: PoetryTool, groups: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The groups, with Poetry's. What ``[project]`` doesn't say is what Poetry's table says."""
+        dynamic = self.project.get("dynamic", [])
+        dynamic = dynamic if isinstance(dynamic, list) else []
+        try:
+            if poetry.has_dependencies and (not self.has_project or "dependencies" in dynamic):
+                said = {
+                    key: poetry.table[key]
+                    for key in ("name", "version", "description")
+                    if key in poetry.table
+                }
+                said |= {"dependencies": poetry.dependencies(), "optional-dependencies": poetry.extras()}
+                if poetry.python is not None:
+                    said["requires-python"] = poetry.python
+                left = [key for key in dynamic if key not in said]
+                self.project = {**said, **self.project, "dynamic": left}
+                self.has_project = True
+                self.keys = {
+                    **self.keys,
+                    "dependencies": "tool.poetry.dependencies",
+                    "optional-dependencies": "tool.poetry.extras",
+                }
+            own = poetry.groups()
+        except Refused as refused:
+            self._problem("", refused.what, refused.remedy)
+            self.has_project = True
+            return groups
+        if own and not groups:
+            self.keys["groups"] = "tool.poetry.group"
+        return {**groups, **{name: entries for name, entries in own.items() if name not in groups}}
 
     def _named(self, table: Mapping[str, Any], kind: str) -> dict[str, tuple[str, Any]]:
         """Entries by their normalised names; two that are equal then are a problem."""

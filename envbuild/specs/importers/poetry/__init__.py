@@ -1,0 +1,1 @@
+"""Poetry's project tables and lock."""
