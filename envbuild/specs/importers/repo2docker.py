@@ -1,7 +1,8 @@
 """A directory as repo2docker (and Binder) reads it: its ``binder/`` or ``.binder/``, else itself.
 
-``environment.yml``, or ``requirements.txt`` and ``runtime.txt``; ``apt.txt`` beside either; a ``Dockerfile``
-before all. What runs code of its own, or another language, is refused by name.
+``environment.yml``, whose channel is conda-forge where it names none, or ``Pipfile`` or its lock with what is
+for development, or ``requirements.txt`` and ``runtime.txt``; ``apt.txt`` beside each; a ``Dockerfile`` before
+all. What runs code of its own, or another language, is refused by name.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from envbuild.platforms import LINUX_AMD64
 from envbuild.specs import fields
 from envbuild.specs.importers.conda.environment import CondaFile, read_conda
 from envbuild.specs.importers.dockerfile import user_managed
+from envbuild.specs.importers.pip.pipfile import Pipfile, read_pipfile
 from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.model import DebianBaseSpec, PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
@@ -32,7 +34,11 @@ _REFUSED = {
     "REQUIRE": "lists packages of Julia",
     "default.nix": "is an environment of Nix",
 }
-_PIPFILES = ("Pipfile", "Pipfile.lock")
+_PIPFILES = ("Pipfile.lock", "Pipfile")
+_CHANNEL = "conda-forge"
+"""The one channel that repo2docker's images have set up."""
+_RUNTIME = re.compile(r"python(?:-([0-9]+(?:\.[0-9]+)*)?)?(?:-([0-9]{4}-[0-9]{2}-[0-9]{2}))?")
+"""Language, version, date of a package archive, of which only R has any use."""
 _PROJECTS = ("pyproject.toml", "setup.py")
 _READ = ("environment.yml", "requirements.txt", "apt.txt", "runtime.txt")
 _KNOWN = (*_READ, *_REFUSED, *_PIPFILES, "start")
@@ -68,7 +74,9 @@ class _Repo2dockerReader:
     names: frozenset[str] = frozenset()
 
     def spec(self) -> Spec:
-        self.names = frozenset(self.config.names())
+        names = self.config.names()
+        # A link to nothing counts as absent.
+        self.names = frozenset(name for name in names if self._file(name).is_there())
         if all((self.root / directory).is_dir() for directory in _DIRECTORIES):
             raise SpecError(
                 f"{self.config.shown}: there are both binder and .binder",
@@ -82,8 +90,12 @@ class _Repo2dockerReader:
         if "start" in self.names:
             self._leave("start", "it runs when a container starts")
         conda = self._conda() if "environment.yml" in self.names else None
-        pip = conda.pip if conda else self._pip()
-        python = self._python(conda)
+        pipfile = self._pipfile() if "environment.yml" not in self.names else None
+        pip = conda.pip if conda else pipfile.pip if pipfile else self._pip()
+        python = self._python()
+        if pipfile is not None:
+            python = self._minor(pipfile.python, "Pipfile") if pipfile.python else None
+            self.left_out += pipfile.left_out
         base = self._base()
         self.left_out.append("what repo2docker adds by itself: Jupyter and what it needs")
         self.problems.raise_if_any()
@@ -101,7 +113,11 @@ class _Repo2dockerReader:
         )
 
     def _user_managed(self) -> Spec:
-        spec = user_managed(self.config.path / "Dockerfile", self.root, source=self.source)
+        dockerfile = self.config.path / "Dockerfile"
+        target = dockerfile.resolve()
+        if dockerfile.is_symlink() and target.is_relative_to(self.root.resolve()):
+            dockerfile = self.root / target.relative_to(self.root.resolve())
+        spec = user_managed(dockerfile, self.root, source=self.source)
         for name in _KNOWN:
             if name in self.names:
                 self._leave(name, "repo2docker reads nothing beside a Dockerfile")
@@ -117,22 +133,32 @@ class _Repo2dockerReader:
         except SpecError as error:
             self.problems.include(error)
             return None
-        return read_conda(document, file, self.source.parent, self.problems)
+        return read_conda(document, file, self.source.parent, self.problems, default_channel=_CHANNEL)
+
+    def _pipfile(self) -> Pipfile | None:
+        """The lock where there is one, else the file; with what is for development, as repo2docker has it."""
+        name = next((name for name in _PIPFILES if name in self.names), None)
+        if name is None:
+            return None
+        for other in ("requirements.txt", *_PIPFILES):
+            if other in self.names and other != name:
+                self._leave(other, f"repo2docker doesn't read it beside a {name}")
+        try:
+            return read_pipfile(self._file(name), self.problems, self.source.parent, development=True)
+        except SpecError as error:
+            self.problems.include(error)
+            return Pipfile(python=None, pip=PipSpec(), left_out=())
 
     def _pip(self) -> PipSpec:
-        for name in _PIPFILES:
-            if name in self.names:
-                remedy = "write a requirements.txt: pipenv requirements > requirements.txt"
-                self.problems.add(Place(file=self._file(name).shown), "is written for pipenv", remedy)
         for name in _PROJECTS:
             if self.config.path == self.root and name in self.names:
-                self._leave(name, "the project itself: it would have to be built")
+                self._leave(name, "the project itself and what it depends on: it would have to be built")
         reader = RequirementsReader(self.source.parent, self.problems)
         if "requirements.txt" in self.names:
             reader.read_file(self._file("requirements.txt"))
         return reader.result()
 
-    def _python(self, conda: CondaFile | None) -> str | None:
+    def _python(self) -> str | None:
         if "runtime.txt" not in self.names:
             return None
         file = self._file("runtime.txt")
@@ -142,16 +168,28 @@ class _Repo2dockerReader:
             self.problems.include(error)
             return None
         place = Place(file=file.shown, line=1)
-        if text.startswith("r-"):
+        beside = next((name for name in ("environment.yml", *_PIPFILES) if name in self.names), None)
+        runtime = _RUNTIME.fullmatch(text)
+        if re.match(r"r(-|$)", text):
             self.problems.add(place, f"{text!r} asks for R", _REMEDY)
-        elif conda is not None or "environment.yml" in self.names:
-            self._leave("runtime.txt", "repo2docker doesn't read it beside an environment.yml")
-        elif not re.fullmatch(r"python-[0-9]+(\.[0-9]+){1,2}", text):
+        elif beside is not None:
+            article = "an" if beside == "environment.yml" else "a"
+            self._leave("runtime.txt", f"repo2docker doesn't read it beside {article} {beside}")
+        elif text and runtime is None:
             shown = text if len(text) <= 60 else f"{text[:57]}…"
             self.problems.add(place, f"{shown!r} is no runtime", "write python-3.12")
-        else:
-            return text.removeprefix("python-")
+        elif runtime is not None and runtime[1]:
+            if runtime[2]:
+                self._leave("runtime.txt", f"{runtime[2]}: a date is for R alone")
+            return self._minor(runtime[1], "runtime.txt")
         return None
+
+    def _minor(self, version: str, name: str) -> str:
+        """A version of Python without its patch, which repo2docker leaves to the channel."""
+        minor = ".".join(version.split(".")[:2])
+        if minor != version:
+            self._leave(name, f"Python {version}: repo2docker takes {minor}, of any patch")
+        return minor
 
     def _base(self) -> DebianBaseSpec | None:
         if "apt.txt" not in self.names:

@@ -15,7 +15,7 @@ from envbuild.specs.definition import canonical_definition, definition_digest
 from envbuild.specs.importers.conda.environment import conda_python
 from envbuild.specs.importers.native.model import json_schema
 from envbuild.specs.load import NAMES, importers, load_spec, markers
-from envbuild.specs.model import CondaSpec, EnvironmentType, ImageBaseSpec, Spec
+from envbuild.specs.model import BuildContextSpec, CondaSpec, EnvironmentType, ImageBaseSpec, Spec
 from envbuild.specs.plugins import Importer
 from envbuild.specs.text.source import SourceFile
 
@@ -225,6 +225,47 @@ def test_selectors_leave_out_what_no_platform_has(tmp_path: Path) -> None:
     conda = load_spec(write(tmp_path / "environment.yml", text)).conda
     assert conda is not None
     assert conda.dependencies == ("b", "c", "d")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "python", "left_out"),
+    [
+        ("python-3.12", "3.12", []),
+        ("python-3", "3", []),
+        ("python", None, []),
+        ("python-", None, []),
+        ("", None, []),
+        ("python-3.10.4\n", "3.10", ["runtime.txt: Python 3.10.4: repo2docker takes 3.10, of any patch"]),
+        ("python-3.10-2023-01-01", "3.10", ["runtime.txt: 2023-01-01: a date is for R alone"]),
+    ],
+)
+def test_each_form_of_a_runtime(
+    tmp_path: Path, runtime: str, python: str | None, left_out: list[str]
+) -> None:
+    write(tmp_path / "runtime.txt", runtime)
+    spec = load_spec(tmp_path)
+    assert (spec.python, list(spec.left_out[:-1])) == (python, left_out)
+
+
+@pytest.mark.parametrize("runtime", ["r-4.3-2024-01-10", "r", "ruby-3", "3.12", "python-3.x", "python3.12"])
+def test_a_runtime_that_is_no_python_is_refused(tmp_path: Path, runtime: str) -> None:
+    write(tmp_path / "runtime.txt", runtime)
+    assert f"runtime.txt:1: {runtime!r}" in refused(tmp_path).message
+
+
+def test_links_of_a_repo2docker_directory_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "binder").symlink_to("docs")
+    write(tmp_path / "environment.yml", "dependencies: [numpy]\n")
+    (tmp_path / "docs/environment.yml").symlink_to("../environment.yml")
+    (tmp_path / "docs/apt.txt").symlink_to("nowhere")
+    conda = load_spec(tmp_path).conda
+    assert conda == CondaSpec(channels=("conda-forge",), dependencies=("numpy",))
+    write(tmp_path / "Dockerfile", "FROM scratch\n")
+    (tmp_path / "docs/Dockerfile").symlink_to("../Dockerfile")
+    base = load_spec(tmp_path).base
+    assert isinstance(base, BuildContextSpec)
+    assert base.dockerfile_path == "Dockerfile"
 
 
 def test_what_conda_only_warns_of_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -133,13 +133,15 @@ def read_conda(
     *,
     key: str = "",
     platforms: tuple[Platform, ...] | None = None,
+    default_channel: str | None = None,
 ) -> CondaFile:
     """What ``document`` says; problems are added to ``problems``. Relative paths become relative to ``root``.
 
     ``key`` is the key path it stands under; ``platforms`` are the spec's, which win over the file's own.
+    ``default_channel`` is what a file without channels gets, where its reader has one set up.
     Inside a spec ``explicit`` may stand in place of ``dependencies``: exact packages for each platform.
     """
-    return _CondaFileReader(document, file, root, problems, key, platforms).read()
+    return _CondaFileReader(document, file, root, problems, key, platforms).read(default_channel)
 
 
 class _CondaFileReader:
@@ -160,7 +162,7 @@ class _CondaFileReader:
         self.platforms = platforms
         self.pip = RequirementsReader(root, problems)
 
-    def read(self) -> CondaFile:
+    def read(self, default_channel: str | None) -> CondaFile:
         top = self.document.root
         if not isinstance(top, Mapping):
             what = "is empty" if top is None else f"must be a mapping, is {describe(top)}"
@@ -192,7 +194,9 @@ class _CondaFileReader:
             self._check_explicit(top, explicit, dependencies, effective)
             conda = CondaSpec(channels=channels or (), dependencies=(), explicit=explicit)
         elif dependencies:
-            if channels is None:
+            if channels is None and default_channel is not None:
+                channels = (default_channel,)
+            elif channels is None:
                 channels = (DEFAULT_CHANNEL,)
                 _log.warning(
                     "%s: no channels, so conda's own (%s) are taken; name them, e.g. channels: [conda-forge]",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -52,7 +53,8 @@ class PipfileImporter:
 
     def load(self, file: SourceFile) -> Spec:
         problems = Problems()
-        pipfile = read_pipfile(file, problems, tuple(part for part in file.fragment.split(",") if part))
+        asked = tuple(part for part in file.fragment.split(",") if part)
+        pipfile = read_pipfile(file, problems, file.path.parent, asked)
         problems.raise_if_any()
         return Spec(
             name=fields.default_name(file.path),
@@ -72,12 +74,21 @@ class Pipfile:
     left_out: tuple[str, ...]
 
 
-def read_pipfile(file: SourceFile, problems: Problems, categories: Sequence[str]) -> Pipfile:
-    """What ``file`` says of its packages and of ``categories``. Relative paths are those of its directory."""
+def read_pipfile(
+    file: SourceFile,
+    problems: Problems,
+    root: Path,
+    categories: Sequence[str] = (),
+    *,
+    development: bool = False,
+) -> Pipfile:
+    """What ``file`` says of its packages and of ``categories``; with ``development`` of those for it, too, if
+    there are any. Relative paths become relative to ``root``."""
     locked = file.path.name.endswith(".lock")
     text = file.read(LOCK_LIMIT if locked else TOML_LIMIT)
     data = _locked_data(text, file) if locked else parse_toml(text, file.shown)
-    return _PipfileReader(file, problems, text, data, locked).read(categories)
+    more = ["dev-packages"] if development and "dev-packages" in data else []
+    return _PipfileReader(file, root, problems, text, data, locked).read([*categories, *more])
 
 
 def _locked_data(text: str, file: SourceFile) -> Mapping[str, Any]:
@@ -100,6 +111,7 @@ def _locked_data(text: str, file: SourceFile) -> Mapping[str, Any]:
 @dataclass(slots=True)
 class _PipfileReader:
     file: SourceFile
+    root: Path
     problems: Problems
     text: str
     data: Mapping[str, Any]
@@ -109,7 +121,7 @@ class _PipfileReader:
     """Names of the indexes that packages name."""
 
     def read(self, asked: Sequence[str]) -> Pipfile:
-        reader = RequirementsReader(self.file.path.parent, self.problems)
+        reader = RequirementsReader(self.root, self.problems)
         known = [key for key in self.data if key not in _TABLES]
         chosen = ["packages", *(self._category(name, known) for name in asked)]
         for category in dict.fromkeys(chosen):
