@@ -65,6 +65,7 @@ NAMES = (
     # Behind the requirements that are often written from it.
     "Pipfile.lock",
     "Pipfile",
+    "poetry.lock",
     # What a project needs to be used, where nothing says what it is used with.
     "pyproject.toml",
     # Says how an environment is used; it names one of the above.
@@ -99,6 +100,7 @@ IMPORTERS = (
     "pixi.lock:PixiLockImporter",
     "uv.lock:UvLockImporter",
     "pip.pylock:PylockImporter",
+    "poetry.lock:PoetryLockImporter",
     "pip.pipfile:PipfileImporter",
     # Before those who take every file of that kind: these look into it.
     "conda.explicit:ExplicitListImporter",

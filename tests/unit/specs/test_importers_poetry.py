@@ -134,3 +134,36 @@ def test_sources_have_poetry_s_priorities(tmp_path: Path, sources: str, options:
     text += f"[[tool.poetry.source]]\n{sources}\n"
     (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
     assert load_spec(tmp_path).pip.options == options
+
+
+@pytest.mark.parametrize(
+    ("case", "asked", "more"),
+    [
+        ("lock-poetry", "plot", {"matplotlib==3.9.2"}),
+        ("lock-poetry", "group:dev", {"pytest==8.3.4", 'colorama==0.4.6; python_full_version >= "3.12"'}),
+        ("lock-poetry-1", "group:dev", {"pytest==8.3.4"}),
+    ],
+)
+def test_parts_of_a_lock_are_asked_for_by_name(case: str, asked: str, more: set[str]) -> None:
+    plain = load_spec(CASES / case / "poetry.lock")
+    chosen = load_spec(CASES / case / f"poetry.lock#{asked}")
+    assert set(texts(chosen)) - set(texts(plain)) == more
+    assert chosen.pip.complete
+    with pytest.raises(SpecError, match="no group 'nothing'"):
+        load_spec(CASES / case / "poetry.lock#group:nothing")
+
+
+def test_a_lock_of_poetry_2_needs_no_project_beside_it(tmp_path: Path) -> None:
+    text = (CASES / "lock-poetry" / "poetry.lock").read_text(encoding="utf-8")
+    (tmp_path / "poetry.lock").write_text(text, encoding="utf-8")
+    assert texts(load_spec(tmp_path)) == texts(load_spec(CASES / "lock-poetry"))
+    with pytest.raises(SpecError, match="no package is of that group"):
+        load_spec(tmp_path / "poetry.lock#group:nothing")
+
+
+def test_a_lock_of_another_project_is_refused(tmp_path: Path) -> None:
+    for name in ("poetry.lock", "pyproject.toml"):
+        text = (CASES / "lock-poetry-1" / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(text.replace("requests = {", "missing = {"), encoding="utf-8")
+    with pytest.raises(SpecError, match="0 packages answer its dependency 'missing'"):
+        load_spec(tmp_path / "poetry.lock")
