@@ -49,6 +49,7 @@ def test_the_source_that_pipenv_writes_is_the_index_of_the_machine(tmp_path: Pat
     name = "pypi"
     source = f'[[source]]\nname = "{name}"\nurl = "https://{name}.org/simple"\n[packages]\n'
     assert load_spec(pipfile(tmp_path, source)).pip.options == ()
+    assert load_spec(pipfile(tmp_path, source.replace(f'"{name}"', "{}"))).pip.options != ()
     mirror = source.replace(f"{name}.org", "mirror.example")
     assert load_spec(pipfile(tmp_path, mirror)).pip.options == ("--index-url https://mirror.example/simple",)
 

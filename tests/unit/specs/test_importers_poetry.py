@@ -123,6 +123,7 @@ def test_poetry_1_s_own_group(tmp_path: Path) -> None:
         ),
         ('name = "a"\nurl = "https://a.example/s"\ndefault = true', ("--index-url https://a.example/s",)),
         ('name = "a"\nurl = "https://a.example/s"\npriority = "explicit"', ()),
+        ('name = {}\nurl = "https://a.example/s"\npriority = "explicit"', ()),
         (
             'name = "PyPI"\n[[tool.poetry.source]]\nname = "a"\nurl = "https://a.example/s"',
             ("--extra-index-url https://a.example/s",),

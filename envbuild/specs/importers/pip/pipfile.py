@@ -205,7 +205,7 @@ class _PipfileReader:
     def _option(self, index: int, source: Mapping[str, Any]) -> str:
         """The option that names an index; none for the default one, whose address the machine's settings say,
         and for one that no package names."""
-        name, url = source.get("name"), source.get("url")
+        name, url = str(source.get("name", "")), source.get("url")
         if not isinstance(url, str):
             raise Refused("has no url")
         if source.get("verify_ssl") in (False, "false"):

@@ -149,7 +149,7 @@ class PoetryTool:
         sources = self.table.get("source", [])
         if not isinstance(sources, list) or not all(isinstance(source, dict) for source in sources):
             raise Refused("tool.poetry.source: must be tables", "write [[tool.poetry.source]]")
-        known = {source.get("name") for source in sources}
+        known = {str(source.get("name")) for source in sources}
         for name in self._asked:
             if name not in known and name.lower() != _DEFAULT:
                 raise Refused(
