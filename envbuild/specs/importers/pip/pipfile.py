@@ -62,6 +62,7 @@ class PipfileImporter:
             python=pipfile.python,
             pip=pipfile.pip,
             left_out=pipfile.left_out,
+            unrelated=pipfile.unrelated,
         )
 
 
@@ -72,6 +73,8 @@ class Pipfile:
     python: str | None
     pip: PipSpec
     left_out: tuple[str, ...]
+    unrelated: tuple[str, ...] = ()
+    """Those lines of it that are no part of the environment."""
 
 
 def read_pipfile(
@@ -117,6 +120,7 @@ class _PipfileReader:
     data: Mapping[str, Any]
     locked: bool
     left_out: list[str] = field(default_factory=list)
+    unrelated: list[str] = field(default_factory=list)
     asked: dict[str, None] = field(default_factory=dict)
     """Names of the indexes that packages name."""
 
@@ -134,7 +138,7 @@ class _PipfileReader:
                     self._problem(key, refused.what, refused.remedy)
         for category in known:
             if category not in chosen and self._table(category):
-                self._leave(f"{category}: choose it with #{category}")
+                self._leave(f"{category}: choose it with #{category}", unrelated=True)
         for index, source in enumerate(self._sources()):
             try:
                 option = self._option(index, source)
@@ -146,7 +150,12 @@ class _PipfileReader:
         pip = reader.result()
         if self.locked and pip.requirements:
             pip = PipSpec(requirements=pip.requirements, options=pip.options, complete=True)
-        return Pipfile(python=self._python(), pip=pip, left_out=tuple(dict.fromkeys(self.left_out)))
+        return Pipfile(
+            python=self._python(),
+            pip=pip,
+            left_out=tuple(dict.fromkeys(self.left_out)),
+            unrelated=tuple(dict.fromkeys(self.unrelated)),
+        )
 
     def _category(self, name: str, known: Sequence[str]) -> str:
         renamed = {"dev": "dev-packages", "develop": "dev-packages", "default": "packages"}
@@ -233,7 +242,7 @@ class _PipfileReader:
             if key not in silent:
                 self._leave(f"pipenv.{key}")
         if self._table("scripts"):
-            self._leave("scripts: commands aren't part of an environment")
+            self._leave("scripts: commands aren't part of an environment", unrelated=True)
 
     def _python(self) -> str | None:
         requires = self._table("requires")
@@ -254,8 +263,11 @@ class _PipfileReader:
         self._problem(key, f"must be a table, is {describe_value(table)}")
         return {}
 
-    def _leave(self, what: str) -> None:
-        self.left_out.append(f"{self.file.path.name}: {what}")
+    def _leave(self, what: str, *, unrelated: bool = False) -> None:
+        line = f"{self.file.path.name}: {what}"
+        self.left_out.append(line)
+        if unrelated:
+            self.unrelated.append(line)
 
     def _problem(self, key: str, what: str, remedy: str | None = None) -> None:
         self.problems.add(Place(file=self.file.shown, key=key), what, remedy)

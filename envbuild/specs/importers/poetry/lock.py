@@ -128,14 +128,16 @@ class _PoetryLockReader:
                     key = self.packages[index].key
                     self.problems.add(Place(file=self.file.shown, key=key), refused.what, refused.remedy)
         place = self.file.path.name
-        left_out = [line for line in (project.left_out if project else ()) if "choose them with" in line]
+        told = [line for line in (project.left_out if project else ()) if "choose them with" in line]
+        left_out = (*told, f"{place}: the project itself")
         return Spec(
             name=project.name if project else fields.fit_name(self.file.path.parent.name),
             source=self.file.path,
             platforms=image_platforms(cases.platforms),
             python=python,
             pip=all_there_is(requirements, self.registries, ()),
-            left_out=(*left_out, f"{place}: the project itself"),
+            left_out=left_out,
+            unrelated=left_out,
         )
 
     def _entry(self, index: int, table: Mapping[str, Any]) -> _LockedPackage:
