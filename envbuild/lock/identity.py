@@ -126,6 +126,8 @@ def _pip(pin: PipPin) -> list[str | int | list[str] | None]:
     if pin.sdist:
         # The image keeps its lock, so what the wheel was built from reaches it too.
         values += [pin.sdist.file, pin.sdist.size, pin.sdist.sha256, list(pin.sdist.requires)]
+    if pin.git:
+        values += [pin.git.commit, pin.git.tree]
     return values
 
 

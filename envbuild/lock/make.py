@@ -34,6 +34,8 @@ from envbuild.lock.base import (
 )
 from envbuild.lock.conda.satisfied import provided_distributions, virtual_packages
 from envbuild.lock.debian.selection import python_closure, suite_glibc, suite_python
+from envbuild.lock.git.repository import GitRepositories
+from envbuild.lock.git.requirements import GitRequirements, names_git
 from envbuild.lock.installer import installer_bases
 from envbuild.lock.model import (
     OCCUPIED_HINT,
@@ -84,6 +86,7 @@ class Resolvers:
     """Whether this machine knows a Debian mirror."""
     sdists: Callable[[], SdistBuilder] | None = None
     maven: Callable[[], MavenResolver] | None = None
+    git: Callable[[], GitRepositories] | None = None
 
     def base_for(self, spec: BaseSpec) -> BaseResolver | None:
         """The first resolver that accepts ``spec``."""
@@ -218,7 +221,7 @@ class _LockMaker:
             return
         resolver = self.resolvers.pip()
         glibc = suite_glibc(base.suite)
-        if self.offline or not resolver.remembers or glibc is None:
+        if self.offline or not resolver.remembers or glibc is None or names_git(pip):
             yield
             return
         python = f"{suite_python(base.suite)}.0"
@@ -336,7 +339,7 @@ class _LockMaker:
 
         def resolve(platform: Platform) -> tuple[PipPin, ...]:
             pins = platforms[platform]
-            resolved = self._resolve_distributions(resolver, pins)
+            resolved = self._resolve_distributions(resolver, pins, git)
             wheels = (self._build_wheel(pin, pins, below, tools) for pin in resolved)
             # No lock holds a path of this machine.
             return tuple(
@@ -344,10 +347,24 @@ class _LockMaker:
                 for pin in wheels
             )
 
-        with self.progress.stage("resolve pip"):
+        with self.progress.stage("resolve pip"), self._git_requirements() as git:
             return _for_each(list(platforms), resolve)
 
-    def _resolve_distributions(self, resolver: PipResolver, below: PlatformLock) -> tuple[PipPin, ...]:
+    @contextmanager
+    def _git_requirements(self) -> Iterator[GitRequirements | None]:
+        """What brings the git requirements; None where there is none."""
+        if not names_git(self.spec.pip) or self.resolvers.git is None:
+            yield None
+            return
+        repositories = self.resolvers.git()
+        present = self.present.platforms if self.present else ()
+        kept = [pin for pins in present for pin in pins.pip if not self.upgrade.allows(pin.name)]
+        with repositories.store.scratch() as scratch:
+            yield GitRequirements(repositories=repositories, directory=scratch, kept=kept)
+
+    def _resolve_distributions(
+        self, resolver: PipResolver, below: PlatformLock, git: GitRequirements | None
+    ) -> tuple[PipPin, ...]:
         """What the requirements give on one platform, sdists among it."""
         python = below.python
         if python is None:
@@ -358,9 +375,11 @@ class _LockMaker:
             )
         before = self._present(below.platform)
         same_python = before and before.python and before.python.short == python.short
+        target = PipTarget(platform=below.platform, python=python.version, glibc=glibc_of(below.base))
+        spec = located_pip(self.spec.pip, self.spec.directory)
         request = PipRequest(
-            spec=located_pip(self.spec.pip, self.spec.directory),
-            target=PipTarget(platform=below.platform, python=python.version, glibc=glibc_of(below.base)),
+            spec=git.locate(spec, target) if git else spec,
+            target=target,
             preferred=_sources(before) if same_python else (),
             upgrade=self.upgrade,
             provided=provided_distributions(below.conda),
@@ -370,7 +389,8 @@ class _LockMaker:
         if self.pip_cached:
             with suppress(ResolveError):
                 return resolver.resolve(replace(request, offline=True))
-        return resolver.resolve(request)
+        resolved = resolver.resolve(request)
+        return git.restore(resolved) if git else resolved
 
     def _resolve_maven(self, platforms: Iterable[Platform]) -> dict[Platform, tuple[MavenPin, ...]]:
         """The same jars for every platform: a jar has none."""

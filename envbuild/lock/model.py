@@ -151,6 +151,14 @@ class Sdist:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class GitCommit:
+    """What a git address meant when it was locked: the names of the commit and of its tree."""
+
+    commit: str
+    tree: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class PipPin:
     """One Python distribution file. ``name`` is normalised (PEP 503)."""
 
@@ -167,6 +175,9 @@ class PipPin:
     sdist: Sdist | None = None
     """Set: no index has this wheel; envbuild built it from this file, in the canonical form of
     ``lock.sdist``, and ``url`` is the sdist's."""
+    git: GitCommit | None = None
+    """Set: ``url`` is a git address as the spec writes it, and the sdist is the commit's tree as
+    ``lock.git.archive`` packs it."""
 
     @property
     def is_wheel(self) -> bool:

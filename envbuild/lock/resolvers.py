@@ -13,6 +13,7 @@ from envbuild.http.base import Fetcher
 from envbuild.lazy import lazy
 from envbuild.lock.base import BaseResolver, CondaResolver, MavenResolver, PipResolver, SdistBuilder
 from envbuild.lock.debian.mirror import known_mirror
+from envbuild.lock.git.repository import GitRepositories
 from envbuild.lock.make import Resolvers
 from envbuild.progress import Progress
 from envbuild.settings import Settings
@@ -60,6 +61,7 @@ def make_resolvers(context: ResolveContext, sdists: Callable[[], SdistBuilder]) 
         has_debian=lambda: known_mirror(context.settings) is not None,
         sdists=cache(sdists),
         maven=partial(_maven, context),
+        git=partial(_git, context),
     )
 
 
@@ -77,6 +79,10 @@ def _image(context: ResolveContext) -> BaseResolver:
 
 def _maven(context: ResolveContext) -> MavenResolver:
     return maven.PomResolver(context.fetcher(), context.store, context.settings.maven_repository)
+
+
+def _git(context: ResolveContext) -> GitRepositories:
+    return GitRepositories(store=context.store, env=context.environ, offline=context.settings.offline)
 
 
 def _rattler(context: ResolveContext) -> rattler.RattlerResolver:

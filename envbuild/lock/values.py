@@ -20,7 +20,9 @@ from envbuild.lock.model import (
     RuntimeSettings,
 )
 from envbuild.oci.reference import Reference, is_local
+from envbuild.specs.git import parse_git_address
 from envbuild.specs.model import EnvironmentType, Runtime
+from envbuild.specs.problems import Refused
 
 _MAX_ID = 0xFFFFFFFE
 
@@ -42,6 +44,7 @@ _PIP = {
     "name": re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"),
     "version": re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*"),
 }
+_GIT = {name: re.compile(r"[0-9a-f]{40}") for name in ("commit", "tree")}
 _MAVEN = {
     "group": re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"),
     "artifact": re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"),
@@ -139,6 +142,12 @@ def _check_pip(pin: PipPin, where: str) -> None:
     if pin.url is not None:
         _check(_URL, pin.url, f"{where}.url", "an address")
     _check_printable(pin.via, f"{where}.via")
+    if pin.git is not None:
+        _check_fields(_GIT, pin.git, f"{where}.git")
+        try:
+            parse_git_address(pin.url or "")
+        except Refused as refused:
+            raise LockError(f"{where}.url: {refused.what}") from refused
     if pin.sdist is not None:
         _check(_FILE, pin.sdist.file, f"{where}.sdist.file", "a file name")
         for require in pin.sdist.requires:

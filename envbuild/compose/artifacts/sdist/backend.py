@@ -56,7 +56,7 @@ import json, sys
 request = json.loads(sys.argv[1])
 import importlib, os, site
 site.addsitedir("/tmp/requires")
-os.chdir("/tmp/source")
+os.chdir(os.path.join("/tmp/source", request["directory"]))
 sys.path[:] = [os.path.join(os.getcwd(), path) for path in request["path"]] + [p for p in sys.path if p]
 sys.argv[:] = ["setup.py"]
 name, _, attributes = request["backend"].partition(":")
@@ -88,6 +88,8 @@ class BuildBackend:
     rootfs: Path
     executable: str
     scratch: Path
+    subdirectory: str = ""
+    """Where in the source tree the project lies."""
     patience: float = PATIENCE
 
     def requirements(self) -> tuple[str, ...]:
@@ -119,6 +121,7 @@ class BuildBackend:
         out.mkdir(mode=0o700)
         stage.mkdir(mode=0o700)
         worker = {"step": step, "backend": self.system.backend, "path": self.system.path}
+        worker["directory"] = self.subdirectory
         ended = run_sandboxed(
             {
                 "rootfs": str(self.rootfs.resolve()),

@@ -43,6 +43,7 @@ from envbuild.lock.sdist import (
 from envbuild.plan.model import ArtifactKind, Interpreter
 from envbuild.platforms import Platform
 from envbuild.progress import Progress, Silent
+from envbuild.specs.git import subdirectory_of
 from envbuild.specs.model import Origin, PipRequirement, PipSpec
 from envbuild.store.content import Store, commit_file
 from envbuild.store.leases import Lease
@@ -151,7 +152,10 @@ class _SdistBuild:
         unpacked = self.scratch / "source"
         unpacked.mkdir()
         tree = unpack_sdist(archive, source.file, unpacked)
-        system = load_build_system(tree, source.file)
+        subdirectory = subdirectory_of(source.url)
+        system = load_build_system(tree / subdirectory, source.file)
+        if subdirectory and not (tree / subdirectory).is_dir():
+            raise BuildError(f"{source.file}: it has no directory {subdirectory}")
         pins = requirements(system.requires)
         backend = self._open_backend(system, tree, pins, "first")
         more = backend.requirements()
@@ -184,6 +188,7 @@ class _SdistBuild:
             file=self.source.file,
             system=system,
             source=tree,
+            subdirectory=subdirectory_of(self.source.url),
             requires=requires,
             rootfs=self.rootfs,
             executable=self.python.executable,

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envbuild.compose.artifacts.wheel.index import IndexLogins, PackageIndexes
-from envbuild.errors import BuildError, FetchError
+from envbuild.errors import BuildError, FetchError, ResolveError
 from envbuild.http.base import Download, Fetcher
 from envbuild.lock.base import PipTarget
-from envbuild.lock.model import PipPin
+from envbuild.lock.git.repository import GitRepositories
+from envbuild.lock.model import GitCommit, PipPin
 from envbuild.lock.pip.command import uv_platform
 from envbuild.lock.pip.pylock import load_pylock
+from envbuild.specs.git import parse_git_address
 from envbuild.store.content import Store
 
 
@@ -30,6 +32,8 @@ class SdistFiles:
         stored = self.store.verified_artifact(pin.sha256)
         if stored is not None:
             return stored
+        if pin.git is not None:
+            return self._fetch_commit(pin, pin.git)
         if self.indexes.offline:
             raise BuildError(
                 f"{pin.file} isn't in the store, and this is offline",
@@ -41,6 +45,21 @@ class SdistFiles:
             return self.fetcher().files([download])[pin.sha256]
         except FetchError as error:
             raise BuildError(error.message, hint=error.hint) from error
+
+    def _fetch_commit(self, pin: PipPin, git: GitCommit) -> Path:
+        """The archive of a commit's tree, packed as it was when it was locked."""
+        repositories = GitRepositories(store=self.store, env=self.indexes.env, offline=self.indexes.offline)
+        try:
+            archive = repositories.fetch(pin.name, parse_git_address(pin.url or "")[0], git.commit)
+        except ResolveError as error:
+            raise BuildError(error.message, hint=error.hint) from error
+        if (archive.tree, archive.sha256) != (git.tree, pin.sha256):
+            raise BuildError(
+                f"{pin.file}: the tree of commit {git.commit} is {archive.tree} (SHA-256 {archive.sha256}), "
+                f"locked is {git.tree} ({pin.sha256})",
+                hint=f"the repository isn't the one that was locked: check {pin.url}",
+            )
+        return self.store.artifact(archive.sha256)
 
     def _look_up(self, pin: PipPin, target: PipTarget) -> str:
         """The file's address at the index."""

@@ -24,6 +24,7 @@ from packaging.utils import (
 
 from envbuild.redact import redact
 from envbuild.specs.fields import VARIABLE, refuse_credential
+from envbuild.specs.git import GIT_PREFIX, parse_git_address
 from envbuild.specs.problems import Refused
 
 _NAMED_URL = re.compile(
@@ -52,12 +53,10 @@ class Directories:
 def canonical_requirement(text: str, where: Directories) -> tuple[str, tuple[str, ...]]:
     """The canonical text of a requirement and the hashes of its address's fragment (``sha256:<hex>``).
 
-    Raises :class:`Refused` for what is no requirement, what needs code to run (a source tree, a version
-    control address), a credential, and a local file that isn't there.
+    Raises :class:`Refused` for what is no requirement, a source tree, version control other than git, a
+    credential, and a local file that isn't there.
     """
     text = text.strip()
-    if _VCS.match(text):
-        raise _version_control(text)
     named = _NAMED_URL.fullmatch(text)
     if named is not None:
         return _direct(named["name"], named["rest"], where)
@@ -101,6 +100,8 @@ def _direct(name: str | None, rest: str, where: Directories) -> tuple[str, tuple
     extras = ""
     if name is None and (bare := _EXTRAS.fullmatch(location)) is not None:
         location, extras = bare["location"], bare["extras"]
+    if _VCS.match(location):
+        return _git(name, location, extras, marker), ()
     address, fragment = _address(location, where)
     hashes = []
     kept = []
@@ -117,6 +118,21 @@ def _direct(name: str | None, rest: str, where: Directories) -> tuple[str, tuple
     return _join(requirement, f" @ {address}", " "), tuple(sorted(set(hashes)))
 
 
+def _git(name: str | None, location: str, extras: str, marker: str) -> str:
+    """The canonical text of a git requirement.
+
+    One that names no distribution is called what its repository is; resolving tells where it is wrong."""
+    if not location.startswith(GIT_PREFIX):
+        raise Refused(
+            f"{redact(location)!r} is a version control address of a kind that isn't fetched", BUILD_REMEDY
+        )
+    address, egg = parse_git_address(location)
+    requirement = _parse(
+        f"{name or f'{egg or address.repository}{extras}'} @ {address}" + (f" ; {marker}" if marker else "")
+    )
+    return _join(requirement, f" @ {address}", " ")
+
+
 def _split_marker(text: str) -> tuple[str, str]:
     """A location and its marker. In an address only a space before ``;`` begins a marker (PEP 508)."""
     separator = re.search(r"\s;|;\s" if _SCHEME.match(text) or text.startswith("${") else r"\s*;", text)
@@ -127,8 +143,6 @@ def _split_marker(text: str) -> tuple[str, str]:
 
 def _address(location: str, where: Directories) -> tuple[str, str]:
     """The address to keep, and its fragment."""
-    if _VCS.match(location):
-        raise _version_control(location)
     address, _, fragment = location.partition("#")
     scheme = _SCHEME.match(address)
     if scheme is not None and scheme[0].lower() != "file:":
@@ -211,9 +225,3 @@ def _join(requirement: Requirement, tail: str, gap: str) -> str:
     extras = sorted({canonicalize_name(extra) for extra in requirement.extras})
     text = canonicalize_name(requirement.name) + (f"[{','.join(extras)}]" if extras else "") + tail
     return f"{text}{gap}; {requirement.marker}" if requirement.marker else text
-
-
-def _version_control(text: str) -> Refused:
-    return Refused(
-        f"{redact(text)!r} is a version control address: it would have to be cloned and built", BUILD_REMEDY
-    )
