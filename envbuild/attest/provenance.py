@@ -108,7 +108,7 @@ def _artifacts(pins: PlatformLock) -> Iterator[tuple[str, str, str]]:
     for package in pins.conda:
         yield _conda(package), package.file, package.sha256
     for wheel in pins.pip:
-        uri = purl.pypi(wheel.name, wheel.version)
+        uri = purl.pypi(wheel.name, wheel.version, wheel)
         yield uri, wheel.file, wheel.sha256
         if wheel.sdist is not None:
             yield uri, wheel.sdist.file, wheel.sdist.sha256

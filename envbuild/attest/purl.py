@@ -1,16 +1,21 @@
 """Package URLs (package-url specification): the names under which scanners know packages.
 
-None of them says where a package was fetched: an index or a channel may be a company's own."""
+None of them says where a package was fetched, as an index or a channel may be a company's own; but what is
+built from a repository is known by its commit there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
+from envbuild.lock.model import PipPin
+from envbuild.redact import clean
 
-def pypi(name: str, version: str) -> str:
-    """Of a Python distribution, whose name is normalised."""
-    return _purl("pypi", "", name, version)
+
+def pypi(name: str, version: str, pin: PipPin | None = None) -> str:
+    """Of a Python distribution, whose name is normalised; with its repository where ``pin`` has one."""
+    url = clean(pin.exact_url or "") if pin is not None and pin.git is not None else ""
+    return _purl("pypi", "", name, version, {"vcs_url": url})
 
 
 def conda(name: str, version: str, *, build: str, channel: str, subdir: str, file: str) -> str:

@@ -174,7 +174,7 @@ def _conda(package: InstalledPackage, pin: CondaPin | None) -> Item:
 
 def _python(package: InstalledPackage, pins: Mapping[tuple[str, str], PipPin]) -> Item:
     pin = pins.get((package.name, package.version))
-    name = purl.pypi(package.name, package.version)
+    name = purl.pypi(package.name, package.version, pin)
     return Item(
         kind="python",
         name=package.name,

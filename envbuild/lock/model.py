@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from envbuild.platforms import Platform
+from envbuild.specs.git import parse_git_address
 from envbuild.specs.model import PREFIX
 
 LOCK_FORMAT = 1
@@ -182,6 +183,13 @@ class PipPin:
     @property
     def is_wheel(self) -> bool:
         return self.file.endswith(".whl")
+
+    @property
+    def exact_url(self) -> str | None:
+        """``url``, of a git repository at the commit that was locked."""
+        if self.url is None or self.git is None:
+            return self.url
+        return str(parse_git_address(self.url)[0].at(self.git.commit))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)

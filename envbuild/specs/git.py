@@ -53,6 +53,12 @@ class GitAddress:
         return f"{GIT_PREFIX}{self.url}{revision}{fragment}"
 
 
+def git_address(url: str, *, revision: object = None, subdirectory: object = None) -> str:
+    """The address that a table of parts means (``git``, ``rev``, ``subdirectory``), still to be checked."""
+    at = f"@{revision}" if revision else ""
+    return f"{GIT_PREFIX}{url}{at}" + (f"#subdirectory={subdirectory}" if subdirectory else "")
+
+
 def subdirectory_of(url: str | None) -> str:
     """The directory of a source tree that an address of it names by ``#subdirectory=``; ``""``: the tree."""
     fragment = url.partition("#")[2] if url else ""
@@ -92,10 +98,12 @@ def parse_git_address(text: str) -> tuple[GitAddress, str]:
 
 def _refuse_credential(url: str, scheme: str, host: str) -> None:
     """Raises :class:`Refused`. A user alone is no secret of ssh's, and ``git`` is none anywhere."""
-    user, at, _ = host.rpartition("@")
-    if at and ":" not in user and (scheme == "ssh" or user == "git") and not VARIABLE.search(user):
-        url = url.replace(f"{user}@", "", 1)
-    refuse_credential(url)
+    user, _, name = host.rpartition("@")
+    if ":" not in user and (scheme == "ssh" or user == "git") and not VARIABLE.search(user):
+        host = name
+    query = url.partition("?")[2]
+    # Without the path, where a team called "t" would look like the token of a conda channel.
+    refuse_credential(f"{scheme}://{host}" + (f"/?{query}" if query else ""))
 
 
 def _fragment(fragment: str, shown: str) -> tuple[str, str]:

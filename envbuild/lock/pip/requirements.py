@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from envbuild.errors import LockError
 from envbuild.lazy import lazy
 from envbuild.lock.model import PipPin
-from envbuild.specs.git import parse_git_address
 
 if TYPE_CHECKING:
     import packaging.requirements as packaging_requirements
@@ -41,7 +40,7 @@ def dump_requirements(pins: Iterable[PipPin], *, header: Sequence[str] = _HEADER
     """The file's text, sorted by name, ending in a newline. ``header`` are the lines of its head comment."""
     lines = ["#", *(f"# {line}" for line in header), "#"]
     for pin in sorted(pins, key=lambda pin: (pin.name, pin.version)):
-        requirement = f"{pin.name} @ {_address(pin)}" if pin.url else f"{pin.name}=={pin.version}"
+        requirement = f"{pin.name} @ {pin.exact_url}" if pin.url else f"{pin.name}=={pin.version}"
         # pip builds the wheel of an sdist itself where an index has no other; either file will do.
         hashes = [pin.sha256, *([pin.sdist.sha256] if pin.sdist else [])]
         lines.append(" \\\n".join([requirement, *(f"    --hash=sha256:{digest}" for digest in hashes)]))
@@ -51,13 +50,6 @@ def dump_requirements(pins: Iterable[PipPin], *, header: Sequence[str] = _HEADER
         elif via:
             lines += ["    # via", *(f"    #   {comment}" for comment in via)]
     return "\n".join(lines) + "\n"
-
-
-def _address(pin: PipPin) -> str | None:
-    """The pin's address, of a git repository at the commit that was locked."""
-    if pin.url is None or pin.git is None:
-        return pin.url
-    return str(parse_git_address(pin.url)[0].at(pin.git.commit))
 
 
 def load_requirements(text: str, *, name: str = "requirements.txt") -> tuple[LockedRequirement, ...]:

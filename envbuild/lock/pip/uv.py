@@ -158,7 +158,9 @@ class _Job:
 
     def options(self) -> list[str]:
         options = ["-c", "constraints.in"]
-        if self.spec.complete and all(requirement.hashes for requirement in self.spec.requirements):
+        if self.spec.complete and all(
+            requirement.hashes or " @ " in requirement.text for requirement in self.spec.requirements
+        ):
             # Another tool found each on its own index; hashes say which file it is, so any index may have it.
             options += ["--index-strategy", "unsafe-best-match"]
         if (self.directory / "excludes.in").exists():

@@ -181,7 +181,7 @@ def distribution(
         ("[" * 100_000, "x 1: its direct_url.json can't be read"),
         (
             {"url": "https://u:hunter2@g.example/x", "vcs_info": {"vcs": "git", "commit_id": "abc"}},
-            "x 1: built from https://****@g.example/x at abc",
+            "x 1: a credential stands in 'https://****@g.example'",
         ),
     ],
 )

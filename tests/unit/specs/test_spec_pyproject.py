@@ -159,7 +159,7 @@ def test_without_a_project_a_group_is_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("{git = 'https://git.example/x'}", "git is no archive"),
+        ("{git = 'https://u:hunter2@git.example/x'}", "a credential stands in"),
         ("{workspace = true}", "workspace is no archive"),
         ("{path = '../x', editable = true}", "is neither a requirement nor the file of a wheel"),
         ("{path = '.'}", "is a source tree"),

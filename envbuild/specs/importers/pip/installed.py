@@ -18,6 +18,7 @@ from packaging.version import InvalidVersion, Version
 
 from envbuild.errors import SpecError
 from envbuild.redact import redact
+from envbuild.specs.git import git_address
 from envbuild.specs.importers.pip.requirement import Directories, canonical_requirement
 from envbuild.specs.model import Origin, PipRequirement
 from envbuild.specs.problems import Refused
@@ -93,6 +94,8 @@ def _address(text: str) -> str:
         raise Refused("its direct_url.json can't be read") from error
     if isinstance(vcs := document.get("vcs_info"), dict):
         commit = vcs.get("commit_id")
+        if vcs.get("vcs") == "git" and scheme in ("https", "http", "ssh") and isinstance(commit, str):
+            return git_address(url, revision=commit, subdirectory=document.get("subdirectory"))
         raise Refused(f"built from {redact(url)[:200]} at {str(commit)[:64]}")
     if isinstance(directory := document.get("dir_info"), dict):
         kind = "an editable install" if directory.get("editable") is True else "built"

@@ -25,6 +25,7 @@ from packaging.version import InvalidVersion, Version
 from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.redact import redact
 from envbuild.specs.fields import refuse_credential
+from envbuild.specs.git import GIT_PREFIX
 from envbuild.specs.importers.pip.requirement import (
     BUILD_REMEDY,
     Directories,
@@ -57,7 +58,7 @@ def direct(
     name: str, address: str, hashes: Iterable[str], origin: Origin, where: Path, *, marker: str = ""
 ) -> PipRequirement:
     """``name @ address``; a path is one from ``where``, the spec's directory. Raises :class:`Refused`."""
-    if _NOT_A_FILE.match(address):
+    if _NOT_A_FILE.match(address) and not address.startswith(GIT_PREFIX):
         raise Refused(
             f"{redact(address)!r} is a repository: it would have to be cloned and built", BUILD_REMEDY
         )
@@ -66,7 +67,9 @@ def direct(
     except InvalidName as error:
         raise Refused(f"{redact(name)!r} is no name of a distribution") from error
     text, more = canonical_requirement(written, Directories(where, where))
-    return PipRequirement(text=with_marker(text, marker), hashes=_hashes((*hashes, *more)), origin=origin)
+    # What another tool hashed of a repository is no file that is had here: the commit says what it is.
+    kept = () if f" @ {GIT_PREFIX}" in text else _hashes((*hashes, *more))
+    return PipRequirement(text=with_marker(text, marker), hashes=kept, origin=origin)
 
 
 def is_public(address: str) -> bool:

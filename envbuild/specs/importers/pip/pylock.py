@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from envbuild.errors import SpecError
 from envbuild.lazy import lazy
 from envbuild.specs import fields
+from envbuild.specs.git import git_address
 from envbuild.specs.importers.pip.locked import (
     all_there_is,
     direct,
@@ -37,7 +38,7 @@ from envbuild.specs.text.yaml import LOCK_LIMIT
 if TYPE_CHECKING:
     from packaging import pylock as packaging_pylock
     from packaging import utils as packaging_utils
-    from packaging.pylock import Package, PackageSdist, PackageWheel, Pylock
+    from packaging.pylock import Package, PackageSdist, PackageVcs, PackageWheel, Pylock
 else:
     packaging_pylock = lazy("packaging.pylock")
     packaging_utils = lazy("packaging.utils")
@@ -122,7 +123,8 @@ class _PylockReader:
     def _requirements(self, package: Package, marker: str, key: str) -> Iterator[PipRequirement]:
         origin = Origin(file=self.file.path.name, where=key)
         if package.vcs is not None:
-            raise Refused("is a repository: it would have to be cloned and built", BUILD_REMEDY)
+            yield self._repository(package, package.vcs, origin, marker)
+            return
         if package.directory is not None:
             if (
                 PurePosixPath(package.directory.path) == PurePosixPath(".")
@@ -155,6 +157,12 @@ class _PylockReader:
             self.registries[index] = self.registries.get(index, True) and public
         hashes = [sha256 for file in files for sha256 in _sha256(file.hashes)]
         yield pinned(str(package.name), version, hashes, origin, marker=marker)
+
+    def _repository(self, package: Package, vcs: PackageVcs, origin: Origin, marker: str) -> PipRequirement:
+        if vcs.type != "git" or vcs.url is None:
+            raise Refused("is a repository that can't be fetched from elsewhere", BUILD_REMEDY)
+        address = git_address(vcs.url, revision=vcs.commit_id, subdirectory=vcs.subdirectory)
+        return direct(str(package.name), address, (), origin, self.file.path.parent, marker=marker)
 
     def _links(self, path: str) -> None:
         """Files that lie beside the lock are found through their directory."""

@@ -21,7 +21,6 @@ from envbuild.redact import redact
 from envbuild.specs import fields
 from envbuild.specs.fields import refuse_credential
 from envbuild.specs.importers.pip.requirement import (
-    BUILD_REMEDY,
     Directories,
     canonical_hash,
     canonical_requirement,
@@ -48,15 +47,13 @@ _IGNORED = {
 }
 _VALUES = ("--index-url", "--extra-index-url", "--find-links", "--no-binary", "--only-binary")
 _REFUSED = {
-    "--editable": (
-        "a source tree would have to be built",
-        BUILD_REMEDY,
-    ),
     "--config-settings": ("it steers the build of a source distribution", "name a wheel instead"),
     "--global-option": ("it steers the build of a source distribution", "name a wheel instead"),
     "--install-option": ("it steers the build of a source distribution", "name a wheel instead"),
 }
-_TAKES_VALUE = frozenset({*_VALUES, *_IGNORED, *_REFUSED, "--requirement", "--constraint", "--hash"})
+_TAKES_VALUE = frozenset(
+    {*_VALUES, *_IGNORED, *_REFUSED, "--requirement", "--constraint", "--hash", "--editable"}
+)
 _KNOWN = (*sorted(_TAKES_VALUE), *_FLAGS, *_IGNORED_FLAGS)
 
 
@@ -133,13 +130,16 @@ class RequirementsReader:
         except ValueError:
             self.problems.add(place, f"{redact(options)!r}: a quotation mark is not closed")
             return
-        hashes = []
+        hashes: list[str] = []
         for name, value in self._option_pairs(words, place):
             try:
                 if name == "--hash":
                     hashes.append(canonical_hash(value))
                     if not requirement:
                         raise Refused("--hash stands without a requirement")
+                elif name == "--editable" and not requirement:
+                    _log.info("%s: %s is installed as it is, not as an editable", place, redact(value))
+                    self._requirement(value, [], place, number, context)
                 elif name in _REFUSED:
                     what, remedy = _REFUSED[name]
                     raise Refused(f"{name} {redact(value)}: {what}", remedy)

@@ -17,6 +17,7 @@ from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.redact import redact
 from envbuild.specs import fields
 from envbuild.specs.fields import refuse_credential
+from envbuild.specs.git import git_address
 from envbuild.specs.importers.pip.requirement import Directories, canonical_requirement
 from envbuild.specs.match import canonical_match
 from envbuild.specs.model import CondaSpec, Origin, PipRequirement, PipSpec, Spec
@@ -234,7 +235,10 @@ class _PixiReader:
             self._leave(f"pypi-dependencies.{name}: the project itself")
             return None
         if "git" in table:
-            return self._line(f"{text} @ git+{_plain(table['git'], 'git')}", key)
+            revision = next((_plain(table[at], at) for at in ("rev", "tag", "branch") if at in table), None)
+            subdirectory = _plain(table.get("subdirectory"), "subdirectory")
+            address = git_address(_plain(table["git"], "git"), revision=revision, subdirectory=subdirectory)
+            return self._line(f"{text} @ {address}" + (f" ; {marker}" if marker else ""), key)
         if "index" in table:
             self._leave(f"pypi-dependencies.{name}.index")
         if url or path:

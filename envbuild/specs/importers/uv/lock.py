@@ -7,15 +7,18 @@ need it. The project itself isn't installed. Extras and groups count where they 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from packaging.utils import canonicalize_name
 
 from envbuild.errors import SpecError
 from envbuild.redact import redact
 from envbuild.specs import fields
+from envbuild.specs.git import git_address
 from envbuild.specs.importers.pip.locked import (
     all_there_is,
     direct,
@@ -253,11 +256,26 @@ class _UvLockReader:
             case "editable" | "virtual":
                 what = "the project itself" if package.address == "." else _MEMBER
                 self.left_out.append(f"{self.file.path.name}: {package.name}: {what}")
+            case "git":
+                yield direct(package.name, _repository(package.address), (), origin, where, marker=marker)
             case kind:
                 remedy = BUILD_REMEDY
                 raise Refused(
                     f"its source is {kind} {redact(package.address)!r}: it would have to be built", remedy
                 )
+
+
+def _repository(address: str) -> str:
+    """The address of ``https://…/repository.git?subdirectory=…&rev=main#<commit>``, at the commit."""
+    try:
+        parts = urlsplit(address)
+        asked = dict(parse_qsl(parts.query))
+    except ValueError as error:
+        raise Refused(f"{redact(address)!r} is no address") from error
+    if not re.fullmatch("[0-9a-f]{40}", parts.fragment):
+        raise Refused(f"{redact(address)!r} names no commit", "lock again: the file is damaged")
+    url = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+    return git_address(url, revision=parts.fragment, subdirectory=asked.get("subdirectory"))
 
 
 def _dependencies(package: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -17,6 +17,7 @@ from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from envbuild.specs.git import git_address
 from envbuild.specs.importers.pip.requirement import BUILD_REMEDY
 from envbuild.specs.problems import Refused
 from envbuild.specs.text.toml import describe_value
@@ -78,7 +79,11 @@ class UvTool:
             return f"{requirement.name}{extras} @ {url}{marker}"
         if isinstance(path, str):
             return f"{requirement.name}{extras} @ file:{quote(path)}{marker}"
-        kind = next((name for name in ("git", "workspace", "url") if name in entry), "it")
+        if isinstance(git := entry.get("git"), str):
+            revision = next((entry[key] for key in ("rev", "tag", "branch") if key in entry), None)
+            address = git_address(git, revision=revision, subdirectory=entry.get("subdirectory"))
+            return f"{requirement.name}{extras} @ {address}{marker}"
+        kind = next((name for name in ("workspace", "url") if name in entry), "it")
         raise Refused(f"{key}: {kind} is no archive: it would have to be built", BUILD_REMEDY)
 
     def options(self) -> Iterator[str]:
