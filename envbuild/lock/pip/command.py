@@ -34,6 +34,15 @@ _INDEXES = {"--index-url", "--extra-index-url", "--find-links", "--no-index"}
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 
 
+NO_GIT = {"GIT_ALLOW_PROTOCOL": "none"}
+"""Lets a resolver's own git speak no protocol: what a package asks for is cloned with this user's settings.
+The spec's repositories are ours to fetch (``lock.git``)."""
+NO_GIT_HINT = (
+    "a package asks for a repository by itself, and only those that the spec names are fetched: build a wheel "
+    "of it, or take a version of the package that needs none"
+)
+
+
 def find_uv() -> str:
     """The path of the uv executable that the ``uv`` distribution brought."""
     try:
@@ -75,7 +84,7 @@ def uv_environment(env: Mapping[str, str]) -> dict[str, str]:
     kept["UV_PYTHON_DOWNLOADS"] = "never"
     kept["UV_NO_PROGRESS"] = "1"
     kept["NO_COLOR"] = "1"
-    return kept
+    return {**kept, **NO_GIT}
 
 
 def own_project(directory: Path) -> Path:

@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 from envbuild.errors import LockError, ResolveError
 from envbuild.lock.base import PipRequest
 from envbuild.lock.model import PipPin
-from envbuild.lock.pip.command import expand, secrets, write_provided
+from envbuild.lock.pip.command import NO_GIT, expand, secrets, write_provided
 from envbuild.lock.pip.requirements import LockedRequirement, load_requirements, load_via
 from envbuild.lock.pip.runner import Runner, SubprocessRunner
 from envbuild.lock.pip.uv import UvResolver
@@ -126,6 +126,7 @@ class PipToolsResolver:
             env["PIP_" + key.upper().replace("-", "_")] = value
         return {
             **env,
+            **NO_GIT,
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "NO_COLOR": "1",

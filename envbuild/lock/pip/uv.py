@@ -19,6 +19,7 @@ from envbuild.lock.base import PipRequest, PipTarget
 from envbuild.lock.model import PipPin
 from envbuild.lock.pip.choice import FileChoice
 from envbuild.lock.pip.command import (
+    NO_GIT_HINT,
     expand,
     find_uv,
     option_name,
@@ -289,7 +290,9 @@ class _Job:
             if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-]|\.\w)", reason)
         ]
         where = f"{self.target.platform}, python {self.target.python}"
-        if conflicting:
+        if re.search(r"transport '\w+' not allowed", reason):
+            hint = NO_GIT_HINT
+        elif conflicting:
             hint = (
                 f"conda installs {', '.join(conflicting)}: loosen the requirement, or pin another version in "
                 "the conda dependencies"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from envbuild.errors import SpecError
 from envbuild.specs.git import parse_git_address, subdirectory_of
 from envbuild.specs.load import load_spec
 from envbuild.specs.problems import Refused
@@ -116,3 +118,64 @@ def test_every_format_says_it_in_one_form(tmp_path: Path, file: str, text: str) 
     (tmp_path / file).write_text(text)
     (requirement,) = load_spec(tmp_path / file).pip.requirements
     assert (requirement.text.partition(" ;")[0], requirement.hashes) == (f"x @ {WHOLE}", ())
+
+
+LIBRARY = """[project]
+name = "lib"
+dependencies = ["six>=1"]
+[project.optional-dependencies]
+plot = ["attrs; python_version >= '3'"]
+all = ["lib[plot]", "idna"]
+"""
+
+
+@pytest.mark.parametrize("line", ["-e ./lib[all]", "./lib[all]", "--editable=lib[all]", "-e file:lib[all]"])
+def test_of_a_directory_what_its_project_depends_on_is_taken_and_said(
+    tmp_path: Path, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "pyproject.toml").write_text(LIBRARY)
+    (tmp_path / "requirements.txt").write_text(f"{line}\npytest\n")
+    requirements = load_spec(tmp_path / "requirements.txt").pip.requirements
+    assert [requirement.text for requirement in requirements] == [
+        "six>=1",
+        "idna",
+        'attrs; python_version >= "3"',
+        "pytest",
+    ]
+    assert requirements[0].origin.file == "lib/pyproject.toml"
+    assert [record.getMessage().partition(": the ")[2] for record in caplog.records] == [
+        f"project in {'./' * ('./' in line)}lib: only what it depends on is installed"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("project", "message"),
+    [
+        (None, "'./lib' is a source tree without a pyproject.toml"),
+        ("[build-system]\nrequires = []\n", "lib/pyproject.toml has no [project] with a name"),
+        ("[project]\nname = 'lib'\ndynamic = ['dependencies']\n", "its dependencies are made by its build"),
+        ("[project]\nname = 'lib'\n", "it has no list of dependencies for the extra 'plot'"),
+        (
+            "[project]\nname = 'lib'\ndependencies = ['-r /etc/passwd']\noptional-dependencies = {plot = []}\n",
+            "is no requirement",
+        ),
+        ("[project", "bad TOML"),
+    ],
+)
+def test_a_directory_that_says_not_what_it_needs_is_refused(
+    tmp_path: Path, project: str | None, message: str
+) -> None:
+    (tmp_path / "lib").mkdir()
+    if project is not None:
+        (tmp_path / "lib" / "pyproject.toml").write_text(project)
+    (tmp_path / "requirements.txt").write_text("-e ./lib[plot]\n")
+    with pytest.raises(SpecError, match=re.escape(message)):
+        load_spec(tmp_path / "requirements.txt")
+
+
+def test_a_plain_name_is_never_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "six").mkdir()
+    (tmp_path / "requirements.txt").write_text("six\n")
+    (requirement,) = load_spec(tmp_path / "requirements.txt").pip.requirements
+    assert requirement.text == "six"

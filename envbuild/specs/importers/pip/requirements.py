@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from envbuild.redact import redact
 from envbuild.specs import fields
 from envbuild.specs.fields import refuse_credential
 from envbuild.specs.importers.pip.requirement import (
+    BUILD_REMEDY,
     Directories,
     canonical_hash,
     canonical_requirement,
@@ -29,12 +30,15 @@ from envbuild.specs.importers.pip.requirement import (
 from envbuild.specs.model import Origin, PipRequirement, PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import REQUIREMENTS_LIMIT, SourceFile
+from envbuild.specs.text.toml import TOML_LIMIT, parse_toml
 
 FILE_LIMIT = 100
 """Files one requirements file may lead to, itself included."""
 
 _log = logging.getLogger(__name__)
 
+_DIRECTORY = re.compile(r"(?:file:(?://)?)?(?P<path>[^\[\]:;@#$\0]+?)/?(?:\[(?P<extras>[^\[\]]*)\])?")
+_OWN_EXTRAS = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*\[([^\[\]]+)\]")
 _COMMENT = re.compile(r"(?:^|\s+)#.*$")
 
 _SHORT = {"-i": "--index-url", "-f": "--find-links", "-e": "--editable", "--pypi-url": "--index-url"}
@@ -138,8 +142,12 @@ class RequirementsReader:
                     if not requirement:
                         raise Refused("--hash stands without a requirement")
                 elif name == "--editable" and not requirement:
-                    _log.info("%s: %s is installed as it is, not as an editable", place, redact(value))
-                    self._requirement(value, [], place, number, context)
+                    project = self._directory(value, context, editable=True)
+                    if project is not None:
+                        self._project(project, place, context)
+                    else:
+                        _log.info("%s: %s is installed as it is, not as an editable", place, redact(value))
+                        self._requirement(value, [], place, number, context)
                 elif name in _REFUSED:
                     what, remedy = _REFUSED[name]
                     raise Refused(f"{name} {redact(value)}: {what}", remedy)
@@ -156,6 +164,10 @@ class RequirementsReader:
         self, text: str, hashes: list[str], place: Place, number: int, context: _Context
     ) -> None:
         try:
+            project = self._directory(text, context)
+            if project is not None:
+                self._project(project, place, context)
+                return
             canonical, more = canonical_requirement(text, self._directories(context))
         except Refused as refused:
             self.problems.add(place, refused.what, refused.remedy)
@@ -167,6 +179,32 @@ class RequirementsReader:
             origin=Origin(file=context.file.relative_to(self.root), where=where),
         )
         (self._constraints if context.constraint else self._requirements).setdefault(item.canonical, item)
+
+    def _directory(self, text: str, context: _Context, *, editable: bool = False) -> re.Match[str] | None:
+        """The parts of ``text`` where it names a directory as pip has it (``./lib[extra]``)."""
+        match = _DIRECTORY.fullmatch(text.strip())
+        if match is None or context.constraint or not (editable or re.match(r"\.|.*/", match["path"])):
+            return None
+        return match if context.file.beside(match["path"]).path.is_dir() else None
+
+    def _project(self, match: re.Match[str], place: Place, context: _Context) -> None:
+        """Takes what the project in a directory depends on (PEP 621). The project itself is left out."""
+        file = context.file.beside(f"{match['path']}/pyproject.toml")
+        if not file.is_there():
+            raise Refused(
+                f"{redact(match['path'])!r} is a source tree without a pyproject.toml", BUILD_REMEDY
+            )
+        try:
+            table = parse_toml(file.read(TOML_LIMIT), file.shown).get("project")
+        except SpecError as error:
+            raise Refused(str(error)) from error
+        extras = [
+            canonicalize_name(name.strip()) for name in (match["extras"] or "").split(",") if name.strip()
+        ]
+        inner = _Context(file, False, (), "project.dependencies")
+        for text in _project_requirements(table, extras, file.shown):
+            self._requirement(text, [], Place(file=file.shown, key=inner.key), 1, inner)
+        _log.warning("%s: the project in %s: only what it depends on is installed", place, match["path"])
 
     def _option_pairs(self, words: list[str], place: Place) -> Iterator[tuple[str, str]]:
         """Options under their long names with their values (``""`` for a flag)."""
@@ -238,6 +276,44 @@ class RequirementsReader:
 
     def _directories(self, context: _Context) -> Directories:
         return Directories(context.file.path.parent, self.root)
+
+
+def _project_requirements(table: object, extras: Sequence[str], shown: str) -> tuple[str, ...]:
+    """The dependencies of the project ``table`` with those of ``extras``, and of extras that these name by
+    the project's own name. Raises :class:`Refused`."""
+    project = table if isinstance(table, dict) else {}
+    own, dynamic = project.get("name"), project.get("dynamic", [])
+    if not isinstance(own, str) or not isinstance(dynamic, list):
+        raise Refused(f"{shown} has no [project] with a name", BUILD_REMEDY)
+    optional = project.get("optional-dependencies", {})
+    if not isinstance(optional, dict):
+        raise Refused(f"{shown}: project.optional-dependencies must be a table")
+    lists = {canonicalize_name(name): texts for name, texts in optional.items()} | {
+        "": project.get("dependencies", [])
+    }
+    made = {"dependencies", *(["optional-dependencies"] if extras else [])} & set(map(str, dynamic))
+    if made:
+        raise Refused(f"{shown}: its {sorted(made)[0]} are made by its build", "list them in [project]")
+    taken: dict[str, None] = {}
+    pending, seen = ["", *extras], set[str]()
+    while pending:
+        key = pending.pop(0)
+        if key in seen:
+            continue
+        seen.add(key)
+        texts = lists.get(key)
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            known = ", ".join(sorted(filter(None, lists))) or "none"
+            raise Refused(
+                f"{shown}: it has no list of dependencies for the extra {key!r}", f"it has: {known}"
+            )
+        for text in texts:
+            reference = _OWN_EXTRAS.fullmatch(text.strip())
+            if reference is not None and canonicalize_name(reference[1]) == canonicalize_name(own):
+                pending += [canonicalize_name(name.strip()) for name in reference[2].split(",")]
+            else:
+                taken.setdefault(text)
+    return tuple(taken)
 
 
 def _index_address(value: str) -> str:

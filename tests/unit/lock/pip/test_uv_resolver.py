@@ -273,3 +273,17 @@ def test_uv_is_found_by_several_threads_at_once() -> None:
     """Python's own settings were seen half made by the second thread that asked for them."""
     done = subprocess.run([sys.executable, "-c", _TWO_PLATFORMS], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("4 1\n", "")
+
+
+def test_a_package_that_asks_for_a_repository_runs_no_git_of_uvs(
+    tmp_path: Path, resolver: UvResolver
+) -> None:
+    wheel = Wheel(name="asks", requires=["other @ git+http://127.0.0.1:9/other.git@main"])
+    place = tmp_path / "asks-1.0-py3-none-any.whl"
+    place.write_bytes(wheel.data())
+    spec = PipSpec(requirements=asked(f"asks @ {place.as_uri()}"))
+    with pytest.raises(ResolveError) as raised:
+        resolver.resolve(PipRequest(spec=spec, target=TARGET))
+    assert "transport 'http' not allowed" in raised.value.message
+    assert raised.value.hint is not None
+    assert raised.value.hint.startswith("a package asks for a repository by itself")
