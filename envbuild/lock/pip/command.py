@@ -38,8 +38,8 @@ NO_GIT = {"GIT_ALLOW_PROTOCOL": "none"}
 """Lets a resolver's own git speak no protocol: what a package asks for is cloned with this user's settings.
 The spec's repositories are ours to fetch (``lock.git``)."""
 NO_GIT_HINT = (
-    "a package asks for a repository by itself, and only those that the spec names are fetched: build a wheel "
-    "of it, or take a version of the package that needs none"
+    "a package asks for a repository by itself, and only those that the spec names are fetched: build a "
+    "wheel of it, or take a version of the package that needs none"
 )
 
 

@@ -14,6 +14,7 @@ from envbuild.lock.model import (
     CondaPin,
     DebianBase,
     DebianPin,
+    GitCommit,
     ImageBase,
     Lock,
     MavenPin,
@@ -168,6 +169,25 @@ def test_every_pin_and_every_file_of_the_lock_is_a_dependency(store: Store) -> N
         },
         {"name": "app-1.0.tar.gz", "uri": "pkg:pypi/app@1.0", "digest": {"sha256": "3" * 64}},
     ]
+
+
+def test_what_is_built_from_a_repository_is_named_by_its_commit_without_a_login(store: Store) -> None:
+    lock = a_lock(DEBIAN)
+    (pins,) = lock.platforms
+    pin = replace(
+        pins.pip[0],
+        url="git+https://${TOKEN}@git.example/team/app.git@main#subdirectory=lib",
+        git=GitCommit(commit="c" * 40, tree="7" * 40),
+    )
+    lock = replace(lock, platforms=(replace(pins, pip=(pin,)),))
+    uris = {
+        entry["uri"] for entry in dependencies(an_image(store, lock), store) if "app" in entry.get("name", "")
+    }
+    assert uris == {
+        "pkg:pypi/app@1.0?vcs_url=git%2Bhttps:%2F%2Fgit.example%2Fteam%2Fapp.git%40"
+        + "c" * 40
+        + "%23subdirectory%3Dlib"
+    }
 
 
 def test_no_address_of_an_index_or_a_channel_is_in_it(store: Store) -> None:

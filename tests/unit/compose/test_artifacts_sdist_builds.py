@@ -31,6 +31,7 @@ from envbuild.progress import Silent
 from envbuild.settings import Settings
 from envbuild.store.content import Store
 from envbuild.store.leases import in_use
+from tests.fakes.git import project
 from tests.fakes.sdist import INTERPRETER, PYTHON, namespaces, python_rootfs, source_dist
 from tests.fakes.wheelhouse import Wheel, Wheelhouse
 
@@ -153,6 +154,16 @@ def test_the_interpreters_tree_is_in_use_before_anybody_looks_for_it(
     shop.lock(source_dist("demo"))
     (found,) = names
     assert f"rootfs/{tree.name}" in found
+
+
+def test_of_an_archive_with_several_projects_the_named_one_is_built(shop: Workshop) -> None:
+    inner = {f"lib/{name}": text for name, text in project("demo").items()}
+    source = shop.add(source_dist("demo", pyproject="[project]\nname = 'other'\n", files=inner))
+    url = (shop.index.simple / "demo" / source.file).as_uri()
+    pin = shop.locked().wheel(asked(replace(source, url=f"{url}#subdirectory=lib")))
+    assert (pin.file, pin.url) == ("demo-1.0-py3-none-any.whl", f"{url}#subdirectory=lib")
+    with pytest.raises(ResolveError, match="it has no directory gone"):
+        shop.locked().wheel(replace(asked(replace(source, url=f"{url}#subdirectory=gone")), preferred=pin))
 
 
 def test_another_machine_builds_the_same_bytes_from_the_lock_alone(shop: Workshop) -> None:

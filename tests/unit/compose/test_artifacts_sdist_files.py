@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,9 +15,12 @@ from envbuild.compose.artifacts.wheel.index import PackageIndexes
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.base import Download
 from envbuild.lock.base import PipTarget
-from envbuild.lock.model import PipPin
+from envbuild.lock.git.repository import GitRepositories
+from envbuild.lock.model import GitCommit, PipPin
 from envbuild.platforms import LINUX_AMD64
+from envbuild.specs.git import parse_git_address
 from envbuild.store.content import Store
+from tests.fakes.git import GitRepository
 from tests.fakes.sdist import source_dist
 from tests.fakes.wheelhouse import Wheelhouse
 
@@ -130,3 +133,30 @@ def test_a_download_that_fails_is_an_error_of_the_build(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="gone") as caught:
         files(tmp_path, fetcher, {}).fetch(pin, TARGET)
     assert caught.value.hint == "try later"
+
+
+def test_a_commit_is_packed_again_and_another_tree_under_its_name_is_refused(tmp_path: Path) -> None:
+    repository = GitRepository(tmp_path / "demo.git")
+    commit = repository.commit({"pyproject.toml": "[project]"})
+    url = f"git+file://{repository.directory}@main"
+    source = files(tmp_path, Recorder(), {})
+    archive = GitRepositories(store=Store(tmp_path / "other"), env=source.indexes.env).fetch(
+        "demo", parse_git_address(url)[0], commit
+    )
+    pin = PipPin(
+        name="demo",
+        version="1.0",
+        file=archive.file,
+        size=archive.size,
+        sha256=archive.sha256,
+        url=url,
+        git=GitCommit(commit=commit, tree=archive.tree),
+    )
+    repository.commit({"pyproject.toml": "[moved]"})
+    wrong = replace(pin, sha256="1" * 64)
+    with pytest.raises(BuildError, match=f"the tree of commit {commit} is {archive.tree}"):
+        source.fetch(wrong, TARGET)
+    assert sha256(source.fetch(pin, TARGET).read_bytes()).hexdigest() == pin.sha256
+    offline = replace(source, store=Store(tmp_path / "new"), indexes=replace(source.indexes, offline=True))
+    with pytest.raises(BuildError, match="isn't in the store, and this is offline"):
+        offline.fetch(pin, TARGET)

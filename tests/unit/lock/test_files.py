@@ -12,13 +12,34 @@ import pytest
 
 from envbuild.errors import LockError
 from envbuild.lock.files import dump_lock, parse_lock, read_lock, write_lock
-from envbuild.lock.model import ContextBase, ImageBase, Lock, MavenPin, RuntimeSettings, Sdist
+from envbuild.lock.model import ContextBase, GitCommit, ImageBase, Lock, MavenPin, RuntimeSettings, Sdist
+from envbuild.lock.values import check_values
 from tests.unit.lock.sample import AMD64, ARM64, BASE, IDNA, LIBC, LOCK, PYTHON, SIX, TZDATA, ZLIB
 
 
 def test_a_lock_that_is_written_is_read_back_equal(tmp_path: Path) -> None:
     assert write_lock(tmp_path / "new", LOCK) is True
     assert read_lock(tmp_path / "new") == LOCK
+
+
+def test_a_git_pin_is_read_back_equal_and_its_requirement_is_at_its_commit() -> None:
+    git = GitCommit(commit="c" * 40, tree="7" * 40)
+    pin = replace(SIX, url="git+https://${TOKEN}@h/six@main#subdirectory=a", git=git)
+    lock = replace(LOCK, platforms=(replace(AMD64, pip=(pin,)),))
+    files = dump_lock(lock)
+    assert parse_lock(files["envbuild.lock"])[0] == lock
+    text = files["requirements.linux-64.txt"].decode()
+    assert f"six @ git+https://${{TOKEN}}@h/six@{git.commit}#subdirectory=a \\\n" in text
+    assert "git" not in dump_lock(LOCK)["envbuild.lock"].decode()
+
+
+@pytest.mark.parametrize(
+    "url", ["https://h/six", "git+ext::sh", "git+https://u:p@h/x", "git+https://h/x@-c", None]
+)
+def test_a_commit_is_of_a_git_address(url: str | None) -> None:
+    pin = replace(SIX, url=url, git=GitCommit(commit="c" * 40, tree="7" * 40))
+    with pytest.raises(LockError):
+        check_values(replace(LOCK, platforms=(replace(AMD64, pip=(pin,)),)))
 
 
 def test_writing_what_is_there_changes_nothing(tmp_path: Path) -> None:
@@ -171,6 +192,12 @@ def bad_values() -> Iterator[tuple[str, Lock, str]]:
         yield f"pip {field}", amd64(pip=(changed(SIX, field, value),)), f"{first}.pip: "
     yield "pip file, an option", amd64(pip=(replace(SIX, file="--x.whl"),)), f"{first}.pip: "
     yield "pip url, an option", amd64(pip=(replace(SIX, url="--x"),)), f"{first}.pip: "
+    git = GitCommit(commit="c" * 40, tree="7" * 40)
+    at = "git+https://h/six@main"
+    for field in ("commit", "tree"):
+        for text in (line, "main", "c" * 39, "--upload-pack=x"):
+            bad_pin = replace(SIX, url=at, git=changed(git, field, text))
+            yield f"git {field} {text!r}", amd64(pip=(bad_pin,)), f"{first}.pip: "
     sdist = Sdist(file="six-1.tar.gz", size=1, sha256="1" * 64, requires=(f"wheel==1 --hash=sha256:{line}",))
     yield "sdist requires", amd64(pip=(replace(SIX, sdist=sdist),)), f"{first}.pip: "
     jar = MavenPin(group="g", artifact="a", version="1", file="g/a/1/a-1.jar", size=1, sha256="1" * 64)

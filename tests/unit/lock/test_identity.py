@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 
 from envbuild.lock.identity import ComposerSettings, conda_identity, lock_digest
-from envbuild.lock.model import CondaPin, Lock, PlatformLock
+from envbuild.lock.model import CondaPin, GitCommit, Lock, PlatformLock
 from tests.unit.lock.sample import AMD64, ARM64, BASE, IDNA, LIBC, LOCK, SIX, TZDATA, ZLIB
 
 COMPOSITION = ComposerSettings(composer="1 gzip")
@@ -48,6 +48,10 @@ def test_the_digest_of_a_known_lock_with_conda_packages() -> None:
 def test_every_field_of_a_conda_package_counts_because_conda_meta_has_it(pin: CondaPin) -> None:
     assert conda_identity(pin) != conda_identity(ZLIB)
     other = replace(ARM64, conda=(pin,))
+    git = replace(AMD64, pip=(replace(AMD64.pip[0], git=GitCommit(commit="c" * 40, tree="7" * 40)),))
+    assert lock_digest(LOCK, git, COMPOSITION) != lock_digest(
+        LOCK, replace(AMD64, pip=AMD64.pip[:1]), COMPOSITION
+    )
     assert lock_digest(LOCK, other, COMPOSITION) != lock_digest(LOCK, ARM64, COMPOSITION)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import BuildError
-from envbuild.lock.model import ImageBase, Sdist
+from envbuild.lock.model import GitCommit, ImageBase, Sdist
 from envbuild.render.base import BuildContext
 from envbuild.render.templates import Templates
 from tests.unit.lock.sample import AMD64, IDNA, SIX
@@ -113,7 +113,12 @@ def test_a_stray_file_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_what_no_index_has_goes_into_the_context(tmp_path: Path) -> None:
-    built = replace(SIX, sdist=Sdist(file="six-1.17.0.tar.gz", size=1, sha256="4" * 64))
+    built = replace(
+        SIX,
+        sdist=Sdist(file="six-1.17.0.tar.gz", size=1, sha256="4" * 64),
+        url="git+https://git.example/six@main",
+        git=GitCommit(commit="c" * 40, tree="7" * 40),
+    )
     local = replace(IDNA, url="file:wheels/idna-3.10-py3-none-any.whl")
     renderer = small_renderer(tmp_path)
     plan = plan_of(lock(replace(AMD64, pip=(local, built))))

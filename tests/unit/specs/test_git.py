@@ -157,8 +157,8 @@ def test_of_a_directory_what_its_project_depends_on_is_taken_and_said(
         ("[project]\nname = 'lib'\ndynamic = ['dependencies']\n", "its dependencies are made by its build"),
         ("[project]\nname = 'lib'\n", "it has no list of dependencies for the extra 'plot'"),
         (
-            "[project]\nname = 'lib'\ndependencies = ['-r /etc/passwd']\noptional-dependencies = {plot = []}\n",
-            "is no requirement",
+            "[project]\nname = 'lib'\noptional-dependencies = {plot = ['-r /etc/passwd']}\n",
+            "'-r /etc/passwd' is neither a requirement nor the file of a wheel",
         ),
         ("[project", "bad TOML"),
     ],

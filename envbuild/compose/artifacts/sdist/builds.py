@@ -230,13 +230,13 @@ class LockedSdists:
         self._builds = builds
         self._resolver = resolver
         self.host = builds.host
-        self._made: dict[str, PipPin] = {}
+        self._made: dict[tuple[str, str], PipPin] = {}
         self._guard = threading.Lock()
 
     def wheel(self, request: SdistRequest) -> PipPin:
         """See ``SdistBuilder``. A lock's second platform gets the wheel of the first."""
         pin, preferred = request.pin, request.preferred
-        if preferred is not None and preferred.sdist is not None and preferred.sdist.sha256 == pin.sha256:
+        if preferred is not None and preferred.sdist and _project(source_pin(preferred)) == _project(pin):
             return replace(
                 pin,
                 file=preferred.file,
@@ -245,9 +245,9 @@ class LockedSdists:
                 sdist=preferred.sdist,
             )
         with self._guard:
-            built = self._made.get(pin.sha256)
+            built = self._made.get(_project(pin))
             if built is None:
-                built = self._made[pin.sha256] = self._build(request)
+                built = self._made[_project(pin)] = self._build(request)
         return replace(built, via=pin.via, url=pin.url)
 
     def _build(self, request: SdistRequest) -> PipPin:
@@ -284,6 +284,11 @@ class LockedSdists:
         except (BuildError, FetchError) as error:
             raise ResolveError(error.message, hint=error.hint) from error
         return built_pin(pin, wheel, pins, size=size)
+
+
+def _project(source: PipPin) -> tuple[str, str]:
+    """Which project an sdist's pin is of: an archive may hold several."""
+    return source.sha256, subdirectory_of(source.url)
 
 
 class SdistWheels:
