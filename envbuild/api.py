@@ -157,6 +157,7 @@ class Environment:
         changed = replace(
             self._spec,
             name=self.name,
+            named=self._spec.named or self.name != self._spec.name,
             version=self.version,
             description=self.description or None,
             tags=tuple(sorted(self.tags.items())),
@@ -434,7 +435,9 @@ class ScriptRun:
 
         with (
             self.environment.session(workspace) as session,
-            jobs.prepare_job(session, self.environment.spec, self._request(options)) as prepared,
+            jobs.prepare_job(
+                session, self.environment.spec, replace(self._request(options), register=False)
+            ) as prepared,
         ):
             jobs.refuse(prepared.findings, prepared.target.record.name)
             return prepared.files

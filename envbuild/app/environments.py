@@ -226,6 +226,21 @@ class Workspace:
         )
         return self.environments.register(new).version
 
+    def record_run(self, spec: Spec) -> Version:
+        """The version that a run of ``spec`` is of: a registered one where the spec has a name of its own,
+        else an anonymous one. It gets the version that the spec names, where that is free.
+
+        Raises ``WorkspaceError``, as ``register`` does; then the definition has its anonymous version."""
+        known = self.record(spec)
+        if not known.anonymous or not spec.named or spec.type is EnvironmentType.CURATED:
+            return known
+        version = spec.version
+        if version is not None:
+            with contextlib.suppress(WorkspaceError):
+                self.environments.get(spec.name, version)
+                version = None
+        return self.register(spec, version=version).version
+
     def _check_portable(self, spec: Spec, content: str, archive: bytes | None, definition: str) -> None:
         """Sees that the content alone, wherever it lies, is the same definition."""
         with self._store.scratch() as scratch:

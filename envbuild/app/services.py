@@ -78,6 +78,8 @@ class ServeRequest:
     env: tuple[tuple[str, str], ...] = ()
     push: str | None = None
     """A repository that gets the serving image."""
+    register: bool = True
+    """As of a job; an environment that gets the server added keeps an anonymous version."""
     build: BuildRequest = field(default_factory=BuildRequest)
 
 
@@ -139,7 +141,8 @@ def prepare_service(session: Session, spec: Spec, request: ServeRequest) -> Iter
     entry = entry_script(request.entry_script, request.code)
     model_run = _look_at_model(request.model)
     serving = served(spec)
-    serving = spec if serving is spec else checked(serving)
+    as_it_is = serving is spec
+    serving = spec if as_it_is else checked(serving)
     routes = serving.inference_config
     assert routes is not None, "a served spec has one"
     target = open_job_target(session, request.target)
@@ -168,7 +171,13 @@ def prepare_service(session: Session, spec: Spec, request: ServeRequest) -> Iter
         lease.use(*held)
         pushed = _push_serving_image(session, image, request.push) if request.push is not None else None
         built_service = _BuiltService(
-            spec=serving, target=target, base=base, serving=made, model_run=model_run, pushed=pushed
+            spec=serving,
+            as_it_is=as_it_is,
+            target=target,
+            base=base,
+            serving=made,
+            model_run=model_run,
+            pushed=pushed,
         )
         prepared = _prepared(session, request, built_service, lease)
         # A service runs for weeks: what it doesn't need is anybody's to prune.
@@ -181,6 +190,8 @@ class _BuiltService:
     """The images of a service, and what they were made of."""
 
     spec: Spec
+    as_it_is: bool
+    """Whether ``spec`` is the one that was asked for: nothing was added to serve it."""
     target: Target
     base: Image
     serving: ServingImage
@@ -195,7 +206,7 @@ def _prepared(session: Session, request: ServeRequest, built: _BuiltService, lea
     assert routes is not None, "a served spec has one"
     reference, name = target_reference(target, spec.name, image), run_name(spec.name)
     env = (*request.env, (RUN_VARIABLE, name), (IMAGE_VARIABLE, image.digest))
-    version = environment_version(session, spec)
+    version = environment_version(session, spec, register=request.register and built.as_it_is)
     service = Service(
         name=name,
         reference=reference,

@@ -115,7 +115,7 @@ def virtual_environment(environ: Mapping[str, str]) -> Path:
 def moved(spec: Spec, name: str) -> Spec:
     """``spec`` under another name, as if it were written where this process stands: nothing is to be put
     into the environment it was read from."""
-    return checked(replace(spec, name=name, source=Path.cwd() / f"{name}.yaml"))
+    return checked(replace(spec, name=name, named=True, source=Path.cwd() / f"{name}.yaml"))
 
 
 def checked(spec: Spec) -> Spec:
@@ -123,11 +123,11 @@ def checked(spec: Spec) -> Spec:
 
     A curated one becomes system-managed, as any copy of it."""
     read = _read_text(dump_native(spec), spec.source)
-    return replace(read, left_out=spec.left_out, unrelated=spec.unrelated)
+    return replace(read, left_out=spec.left_out, unrelated=spec.unrelated, named=spec.named)
 
 
 def _named(spec: Spec, name: str) -> Spec:
-    return checked(replace(spec, name=name))
+    return checked(replace(spec, name=name, named=True))
 
 
 def _read(importer: Importer, path: Path) -> Spec:

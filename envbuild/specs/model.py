@@ -175,6 +175,9 @@ class Spec:
     """``uid:gid``, numbers only: names would need a look into the base. Empty: the image's own, where a
     user-managed environment names none."""
     as_of: date | None = None
+    named: bool = False
+    """Whether the source gives the name, or somebody did; else it was made of a file's or directory's name.
+    Never part of the definition."""
     left_out: tuple[str, ...] = ()
     """What the source says and an environment can't carry, a line each with its place; never part of the
     definition."""

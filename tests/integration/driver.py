@@ -29,7 +29,7 @@ import pytest
 
 from envbuild.store.content import Store
 from tests.fakes.archive import Archive, Deb
-from tests.fakes.image import put_image, shell_image
+from tests.fakes.image import program_items, put_image, put_layer, shell_image
 from tests.fakes.registry import serve
 from tests.fakes.wheelhouse import Wheel, Wheelhouse
 from tests.integration.warm import WarmCommand, can_be_warm
@@ -242,11 +242,15 @@ def a_world(
 
 
 @contextmanager
-def shell_machine(root: Path) -> Iterator[Machine]:
-    """A machine below ``root`` with the spec of a user-managed image, a shell and a few programs, which a
-    registry has: the variable ``REGISTRY`` says where that is. There is no Docker engine."""
+def shell_machine(root: Path, *programs: str) -> Iterator[Machine]:
+    """A machine below ``root`` with the spec of a user-managed image, a shell, a few programs and
+    ``programs``, which a registry has: the variable ``REGISTRY`` says where that is. There is no Docker
+    engine."""
     source = Store(root / "source")
-    image = put_image(source, shell_image(source).layers, {"Env": ["PATH=/usr/bin"], "User": "1000:1000"})
+    layers = [*shell_image(source).layers]
+    if programs:
+        layers.append(put_layer(source, program_items(*programs)))
+    image = put_image(source, layers, {"Env": ["PATH=/usr/bin"], "User": "1000:1000"})
     with serve() as registry:
         for digest in (image.config_digest, *(layer.digest for layer in image.layers)):
             registry.put_blob(source.blob(digest).read_bytes())

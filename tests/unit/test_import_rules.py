@@ -54,6 +54,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("workspace",),
     ("app",),
     ("api",),
+    ("azure",),
     ("cli",),
     ("__main__",),
 )

@@ -89,7 +89,12 @@ def command(
         )
     if target is not None:
         job = JobRequest(
-            target=target, command=request.command, code=code, env=request.env, build=request.build
+            target=target,
+            command=request.command,
+            code=code,
+            env=request.env,
+            register=not dry_run,
+            build=request.build,
         )
         return run_job(call, spec, job, outputs=outputs, dry_run=dry_run)
     if code is not None or outputs is not None or dry_run:

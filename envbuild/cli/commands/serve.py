@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -74,6 +75,7 @@ def command(
     is: the image that trained. Any other is locked with the server as NAME-serving. POST /score answers, and
     GET / says that it lives; every answer names its run in x-envbuild-run.
     """
+    request = replace(request, register=not dry_run)
     with (
         call.session(spec) as session,
         services.prepare_service(session, specs.find_spec(session, spec), request) as prepared,

@@ -102,6 +102,7 @@ class _Repo2dockerReader:
         named = conda.name if conda else None
         return Spec(
             name=fields.fit_name(named or self.root.name),
+            named=bool(named),
             source=self.source,
             platforms=(conda.platforms if conda else None) or (LINUX_AMD64,),
             python=python,

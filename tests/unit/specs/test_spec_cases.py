@@ -55,6 +55,8 @@ def spec_of(case: Path) -> Path:
 def as_json(spec: Spec, case: Path) -> str:
     found = plain(spec, case)
     assert isinstance(found, dict)
+    # Who gave the name is told in test_load.py.
+    del found["named"]
     return json.dumps({"definition": definition_digest(spec), **found}, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -341,7 +341,7 @@ def test_an_image_may_lie_on_this_machine(form: str, tmp_path: Path) -> None:
 
 def test_definition_names_every_field_but_the_labels() -> None:
     fields = set(Spec.__dataclass_fields__)
-    labels = {"name", "source", "version", "description", "tags", "left_out", "unrelated"}
+    labels = {"name", "source", "version", "description", "tags", "named", "left_out", "unrelated"}
     assert set(canonical_definition(Spec(name="x", source=Path("x")))) == fields - labels
 
 

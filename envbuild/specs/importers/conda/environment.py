@@ -95,6 +95,7 @@ class CondaImporter:
             _log.warning("%s: the name %r becomes %r", file.shown, given, fields.fit_name(given))
         return Spec(
             name=fields.default_name(file.path) if given is None else fields.fit_name(given),
+            named=given is not None,
             source=file.path,
             platforms=conda_file.platforms or (LINUX_AMD64,),
             conda=conda_file.conda,

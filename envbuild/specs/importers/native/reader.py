@@ -143,6 +143,7 @@ class _NativeReader:
         variables = {**dict(conda.variables if conda else ()), **model.environment_variables}
         return Spec(
             name=model.name or fields.default_name(self.file.path),
+            named=bool(model.name),
             source=self.file.path,
             version=model.version,
             description=model.description,

@@ -109,6 +109,7 @@ class _PyprojectReader:
         base = fields.fit_name(name) if name else fields.fit_name(self.file.path.parent.name)
         return Spec(
             name=fields.fit_name("-".join([base, *chosen])),
+            named=bool(name),
             source=self.file.path,
             version=version,
             description=self._text("description"),

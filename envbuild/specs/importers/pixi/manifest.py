@@ -110,6 +110,7 @@ class _PixiReader:
         name = workspace.get("name", self.project.get("name"))
         return Spec(
             name=fields.fit_name(name) if isinstance(name, str) else fields.default_name(self.file.path),
+            named=isinstance(name, str),
             source=self.file.path,
             description=_text_or_none(workspace.get("description", self.project.get("description"))),
             platforms=platforms,

@@ -139,6 +139,7 @@ class _UvLockReader:
             name=fields.fit_name(roots[0].name)
             if len(roots) == 1
             else fields.fit_name(self.file.path.parent.name),
+            named=len(roots) == 1,
             source=self.file.path,
             platforms=image_platforms(cases.platforms),
             python=python_wanted(requires),
