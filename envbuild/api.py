@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from envbuild.app import sources
+from envbuild.app import edit, sources
 from envbuild.app.environments import Workspace
 from envbuild.app.requests import BuildRequest, BuildResult, LockRequest, LockResult, RunRequest
 from envbuild.app.save import save
 from envbuild.app.session import Session
-from envbuild.errors import UsageError
+from envbuild.errors import UsageError, suggestion
 from envbuild.lazy import lazy
 from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
@@ -60,9 +60,14 @@ class Environment:
     definition doesn't change it; ``register`` gives the changed environment a version of its own.
     """
 
-    def __init__(self, spec: Spec) -> None:
-        """``spec``: what one of the ``from_…`` methods reads; programs seldom make one themselves."""
+    def __init__(self, spec: Spec | str) -> None:
+        """A new environment of that name, or what one of the ``from_…`` methods reads.
+
+        Raises ``SpecError`` for what is no name."""
+        spec = sources.empty(spec) if isinstance(spec, str) else spec
         self._spec = spec
+        self._channels: tuple[str, ...] = ()
+        """Those that the first conda package will come from."""
         self.name = spec.name
         self.version = spec.version
         self.description = spec.description or ""
@@ -149,6 +154,57 @@ class Environment:
             raise UsageError(f"{os.fspath(path)} is no directory", hint="from_file reads a file")
         return cls.from_file(path)
 
+    # --- what is in it --------------------------------------------------------------------------------
+
+    def add_pip_package(self, requirement: str) -> None:
+        """Adds a requirement (PEP 508), in place of another one of that package. Raises ``SpecError``."""
+        self._spec = edit.add_pip(self.spec, requirement)
+
+    def remove_pip_package(self, name: str) -> None:
+        """Takes away what is required of a package. Raises ``UsageError`` where nothing is."""
+        self._spec = edit.remove_pip(self.spec, name)
+
+    def add_conda_package(self, package: str) -> None:
+        """Adds a conda match spec, in place of another one of that package. Raises ``SpecError``."""
+        self._spec = edit.add_conda(self.spec, package, self._channels)
+
+    def remove_conda_package(self, name: str) -> None:
+        """Takes a conda package away. Raises ``UsageError`` where there is none."""
+        self._channels = self.conda_channels
+        self._spec = edit.remove_conda(self.spec, name)
+
+    @property
+    def conda_channels(self) -> tuple[str, ...]:
+        """In order of priority. They count where there are conda packages, which without one come from
+        conda-forge."""
+        return self._spec.conda.channels if self._spec.conda is not None else self._channels
+
+    @conda_channels.setter
+    def conda_channels(self, channels: Iterable[str]) -> None:
+        self._channels = tuple(dict.fromkeys(channels))
+        if self._spec.conda is not None:
+            self._spec = edit.with_channels(self.spec, self._channels)
+
+    def add_channel(self, channel: str) -> None:
+        """Adds a conda channel, behind those that are there. Raises ``SpecError``."""
+        self.conda_channels = (*self.conda_channels, channel)
+
+    def remove_channel(self, channel: str) -> None:
+        """Takes a conda channel away. Raises ``UsageError`` where there is none."""
+        if channel not in self.conda_channels:
+            raise UsageError(
+                f"there is no channel {channel}", hint=suggestion(channel, self.conda_channels) or None
+            )
+        self.conda_channels = tuple(known for known in self.conda_channels if known != channel)
+
+    def add_debian_package(self, name: str) -> None:
+        """Adds a Debian package to the base. Raises ``UsageError`` on a base of another kind."""
+        self._spec = edit.add_debian(self.spec, name)
+
+    def remove_debian_package(self, name: str) -> None:
+        """Takes a Debian package away. Raises ``UsageError`` where it wasn't asked for."""
+        self._spec = edit.remove_debian(self.spec, name)
+
     # --- what it says ---------------------------------------------------------------------------------
 
     @property
@@ -179,7 +235,9 @@ class Environment:
 
     def clone(self, new_name: str) -> Environment:
         """The same environment under another name, without a version, free to be changed."""
-        return Environment(sources.checked(replace(self.spec, name=new_name, version=None)))
+        clone = Environment(sources.checked(replace(self.spec, name=new_name, version=None, named=True)))
+        clone._channels = self._channels
+        return clone
 
     def export(self, format: str = "native") -> Exported:
         """Files in another format, and what it can't carry; ``envbuild.specs.exporters.formats`` lists the

@@ -34,6 +34,11 @@ def file(path: Path) -> Spec:
     return load_spec(path)
 
 
+def empty(name: str) -> Spec:
+    """An environment of which nothing but its name is said. Raises ``SpecError`` for what is no name."""
+    return _native({"name": name}, Path.cwd() / f"{name}.yaml")
+
+
 def conda_file(name: str, path: Path) -> Spec:
     """A file that is read as conda's, whatever it is called. Raises ``SpecError``."""
     return _named(_read(CondaImporter(), path), name)

@@ -15,6 +15,7 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
+from envbuild.app.edit import CHANNEL, requirement_name
 from envbuild.app.save import write_file
 from envbuild.azure.unsupported import azure_only
 from envbuild.errors import PublishError, SpecError, UsageError
@@ -26,13 +27,11 @@ PYTHON_DEFAULT_VERSION = "3.10.18"
 """What ``create`` pins, and a conda file without a Python gets."""
 NEW_PYTHON = "3.8.13"
 """What ``CondaDependencies()`` pins, as Azure ML's does."""
-CHANNEL = "conda-forge"
 CPU, GPU = "cpu", "gpu"
 CNTK_DEFAULT_VERSION = "2.7"
 TENSORFLOW_DEFAULT_VERSION = "2.2.0"
 
 _FILE = Path(".azureml") / "conda_dependencies.yml"
-_END_OF_NAME = re.compile(r"[\s\[=<>~!;@]")
 
 
 class CondaDependencies:
@@ -89,7 +88,7 @@ class CondaDependencies:
         """One requirement for each package, with all its constraints: ``a>=1``, ``a<2`` are ``a>=1,<2``."""
         merged: dict[str, list[str]] = {}
         for requirement in requirements:
-            name = _package_name(requirement)
+            name = requirement_name(requirement)
             constraint = requirement[len(name) :].strip()
             merged.setdefault(name, []).extend([constraint] if constraint else [])
         return [name + ",".join(constraints) for name, constraints in merged.items()]
@@ -131,7 +130,7 @@ class CondaDependencies:
     def get_python_version(self) -> str | None:
         """The version that Python is pinned to, without its operator; None where none is named."""
         for package in self.conda_packages:
-            if _package_name(package) == "python":
+            if requirement_name(package) == "python":
                 return package[len("python") :].strip().lstrip("=").strip() or None
         return None
 
@@ -141,7 +140,7 @@ class CondaDependencies:
         """Pins Python: ``3.11``, ``3.11.4``."""
         pinned, dependencies = f"python={version}", self._dependencies
         for index, package in enumerate(dependencies):
-            if isinstance(package, str) and _package_name(package) == "python":
+            if isinstance(package, str) and requirement_name(package) == "python":
                 dependencies[index] = pinned
                 return
         dependencies.append(pinned)
@@ -160,7 +159,7 @@ class CondaDependencies:
     def add_conda_package(self, conda_package: str) -> None:
         """Adds a package of conda's, as conda writes it; a Python replaces the one that is there."""
         dependencies = self._dependencies
-        if _package_name(conda_package) == "python":
+        if requirement_name(conda_package) == "python":
             self._replace_python(conda_package)
         elif conda_package not in dependencies:
             dependencies.append(conda_package)
@@ -168,7 +167,7 @@ class CondaDependencies:
     def _replace_python(self, written: str) -> None:
         dependencies = self._dependencies
         for index, package in enumerate(dependencies):
-            if isinstance(package, str) and _package_name(package) == "python":
+            if isinstance(package, str) and requirement_name(package) == "python":
                 # As it was written: no constraint becomes a pin.
                 dependencies[index] = written
                 return
@@ -179,7 +178,7 @@ class CondaDependencies:
         there."""
         if conda_package not in self._dependencies:
             return
-        if _package_name(conda_package) == "python":
+        if requirement_name(conda_package) == "python":
             raise UsageError("python can't be removed", hint="set_python_version names another one")
         self._dependencies.remove(conda_package)
 
@@ -266,7 +265,7 @@ class CondaDependencies:
         return Path(path).as_posix()
 
     def _write(self, path: Path) -> None:
-        if not any(_package_name(package) == "python" for package in self.conda_packages):
+        if not any(requirement_name(package) == "python" for package in self.conda_packages):
             raise UsageError("no python is named", hint="set_python_version names one")
         try:
             write_file(path, self.serialize_to_string().encode())
@@ -328,15 +327,8 @@ def _conda_content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _package_name(text: str) -> str:
-    """The name that a requirement of conda's or pip's starts with; of a wheel, the one in its file name."""
-    if text.endswith(".whl"):
-        return text.rpartition("/")[2].partition("-")[0]
-    return _END_OF_NAME.split(text.strip(), maxsplit=1)[0]
-
-
 def _distribution(text: str) -> str:
-    return canonicalize_name(_package_name(text))
+    return canonicalize_name(requirement_name(text))
 
 
 def _option_name(text: str) -> str:

@@ -21,6 +21,7 @@ from urllib.parse import unquote
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from envbuild import api
+from envbuild.app.edit import requirement_name
 from envbuild.app.environments import Workspace as Records
 from envbuild.app.save import write_file
 from envbuild.app.sources import checked, requirements_file
@@ -365,6 +366,10 @@ class Environment:
             document["docker"]["baseDockerfile"] = None
             dockerfile = self._written_dockerfile(self.docker.base_dockerfile)
             directory = dockerfile.parent
+        elif self.docker.build_context is not None and self.docker.build_context.location:
+            # Its Dockerfile sees it, and its locks are kept beside it, wherever this program stands.
+            directory = Path(os.path.normpath(directory / self.docker.build_context.location))
+            document["docker"]["buildContext"]["location"] = "."
         elif conda is not None and conda.directory is not None:
             directory = conda.directory
         text = json.dumps({"name": self.name, **document})
@@ -403,7 +408,7 @@ class Environment:
         if spec.base is None and isinstance(origin.base, DebianBaseSpec):
             spec = replace(spec, base=origin.base)
         only_python = spec.conda is not None and all(
-            package.split("=")[0].strip("<>! ") in ("python", "pip") for package in spec.conda.dependencies
+            requirement_name(package) in ("python", "pip") for package in spec.conda.dependencies
         )
         if origin.conda is None and only_python:
             # Conda was only the section's way to name a Python.
@@ -617,8 +622,7 @@ def _with_wheels(dependencies: CondaDependencies) -> dict[str, Any]:
 
 def _conda_file(path: PathLike) -> CondaDependencies:
     dependencies = CondaDependencies(path)
-    packages = (package.split("=")[0].strip("<>!~ *.0123456789") for package in dependencies.conda_packages)
-    if "python" not in packages:
+    if "python" not in map(requirement_name, dependencies.conda_packages):
         _log.warning("%s names no python: python=%s is added", os.fspath(path), PYTHON_DEFAULT_VERSION)
         dependencies.set_python_version(PYTHON_DEFAULT_VERSION)
     return dependencies

@@ -124,8 +124,8 @@ RUN_CONFIGURATION: Mapping[str, str] = {
 }
 """Attributes of ``RunConfiguration``."""
 
-_OF_EXPERIMENTS = """archive archived_time delete from_directory get_docs_url get_runs id list reactivate refresh
-remove_tags set_tags tag tags workspace_object"""
+_OF_EXPERIMENTS = """archive archived_time delete from_directory get_docs_url get_runs id list reactivate
+refresh remove_tags set_tags tag tags workspace_object"""
 EXPERIMENT: Mapping[str, str] = {
     **dict.fromkeys(_OF_EXPERIMENTS.split(), _RUNS),
     "start_logging": "run the script with submit; print, or log with MLflow",
