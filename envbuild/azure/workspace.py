@@ -126,6 +126,8 @@ class Workspace(PartlyThere):
 def _config_file(start: Path, name: str) -> Path | None:
     if start.is_file():
         return start
+    if not start.is_dir():
+        return None
     for directory in (start, *start.absolute().parents):
         for file in _candidates(directory, name):
             if file.is_file():

@@ -27,7 +27,7 @@ from envbuild.settings import Settings
 from envbuild.specs.load import load_spec
 from envbuild.store.leases import in_use
 from envbuild.targets.base import Job, PreflightFinding, Service, TargetFile, TargetLimits, TargetRecord
-from tests.unit.app.conftest import write
+from tests.unit.app.conftest import SPEC, write
 
 pytestmark = pytest.mark.usefixtures("built")
 
@@ -445,3 +445,56 @@ def test_script_run_that_is_none(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         ScriptRun(script, environment=environment, **options)  # type: ignore[arg-type]
+
+
+# --- what a run is of ---------------------------------------------------------------------------------
+
+
+def test_a_run_registers_an_environment_that_has_a_name_and_only_that(
+    workspace: Workspace, place: Place, tmp_path: Path
+) -> None:
+    def submitted(environment: Environment) -> tuple[str, str]:
+        record = ScriptRun(command="x", environment=environment, target="place").submit(workspace).record
+        assert record is not None
+        return record.environment, record.version
+
+    named = Environment(load_spec(write(tmp_path / "spec")))
+    assert submitted(named) == ("train", "1")
+    assert submitted(named) == ("train", "1")
+    named.environment_variables["A"] = "1"
+    assert submitted(named) == ("train", "2")
+    text = f"{SPEC}version: '7'\nas_of: 2026-01-01\n"
+    versioned = Environment.from_file(write(tmp_path / "versioned", text))
+    assert submitted(versioned) == ("train", "7")
+    versioned.environment_variables["A"] = "2"
+    # Another definition has that version, so it gets the next one.
+    assert submitted(versioned) == ("train", "8")
+    unnamed = Environment.from_file(write(tmp_path / "other", "six\n", "requirements.txt"))
+    name, version = submitted(unnamed)
+    assert (name, len(version)) == ("other", 12)
+    unnamed.name = "mine"
+    assert submitted(unnamed) == ("mine", "1")
+    listed = [(summary.name, summary.latest) for summary in workspace.environments.list()]
+    assert listed == [("mine", "1"), ("train", "8")]
+
+
+def test_what_is_only_looked_at_registers_nothing(
+    workspace: Workspace, place: Place, environment: Environment
+) -> None:
+    ScriptRun(command="x", environment=environment, target="place").files(workspace)
+    assert workspace.environments.list() == ()
+
+
+def test_a_run_of_what_can_not_be_registered_is_told_and_goes_on(
+    run: Started, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise WorkspaceError("it is archived")
+
+    notes: list[str] = []
+    monkeypatch.setattr(run.session.workspace, "register", refused)
+    monkeypatch.setattr(run.session.progress, "note", notes.append)
+    outcome = run()
+    assert outcome.record is not None
+    assert (outcome.record.environment, len(outcome.record.version)) == ("train", 12)
+    assert notes == ["the environment isn't registered: it is archived"]

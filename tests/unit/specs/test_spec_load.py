@@ -379,3 +379,21 @@ def test_schema_knows_exactly_the_keys_that_are_read() -> None:
     )
     assert schema["$defs"]["RouteModel"]["required"] == ["path", "port"]
     assert schema["properties"]["python"]["anyOf"][0]["type"] == ["string", "number"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "named"),
+    [
+        ("envbuild.yaml", "name: a\nrequirements: [six]\n", True),
+        ("envbuild.yaml", "requirements: [six]\n", False),
+        ("environment.yml", "name: a\nchannels: [c]\ndependencies: [python]\n", True),
+        ("environment.yml", "channels: [c]\ndependencies: [python]\n", False),
+        ("requirements.txt", "six\n", False),
+        ("pyproject.toml", "[project]\nname = 'a'\nversion = '1'\ndependencies = ['six']\n", True),
+        ("Dockerfile", "FROM scratch\n", False),
+        ("azureml_environment.json", '{"name": "a", "docker": {"baseImage": "b:1"}}', True),
+    ],
+)
+def test_spec_says_whether_its_source_names_it(file: str, text: str, named: bool, tmp_path: Path) -> None:
+    (tmp_path / file).write_text(text)
+    assert load_spec(tmp_path / file).named is named
