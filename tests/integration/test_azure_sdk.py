@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -109,21 +110,88 @@ src = ScriptRunConfig(source_directory="train_dir", script="train.py", compute_t
 run = Experiment(workspace=ws, name="environment-example").submit(config=src)
 run.wait_for_completion(show_output=True)
 print(run.get_details()["properties"]["environment"])
+run.download_file("outputs/model", "model/weights")
+
+from azureml.core.model import InferenceConfig, Model
+from azureml.core.webservice import LocalWebservice, Webservice
+
+inference_config = InferenceConfig(entry_script="score.py", source_directory="train_dir",
+                                   environment=restored)
+service = Model.deploy(workspace=ws, name="my-web-service", models=[Model(ws, "model")],
+                       inference_config=inference_config,
+                       deployment_config=LocalWebservice.deploy_configuration(port=PORT))
+service.wait_for_deployment(show_output=True)
+print(isinstance(service, Webservice), service.state, service.run("[1]"), service.get_logs().strip())
+service.delete()
+print(service.state)
+"""
+SERVER = """
+import argparse, http.server, os, runpy, signal, sys
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--entry_script")
+    parser.add_argument("--port", type=int)
+    options, _ = parser.parse_known_args()
+    script = runpy.run_path(options.entry_script)
+    script["init"]()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.answer("Healthy")
+
+        def do_POST(self):
+            self.answer(script["run"](self.rfile.read(int(self.headers["content-length"])).decode()))
+
+        def answer(self, text):
+            self.send_response(200)
+            self.send_header("x-envbuild-run", os.environ["ENVBUILD_RUN"])
+            self.send_header("content-length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", options.port), Handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server.serve_forever()
+"""
+SCORE = """
+import os
+import mine
+
+def init():
+    global weights
+    with open(os.environ["AZUREML_MODEL_DIR"] + "/weights") as file:
+        weights = file.read().strip()
+    print("initialized", flush=True)
+
+def run(data):
+    return f"{weights} {mine.value} {data}"
 """
 TRAIN = """
 import os, sys
 import mine, pillow
 print(os.environ["MESSAGE"], pillow.value, mine.value, sys.version.split()[0])
+with open("outputs/model", "w") as file:
+    file.write("trained")
 """
 
 
 @pytest.mark.slow
-def test_the_guide_builds_a_conda_environment_and_runs_in_it(tmp_path: Path) -> None:
+def test_the_guide_builds_a_conda_environment_trains_and_serves_in_it(tmp_path: Path) -> None:
     # Conda's python needs more of the C library than a shell does.
     with shell_machine(tmp_path, "awk") as machine:
         channel = make_channel(tmp_path / "channel")
         index = Wheelhouse(tmp_path / "index")
-        index.add(Wheel(name="pillow"))
+        server = Wheel(
+            name="azureml-inference-server-http",
+            version="1.4",
+            files={"inference_server.py": SERVER.encode()},
+            entry_points="[console_scripts]\nazmlinfsrv = inference_server:main\n",
+        )
+        index.add(Wheel(name="pillow"), server)
         mine = Wheel(name="mine", files={"mine.py": b"value = 2\n"})
         (machine.project / mine.file).write_bytes(mine.data())
         machine.write(
@@ -131,11 +199,16 @@ def test_the_guide_builds_a_conda_environment_and_runs_in_it(tmp_path: Path) -> 
             f"channels: ['{channel}']\ndependencies: [python={python_version()}]\n",
         )
         machine.write("train_dir/train.py", TRAIN)
-        registry = machine.env["REGISTRY"]
-        done = script(machine, GUIDE.replace("BASE", repr(f"{registry}/shell:1")), UV_DEFAULT_INDEX=index.url)
+        machine.write("train_dir/score.py", SCORE)
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = str(probe.getsockname()[1])
+        guide = GUIDE.replace("BASE", repr(f"{machine.env['REGISTRY']}/shell:1")).replace("PORT", port)
+        done = script(machine, guide, UV_DEFAULT_INDEX=index.url)
         assert done.returncode == 0, done.stderr
         assert done.stdout.splitlines() == [
             "Succeeded True",
             f"Hello from Azure Machine Learning 1 2 {python_version()}",
             "myenv:1",
+            "True Healthy trained 2 [1] initialized",
+            "Deleted",
         ]

@@ -165,7 +165,8 @@ class _MlflowReader:
             spec = self._project_packages(top, name)
         top.rest()
         self.problems.raise_if_any()
-        return left.added_to(replace(spec, left_out=(*self.left_out, *spec.left_out)))
+        left_out = (*self.left_out, *spec.left_out)
+        return left.added_to(replace(spec, named=given is not None, left_out=left_out))
 
     def _project_image(self, top: Section, document: Document, name: str) -> Spec:
         """The image of a project's ``docker_env``, as it is."""

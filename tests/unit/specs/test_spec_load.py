@@ -390,10 +390,13 @@ def test_schema_knows_exactly_the_keys_that_are_read() -> None:
         ("environment.yml", "channels: [c]\ndependencies: [python]\n", False),
         ("requirements.txt", "six\n", False),
         ("pyproject.toml", "[project]\nname = 'a'\nversion = '1'\ndependencies = ['six']\n", True),
+        ("MLproject", "name: a\npython_env: python_env.yaml\n", True),
+        ("MLproject", "python_env: python_env.yaml\n", False),
         ("Dockerfile", "FROM scratch\n", False),
         ("azureml_environment.json", '{"name": "a", "docker": {"baseImage": "b:1"}}', True),
     ],
 )
 def test_spec_says_whether_its_source_names_it(file: str, text: str, named: bool, tmp_path: Path) -> None:
+    (tmp_path / "python_env.yaml").write_text("python: '3.11'\ndependencies: [six]\n")
     (tmp_path / file).write_text(text)
     assert load_spec(tmp_path / file).named is named
