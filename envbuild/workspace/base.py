@@ -7,8 +7,8 @@ The rules it holds:
   text). An explicit one that another definition has, or a new one for a definition that already has another,
   is a conflict.
 * ``latest`` is the version registered last that is neither anonymous nor archived. It is computed, never set.
-* An anonymous version (of a build or run of an unregistered spec) is called by the first 12 hex digits of its
-  definition and becomes a normal version when it is registered; the 12 digits still lead to it.
+* An anonymous version (of a build, or a run of a spec without a name) is called by the first 12 hex
+  digits of its definition and becomes a normal version when it is registered; the 12 digits still lead to it.
 * What is archived is hidden in lists and never ``latest``, but may be used by its version or label. An
   archived environment takes no new version until it is restored; anonymous ones it does take, so that
   builds go on. The same holds for reserved names.

@@ -108,7 +108,8 @@ def test_job_runs_its_code_and_leads_back_to_all_it_was_made_of(jobs: Jobs) -> N
     assert found["image"] != found["base_image"]
     shown = jobs.machine.run("env", "show", found["base_image"], "--json")
     assert found["definition"] in shown.stdout, shown.stderr
-    assert found["version"] == found["definition"].removeprefix("sha256:")[:12]
+    # It has a name of its own, so that its run has registered it.
+    assert found["version"] == "1"
     history = jobs.machine.run("env", "history", "--json").stdout
     assert found["name"] in history
     assert jobs.log(found["name"]) == done.stdout
