@@ -61,6 +61,8 @@ class Settings:
     compression: str = "gzip"
     pip_engine: str = "uv"
     conda_engine: str = "rattler"
+    index_strategy: str | None = None
+    """Counts in place of the spec's, and so is part of its definition; None: the spec's."""
     engine: str = "auto"
     """What builds images: ``native``, ``docker``, ``buildx``, or the first that can."""
     template_dir: Path | None = None
@@ -437,6 +439,7 @@ _READERS: Mapping[str, Callable[[object, _Source], object]] = {
     "compression": _choice("gzip", "zstd"),
     "pip_engine": _choice("uv", "pip-tools"),
     "conda_engine": _choice("rattler", "conda-lock"),
+    "index_strategy": _choice("first-index", "unsafe-best-match"),
     "engine": _choice("auto", "native", "docker", "buildx"),
     "template_dir": _path,
     "micromamba_image": _pinned_image,

@@ -2,6 +2,8 @@
 # The main job on a real environment: lock, check, build, run. `make demo` has set everything up before.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# What pip is set to on this machine is no part of an example.
+export PIP_CONFIG_FILE=/dev/null
 PATH=$PWD/.venv/bin:$PATH
 example=examples/sklearn
 say() { printf '\n\033[1m%s\033[0m\n' "$*" >&2; }

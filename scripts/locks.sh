@@ -3,6 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PWD/.venv/bin:$PATH
+# What pip is set to on this machine is no part of a lock that everyone has.
+export PIP_CONFIG_FILE=/dev/null
 [ $# -gt 0 ] || set -- lockfiles/*/
 for each in "$@"; do
     name=$(basename "$each")

@@ -6,6 +6,7 @@ None writes into the records of whoever runs them; signals do what they do.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,14 @@ def no_workspace_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Builds in this process and in those that inherit its environment record in a workspace of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_pip_configuration_of_the_user() -> Iterator[None]:
+    """What pip is set to on this machine is no part of what the tests expect."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIP_CONFIG_FILE", os.devnull)
         yield
 
 

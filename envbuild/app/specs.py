@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 from envbuild.app.environments import VersionReference
@@ -27,6 +28,9 @@ def find_spec(session: Session, text: str) -> Spec:
             spec = _read_spec(session, text)
         except SpecError as error:
             raise _unknown_name(session, text) or error from None
+    strategy = session.settings.index_strategy
+    if strategy is not None and spec.pip.requirements:
+        spec = replace(spec, pip=replace(spec.pip, index_strategy=strategy))
     for line in spec.left_out:
         session.progress.note(f"left out: {line}")
     return spec

@@ -98,6 +98,11 @@ engine_options = _stack(
         type=click.Choice(["rattler", "conda-lock"]),
         help="What resolves for conda [default: rattler].",
     ),
+    setting(
+        "--index-strategy",
+        type=click.Choice(["first-index", "unsafe-best-match"]),
+        help="Of pip packages that several indexes have, in place of the spec's: part of the definition.",
+    ),
 )
 build_engine_option = setting(
     "--engine",

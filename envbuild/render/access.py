@@ -6,12 +6,9 @@ what installing by hash needs is carried over; nothing that would change what is
 
 from __future__ import annotations
 
-import configparser
 import json
 import logging
-import os
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,15 +18,8 @@ from urllib.parse import urlsplit
 from envbuild.http.address import Netrc, shown
 from envbuild.http.auth_file import AuthFile, Bearer, PathToken
 from envbuild.lock.pip.command import expand, uv_environment
-from envbuild.lock.pip.uv_config import (
-    config_home,
-    index_address,
-    load_uv_config,
-    named_index,
-    read_config,
-    system_config,
-    uv_config_files,
-)
+from envbuild.lock.pip.pip_config import pip_config_files, pip_places, read_pip_config
+from envbuild.lock.pip.uv_config import index_address, load_uv_config, named_index, uv_config_files
 from envbuild.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -116,20 +106,25 @@ def pip_access(
     return PipAccess(pip_conf="\n".join(lines) + "\n", netrc=_netrc(env, urls), ca_certificates=bundle)
 
 
-def pip_config_files(env: Mapping[str, str]) -> tuple[Path, ...]:
-    """pip's configuration files, the one that counts most first (pip: *Configuration*, "Precedence")."""
-    named = env.get("PIP_CONFIG_FILE")
-    if named == os.devnull:
-        return ()
-    home = env.get("HOME")
-    return (
-        *([Path(named)] if named else []),
-        Path(sys.prefix) / "pip.conf",
-        *(directory / "pip" / "pip.conf" for directory in config_home(env)),
-        *([Path(home) / ".pip" / "pip.conf"] if home else []),
-        Path("/etc/pip.conf"),
-        *(directory / "pip" / "pip.conf" for directory in system_config(env)),
-    )
+def index_lines(env: Mapping[str, str], options: Iterable[str] = ()) -> tuple[str, ...]:
+    """Every index that counts for a lock with a spec's ``options``, a line each with the place that names it,
+    the place that goes first on top; then those of pip's configuration that don't count. No credentials."""
+    environ, own = uv_environment(env, options), [expand(option, env) for option in options]
+    places = pip_places(env)
+    named = [("spec", _from_options(own)), ("uv's variables", _from_uv_variables(environ))]
+    named += [
+        ("uv's files", _from_uv_table(table, environ)) for table in load_uv_config(uv_config_files(env))
+    ]
+    named.append(("pip's configuration", _from_options(places.lines(own))))
+    lines = []
+    for place, settings in named:
+        lines += [f"{place}: {shown(url)}" for url in (settings.index, *settings.extra) if url]
+        lines += [f"{place}: {shown(url)} (links)" for url in settings.find_links if url]
+        lines += [f"{place}: no index"] if settings.no_index else []
+    if not any(settings.index or settings.no_index for _, settings in named):
+        lines.append("uv's default index")
+    left = (f"pip's configuration: {url} doesn't count: only this machine has it" for url in places.left_out)
+    return tuple(dict.fromkeys((*lines, *left)))
 
 
 def _from_options(options: Iterable[str]) -> _Found:
@@ -199,31 +194,15 @@ def _from_pip_variables(env: Mapping[str, str]) -> _Found:
 
 
 def _from_pip_file(path: Path) -> _Found:
-    """The sections that hold for ``pip install``; a broken file counts as none, as its text may be secret."""
-    parser = configparser.RawConfigParser()
-    try:
-        data = read_config(path)
-        if data is None:
-            return _Found()
-        parser.read_string(data.decode("utf-8"))
-    except (configparser.Error, UnicodeDecodeError) as error:
-        _LOG.warning("ignoring %s: it can't be read as pip's configuration (%s)", path, type(error).__name__)
-        return _Found()
-
-    def value(key: str) -> str:
-        for section in ("install", "global"):
-            for name in (key, key.replace("-", "_")):
-                if parser.has_option(section, name):
-                    return parser.get(section, name) or ""
-        return ""
-
+    """What holds for ``pip install``."""
+    values = read_pip_config(path)
     return _Found(
-        index=value("index-url").strip() or None,
-        extra=value("extra-index-url").split(),
-        find_links=value("find-links").split(),
-        trusted=value("trusted-host").split(),
-        timeout=_seconds(value("timeout") or value("default-timeout")),
-        cert=value("cert").strip() or None,
+        index=values.get("index-url", "").strip() or None,
+        extra=values.get("extra-index-url", "").split(),
+        find_links=values.get("find-links", "").split(),
+        trusted=values.get("trusted-host", "").split(),
+        timeout=_seconds(values.get("timeout") or values.get("default-timeout")),
+        cert=values.get("cert", "").strip() or None,
     )
 
 

@@ -93,6 +93,8 @@ def _pip(pip: PipSpec) -> dict[str, object]:
     }
     if pip.complete:
         fields["complete"] = True
+    if pip.index_strategy:
+        fields["index_strategy"] = pip.index_strategy
     return fields
 
 

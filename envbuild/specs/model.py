@@ -87,6 +87,10 @@ class PipRequirement:
         return self.text, self.hashes
 
 
+INDEX_STRATEGIES = ("first-index", "unsafe-best-match")
+"""As uv calls them: only the first index that has a name at all, or the best version of all indexes."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PipSpec:
     """Everything that was said to pip. ``options`` are its long options, one ``--name value`` each.
@@ -100,6 +104,9 @@ class PipSpec:
     options: tuple[str, ...] = ()
     complete: bool = False
     """The requirements come from a lock and are all there is: nothing is added to them."""
+    index_strategy: str | None = None
+    """One of ``INDEX_STRATEGIES``: what counts where several indexes have a name. None: the best match of
+    all, as in pip."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)

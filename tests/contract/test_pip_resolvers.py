@@ -60,8 +60,10 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     decoy.add(Wheel(name="lib", version="9.0"))
     config = root / "pip.conf"
     with house.serve() as url:
-        # What only this machine's pip knows must not get into a lock; how it reaches its index must.
-        config.write_text(f"[global]\nindex-url = {url}\nextra-index-url = {decoy.url}\n")
+        # What only this machine has must not get into a lock; how it reaches its index must.
+        config.write_text(
+            f"[global]\nindex-url = {url}\nextra-index-url = {decoy.url}\nconstraint = {root}/none.txt\n"
+        )
         yield {
             **clean_environment(),
             "PIP_CONFIG_FILE": str(config),

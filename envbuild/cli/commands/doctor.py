@@ -22,6 +22,7 @@ from envbuild.cli.show.text import paint, size_text, table
 from envbuild.docker.client import NoEngine, connect
 from envbuild.engines.buildx.command import NoBuilder, find_builder
 from envbuild.redact import redact
+from envbuild.render.access import index_lines
 
 ENOUGH_SPACE = 2_000_000_000
 """Bytes that one larger environment takes in the store, download and segments together."""
@@ -67,6 +68,7 @@ def look(call: Call) -> tuple[Diagnosis, ...]:
     checks: list[Callable[[], Diagnosis]] = [
         lambda: Diagnosis("envbuild", "ok", f"{envbuild.__version__}, python {sys.version.split()[0]}"),
         _uv,
+        lambda: Diagnosis("indexes", "ok", "; ".join(index_lines(call.environ))),
         lambda: _engine(call.environ),
         lambda: _buildkit(call.environ),
         _user_namespaces,

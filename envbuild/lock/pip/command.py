@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 
 from envbuild.errors import ResolveError, UsageError
 from envbuild.lazy import lazy
+from envbuild.lock.pip.pip_config import names_index, pip_places
 from envbuild.platforms import Platform
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ _KEPT = re.compile(
 )
 """uv's settings about this machine. All others could change what a lock says, so they stay out."""
 
-_INDEXES = {"--index-url", "--extra-index-url", "--find-links", "--no-index"}
+INDEXES = {"--index-url", "--extra-index-url", "--find-links", "--no-index"}
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 
 
@@ -67,20 +69,29 @@ def uv_platform(platform: Platform, glibc: str) -> str:
     return f"{platform.machine}-manylinux_2_{glibc_minor(glibc)}"
 
 
-def uv_environment(env: Mapping[str, str]) -> dict[str, str]:
+def uv_environment(env: Mapping[str, str], options: Iterable[str] = ()) -> dict[str, str]:
     """The environment of a uv process: this machine's index, cache, proxy and certificate settings, and
-    nothing that would change a result. ``PIP_INDEX_URL`` and ``PIP_CERT`` count where uv has none."""
+    nothing that would change a result. pip's certificates, trusted hosts and proxy count where uv has none,
+    ``PIP_INDEX_URL`` where ``options``, a spec's own, name no index either; pip's other indexes are lines
+    (``index_options``)."""
+    places = pip_places(env)
     kept = {
         key: value
         for key, value in env.items()
         if not key.startswith(("UV_", "PYTHON", "VIRTUAL_ENV", "CONDA_")) or _KEPT.fullmatch(key)
     }
-    if not any(key in kept for key in ("UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_CONFIG_FILE")) and env.get(
-        "PIP_INDEX_URL"
-    ):
-        kept["UV_DEFAULT_INDEX"] = env["PIP_INDEX_URL"]
-    if not env.get("SSL_CERT_FILE") and env.get("PIP_CERT"):
-        kept["SSL_CERT_FILE"] = env["PIP_CERT"]
+    of_uv = any(key in kept for key in ("UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_CONFIG_FILE"))
+    own = of_uv or places.no_index or names_index(options)
+    if env.get("PIP_INDEX_URL") and places.index and not own:
+        kept["UV_DEFAULT_INDEX"] = places.index
+    if places.cert and not env.get("SSL_CERT_FILE"):
+        kept["SSL_CERT_FILE"] = places.cert
+    if places.client_cert and not env.get("SSL_CLIENT_CERT"):
+        kept["SSL_CLIENT_CERT"] = places.client_cert
+    if places.trusted and not env.get("UV_INSECURE_HOST"):
+        kept["UV_INSECURE_HOST"] = " ".join(places.trusted)
+    if places.proxy and not any(env.get(name) or env.get(name.upper()) for name in _PROXIES):
+        kept["ALL_PROXY"] = places.proxy
     kept["UV_PYTHON_DOWNLOADS"] = "never"
     kept["UV_NO_PROGRESS"] = "1"
     kept["NO_COLOR"] = "1"
@@ -110,8 +121,10 @@ def option_name(option: str) -> str:
 
 
 def index_options(options: Iterable[str], env: Mapping[str, str]) -> tuple[str, ...]:
-    """Those of pip's ``options`` that say where to look, with the variables of ``env`` filled in."""
-    return tuple(expand(option, env) for option in options if option_name(option) in _INDEXES)
+    """Where to look, as lines of a requirements file: what the machine's pip is set to, then those of pip's
+    ``options`` that say so, with the variables of ``env`` filled in."""
+    own = tuple(expand(option, env) for option in options if option_name(option) in INDEXES)
+    return (*pip_places(env).lines(own), *own)
 
 
 def secrets(texts: Iterable[str], env: Mapping[str, str]) -> tuple[str, ...]:

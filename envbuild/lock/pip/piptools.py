@@ -22,6 +22,7 @@ from envbuild.errors import LockError, ResolveError
 from envbuild.lock.base import PipRequest
 from envbuild.lock.model import PipPin
 from envbuild.lock.pip.command import NO_GIT, expand, secrets, write_provided
+from envbuild.lock.pip.pip_config import pip_places
 from envbuild.lock.pip.requirements import LockedRequirement, load_requirements, load_via
 from envbuild.lock.pip.runner import Runner, SubprocessRunner
 from envbuild.lock.pip.uv import UvResolver
@@ -29,8 +30,9 @@ from envbuild.platforms import Platform, runs_linux
 from envbuild.redact import clean
 from envbuild.specs.model import Origin, PipRequirement, PipSpec
 
-_MACHINE = {"cert", "client-cert", "index-url", "proxy", "timeout", "retries", "trusted-host"}
-"""pip's settings that say how this machine reaches its index. All others could change a lock."""
+_MACHINE = {"cert", "client-cert", "no-index", "proxy", "timeout", "retries", "trusted-host"}
+"""pip's settings, besides its indexes, that say how this machine reaches them. All others could change a
+lock."""
 
 
 class PipToolsResolver:
@@ -118,10 +120,12 @@ class PipToolsResolver:
     def _pip_environment(self, directory: Path) -> dict[str, str]:
         """This machine's way to its index and nothing else of pip's configuration."""
         env = {key: value for key, value in self._env.items() if not key.startswith(("PIP_", "PYTHON"))}
-        settings = self._machine_settings(directory)
-        index = self._env.get("UV_DEFAULT_INDEX") or self._env.get("UV_INDEX_URL")
-        if index and "index-url" not in settings:
+        settings, places = self._machine_settings(directory), pip_places(self._env)
+        index = places.index or self._env.get("UV_DEFAULT_INDEX") or self._env.get("UV_INDEX_URL")
+        if index:
             settings["index-url"] = index
+        if places.extra:
+            settings["extra-index-url"] = " ".join(places.extra)
         for key, value in settings.items():
             env["PIP_" + key.upper().replace("-", "_")] = value
         return {
@@ -156,6 +160,8 @@ def _refuse(request: PipRequest) -> None:
         reasons.append(f"pip-tools can't resolve for {target.platform} on this machine")
     if target.python.split(".")[:2] != own:
         reasons.append(f"pip-tools runs python {'.'.join(own)} here and can't resolve for {target.python}")
+    if request.spec.index_strategy == "first-index":
+        reasons.append("pip-tools takes the best match of all indexes (index_strategy: first-index)")
     if request.as_of is not None:
         reasons.append("pip-tools can't leave out what is newer than a date (as_of)")
     if request.offline:

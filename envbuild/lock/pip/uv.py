@@ -19,9 +19,11 @@ from envbuild.lock.base import PipRequest, PipTarget
 from envbuild.lock.model import PipPin
 from envbuild.lock.pip.choice import FileChoice
 from envbuild.lock.pip.command import (
+    INDEXES,
     NO_GIT_HINT,
     expand,
     find_uv,
+    index_options,
     option_name,
     own_project,
     python_options,
@@ -37,7 +39,7 @@ from envbuild.lock.pip.satisfied import marker_environment
 from envbuild.redact import clean
 from envbuild.specs.model import PipRequirement, PipSpec
 
-_TAKEN = {"--index-url", "--extra-index-url", "--find-links", "--no-index", "--no-binary", "--only-binary"}
+_FORMATS = {"--no-binary", "--only-binary"}
 
 
 class UvResolver:
@@ -122,7 +124,9 @@ class UvResolver:
             *options,
             *(["--offline"] if offline else []),
         ]
-        return self._runner.run(argv, env=uv_environment(self._env), cwd=own_project(job.directory))
+        return self._runner.run(
+            argv, env=uv_environment(self._env, job.spec.options), cwd=own_project(job.directory)
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,12 +162,13 @@ class _Job:
         (self.directory / "pylock.toml").write_text(dump_preferences(kept))
 
     def options(self) -> list[str]:
-        options = ["-c", "constraints.in"]
+        strategy = self.spec.index_strategy or "unsafe-best-match"
         if self.spec.complete and all(
             requirement.hashes or " @ " in requirement.text for requirement in self.spec.requirements
         ):
             # Another tool found each on its own index; hashes say which file it is, so any index may have it.
-            options += ["--index-strategy", "unsafe-best-match"]
+            strategy = "unsafe-best-match"
+        options = ["-c", "constraints.in", "--index-strategy", strategy]
         if (self.directory / "excludes.in").exists():
             # Newer than other options of uv, so it is given only where it is needed.
             options += ["--excludes", "excludes.in"]
@@ -173,7 +178,7 @@ class _Job:
                 options += ["--prerelease", "allow"]
             elif name == "--prefer-binary":
                 continue
-            elif name not in _TAKEN:
+            elif name not in INDEXES | _FORMATS:
                 raise ResolveError(
                     f"the option {name} can't be passed to uv",
                     hint="remove it, or use --pip-engine pip-tools",
@@ -184,7 +189,8 @@ class _Job:
         return options
 
     def _index_options(self) -> list[str]:
-        return [expand(option, self.env) for option in self.spec.options if option_name(option) in _TAKEN]
+        formats = [option for option in self.spec.options if option_name(option) in _FORMATS]
+        return [*index_options(self.spec.options, self.env), *formats]
 
     def pins(
         self, resolved: Sequence[Resolved], kept: Mapping[str, PipPin], via: Mapping[str, tuple[str, ...]]

@@ -58,6 +58,7 @@ def dump_native(spec: Spec) -> str:
         "requirements": [*pip_options(pip.options), *map(pip_line, pip.requirements)],
         "constraints": [pip_line(constraint) for constraint in pip.constraints],
         "requirements_complete": pip.complete or None,
+        "index_strategy": pip.index_strategy,
         "environment_variables": dict(spec.environment_variables),
     }
     more = {

@@ -361,6 +361,7 @@ def test_schema_knows_exactly_the_keys_that_are_read() -> None:
             "description",
             "environment_variables",
             "image",
+            "index_strategy",
             "inference_config",
             "name",
             "os_type",

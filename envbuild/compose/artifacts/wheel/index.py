@@ -65,7 +65,7 @@ class PackageIndexes:
 
     def run_uv(self, arguments: Sequence[str], directory: Path, *, log: str | None = None) -> Completed:
         """Runs uv in ``directory``. ``log`` says what of its work it is to tell (``RUST_LOG``)."""
-        env = uv_environment(self.env)
+        env = uv_environment(self.env, self.options)
         if log is not None:
             env["RUST_LOG"] = log
         argv = [self.executable or find_uv(), *arguments]
@@ -83,6 +83,8 @@ class PackageIndexes:
             [
                 *("pip", "compile", "requirements.in", "--quiet", "--no-header", "--no-deps"),
                 *python_options(),
+                # The lock says which file it is, so any index may have it.
+                *("--index-strategy", "unsafe-best-match"),
                 *options,
                 *("--format", "pylock.toml", "--output-file", "pylock.toml"),
             ],

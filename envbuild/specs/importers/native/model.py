@@ -215,6 +215,7 @@ DockerfilePath = Annotated[str, _checked(_dockerfile), _string()]
 Date = Annotated[date, BeforeValidator(_date), _string(format="date")]
 Type = Annotated[Literal["system-managed", "user-managed", "curated"], BeforeValidator(_text)]
 RuntimeName = Annotated[Literal["python", "spark", "docker"], BeforeValidator(_text)]
+IndexStrategy = Annotated[Literal["first-index", "unsafe-best-match"], BeforeValidator(_text)]
 System = Annotated[str, BeforeValidator(_text), WithJsonSchema({"enum": ["linux", "Linux"]})]
 _CONDA_KEYS: dict[str, Any] = {
     "name": {"type": "string"},
@@ -354,6 +355,11 @@ class NativeModel(Strict):
     )
     requirements_complete: Flag = Field(
         False, description="The requirements are pins of a lock and all there is: nothing is added to them."
+    )
+    index_strategy: IndexStrategy | None = Field(
+        None,
+        description="What counts where several indexes have a name: the first that has it at all, or the "
+        "best version of all of them (default, as in pip).",
     )
     environment_variables: Annotated[dict[str, Text], BeforeValidator(_variables)] = Field(
         {}, json_schema_extra={"propertyNames": {"pattern": f"^{fields.VARIABLE_PATTERN}$"}}

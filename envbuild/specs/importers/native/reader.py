@@ -243,11 +243,14 @@ class _NativeReader:
         reader = RequirementsReader(self.file.path.parent, self.problems)
         self._lines(model.requirements, "requirements", reader)
         self._lines(model.constraints, "constraints", reader)
-        own = replace(reader.result(), complete=model.requirements_complete)
+        own = replace(
+            reader.result(), complete=model.requirements_complete, index_strategy=model.index_strategy
+        )
         if conda is None:
             return own
         return PipSpec(
             complete=own.complete,
+            index_strategy=own.index_strategy,
             requirements=_unique(*conda.pip.requirements, *own.requirements),
             constraints=_unique(*conda.pip.constraints, *own.constraints),
             options=_unique(*_without_index(conda.pip.options, own.options), *own.options),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from packaging.markers import Marker
@@ -266,6 +267,7 @@ class _PyprojectReader:
                     line = line_of(self.text, text)
                     key = "tool.uv.constraint-dependencies"
                     reader.read_text(requirement, self.file, line=line or 1, key=key, constraint=True)
+                return replace(reader.result(), index_strategy=self.uv.index_strategy())
             except Refused as refused:
                 self._problem("", refused.what, refused.remedy)
         return reader.result()

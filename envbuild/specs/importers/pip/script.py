@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from envbuild.errors import SpecError
@@ -105,6 +106,7 @@ def _spec(file: SourceFile, text: str) -> Spec:
         except Refused as refused:
             note(key, refused, line)
     python = _python(data.pop("requires-python", None), note)
+    strategy = None
     if uv is not None:
         try:
             for option in uv.options():
@@ -114,6 +116,7 @@ def _spec(file: SourceFile, text: str) -> Spec:
                 reader.read_text(
                     str(plain_requirement(constraint)), file, line=line or 1, key=key, constraint=True
                 )
+            strategy = uv.index_strategy()
         except Refused as refused:
             note("", refused)
         left_out += uv.left_out()
@@ -126,7 +129,7 @@ def _spec(file: SourceFile, text: str) -> Spec:
         name=fields.default_name(file.path),
         source=file.path,
         python=python,
-        pip=reader.result(),
+        pip=replace(reader.result(), index_strategy=strategy),
         left_out=tuple(left_out),
         unrelated=tuple(left_out[:1]),
     )

@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 
 from envbuild.specs.git import git_address
 from envbuild.specs.importers.pip.requirement import BUILD_REMEDY
+from envbuild.specs.model import INDEX_STRATEGIES
 from envbuild.specs.problems import Refused
 from envbuild.specs.text.toml import describe_value
 
@@ -32,6 +33,7 @@ _CARRIED = {
     "find-links",
     "no-index",
     "constraint-dependencies",
+    "index-strategy",
 }
 _WITHOUT_EFFECT = {"package", "managed", "workspace", "required-version", "cache-keys", "build-backend"}
 """About the project itself, which isn't installed, or about uv."""
@@ -111,6 +113,19 @@ class UvTool:
     def constraints(self) -> tuple[str, ...]:
         """``constraint-dependencies``. Raises :class:`Refused`."""
         return _texts(self.table.get("constraint-dependencies", []), "tool.uv.constraint-dependencies")
+
+    def index_strategy(self) -> str | None:
+        """``index-strategy``; without it uv's own where indexes are named, as it is for uv that they are.
+        Raises :class:`Refused`."""
+        if not self.table.keys() & {"index", "index-url", "extra-index-url", "index-strategy"}:
+            return None
+        strategy = self.table.get("index-strategy", "first-index")
+        if strategy not in INDEX_STRATEGIES:
+            raise Refused(
+                f"tool.uv.index-strategy: {str(strategy)[:40]!r} isn't supported",
+                f"write {' or '.join(INDEX_STRATEGIES)}",
+            )
+        return str(strategy)
 
     def left_out(self) -> tuple[str, ...]:
         """The keys that nothing here stands for. Ask after everything else."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -287,3 +288,50 @@ def test_a_package_that_asks_for_a_repository_runs_no_git_of_uvs(
     assert "transport 'http' not allowed" in raised.value.message
     assert raised.value.hint is not None
     assert raised.value.hint.startswith("a package asks for a repository by itself")
+
+
+@pytest.fixture
+def two_indexes(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A main index and one more that has an old version of one name, as PyTorch's have."""
+    main, more = Wheelhouse(tmp_path / "main"), Wheelhouse(tmp_path / "more")
+    main.add(Wheel(name="six", version="1.17.0"))
+    more.add(
+        Wheel(name="six", version="1.10.0"), Wheel(name="acme", version="2.0+cpu", requires=["six>=1.15"])
+    )
+    with main.serve() as first, more.serve() as second:
+        yield first, second
+
+
+def resolve_acme(env: dict[str, str], *options: str, strategy: str | None = None) -> list[tuple[str, str]]:
+    spec = PipSpec(requirements=asked("acme"), options=options, index_strategy=strategy)
+    pins = UvResolver(env=env).resolve(PipRequest(spec=spec, target=TARGET))
+    return [(pin.name, pin.version) for pin in pins]
+
+
+def test_the_best_match_of_all_indexes_counts_as_in_pip(tmp_path: Path, two_indexes: tuple[str, str]) -> None:
+    main, more = two_indexes
+    env = environment(tmp_path, PIP_CONFIG_FILE=os.devnull, UV_DEFAULT_INDEX=main)
+    answer = [("acme", "2.0+cpu"), ("six", "1.17.0")]
+    assert resolve_acme(env, f"--extra-index-url {more}") == answer
+    with pytest.raises(ResolveError, match="six"):
+        resolve_acme(env, f"--extra-index-url {more}", strategy="first-index")
+    assert resolve_acme({**env, "UV_INDEX_STRATEGY": "first-index"}, f"--extra-index-url {more}") == answer
+
+
+def test_indexes_of_pips_variables_and_files_count(tmp_path: Path, two_indexes: tuple[str, str]) -> None:
+    main, more = two_indexes
+    config = tmp_path / "pip.conf"
+    config.write_text(f"[global]\nindex-url = {main}\nextra-index-url = {more}\n")
+    answer = [("acme", "2.0+cpu"), ("six", "1.17.0")]
+    assert resolve_acme(environment(tmp_path, PIP_CONFIG_FILE=str(config))) == answer
+    variables = {"PIP_INDEX_URL": main, "PIP_EXTRA_INDEX_URL": more, "PIP_CONFIG_FILE": os.devnull}
+    assert resolve_acme(environment(tmp_path, **variables)) == answer
+
+
+def test_an_index_that_the_spec_names_takes_the_place_of_pips(
+    tmp_path: Path, two_indexes: tuple[str, str]
+) -> None:
+    main, more = two_indexes
+    env = environment(tmp_path, PIP_CONFIG_FILE=os.devnull, PIP_INDEX_URL=main, PIP_EXTRA_INDEX_URL=main)
+    with pytest.raises(ResolveError, match="six"):
+        resolve_acme(env, f"--index-url {more}")
