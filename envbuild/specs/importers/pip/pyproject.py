@@ -20,6 +20,7 @@ from envbuild.errors import SpecError, suggestion
 from envbuild.redact import redact
 from envbuild.specs import fields
 from envbuild.specs.importers.pip.requirements import RequirementsReader
+from envbuild.specs.importers.pip.version_file import python_beside
 from envbuild.specs.importers.poetry.tool import PoetryTool
 from envbuild.specs.importers.uv.tool import UvTool
 from envbuild.specs.model import PipSpec, Spec
@@ -103,7 +104,8 @@ class _PyprojectReader:
         for group in groups:
             self._group(group, ())
         pip = self._pip()
-        python = self._python()
+        python, lines = python_beside(self.file, self._python())
+        self.left_out += lines
         self._leave_rest(name)
         self.problems.raise_if_any()
         chosen = [*extras, *groups]

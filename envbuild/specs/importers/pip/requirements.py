@@ -27,6 +27,7 @@ from envbuild.specs.importers.pip.requirement import (
     canonical_requirement,
     local_path,
 )
+from envbuild.specs.importers.pip.version_file import python_beside
 from envbuild.specs.model import Origin, PipRequirement, PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import REQUIREMENTS_LIMIT, SourceFile
@@ -390,8 +391,13 @@ class RequirementsImporter:
         problems.raise_if_any()
         pip = reader.result()
         compiled = file.path.suffix.lower() == ".txt" and is_locked(pip)
+        python, left_out = python_beside(file, None)
         return Spec(
-            name=fields.default_name(file.path), source=file.path, pip=replace(pip, complete=compiled)
+            name=fields.default_name(file.path),
+            source=file.path,
+            python=python,
+            pip=replace(pip, complete=compiled),
+            left_out=left_out,
         )
 
 

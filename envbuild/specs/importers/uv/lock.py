@@ -31,6 +31,7 @@ from envbuild.specs.importers.pip.locked import (
 from envbuild.specs.importers.pip.marker_range import Case, Cases, reachable
 from envbuild.specs.importers.pip.pylock import python_wanted, selected
 from envbuild.specs.importers.pip.requirement import BUILD_REMEDY
+from envbuild.specs.importers.pip.version_file import python_beside
 from envbuild.specs.model import Origin, PipRequirement, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import SourceFile
@@ -135,6 +136,8 @@ class _UvLockReader:
                 requirements += self._requirements(package, cases.marker(held))
             except Refused as refused:
                 self.problems.add(Place(file=self.file.shown, key=package.key), refused.what, refused.remedy)
+        python, lines = python_beside(self.file, python_wanted(requires))
+        self.left_out += lines
         return Spec(
             name=fields.fit_name(roots[0].name)
             if len(roots) == 1
@@ -142,7 +145,7 @@ class _UvLockReader:
             named=len(roots) == 1,
             source=self.file.path,
             platforms=image_platforms(cases.platforms),
-            python=python_wanted(requires),
+            python=python,
             pip=all_there_is(requirements, self.registries, self.options),
             left_out=(left_out := tuple(dict.fromkeys(self.left_out))),
             unrelated=tuple(line for line in left_out if not line.endswith(_MEMBER)),
