@@ -43,6 +43,7 @@ RULES = tuple(
         ("EB401", _WARNING, "conda dependencies without channels", requirements.missing),
         ("EB402", _INFO, "channel under Anaconda's terms", requirements.licence),
         ("EB403", _INFO, "pip list without pip", requirements.pip_without_conda_pip),
+        ("EB404", _WARNING, "names that several indexes may offer", requirements.confusable),
         ("EB501", _WARNING, "name that says what isn't inside", names.dishonest),
         ("EB601", _WARNING, "serving without a server", serving.no_server),
         ("EB602", _INFO, "routes on different ports", serving.ports_apart),

@@ -212,6 +212,20 @@ def licence(subject: Subject) -> Iterator[Doubt]:
             )
 
 
+def confusable(subject: Subject) -> Iterator[Doubt]:
+    pip = subject.spec.pip
+    extra = [option for option in pip.options if option.startswith("--extra-index-url ")]
+    open_lines = [line for line in pip.requirements if not line.hashes and " @ " not in line.text]
+    if not extra or not open_lines or pip.complete or pip.index_strategy == "first-index":
+        return
+    yield Doubt(
+        message="several indexes, and the best match of all counts: who can publish a name on one takes "
+        "the place of a package of that name on another",
+        where=subject.places.origin(open_lines[0].origin),
+        hint="write index_strategy: first-index, or state hashes",
+    )
+
+
 def _is_missing(subject: Subject) -> bool:
     conda = subject.spec.conda
     if conda is None or conda.explicit:

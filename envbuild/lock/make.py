@@ -7,6 +7,7 @@ lock changes only where the spec, or the person who asked for an upgrade, forces
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -53,7 +54,7 @@ from envbuild.lock.model import (
     glibc_of,
     occupied_base,
 )
-from envbuild.lock.python import PythonChoice, choose_python, matches_python, with_conda_python
+from envbuild.lock.python import DEBIAN_SUITES, PythonChoice, choose_python, matches_python, with_conda_python
 from envbuild.lock.sdist import source_pin
 from envbuild.lock.spark import spark_spec
 from envbuild.platforms import LINUX_AMD64, Platform
@@ -141,6 +142,7 @@ class _LockMaker:
             return self._lock_user_managed()
         preferred = None if self.upgrade.everything else self._present_base(spec.platforms[0])
         choice = choose_python(spec, has_debian=self.resolvers.has_debian, present=preferred)
+        choice = self._prefer_wheels(choice)
         with self._fill_pip_cache(choice), self.progress.stage("resolve base"):
             bases = _for_each(spec.platforms, lambda platform: self._resolve_chosen_base(choice, platform))
         conda_spec = self._conda_spec(choice, bases)
@@ -208,6 +210,45 @@ class _LockMaker:
     def _present_base(self, platform: Platform) -> Base | None:
         before = self._present(platform)
         return before.base if before else None
+
+    def _prefer_wheels(self, choice: PythonChoice) -> PythonChoice:
+        """``choice``, or another Python that the spec takes too, where all distributions have wheels for
+        that one and not for the one chosen. Where some have none for either, that stays: they are built."""
+        spec, base = self.spec, choice.base
+        open_suite = spec.base is None or (isinstance(spec.base, DebianBaseSpec) and spec.base.suite is None)
+        suites = [suite for suite in DEBIAN_SUITES if matches_python(spec.python, suite_python(suite))]
+        if not (isinstance(base, DebianBaseSpec) and open_suite and choice.from_base and len(suites) > 1):
+            return choice
+        suites.sort(key=lambda suite: suite != base.suite)
+        formats = any(option.startswith(("--no-binary", "--only-binary")) for option in spec.pip.options)
+        if self.offline or not spec.pip.requirements or formats:
+            return choice
+        resolver = self.resolvers.pip()
+        if not resolver.remembers:
+            return choice
+        pip = located_pip(spec.pip, spec.directory)
+        wheels = replace(pip, options=(*pip.options, "--only-binary :all:"))
+        reason = ""
+        for suite in suites:
+            python, glibc = suite_python(suite), suite_glibc(suite)
+            try:
+                for platform in spec.platforms:
+                    target = PipTarget(platform=platform, python=f"{python}.0", glibc=glibc or "")
+                    request = PipRequest(spec=wheels, target=target, as_of=self.as_of, offline=self.offline)
+                    pins = resolver.resolve(request)
+            except ResolveError as error:
+                if error.hint is not None and "network" in error.hint:
+                    return choice
+                reason = reason or error.message
+                continue
+            if suite != suites[0]:
+                names = [pin.name for pin in pins if re.search(rf"(?<![\w-]){pin.name}(?![\w-])", reason)]
+                self.progress.note(
+                    f"python {python} instead of {suite_python(suites[0])}: only there "
+                    f"{', '.join(names) or 'all pip packages'} can be had as wheels; say python: to choose"
+                )
+            return replace(choice, base=replace(base, suite=suite))
+        return choice
 
     @contextmanager
     def _fill_pip_cache(self, choice: PythonChoice) -> Iterator[None]:

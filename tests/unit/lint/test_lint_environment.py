@@ -224,3 +224,17 @@ def test_a_spec_whose_file_changed_since_has_no_lines(found: Looker, tmp_path: P
     (tmp_path / "envbuild.yaml").write_text("- [not a spec")
     spec = replace(SPEC, source=tmp_path / "envbuild.yaml", as_of=date(2030, 1, 1))
     assert [(each.code, str(each.where)) for each in look(spec)] == [("EB702", "envbuild.yaml")]
+
+
+@pytest.mark.parametrize(
+    ("more", "codes"),
+    [
+        ("requirements: ['--extra-index-url https://x.test/s', a==1]\n", ["EB404"]),
+        ("requirements: [a==1]\n", []),
+        ("requirements: ['--index-url https://x.test/s', a==1]\n", []),
+        ("index_strategy: first-index\nrequirements: ['--extra-index-url https://x.test/s', a==1]\n", []),
+        (f"requirements: ['--extra-index-url https://x.test/s', a==1 --hash=sha256:{'a' * 64}]\n", []),
+    ],
+)
+def test_names_that_several_indexes_may_offer(found: Looker, more: str, codes: list[str]) -> None:
+    assert found("python: '3.13'\n" + more).codes == codes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -22,10 +23,20 @@ from envbuild.lock.base import (
 )
 from envbuild.lock.make import Resolvers, make_lock
 from envbuild.lock.model import Base, CondaPin, DebianBase, ImageBase, Lock, PythonPin
+from envbuild.lock.pip.uv import UvResolver
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
 from envbuild.specs.definition import definition_digest
-from envbuild.specs.model import BaseSpec, ImageBaseSpec, Spec
+from envbuild.specs.model import (
+    BaseSpec,
+    DebianBaseSpec,
+    ImageBaseSpec,
+    Origin,
+    PipRequirement,
+    PipSpec,
+    Spec,
+)
+from tests.fakes.wheelhouse import Wheel, Wheelhouse, sdist
 from tests.unit.lock.sample import BASE, PYTHON, ZLIB
 
 SPEC = Spec(name="x", source=Path("/p/envbuild.yaml"))
@@ -153,3 +164,49 @@ def test_a_lock_answers_its_spec_until_something_is_asked_of_it() -> None:
         assert not answers(lock, SPEC, request)
     assert not answers(lock, Spec(name="x", source=SPEC.source, user="0:0"), LockRequest())
     assert answers(lock, Spec(name="renamed", source=SPEC.source), LockRequest())
+
+
+@dataclass
+class Told(Silent):
+    """What people are told."""
+
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.mark.parametrize(
+    ("python", "suite", "notes"),
+    [
+        (None, "bookworm", 1),
+        (">=3.10", "bookworm", 1),
+        (">=3.12", "trixie", 0),
+    ],
+)
+def test_an_open_python_is_one_that_all_have_wheels_for(
+    tmp_path: Path, python: str | None, suite: str, notes: int
+) -> None:
+    house = Wheelhouse(tmp_path / "house")
+    house.add(Wheel(name="plain"), Wheel(name="fast", tag="cp311-cp311-manylinux_2_17_x86_64"))
+    house.add_file("fast", "fast-1.0.tar.gz", sdist("fast"))
+    lines = [PipRequirement(text=text, origin=Origin(file="r.txt")) for text in ("plain", "fast==1.0")]
+    spec = replace(SPEC, python=python, pip=PipSpec(requirements=tuple(lines)))
+    env = {"PATH": os.defpath, "UV_DEFAULT_INDEX": house.url, "UV_CACHE_DIR": str(tmp_path / "uv")}
+    bases, progress = FakeBases(python=replace(PYTHON, version="3.11.2" if notes else "3.13.5")), Told()
+    make: Callable[[], BaseResolver] = lambda: bases  # noqa: E731
+    resolvers = Resolvers(
+        bases=(make,),
+        conda=never_conda,
+        pip=lambda: UvResolver(env=env),
+        has_debian=lambda: True,
+    )
+    make_lock(spec, LockRequest(bytecode=False), None, resolvers, progress=progress)
+    asked = bases.asked[0][0]
+    assert isinstance(asked, DebianBaseSpec)
+    assert asked.suite == suite
+    assert len(progress.notes) == notes
+    if notes:
+        assert progress.notes[0].startswith(
+            "python 3.11 instead of 3.13: only there fast can be had as wheels"
+        )
