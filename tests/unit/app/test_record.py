@@ -211,3 +211,15 @@ def test_digests_that_lead_nowhere_are_said(workspace: Workspace) -> None:
         look_up(workspace, "sha256:" + "1" * 64)
     with pytest.raises(UsageError, match="'sha256:12' is no digest"):
         look_up(workspace, "x@sha256:12")
+
+
+def test_an_index_strategy_of_the_call_is_part_of_the_definition(
+    session: Session, settings: Settings, tmp_path: Path
+) -> None:
+    place = str(write(tmp_path / "spec"))
+    with Session(replace(settings, index_strategy="first-index"), Notes(), environ={}) as strict:
+        spec = find_spec(strict, place)
+    write(tmp_path / "same", SPEC + "index_strategy: first-index\n")
+    assert spec.pip.index_strategy == "first-index"
+    assert definition_digest(spec) == definition_digest(load_spec(tmp_path / "same"))
+    assert definition_digest(spec) != definition_digest(find_spec(session, place))

@@ -269,3 +269,11 @@ def test_a_source_distribution_is_refused(site: Site) -> None:
     pin = DEMO.pin(file="demo-1.0.tar.gz")
     with pytest.raises(BuildError, match=r"demo-1.0.tar.gz: only a source distribution of demo 1.0 fits"):
         site.bring(pin, runner=Nobody())
+
+
+def test_a_pinned_file_is_found_behind_an_index_that_has_only_another_version(site: Site) -> None:
+    site.house.add(DEMO)
+    other = Wheelhouse(site.root / "other")
+    other.add(Wheel(name="demo", version="0.1"))
+    pin = DEMO.pin()
+    assert site.bring(pin, options=[f"--extra-index-url {other.url}"]) == {pin.sha256: DEMO.data()}

@@ -255,3 +255,21 @@ def test_a_key_of_too_many_parts_is_refused_with_its_line(text: str) -> None:
         parse_toml(text, "x.toml")
     line = text.count("\n") + 1
     assert raised.value.message == f"x.toml:{line}: a key has more than 64 parts"
+
+
+@pytest.mark.parametrize(
+    ("table", "strategy"),
+    [
+        ("", None),
+        ("[tool.uv]\npackage = true\n", None),
+        ('[tool.uv]\nextra-index-url = ["https://x.test/s"]\n', "first-index"),
+        ('[[tool.uv.index]]\nurl = "https://x.test/s"\n', "first-index"),
+        ('[tool.uv]\nindex-strategy = "unsafe-best-match"\n', "unsafe-best-match"),
+    ],
+)
+def test_a_project_of_uv_that_names_indexes_takes_the_first(
+    tmp_path: Path, table: str, strategy: str | None
+) -> None:
+    file = tmp_path / "pyproject.toml"
+    file.write_text('[project]\nname = "x"\nversion = "1"\ndependencies = ["six"]\n' + table)
+    assert load_spec(file).pip.index_strategy == strategy
