@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.lock.pip.pip_config import pip_config_files
 from envbuild.lock.pip.uv_config import uv_config_files
-from envbuild.render.access import PipAccess, pip_access, pip_config_files
+from envbuild.render.access import PipAccess, pip_access
 from envbuild.settings import Settings
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from envbuild.lock.pip import pip_config
 from envbuild.lock.pip.command import index_options, uv_environment
 from envbuild.lock.pip.pip_config import pip_config_files, pip_places
 
@@ -16,7 +16,7 @@ MORE = "https://more.test/s"
 @pytest.fixture
 def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A machine whose only file of pip's is the one that is named."""
-    monkeypatch.setattr(pip_config.sys, "prefix", str(tmp_path / "prefix"))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
     file = tmp_path / "pip.conf"
     file.write_text(
         "[global]\nindex-url = https://global.test/s\nextra-index-url =\n    https://more.test/s\n"
