@@ -2,7 +2,8 @@
 
 The interpreter is started in the unpacked root file system (``unshare --map-root-user --root``) with a
 small worker on its command line; sources go in and ``.pyc`` files come out through pipes, so nothing is
-mounted and nothing is written. The results are ``unchecked-hash`` files (PEP 552): they hold no time.
+mounted and nothing is written. The results are ``checked-hash`` files (PEP 552), which hold no time and
+notice a source that was patched, or ``unchecked-hash`` ones where the spec says so.
 
 Equal bytes every time need a fresh interpreter for each call, a fixed environment and sorted input:
 ``marshal`` marks objects by their reference counts (cpython#98819), which anything run before would change.
@@ -22,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from envbuild.errors import BuildError
 from envbuild.lock.model import PythonPin
 
-BYTECODE_FORMAT = 1
+BYTECODE_FORMAT = 2
 """Raised whenever the worker would give other bytes for the same source and interpreter."""
 _PATIENCE = 120.0
 """Seconds that any one file may take, however small, on a busy machine."""
@@ -42,7 +43,7 @@ v = sys.implementation
 hello = ("%s %d.%d.%d %s" % ((v.name,) + sys.version_info[:3] + (v.cache_tag,))).encode()
 o.write(struct.pack(">I", len(hello)) + hello)
 o.flush()
-head = importlib.util.MAGIC_NUMBER + struct.pack("<I", 1)
+head = importlib.util.MAGIC_NUMBER + struct.pack("<I", int(sys.argv[1]))
 while True:
     sizes = i.read(8)
     if len(sizes) != 8:
@@ -64,9 +65,13 @@ while True:
 """
 
 
-def bytecode_identity(version: str) -> str:
+_CHECKED, _UNCHECKED = 3, 1
+"""The flags of a hash-based pyc: whether an import compares the source's hash (PEP 552)."""
+
+
+def bytecode_identity(version: str, *, checked: bool = True) -> str:
     """What byte code depends on besides the source and its path."""
-    return f"cpython-{version}/unchecked-hash-{BYTECODE_FORMAT}"
+    return f"cpython-{version}/{'checked' if checked else 'unchecked'}-hash-{BYTECODE_FORMAT}"
 
 
 class RootfsCompiler:
@@ -80,10 +85,12 @@ class RootfsCompiler:
         executable: str,
         version: str,
         *,
+        checked: bool = True,
         patience: float = _PATIENCE,
         unshare: str = "unshare",
     ) -> None:
-        self.identity = bytecode_identity(version)
+        self.identity = bytecode_identity(version, checked=checked)
+        self._flags = _CHECKED if checked else _UNCHECKED
         self._version = version
         self._patience = patience
         self._argv = [unshare, "--map-root-user", f"--root={rootfs}", executable]
@@ -94,7 +101,7 @@ class RootfsCompiler:
         with tempfile.TemporaryFile() as stderr:
             try:
                 process = subprocess.Popen(
-                    [*self._argv, "-S", "-s", "-B", "-W", "ignore", "-c", _WORKER],
+                    [*self._argv, "-S", "-s", "-B", "-W", "ignore", "-c", _WORKER, str(self._flags)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=stderr,
@@ -136,11 +143,11 @@ class RootfsCompiler:
 class RootfsCompilers:
     """Makes compilers for the native engine."""
 
-    def identity(self, python: PythonPin) -> str:
-        return bytecode_identity(python.version)
+    def identity(self, python: PythonPin, *, checked: bool) -> str:
+        return bytecode_identity(python.version, checked=checked)
 
-    def __call__(self, python: PythonPin, rootfs: Path) -> RootfsCompiler:
-        return RootfsCompiler(rootfs, python.executable, python.version)
+    def __call__(self, python: PythonPin, rootfs: Path, *, checked: bool) -> RootfsCompiler:
+        return RootfsCompiler(rootfs, python.executable, python.version, checked=checked)
 
 
 def pyc_path(source: str, cache_tag: str) -> str:

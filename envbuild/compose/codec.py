@@ -23,7 +23,7 @@ else:
     isal_zlib = lazy("isal.isal_zlib")
     zstandard = lazy("zstandard")
 
-FORMAT = 1
+FORMAT = 2
 """Number of the composer's format: raised whenever the same plan would give other bytes."""
 
 BLOCK = 4 << 20

@@ -29,6 +29,14 @@ from envbuild.compose.base import (
 )
 from envbuild.compose.base_image import BaseContents, base_images
 from envbuild.compose.bytecode import RootfsCompilers
+from envbuild.compose.clashes import (
+    Overwritten,
+    install_order,
+    is_worth_a_word,
+    may_overwrite,
+    owners_of,
+    warnings,
+)
 from envbuild.compose.codec import Codec, codec
 from envbuild.compose.fetch_queue import AwaitedCompiler, FetchQueue
 from envbuild.compose.filesystem import (
@@ -45,6 +53,7 @@ from envbuild.compose.layer import LayerMaker
 from envbuild.compose.reuse import ReusedLayers
 from envbuild.compose.segment import BuildStopped, SegmentInputs, SegmentMaker, WorkerPools
 from envbuild.compose.segment_scan import scan_segment
+from envbuild.compose.tar import file_time
 from envbuild.errors import BuildError
 from envbuild.lock.model import OCCUPIED_HINT, ContextBase, ImageBase, PipPin, PythonPin, occupied_base
 from envbuild.oci.image import Image, Layer
@@ -66,9 +75,9 @@ _REPAIRS = 16
 class CompilerFactory(Protocol):
     """Makes byte compilers. ``identity`` is known without an interpreter at hand."""
 
-    def identity(self, python: PythonPin) -> str: ...
+    def identity(self, python: PythonPin, *, checked: bool) -> str: ...
 
-    def __call__(self, python: PythonPin, rootfs: Path) -> ByteCompiler: ...
+    def __call__(self, python: PythonPin, rootfs: Path, *, checked: bool) -> ByteCompiler: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +207,7 @@ class NativeBuild:
         self.engine = engine
         self.plan = plan
         self.reused = reused or ReusedLayers()
+        self.mtime = file_time(plan.created)
         self.codec = packing
         self.lease = lease
         self.scratch = scratch
@@ -207,6 +217,7 @@ class NativeBuild:
         self.workers = max(1, engine.workers or os.cpu_count() or 1)
         self.segments = SegmentCache(engine.store)
         self.sources: dict[ArtifactKind, ArtifactSource] = {ArtifactKind.GENERATED: GeneratedSource()}
+        self.overwritten: list[Overwritten] = []
         self.fresh: set[str] = set()
         """Keys of segments that this build made itself: never older than it, even without the caches."""
         self.shareable: dict[str, Segment] = {}
@@ -222,9 +233,11 @@ class NativeBuild:
     def _segment_inputs(self, artifact: Artifact) -> SegmentInputs:
         plan, factory = self.plan, self.engine.compiler_factory
         if artifact.kind is ArtifactKind.GENERATED:
-            return SegmentInputs(artifact=artifact)
-        compiler = factory.identity(plan.python) if plan.bytecode and plan.python and factory else None
-        inputs = SegmentInputs(artifact=artifact, python=plan.python, compiler=compiler)
+            return SegmentInputs(artifact=artifact, mtime=self.mtime)
+        compiler = None
+        if plan.bytecode and plan.python and factory:
+            compiler = factory.identity(plan.python, checked=plan.checked_bytecode)
+        inputs = SegmentInputs(artifact=artifact, python=plan.python, compiler=compiler, mtime=self.mtime)
         if artifact.kind is not ArtifactKind.DEBIAN:
             return inputs
         origin = MADE_OF.get(artifact.name)
@@ -288,12 +301,12 @@ class NativeBuild:
                 for work in self.work
             ]
             merged = merge_contributions(contributions, tree)
-            self._refuse_clashes(merged, contributions)
-            if not merged.through and not merged.clashes:
+            omit = self._settle_clashes(merged, contributions)
+            if not merged.through and not omit:
+                for line in warnings(self.overwritten):
+                    self.progress.note(line)
+                self.overwritten.clear()
                 return merged
-            omit: dict[int, set[str]] = {}
-            for clash in merged.clashes:
-                omit.setdefault(clash.second, set()).add(clash.path)
             for index in {*omit, *merged.through}:
                 work = self.work[index]
                 work.inputs = replace(
@@ -304,28 +317,46 @@ class NativeBuild:
                 work.segment = None
         raise BuildError("the symbolic links of this image lead to one another without an end")
 
-    def _refuse_clashes(self, merged: MergeResult, contributions: Sequence[Contribution]) -> None:
-        """Raises with every path that two artifacts own differently."""
+    def _settle_clashes(
+        self, merged: MergeResult, contributions: Sequence[Contribution]
+    ) -> dict[int, set[str]]:
+        """Contribution to the paths that it leaves to another one. Raises with every path that artifacts own
+        differently and none of them may overwrite."""
         problems = [
             f"{clash.path} is a file of {contributions[clash.first].name}, "
             f"and a directory of {contributions[clash.second].name}"
             for clash in merged.blocked
         ]
-        for clash in merged.clashes:
-            first, second = contributions[clash.first], contributions[clash.second]
-            if not self._holds_same(first.segment, second.segment, clash.path):
-                problems.append(f"{clash.path} is owned by both {first.name} and {second.name}")
+        omit: dict[int, set[str]] = {}
+        order = install_order(self.plan.artifacts) if merged.clashes else {}
+        for path, owners in owners_of(merged.clashes).items():
+            contents = [self._entry_bytes(contributions[index].segment, path) for index in owners]
+            artifacts = [self.work[index].artifact for index in owners]
+            kept = owners[0]
+            if len(set(contents)) > 1:
+                if self.plan.refuse_clashes or not may_overwrite(artifacts):
+                    names = [contributions[index].name for index in owners]
+                    problems.append(f"{path} is owned by both {' and '.join(names)}")
+                    continue
+                kept = max(owners, key=lambda index: order[self.work[index].artifact.sha256])
+                if is_worth_a_word(path, contents):
+                    winner = contributions[kept].name
+                    losers = (contributions[index].name for index in owners if index != kept)
+                    self.overwritten += [
+                        Overwritten(path=path, winner=winner, loser=loser) for loser in losers
+                    ]
+            for index in owners:
+                if index != kept:
+                    omit.setdefault(index, set()).add(path)
         if problems:
             raise BuildError(
                 "\n".join(sorted(problems)),
                 hint="leave one of the packages out, or pin versions that don't both bring the path",
             )
-
-    def _holds_same(self, first: Segment, second: Segment, path: str) -> bool:
-        """Whether two segments hold byte for byte the same entry: header, mode, owner and content."""
-        return self._entry_bytes(first, path) == self._entry_bytes(second, path)
+        return omit
 
     def _entry_bytes(self, segment: Segment, path: str) -> bytes:
+        """The entry as it stands in the archive: header, mode, owner and content."""
         start, end = segment.offsets[path]
         position, entry = 0, bytearray()
         for member, size in self.segments.members(segment):
@@ -377,7 +408,13 @@ class NativeBuild:
 
         def take(match: Found) -> None:
             segment = scan_segment(
-                match.key, match.part, match.members, match.directories, self.codec, beat=match.beat
+                match.key,
+                match.part,
+                match.members,
+                match.directories,
+                self.codec,
+                mtime=self.mtime,
+                beat=match.beat,
             )
             self.segments.put(segment, match.part)
             segments[match.key] = segment
@@ -469,8 +506,11 @@ class NativeBuild:
         # Its packages may be another platform's than the plan's.
         packages = (f"artifacts/{artifact.sha256}" for artifact in interpreter_artifacts(interpreter))
         self.lease.use(f"rootfs/{rootfs_key(interpreter)}", *packages)
-        ready = fetch.after_first(lambda: factory(interpreter.python, self._unpack_interpreter(interpreter)))
-        return AwaitedCompiler(factory.identity(self.plan.python), ready)
+        checked = self.plan.checked_bytecode
+        ready = fetch.after_first(
+            lambda: factory(interpreter.python, self._unpack_interpreter(interpreter), checked=checked)
+        )
+        return AwaitedCompiler(factory.identity(self.plan.python, checked=checked), ready)
 
     def _unpack_interpreter(self, interpreter: Interpreter) -> Path:
         target = interpreter_target(interpreter.lock)
@@ -487,6 +527,7 @@ class NativeBuild:
             segments=self.segments,
             layers=LayerCache(self.store),
             scratch=self.scratch,
+            mtime=self.mtime,
             reuse=self.engine.reuse,
         )
         segments = iter([_segment_of(work) for work in self.work])

@@ -16,7 +16,7 @@ from pathlib import Path
 from envbuild.compose.base import Entry, EntryKind
 from envbuild.compose.codec import BLOCK, FORMAT, Codec
 from envbuild.compose.segment import WorkerPools
-from envbuild.compose.tar import END, entry_header
+from envbuild.compose.tar import END, MTIME, entry_header
 from envbuild.errors import BuildError
 from envbuild.oci.digest import canonical_digest
 from envbuild.store.content import commit_file
@@ -27,9 +27,11 @@ _DEPTH = 3
 """Members of one layer being expanded at once: bounds memory."""
 
 
-def layer_key(segments: Sequence[Segment], directories: Sequence[DirectoryRow], codec: Codec) -> str:
+def layer_key(
+    segments: Sequence[Segment], directories: Sequence[DirectoryRow], codec: Codec, mtime: int
+) -> str:
     """What a layer's bytes depend on, bare hex."""
-    value = [codec.identity, [segment.key for segment in segments], [list(row) for row in directories]]
+    value = [codec.identity, mtime, [segment.key for segment in segments], [list(row) for row in directories]]
     return canonical_digest("layer", FORMAT, value).removeprefix("sha256:")
 
 
@@ -42,13 +44,15 @@ class LayerMaker:
     segments: SegmentCache
     layers: LayerCache
     scratch: Path
+    mtime: int = MTIME
+    """The time of directories."""
     reuse: bool = True
 
     def make(self, segments: Sequence[Segment], directories: Sequence[DirectoryRow]) -> LayerFile:
         """The layer of ``segments`` in that order, from the cache or written, synced and renamed.
 
         Raises ``DamagedSegment`` (the segment is dropped, so that another try makes it anew)."""
-        key = layer_key(segments, directories, self.codec)
+        key = layer_key(segments, directories, self.codec, self.mtime)
         cached = self.layers.get(key) if self.reuse else None
         if cached is not None and self.layers.store.find_blob(cached.digest):
             return cached
@@ -89,7 +93,9 @@ class LayerMaker:
     ) -> Iterator[tuple[bytes, bytes | int, str]]:
         """Compressed members, each with its block or, where that isn't at hand, the block's size."""
         head = b"".join(
-            entry_header(Entry(path=path, kind=EntryKind.DIRECTORY, mode=mode, uid=uid, gid=gid), 0, 0)
+            entry_header(
+                Entry(path=path, kind=EntryKind.DIRECTORY, mode=mode, uid=uid, gid=gid), 0, self.mtime
+            )
             for path, mode, uid, gid in directories
         )
         for start in range(0, len(head), BLOCK):

@@ -7,6 +7,7 @@ package, and no package's byte code depends on another's.
 
 from __future__ import annotations
 
+import posixpath
 import shutil
 import threading
 import zlib
@@ -15,12 +16,12 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from envbuild.compose.base import ByteCompiler, Entry, EntryKind
 from envbuild.compose.codec import BLOCK, FORMAT, Codec
 from envbuild.compose.filesystem import resolve
-from envbuild.compose.tar import check_path, entry_stream
+from envbuild.compose.tar import MTIME, check_path, entry_stream
 from envbuild.errors import BuildError
 from envbuild.lock.identity import conda_identity
 from envbuild.lock.model import CondaPin, PythonPin
@@ -48,6 +49,8 @@ class SegmentInputs:
     omit: tuple[str, ...] = ()
     made_of: str | None = None
     """SHA-256 of another artifact that some of this one's files are made of."""
+    mtime: int = MTIME
+    """The time of all entries."""
 
     def key(self, codec: Codec) -> str:
         """The segment's name in the store, bare hex."""
@@ -64,6 +67,7 @@ class SegmentInputs:
             "codec": codec.identity,
             "links": sorted(map(list, self.links)),
             "omit": sorted(self.omit),
+            "mtime": self.mtime,
             **({"made_of": self.made_of} if self.made_of else {}),
         }
         return canonical_digest("segment", FORMAT, value).removeprefix("sha256:")
@@ -217,11 +221,11 @@ class SegmentMaker:
         links: list[tuple[str, str]] = []
         directories: list[DirectoryRow] = []
         chunks: list[Future[_BytecodeChunk]] = []
-        sources: list[tuple[str, bytes]] = []
+        sources: list[_Source] = []
         gathered = 0
         seen: set[str] = set()
         try:
-            for entry in _place(entries, inputs):
+            for name, entry in _place(entries, inputs):
                 self.pools.check()
                 if entry.path in seen:
                     raise BuildError(f"it brings {entry.path} twice")
@@ -232,22 +236,18 @@ class SegmentMaker:
                 paths.append((entry.path, writer.position))
                 if entry.kind is EntryKind.SYMLINK:
                     links.append((entry.path, entry.target))
-                for data in entry_stream(entry):
+                for data in entry_stream(entry, inputs.mtime):
                     writer.write(data)
-                if (
-                    entry.kind is EntryKind.FILE
-                    and entry.path.endswith(".py")
-                    and inputs.compiled(entry.path)
-                ):
+                if entry.kind is EntryKind.FILE and entry.path.endswith(".py") and name:
                     # Read now: a source may free its scratch space when its last entry is taken.
                     source = _read_content(entry.content)
-                    sources.append((entry.path, source))
+                    sources.append(_Source(name, posixpath.dirname(entry.path), source))
                     gathered += len(source)
                     if gathered >= COMPILE_CHUNK:
-                        chunks.append(self._submit_chunk(key, len(chunks), sources))
+                        chunks.append(self._submit_chunk(inputs, len(chunks), sources))
                         sources, gathered = [], 0
             if sources:
-                chunks.append(self._submit_chunk(key, len(chunks), sources))
+                chunks.append(self._submit_chunk(inputs, len(chunks), sources))
             writer.end_member()
             for future in chunks:
                 chunk = future.result()
@@ -272,32 +272,34 @@ class SegmentMaker:
         )
 
     def _submit_chunk(
-        self, key: str, number: int, sources: list[tuple[str, bytes]]
+        self, inputs: SegmentInputs, number: int, sources: list[_Source]
     ) -> Future[_BytecodeChunk]:
         """Hands a chunk over. Waits while too many are pending, which bounds the memory they hold."""
         while not self.pools.pending.acquire(timeout=0.1):
             self.pools.check()
         try:
-            future = self.pools.compilers.submit(
-                self._write_bytecode, self.scratch / f"{key}.{number}", sources
-            )
+            part = self.scratch / f"{inputs.key(self.codec)}.{number}"
+            future = self.pools.compilers.submit(self._write_bytecode, part, sources, inputs.mtime)
         except BaseException:
             self.pools.pending.release()
             raise
         future.add_done_callback(lambda _: self.pools.pending.release())
         return future
 
-    def _write_bytecode(self, part: Path, sources: list[tuple[str, bytes]]) -> _BytecodeChunk:
+    def _write_bytecode(self, part: Path, sources: list[_Source], mtime: int) -> _BytecodeChunk:
         if self.compiler is None:
             raise BuildError("there is no interpreter to compile byte code with")
         paths: list[tuple[str, int]] = []
+        places = {posixpath.dirname(source.name): source.directory for source in sources}
         with part.open("wb") as file:
             writer = CompressedWriter(file, self.codec, self.pools)
             for path, code in self.compiler.compile(self._sorted_sources(sources)):
                 self.pools.check()
-                entry = Entry(path=path.lstrip("/"), content=code)
+                cache, _, name = path.lstrip("/").rpartition("/")
+                above, _, cache = cache.rpartition("/")
+                entry = Entry(path=f"{places[above]}/{cache}/{name}", content=code)
                 paths.append((entry.path, writer.position))
-                for data in entry_stream(entry):
+                for data in entry_stream(entry, mtime):
                     writer.write(data)
             writer.finish()
         return _BytecodeChunk(
@@ -307,18 +309,29 @@ class SegmentMaker:
             paths=tuple(paths),
         )
 
-    def _sorted_sources(self, sources: list[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-        for path, content in sorted(sources, key=lambda source: source[0]):
+    def _sorted_sources(self, sources: list[_Source]) -> Iterator[tuple[str, bytes]]:
+        for source in sorted(sources, key=lambda source: source.name):
             self.pools.check()
-            yield "/" + path, content
+            yield "/" + source.name, source.content
 
 
-def _place(entries: Iterator[Entry], inputs: SegmentInputs) -> Iterator[Entry]:
-    """The entries where the image's links lead them, without those left out and old byte code."""
+class _Source(NamedTuple):
+    """A file to be compiled. ``name`` is its path as the interpreter finds it, ``directory`` where it lies
+    once the image's links are followed."""
+
+    name: str
+    directory: str
+    content: bytes
+
+
+def _place(entries: Iterator[Entry], inputs: SegmentInputs) -> Iterator[tuple[str | None, Entry]]:
+    """The entries where the image's links lead them, without those left out and old byte code; each with its
+    path as the interpreter finds it, None where that isn't in its library."""
     links = dict(inputs.links)
     omit = frozenset(inputs.omit)
     for entry in entries:
         check_path(entry.path)
+        stated = entry.path
         if links:
             path = resolve(entry.path, links, whole=entry.kind is EntryKind.DIRECTORY)
             if path != entry.path:
@@ -326,9 +339,10 @@ def _place(entries: Iterator[Entry], inputs: SegmentInputs) -> Iterator[Entry]:
         if entry.path in omit:
             continue
         # Byte code an artifact brings holds the time of a source that has another time here.
-        if entry.path.endswith(".pyc") and "/__pycache__/" in entry.path and inputs.compiled(entry.path):
+        name = next((path for path in (entry.path, stated) if inputs.compiled(path)), None)
+        if entry.path.endswith(".pyc") and "/__pycache__/" in entry.path and name:
             continue
-        yield entry
+        yield name, entry
 
 
 def _read_content(content: bytes | Path) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from envbuild.compose.base import Entry, EntryKind
 from envbuild.compose.codec import BLOCK, Codec
-from envbuild.compose.tar import RECORD, check_path, entry_header
+from envbuild.compose.tar import MTIME, RECORD, check_path, entry_header
 from envbuild.errors import BuildError
 from envbuild.store.segments import DirectoryRow, Segment
 
@@ -32,18 +32,20 @@ def scan_segment(
     directories: Sequence[DirectoryRow],
     codec: Codec,
     *,
+    mtime: int = MTIME,
     beat: Callable[[], None] = lambda: None,
 ) -> Segment:
     """The record of the segment ``key`` whose compressed bytes are the file ``part``.
 
     ``members`` are the (compressed, uncompressed) sizes and ``directories`` the rows that it is said to
-    have. ``beat`` is called after each member. Raises ``BuildError`` unless all fits.
+    have, ``mtime`` the time of all its entries. ``beat`` is called after each member. Raises ``BuildError``
+    unless all fits.
     """
     for size, block in members:
         if size < 1 or not 0 < block <= BLOCK or block % RECORD:
             raise _unsound("a member has an impossible size")
     _check_directories(directories)
-    headers = _HeaderReader()
+    headers = _HeaderReader(mtime)
     checksums: list[int] = []
     try:
         with part.open("rb", buffering=0) as file:
@@ -70,7 +72,8 @@ def scan_segment(
 class _HeaderReader:
     """Reads the headers of a tar stream that comes a block at a time, each a multiple of ``RECORD``."""
 
-    def __init__(self) -> None:
+    def __init__(self, mtime: int) -> None:
+        self._mtime = mtime
         self.paths: dict[str, int] = {}
         """Path to the offset of its header, in the order of the stream."""
         self.links: list[tuple[str, str]] = []
@@ -103,7 +106,7 @@ class _HeaderReader:
                 records = _pax_records(data[at + RECORD : at + RECORD + size])
                 header = data[at + length - RECORD : at + length]
             entry, size = _entry(header, records)
-            if entry_header(entry, size, 0) != data[at : at + length]:
+            if entry_header(entry, size, self._mtime) != data[at : at + length]:
                 raise _unsound(f"the header of {entry.path!r} isn't the one that belongs there")
             if entry.path in self.paths:
                 raise _unsound(f"{entry.path!r} is there twice")

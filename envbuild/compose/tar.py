@@ -24,6 +24,10 @@ RECORD = 512
 END = bytes(2 * RECORD)
 """The two zero blocks that end an archive."""
 
+MTIME = 315532800
+"""1980-01-01 00:00:00 UTC, the time of all files where nobody gives another one: the first that a zip archive
+holds, which people make of what they find in an image."""
+
 _ZEROS = bytes(RECORD)
 _HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s6s2s32s32s8s8s155s12x")
 _CHECKSUM_OFFSET = 148
@@ -51,6 +55,11 @@ def check_path(path: str) -> None:
         path.encode()
     except UnicodeEncodeError as error:
         raise BuildError(f"{path!r} is not UTF-8", hint="images can't hold such a name") from error
+
+
+def file_time(created: int) -> int:
+    """The time of the files of an image that is ``created`` then (``SOURCE_DATE_EPOCH`` or 0)."""
+    return max(created, MTIME)
 
 
 def entry_header(entry: Entry, size: int, mtime: int) -> bytes:
@@ -83,7 +92,7 @@ def entry_header(entry: Entry, size: int, mtime: int) -> bytes:
     return _pax(records) + header if records else header
 
 
-def entry_stream(entry: Entry, mtime: int = 0) -> Iterator[bytes]:
+def entry_stream(entry: Entry, mtime: int = MTIME) -> Iterator[bytes]:
     """The bytes of one entry: header, contents, padding. Files are read a piece at a time.
 
     Raises ``BuildError`` if a file can't be read or changes its size meanwhile.

@@ -574,6 +574,8 @@ def runtime_settings(spec: Spec) -> RuntimeSettings:
             )
         ),
         spark_repositories=later.repositories if later else (),
+        clashes=spec.clashes.value,
+        bytecode=spec.bytecode.value,
     )
 
 

@@ -223,7 +223,8 @@ class PlatformLock:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RuntimeSettings:
-    """What a container starts with; kept in the lock so that an image is a function of the lock alone."""
+    """What a container starts with and how files are put into it; kept in the lock so that an image is a
+    function of the lock alone."""
 
     environment_variables: tuple[tuple[str, str], ...] = ()
     """Sorted pairs."""
@@ -239,6 +240,10 @@ class RuntimeSettings:
     """``group:artifact:version`` that Spark fetches when it starts, where the spec says not to precache."""
     spark_repositories: tuple[str, ...] = ()
     """Where it is to look for them."""
+    clashes: str = "warn"
+    """``specs.model.Clashes``'s value."""
+    bytecode: str = "checked"
+    """``specs.model.Bytecode``'s value, where byte code is compiled."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

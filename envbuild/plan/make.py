@@ -30,9 +30,9 @@ from envbuild.plan.model import (
     PlannedLayer,
 )
 from envbuild.plan.spark import spark_environment, spark_files
-from envbuild.plan.system import home_directory, home_files, prefix_files, system_files
+from envbuild.plan.system import home_directory, home_files, prefix_files, system_files, user_name
 from envbuild.platforms import Platform
-from envbuild.specs.model import PREFIX, EnvironmentType
+from envbuild.specs.model import PREFIX, Bytecode, Clashes, EnvironmentType
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -70,6 +70,8 @@ def make_plan(lock: Lock, pins: PlatformLock, composition: ComposerSettings, *, 
         runtime=lock.runtime.runtime,
         channels=lock.channels,
         installer=next((tools for tools in lock.installer if tools.platform == pins.platform), None),
+        checked_bytecode=lock.runtime.bytecode == Bytecode.CHECKED.value,
+        refuse_clashes=lock.runtime.clashes == Clashes.ERROR.value,
     )
 
 
@@ -196,6 +198,9 @@ def _config(lock: Lock, pins: PlatformLock, identity: str) -> ImageConfig:
         "PATH": f"{PREFIX}/bin:{DEFAULT_PATH}" if isinstance(pins.base, DebianBase) else f"{PREFIX}/bin",
         "LANG": "C.UTF-8",
         "HOME": home_directory(lock.runtime.user),
+        # For whichever uid a platform starts it as, which the image has no account for.
+        "LOGNAME": user_name(lock.runtime.user),
+        "USER": user_name(lock.runtime.user),
     }
     if pins.conda:
         env["CONDA_PREFIX"] = str(PREFIX)

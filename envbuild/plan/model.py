@@ -135,6 +135,10 @@ class Plan:
     """Conda channels in order of priority."""
     installer: PlatformLock | None = None
     """The base with python that a Dockerfile's installer stage stands on, where ``base`` has none."""
+    checked_bytecode: bool = True
+    """Byte code notices a source that was patched later (``specs.model.Bytecode``)."""
+    refuse_clashes: bool = False
+    """Packages with different files under one path are refused (``specs.model.Clashes``)."""
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:

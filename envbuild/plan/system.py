@@ -88,6 +88,13 @@ def home_directory(user: str) -> str:
     return f"/home/{USER_NAME}"
 
 
+def user_name(user: str) -> str:
+    """What ``uid:gid`` is called in a Debian base."""
+    uid, _ = _numbers(user)
+    fields = (line.split(":") for line in _USERS.splitlines())
+    return next((field[0] for field in fields if int(field[2]) == uid), USER_NAME)
+
+
 def system_files(base: DebianBase, user: str) -> tuple[GeneratedFile, ...]:
     """Users and groups, usrmerge links, run-time directories and alternatives of ``base``, sorted by path.
 
@@ -113,7 +120,9 @@ def system_files(base: DebianBase, user: str) -> tuple[GeneratedFile, ...]:
     generated_files += [GeneratedFile(path=path, directory=True, mode=mode) for path, mode in _DIRECTORIES]
     if home_directory(user) == f"/home/{USER_NAME}":
         home = f"home/{USER_NAME}"
-        generated_files.append(GeneratedFile(path=home, directory=True, mode=0o755, uid=uid, gid=gid))
+        generated_files.append(_home_of(home, uid))
+    elif uid == 0:
+        generated_files.append(GeneratedFile(path="root", directory=True, mode=0o770))
     links = java_links(base)
     names = {pin.name for pin in base.packages}
     for name, pairs in _ALTERNATIVES.items():
@@ -207,12 +216,18 @@ def history_file(prefix: PurePosixPath = PREFIX) -> GeneratedFile:
 
 
 def home_files(user: str) -> tuple[GeneratedFile, ...]:
-    """The home of ``uid:gid`` on a base that is an image, owned by it; a Debian base has its own."""
+    """The home of ``uid:gid`` on a base that is an image, owned by it and usable by group 0; a Debian base
+    has its own."""
     home = home_directory(user).lstrip("/")
     if home != f"home/{USER_NAME}":
         return ()
-    uid, _, gid = user.partition(":")
-    return (GeneratedFile(path=home, directory=True, mode=0o755, uid=int(uid), gid=int(gid or uid)),)
+    return (_home_of(home, _numbers(user)[0]),)
+
+
+def _home_of(path: str, uid: int) -> GeneratedFile:
+    """A home directory that ``uid`` owns and group 0 may use as well: platforms that choose a uid of their
+    own (OpenShift, ``runAsUser``) give it that group."""
+    return GeneratedFile(path=path, directory=True, mode=0o775, uid=uid)
 
 
 def prefix_files(python: PythonPin | None, *, conda: bool) -> tuple[GeneratedFile, ...]:

@@ -23,9 +23,6 @@ from envbuild.specs.context import ContextEntry, read_context
 RECORD = ".envbuild-context"
 """The file of a written context that lists what envbuild wrote there. A ``.dockerignore`` should name it."""
 
-MTIME = 315532800
-"""Of everything in the tar: 1980, the earliest time that a zip (so a wheel made in the build) can hold."""
-
 _PART = ".envbuild-part-"
 _MAX_RECORD = 64 << 20
 _LINK, _DIRECTORY = "link", "directory"
@@ -122,7 +119,7 @@ def _entry(file: ContextFile) -> Entry:
 
 def _tar(entries: list[Entry]) -> Iterator[bytes]:
     for entry in entries:
-        yield from entry_stream(entry, MTIME)
+        yield from entry_stream(entry)
     yield END
 
 

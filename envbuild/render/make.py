@@ -218,7 +218,7 @@ class _Rendering:
     def _values(self) -> Mapping[str, object]:
         plan, config = self.plan, self.plan.config
         stage = self._stage()
-        uid, _, gid = config.user.partition(":")
+        uid = config.user.partition(":")[0]
         env = dict(config.env)
         settings = self._spark_settings()
         return {
@@ -238,13 +238,13 @@ class _Rendering:
             "spark_home": env.get("SPARK_HOME", ""),
             "spark_conf": f"/{settings.path}" if settings else None,
             "bytecode": plan.bytecode,
+            "invalidation_mode": "checked-hash" if plan.checked_bytecode else "unchecked-hash",
             "offline": self.offline,
             "env": self._env(),
             "labels": config.labels,
             "ports": config.exposed_ports,
             "user": config.user,
             "uid": uid,
-            "gid": gid or uid,
             "working_dir": config.working_dir,
             "cmd": config.cmd,
         }

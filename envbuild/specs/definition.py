@@ -13,6 +13,8 @@ from envbuild.oci.digest import canonical_digest, canonical_json
 from envbuild.specs.model import (
     BaseSpec,
     BuildContextSpec,
+    Bytecode,
+    Clashes,
     CondaSpec,
     DebianBaseSpec,
     ImageBaseSpec,
@@ -47,6 +49,9 @@ def canonical_definition(spec: Spec) -> dict[str, object]:
         "inference_config": _inference(spec.inference_config),
         "user": spec.user,
         "as_of": spec.as_of.isoformat() if spec.as_of is not None else None,
+        # Later keys: what says nothing has the digest it had before there were any.
+        **({"clashes": spec.clashes.value} if spec.clashes is not Clashes.WARN else {}),
+        **({"bytecode": spec.bytecode.value} if spec.bytecode is not Bytecode.CHECKED else {}),
     }
 
 

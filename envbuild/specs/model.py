@@ -29,6 +29,21 @@ class Runtime(str, Enum):
     DOCKER = "docker"
 
 
+class Clashes(str, Enum):
+    """What is done where two packages bring different files under one path."""
+
+    WARN = "warn"
+    """The later one of a fixed order is kept, as pip and conda do, and said."""
+    ERROR = "error"
+
+
+class Bytecode(str, Enum):
+    """Whether an import compares byte code with its source (PEP 552)."""
+
+    CHECKED = "checked"
+    UNCHECKED = "unchecked"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DebianBaseSpec:
     """``base: {debian: trixie, packages: […]}``. ``suite`` is None where the python pin decides."""
@@ -185,6 +200,8 @@ class Spec:
     named: bool = False
     """Whether the source gives the name, or somebody did; else it was made of a file's or directory's name.
     Never part of the definition."""
+    clashes: Clashes = Clashes.WARN
+    bytecode: Bytecode = Bytecode.CHECKED
     left_out: tuple[str, ...] = ()
     """What the source says and an environment can't carry, a line each with its place; never part of the
     definition."""

@@ -10,6 +10,8 @@ from envbuild.compose.bytecode import RootfsCompiler
 class HostCompiler(RootfsCompiler):
     """A ``ByteCompiler`` over an interpreter of this machine, of the very same version as the image's."""
 
-    def __init__(self, executable: str, version: str, *, patience: float = 120.0) -> None:
-        super().__init__(Path("/"), executable, version, patience=patience)
+    def __init__(
+        self, executable: str, version: str, *, checked: bool = True, patience: float = 120.0
+    ) -> None:
+        super().__init__(Path("/"), executable, version, checked=checked, patience=patience)
         self._argv = [executable]

@@ -47,6 +47,8 @@ def plan(
     bytecode: bool = False,
     compression: str = "gzip",
     lock_digest: str = "sha256:" + "1" * 64,
+    created: int = 0,
+    refuse_clashes: bool = False,
 ) -> Plan:
     base = DebianBase(suite="trixie", packages=(), glibc="2.41")
     host = Platform.host()
@@ -64,6 +66,8 @@ def plan(
         if bytecode
         else None,
         compression=compression,
+        created=created,
+        refuse_clashes=refuse_clashes,
     )
 
 
@@ -127,9 +131,9 @@ class FakeCompilers:
 
     compiler: FakeCompiler = field(default_factory=FakeCompiler)
 
-    def identity(self, python: PythonPin) -> str:
-        return self.compiler.identity
+    def identity(self, python: PythonPin, *, checked: bool) -> str:
+        return self.compiler.identity if checked else f"{self.compiler.identity}-unchecked"
 
-    def __call__(self, python: PythonPin, rootfs: Path) -> ByteCompiler:
+    def __call__(self, python: PythonPin, rootfs: Path, *, checked: bool) -> ByteCompiler:
         assert rootfs.is_dir()
         return self.compiler

@@ -98,7 +98,7 @@ def test_byte_code_is_the_composers(prefix: Path) -> None:
     # As a conda package may ship it: made from the source of another place, and not to be trusted.
     stale = [sys.executable, "-m", "compileall", "-q", "-s", str(prefix), str(sources[2])]
     subprocess.run(stale, check=True)
-    options = ["-q", "-f", "-j", "0", "--invalidation-mode=unchecked-hash"]
+    options = ["-q", "-f", "-j", "0", "--invalidation-mode=checked-hash"]
     done = subprocess.run(
         [prefix / "bin" / "python", "-m", "compileall", *options, prefix / "lib"],
         capture_output=True,

@@ -43,7 +43,7 @@ def test_tarfile_reads_back_what_was_written(written: list[Entry]) -> None:
         found = tar.getmembers()
         assert [member.name for member in found] == [entry.path for entry in written]
         for member, entry in zip(found, written, strict=True):
-            assert (member.uid, member.gid, member.mtime) == (entry.uid, entry.gid, 0)
+            assert (member.uid, member.gid, member.mtime) == (entry.uid, entry.gid, 315532800)
             assert (member.uname, member.gname) == ("", "")
             if entry.kind is EntryKind.FILE:
                 assert member.isreg()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from envbuild.compose.base import cannot_build
+from envbuild.compose.tar import MTIME
 from envbuild.docker.client import NoEngine, connect
 from envbuild.docker.proxy import loopback_proxy, proxy_secrets
 from envbuild.engines.buildx.build_log import LONGEST, BuildKitLog
@@ -44,7 +45,7 @@ from envbuild.progress import Progress, Silent
 from envbuild.redact import safe_text
 from envbuild.render.access import PipAccess
 from envbuild.render.base import BuildContext, Renderer
-from envbuild.render.context import MTIME, RECORD, write_context
+from envbuild.render.context import RECORD, write_context
 from envbuild.store.content import Store
 from envbuild.store.images import Made, indexed_build
 from envbuild.store.leases import Lease

@@ -9,6 +9,8 @@ from envbuild.oci.reference import is_local
 from envbuild.specs.match import explicit_text
 from envbuild.specs.model import (
     BuildContextSpec,
+    Bytecode,
+    Clashes,
     CondaSpec,
     DebianBaseSpec,
     EnvironmentType,
@@ -66,6 +68,8 @@ def dump_native(spec: Spec) -> str:
         "inference_config": inference_mapping(spec.inference_config),
         "user": spec.user if spec.user != _USER or kind is EnvironmentType.USER_MANAGED else None,
         "as_of": spec.as_of,
+        "clashes": spec.clashes.value if spec.clashes is not Clashes.WARN else None,
+        "bytecode": spec.bytecode.value if spec.bytecode is not Bytecode.CHECKED else None,
     }
     kept = {
         key: value for key, value in document.items() if value or (key in _EVEN_EMPTY and value is not None)

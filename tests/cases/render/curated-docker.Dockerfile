@@ -11,8 +11,10 @@ COPY lock/ Dockerfile /usr/share/envbuild/
 
 ENV HOME="/home/env" \
     LANG="C.UTF-8" \
+    LOGNAME="env" \
     OMP_NUM_THREADS="4" \
-    PATH="/opt/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    PATH="/opt/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
+    USER="env"
 LABEL "dev.envbuild.definition"="sha256:3333333333333333333333333333333333333333333333333333333333333333" \
       "dev.envbuild.level"="L2" \
       "dev.envbuild.lock"="sha256:…" \

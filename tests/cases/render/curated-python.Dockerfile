@@ -19,7 +19,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
       --no-deps --require-hashes --only-binary=:all: --no-compile --progress-bar=off --root-user-action=ignore \
       --requirement=/installer/requirements.txt
 # Byte code that no time makes stale. A package may hold files of another Python, which stay as they are.
-RUN /opt/env/bin/python -m compileall -q -f -j 0 --invalidation-mode=unchecked-hash /opt/env/lib || true
+RUN /opt/env/bin/python -m compileall -q -f -j 0 --invalidation-mode=checked-hash /opt/env/lib || true
 
 FROM base
 COPY --from=software /opt/env /opt/env
@@ -27,8 +27,10 @@ COPY lock/ Dockerfile /usr/share/envbuild/
 
 ENV HOME="/home/env" \
     LANG="C.UTF-8" \
+    LOGNAME="env" \
     OMP_NUM_THREADS="4" \
     PATH="/opt/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
+    USER="env" \
     VIRTUAL_ENV="/opt/env"
 LABEL "dev.envbuild.definition"="sha256:3333333333333333333333333333333333333333333333333333333333333333" \
       "dev.envbuild.level"="L2" \

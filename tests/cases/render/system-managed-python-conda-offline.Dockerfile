@@ -30,7 +30,7 @@ RUN /opt/env/bin/python3.12 /installer/pip-26.3-py3-none-any.whl/pip --python=/o
       --no-cache-dir --no-index --find-links=/installer/wheels \
       --requirement=/installer/requirements.txt
 # Byte code that no time makes stale. A package may hold files of another Python, which stay as they are.
-RUN /opt/env/bin/python -m compileall -q -f -j 0 --invalidation-mode=unchecked-hash /opt/env/lib || true
+RUN /opt/env/bin/python -m compileall -q -f -j 0 --invalidation-mode=checked-hash /opt/env/lib || true
 
 FROM base
 COPY --from=software /opt/env /opt/env
@@ -39,8 +39,10 @@ COPY lock/ Dockerfile /usr/share/envbuild/
 ENV CONDA_PREFIX="/opt/env" \
     HOME="/home/env" \
     LANG="C.UTF-8" \
+    LOGNAME="env" \
     OMP_NUM_THREADS="4" \
-    PATH="/opt/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    PATH="/opt/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
+    USER="env"
 LABEL "dev.envbuild.definition"="sha256:3333333333333333333333333333333333333333333333333333333333333333" \
       "dev.envbuild.level"="L2" \
       "dev.envbuild.lock"="sha256:…" \

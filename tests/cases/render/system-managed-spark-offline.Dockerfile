@@ -17,7 +17,7 @@ RUN /usr/bin/python3.13 /installer/pip-26.3-py3-none-any.whl/pip --python=/opt/e
       --no-cache-dir --no-index --find-links=/installer/wheels \
       --requirement=/installer/requirements.txt
 # Byte code that no time makes stale. A package may hold files of another Python, which stay as they are.
-RUN /opt/env/bin/python -m compileall -q -f -j 0 --invalidation-mode=unchecked-hash /opt/env/lib || true
+RUN /opt/env/bin/python -m compileall -q -f -j 0 --invalidation-mode=checked-hash /opt/env/lib || true
 
 FROM base
 COPY --from=software /opt/env /opt/env
@@ -27,11 +27,13 @@ COPY lock/ Dockerfile /usr/share/envbuild/
 ENV HOME="/home/env" \
     JAVA_HOME="/usr/lib/jvm/java-21-openjdk-amd64" \
     LANG="C.UTF-8" \
+    LOGNAME="env" \
     OMP_NUM_THREADS="4" \
     PATH="/opt/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
     PYSPARK_DRIVER_PYTHON="/opt/env/bin/python" \
     PYSPARK_PYTHON="/opt/env/bin/python" \
     SPARK_HOME="/opt/env/lib/python3.13/site-packages/pyspark" \
+    USER="env" \
     VIRTUAL_ENV="/opt/env"
 LABEL "dev.envbuild.definition"="sha256:3333333333333333333333333333333333333333333333333333333333333333" \
       "dev.envbuild.level"="L2" \

@@ -341,7 +341,7 @@ def test_system_files_have_the_user_the_links_and_the_alternatives() -> None:
     assert files["etc/passwd"].content.splitlines()[-1] == b"env:*:1000:1000:env:/home/env:/bin/bash"
     assert files["etc/group"].content.splitlines()[-1] == b"env:*:1000:"
     home = files["home/env"]
-    assert (home.directory, home.uid, home.gid, home.mode) == (True, 1000, 1000, 0o755)
+    assert (home.directory, home.uid, home.gid, home.mode) == (True, 1000, 0, 0o775)
     assert files["run/lock"].mode == 0o1777
 
 

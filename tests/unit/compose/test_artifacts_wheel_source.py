@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.compose.artifacts.wheel.archive import unpack_wheel
 from envbuild.compose.artifacts.wheel.index import PackageIndexes
 from envbuild.compose.artifacts.wheel.source import WheelSource
+from envbuild.compose.artifacts.wheel.tree import SHEBANG, WheelTree
 from envbuild.compose.base import Entry
 from envbuild.errors import BuildError
 from envbuild.lock.model import PipPin, PythonPin, Sdist
@@ -69,6 +73,7 @@ class Site:
                 glibc="2.41",
                 indexes=PackageIndexes(env=env, offline=offline),
                 build_wheel=build_wheel,
+                fetch_wheel=lambda pin: self.house.simple / pin.name / pin.file,
             )
 
     def tree(self, *wheels: Wheel, cache: str = "uv") -> dict[str, tuple[int, bytes]]:
@@ -179,6 +184,68 @@ def test_the_entries_do_not_depend_on_umask_cache_or_company(site: Site) -> None
         os.umask(before)
     other = Wheel(name="other", requires=["absent"])
     assert {**first, **site.tree(other)} == site.tree(other, FULL)
+
+
+MAIN = b"def main(): print(1)\n"
+
+
+@pytest.mark.parametrize(
+    ("wheel", "path", "text"),
+    [
+        (Wheel(name="d", files={"d/a\\b.txt": b"1"}), f"{SITE}/d/a\\b.txt", b"1"),
+        (Wheel(name="d", files={"d/a\u00a0\u3000.txt": b"1"}), f"{SITE}/d/a\u00a0\u3000.txt", b"1"),
+        (Wheel(name="d", files={"d/a\u200d\u00ad.txt": b"1"}), f"{SITE}/d/a\u200d\u00ad.txt", b"1"),
+        (Wheel(name="d", files={'d/"\t\x01\n,.txt': b"1"}), f'{SITE}/d/"\t\x01\n,.txt', b"1"),
+        (
+            Wheel(name="d", files={"d-1.0.data/scripts/sub/tool": b"#!python -u\nprint(1)\n"}),
+            "opt/env/bin/sub/tool",
+            b"#!/opt/env/bin/python\nprint(1)\n",
+        ),
+        (
+            Wheel(name="d", files={"d.py": MAIN}, entry_points="\ufeff[console_scripts]\nd = d:main\n"),
+            "opt/env/bin/d",
+            None,
+        ),
+        (
+            Wheel(name="d", files={"d.py": MAIN}, entry_points="[console_scripts]\nd:x = d:main\n"),
+            "opt/env/bin/d:x",
+            None,
+        ),
+        (
+            Wheel(name="d", files={"d.py": MAIN}, entry_points="[console_scripts]\nd/x = d:main\n"),
+            "opt/env/bin/d/x",
+            None,
+        ),
+        (
+            Wheel(
+                name="d",
+                files={"d.py": MAIN, "d-1.0.data/scripts/d": b"#!python\nprint(2)\n"},
+                entry_points="[console_scripts]\nd = d:main\n",
+            ),
+            "opt/env/bin/d",
+            None,
+        ),
+    ],
+)
+def test_what_pip_installs_is_installed(site: Site, wheel: Wheel, path: str, text: bytes | None) -> None:
+    beside = Wheel(name="beside", files={"beside.py": b"2"})
+    tree = site.tree(beside, wheel)
+    # The command of an entry point stays, not the script of the same name.
+    command = b"#!/opt/env/bin/python\n# -*- coding: utf-8 -*-\nimport sys\nfrom d import main\n"
+    command += b'if __name__ == "__main__":\n    sys.exit(main())\n'
+    assert tree[path] == (0o755 if path.startswith("opt/env/bin/") else 0o644, text or command)
+    assert tree[f"{SITE}/beside.py"] == (0o644, b"2")
+    record = tree[f"{SITE}/d-1.0.dist-info/RECORD"][1].decode()
+    relative = path.removeprefix(f"{SITE}/").replace("opt/env/bin", "../../../bin")
+    assert relative in [row[0] for row in csv.reader(io.StringIO(record, newline=""))]
+
+
+def test_a_wheel_is_unpacked_to_what_uv_makes_of_it(site: Site, tmp_path: Path) -> None:
+    by_uv = site.tree(FULL)
+    pin = FULL.pin()
+    unpack_wheel(site.house.simple / pin.name / pin.file, pin, PYTHON, tmp_path / "prefix")
+    claim = WheelTree(tmp_path / "prefix", shebang=SHEBANG).claim(pin, trusted=True)
+    assert {entry.path: (entry.mode, content(entry)) for entry in claim.entries(PYTHON)} == by_uv
 
 
 def test_two_wheels_with_one_path_each_give_their_own_content(site: Site) -> None:

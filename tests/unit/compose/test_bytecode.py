@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.compose.bytecode import RootfsCompiler, RootfsCompilers, bytecode_identity
+from envbuild.compose.bytecode import RootfsCompiler, RootfsCompilers
 from envbuild.errors import BuildError
 from envbuild.lock.model import PythonPin
 from tests.fakes.compiler import HostCompiler
@@ -37,14 +37,15 @@ def library(count: int) -> list[tuple[str, bytes]]:
     return [(f"/opt/env/lib/{path.relative_to(root)}", path.read_bytes()) for path in sorted(paths)]
 
 
-def test_a_pyc_is_unchecked_and_knows_only_its_path_in_the_image() -> None:
-    found = dict(HostCompiler(EXECUTABLE, VERSION).compile(SOURCES))
+@pytest.mark.parametrize(("checked", "flags"), [(True, b"\3\0\0\0"), (False, b"\1\0\0\0")])
+def test_a_pyc_has_its_sources_hash_and_knows_only_its_path_in_the_image(checked: bool, flags: bytes) -> None:
+    found = dict(HostCompiler(EXECUTABLE, VERSION, checked=checked).compile(SOURCES))
     assert sorted(found) == [f"/opt/env/__pycache__/{name}.{TAG}.pyc" for name in "ad"]
     data = found[f"/opt/env/__pycache__/a.{TAG}.pyc"]
     import importlib.util
 
     assert data[:4] == importlib.util.MAGIC_NUMBER
-    assert data[4:8] == b"\1\0\0\0"
+    assert data[4:8] == flags
     assert data[8:16] == importlib.util.source_hash(SOURCES[0][1])
     code = marshal.loads(data[16:])
     assert isinstance(code, types.CodeType)
@@ -126,7 +127,9 @@ def test_no_unshare_is_an_error_with_a_remedy(tmp_path: Path) -> None:
 def test_identity_is_known_without_an_interpreter(tmp_path: Path) -> None:
     python = PythonPin(version="3.13.5", provider="debian", executable="/usr/bin/python3.13")
     factory = RootfsCompilers()
-    assert factory.identity(python) == factory(python, tmp_path).identity == bytecode_identity("3.13.5")
+    identities = [factory.identity(python, checked=checked) for checked in (True, False)]
+    assert identities == ["cpython-3.13.5/checked-hash-2", "cpython-3.13.5/unchecked-hash-2"]
+    assert [factory(python, tmp_path, checked=checked).identity for checked in (True, False)] == identities
 
 
 def _namespaces() -> bool:

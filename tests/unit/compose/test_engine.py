@@ -30,6 +30,7 @@ from envbuild.oci.digest import digest_bytes, digest_file
 from envbuild.oci.image import Image, Layer
 from envbuild.plan.model import Artifact, ArtifactKind, GeneratedFile, Plan, PlannedLayer
 from envbuild.platforms import Platform
+from envbuild.progress import Silent
 from envbuild.store.content import Store
 from envbuild.store.images import ImageIndex
 from envbuild.store.prune import prune
@@ -268,7 +269,7 @@ def test_two_packages_that_own_one_path_are_named_with_it(bench: Bench) -> None:
         {"numpy": [file("a/x", b"1"), file("a/y")], "attrs": [file("a/x", b"2"), file("a/y/z")]}
     )
     with pytest.raises(BuildError) as caught:
-        bench.engine().build(plan(layer(NUMPY), layer(ATTRS)))
+        bench.engine().build(plan(layer(NUMPY), layer(ATTRS), refuse_clashes=True))
     assert caught.value.message == (
         "a/x is owned by both numpy 1.0 and attrs 1.0\n"
         "a/y is a file of numpy 1.0, and a directory of attrs 1.0"
@@ -293,7 +294,73 @@ def test_the_same_file_twice_stays_with_the_first_in_the_plan(bench: Bench) -> N
 def test_the_same_bytes_with_another_mode_are_a_conflict(bench: Bench) -> None:
     bench.source = FakeSource({"numpy": [file("a", b"1")], "attrs": [file("a", b"1", 0o755)]})
     with pytest.raises(BuildError, match=r"a is owned by both numpy 1\.0 and attrs 1\.0"):
-        bench.engine().build(plan(layer(NUMPY), layer(ATTRS)))
+        bench.engine().build(plan(layer(NUMPY), layer(ATTRS), refuse_clashes=True))
+
+
+@dataclass
+class Notes(Silent):
+    """What a build says to people."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize("order", [(NUMPY, ATTRS), (ATTRS, NUMPY)])
+def test_of_two_files_under_one_path_that_of_the_first_name_is_kept_and_both_are_named(
+    bench: Bench, order: tuple[Artifact, Artifact]
+) -> None:
+    clash = f"{SITE}/x.py"
+    bench.source = FakeSource(
+        {
+            "numpy": [file(clash, b"n = 1"), file(f"{SITE}/n.py"), file("LICENSE", b"n")],
+            "attrs": [file(clash, b"a = 1"), file(f"{SITE}/a.py"), file("LICENSE", b"a")],
+        }
+    )
+    notes = Notes()
+    image = bench.engine(progress=notes).build(plan(*map(layer, order), bytecode=True))
+    files = {
+        member.name: archive.extractfile(member).read()  # type: ignore[union-attr]
+        for archive in map(bench.tar, image.layers)
+        for member in archive
+        if member.isfile()
+    }
+    assert files[clash] == b"a = 1"
+    assert files[f"{SITE}/__pycache__/x.cpython-313.pyc"] == b"1 = a"
+    assert (files["LICENSE"], sorted(files)[-2:]) == (b"a", [f"{SITE}/n.py", clash])
+    assert notes.lines == [
+        f"warning: attrs 1.0 overwrites {clash} of numpy 1.0 (clashes: error refuses that)"
+    ]
+
+
+def test_a_file_of_the_system_is_overwritten_by_nobody(bench: Bench) -> None:
+    bench.source = FakeSource({"libc6": [file("a", b"1")], "attrs": [file("a", b"2")]})
+    with pytest.raises(BuildError, match=r"a is owned by both libc6 1\.0 and attrs 1\.0"):
+        bench.engine().build(plan(layer(LIBC), layer(ATTRS)))
+
+
+def test_byte_code_is_made_where_the_base_leads_the_prefix_elsewhere(bench: Bench) -> None:
+    def base_loader(base: ImageBase, platform: Platform) -> BaseContents:
+        tree = BaseTree(directories={"data": (0o755, 0, 0)}, links={"opt": "/data"})
+        return BaseContents(layers=(), config={}, load_tree=lambda: tree)
+
+    bench.source = FakeSource({"numpy": [file(f"{SITE}/numpy/core.py", b"x = 1")]})
+    base = ImageBase(reference="base", digest="sha256:" + "1" * 64)
+    image = bench.engine(base_loader=base_loader).build(replace(plan(layer(NUMPY), bytecode=True), base=base))
+    site = SITE.replace("opt/", "data/", 1)
+    assert bench.names(image)[0][-2:] == [
+        f"{site}/numpy/core.py",
+        f"{site}/numpy/__pycache__/core.cpython-313.pyc",
+    ]
+    # A traceback names the path that people know.
+    assert bench.compiler.calls[-1] == [f"/{SITE}/numpy/core.py"]
+
+
+@pytest.mark.parametrize(("created", "time"), [(0, 315532800), (1, 315532800), (1700000000, 1700000000)])
+def test_files_have_a_time_that_a_zip_holds(bench: Bench, created: int, time: int) -> None:
+    image = bench.engine().build(whole(created=created))
+    assert {member.mtime for layer in image.layers for member in bench.tar(layer)} == {time}
 
 
 def test_paths_through_another_packages_link_are_written_where_it_leads(bench: Bench) -> None:
@@ -496,10 +563,10 @@ def test_an_error_of_the_compiler_is_raised(bench: Bench) -> None:
             yield
 
     class Factory:
-        def identity(self, python: object) -> str:
+        def identity(self, python: object, *, checked: bool) -> str:
             return "broken"
 
-        def __call__(self, python: object, rootfs: Path) -> ByteCompiler:
+        def __call__(self, python: object, rootfs: Path, *, checked: bool) -> ByteCompiler:
             return Broken()
 
     with pytest.raises(BuildError, match=r"(numpy|attrs) 1\.0: the interpreter did not start"):
@@ -582,8 +649,8 @@ def test_a_large_file_is_streamed(bench: Bench, tmp_path: Path) -> None:
 
 
 GOLDEN_DIFF_IDS = [
-    "sha256:c644f5bcd3a606a322570dd3c8475fee5e8a8c06381c83235f47f8d6d81df949",
-    "sha256:887a7c8afc16efe22b84c67b22e5c8054240893159170222fbff3e5a6c750209",
-    "sha256:789b7d64b5f889c1047994ccf23730fb5d5afced7f1462ad4001de9de86822bd",
+    "sha256:43ba69e340b5329ec7046cc164eaf149bd0bfb6cb829e0c1e41b345b7c946982",
+    "sha256:24135c5b2a15df7168cd67d50814f8515f16f1f71419546a04a98f708158dd03",
+    "sha256:d5a842215e349ae211cfdc536b8445206e0ee8e4bb2226ef6bea99f19bd30c89",
 ]
-GOLDEN_DIGEST = "sha256:29a3f912cab847e81c57d13f24c585f1faa33a71dfa5a15ad5322cc6f76501f8"
+GOLDEN_DIGEST = "sha256:27358bbeb54cb3c0cbc31ef5844404d30ce40c8c6d863b67047de12ab3dbef7e"

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from envbuild.compose.tar import MTIME
 from envbuild.errors import BuildError, UsageError
 from envbuild.oci.digest import digest_bytes
 from envbuild.render.base import BuildContext, ContextFile
-from envbuild.render.context import MTIME, RECORD, context_size, context_tar, write_context
+from envbuild.render.context import RECORD, context_size, context_tar, write_context
 
 
 def context(*files: ContextFile) -> BuildContext:

@@ -29,6 +29,8 @@ BAD = sorted(path.parent.name for path in CASES.glob("*/expected-error.txt"))
 
 SELDOM = {"left_out", "unrelated", "explicit", "complete", "index_strategy"}
 """Fields that are only shown where they say something."""
+DEFAULTS = {"clashes": "warn", "bytecode": "checked"}
+"""Values that go without saying."""
 
 
 def plain(value: object, case: Path) -> object:
@@ -41,7 +43,8 @@ def plain(value: object, case: Path) -> object:
         return value.relative_to(case).as_posix() if value.is_absolute() else value.as_posix()
     if dataclasses.is_dataclass(value):
         found = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {name: plain(item, case) for name, item in found.items() if item or name not in SELDOM}
+        shown = {name: plain(item, case) for name, item in found.items() if item or name not in SELDOM}
+        return {name: item for name, item in shown.items() if name not in DEFAULTS or item != DEFAULTS[name]}
     if isinstance(value, tuple):
         return [plain(item, case) for item in value]
     return value

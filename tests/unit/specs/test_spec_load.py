@@ -15,7 +15,15 @@ from envbuild.specs.definition import canonical_definition, definition_digest
 from envbuild.specs.importers.conda.environment import conda_python
 from envbuild.specs.importers.native.model import json_schema
 from envbuild.specs.load import NAMES, importers, load_spec, markers
-from envbuild.specs.model import BuildContextSpec, CondaSpec, EnvironmentType, ImageBaseSpec, Spec
+from envbuild.specs.model import (
+    BuildContextSpec,
+    Bytecode,
+    Clashes,
+    CondaSpec,
+    EnvironmentType,
+    ImageBaseSpec,
+    Spec,
+)
 from envbuild.specs.plugins import Importer
 from envbuild.specs.text.source import SourceFile
 
@@ -342,7 +350,10 @@ def test_an_image_may_lie_on_this_machine(form: str, tmp_path: Path) -> None:
 def test_definition_names_every_field_but_the_labels() -> None:
     fields = set(Spec.__dataclass_fields__)
     labels = {"name", "source", "version", "description", "tags", "named", "left_out", "unrelated"}
-    assert set(canonical_definition(Spec(name="x", source=Path("x")))) == fields - labels
+    said = Spec(name="x", source=Path("x"), clashes=Clashes.ERROR, bytecode=Bytecode.UNCHECKED)
+    assert set(canonical_definition(said)) == fields - labels
+    # Keys that came later: a spec without them is the one it was.
+    assert {"clashes", "bytecode"} & set(canonical_definition(Spec(name="x", source=Path("x")))) == set()
 
 
 def test_schema_knows_exactly_the_keys_that_are_read() -> None:
@@ -355,6 +366,8 @@ def test_schema_knows_exactly_the_keys_that_are_read() -> None:
             "as_of",
             "base",
             "build",
+            "bytecode",
+            "clashes",
             "conda_file",
             "constraints",
             "datastore",

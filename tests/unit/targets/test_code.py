@@ -65,7 +65,7 @@ def test_layer_holds_the_code_and_belongs_to_the_image_s_user(
         "workspace/pkg/x.py",
         "workspace/train.sh",
     ]
-    assert {(each.uid, each.gid, each.mtime) for each in found.values()} == {(1000, 1001, 0)}
+    assert {(each.uid, each.gid, each.mtime) for each in found.values()} == {(1000, 1001, 315532800)}
     assert [oct(found[f"workspace{name}"].mode) for name in ("", "/train.sh", "/pkg/x.py")] == [
         "0o755",
         "0o755",

@@ -16,6 +16,10 @@ from envbuild.lock.pip.command import python_options, uv_platform
 from envbuild.plan.model import Artifact
 from envbuild.platforms import Platform
 
+_REFUSED = re.compile(
+    r"[Tt]he wheel is invalid|unacceptable filename|\(os error 2\)\s+at path\s+\"[^\"]*/bin/"
+)
+"""uv's words about a wheel that is whole, but not of the form that it installs."""
 _UNSAFE = re.compile(r"Skipping unsafe file name: (.*)")
 _OWNER = re.compile(r"Files (.*) are listed in `RECORD` but missing from the wheel archive for `([^`=]+)")
 
@@ -41,7 +45,8 @@ class WheelInstall:
     indexes: PackageIndexes
 
     def run(self, pins: Sequence[PipPin], directory: Path, *, fresh: bool = False) -> None:
-        """Unpacks ``pins`` below ``directory/prefix``. ``fresh``: past uv's cache. Raises ``BuildError``."""
+        """Unpacks ``pins`` below ``directory/prefix``. ``fresh``: past uv's cache. Raises ``BuildError``,
+        and ``UnusualWheel`` where another installer is needed."""
         lines = list(self.indexes.lines)
         for pin in pins:
             url = self.indexes.address(pin)
@@ -81,6 +86,8 @@ class WheelInstall:
     def _failure(self, log: str, pins: Sequence[PipPin], directory: Path) -> BuildError:
         reason = self.indexes.explanation(_without_log(log), directory, [pin.url or "" for pin in pins])
         named = [pin for pin in pins if _is_named(pin, reason)]
+        if named and _REFUSED.search(reason):
+            raise UnusualWheel(named)
         files = file_names(named) if named else "wheels"
         if re.search(r"[Hh]ash mismatch|[Nn]o matching hash|do not match|with matching hashes", reason):
             hint = "the index serves another file than the one that was locked: find out why, or lock again"
@@ -101,6 +108,14 @@ class WheelInstall:
         else:
             hint = "if the file is damaged in uv's cache: uv cache clean, then try again"
         return BuildError(f"{files}: uv can't install from the lock: {reason}", hint=hint)
+
+
+class UnusualWheel(Exception):
+    """uv doesn't install the wheels ``pins``, which pip may."""
+
+    def __init__(self, pins: Sequence[PipPin]) -> None:
+        super().__init__(file_names(pins))
+        self.pins = tuple(pins)
 
 
 def wheel_pin(artifact: Artifact) -> PipPin:

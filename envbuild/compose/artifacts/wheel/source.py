@@ -15,10 +15,16 @@ from functools import partial
 from pathlib import Path
 
 from envbuild.compose.artifacts.sdist.builds import SdistWheels, sdist_builds
+from envbuild.compose.artifacts.wheel.archive import unpack_wheel
 from envbuild.compose.artifacts.wheel.files import WheelFiles
 from envbuild.compose.artifacts.wheel.index import PackageIndexes, package_indexes
-from envbuild.compose.artifacts.wheel.install import WheelInstall, install_options, wheel_pin
-from envbuild.compose.artifacts.wheel.tree import DamagedWheel, InstalledWheel, WheelTree
+from envbuild.compose.artifacts.wheel.install import (
+    UnusualWheel,
+    WheelInstall,
+    install_options,
+    wheel_pin,
+)
+from envbuild.compose.artifacts.wheel.tree import SHEBANG, DamagedWheel, InstalledWheel, WheelTree
 from envbuild.compose.base import ComposeContext, Entry, SourceTarget
 from envbuild.errors import BuildError
 from envbuild.lock.model import PipPin, PythonPin, glibc_of
@@ -39,6 +45,7 @@ def open_source(context: ComposeContext, target: SourceTarget) -> Iterator[Wheel
             glibc=glibc_of(target.base),
             indexes=package_indexes(context),
             build_wheel=partial(_build_wheel, context, target),
+            fetch_wheel=partial(_fetch_wheel, context, target),
             progress=context.progress,
         )
 
@@ -56,9 +63,14 @@ def _build_wheel(context: ComposeContext, target: SourceTarget, pin: PipPin) -> 
     return SdistWheels(sdist_builds(context), target.interpreter).fetch(pin)
 
 
+def _fetch_wheel(context: ComposeContext, target: SourceTarget, pin: PipPin) -> Path:
+    return open_files(context, target).fetch_files([Artifact.of(pin)])[pin.sha256]
+
+
 class WheelSource:
     """An ``ArtifactSource`` of wheels. ``build_wheel`` gives the files of wheels that are built from source
-    distributions (``SdistWheels.fetch``); ``scratch`` outlasts the entries."""
+    distributions (``SdistWheels.fetch``), ``fetch_wheel`` those of an index, for wheels that uv doesn't
+    install; ``scratch`` outlasts the entries."""
 
     def __init__(
         self,
@@ -69,11 +81,13 @@ class WheelSource:
         glibc: str,
         indexes: PackageIndexes,
         build_wheel: Callable[[PipPin], Path] | None = None,
+        fetch_wheel: Callable[[PipPin], Path] | None = None,
         progress: Progress | None = None,
     ) -> None:
         self._scratch = scratch
         self._python = python
         self._build_wheel = build_wheel
+        self._fetch_wheel = fetch_wheel
         self._progress = progress or Silent()
         self._install = WheelInstall(
             options=install_options(python, platform, glibc, offline=indexes.offline), indexes=indexes
@@ -107,13 +121,22 @@ class WheelSource:
         # uv takes a wheel's name from its address; the store's files are named by their digests.
         link = directory / pin.file
         link.symlink_to(archive.resolve())
-        # Past uv's cache, where each build's address would leave another copy.
-        tree = self._install_tree([replace(pin, url=link.as_uri())], fresh=True)
+        try:
+            # Past uv's cache, where each build's address would leave another copy.
+            tree = self._install_tree([replace(pin, url=link.as_uri())], fresh=True)
+        except UnusualWheel:
+            return self._unpack(pin, archive)
         return self._claim_all(pin, tree, trusted=False)
 
     def _from_index(self, pins: Sequence[PipPin]) -> dict[str, InstalledWheel]:
-        """All of them from one run of uv; those that can't be told apart or aren't whole once more, alone."""
-        tree = self._install_tree(pins)
+        """All of them from one run of uv; those that can't be told apart or aren't whole once more, alone,
+        and those that uv refuses without it."""
+        try:
+            tree = self._install_tree(pins)
+        except UnusualWheel as refused:
+            unpacked = {pin.sha256: self._unpack(pin, self._fetch(pin)) for pin in refused.pins}
+            rest = [pin for pin in pins if pin.sha256 not in unpacked]
+            return {**unpacked, **(self._from_index(rest) if rest else {})}
         claims, suspects = {}, []
         shared = tree.shared(pins)
         for pin in pins:
@@ -128,6 +151,17 @@ class WheelSource:
         for pin in suspects:
             claims[pin.sha256] = self._install_alone(pin)
         return claims
+
+    def _fetch(self, pin: PipPin) -> Path:
+        if self._fetch_wheel is None:
+            raise BuildError(f"{pin.file}: uv doesn't install it, and nobody here has its file")
+        return self._fetch_wheel(pin)
+
+    def _unpack(self, pin: PipPin, archive: Path) -> InstalledWheel:
+        """A wheel that uv doesn't install, from its file, whose hash has been checked."""
+        prefix = self._make_directory() / "prefix"
+        unpack_wheel(archive, pin, self._python, prefix)
+        return self._claim_all(pin, WheelTree(prefix, shebang=SHEBANG), trusted=True)
 
     def _install_alone(self, pin: PipPin) -> InstalledWheel:
         """One wheel in a tree of its own; unpacked anew if what uv's cache holds was changed meanwhile."""

@@ -116,6 +116,8 @@ class WheelTree:
         info = self._info(pin)
         rows = self._record(pin)
         scripts = entry_point_scripts(self._read(f"{info}/entry_points.txt"), pin.file)
+        # uv leaves a script in RECORD in whose place it writes the command of an entry point.
+        replaced = {f"{info.removesuffix('.dist-info')}.data/scripts/{name}" for name in scripts}
         files, raw = [], set()
         for path, digest, _ in rows:
             raw.add(path)
@@ -124,6 +126,8 @@ class WheelTree:
             if path.startswith("bin/") and path[4:] in scripts:
                 continue
             file = self._read_wheel_file(pin, path)
+            if file is None and path in replaced:
+                continue
             if file is None:
                 if trusted:
                     raise BuildError(f"{pin.file}: its RECORD lists {path}, which it doesn't have")
@@ -170,7 +174,7 @@ class WheelTree:
         try:
             for row in csv.reader(io.StringIO(data.decode())):
                 if row:
-                    path = _path_in_prefix(pin, site, row[0])
+                    path = path_in_prefix(pin, site, row[0])
                     rows[path] = (path, row[1] if len(row) > 1 else "", row[2] if len(row) > 2 else "")
         except (csv.Error, UnicodeDecodeError) as error:
             raise BuildError(f"{pin.file}: its RECORD can't be read: {error}") from error
@@ -265,28 +269,28 @@ def _relative_to_site(path: str, site: str) -> str:
     return path[len(site) :] if path.startswith(site) else f"../../../{path}"
 
 
-def _path_in_prefix(pin: PipPin, site: str, text: str) -> str:
-    """``text`` of a RECORD in ``site``, relative to the prefix. Raises ``BuildError`` if it leaves that."""
-    parts = [] if text.startswith("/") else site.split("/")
+def path_in_prefix(pin: PipPin, site: str, text: str) -> str:
+    """``text`` of a RECORD in ``site``, relative to the prefix. Raises ``BuildError`` if it leaves that, or
+    is a name that no layer can hold (a whiteout's)."""
+    parts = [] if text.startswith("/") or not site else site.split("/")
     for part in text.split("/"):
         if part == "..":
             if not parts:
                 break
             parts.pop()
-        elif part in ("", ".") or "\\" in part or not part.isprintable() or part.startswith(".wh."):
+        elif part in ("", ".") or "\0" in part or part.startswith(".wh."):
             break
         else:
             parts.append(part)
     else:
         return "/".join(parts)
     raise BuildError(
-        f"{pin.file}: its RECORD names {text!r}, which is not a path inside of the prefix",
+        f"{pin.file}: it has {text!r}, which is not a path inside of the prefix",
         hint="don't use this wheel; report it to its index",
     )
 
 
 SHEBANG = f"#!{PREFIX}/bin/python"
-_COMMAND_NAME = re.compile(r"[\w.+@-]+( [\w.+@-]+)*")
 _OBJECT_REFERENCE = re.compile(r"(\w+(?:\.\w+)*)\s*:\s*(\w+(?:\.\w+)*)\s*(?:\[[^\]]*\])?\s*")
 _SCRIPT_TEMPLATE = """{shebang}
 # -*- coding: utf-8 -*-
@@ -305,7 +309,7 @@ def entry_point_scripts(text: bytes | None, file: str) -> dict[str, bytes]:
     parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
-        parser.read_string(text.decode())
+        parser.read_string(text.decode("utf-8-sig"))
     except (configparser.Error, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise BuildError(f"{file}: its entry_points.txt can't be read: {reason}") from error
@@ -314,13 +318,10 @@ def entry_point_scripts(text: bytes | None, file: str) -> dict[str, bytes]:
         if not parser.has_section(section):
             continue
         for name, value in parser.items(section):
-            match = _OBJECT_REFERENCE.fullmatch(value.strip())
-            if (
-                match is None
-                or _COMMAND_NAME.fullmatch(name) is None
-                or name in (".", "..")
-                or name.startswith(".wh.")
-            ):
+            match = _OBJECT_REFERENCE.fullmatch((value or "").strip())
+            # A command may lie in a directory of its own.
+            parts = name.split("/")
+            if match is None or any(part in ("", ".", "..") or part.startswith(".wh.") for part in parts):
                 raise BuildError(
                     f"{file}: its entry point {name!r} = {value!r} can't be made a command",
                     hint="the wheel is broken: pin another version",

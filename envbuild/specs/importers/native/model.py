@@ -371,6 +371,16 @@ class NativeModel(Strict):
         description="uid:gid in numbers. Default: 1000:1000; the image's own where it is user-managed.",
     )
     as_of: Date | None = Field(None, description="No artifact newer than this day, across conda and pip.")
+    clashes: Literal["warn", "error"] = Field(
+        "warn",
+        description="Where packages bring different files under one path: keep the later one and say so, or "
+        "refuse.",
+    )
+    bytecode: Literal["checked", "unchecked"] = Field(
+        "checked",
+        description="Whether byte code notices a source that is patched later; unchecked imports a little "
+        "faster.",
+    )
     os_type: System = Field("linux", description="Linux only.")
 
 

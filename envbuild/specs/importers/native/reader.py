@@ -23,6 +23,8 @@ from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.model import (
     BaseSpec,
     BuildContextSpec,
+    Bytecode,
+    Clashes,
     DebianBaseSpec,
     EnvironmentType,
     ImageBaseSpec,
@@ -160,6 +162,8 @@ class _NativeReader:
             inference_config=_inference(model),
             user=model.user or ("" if kind is EnvironmentType.USER_MANAGED else _USER),
             as_of=model.as_of,
+            clashes=Clashes(model.clashes),
+            bytecode=Bytecode(model.bytecode),
             left_out=(left_out := self._left_out(model)),
             unrelated=left_out,
         )
