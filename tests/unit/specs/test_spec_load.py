@@ -12,6 +12,7 @@ import pytest
 from envbuild.errors import SpecError
 from envbuild.platforms import LINUX_AMD64
 from envbuild.specs.definition import canonical_definition, definition_digest
+from envbuild.specs.exporters.native import dump_native
 from envbuild.specs.importers.conda.environment import conda_python
 from envbuild.specs.importers.native.model import json_schema
 from envbuild.specs.load import NAMES, importers, load_spec, markers
@@ -414,3 +415,12 @@ def test_spec_says_whether_its_source_names_it(file: str, text: str, named: bool
     (tmp_path / "python_env.yaml").write_text("python: '3.11'\ndependencies: [six]\n")
     (tmp_path / file).write_text(text)
     assert load_spec(tmp_path / file).named is named
+
+
+def test_clashes_and_byte_code_are_keys_that_every_writer_keeps(tmp_path: Path) -> None:
+    file = tmp_path / "envbuild.yaml"
+    file.write_text("name: x\nclashes: error\nbytecode: unchecked\n", encoding="utf-8")
+    spec = load_spec(file)
+    assert (spec.clashes, spec.bytecode) == (Clashes.ERROR, Bytecode.UNCHECKED)
+    file.write_text(dump_native(spec), encoding="utf-8")
+    assert definition_digest(load_spec(file)) == definition_digest(spec)

@@ -214,6 +214,8 @@ ContextPath = Annotated[str, _checked(_context), _string()]
 DockerfilePath = Annotated[str, _checked(_dockerfile), _string()]
 Date = Annotated[date, BeforeValidator(_date), _string(format="date")]
 Type = Annotated[Literal["system-managed", "user-managed", "curated"], BeforeValidator(_text)]
+ClashesName = Annotated[Literal["warn", "error"], BeforeValidator(_text)]
+BytecodeName = Annotated[Literal["checked", "unchecked"], BeforeValidator(_text)]
 RuntimeName = Annotated[Literal["python", "spark", "docker"], BeforeValidator(_text)]
 IndexStrategy = Annotated[Literal["first-index", "unsafe-best-match"], BeforeValidator(_text)]
 System = Annotated[str, BeforeValidator(_text), WithJsonSchema({"enum": ["linux", "Linux"]})]
@@ -371,12 +373,12 @@ class NativeModel(Strict):
         description="uid:gid in numbers. Default: 1000:1000; the image's own where it is user-managed.",
     )
     as_of: Date | None = Field(None, description="No artifact newer than this day, across conda and pip.")
-    clashes: Literal["warn", "error"] = Field(
+    clashes: ClashesName = Field(
         "warn",
         description="Where packages bring different files under one path: keep the later one and say so, or "
         "refuse.",
     )
-    bytecode: Literal["checked", "unchecked"] = Field(
+    bytecode: BytecodeName = Field(
         "checked",
         description="Whether byte code notices a source that is patched later; unchecked imports a little "
         "faster.",
