@@ -15,6 +15,7 @@ import pytest
 
 from envbuild.compose.artifacts.wheel.archive import unpack_wheel
 from envbuild.compose.artifacts.wheel.index import PackageIndexes
+from envbuild.compose.artifacts.wheel.install import WheelInstall, install_options
 from envbuild.compose.artifacts.wheel.source import WheelSource
 from envbuild.compose.artifacts.wheel.tree import SHEBANG, WheelTree
 from envbuild.compose.base import Entry
@@ -69,9 +70,10 @@ class Site:
             yield WheelSource(
                 scratch,
                 python=PYTHON,
-                platform=LINUX_AMD64,
-                glibc="2.41",
-                indexes=PackageIndexes(env=env, offline=offline),
+                install=WheelInstall(
+                    options=install_options(PYTHON, LINUX_AMD64, "2.41", offline=offline),
+                    indexes=PackageIndexes(env=env, offline=offline),
+                ),
                 build_wheel=build_wheel,
                 fetch_wheel=lambda pin: self.house.simple / pin.name / pin.file,
             )

@@ -17,7 +17,7 @@ from pathlib import Path
 from envbuild.compose.artifacts.sdist.builds import SdistWheels, sdist_builds
 from envbuild.compose.artifacts.wheel.archive import unpack_wheel
 from envbuild.compose.artifacts.wheel.files import WheelFiles
-from envbuild.compose.artifacts.wheel.index import PackageIndexes, package_indexes
+from envbuild.compose.artifacts.wheel.index import package_indexes
 from envbuild.compose.artifacts.wheel.install import (
     UnusualWheel,
     WheelInstall,
@@ -29,7 +29,6 @@ from envbuild.compose.base import ComposeContext, Entry, SourceTarget
 from envbuild.errors import BuildError
 from envbuild.lock.model import PipPin, PythonPin, glibc_of
 from envbuild.plan.model import Artifact
-from envbuild.platforms import Platform
 from envbuild.progress import Progress, Silent
 
 
@@ -37,13 +36,13 @@ from envbuild.progress import Progress, Silent
 def open_source(context: ComposeContext, target: SourceTarget) -> Iterator[WheelSource]:
     if target.python is None:
         raise BuildError("there are wheels to install, but no python to install them for")
+    indexes = package_indexes(context)
+    options = install_options(target.python, target.platform, glibc_of(target.base), offline=indexes.offline)
     with context.store.scratch() as scratch:
         yield WheelSource(
             scratch,
             python=target.python,
-            platform=target.platform,
-            glibc=glibc_of(target.base),
-            indexes=package_indexes(context),
+            install=WheelInstall(options=options, indexes=indexes),
             build_wheel=partial(_build_wheel, context, target),
             fetch_wheel=partial(_fetch_wheel, context, target),
             progress=context.progress,
@@ -77,9 +76,7 @@ class WheelSource:
         scratch: Path,
         *,
         python: PythonPin,
-        platform: Platform,
-        glibc: str,
-        indexes: PackageIndexes,
+        install: WheelInstall,
         build_wheel: Callable[[PipPin], Path] | None = None,
         fetch_wheel: Callable[[PipPin], Path] | None = None,
         progress: Progress | None = None,
@@ -89,9 +86,7 @@ class WheelSource:
         self._build_wheel = build_wheel
         self._fetch_wheel = fetch_wheel
         self._progress = progress or Silent()
-        self._install = WheelInstall(
-            options=install_options(python, platform, glibc, offline=indexes.offline), indexes=indexes
-        )
+        self._install = install
         self._count = 0
         self._claims: dict[str, InstalledWheel] = {}
 
