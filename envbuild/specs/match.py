@@ -30,7 +30,7 @@ _OPERATOR = r"(?:==|!=|<=|>=|<|>|=)"
 # Canonical specs of this form are surely valid, so that reading the usual file needn't import rattler.
 _PLAIN = re.compile(
     rf"(?:[a-z][a-z0-9_-]*(?:/linux-64)?::)?[a-z_][a-z0-9_-]*"
-    rf"(?:(?: |{_OPERATOR}){_NUMBER}(?:[,|]{_OPERATOR}?{_NUMBER})*(?:=[a-z0-9_*]+)?)?"
+    rf"(?:(?: |{_OPERATOR}){_NUMBER}(?:[,|]{_OPERATOR}?{_NUMBER})*(?:=(?:[a-z0-9_]|\*(?!\*))+)?)?"
 )
 _VERSION_IN_BRACKET = re.compile(r"""\bversion\s*=\s*(?:'([^']*)'|"([^"]*)"|([^,\]]+))""")
 

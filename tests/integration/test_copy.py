@@ -217,7 +217,7 @@ def test_an_artifact_that_is_no_image_is_copied(
     assert copied.reference == f"{two.host}/charts/demo:0.1.0@{digest_bytes(content)}"
     assert two.manifest("charts/demo", "0.1.0") == content
     assert two.complete("charts/demo", "0.1.0")
-    machine.run("pull", f"{one.host}/charts/demo:0.1.0").failed(6, "which can't be used")
+    machine.run("pull", f"{one.host}/charts/demo:0.1.0").failed(6, "a Helm chart, not an image")
 
 
 def test_what_skopeo_wrote_is_pulled_and_what_we_write_skopeo_reads(

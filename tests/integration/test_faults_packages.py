@@ -148,14 +148,19 @@ def test_conda_packages_that_leave_the_prefix_or_run_code(
 def test_two_owners_of_one_path_are_both_named(sources: tuple[Machine, str], machine: Machine) -> None:
     refused(
         machine,
-        demo(packages=["deb-one", "deb-two"], more=conda(sources[1], "one", "two")),
+        demo(packages=["deb-one", "deb-two"], more=conda(sources[1], "one", "two") + "clashes: error\n"),
         "usr/share/shared is owned by both deb-one 1.0 and deb-two 1.0",
         "opt/env/lib/x is owned by both one 1.0 and two 1.0",
         "hint: leave one of the packages out",
     )
     refused(
         machine,
-        demo("one", "two"),
+        demo(packages=["deb-one", "deb-two"]),
+        "usr/share/shared is owned by both deb-one 1.0 and deb-two 1.0",
+    )
+    refused(
+        machine,
+        demo("one", "two", more="clashes: error\n"),
         "opt/env/lib/python3.13/site-packages/shared.py is owned by both one 1.0 and two 1.0",
     )
 

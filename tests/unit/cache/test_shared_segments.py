@@ -214,7 +214,7 @@ def smuggled(one: Machine, extra: bytes, *, hidden: bool) -> tuple[Segment, byte
 def test_a_path_behind_the_last_members_end_is_seen(
     registry: Registry, one: Machine, tmp_path: Path, hidden: bool
 ) -> None:
-    """Either the segment isn't taken, or its record has the path, so that the image is refused where another
+    """Either the segment isn't taken, or its record has the path, so that it is said where another
     package owns it."""
     cache = f"{registry.host}/cache"
     image = one.build(whole(), writer=cache)
@@ -228,8 +228,8 @@ def test_a_path_behind_the_last_members_end_is_seen(
         assert two.build(whole(), cache) == image
         assert two.source.fetched == ["attrs"]
     else:
-        with pytest.raises(BuildError, match=r"numpy/core\.py is owned by both"):
-            two.build(whole(), cache)
+        two.build(whole(), cache)
+        assert any("numpy/core.py" in note for note in two.progress.notes)
 
 
 def test_a_link_is_seen_whatever_the_record_says(registry: Registry, one: Machine, tmp_path: Path) -> None:

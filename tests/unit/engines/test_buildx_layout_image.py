@@ -167,7 +167,7 @@ def many_files(export: Export) -> None:
         (too_few_diff_ids, "names 1 layers, the manifest has 2"),
         (other_platform, "is for linux/arm64, not linux/amd64"),
         (only_another_platform, "0 images of it are for linux/amd64 (there are: linux/arm64)"),
-        (no_image, "so it is no image"),
+        (no_image, "not an image"),
         (unknown_layer, "which can't be used"),
         (two_images, "2 images of it are for linux/amd64"),
         (no_index, "not a JSON object"),

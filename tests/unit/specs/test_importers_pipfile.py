@@ -58,7 +58,7 @@ def test_the_source_that_pipenv_writes_is_the_index_of_the_machine(tmp_path: Pat
     ("entry", "line"),
     [
         ('git = "https://code.example/tree.git", ref = "v1"', "'git+https://code.example/tree.git@v1'"),
-        ('path = ".", editable = true', "--editable ."),
+        ('path = ".", editable = true', "'.' is a source tree without"),
         ('path = "./tree"', "'./tree'"),
     ],
 )
