@@ -54,6 +54,10 @@ class Settings:
     """File of the OpenPGP public keys that sign the mirror; None: Debian's own archive keys."""
     maven_repository: str = "https://repo1.maven.org/maven2"
     """Root of the Maven repository that is asked after those of a spec."""
+    python_downloads_json_url: str | None = field(default=None, repr=False)
+    """The list of standalone pythons, as uv's ``--python-downloads-json-url`` has it; None: uv's own."""
+    python_mirror: str | None = field(default=None, repr=False)
+    """Stands for the root of python-build-standalone's releases; the address may hold a login."""
     offline: bool = False
     workers: int | None = None
     """Parallel workers; None: one a core."""
@@ -356,6 +360,13 @@ def _url(value: object, source: _Source) -> str:
     raise _Misfit("an http, https or file URL")
 
 
+def _document(value: object, source: _Source) -> str:
+    """An address, or the path of a file as uv takes it."""
+    if isinstance(value, str) and "://" not in value and not value.startswith("file:"):
+        return _path(value, source).as_uri()
+    return _url(value, source)
+
+
 def _database(value: object, source: _Source) -> str | Path:
     """A URL as it is, anything else a path. What is wrong with a URL is said without it: it may hold a
     password."""
@@ -433,6 +444,8 @@ _READERS: Mapping[str, Callable[[object, _Source], object]] = {
     "debian_snapshot": _url,
     "debian_keyring": _path,
     "maven_repository": _url,
+    "python_downloads_json_url": _document,
+    "python_mirror": _url,
     "offline": _flag,
     "workers": _number(1, 1024),
     "layer_budget": _number(4, 120),
@@ -460,5 +473,7 @@ _OTHERS = ("ENVBUILD_SIGN_PASSWORD",)
 _WELL_KNOWN = {
     "SOURCE_DATE_EPOCH": "source_date_epoch",
     "SSL_CERT_FILE": "ca_bundle",
+    "UV_PYTHON_DOWNLOADS_JSON_URL": "python_downloads_json_url",
+    "UV_PYTHON_INSTALL_MIRROR": "python_mirror",
 }
 """Variables of the field that say a setting; ours of the same setting go before them."""

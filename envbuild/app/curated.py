@@ -10,7 +10,7 @@ from pathlib import Path
 from envbuild.errors import EnvbuildError, LockError, WorkspaceError, nearest
 from envbuild.lock.diff import PinChange
 from envbuild.lock.files import read_lock
-from envbuild.lock.model import CondaPin, DebianBase, DebianPin, Lock, MavenPin, PipPin, PlatformLock
+from envbuild.lock.model import Lock, PlatformLock
 from envbuild.platforms import Platform
 from envbuild.resources import curated_names, curated_spec
 from envbuild.specs.load import NAMES, load_spec, markers
@@ -86,13 +86,8 @@ def moved_bytes(before: Lock | None, after: Lock) -> int:
 
 
 def _sizes(pins: PlatformLock) -> Iterable[tuple[str, int]]:
-    debian = pins.base.packages if isinstance(pins.base, DebianBase) else ()
-    kinds: tuple[Iterable[DebianPin | CondaPin | PipPin | MavenPin], ...] = (
-        *(debian, pins.conda, pins.pip, pins.maven),
-    )
-    for kind in kinds:
-        for pin in kind:
-            yield pin.sha256, pin.size
+    for pin in pins.files:
+        yield pin.sha256, pin.size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -145,7 +145,7 @@ def _resolve_base(session: Session, resolvers: Resolvers, onto: str, lock: Lock)
         # All that the software may have been asked to find there; what those need comes with them.
         packages = tuple(package.name for package in pins.base.packages)
         spec = DebianBaseSpec(suite=suite or pins.base.suite, packages=packages)
-    python = pins.python is not None and pins.python.provider != "conda"
+    python = pins.python is not None and pins.python.of_base
     resolver = resolvers.base_for(spec)
     if resolver is None:
         raise UsageError(f"{onto} is no base")

@@ -37,7 +37,7 @@ class Item:
     """One package that is inside. What isn't known is empty, and 0 of a size."""
 
     kind: str
-    """``conda``, ``python``, ``debian`` or ``maven``."""
+    """``conda``, ``python``, ``debian``, ``maven`` or ``interpreter``."""
     name: str
     version: str
     reference: str

@@ -105,6 +105,8 @@ def _artifacts(pins: PlatformLock) -> Iterator[tuple[str, str, str]]:
         for deb in pins.base.packages:
             uri = purl.debian(deb.name, deb.version, architecture=deb.architecture, release={})
             yield uri, deb.file.rpartition("/")[2], deb.sha256
+    if pins.python is not None and (build := pins.python.build) is not None:
+        yield purl.python(build.version), build.file, build.sha256
     for package in pins.conda:
         yield _conda(package), package.file, package.sha256
     for wheel in pins.pip:

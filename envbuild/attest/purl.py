@@ -44,6 +44,11 @@ def maven(group: str, artifact: str, version: str) -> str:
     return _purl("maven", group, artifact, version)
 
 
+def python(version: str) -> str:
+    """Of an interpreter that no package brought."""
+    return _purl("generic", "", "python", version)
+
+
 def channel_of(url: str) -> str:
     """The name of the channel that a conda package's ``url`` is of: the path's last part, or with its label,
     without token or host. Empty where it isn't known."""

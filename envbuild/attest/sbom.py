@@ -26,9 +26,10 @@ from envbuild.attest.dependencies import (
 from envbuild.errors import LockError
 from envbuild.lock.image.embedded import embedded_lock
 from envbuild.lock.image.inventory import InstalledPackage, Inventory, inventory
-from envbuild.lock.model import CondaPin, DebianBase, Lock, MavenPin, PipPin, PlatformLock
+from envbuild.lock.model import CondaPin, DebianBase, Lock, MavenPin, PipPin, PlatformLock, PythonPin
 from envbuild.oci.image import Image
 from envbuild.platforms import Platform
+from envbuild.specs.model import PREFIX
 from envbuild.store.content import Store
 from envbuild.store.images import read_config
 
@@ -98,8 +99,15 @@ def items_of(
             for item, package in entries
         ]
     )
-    edges = _edges(named, owned, contents, platform, pins.python or python)
+    standalone = _standalone(pins.python) if pins.python is not None else None
+    interpreter = InstalledPython(
+        version=pins.python.version if pins.python is not None else python,
+        reference=standalone.reference if standalone else "",
+    )
+    edges = _edges(named, owned, contents, platform, interpreter)
     items = [replace(item, depends=tuple(sorted(edges.get(item.reference, ())))) for item, _ in named]
+    if standalone is not None:
+        items.append(standalone)
     return tuple(sorted(items, key=lambda item: (item.kind, item.name, item.version, item.reference)))
 
 
@@ -113,7 +121,7 @@ class _Pins:
     """File name, size and SHA-256, by name, version and architecture."""
     maven: Mapping[str, MavenPin]
     """By file name."""
-    python: str
+    python: PythonPin | None
 
     @classmethod
     def of(cls, lock: PlatformLock | None) -> _Pins:
@@ -137,7 +145,7 @@ class _Pins:
                 for package in packages
             },
             maven={pin.file.rpartition("/")[2]: pin for pin in (lock.maven if lock else ())},
-            python=lock.python.version if lock is not None and lock.python is not None else "",
+            python=lock.python if lock is not None else None,
         )
 
 
@@ -223,6 +231,25 @@ def _maven(pin: MavenPin) -> Item:
     )
 
 
+def _standalone(pin: PythonPin) -> Item | None:
+    """The interpreter, where no package of the image's brought it; its layer isn't looked for."""
+    build = pin.build
+    if build is None:
+        return None
+    name = purl.python(build.version)
+    return Item(
+        kind="interpreter",
+        name=build.name,
+        version=build.version,
+        reference=name,
+        purl=name,
+        file=build.file,
+        size=build.size,
+        sha256=build.sha256,
+        path=pin.executable.lstrip("/"),
+    )
+
+
 def _named(entries: Iterable[tuple[Item, InstalledPackage]]) -> list[tuple[Item, InstalledPackage]]:
     """The entries with references that name one item each: a package may be there several times."""
     named: dict[str, tuple[Item, InstalledPackage]] = {}
@@ -253,7 +280,7 @@ def _edges(
     owned: Mapping[str, tuple[str, str]],
     contents: Inventory,
     platform: Platform,
-    python: str,
+    python: InstalledPython,
 ) -> dict[str, set[str]]:
     kinds: dict[str, list[Needing]] = {kind: [] for kind in ("conda", "python", "debian", "maven")}
     for item, package in named:
@@ -289,11 +316,13 @@ def _edges(
 
 
 def _interpreter(
-    path: str, contents: Inventory, kinds: Mapping[str, Sequence[Needing]], stated: str
+    path: str, contents: Inventory, kinds: Mapping[str, Sequence[Needing]], stated: InstalledPython
 ) -> InstalledPython:
-    """The python that a distribution is for: conda's of its prefix, else Debian's of the version that its
-    directory names, else what the image says."""
+    """The python that a distribution is for: a standalone one of the prefix, conda's of its prefix, else
+    Debian's of the version that its directory names, else what the image says."""
     prefix, short = prefix_of(path), python_of(path)
+    if stated.reference and prefix == str(PREFIX)[1:]:
+        return stated
     for package in contents.conda_packages:
         if package.name == "python" and prefix_of(package.path) == prefix:
             reference = next((e.reference for e in kinds["conda"] if e.path == package.path), "")
@@ -310,8 +339,8 @@ def _interpreter(
                 match = _UPSTREAM.match(by_name[name].version)
                 reference = next((e.reference for e in kinds["debian"] if e.name == name), "")
                 return InstalledPython(version=match[1] if match else series, reference=reference)
-    if stated.startswith(f"{short}.") or (stated and not short):
-        return InstalledPython(version=stated, reference="")
+    if stated.version.startswith(f"{short}.") or (stated.version and not short):
+        return InstalledPython(version=stated.version, reference="")
     return InstalledPython(version=short, reference="")
 
 

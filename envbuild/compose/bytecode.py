@@ -93,6 +93,8 @@ class RootfsCompiler:
         self._flags = _CHECKED if checked else _UNCHECKED
         self._version = version
         self._patience = patience
+        # Nothing is mounted, so the loader can't read in /proc where a program looks for libraries beside it.
+        self._env = {**_ENVIRONMENT, "LD_ORIGIN_PATH": str(PurePosixPath(executable).parent)}
         self._argv = [unshare, "--map-root-user", f"--root={rootfs}", executable]
 
     def compile(self, files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
@@ -105,7 +107,7 @@ class RootfsCompiler:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=stderr,
-                    env=_ENVIRONMENT,
+                    env=self._env,
                     cwd="/",
                     start_new_session=True,
                 )

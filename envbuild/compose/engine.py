@@ -46,6 +46,7 @@ from envbuild.compose.filesystem import (
     MergeResult,
     layer_directories,
     merge_contributions,
+    resolve,
 )
 from envbuild.compose.image import store_image
 from envbuild.compose.interpreter import UnpackBase, interpreter_artifacts, interpreter_rootfs, rootfs_key
@@ -60,6 +61,7 @@ from envbuild.oci.image import Image, Layer
 from envbuild.plan.model import Artifact, ArtifactKind, Interpreter, Plan
 from envbuild.platforms import Platform, runs_linux
 from envbuild.progress import Progress, Silent
+from envbuild.specs.model import STANDALONE
 from envbuild.store.content import Store, blob_name
 from envbuild.store.images import Made, indexed_build
 from envbuild.store.layers import LayerCache, LayerFile
@@ -263,8 +265,8 @@ class NativeBuild:
         if plan.config.inherit and base:
             self.lease.use(*(blob_name(layer.digest) for layer in below))
             return store_image(self.store, plan, (), below=below, inherited=base.config)
-        if isinstance(plan.base, ImageBase) and base and base.tree.prefix:
-            raise BuildError(occupied_base(plan.base, base.tree.prefix), hint=OCCUPIED_HINT)
+        if isinstance(plan.base, ImageBase) and base:
+            _check_free(plan, plan.base, base.tree)
         tree = self.reused.merge(base.tree if base else BaseTree())
         self.lease.use(*plan.artifact_names)
         self.lease.use(*(blob_name(layer.digest) for layer in below))
@@ -577,6 +579,19 @@ class NativeBuild:
         )
         layers = ((index, layer) for index, layer in enumerate(self.plan.layers) if layer.artifacts)
         return tuple(self.reused.layers.get(index) or next(written) for index, _ in layers)
+
+
+def _check_free(plan: Plan, base: ImageBase, tree: BaseTree) -> None:
+    """Raises ``BuildError`` for a base that has files where ours go: the two would be mixed."""
+    if tree.prefix:
+        raise BuildError(occupied_base(base, tree.prefix), hint=OCCUPIED_HINT)
+    place = resolve(str(STANDALONE)[1:], tree.links, whole=True)
+    if plan.python is not None and plan.python.build is not None and place in tree.directories:
+        raise BuildError(
+            f"the base {base.reference}@{base.digest} already has a directory {STANDALONE}, where the "
+            "standalone python goes",
+            hint="write python_provider: base if that python is the one, or take another base",
+        )
 
 
 def _segment_of(work: _SegmentWork) -> Segment:

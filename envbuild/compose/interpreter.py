@@ -13,7 +13,7 @@ from envbuild.compose.base import ArtifactSource, Entry, EntryKind
 from envbuild.compose.filesystem import DIRECTORY_MODE, USRMERGE, parents, resolve
 from envbuild.compose.tar import check_path
 from envbuild.errors import BuildError
-from envbuild.lock.model import CondaPin, DebianBase, DebianPin, ImageBase
+from envbuild.lock.model import CondaPin, DebianBase, ImageBase, Pin
 from envbuild.oci.digest import canonical_digest
 from envbuild.plan.model import Artifact, ArtifactKind, Interpreter
 from envbuild.store.content import Store
@@ -41,10 +41,12 @@ def interpreter_artifacts(interpreter: Interpreter, *, whole: bool = False) -> t
     """The packages the interpreter runs on, sorted; without those an image base brings. ``whole``: enough
     for programs that use all of the standard library, not only for compiling."""
     lock = interpreter.lock
-    pins: list[DebianPin | CondaPin] = []
-    conda = interpreter.python.provider == "conda"
+    pins: list[Pin] = []
+    conda, build = interpreter.python.provider == "conda", interpreter.python.build
+    if build is not None:
+        pins.append(build)
     if isinstance(lock.base, DebianBase):
-        needed = _C_LIBRARY if conda else _LIBRARIES if whole else _DEBIAN_PYTHON
+        needed = _C_LIBRARY if conda or build else _LIBRARIES if whole else _DEBIAN_PYTHON
         pins.extend(pin for pin in lock.base.packages if needed.fullmatch(pin.name))
     if conda:
         pins.extend(_closure(lock.conda, "python"))

@@ -27,7 +27,7 @@ from envbuild.lock.identity import conda_identity
 from envbuild.lock.model import CondaPin, PythonPin
 from envbuild.oci.digest import CHUNK, canonical_digest
 from envbuild.plan.model import Artifact
-from envbuild.specs.model import PREFIX
+from envbuild.specs.model import PREFIX, STANDALONE
 from envbuild.store.segments import DirectoryRow, Segment
 
 COMPILE_CHUNK = 4 << 20
@@ -78,6 +78,8 @@ class SegmentInputs:
             return False
         if path.startswith(f"{str(PREFIX)[1:]}/lib/python{self.python.short}/"):
             return True
+        if self.python.build is not None:
+            return path.startswith(f"{str(STANDALONE)[1:]}/lib/python{self.python.short}/")
         return self.python.provider == "debian" and path.startswith(
             (f"usr/lib/python{self.python.short}/", "usr/lib/python3/")
         )

@@ -19,7 +19,7 @@ from envbuild.lock.image.inventory import Inventory, inventory
 from envbuild.lock.model import DebianBase, ImageBase, Lock, base_title
 from envbuild.oci.image import Image, Layer
 from envbuild.plan.make import make_plan
-from envbuild.plan.model import Artifact, ArtifactKind, Pin, Plan
+from envbuild.plan.model import Artifact, ArtifactKind, Plan
 from envbuild.platforms import Platform
 from envbuild.store.content import Store
 from envbuild.store.images import read_config, read_manifest
@@ -168,9 +168,7 @@ def packages_of(image: Image, store: Store, bring: Bring) -> tuple[Contained, ..
         bring(image.layers)
         return tuple(sorted(package for _, package in _found(inventory(image, store))))
     pins = lock.platforms[0]
-    debian = pins.base.packages if isinstance(pins.base, DebianBase) else ()
-    everything: tuple[Pin, ...] = (*debian, *pins.conda, *pins.pip, *pins.maven)
-    return tuple(sorted(_contained(Artifact.of(pin)) for pin in everything))
+    return tuple(sorted(_contained(Artifact.of(pin)) for pin in pins.files))
 
 
 def texts(value: object) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from envbuild.store.content import Store
 _GLIBC = re.compile(r"__glibc\s*>=?\s*(2\.\d+)")
 _MANYLINUX = re.compile(r"manylinux_(\d+)_(\d+)_")
 _OLD = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
-_SOFTWARE = {ArtifactKind.CONDA, ArtifactKind.WHEEL, ArtifactKind.JAR}
+_SOFTWARE = {ArtifactKind.PYTHON, ArtifactKind.CONDA, ArtifactKind.WHEEL, ArtifactKind.JAR}
 _PLAIN = (0o755, 0, 0)
 
 
@@ -41,7 +41,7 @@ def rebased_lock(lock: Lock, resolved_base: ResolvedBase) -> Lock:
     if base_glibc_unknown(resolved_base):
         problems.append(f"{title} has no glibc that could be found")
     python = pins.python
-    if python is not None and python.provider != "conda" and resolved_base.python != python:
+    if python is not None and python.of_base and resolved_base.python != python:
         new = resolved_base.python
         problems.append(
             f"the software was installed for python {python.version} at {python.executable}, and {title} has "

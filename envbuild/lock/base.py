@@ -130,7 +130,19 @@ class BaseRequest(ResolveRequest):
     spec: BaseSpec
     platform: Platform
     with_python: bool
+    python_optional: bool = False
+    """A base without a python will do: another is put on it."""
     preferred: Base | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PythonRequest(ResolveRequest):
+    """The standalone python wanted, of one version for all platforms, and the pins to prefer."""
+
+    wanted: str | None
+    """As a spec has it; None: any."""
+    platforms: Sequence[Platform]
+    preferred: Mapping[Platform, PythonPin] = field(default_factory=dict)
 
 
 class PipResolver(Protocol):
@@ -189,6 +201,15 @@ class ResolvedBase:
     python: PythonPin | None
     prefix: tuple[str, ...] = ()
     """The first paths of what it has in the prefix, as far as it was looked into."""
+
+
+class PythonResolver(Protocol):
+    """Turns the python that a spec asks for into a build that stands on no system."""
+
+    name: str
+
+    def resolve(self, request: PythonRequest) -> dict[Platform, PythonPin]:
+        """Raises ``ResolveError``: no such python, a list that can't be read, an archive that isn't there."""
 
 
 class BaseResolver(Protocol):

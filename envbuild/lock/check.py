@@ -7,7 +7,7 @@ from envbuild.lock.conda.satisfied import provided_distributions, unsatisfied_co
 from envbuild.lock.make import context_base, runtime_settings
 from envbuild.lock.model import ContextBase, DebianBase, ImageBase, Lock, PlatformLock, base_title, glibc_of
 from envbuild.lock.pip.satisfied import unsatisfied_pip
-from envbuild.lock.python import matches_python
+from envbuild.lock.python.choice import matches_python
 from envbuild.lock.spark import spark_spec
 from envbuild.specs.definition import definition_digest
 from envbuild.specs.model import BuildContextSpec, DebianBaseSpec, EnvironmentType, ImageBaseSpec, Spec

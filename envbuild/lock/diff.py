@@ -70,7 +70,14 @@ def _platform_pins(pins: PlatformLock) -> Iterator[tuple[_Key, tuple[str, str]]]
     else:
         yield (platform, "base", base.dockerfile), (base.digest, "")
     if pins.python:
-        yield (platform, "python", "python"), (pins.python.version, pins.python.provider)
+        build = pins.python.build
+        yield (
+            (platform, "python", "python"),
+            (
+                pins.python.version,
+                f"{pins.python.provider} {build.sha256[:12]}" if build else pins.python.provider,
+            ),
+        )
     for package in pins.conda:
         yield (platform, "conda", package.name), (f"{package.version} {package.build}", package.sha256[:12])
     for wheel in pins.pip:

@@ -31,6 +31,7 @@ from envbuild.lock.model import (
     MavenPin,
     PipPin,
     PlatformLock,
+    PythonBuild,
     PythonPin,
     RuntimeSettings,
     Sdist,
@@ -316,7 +317,10 @@ def _load_platform(platform: Platform, record: dict[str, Any], where: str) -> Pl
         load_record(MavenPin, entry, f"{where}.maven[{n}]")
         for n, entry in enumerate(expect_list(record.get("maven", []), f"{where}.maven"))
     )
-    pins: tuple[CondaPin | PipPin | Sdist, ...] = (*conda, *pip, *(pin.sdist for pin in pip if pin.sdist))
+    interpreter = None if python is None else load_record(PythonPin, python, f"{where}.python")
+    build = (interpreter.build,) if interpreter and interpreter.build else ()
+    sdists = (pin.sdist for pin in pip if pin.sdist)
+    pins: tuple[PythonBuild | CondaPin | PipPin | Sdist, ...] = (*build, *conda, *pip, *sdists)
     for pin in pins:
         _check_file(pin.file, pin.sha256, pin.size, f"{where}: {pin.file!r}")
     for jar in maven:
@@ -324,7 +328,7 @@ def _load_platform(platform: Platform, record: dict[str, Any], where: str) -> Pl
     return PlatformLock(
         platform=platform,
         base=_load_base(expect_object(record.get("base"), f"{where}.base"), f"{where}.base"),
-        python=None if python is None else load_record(PythonPin, python, f"{where}.python"),
+        python=interpreter,
         conda=tuple(sorted(conda)),
         pip=tuple(sorted(pip)),
         maven=tuple(sorted(maven)),

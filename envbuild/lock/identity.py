@@ -15,6 +15,7 @@ from envbuild.lock.model import (
     MavenPin,
     PipPin,
     PlatformLock,
+    PythonPin,
 )
 from envbuild.oci.digest import canonical_digest
 
@@ -64,9 +65,7 @@ def lock_digest(
             "bytecode": lock.bytecode,
             "platform": str(pins.platform),
             "base": _base(pins.base),
-            "python": [pins.python.version, pins.python.provider, pins.python.executable]
-            if pins.python
-            else None,
+            "python": _python(pins.python) if pins.python else None,
             "conda": [conda_identity(pin) for pin in sorted(pins.conda)],
             "pip": [_pip(pin) for pin in sorted(pins.pip)],
             **({"maven": [_maven(pin) for pin in sorted(pins.maven)]} if pins.maven else {}),
@@ -92,6 +91,12 @@ def _base(base: Base) -> dict[str, object]:
     if isinstance(base, ImageBase):
         return {"image": base.reference, "digest": base.digest, "format": _IMAGE_FORMAT}
     return {"context": base.digest, "dockerfile": base.dockerfile}
+
+
+def _python(pin: PythonPin) -> list[str | int]:
+    build = pin.build
+    installed: list[str | int] = [build.url, build.size, build.sha256] if build else []
+    return [pin.version, pin.provider, pin.executable, *installed]
 
 
 def _debian(pin: DebianPin) -> list[str | int]:

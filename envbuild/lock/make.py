@@ -28,6 +28,8 @@ from envbuild.lock.base import (
     PipRequest,
     PipResolver,
     PipTarget,
+    PythonRequest,
+    PythonResolver,
     ResolvedBase,
     SdistBuilder,
     SdistRequest,
@@ -54,7 +56,15 @@ from envbuild.lock.model import (
     glibc_of,
     occupied_base,
 )
-from envbuild.lock.python import DEBIAN_SUITES, PythonChoice, choose_python, matches_python, with_conda_python
+from envbuild.lock.python.choice import (
+    DEBIAN_SUITES,
+    PythonChoice,
+    base_lacks_python,
+    check_glibc,
+    choose_python,
+    matches_python,
+    with_conda_python,
+)
 from envbuild.lock.sdist import source_pin
 from envbuild.lock.spark import spark_spec
 from envbuild.platforms import LINUX_AMD64, Platform
@@ -67,6 +77,7 @@ from envbuild.specs.model import (
     CondaSpec,
     DebianBaseSpec,
     EnvironmentType,
+    PythonProvider,
     Spec,
 )
 from envbuild.specs.paths import located_pip, relative_address
@@ -88,6 +99,7 @@ class Resolvers:
     sdists: Callable[[], SdistBuilder] | None = None
     maven: Callable[[], MavenResolver] | None = None
     git: Callable[[], GitRepositories] | None = None
+    standalone: Callable[[], PythonResolver] | None = None
 
     def base_for(self, spec: BaseSpec) -> BaseResolver | None:
         """The first resolver that accepts ``spec``."""
@@ -140,23 +152,30 @@ class _LockMaker:
         spec = self.spec
         if spec.type is EnvironmentType.USER_MANAGED:
             return self._lock_user_managed()
-        preferred = None if self.upgrade.everything else self._present_base(spec.platforms[0])
-        choice = choose_python(spec, has_debian=self.resolvers.has_debian, present=preferred)
+        preferred = None if self.upgrade.everything else self._present(spec.platforms[0])
+        choice = choose_python(
+            spec,
+            has_debian=self.resolvers.has_debian,
+            present=preferred.base if preferred else None,
+            locked=preferred.python if preferred else None,
+        )
         choice = self._prefer_wheels(choice)
         with self._fill_pip_cache(choice), self.progress.stage("resolve base"):
             bases = _for_each(spec.platforms, lambda platform: self._resolve_chosen_base(choice, platform))
-        conda_spec = self._conda_spec(choice, bases)
+        provider = self._provider(choice, bases)
+        standalone = self._resolve_standalone(provider, {pins: bases[pins].base for pins in bases})
+        conda_spec = self._conda_spec(provider)
         conda = self._resolve_conda(conda_spec, bases)
         below = [
             PlatformLock(
                 platform=platform,
                 base=bases[platform].base,
-                python=_find_python(bases[platform], conda.get(platform, ())),
+                python=standalone.get(platform) or _find_python(bases[platform], conda.get(platform, ())),
                 conda=conda.get(platform, ()),
             )
             for platform in sorted(spec.platforms)
         ]
-        tools = cache(lambda: self._resolve_toolchain(below, choice, conda_spec))
+        tools = cache(lambda: self._resolve_toolchain(below, choice, provider, conda_spec))
         pip = self._resolve_pip(below, tools)
         maven = self._resolve_maven(spec.platforms)
         platforms = [
@@ -294,11 +313,21 @@ class _LockMaker:
 
     def _resolve_chosen_base(self, choice: PythonChoice, platform: Platform) -> ResolvedBase:
         return self._resolve_base(
-            choice.base, platform, with_python=choice.from_base, preferred=self._present_base(platform)
+            choice.base,
+            platform,
+            with_python=choice.from_base,
+            preferred=self._present_base(platform),
+            python_optional=choice.provider is not PythonProvider.BASE,
         )
 
     def _resolve_base(
-        self, spec: BaseSpec, platform: Platform, *, with_python: bool, preferred: Base | None
+        self,
+        spec: BaseSpec,
+        platform: Platform,
+        *,
+        with_python: bool,
+        preferred: Base | None,
+        python_optional: bool = False,
     ) -> ResolvedBase:
         resolver = self.resolvers.base_for(spec)
         if resolver is None:
@@ -308,6 +337,7 @@ class _LockMaker:
                 spec=spec,
                 platform=platform,
                 with_python=with_python,
+                python_optional=python_optional,
                 preferred=preferred,
                 upgrade=self.upgrade,
                 as_of=self.as_of,
@@ -325,15 +355,53 @@ class _LockMaker:
             raise ResolveError(occupied_base(resolved.base, resolved.prefix), hint=OCCUPIED_HINT)
         return resolved
 
-    def _conda_spec(self, choice: PythonChoice, bases: Mapping[Platform, ResolvedBase]) -> CondaSpec | None:
-        """What conda is asked for; python joins where the base's own isn't the one that was asked for."""
+    def _provider(
+        self, choice: PythonChoice, bases: Mapping[Platform, ResolvedBase]
+    ) -> PythonProvider | None:
+        """Who brings python; None: there needn't be one. Raises ``ResolveError`` where it is to be the base,
+        and one has another."""
         wanted = self.spec.python
-        fits = choice.from_base and all(
-            base.python is not None and matches_python(wanted, base.python.version) for base in bases.values()
-        )
-        if fits or not choice.needed:
+        unfit = [
+            resolved
+            for resolved in bases.values()
+            if resolved.python is None or not matches_python(wanted, resolved.python.version)
+        ]
+        if choice.from_base and not unfit:
+            return PythonProvider.BASE
+        if not choice.needed:
+            return None
+        if choice.provider is PythonProvider.BASE:
+            raise base_lacks_python(self.spec, unfit[0] if unfit else next(iter(bases.values())))
+        return choice.provider
+
+    def _resolve_standalone(
+        self, provider: PythonProvider | None, bases: Mapping[Platform, Base], wanted: str | None = None
+    ) -> dict[Platform, PythonPin]:
+        """The standalone python of each platform, where there is to be one. ``wanted``: not the spec's."""
+        if provider is not PythonProvider.STANDALONE or self.resolvers.standalone is None:
+            return {}
+        for base in bases.values():
+            check_glibc(base)
+        present = (*self.present.platforms, *self.present.toolchain) if self.present else ()
+        with self.progress.stage("resolve python"):
+            return self.resolvers.standalone().resolve(
+                PythonRequest(
+                    wanted=wanted or self.spec.python,
+                    platforms=list(bases),
+                    preferred={
+                        pins.platform: pins.python for pins in reversed(present) if pins.python is not None
+                    },
+                    upgrade=self.upgrade,
+                    as_of=self.as_of,
+                    offline=self.offline,
+                )
+            )
+
+    def _conda_spec(self, provider: PythonProvider | None) -> CondaSpec | None:
+        """What conda is asked for; python joins where conda is to bring it."""
+        if provider is not PythonProvider.CONDA:
             return self.spec.conda
-        return with_conda_python(self.spec.conda, wanted)
+        return with_conda_python(self.spec.conda, self.spec.python)
 
     def _resolve_conda(
         self, spec: CondaSpec | None, bases: Mapping[Platform, ResolvedBase]
@@ -492,7 +560,11 @@ class _LockMaker:
         )
 
     def _resolve_toolchain(
-        self, pins: Sequence[PlatformLock], choice: PythonChoice, conda: CondaSpec | None
+        self,
+        pins: Sequence[PlatformLock],
+        choice: PythonChoice,
+        provider: PythonProvider | None,
+        conda: CondaSpec | None,
     ) -> tuple[PlatformLock, ...]:
         """An interpreter for linux/amd64, so that byte code of another platform can be compiled there."""
         pythons = {pin.python.version for pin in pins if pin.python}
@@ -509,12 +581,14 @@ class _LockMaker:
             LINUX_AMD64,
             with_python=choice.from_base,
             preferred=present[0].base if present else None,
+            python_optional=choice.provider is not PythonProvider.BASE,
         )
         packages: tuple[CondaPin, ...] = ()
         if conda is not None and any(pin.conda for pin in pins):
             exact = CondaSpec(channels=conda.channels, dependencies=(f"python=={version}",))
             packages = self._solve(exact, {LINUX_AMD64: base.base}, present)[LINUX_AMD64]
-        python = _find_python(base, packages)
+        standalone = self._resolve_standalone(provider, {LINUX_AMD64: base.base}, wanted=f"=={version}")
+        python = standalone.get(LINUX_AMD64) or _find_python(base, packages)
         if python is None or python.version != version:
             stated = python.version if python else "none"
             raise ResolveError(

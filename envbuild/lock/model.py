@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from envbuild.platforms import Platform
 from envbuild.specs.git import parse_git_address
@@ -98,19 +99,46 @@ def glibc_of(base: Base) -> str:
     return DEFAULT_GLIBC if isinstance(base, ContextBase) else base.glibc or DEFAULT_GLIBC
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class PythonBuild:
+    """A build of python that needs nothing but a C library: an archive as python-build-standalone's
+    ``install_only`` ones are, with all below ``python/``. ``url`` has no credential; a mirror is a setting of
+    the machine."""
+
+    version: str
+    url: str
+    size: int
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return "python"
+
+    @property
+    def file(self) -> str:
+        return unquote(self.url.rsplit("/", 1)[-1])
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PythonPin:
     """The interpreter: its full version, who brings it, and its path in the image."""
 
     version: str
     provider: str
-    """``debian``, ``image`` or ``conda``."""
+    """``debian``, ``image``, ``conda`` or ``standalone``."""
     executable: str
+    build: PythonBuild | None = None
+    """What is installed, of a standalone one."""
 
     @property
     def short(self) -> str:
         """``3.13``."""
         return ".".join(self.version.split(".")[:2])
+
+    @property
+    def of_base(self) -> bool:
+        """Whether it comes with the base, and goes with it."""
+        return self.provider in ("debian", "image")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
@@ -209,6 +237,9 @@ class MavenPin:
         return f"{self.group}:{self.artifact}"
 
 
+Pin = DebianPin | PythonBuild | CondaPin | PipPin | MavenPin
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlatformLock:
     """The pins of one platform, each tuple sorted by name."""
@@ -219,6 +250,13 @@ class PlatformLock:
     conda: tuple[CondaPin, ...] = ()
     pip: tuple[PipPin, ...] = ()
     maven: tuple[MavenPin, ...] = ()
+
+    @property
+    def files(self) -> tuple[Pin, ...]:
+        """Every file that is pinned: the base's, python's, conda's, pip's, jars."""
+        debian = self.base.packages if isinstance(self.base, DebianBase) else ()
+        build = (self.python.build,) if self.python and self.python.build else ()
+        return (*debian, *build, *self.conda, *self.pip, *self.maven)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, TypeVar
 from envbuild.errors import UsageError
 from envbuild.http.base import Fetcher
 from envbuild.lazy import lazy
-from envbuild.lock.base import BaseResolver, CondaResolver, MavenResolver, PipResolver, SdistBuilder
+from envbuild.lock.base import (
+    BaseResolver,
+    CondaResolver,
+    MavenResolver,
+    PipResolver,
+    PythonResolver,
+    SdistBuilder,
+)
 from envbuild.lock.debian.mirror import known_mirror
 from envbuild.lock.git.repository import GitRepositories
 from envbuild.lock.make import Resolvers
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     from envbuild.lock.image import resolver as image
     from envbuild.lock.maven import resolver as maven
     from envbuild.lock.pip import piptools, uv
+    from envbuild.lock.python import standalone
     from envbuild.registry.client import RegistryClient
 else:
     conda_lock = lazy("envbuild.lock.conda.conda_lock")
@@ -35,6 +43,7 @@ else:
     maven = lazy("envbuild.lock.maven.resolver")
     piptools = lazy("envbuild.lock.pip.piptools")
     rattler = lazy("envbuild.lock.conda.rattler")
+    standalone = lazy("envbuild.lock.python.standalone")
     uv = lazy("envbuild.lock.pip.uv")
 
 
@@ -62,6 +71,7 @@ def make_resolvers(context: ResolveContext, sdists: Callable[[], SdistBuilder]) 
         sdists=cache(sdists),
         maven=partial(_maven, context),
         git=partial(_git, context),
+        standalone=cache(partial(_standalone, context)),
     )
 
 
@@ -83,6 +93,11 @@ def _maven(context: ResolveContext) -> MavenResolver:
 
 def _git(context: ResolveContext) -> GitRepositories:
     return GitRepositories(store=context.store, env=context.environ, offline=context.settings.offline)
+
+
+def _standalone(context: ResolveContext) -> PythonResolver:
+    places = standalone.python_places(context.settings, context.environ)
+    return standalone.StandaloneResolver(context.fetcher(), places, env=context.environ)
 
 
 def _rattler(context: ResolveContext) -> rattler.RattlerResolver:

@@ -17,11 +17,12 @@ from envbuild.lock.model import (
     MavenPin,
     PipPin,
     PlatformLock,
+    PythonPin,
     RuntimeSettings,
 )
 from envbuild.oci.reference import Reference, is_local
 from envbuild.specs.git import parse_git_address
-from envbuild.specs.model import Bytecode, Clashes, EnvironmentType, Runtime
+from envbuild.specs.model import STANDALONE, Bytecode, Clashes, EnvironmentType, Runtime
 from envbuild.specs.problems import Refused
 
 _MAX_ID = 0xFFFFFFFE
@@ -53,11 +54,12 @@ _MAVEN = {
 }
 _PYTHON = {
     "version": re.compile(r"[0-9]+(?:\.[0-9]+)+[A-Za-z0-9.+]*"),
-    "provider": re.compile(r"debian|image|conda"),
+    "provider": re.compile(r"debian|image|conda|standalone"),
     # It stands in RUN lines and on command lines.
     "executable": re.compile(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9_.+@,=:~%-]+)+"),
 }
 _FILE = re.compile(r"[^\s-]\S*")
+_ARCHIVE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+~-]*\.tar\.gz")
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*://|file:)\S+")
 _SUITE = re.compile(r"[a-z][a-z0-9-]*")
 _GLIBC = re.compile(r"[0-9]+(?:\.[0-9]+)+")
@@ -98,13 +100,26 @@ def _check_platform(lock: PlatformLock, where: str) -> None:
     else:
         _check_printable([base.dockerfile], f"{where}.base.context.dockerfile")
     if lock.python is not None:
-        _check_fields(_PYTHON, lock.python, f"{where}.python")
+        _check_python(lock.python, f"{where}.python")
     for conda in lock.conda:
         _check_conda(conda, f"{where}.conda: {conda.name!r}")
     for pip in lock.pip:
         _check_pip(pip, f"{where}.pip: {pip.name!r}")
     for jar in lock.maven:
         _check_jar(jar, f"{where}.maven: {jar.name!r}")
+
+
+def _check_python(pin: PythonPin, where: str) -> None:
+    _check_fields(_PYTHON, pin, where)
+    build = pin.build
+    if (build is None) != (pin.provider != "standalone"):
+        raise LockError(f"{where}.build: a standalone python has one, and no other")
+    if build is None:
+        return
+    if build.version != pin.version or pin.executable != f"{STANDALONE}/bin/python{pin.short}":
+        raise LockError(f"{where}.build: it isn't of python {pin.version} at {pin.executable}")
+    _check(_URL, build.url, f"{where}.build.url", "an address")
+    _check(_ARCHIVE, build.file, f"{where}.build.url", "an address that ends with an archive's name")
 
 
 def _check_image(base: ImageBase, where: str) -> None:

@@ -77,6 +77,8 @@ def _of_interpreter(artifact: Artifact, python: PythonPin | None) -> bool:
     """Whether the artifact is part of the interpreter's own packages, by name."""
     if python is None:
         return False
+    if artifact.kind is ArtifactKind.PYTHON:
+        return True
     if artifact.kind is ArtifactKind.CONDA:
         return python.provider == "conda" and artifact.name == "python"
     if artifact.kind is ArtifactKind.DEBIAN and python.provider == "debian":

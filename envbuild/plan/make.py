@@ -25,7 +25,6 @@ from envbuild.plan.model import (
     GeneratedFile,
     ImageConfig,
     Interpreter,
-    Pin,
     Plan,
     PlannedLayer,
 )
@@ -154,9 +153,7 @@ def _generated_artifacts(lock: Lock, pins: PlatformLock) -> list[Artifact]:
 
 
 def _packages(pins: PlatformLock) -> list[Artifact]:
-    debian = pins.base.packages if isinstance(pins.base, DebianBase) else ()
-    pinned: tuple[Pin, ...] = (*debian, *pins.conda, *pins.pip, *pins.maven)
-    return [Artifact.of(pin) for pin in pinned]
+    return [Artifact.of(pin) for pin in pins.files]
 
 
 def _self_description(lock: Lock, pins: PlatformLock) -> tuple[GeneratedFile, ...]:

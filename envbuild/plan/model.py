@@ -10,16 +10,25 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from envbuild.lock.model import Base, CondaPin, DebianPin, MavenPin, PipPin, PlatformLock, PythonPin
+from envbuild.lock.model import (
+    Base,
+    CondaPin,
+    DebianPin,
+    MavenPin,
+    Pin,
+    PipPin,
+    PlatformLock,
+    PythonBuild,
+    PythonPin,
+)
 from envbuild.platforms import Platform
-
-Pin = DebianPin | CondaPin | PipPin | MavenPin
 
 
 class ArtifactKind(str, Enum):
     """What an artifact is; each kind has one source in ``compose``."""
 
     DEBIAN = "debian"
+    PYTHON = "python"
     CONDA = "conda"
     WHEEL = "wheel"
     JAR = "jar"
@@ -71,6 +80,7 @@ class Artifact:
 
 _KINDS = {
     DebianPin: ArtifactKind.DEBIAN,
+    PythonBuild: ArtifactKind.PYTHON,
     CondaPin: ArtifactKind.CONDA,
     PipPin: ArtifactKind.WHEEL,
     MavenPin: ArtifactKind.JAR,

@@ -17,6 +17,8 @@ from envbuild.lock.model import (
     MavenPin,
     PipPin,
     PlatformLock,
+    PythonBuild,
+    PythonPin,
 )
 from envbuild.oci.digest import canonical_digest
 from envbuild.oci.reference import is_local
@@ -33,7 +35,7 @@ from envbuild.render.installer import (
     tools_digest,
 )
 from envbuild.render.templates import Templates, behind, template_name, unwritable
-from envbuild.specs.model import PREFIX, EnvironmentType
+from envbuild.specs.model import PREFIX, STANDALONE, EnvironmentType
 
 RENDER_FORMAT = 1
 """Part of every rendered image's identity; changes whenever the same templates would give another context."""
@@ -190,6 +192,8 @@ class _Rendering:
                 carried.append((f"wheels/{pin.file}", artifact))
             elif isinstance(pin, CondaPin) and self.offline:
                 carried.append((f"packages/{pin.subdir}/{pin.file}", artifact))
+            elif isinstance(pin, PythonBuild):
+                carried.append(("python.tar.gz", artifact))
             elif isinstance(pin, MavenPin):
                 carried.append((f"jars/{pin.file.rpartition('/')[2]}", artifact))
         if carried:
@@ -230,6 +234,7 @@ class _Rendering:
             else {**_base(stage.base), "python": stage.python.executable if stage.python else ""},
             "micromamba": self.renderer.micromamba,
             "python": None if plan.python is None else {"executable": plan.python.executable},
+            "standalone": None if plan.python is None else _standalone(plan.python),
             "conda": bool(_conda(plan)),
             "pip": bool(_pip(plan)),
             "pip_wheel": pip_pin().file,
@@ -255,6 +260,17 @@ class _Rendering:
         if isinstance(self.plan.base, DebianBase) or self.plan.config.inherit:
             return env
         return [(name, behind(value, "PATH") if name == "PATH" else value) for name, value in env]
+
+
+def _standalone(python: PythonPin) -> dict[str, object] | None:
+    """Where a standalone build is unpacked, and what of it byte code is made of."""
+    if python.build is None:
+        return None
+    return {
+        "version": python.version,
+        "parent": str(STANDALONE.parent),
+        "library": str(STANDALONE / "lib" / f"python{python.short}"),
+    }
 
 
 def _conda(plan: Plan) -> tuple[CondaPin, ...]:

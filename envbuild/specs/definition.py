@@ -41,6 +41,7 @@ def canonical_definition(spec: Spec) -> dict[str, object]:
         "runtime": spec.runtime.value,
         "platforms": sorted({str(platform) for platform in spec.platforms}),
         "python": spec.python,
+        **({"python_provider": spec.python_provider.value} if spec.python_provider else {}),
         "base": _base(spec.base),
         "conda": _conda(spec.conda),
         "pip": _pip(spec.pip),

@@ -21,6 +21,14 @@ class EnvironmentType(str, Enum):
     CURATED = "curated"
 
 
+class PythonProvider(str, Enum):
+    """Who brings python (docs/design.md §4)."""
+
+    BASE = "base"
+    STANDALONE = "standalone"
+    CONDA = "conda"
+
+
 class Runtime(str, Enum):
     """What the environment is for."""
 
@@ -187,6 +195,9 @@ class Spec:
     platforms: tuple[Platform, ...] = (LINUX_AMD64,)
     python: str | None = None
     """A version or PEP 440/conda constraint as written: ``3.11``, ``3.11.*``, ``>=3.10,<3.13``."""
+    python_provider: PythonProvider | None = None
+    """None: conda where there are conda packages, else the base where its python fits, else a standalone
+    build."""
     base: BaseSpec | None = None
     conda: CondaSpec | None = None
     pip: PipSpec = PipSpec()
@@ -216,3 +227,5 @@ class Spec:
 
 PREFIX = PurePosixPath("/opt/env")
 """Where the software of every image lives (docs/design.md §4)."""
+STANDALONE = PurePosixPath("/opt/python")
+"""Where a standalone build of python is unpacked."""

@@ -26,7 +26,7 @@ from envbuild.plan.model import Artifact, ArtifactKind, Plan
 from envbuild.store.content import Store
 
 if TYPE_CHECKING:
-    from envbuild.compose.artifacts import jar
+    from envbuild.compose.artifacts import jar, python
     from envbuild.compose.artifacts.conda import source as conda
     from envbuild.compose.artifacts.deb import source as deb
     from envbuild.compose.artifacts.wheel import source as wheel
@@ -34,6 +34,7 @@ else:
     conda = lazy("envbuild.compose.artifacts.conda.source")
     deb = lazy("envbuild.compose.artifacts.deb.source")
     jar = lazy("envbuild.compose.artifacts.jar")
+    python = lazy("envbuild.compose.artifacts.python")
     wheel = lazy("envbuild.compose.artifacts.wheel.source")
 
 
@@ -56,6 +57,7 @@ class FilesModule(Protocol):
 
 _KINDS: Mapping[ArtifactKind, KindModule] = {
     ArtifactKind.DEBIAN: deb,
+    ArtifactKind.PYTHON: python,
     ArtifactKind.CONDA: conda,
     ArtifactKind.WHEEL: wheel,
     ArtifactKind.JAR: jar,

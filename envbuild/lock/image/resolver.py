@@ -62,13 +62,18 @@ class ImageResolver:
                     hint="lock once without --offline",
                 )
             source = self._source(spec.reference, reference)
-            if kept is not None:
-                return self._keep_base(source, kept, platform, recorded)
-            return self._resolve(source, recorded, platform, with_python)
+            resolved = (
+                self._resolve(source, recorded, platform, with_python)
+                if kept is None
+                else self._keep_base(source, kept, platform)
+            )
         except FetchError as error:
             raise ResolveError(f"base image {error.message}", hint=error.hint) from error
         except UsageError as error:
             raise ResolveError(error.message, hint=error.hint) from error
+        if resolved.python is None and with_python and not request.python_optional:
+            raise _no_python(recorded)
+        return resolved
 
     def _reference(self, text: str) -> Reference | None:
         return None if is_local(text) else Reference.parse(text)
@@ -91,8 +96,6 @@ class ImageResolver:
             )
         contents = read_image(source, manifest.digest, self._store, platform=platform, layers=False)
         image_facts = self._facts(source, manifest.digest, platform)
-        if with_python and image_facts.python is None:
-            raise _no_python(recorded)
         return ResolvedBase(
             base=ImageBase(
                 reference=recorded,
@@ -106,13 +109,9 @@ class ImageResolver:
             prefix=image_facts.prefix,
         )
 
-    def _keep_base(
-        self, source: ImageSource, base: ImageBase, platform: Platform, recorded: str
-    ) -> ResolvedBase:
+    def _keep_base(self, source: ImageSource, base: ImageBase, platform: Platform) -> ResolvedBase:
         """The base of the present lock with its python."""
         known = self._facts(source, base.digest, platform)
-        if known.python is None:
-            raise _no_python(recorded)
         return ResolvedBase(base=base, python=known.python, prefix=known.prefix)
 
     def _facts(self, source: ImageSource, digest: str, platform: Platform) -> ImageFacts:

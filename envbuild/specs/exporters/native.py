@@ -55,6 +55,7 @@ def dump_native(spec: Spec) -> str:
         "runtime": spec.runtime.value if spec.runtime is not Runtime.PYTHON else None,
         "platforms": [str(platform) for platform in spec.platforms],
         "python": spec.python,
+        "python_provider": spec.python_provider.value if spec.python_provider else None,
         **_base(spec),
         "conda_file": _conda(spec.conda),
         "requirements": [*pip_options(pip.options), *map(pip_line, pip.requirements)],

@@ -34,6 +34,8 @@ def _lines(spec: Spec) -> Iterator[tuple[str, str]]:
         yield "platforms", f"platforms: {', '.join(map(str, spec.platforms))}"
     if spec.python is not None:
         yield "python", f"python: {spec.python}"
+    if spec.python_provider is not None:
+        yield "python_provider", f"python_provider: {spec.python_provider.value}"
     if isinstance(spec.base, DebianBaseSpec):
         chosen = ", ".join(filter(None, (spec.base.suite, *spec.base.packages)))
         yield "base", f"base: Debian{' with ' + chosen if chosen else ''}"

@@ -46,6 +46,7 @@ from tests.fakes.source import (
     plan,
     symlink,
 )
+from tests.unit.lock.sample import STANDALONE
 
 NUMPY = artifact("numpy", size=5 << 20)
 ATTRS = artifact("attrs")
@@ -386,6 +387,16 @@ def test_a_hostile_path_is_refused_by_the_packages_name(bench: Bench, path: str)
 
 
 # --- the base below -----------------------------------------------------------------------------------
+
+
+def test_a_base_with_another_python_at_its_place_is_refused_before_anything_is_fetched(bench: Bench) -> None:
+    tree = BaseTree(directories={"srv/python": (0o755, 0, 0)}, links={"opt": "srv"})
+    below = BaseContents(layers=(), config={}, load_tree=lambda: tree)
+    base = ImageBase(reference="example.test/prev:1", digest="sha256:" + "c" * 64)
+    bench.source = FakeSource({"numpy": BuildError("nothing may be fetched")})
+    wanted = replace(plan(layer(NUMPY)), base=base, python=STANDALONE)
+    with pytest.raises(BuildError, match=r"already has a directory /opt/python, where the standalone python"):
+        bench.engine(base_loader=lambda *_: below).build(wanted)
 
 
 def test_a_base_with_files_in_the_prefix_is_refused_before_anything_is_fetched(bench: Bench) -> None:

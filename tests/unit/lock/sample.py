@@ -10,6 +10,7 @@ from envbuild.lock.model import (
     Lock,
     PipPin,
     PlatformLock,
+    PythonBuild,
     PythonPin,
     RuntimeSettings,
 )
@@ -57,6 +58,17 @@ ZLIB = CondaPin(
 )
 BASE = DebianBase(suite="trixie", packages=(LIBC, TZDATA), glibc="2.41")
 PYTHON = PythonPin(version="3.13.5", provider="debian", executable="/usr/bin/python3.13")
+STANDALONE = PythonPin(
+    version="3.10.13",
+    provider="standalone",
+    executable="/opt/python/bin/python3.10",
+    build=PythonBuild(
+        version="3.10.13",
+        url="https://python.example/20260101/cpython-3.10.13%2B20260101-x86_64-unknown-linux-gnu-install_only.tar.gz",
+        size=30000000,
+        sha256="6" * 64,
+    ),
+)
 AMD64 = PlatformLock(
     platform=LINUX_AMD64,
     base=BASE,

@@ -14,7 +14,7 @@ from envbuild.errors import LockError
 from envbuild.lock.files import dump_lock, parse_lock, read_lock, write_lock
 from envbuild.lock.model import ContextBase, GitCommit, ImageBase, Lock, MavenPin, RuntimeSettings, Sdist
 from envbuild.lock.values import check_values
-from tests.unit.lock.sample import AMD64, ARM64, BASE, IDNA, LIBC, LOCK, PYTHON, SIX, TZDATA, ZLIB
+from tests.unit.lock.sample import AMD64, ARM64, BASE, IDNA, LIBC, LOCK, PYTHON, SIX, STANDALONE, TZDATA, ZLIB
 
 
 def test_a_lock_that_is_written_is_read_back_equal(tmp_path: Path) -> None:
@@ -173,6 +173,23 @@ def bad_values() -> Iterator[tuple[str, Lock, str]]:
         yield f"executable {executable!r}", amd64(python=bad), f"{first}.python: {executable!r}"
     yield "python version", amd64(python=replace(PYTHON, version="3.13; x")), f"{first}.python: "
     yield "python provider", amd64(python=replace(PYTHON, provider="x")), f"{first}.python: "
+    yield "no build", amd64(python=replace(STANDALONE, build=None)), f"{first}.python.build: a standalone"
+    build = STANDALONE.build
+    assert build is not None
+    yield (
+        "a build of Debian's",
+        amd64(python=replace(PYTHON, build=build)),
+        f"{first}.python.build: a standalone",
+    )
+    elsewhere = replace(STANDALONE, executable="/usr/bin/python3.10")
+    yield "a build elsewhere", amd64(python=elsewhere), f"{first}.python.build: it isn't of python 3.10.13"
+    other = replace(STANDALONE, build=replace(build, version="3.10.12"))
+    yield "a build of another", amd64(python=other), f"{first}.python.build: it isn't of python 3.10.13"
+    for url in (line, "https://h/x.zip", "https://h/..%2fx.tar.gz", "-x.tar.gz", "https://h/a b.tar.gz"):
+        bad = replace(STANDALONE, build=replace(build, url=url))
+        yield f"build {url!r}", amd64(python=bad), f"{first}"
+    huge = replace(STANDALONE, build=replace(build, size=10**30))
+    yield "size of a build", amd64(python=huge), f"{first}: 'cpython-3.10.13+20260101"
     for suite in (line, "a b", "../x", "--x"):
         yield f"suite {suite!r}", amd64(base=replace(BASE, suite=suite)), f"{first}.base.debian: {suite!r}"
     yield "glibc", amd64(base=replace(BASE, glibc=line)), f"{first}.base.glibc: "
@@ -254,6 +271,25 @@ def test_a_value_that_could_be_something_else_is_refused(lock: Lock, message: st
     assert caught.value.hint == (
         "take the file back from version control, or make it anew with: envbuild lock --upgrade"
     )
+
+
+def test_a_standalone_python_is_read_back_equal_and_other_locks_say_nothing_of_one() -> None:
+    lock = replace(LOCK, platforms=(replace(AMD64, python=STANDALONE), ARM64))
+    data = dump_lock(lock)["envbuild.lock"]
+    assert parse_lock(data)[0] == lock
+    assert json.loads(data)["platforms"]["linux/amd64"]["python"] == {
+        "build": {
+            "sha256": "6" * 64,
+            "size": 30000000,
+            "url": "https://python.example/20260101/"
+            "cpython-3.10.13%2B20260101-x86_64-unknown-linux-gnu-install_only.tar.gz",
+            "version": "3.10.13",
+        },
+        "executable": "/opt/python/bin/python3.10",
+        "provider": "standalone",
+        "version": "3.10.13",
+    }
+    assert b'"build"' not in dump_lock(replace(LOCK, platforms=(AMD64,)))["envbuild.lock"]
 
 
 def test_a_lock_of_an_own_dockerfile_is_read_back_equal() -> None:

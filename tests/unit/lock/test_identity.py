@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
 from envbuild.lock.identity import ComposerSettings, conda_identity, lock_digest
 from envbuild.lock.model import CondaPin, GitCommit, Lock, PlatformLock
-from tests.unit.lock.sample import AMD64, ARM64, BASE, IDNA, LIBC, LOCK, SIX, TZDATA, ZLIB
+from tests.unit.lock.sample import AMD64, ARM64, BASE, IDNA, LIBC, LOCK, SIX, STANDALONE, TZDATA, ZLIB
 
 COMPOSITION = ComposerSettings(composer="1 gzip")
 
@@ -53,6 +54,16 @@ def test_every_field_of_a_conda_package_counts_because_conda_meta_has_it(pin: Co
         LOCK, replace(AMD64, pip=AMD64.pip[:1]), COMPOSITION
     )
     assert lock_digest(LOCK, other, COMPOSITION) != lock_digest(LOCK, ARM64, COMPOSITION)
+
+
+@pytest.mark.parametrize("field", ["url", "size", "sha256"])
+def test_a_standalone_python_counts_with_its_archive(field: str) -> None:
+    build = STANDALONE.build
+    assert build is not None
+    changed: Any = {"url": "https://other.example/x.tar.gz", "size": 1, "sha256": "7" * 64}
+    pins = replace(AMD64, python=STANDALONE)
+    other = replace(AMD64, python=replace(STANDALONE, build=replace(build, **{field: changed[field]})))
+    assert lock_digest(LOCK, other, COMPOSITION) != lock_digest(LOCK, pins, COMPOSITION)
 
 
 def test_no_field_of_a_conda_package_is_forgotten() -> None:

@@ -34,6 +34,7 @@ from envbuild.specs.model import (
     Origin,
     PipRequirement,
     PipSpec,
+    PythonProvider,
     Spec,
 )
 from tests.fakes.wheelhouse import Wheel, Wheelhouse, sdist
@@ -132,6 +133,7 @@ def test_a_lock_for_arm64_alone_pins_the_interpreter_that_compiles_its_byte_code
 
 def test_pins_of_a_conda_toolchain_are_offered_to_be_kept_as_those_of_platforms_are() -> None:
     spec = Spec(name="x", source=SPEC.source, platforms=(LINUX_ARM64,), python="3.12")
+    spec = replace(spec, python_provider=PythonProvider.CONDA)
     conda = FakeConda()
     lock = lock_of(spec, FakeBases(), conda=lambda: conda)
     assert [each.conda for each in lock.toolchain] == [(conda_pin(LINUX_AMD64),)]

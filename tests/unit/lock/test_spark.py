@@ -12,7 +12,7 @@ from envbuild.lock.base import LockRequest, MavenRequest, PipRequest
 from envbuild.lock.check import lock_problems
 from envbuild.lock.make import Resolvers, make_lock, runtime_settings
 from envbuild.lock.model import Lock, MavenPin, PipPin
-from envbuild.lock.python import choose_python
+from envbuild.lock.python.choice import choose_python
 from envbuild.lock.spark import spark_spec
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
 from envbuild.progress import Silent

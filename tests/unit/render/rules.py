@@ -89,7 +89,7 @@ def _steps(text: str) -> Iterator[str]:
             "CMD",
         }:
             yield f"{each.name}: an instruction of no use here (ARG and ENV hold no secret)"
-        if each.name == "ADD" and not re.fullmatch(r"\S+\.tar\.gz /", each.arguments):
+        if each.name == "ADD" and not re.fullmatch(r"\S+\.tar\.gz /(opt/)?", each.arguments):
             yield f"ADD {each.arguments}: COPY is for files (DL3020)"
         if each.name == "WORKDIR" and not each.arguments.startswith("/"):
             yield f"WORKDIR {each.arguments}: not absolute (DL3000)"

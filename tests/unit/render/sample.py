@@ -26,7 +26,7 @@ from envbuild.platforms import LINUX_AMD64
 from envbuild.render.base import BuildContext
 from envbuild.render.make import DockerfileRenderer
 from envbuild.render.templates import Templates
-from tests.unit.lock.sample import AMD64, IDNA, LIBC, PYTHON, SIX, TZDATA
+from tests.unit.lock.sample import AMD64, IDNA, LIBC, PYTHON, SIX, STANDALONE, TZDATA
 
 DIGEST = "sha256:" + "5" * 64
 IMAGE = ImageBase(
@@ -111,6 +111,9 @@ LOCKS: Mapping[str, Lock] = {
     "system-managed-python-serving": lock(AMD64, of("system-managed", "python", SERVING)),
     "system-managed-python-image": lock(
         PlatformLock(platform=LINUX_AMD64, base=IMAGE, python=IMAGE_PYTHON, pip=(IDNA, SIX))
+    ),
+    "system-managed-python-standalone": lock(
+        PlatformLock(platform=LINUX_AMD64, base=IMAGE, python=STANDALONE, pip=(IDNA, SIX))
     ),
     "system-managed-python-conda": lock(
         CONDA, channels=("https://conda.example/forge",), installer=(INSTALLER,)

@@ -23,6 +23,7 @@ from envbuild.specs.model import (
     CondaSpec,
     EnvironmentType,
     ImageBaseSpec,
+    PythonProvider,
     Spec,
 )
 from envbuild.specs.plugins import Importer
@@ -351,10 +352,17 @@ def test_an_image_may_lie_on_this_machine(form: str, tmp_path: Path) -> None:
 def test_definition_names_every_field_but_the_labels() -> None:
     fields = set(Spec.__dataclass_fields__)
     labels = {"name", "source", "version", "description", "tags", "named", "left_out", "unrelated"}
-    said = Spec(name="x", source=Path("x"), clashes=Clashes.ERROR, bytecode=Bytecode.UNCHECKED)
+    said = Spec(
+        name="x",
+        source=Path("x"),
+        clashes=Clashes.ERROR,
+        bytecode=Bytecode.UNCHECKED,
+        python_provider=PythonProvider.BASE,
+    )
     assert set(canonical_definition(said)) == fields - labels
     # Keys that came later: a spec without them is the one it was.
-    assert {"clashes", "bytecode"} & set(canonical_definition(Spec(name="x", source=Path("x")))) == set()
+    plain = canonical_definition(Spec(name="x", source=Path("x")))
+    assert {"clashes", "bytecode", "python_provider"} & set(plain) == set()
 
 
 def test_schema_knows_exactly_the_keys_that_are_read() -> None:
@@ -382,6 +390,7 @@ def test_schema_knows_exactly_the_keys_that_are_read() -> None:
             "platforms",
             "properties",
             "python",
+            "python_provider",
             "requirements",
             "requirements_complete",
             "runtime",

@@ -7,9 +7,11 @@ numbers, and their names are only looked at. Small files go one behind another i
 from __future__ import annotations
 
 import bz2
+import gzip
 import hashlib
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,6 +103,10 @@ def stream(
         with bz2.open(raw) as bz2_file:
             yield from package_streaming.tar_generator(_BoundedReader(bz2_file, limit, label))
         return
+    if file_name.endswith(".tar.gz"):
+        with gzip.open(raw) as gzip_file:
+            yield from package_streaming.tar_generator(_BoundedReader(gzip_file, limit, label))
+        return
     with zipfile.ZipFile(raw) as bag:
         for part in ("info",) if info_only else ("info", "pkg"):
             names = [
@@ -122,6 +128,7 @@ def refuse_damaged(label: str) -> Iterator[None]:
     except (
         tarfile.TarError,
         zipfile.BadZipFile,
+        zlib.error,
         EOFError,
         ValueError,
         KeyError,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from envbuild.compose.artifacts import python
 from envbuild.compose.artifacts.conda import source as conda
 from envbuild.compose.artifacts.deb import source as deb
 from envbuild.compose.artifacts.sdist.backend import PATIENCE, BuildBackend
@@ -216,6 +217,7 @@ def sdist_builds(context: ComposeContext) -> SdistBuilds:
         files=SdistFiles(store=context.store, fetcher=context.fetcher, indexes=package_indexes(context)),
         sources={
             ArtifactKind.DEBIAN: partial(deb.open_source, context),
+            ArtifactKind.PYTHON: partial(python.open_source, context),
             ArtifactKind.CONDA: partial(conda.open_source, context),
         },
         unpack_base=base_images(context).unpack,

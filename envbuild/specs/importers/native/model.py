@@ -216,6 +216,7 @@ Date = Annotated[date, BeforeValidator(_date), _string(format="date")]
 Type = Annotated[Literal["system-managed", "user-managed", "curated"], BeforeValidator(_text)]
 ClashesName = Annotated[Literal["warn", "error"], BeforeValidator(_text)]
 BytecodeName = Annotated[Literal["checked", "unchecked"], BeforeValidator(_text)]
+ProviderName = Annotated[Literal["base", "standalone", "conda"], BeforeValidator(_text)]
 RuntimeName = Annotated[Literal["python", "spark", "docker"], BeforeValidator(_text)]
 IndexStrategy = Annotated[Literal["first-index", "unsafe-best-match"], BeforeValidator(_text)]
 System = Annotated[str, BeforeValidator(_text), WithJsonSchema({"enum": ["linux", "Linux"]})]
@@ -340,6 +341,11 @@ class NativeModel(Strict):
         [], description="Default: linux/amd64. Conda's spelling (linux-64) is accepted.", min_length=0
     )
     python: Python | None = Field(None, description="Default: the conda pin or the base decides.")
+    python_provider: ProviderName | None = Field(
+        None,
+        description="Who brings python. Default: conda where there are conda packages, else the base where "
+        "its python fits, else a standalone build below /opt/python.",
+    )
     image: Image | None = Field(
         None,
         description="A remote image, or oci:DIR, oci-archive:FILE, docker-archive:FILE; excludes "

@@ -31,6 +31,7 @@ from envbuild.specs.model import (
     InferenceConfig,
     MavenPackage,
     PipSpec,
+    PythonProvider,
     Route,
     Runtime,
     SparkSpec,
@@ -154,6 +155,7 @@ class _NativeReader:
             runtime=Runtime(model.runtime),
             platforms=platforms or (conda.platforms if conda else None) or (LINUX_AMD64,),
             python=model.python,
+            python_provider=PythonProvider(model.python_provider) if model.python_provider else None,
             base=base,
             conda=conda.conda if conda else None,
             pip=pip,
@@ -292,8 +294,8 @@ class _NativeReader:
     def _type(self, model: NativeModel) -> EnvironmentType:
         if model.type is not None:
             return EnvironmentType(model.type)
-        software = model.conda_file, model.requirements, model.python, model.spark
-        broken = self.broken & {"conda_file", "requirements", "python", "spark"}
+        software = model.conda_file, model.requirements, model.python, model.python_provider, model.spark
+        broken = self.broken & {"conda_file", "requirements", "python", "python_provider", "spark"}
         if model.build is not None or (model.image is not None and not broken and not any(software)):
             return EnvironmentType.USER_MANAGED
         return EnvironmentType.SYSTEM_MANAGED
@@ -305,6 +307,9 @@ class _NativeReader:
             self._problem((bases[1],), f"excludes {bases[0]!r}", "an environment stands on one base")
         if model.os_type.lower() != "linux":
             self._problem(("os_type",), f"{model.os_type!r} can't be built", "images are of Linux")
+        if model.conda_file is not None and model.python_provider not in (None, "conda"):
+            remedy = "leave python_provider out: the packages of conda need conda's python"
+            self._problem(("python_provider",), f"{model.python_provider!r} excludes 'conda_file'", remedy)
         spark = model.runtime == "spark" or "runtime" in self.broken
         if model.spark is not None and not spark and kind is EnvironmentType.SYSTEM_MANAGED:
             self._problem(("spark",), "has no effect without 'runtime: spark'")
@@ -316,7 +321,7 @@ class _NativeReader:
                 self._problem(
                     ("type",), "user-managed needs an image or a build context", "add image: or build:"
                 )
-            for key in ("python", "spark"):
+            for key in ("python", "python_provider", "spark"):
                 if getattr(model, key) is not None:
                     self._problem((key,), "has no effect: nothing is installed in a user-managed environment")
             if model.build is not None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,12 @@ def test_what_an_upper_layer_removed_is_not_found(
     with pytest.raises(ResolveError, match="no python was found"):
         resolver.resolve(BaseRequest(spec=spec, platform=LINUX_AMD64, with_python=True))
     assert resolver.resolve(BaseRequest(spec=spec, platform=LINUX_AMD64, with_python=False)).python is None
+    asked = BaseRequest(spec=spec, platform=LINUX_AMD64, with_python=True, python_optional=True)
+    resolved = resolver.resolve(asked)
+    assert resolved.python is None
+    assert resolver.resolve(replace(asked, preferred=resolved.base)).python is None
+    with pytest.raises(ResolveError, match="no python was found"):
+        resolver.resolve(replace(asked, preferred=resolved.base, python_optional=False))
 
 
 def test_what_lies_in_the_prefix_is_named(

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from envbuild.errors import ResolveError
 from envbuild.lazy import lazy
+from envbuild.lock.base import ResolvedBase
 from envbuild.lock.debian.resolver import DEFAULT_SUITE
 from envbuild.lock.debian.selection import suite_python
-from envbuild.lock.model import Base, DebianBase, ImageBase
+from envbuild.lock.model import Base, DebianBase, ImageBase, PythonPin, base_title, glibc_of
 from envbuild.specs.match import split_match
-from envbuild.specs.model import BaseSpec, CondaSpec, DebianBaseSpec, ImageBaseSpec, Runtime, Spec
+from envbuild.specs.model import (
+    BaseSpec,
+    CondaSpec,
+    DebianBaseSpec,
+    ImageBaseSpec,
+    PythonProvider,
+    Runtime,
+    Spec,
+)
 
 if TYPE_CHECKING:
     from packaging import specifiers as packaging_specifiers
@@ -22,6 +31,8 @@ else:
 
 DEFAULT_CHANNEL = "conda-forge"
 _VERSION = re.compile(r"\d+(\.\d+){0,2}")
+STANDALONE_GLIBC = (2, 17)
+"""What python-build-standalone builds for."""
 DEBIAN_SUITES = ("trixie", "bookworm")
 
 
@@ -31,19 +42,43 @@ class PythonChoice:
 
     base: BaseSpec
     from_base: bool
-    """Whether the base is asked to bring python; conda adds it where what the base has doesn't fit."""
+    """Whether the base is asked to bring python."""
     needed: bool
     """Whether there must be a python at all."""
+    provider: PythonProvider = PythonProvider.STANDALONE
+    """Who brings it where the base isn't asked, or has none that fits."""
 
 
-def choose_python(spec: Spec, *, has_debian: Callable[[], bool], present: Base | None = None) -> PythonChoice:
-    """Conda's python where there are conda packages; else the base's own, and a base that has the right one.
+def choose_python(
+    spec: Spec,
+    *,
+    has_debian: Callable[[], bool],
+    present: Base | None = None,
+    locked: PythonPin | None = None,
+) -> PythonChoice:
+    """Conda's python where there are conda packages; else the base's own, and a base that has the right one;
+    else a standalone build. ``python_provider`` says otherwise.
 
-    A host that knows no Debian mirror gets an official slim image instead of a Debian base. What was
-    chosen before, ``present``, stays where it is still an answer, whichever host is asked."""
+    A host that knows no Debian mirror gets an official slim image instead of a Debian base. What was chosen
+    before, the base ``present`` and the python ``locked``, stays where it is still an answer, whichever host
+    is asked."""
+    choice = _choose_base(spec, has_debian, present)
+    return replace(choice, provider=_provider(spec, locked))
+
+
+def _provider(spec: Spec, locked: PythonPin | None) -> PythonProvider:
+    if spec.conda is not None:
+        return PythonProvider.CONDA
+    if spec.python_provider is not None:
+        return spec.python_provider
+    # Before there were standalone builds, every other python was conda's.
+    return PythonProvider.CONDA if locked and locked.provider == "conda" else PythonProvider.STANDALONE
+
+
+def _choose_base(spec: Spec, has_debian: Callable[[], bool], present: Base | None) -> PythonChoice:
     plain = _is_plain(spec)
     needed = spec.python is not None or bool(spec.pip.requirements) or not (plain or spec.conda)
-    from_base = not plain and spec.conda is None
+    from_base = not plain and spec.conda is None and not _brought(spec)
     base = spec.base
     if isinstance(base, DebianBaseSpec) and base.suite is not None:
         fits = from_base and matches_python(spec.python, suite_python(base.suite))
@@ -69,7 +104,9 @@ def choose_python(spec: Spec, *, has_debian: Callable[[], bool], present: Base |
             "but this machine knows no Debian mirror",
             hint="set ENVBUILD_DEBIAN_MIRROR to the root of a Debian archive",
         )
-    suites = [suite for suite in DEBIAN_SUITES if matches_python(spec.python, suite_python(suite))]
+    suites = [
+        suite for suite in DEBIAN_SUITES if _brought(spec) or matches_python(spec.python, suite_python(suite))
+    ]
     if isinstance(present, DebianBase) and present.suite in suites:
         suites = [present.suite]
     return PythonChoice(
@@ -77,6 +114,11 @@ def choose_python(spec: Spec, *, has_debian: Callable[[], bool], present: Base |
         from_base=from_base and bool(suites),
         needed=needed,
     )
+
+
+def _brought(spec: Spec) -> bool:
+    """Whether ``spec`` wants a python that isn't the base's, whatever the base has."""
+    return spec.python_provider in (PythonProvider.STANDALONE, PythonProvider.CONDA)
 
 
 def _is_plain(spec: Spec) -> bool:
@@ -108,6 +150,34 @@ def matches_python(wanted: str | None, version: str) -> bool:
         raise ResolveError(f"python: {wanted!r} is not a version or a version specifier") from error
     candidates = [version] if version.count(".") > 1 else [f"{version}.{patch}" for patch in range(40)]
     return any(specifiers.contains(candidate) for candidate in candidates)
+
+
+def base_lacks_python(spec: Spec, resolved: ResolvedBase) -> ResolveError:
+    """The error of a base that is to bring a python, and has another or none."""
+    base = resolved.base
+    there = suite_python(base.suite) if isinstance(base, DebianBase) else None
+    if resolved.python is not None:
+        there = resolved.python.version
+    return ResolveError(
+        f"{spec.source}: python {spec.python or ''} is to come with the base (python_provider), and "
+        f"{base_title(base)} has {there or 'none'}".replace("python  is", "a python is"),
+        hint="leave python_provider out, so that a standalone build is taken where the base's doesn't fit",
+    )
+
+
+def check_glibc(base: Base) -> None:
+    """Raises ``ResolveError`` for a base whose C library is older than standalone builds need."""
+    if tuple(int(part) for part in glibc_of(base).split(".")[:2]) < STANDALONE_GLIBC:
+        raise ResolveError(
+            f"{base_title(base)} has glibc {glibc_of(base)}, and standalone pythons need "
+            f"{'.'.join(map(str, STANDALONE_GLIBC))} or newer",
+            hint="take a newer base, or python_provider: conda",
+        )
+
+
+def debian_pythons() -> str:
+    """Which Debian release has which python, for messages."""
+    return "Debian has " + " and ".join(f"{suite_python(suite)} ({suite})" for suite in DEBIAN_SUITES)
 
 
 def with_conda_python(conda: CondaSpec | None, wanted: str | None) -> CondaSpec:
@@ -145,9 +215,9 @@ def conda_python_spec(wanted: str | None) -> str:
 
 
 def _slim_image(spec: Spec) -> str | None:
-    """The official image for ``spec``: Debian's where conda or nothing brings python, else python's; None
-    where the spec doesn't ask for one version."""
-    if spec.conda is not None or _is_plain(spec):
+    """The official image for ``spec``: Debian's where it needn't bring python, else python's; None where the
+    spec doesn't ask for one version."""
+    if spec.conda is not None or _brought(spec) or _is_plain(spec):
         return f"docker.io/library/debian:{DEFAULT_SUITE}-slim"
     wanted = (spec.python or suite_python(DEFAULT_SUITE)).strip().removesuffix(".*").lstrip("=")
     if not _VERSION.fullmatch(wanted):

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from envbuild.errors import ResolveError
-from envbuild.lock.model import Base, DebianBase, ImageBase
-from envbuild.lock.python import PythonChoice, choose_python, matches_python, with_conda_python
+from envbuild.lock.model import Base, DebianBase, ImageBase, PythonPin
+from envbuild.lock.python.choice import (
+    PythonChoice,
+    check_glibc,
+    choose_python,
+    matches_python,
+    with_conda_python,
+)
 from envbuild.platforms import LINUX_AMD64
-from envbuild.specs.model import CondaSpec, DebianBaseSpec, ExplicitPackage, ImageBaseSpec, Spec
+from envbuild.specs.model import (
+    CondaSpec,
+    DebianBaseSpec,
+    ExplicitPackage,
+    ImageBaseSpec,
+    PythonProvider,
+    Spec,
+)
 
 SOURCE = Path("envbuild.yaml")
 
@@ -61,12 +75,46 @@ def test_the_python_asked_for_decides_the_suite(python: str | None, suite: str, 
 def test_with_conda_packages_python_is_conda_s() -> None:
     conda = CondaSpec(channels=("conda-forge",), dependencies=("python=3.11",))
     assert choice(conda=conda) == PythonChoice(
-        base=DebianBaseSpec(suite="trixie"), from_base=False, needed=False
+        base=DebianBaseSpec(suite="trixie"), from_base=False, needed=False, provider=PythonProvider.CONDA
     )
 
 
-def test_a_suite_of_another_python_leaves_it_to_conda() -> None:
-    assert choice(python="3.12", base=DebianBaseSpec(suite="bookworm")).from_base is False
+def test_a_suite_of_another_python_leaves_it_to_a_standalone_build() -> None:
+    chosen = choice(python="3.12", base=DebianBaseSpec(suite="bookworm"))
+    assert (chosen.from_base, chosen.provider) == (False, PythonProvider.STANDALONE)
+
+
+def test_a_provider_that_is_named_is_the_one() -> None:
+    bookworm = DebianBase(suite="bookworm", packages=(), glibc="2.36")
+    for provider in (PythonProvider.STANDALONE, PythonProvider.CONDA):
+        chosen = choice(python="3.11", python_provider=provider)
+        assert chosen == PythonChoice(
+            base=DebianBaseSpec(suite="trixie"), from_base=False, needed=True, provider=provider
+        )
+        assert choice(python="3.13", python_provider=provider, present=bookworm).base == DebianBaseSpec(
+            suite="bookworm"
+        )
+        assert choice(has_debian=False, python="3.11", python_provider=provider).base == ImageBaseSpec(
+            reference="docker.io/library/debian:trixie-slim"
+        )
+    assert choice(python="3.11", python_provider=PythonProvider.BASE).from_base is True
+
+
+def test_a_python_that_conda_brought_before_stays_conda_s() -> None:
+    spec = Spec(name="x", source=SOURCE, python="3.12")
+    locked = PythonPin(version="3.12.4", provider="conda", executable="/opt/env/bin/python3.12")
+    chosen = choose_python(spec, has_debian=lambda: True, locked=locked)
+    assert chosen.provider is PythonProvider.CONDA
+    standalone = replace(locked, provider="standalone")
+    again = choose_python(spec, has_debian=lambda: True, locked=standalone)
+    assert again.provider is PythonProvider.STANDALONE
+
+
+def test_a_base_with_a_c_library_of_old_is_refused() -> None:
+    check_glibc(DebianBase(suite="trixie", packages=(), glibc="2.17"))
+    old = ImageBase(reference="docker.io/library/centos:6", digest="sha256:" + "1" * 64, glibc="2.12")
+    with pytest.raises(ResolveError, match=r"centos:6 has glibc 2\.12, and standalone pythons need 2\.17"):
+        check_glibc(old)
 
 
 def test_without_a_debian_mirror_the_official_image_is_taken() -> None:
@@ -78,7 +126,10 @@ def test_without_a_debian_mirror_the_official_image_is_taken() -> None:
 def test_without_a_debian_mirror_conda_stands_on_debian_s_image() -> None:
     conda = CondaSpec(channels=("conda-forge",), dependencies=("python=3.11",))
     assert choice(has_debian=False, conda=conda) == PythonChoice(
-        base=ImageBaseSpec(reference="docker.io/library/debian:trixie-slim"), from_base=False, needed=False
+        base=ImageBaseSpec(reference="docker.io/library/debian:trixie-slim"),
+        from_base=False,
+        needed=False,
+        provider=PythonProvider.CONDA,
     )
 
 

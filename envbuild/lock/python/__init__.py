@@ -1,0 +1,1 @@
+"""Which python an environment gets, and the builds of it that stand on no system."""
