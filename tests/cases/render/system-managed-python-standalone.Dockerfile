@@ -6,9 +6,9 @@ FROM registry.example/ml/python:3.13-slim@sha256:5555555555555555555555555555555
 USER 0:0
 # A standalone build of python 3.10.13, by its SHA-256 in lock/envbuild.lock.
 ADD python.tar.gz /opt/
-RUN /opt/python/bin/python3.10 -m compileall -q -f -j 0 --invalidation-mode=unchecked-hash \
+RUN /opt/python/bin/python3.10 -m compileall -q -f -j 0 --invalidation-mode=checked-hash \
       /opt/python/lib/python3.10 || true
-RUN install -d -m 0755 -o 1000 -g 1000 /home/env
+RUN install -d -m 0775 -o 1000 -g 0 /home/env
 
 # The software, each distribution by its hash. What installs it stays in this stage.
 FROM base AS software
@@ -23,7 +23,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
       --no-deps --require-hashes --only-binary=:all: --no-compile --progress-bar=off --root-user-action=ignore \
       --requirement=/installer/requirements.txt
 # Byte code that no time makes stale. A package may hold files of another Python, which stay as they are.
-RUN /opt/env/bin/python -m compileall -q -f -j 0 --invalidation-mode=unchecked-hash /opt/env/lib || true
+RUN /opt/env/bin/python -m compileall -q -f -j 0 --invalidation-mode=checked-hash /opt/env/lib || true
 
 FROM base
 COPY --from=software /opt/env /opt/env
@@ -31,8 +31,10 @@ COPY lock/ Dockerfile /usr/share/envbuild/
 
 ENV HOME="/home/env" \
     LANG="C.UTF-8" \
+    LOGNAME="env" \
     OMP_NUM_THREADS="4" \
     PATH="/opt/env/bin:${PATH}" \
+    USER="env" \
     VIRTUAL_ENV="/opt/env"
 LABEL "dev.envbuild.definition"="sha256:3333333333333333333333333333333333333333333333333333333333333333" \
       "dev.envbuild.level"="L2" \
