@@ -24,7 +24,14 @@ STRUCTURE = {
         "envVars": [{"key": "OMP_NUM_THREADS", "value": "2"}, {"key": "VIRTUAL_ENV", "value": "/opt/env"}],
     },
     "fileExistenceTests": [
-        {"name": "home", "path": "/home/env", "shouldExist": True, "uid": 1000, "gid": 1000},
+        {
+            "name": "home",
+            "path": "/home/env",
+            "shouldExist": True,
+            "uid": 1000,
+            "gid": 0,
+            "permissions": "drwxrwxr-x",
+        },
         {
             "name": "lock",
             "path": "/usr/share/envbuild/envbuild.lock",
