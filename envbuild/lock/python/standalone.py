@@ -138,7 +138,7 @@ class StandaloneResolver:
         return {
             platform: kept[platform]
             if platform in kept and kept[platform].version == version
-            else _pin(self._fetch(download))
+            else _pin(self._fetch(download, request.wanted))
             for platform, download in chosen.items()
         }
 
@@ -193,8 +193,8 @@ class StandaloneResolver:
                     entry, implementation="implementation", version=version, arch=arch, sha256=None
                 )
 
-    def _fetch(self, download: PythonDownload) -> PythonBuild:
-        """The build by what its archive is."""
+    def _fetch(self, download: PythonDownload, wanted: str | None) -> PythonBuild:
+        """The build by what its archive is; ``wanted`` is what was asked for."""
         what = f"python {download.version} for {download.machine}"
         try:
             sha256 = download.sha256 or self._stated_sha256(download)
@@ -205,8 +205,8 @@ class StandaloneResolver:
             size = path.stat().st_size
         except FetchError as error:
             raise ResolveError(
-                error.message,
-                hint=error.hint or "set ENVBUILD_PYTHON_MIRROR to a mirror of python-build-standalone",
+                f"{_asked(wanted)}, and the standalone build can't be had: {error.message}",
+                hint=f"{_remedy()}; ENVBUILD_PYTHON_MIRROR names a mirror of python-build-standalone",
             ) from error
         return PythonBuild(
             version=download.version, url=_without_secrets(download.url), size=size, sha256=sha256

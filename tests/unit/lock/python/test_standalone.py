@@ -214,8 +214,11 @@ def test_an_archive_of_other_bytes_is_refused(
     root, _ = served
     (index.root / "20260101" / file_name("3.10.13")).write_bytes(b"another")
     named = resolver(store, python_downloads_json_url=f"{root}/list.json", python_mirror=root)
-    with pytest.raises(ResolveError, match="its SHA-256 is"):
+    with pytest.raises(
+        ResolveError, match=r"python 3\.10 is asked for: Debian has .*its SHA-256 is"
+    ) as caught:
         named.resolve(request("3.10"))
+    assert "ENVBUILD_PYTHON_MIRROR" in str(caught.value.hint)
 
 
 def test_no_credential_and_no_query_of_a_list_reaches_the_pin(
