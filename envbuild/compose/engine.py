@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from envbuild.cache.segments import Found, SharedSegments, WantedSegment
+from envbuild.compose.activation import Activator, disarm, sourced_files
 from envbuild.compose.artifacts.deb.policy import MADE_OF
 from envbuild.compose.artifacts.generated import GeneratedSource
 from envbuild.compose.artifacts.sources import artifact_sources
@@ -48,20 +49,40 @@ from envbuild.compose.filesystem import (
     merge_contributions,
     resolve,
 )
-from envbuild.compose.image import store_image
-from envbuild.compose.interpreter import UnpackBase, interpreter_artifacts, interpreter_rootfs, rootfs_key
+from envbuild.compose.image import config_env, store_image
+from envbuild.compose.interpreter import (
+    Sources,
+    UnpackBase,
+    conda_closure,
+    fill_rootfs,
+    interpreter_artifacts,
+    interpreter_rootfs,
+    rootfs_key,
+)
 from envbuild.compose.layer import LayerMaker
 from envbuild.compose.reuse import ReusedLayers
 from envbuild.compose.segment import BuildStopped, SegmentInputs, SegmentMaker, WorkerPools
 from envbuild.compose.segment_scan import scan_segment
 from envbuild.compose.tar import file_time
+from envbuild.compose.unpack import unpack_layers
 from envbuild.errors import BuildError
-from envbuild.lock.model import OCCUPIED_HINT, ContextBase, ImageBase, PipPin, PythonPin, occupied_base
+from envbuild.lock.model import (
+    OCCUPIED_HINT,
+    CondaPin,
+    ContextBase,
+    DebianBase,
+    ImageBase,
+    PipPin,
+    PlatformLock,
+    PythonPin,
+    occupied_base,
+)
 from envbuild.oci.image import Image, Layer
+from envbuild.plan.activation import Activation
 from envbuild.plan.model import Artifact, ArtifactKind, Interpreter, Plan
 from envbuild.platforms import Platform, runs_linux
 from envbuild.progress import Progress, Silent
-from envbuild.specs.model import STANDALONE
+from envbuild.specs.model import PREFIX, STANDALONE
 from envbuild.store.content import Store, blob_name
 from envbuild.store.images import Made, indexed_build
 from envbuild.store.layers import LayerCache, LayerFile
@@ -286,7 +307,9 @@ class NativeBuild:
                     for work in self.work:
                         if work.segment and work.segment.key == error.key:
                             work.segment = None
-        return store_image(self.store, plan, layers, below=below, inherited=base.config if base else None)
+        inherited = base.config if base else None
+        activation = self._activation(layers, base)
+        return store_image(self.store, plan, layers, below=below, inherited=inherited, activation=activation)
 
     # --- segments -------------------------------------------------------------------------------------
 
@@ -515,10 +538,14 @@ class NativeBuild:
         return AwaitedCompiler(factory.identity(self.plan.python, checked=checked), ready)
 
     def _unpack_interpreter(self, interpreter: Interpreter) -> Path:
-        target = interpreter_target(interpreter.lock)
-        sources = {kind: partial(open_source, target) for kind, open_source in self.engine.sources.items()}
+        sources = self._sources_of(interpreter.lock)
         with self.progress.stage("interpreter"):
             return interpreter_rootfs(interpreter, self.store, sources, unpack_base=self.engine.unpack_base)
+
+    def _sources_of(self, lock: PlatformLock) -> Sources:
+        """What brings the packages of a root file system that runs on this machine."""
+        target = interpreter_target(lock)
+        return {kind: partial(open_source, target) for kind, open_source in self.engine.sources.items()}
 
     # --- layers ---------------------------------------------------------------------------------------
 
@@ -579,6 +606,63 @@ class NativeBuild:
         )
         layers = ((index, layer) for index, layer in enumerate(self.plan.layers) if layer.artifacts)
         return tuple(self.reused.layers.get(index) or next(written) for index, _ in layers)
+
+    # --- activation -----------------------------------------------------------------------------------
+
+    def _activation(self, layers: Sequence[Layer], base: BaseContents | None) -> Activation:
+        """The variables that activating the environment sets, as conda would."""
+        plan = self.plan
+        pins = [artifact.pin for artifact in plan.artifacts if isinstance(artifact.pin, CondaPin)]
+        if not pins or not plan.activate:
+            return Activation()
+        prefix = resolve(str(PREFIX)[1:], base.tree.links, whole=True) if base else str(PREFIX)[1:]
+        files = {
+            path: work.artifact.name
+            for work in self.work
+            for path in sourced_files(_segment_of(work).offsets, prefix)
+        }
+        if not files:
+            return Activation()
+        with self.progress.stage("activate"):
+            root = self.scratch / "activation"
+            names = {pin.name for pin in conda_closure(pins, files.values())}
+            self._unpack_for_activation(root, layers, names.union(files.values()))
+            disarm(root / prefix)
+            inherited = base.config if base else None
+            activator = Activator(
+                tree=root,
+                scratch=self.scratch,
+                env=config_env(plan, below=base is not None, inherited=inherited),
+            )
+            activation = activator.run(files)
+        for note in activator.notes:
+            self.progress.note(note)
+        return activation
+
+    def _unpack_for_activation(self, root: Path, layers: Sequence[Layer], names: Set[str]) -> None:
+        """Makes ``root`` the image as far as the packages named ``names`` may look at it. Where the image's
+        own shell doesn't run here, one of the lock's toolchain does."""
+        plan, system = self.plan, self.plan.system
+        if system is None or system.platform != self.engine.host:
+            raise BuildError(
+                f"packages of this environment set variables for {plan.platform} by scripts, and the lock "
+                f"has no shell that runs on this machine ({self.engine.host})",
+                hint=f"add {self.engine.host} to platforms, or leave the scripts out: activation: ignore",
+            )
+        # The image's own system is in its layers.
+        own = system.platform == plan.platform
+        base = system.base
+        packages = base.packages if isinstance(base, DebianBase) and not own else ()
+        artifacts = [Artifact.of(pin) for pin in packages]
+        fill_rootfs(root, base, artifacts, self._sources_of(system), unpack_base=self.engine.unpack_base)
+        kinds = {ArtifactKind.DEBIAN, ArtifactKind.GENERATED} if own else set()
+        planned = [planned for planned in plan.layers if planned.artifacts]
+        needed = [
+            layer
+            for number, layer in enumerate(layers)
+            if any(item.kind in kinds or item.name in names for item in planned[number].artifacts)
+        ]
+        unpack_layers([(self.store.blob(layer.digest), layer.media_type) for layer in needed], root)
 
 
 def _check_free(plan: Plan, base: ImageBase, tree: BaseTree) -> None:

@@ -649,6 +649,7 @@ def runtime_settings(spec: Spec) -> RuntimeSettings:
         ),
         spark_repositories=later.repositories if later else (),
         clashes=spec.clashes.value,
+        activation=spec.activation.value,
         bytecode=spec.bytecode.value,
     )
 

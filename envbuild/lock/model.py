@@ -280,6 +280,8 @@ class RuntimeSettings:
     """Where it is to look for them."""
     clashes: str = "warn"
     """``specs.model.Clashes``'s value."""
+    activation: str = "run"
+    """``specs.model.ActivationScripts``'s value."""
     bytecode: str = "checked"
     """``specs.model.Bytecode``'s value, where byte code is compiled."""
 

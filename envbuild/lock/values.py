@@ -22,7 +22,7 @@ from envbuild.lock.model import (
 )
 from envbuild.oci.reference import Reference, is_local
 from envbuild.specs.git import parse_git_address
-from envbuild.specs.model import STANDALONE, Bytecode, Clashes, EnvironmentType, Runtime
+from envbuild.specs.model import STANDALONE, ActivationScripts, Bytecode, Clashes, EnvironmentType, Runtime
 from envbuild.specs.problems import Refused
 
 _MAX_ID = 0xFFFFFFFE
@@ -190,6 +190,8 @@ def _check_runtime(runtime: RuntimeSettings) -> None:
         raise LockError(f"runtime.type: {runtime.type!r} isn't a type of environment")
     if runtime.runtime not in {known.value for known in Runtime}:
         raise LockError(f"runtime.runtime: {runtime.runtime!r} isn't a runtime")
+    if runtime.activation not in {known.value for known in ActivationScripts}:
+        raise LockError(f"runtime.activation: {runtime.activation!r} isn't known")
     if runtime.clashes not in {known.value for known in Clashes}:
         raise LockError(f"runtime.clashes: {runtime.clashes!r} isn't known")
     if runtime.bytecode not in {known.value for known in Bytecode}:

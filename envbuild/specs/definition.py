@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from envbuild.oci.digest import canonical_digest, canonical_json
 from envbuild.specs.model import (
+    ActivationScripts,
     BaseSpec,
     BuildContextSpec,
     Bytecode,
@@ -51,6 +52,7 @@ def canonical_definition(spec: Spec) -> dict[str, object]:
         "user": spec.user,
         "as_of": spec.as_of.isoformat() if spec.as_of is not None else None,
         # Later keys: what says nothing has the digest it had before there were any.
+        **({"activation": spec.activation.value} if spec.activation is not ActivationScripts.RUN else {}),
         **({"clashes": spec.clashes.value} if spec.clashes is not Clashes.WARN else {}),
         **({"bytecode": spec.bytecode.value} if spec.bytecode is not Bytecode.CHECKED else {}),
     }

@@ -45,6 +45,14 @@ class Clashes(str, Enum):
     ERROR = "error"
 
 
+class ActivationScripts(str, Enum):
+    """What is done with the scripts that conda sources when an environment is activated."""
+
+    RUN = "run"
+    """They run once, when the image is composed, and what they set are variables of the image."""
+    IGNORE = "ignore"
+
+
 class Bytecode(str, Enum):
     """Whether an import compares byte code with its source (PEP 552)."""
 
@@ -212,6 +220,7 @@ class Spec:
     """Whether the source gives the name, or somebody did; else it was made of a file's or directory's name.
     Never part of the definition."""
     clashes: Clashes = Clashes.WARN
+    activation: ActivationScripts = ActivationScripts.RUN
     bytecode: Bytecode = Bytecode.CHECKED
     left_out: tuple[str, ...] = ()
     """What the source says and an environment can't carry, a line each with its place; never part of the

@@ -87,7 +87,7 @@ def test_an_interrupted_build_leaves_no_process_and_no_file(machine: Machine, nu
     process = machine.start("lock")
     deadline = time.monotonic() + LIMIT
     try:
-        while not any("/sdist/sandbox.py" in command for command in group(process.pid)):
+        while not any("/sandbox/launcher.py" in command for command in group(process.pid)):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -8,6 +8,7 @@ import shlex
 from envbuild.oci.reference import is_local
 from envbuild.specs.match import explicit_text
 from envbuild.specs.model import (
+    ActivationScripts,
     BuildContextSpec,
     Bytecode,
     Clashes,
@@ -69,6 +70,7 @@ def dump_native(spec: Spec) -> str:
         "inference_config": inference_mapping(spec.inference_config),
         "user": spec.user if spec.user != _USER or kind is EnvironmentType.USER_MANAGED else None,
         "as_of": spec.as_of,
+        "activation": spec.activation.value if spec.activation is not ActivationScripts.RUN else None,
         "clashes": spec.clashes.value if spec.clashes is not Clashes.WARN else None,
         "bytecode": spec.bytecode.value if spec.bytecode is not Bytecode.CHECKED else None,
     }

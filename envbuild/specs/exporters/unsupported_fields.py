@@ -6,7 +6,15 @@ from collections.abc import Collection, Iterator
 
 from envbuild.platforms import LINUX_AMD64
 from envbuild.specs.exporters.native import portable_problems
-from envbuild.specs.model import Bytecode, Clashes, DebianBaseSpec, EnvironmentType, Runtime, Spec
+from envbuild.specs.model import (
+    ActivationScripts,
+    Bytecode,
+    Clashes,
+    DebianBaseSpec,
+    EnvironmentType,
+    Runtime,
+    Spec,
+)
 
 _USER = "1000:1000"
 
@@ -64,6 +72,8 @@ def _lines(spec: Spec) -> Iterator[tuple[str, str]]:
         yield "user", f"user: {spec.user}"
     if spec.as_of is not None:
         yield "as_of", f"as_of: {spec.as_of.isoformat()}"
+    if spec.activation is not ActivationScripts.RUN:
+        yield "activation", f"activation: {spec.activation.value}"
     if spec.clashes is not Clashes.WARN:
         yield "clashes", f"clashes: {spec.clashes.value}"
     if spec.bytecode is not Bytecode.CHECKED:

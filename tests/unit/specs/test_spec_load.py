@@ -17,6 +17,7 @@ from envbuild.specs.importers.conda.environment import conda_python
 from envbuild.specs.importers.native.model import json_schema
 from envbuild.specs.load import NAMES, importers, load_spec, markers
 from envbuild.specs.model import (
+    ActivationScripts,
     BuildContextSpec,
     Bytecode,
     Clashes,
@@ -355,6 +356,7 @@ def test_definition_names_every_field_but_the_labels() -> None:
     said = Spec(
         name="x",
         source=Path("x"),
+        activation=ActivationScripts.IGNORE,
         clashes=Clashes.ERROR,
         bytecode=Bytecode.UNCHECKED,
         python_provider=PythonProvider.BASE,
@@ -362,7 +364,7 @@ def test_definition_names_every_field_but_the_labels() -> None:
     assert set(canonical_definition(said)) == fields - labels
     # Keys that came later: a spec without them is the one it was.
     plain = canonical_definition(Spec(name="x", source=Path("x")))
-    assert {"clashes", "bytecode", "python_provider"} & set(plain) == set()
+    assert {"activation", "clashes", "bytecode", "python_provider"} & set(plain) == set()
 
 
 def test_schema_knows_exactly_the_keys_that_are_read() -> None:
@@ -372,6 +374,7 @@ def test_schema_knows_exactly_the_keys_that_are_read() -> None:
     assert sorted(schema["properties"]) == sorted(
         [
             "$schema",
+            "activation",
             "as_of",
             "base",
             "build",
@@ -426,10 +429,11 @@ def test_spec_says_whether_its_source_names_it(file: str, text: str, named: bool
     assert load_spec(tmp_path / file).named is named
 
 
-def test_clashes_and_byte_code_are_keys_that_every_writer_keeps(tmp_path: Path) -> None:
+def test_what_a_build_may_do_are_keys_that_every_writer_keeps(tmp_path: Path) -> None:
     file = tmp_path / "envbuild.yaml"
-    file.write_text("name: x\nclashes: error\nbytecode: unchecked\n", encoding="utf-8")
+    file.write_text("name: x\nactivation: ignore\nclashes: error\nbytecode: unchecked\n", encoding="utf-8")
     spec = load_spec(file)
     assert (spec.clashes, spec.bytecode) == (Clashes.ERROR, Bytecode.UNCHECKED)
+    assert spec.activation is ActivationScripts.IGNORE
     file.write_text(dump_native(spec), encoding="utf-8")
     assert definition_digest(load_spec(file)) == definition_digest(spec)

@@ -214,6 +214,7 @@ ContextPath = Annotated[str, _checked(_context), _string()]
 DockerfilePath = Annotated[str, _checked(_dockerfile), _string()]
 Date = Annotated[date, BeforeValidator(_date), _string(format="date")]
 Type = Annotated[Literal["system-managed", "user-managed", "curated"], BeforeValidator(_text)]
+ActivationName = Annotated[Literal["run", "ignore"], BeforeValidator(_text)]
 ClashesName = Annotated[Literal["warn", "error"], BeforeValidator(_text)]
 BytecodeName = Annotated[Literal["checked", "unchecked"], BeforeValidator(_text)]
 ProviderName = Annotated[Literal["base", "standalone", "conda"], BeforeValidator(_text)]
@@ -379,6 +380,11 @@ class NativeModel(Strict):
         description="uid:gid in numbers. Default: 1000:1000; the image's own where it is user-managed.",
     )
     as_of: Date | None = Field(None, description="No artifact newer than this day, across conda and pip.")
+    activation: ActivationName = Field(
+        "run",
+        description="Scripts of conda packages that are sourced when an environment is activated: run once, "
+        "for the variables of the image, or ignored.",
+    )
     clashes: ClashesName = Field(
         "warn",
         description="Where packages bring different files under one path: keep the later one and say so, or "

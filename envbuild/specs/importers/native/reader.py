@@ -21,6 +21,7 @@ from envbuild.specs import fields
 from envbuild.specs.importers.conda.environment import CondaFile, is_conda, read_conda
 from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.model import (
+    ActivationScripts,
     BaseSpec,
     BuildContextSpec,
     Bytecode,
@@ -165,6 +166,7 @@ class _NativeReader:
             user=model.user or ("" if kind is EnvironmentType.USER_MANAGED else _USER),
             as_of=model.as_of,
             clashes=Clashes(model.clashes),
+            activation=ActivationScripts(model.activation),
             bytecode=Bytecode(model.bytecode),
             left_out=(left_out := self._left_out(model)),
             unrelated=left_out,
