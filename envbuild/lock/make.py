@@ -424,7 +424,10 @@ class _LockMaker:
                 spec=spec,
                 targets=[
                     CondaTarget(
-                        platform=platform, virtual_packages=virtual_packages(glibc_of(base), platform)
+                        platform=platform,
+                        virtual_packages=virtual_packages(
+                            glibc_of(base), platform, stated=self.spec.system_requirements
+                        ),
                     )
                     for platform, base in bases.items()
                 ],

@@ -53,6 +53,11 @@ def canonical_definition(spec: Spec) -> dict[str, object]:
         "as_of": spec.as_of.isoformat() if spec.as_of is not None else None,
         # Later keys: what says nothing has the digest it had before there were any.
         **({"activation": spec.activation.value} if spec.activation is not ActivationScripts.RUN else {}),
+        **(
+            {"system_requirements": [[item.name, item.version, item.platform] for item in requirements]}
+            if (requirements := sorted(spec.system_requirements))
+            else {}
+        ),
         **({"clashes": spec.clashes.value} if spec.clashes is not Clashes.WARN else {}),
         **({"bytecode": spec.bytecode.value} if spec.bytecode is not Bytecode.CHECKED else {}),
     }

@@ -162,6 +162,21 @@ class CondaSpec:
     """Set: exactly these packages, sorted; nothing is solved, and ``dependencies`` is empty."""
 
 
+SYSTEM_REQUIREMENTS = ("archspec", "cuda", "glibc", "linux")
+"""What may be asked of the machines that an image runs on: conda's virtual packages, without ``__``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class SystemRequirement:
+    """A virtual package that the machines are promised to have, one of :data:`SYSTEM_REQUIREMENTS`."""
+
+    name: str
+    version: str
+    """Of ``archspec`` a microarchitecture: ``x86_64_v3``."""
+    platform: str = ""
+    """``linux/amd64``; empty: every platform of the spec."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MavenPackage:
     group: str
@@ -221,6 +236,8 @@ class Spec:
     Never part of the definition."""
     clashes: Clashes = Clashes.WARN
     activation: ActivationScripts = ActivationScripts.RUN
+    system_requirements: tuple[SystemRequirement, ...] = ()
+    """Sorted."""
     bytecode: Bytecode = Bytecode.CHECKED
     left_out: tuple[str, ...] = ()
     """What the source says and an environment can't carry, a line each with its place; never part of the

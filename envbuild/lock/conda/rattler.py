@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Iterable, Sequence
+import logging
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -26,7 +28,7 @@ from envbuild.specs.model import CondaSpec
 
 if TYPE_CHECKING:
     import rattler
-    from rattler import Gateway, MatchSpec
+    from rattler import Gateway, MatchSpec, RepoDataRecord
     from rattler import channel as rattler_channel
     from rattler import exceptions as rattler_exceptions
     from rattler import networking as rattler_networking
@@ -39,6 +41,10 @@ else:
     rattler_gateway = lazy("rattler.repo_data.gateway")
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+_NEWEST_CUDA = "13.0"
+"""Of the machines that a solution for GPUs is tried for."""
+_SAY_CUDA = 'which CUDA the drivers have, system_requirements: {cuda: "12.9"}'
 _SETTLE = 0.05
 """Seconds."""
 
@@ -165,20 +171,27 @@ class RattlerResolver:
         before: datetime | None,
     ) -> tuple[CondaPin, ...]:
         subdir = target.platform.subdir
-        try:
-            records = await rattler.solve(
+
+        def solve(virtual: Mapping[str, str], locked: Sequence[CondaPin]) -> Awaitable[list[RepoDataRecord]]:
+            return rattler.solve(
                 sources=[rattler.Channel(channel) for channel in channels],
                 specs=list(specs),
                 gateway=gateway,
                 platforms=[subdir, "noarch"],  # type: ignore[list-item]
-                locked_packages=[record_of(pin) for pin in kept],
-                virtual_packages=[
-                    virtual_package(name, version) for name, version in target.virtual_packages.items()
-                ],
+                locked_packages=[record_of(pin) for pin in locked],
+                virtual_packages=[virtual_package(name, version) for name, version in virtual.items()],
                 channel_priority=rattler_channel.ChannelPriority.Strict,
                 exclude_newer=before,
                 channel_relations="disabled",
             )
+
+        virtual = target.virtual_packages
+        try:
+            records = await solve(virtual, kept)
+            if "__cuda" not in virtual and await _knows_gpus(gateway, channels, subdir, records):
+                with suppress(rattler_exceptions.SolverError):
+                    others = await solve({**virtual, "__cuda": _NEWEST_CUDA}, ())
+                    _warn_of_cpu_builds(records, others, target)
         except rattler_exceptions.SolverError as error:
             unknown = await self._unknown(gateway, channels, specs, subdir)
             if unknown:
@@ -190,6 +203,8 @@ class RattlerResolver:
             hint = "loosen one of the named requirements" + (
                 ", or take a later --as-of" if before is not None else ""
             )
+            if "__cuda" in reason and "__cuda" not in virtual:
+                hint = f"these packages need a GPU: say {_SAY_CUDA}"
             raise ResolveError(
                 f"no conda packages for {subdir} fit together:\n{reason}", hint=hint
             ) from error
@@ -221,6 +236,39 @@ class RattlerResolver:
             guess = did_you_mean(package, names)
             lines.append(f"no conda package is named {package!r} in {where} for {subdir}{guess}")
         return lines
+
+
+async def _knows_gpus(
+    gateway: Gateway, channels: Sequence[str], subdir: str, records: Sequence[RepoDataRecord]
+) -> bool:
+    """Whether any version of the packages ``records`` is for GPUs: else no other solution is looked for."""
+    answers = await gateway.query(
+        [rattler.Channel(channel) for channel in channels],
+        [subdir],  # type: ignore[list-item]
+        [record.name.normalized for record in records],
+        recursive=False,
+        channel_relations="disabled",
+    )
+    return any("__cuda" in depend for answer in answers for record in answer for depend in record.depends)
+
+
+def _warn_of_cpu_builds(
+    records: Sequence[RepoDataRecord], others: Sequence[RepoDataRecord], target: CondaTarget
+) -> None:
+    """Names those of ``records`` that are others in a solution for machines with a GPU."""
+    builds = {record.name.normalized: (str(record.version), record.build) for record in others}
+    differing = [
+        f"{record.name.normalized} {record.version} {record.build}"
+        for record in records
+        if builds.get(record.name.normalized) not in (None, (str(record.version), record.build))
+    ]
+    if differing:
+        _log.warning(
+            "%s: locked for machines without a GPU: %s; for those with one, say %s",
+            target.platform,
+            ", ".join(sorted(differing)),
+            _SAY_CUDA,
+        )
 
 
 def _by_name(pin: CondaPin) -> str:

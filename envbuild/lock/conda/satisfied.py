@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from envbuild.errors import ResolveError
 from envbuild.lazy import lazy
 from envbuild.lock.base import CondaTarget
 from envbuild.lock.conda.channels import split_channel
 from envbuild.lock.conda.records import record_of, split_depend, virtual_record
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import Platform
-from envbuild.specs.model import CondaSpec
+from envbuild.specs.model import CondaSpec, SystemRequirement
 
 if TYPE_CHECKING:
     import rattler
@@ -158,12 +159,17 @@ def provided_distributions(pins: Iterable[CondaPin]) -> dict[str, str]:
 
 
 def virtual_packages(
-    glibc: str | None, platform: Platform, environ: Mapping[str, str] | None = None
+    glibc: str | None,
+    platform: Platform,
+    environ: Mapping[str, str] | None = None,
+    *,
+    stated: Iterable[SystemRequirement] = (),
 ) -> dict[str, str]:
     """Conda's virtual packages of an image whose base has this glibc, name to version.
 
-    ``__archspec`` has its build string behind ``=``. ``__cuda`` is there only where
-    ``CONDA_OVERRIDE_CUDA`` says so: it is a property of the machines an image will run on.
+    ``__archspec`` has its build string behind ``=``. ``__cuda`` is there only where the spec says so
+    (``stated``), or conda's own variable ``CONDA_OVERRIDE_CUDA``: it is a property of the machines an image
+    will run on. Raises ``ResolveError`` for a glibc that the base doesn't have.
     """
     environ = os.environ if environ is None else environ
     packages = {
@@ -175,4 +181,13 @@ def virtual_packages(
         packages["__glibc"] = glibc
     if environ.get("CONDA_OVERRIDE_CUDA"):
         packages["__cuda"] = environ["CONDA_OVERRIDE_CUDA"]
+    for requirement in stated:
+        if requirement.platform in ("", str(platform)):
+            version = requirement.version
+            packages[f"__{requirement.name}"] = f"1={version}" if requirement.name == "archspec" else version
+    if glibc and packaging_version.Version(packages["__glibc"]) > packaging_version.Version(glibc):
+        raise ResolveError(
+            f"glibc {packages['__glibc']} is asked for on {platform}, and the base has {glibc}",
+            hint="take a newer base, or ask for no more than it has",
+        )
     return dict(sorted(packages.items()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 
 from envbuild.oci.reference import is_local
 from envbuild.specs.match import explicit_text
@@ -21,6 +22,7 @@ from envbuild.specs.model import (
     Runtime,
     SparkSpec,
     Spec,
+    SystemRequirement,
 )
 from envbuild.specs.plugins import Exported
 from envbuild.specs.text.yaml import dump_yaml
@@ -63,6 +65,7 @@ def dump_native(spec: Spec) -> str:
         "constraints": [pip_line(constraint) for constraint in pip.constraints],
         "requirements_complete": pip.complete or None,
         "index_strategy": pip.index_strategy,
+        "system_requirements": _system_requirements(spec.system_requirements),
         "environment_variables": dict(spec.environment_variables),
     }
     more = {
@@ -78,6 +81,18 @@ def dump_native(spec: Spec) -> str:
         key: value for key, value in document.items() if value or (key in _EVEN_EMPTY and value is not None)
     }
     return dump_yaml(kept | {key: value for key, value in more.items() if value not in (None, "")})
+
+
+def _system_requirements(requirements: Sequence[SystemRequirement]) -> dict[str, object]:
+    document: dict[str, object] = {}
+    for requirement in requirements:
+        if not requirement.platform:
+            document[requirement.name] = requirement.version
+            continue
+        versions = document.setdefault(requirement.name, {})
+        assert isinstance(versions, dict)
+        versions[requirement.platform] = requirement.version
+    return document
 
 
 def portable_problems(spec: Spec) -> list[str]:

@@ -74,6 +74,8 @@ def _lines(spec: Spec) -> Iterator[tuple[str, str]]:
         yield "as_of", f"as_of: {spec.as_of.isoformat()}"
     if spec.activation is not ActivationScripts.RUN:
         yield "activation", f"activation: {spec.activation.value}"
+    if spec.system_requirements:
+        yield "system_requirements", "system_requirements: what the machines have"
     if spec.clashes is not Clashes.WARN:
         yield "clashes", f"clashes: {spec.clashes.value}"
     if spec.bytecode is not Bytecode.CHECKED:

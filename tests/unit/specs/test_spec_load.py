@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from envbuild.specs.model import (
     ImageBaseSpec,
     PythonProvider,
     Spec,
+    SystemRequirement,
 )
 from envbuild.specs.plugins import Importer
 from envbuild.specs.text.source import SourceFile
@@ -360,11 +362,13 @@ def test_definition_names_every_field_but_the_labels() -> None:
         clashes=Clashes.ERROR,
         bytecode=Bytecode.UNCHECKED,
         python_provider=PythonProvider.BASE,
+        system_requirements=(SystemRequirement(name="cuda", version="12.9"),),
     )
     assert set(canonical_definition(said)) == fields - labels
     # Keys that came later: a spec without them is the one it was.
     plain = canonical_definition(Spec(name="x", source=Path("x")))
-    assert {"activation", "clashes", "bytecode", "python_provider"} & set(plain) == set()
+    later = {"activation", "clashes", "bytecode", "python_provider", "system_requirements"}
+    assert later & set(plain) == set()
 
 
 def test_schema_knows_exactly_the_keys_that_are_read() -> None:
@@ -398,6 +402,7 @@ def test_schema_knows_exactly_the_keys_that_are_read() -> None:
             "requirements_complete",
             "runtime",
             "spark",
+            "system_requirements",
             "tags",
             "type",
             "user",
@@ -427,6 +432,41 @@ def test_spec_says_whether_its_source_names_it(file: str, text: str, named: bool
     (tmp_path / "python_env.yaml").write_text("python: '3.11'\ndependencies: [six]\n")
     (tmp_path / file).write_text(text)
     assert load_spec(tmp_path / file).named is named
+
+
+def test_what_the_machines_have_is_said_for_all_platforms_or_for_each(tmp_path: Path) -> None:
+    file = tmp_path / "envbuild.yaml"
+    conda = "platforms: [linux/amd64, linux/arm64]\nconda_file: {channels: [c], dependencies: [python]}\n"
+    stated = "{cuda: 12.9, glibc: '2.28', archspec: {linux-64: x86_64_v3, linux/arm64: neoverse_n1}}"
+    file.write_text(f"name: x\n{conda}system_requirements: {stated}\n", encoding="utf-8")
+    spec = load_spec(file)
+    assert [(item.name, item.version, item.platform) for item in spec.system_requirements] == [
+        ("archspec", "neoverse_n1", "linux/arm64"),
+        ("archspec", "x86_64_v3", "linux/amd64"),
+        ("cuda", "12.9", ""),
+        ("glibc", "2.28", ""),
+    ]
+    file.write_text(dump_native(spec), encoding="utf-8")
+    assert load_spec(file).system_requirements == spec.system_requirements
+    file.write_text(f"name: x\n{conda}", encoding="utf-8")
+    assert definition_digest(load_spec(file)) != definition_digest(spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{cuda: twelve}", "system_requirements.cuda: 'twelve' is no version; write a number in quotes"),
+        ("{archspec: X Y}", "system_requirements.archspec: 'X Y' is no microarchitecture"),
+        ("{cuda: {windows: '12'}}", "system_requirements.cuda: "),
+        ("{rocm: '6'}", "system_requirements.rocm: unknown key; known keys: cuda, glibc, linux, archspec"),
+        ("{cuda: '12'}\nconda_file:", "has no effect: only packages of conda ask for them"),
+    ],
+)
+def test_what_can_t_be_asked_of_machines_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    conda = "" if "conda_file" in text else "conda_file: {channels: [c], dependencies: [python]}\n"
+    (tmp_path / "envbuild.yaml").write_text(f"name: x\n{conda}system_requirements: {text}\n")
+    with pytest.raises(SpecError, match=re.escape(said)):
+        load_spec(tmp_path)
 
 
 def test_what_a_build_may_do_are_keys_that_every_writer_keeps(tmp_path: Path) -> None:

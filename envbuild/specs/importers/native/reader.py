@@ -21,6 +21,7 @@ from envbuild.specs import fields
 from envbuild.specs.importers.conda.environment import CondaFile, is_conda, read_conda
 from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.model import (
+    SYSTEM_REQUIREMENTS,
     ActivationScripts,
     BaseSpec,
     BuildContextSpec,
@@ -37,6 +38,7 @@ from envbuild.specs.model import (
     Runtime,
     SparkSpec,
     Spec,
+    SystemRequirement,
 )
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.serving import WANTED, promises
@@ -166,6 +168,7 @@ class _NativeReader:
             user=model.user or ("" if kind is EnvironmentType.USER_MANAGED else _USER),
             as_of=model.as_of,
             clashes=Clashes(model.clashes),
+            system_requirements=_system_requirements(model),
             activation=ActivationScripts(model.activation),
             bytecode=Bytecode(model.bytecode),
             left_out=(left_out := self._left_out(model)),
@@ -312,6 +315,8 @@ class _NativeReader:
         if model.conda_file is not None and model.python_provider not in (None, "conda"):
             remedy = "leave python_provider out: the packages of conda need conda's python"
             self._problem(("python_provider",), f"{model.python_provider!r} excludes 'conda_file'", remedy)
+        if model.system_requirements is not None and model.conda_file is None:
+            self._problem(("system_requirements",), "has no effect: only packages of conda ask for them")
         spark = model.runtime == "spark" or "runtime" in self.broken
         if model.spark is not None and not spark and kind is EnvironmentType.SYSTEM_MANAGED:
             self._problem(("spark",), "has no effect without 'runtime: spark'")
@@ -397,6 +402,18 @@ class _NativeReader:
 
     def _problem(self, path: tuple[int | str, ...], what: str, remedy: str | None = None) -> None:
         self.problems.add(self._place(path), what, remedy)
+
+
+def _system_requirements(model: NativeModel) -> tuple[SystemRequirement, ...]:
+    stated = model.system_requirements
+    values = ((name, getattr(stated, name)) for name in SYSTEM_REQUIREMENTS) if stated else ()
+    return tuple(
+        sorted(
+            SystemRequirement(name=name, version=version, platform=platform)
+            for name, versions in values
+            for platform, version in (versions or {}).items()
+        )
+    )
 
 
 def _spark(model: NativeModel) -> SparkSpec | None:
