@@ -35,6 +35,7 @@ from envbuild.lock.base import (
     SdistRequest,
     what_stays,
 )
+from envbuild.lock.conda.distributions import CondaDistributions
 from envbuild.lock.conda.satisfied import provided_distributions, virtual_packages
 from envbuild.lock.debian.selection import python_closure, suite_glibc, suite_python
 from envbuild.lock.git.repository import GitRepositories
@@ -97,6 +98,8 @@ class Resolvers:
     has_debian: Callable[[], bool]
     """Whether this machine knows a Debian mirror."""
     sdists: Callable[[], SdistBuilder] | None = None
+    distributions: Callable[[], CondaDistributions] | None = None
+    """Reads what conda packages bring for pip."""
     maven: Callable[[], MavenResolver] | None = None
     git: Callable[[], GitRepositories] | None = None
     standalone: Callable[[], PythonResolver] | None = None
@@ -165,7 +168,7 @@ class _LockMaker:
         provider = self._provider(choice, bases)
         standalone = self._resolve_standalone(provider, {pins: bases[pins].base for pins in bases})
         conda_spec = self._conda_spec(provider)
-        conda = self._resolve_conda(conda_spec, bases)
+        conda = self._identify_distributions(self._resolve_conda(conda_spec, bases))
         below = [
             PlatformLock(
                 platform=platform,
@@ -413,6 +416,15 @@ class _LockMaker:
             return self._solve(
                 spec, {platform: resolved.base for platform, resolved in bases.items()}, present
             )
+
+    def _identify_distributions(
+        self, conda: dict[Platform, tuple[CondaPin, ...]]
+    ) -> dict[Platform, tuple[CondaPin, ...]]:
+        """``conda`` with the distributions that pip needn't install, where it is to install any."""
+        if not conda or not self.spec.pip.requirements or self.resolvers.distributions is None:
+            return conda
+        with self.progress.stage("resolve conda"):
+            return self.resolvers.distributions().identify(conda)
 
     def _solve(
         self, spec: CondaSpec, bases: Mapping[Platform, Base], present: Sequence[PlatformLock]

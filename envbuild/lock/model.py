@@ -162,6 +162,8 @@ class CondaPin:
     timestamp: int | None = None
     """Milliseconds since the epoch, as the channel says."""
     python_site_packages_path: str | None = None
+    distributions: tuple[str, ...] = ()
+    """The Python distributions inside, ``name==version`` each, where its name and version don't say so."""
 
     @property
     def file(self) -> str:

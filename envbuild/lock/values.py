@@ -67,6 +67,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _USER = re.compile(r"([0-9]{1,10}):([0-9]{1,10})")
 _COORDINATE = re.compile(r"[A-Za-z0-9_.-]+(?::[A-Za-z0-9_.+-]+){2}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_EXACT = re.compile(r"[a-z0-9-]+==[A-Za-z0-9.!+_-]+")
 _REQUIRED = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+(?: --hash=sha256:[0-9a-f]{64})+")
 
 
@@ -149,6 +150,8 @@ def _check_conda(pin: CondaPin, where: str) -> None:
         pin.python_site_packages_path or "",
     )
     _check_printable(texts, where)
+    for distribution in pin.distributions:
+        _check(_EXACT, distribution, f"{where}.distributions", "an exact version")
 
 
 def _check_pip(pin: PipPin, where: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from envbuild.errors import ResolveError
@@ -140,22 +141,39 @@ def _unlisted(spec: CondaSpec, pins: Sequence[CondaPin], target: CondaTarget | N
 def provided_distributions(pins: Iterable[CondaPin]) -> dict[str, str]:
     """The Python distributions (normalised name to version) that conda packages bring.
 
-    A package that depends on python is taken for the distribution of the same name, but for a few known
-    to be called otherwise. conda-lock's own mapping is only to be had online, so it isn't asked; a
-    package under another name is installed twice then, never missing.
+    What a pin says of itself counts (:attr:`CondaPin.distributions`). Else a package that depends on python
+    is taken for the distribution of the same name, but for a few known to be called otherwise.
     """
     provided: dict[str, str] = {}
     for pin in pins:
-        if not any(split_depend(depend)[0] == "python" for depend in pin.depends):
-            continue
-        try:
-            packaging_version.Version(pin.version)
-        except packaging_version.InvalidVersion:
-            continue
-        name = str(packaging_utils.canonicalize_name(_DISTRIBUTIONS.get(pin.name, pin.name)))
-        if name not in ("python-abi", "python"):
-            provided.setdefault(name, pin.version)
+        stated = [text.partition("==")[::2] for text in pin.distributions]
+        for name, version in stated or _by_name(pin):
+            provided.setdefault(name, version)
     return dict(sorted(provided.items()))
+
+
+def _by_name(pin: CondaPin) -> list[tuple[str, str]]:
+    if not is_python_package(pin):
+        return []
+    try:
+        packaging_version.Version(pin.version)
+    except packaging_version.InvalidVersion:
+        return []
+    name = str(packaging_utils.canonicalize_name(_DISTRIBUTIONS.get(pin.name, pin.name)))
+    return [] if name in ("python-abi", "python") else [(name, pin.version)]
+
+
+def is_python_package(pin: CondaPin) -> bool:
+    """Whether the package depends on python."""
+    return any(split_depend(depend)[0] == "python" for depend in pin.depends)
+
+
+def with_distributions(pin: CondaPin, inside: Mapping[str, str]) -> CondaPin:
+    """``pin`` with the distributions that are ``inside``, unless its name and version say that already."""
+    stated = {name: str(packaging_version.Version(version)) for name, version in _by_name(pin)}
+    if not inside or dict(inside) == stated:
+        return pin
+    return replace(pin, distributions=tuple(f"{name}=={version}" for name, version in sorted(inside.items())))
 
 
 def virtual_packages(
