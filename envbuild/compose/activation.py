@@ -12,14 +12,21 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from envbuild.compose.interpreter import Sources, UnpackBase, fill_rootfs
 from envbuild.compose.sandbox.run import read_regular, run_sandboxed
+from envbuild.compose.unpack import unpack_layers
 from envbuild.errors import BuildError
+from envbuild.lock.model import DebianBase, PlatformLock
+from envbuild.oci.image import Layer
 from envbuild.plan.activation import ActivatedVariable, Activation
+from envbuild.plan.model import Artifact, ArtifactKind, Plan
+from envbuild.platforms import Platform
 from envbuild.specs.model import PREFIX
+from envbuild.store.content import Store
 
 PATIENCE = 10.0
 """Seconds that one script may take."""
@@ -183,6 +190,43 @@ class Activator:
 
 class _LeftOut(Exception):
     """Why a file isn't applied."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ActivationRoot:
+    """Makes what the scripts of ``plan`` see: its image, as far as they may look at it.
+
+    ``host`` is this machine; ``sources`` brings the packages of a base that runs here."""
+
+    plan: Plan
+    store: Store
+    host: Platform
+    sources: Callable[[PlatformLock], Sources]
+    unpack_base: UnpackBase | None
+
+    def unpack(self, root: Path, layers: Sequence[Layer], names: Set[str]) -> None:
+        """Makes the directory ``root``: the packages ``names`` out of the image's ``layers``, on its own
+        system, or where that doesn't run here on another one of the lock. Raises ``BuildError``."""
+        plan, system = self.plan, self.plan.system
+        if system is None or system.platform != self.host:
+            raise BuildError(
+                f"packages of this environment set variables for {plan.platform} by scripts, and the lock "
+                f"has no shell that runs on this machine ({self.host})",
+                hint=f"add {self.host} to platforms, or leave the scripts out: activation: ignore",
+            )
+        # The image's own system is in its layers.
+        own = system.platform == plan.platform
+        packages = system.base.packages if isinstance(system.base, DebianBase) and not own else ()
+        artifacts = [Artifact.of(pin) for pin in packages]
+        fill_rootfs(root, system.base, artifacts, self.sources(system), unpack_base=self.unpack_base)
+        kinds = {ArtifactKind.DEBIAN, ArtifactKind.GENERATED} if own else set()
+        planned = [planned for planned in plan.layers if planned.artifacts]
+        needed = [
+            layer
+            for number, layer in enumerate(layers)
+            if any(item.kind in kinds or item.name in names for item in planned[number].artifacts)
+        ]
+        unpack_layers([(self.store.blob(layer.digest), layer.media_type) for layer in needed], root)
 
 
 def disarm(prefix: Path) -> None:

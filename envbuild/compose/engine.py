@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from envbuild.cache.segments import Found, SharedSegments, WantedSegment
-from envbuild.compose.activation import Activator, disarm, sourced_files
+from envbuild.compose.activation import ActivationRoot, Activator, disarm, sourced_files
 from envbuild.compose.artifacts.deb.policy import MADE_OF
 from envbuild.compose.artifacts.generated import GeneratedSource
 from envbuild.compose.artifacts.sources import artifact_sources
 from envbuild.compose.base import (
+    ActivatingSource,
     ArtifactSource,
     ByteCompiler,
     ComposeContext,
@@ -54,7 +55,6 @@ from envbuild.compose.interpreter import (
     Sources,
     UnpackBase,
     conda_closure,
-    fill_rootfs,
     interpreter_artifacts,
     interpreter_rootfs,
     rootfs_key,
@@ -64,13 +64,11 @@ from envbuild.compose.reuse import ReusedLayers
 from envbuild.compose.segment import BuildStopped, SegmentInputs, SegmentMaker, WorkerPools
 from envbuild.compose.segment_scan import scan_segment
 from envbuild.compose.tar import file_time
-from envbuild.compose.unpack import unpack_layers
 from envbuild.errors import BuildError
 from envbuild.lock.model import (
     OCCUPIED_HINT,
     CondaPin,
     ContextBase,
-    DebianBase,
     ImageBase,
     PipPin,
     PlatformLock,
@@ -79,12 +77,13 @@ from envbuild.lock.model import (
 )
 from envbuild.oci.image import Image, Layer
 from envbuild.plan.activation import Activation
+from envbuild.plan.make import activation_plan
 from envbuild.plan.model import Artifact, ArtifactKind, Interpreter, Plan
 from envbuild.platforms import Platform, runs_linux
 from envbuild.progress import Progress, Silent
 from envbuild.specs.model import PREFIX, STANDALONE
 from envbuild.store.content import Store, blob_name
-from envbuild.store.images import Made, indexed_build
+from envbuild.store.images import Made, indexed_build, read_config
 from envbuild.store.layers import LayerCache, LayerFile
 from envbuild.store.leases import Lease
 from envbuild.store.segments import DamagedSegment, Segment, SegmentCache
@@ -161,6 +160,21 @@ class NativeEngine:
         packing = codec(plan.compression)
         with self.store.scratch() as scratch, ExitStack() as stack:
             return NativeBuild(self, plan, packing, lease, scratch, stack, reused).run()
+
+    def activation(self, plan: Plan) -> Activation:
+        """What activating the environment of ``plan`` sets; no more of it is composed than that takes.
+        Raises ``BuildError``."""
+        artifacts = [artifact for artifact in plan.artifacts if artifact.kind is ArtifactKind.CONDA]
+        if not artifacts or not plan.activate:
+            return Activation()
+        with self.sources[ArtifactKind.CONDA](source_target(plan)) as source:
+            activating = source.activating(artifacts) if isinstance(source, ActivatingSource) else []
+        if not activating:
+            return Activation()
+        pins = [artifact.pin for artifact in artifacts if isinstance(artifact.pin, CondaPin)]
+        names = {pin.name for pin in conda_closure(pins, [artifact.name for artifact in activating])}
+        image = self.build(activation_plan(plan, names))
+        return Activation.of_config(read_config(image, self.store))
 
     def build(self, plan: Plan) -> Image:
         """The image. Two builds of one plan at once compose it once."""
@@ -626,7 +640,13 @@ class NativeBuild:
         with self.progress.stage("activate"):
             root = self.scratch / "activation"
             names = {pin.name for pin in conda_closure(pins, files.values())}
-            self._unpack_for_activation(root, layers, names.union(files.values()))
+            ActivationRoot(
+                plan=plan,
+                store=self.store,
+                host=self.engine.host,
+                sources=self._sources_of,
+                unpack_base=self.engine.unpack_base,
+            ).unpack(root, layers, names.union(files.values()))
             disarm(root / prefix)
             inherited = base.config if base else None
             activator = Activator(
@@ -638,31 +658,6 @@ class NativeBuild:
         for note in activator.notes:
             self.progress.note(note)
         return activation
-
-    def _unpack_for_activation(self, root: Path, layers: Sequence[Layer], names: Set[str]) -> None:
-        """Makes ``root`` the image as far as the packages named ``names`` may look at it. Where the image's
-        own shell doesn't run here, one of the lock's toolchain does."""
-        plan, system = self.plan, self.plan.system
-        if system is None or system.platform != self.engine.host:
-            raise BuildError(
-                f"packages of this environment set variables for {plan.platform} by scripts, and the lock "
-                f"has no shell that runs on this machine ({self.engine.host})",
-                hint=f"add {self.engine.host} to platforms, or leave the scripts out: activation: ignore",
-            )
-        # The image's own system is in its layers.
-        own = system.platform == plan.platform
-        base = system.base
-        packages = base.packages if isinstance(base, DebianBase) and not own else ()
-        artifacts = [Artifact.of(pin) for pin in packages]
-        fill_rootfs(root, base, artifacts, self._sources_of(system), unpack_base=self.engine.unpack_base)
-        kinds = {ArtifactKind.DEBIAN, ArtifactKind.GENERATED} if own else set()
-        planned = [planned for planned in plan.layers if planned.artifacts]
-        needed = [
-            layer
-            for number, layer in enumerate(layers)
-            if any(item.kind in kinds or item.name in names for item in planned[number].artifacts)
-        ]
-        unpack_layers([(self.store.blob(layer.digest), layer.media_type) for layer in needed], root)
 
 
 def _check_free(plan: Plan, base: ImageBase, tree: BaseTree) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
 from envbuild.lock.debian.selection import python_closure
@@ -248,6 +248,28 @@ def _labels(lock: Lock, pins: PlatformLock, identity: str, level: str) -> tuple[
 
 
 _ROOT = "0:0"
+
+
+def activation_plan(plan: Plan, names: Set[str]) -> Plan:
+    """What of ``plan`` is needed to activate its environment: the system and the conda packages ``names``."""
+    system = {ArtifactKind.DEBIAN, ArtifactKind.GENERATED}
+    layers = [
+        replace(
+            layer,
+            artifacts=tuple(
+                artifact
+                for artifact in layer.artifacts
+                if artifact.kind in system or (artifact.kind is ArtifactKind.CONDA and artifact.name in names)
+            ),
+        )
+        for layer in plan.layers
+    ]
+    return replace(
+        plan,
+        lock_digest=canonical_digest("activation", 1, [plan.lock_digest, sorted(names)]),
+        layers=tuple(layer for layer in layers if layer.artifacts),
+        bytecode=False,
+    )
 
 
 def base_plan(plan: Plan, stage: PlatformLock | None = None) -> Plan:

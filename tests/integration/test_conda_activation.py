@@ -77,6 +77,18 @@ def test_a_command_has_the_variables_and_everybody_is_told_which_package_set_the
     assert machine.run("verify", "oci:act").status == 0
 
 
+def test_a_dockerfile_sets_the_same_variables(machine: Machine) -> None:
+    env = {"ENVBUILD_MICROMAMBA_IMAGE": f"{machine.env['REGISTRY']}/micromamba@sha256:{'0' * 64}"}
+    rendered = machine.run("render", "act.yaml", "-o", "rendered", env=env)
+    assert rendered.status == 0, rendered.stderr
+    dockerfile = (machine.project / "rendered" / "Dockerfile").read_text(encoding="utf-8")
+    assert 'GDAL_DATA="/opt/env/share/gdal"' in dockerfile
+    assert 'PROJ_DATA="/opt/env/share/proj"' in dockerfile
+    assert "dev.envbuild.activation" in dockerfile
+    assert machine.run("render", "ignored.yaml", "-o", "without", env=env).status == 0
+    assert "GDAL_DATA" not in (machine.project / "without" / "Dockerfile").read_text(encoding="utf-8")
+
+
 def test_what_is_found_in_a_registry_has_them_too(machine: Machine) -> None:
     repository = f"{machine.env['REGISTRY']}/act"
     pushed = machine.run("build", "act.yaml", "--push", repository)
