@@ -10,7 +10,7 @@ from typing import Protocol
 from envbuild.lock.model import Base, CondaPin, Lock, MavenPin, PipPin, PlatformLock, PythonPin
 from envbuild.platforms import Platform
 from envbuild.specs.definition import definition_digest
-from envbuild.specs.model import BaseSpec, CondaSpec, PipSpec, SparkSpec, Spec
+from envbuild.specs.model import BaseSpec, BuildDependencies, CondaSpec, PipSpec, SparkSpec, Spec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +83,7 @@ class SdistRequest(ResolveRequest):
     interpreter: PlatformLock
     """A lock whose python the build runs with, on this machine if any can."""
     preferred: PipPin | None = None
+    build: BuildDependencies = field(default_factory=BuildDependencies)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

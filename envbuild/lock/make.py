@@ -569,6 +569,7 @@ class _LockMaker:
                 ),
                 interpreter=interpreter,
                 preferred=next((kept for kept in present if kept.name == pin.name), None),
+                build=self.spec.pip.build,
                 as_of=self.as_of,
                 offline=self.offline,
             )

@@ -108,6 +108,10 @@ def _pip(pip: PipSpec) -> dict[str, object]:
         fields["complete"] = True
     if pip.index_strategy:
         fields["index_strategy"] = pip.index_strategy
+    if pip.build.constraints:
+        fields["build_constraints"] = _requirements(pip.build.constraints)
+    if pip.build.extra:
+        fields["extra_build_dependencies"] = {name: sorted(texts) for name, texts in pip.build.extra}
     return fields
 
 

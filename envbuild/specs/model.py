@@ -5,7 +5,7 @@ Loaders (``envbuild.specs.load``) make these from people's files; nothing in her
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from enum import Enum
 from pathlib import Path, PurePosixPath
@@ -123,6 +123,16 @@ INDEX_STRATEGIES = ("first-index", "unsafe-best-match")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BuildDependencies:
+    """What building the wheels of source distributions takes beside what each of them states, for a
+    resolver's look at their metadata and for our own builds."""
+
+    constraints: tuple[PipRequirement, ...] = ()
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Sorted pairs of a distribution's normalised name and the requirements that its build misses."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PipSpec:
     """Everything that was said to pip. ``options`` are its long options, one ``--name value`` each.
 
@@ -138,6 +148,7 @@ class PipSpec:
     index_strategy: str | None = None
     """One of ``INDEX_STRATEGIES``: what counts where several indexes have a name. None: the best match of
     all, as in pip."""
+    build: BuildDependencies = field(default_factory=BuildDependencies)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)

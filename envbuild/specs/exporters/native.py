@@ -63,6 +63,8 @@ def dump_native(spec: Spec) -> str:
         "conda_file": _conda(spec.conda),
         "requirements": [*pip_options(pip.options), *map(pip_line, pip.requirements)],
         "constraints": [pip_line(constraint) for constraint in pip.constraints],
+        "build_constraints": [pip_line(constraint) for constraint in pip.build.constraints],
+        "extra_build_dependencies": {name: list(texts) for name, texts in pip.build.extra},
         "requirements_complete": pip.complete or None,
         "index_strategy": pip.index_strategy,
         "system_requirements": _system_requirements(spec.system_requirements),
@@ -109,7 +111,7 @@ def portable_problems(spec: Spec) -> list[str]:
     for package in spec.conda.explicit if spec.conda is not None else ():
         if package.url.startswith("file:"):
             problems.append(f"conda_file: the package {package.url!r} is a file of this machine")
-    for requirement in (*spec.pip.requirements, *spec.pip.constraints):
+    for requirement in (*spec.pip.requirements, *spec.pip.constraints, *spec.pip.build.constraints):
         if _LOCAL.search(requirement.text):
             problems.append(f"requirements: {requirement.text!r} is a file beside the spec")
     for option in spec.pip.options:

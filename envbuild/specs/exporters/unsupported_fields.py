@@ -57,6 +57,8 @@ def _lines(spec: Spec) -> Iterator[tuple[str, str]]:
         yield "requirements", "requirements"
     if spec.pip.constraints:
         yield "constraints", "constraints"
+    if spec.pip.build.constraints or spec.pip.build.extra:
+        yield "build_constraints", "build_constraints, extra_build_dependencies"
     if spec.pip.complete:
         yield "requirements_complete", "requirements_complete: more may be installed than is listed"
     if spec.pip.index_strategy:

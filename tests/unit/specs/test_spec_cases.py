@@ -37,7 +37,12 @@ SELDOM = {
     "system_requirements",
 }
 """Fields that are only shown where they say something."""
-DEFAULTS = {"activation": "run", "clashes": "warn", "bytecode": "checked"}
+DEFAULTS = {
+    "activation": "run",
+    "build": {"constraints": [], "extra": []},
+    "bytecode": "checked",
+    "clashes": "warn",
+}
 """Values that go without saying."""
 
 

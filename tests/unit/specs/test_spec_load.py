@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from envbuild.specs.load import NAMES, importers, load_spec, markers
 from envbuild.specs.model import (
     ActivationScripts,
     BuildContextSpec,
+    BuildDependencies,
     Bytecode,
     Clashes,
     CondaSpec,
@@ -382,6 +384,7 @@ def test_schema_knows_exactly_the_keys_that_are_read() -> None:
             "as_of",
             "base",
             "build",
+            "build_constraints",
             "bytecode",
             "clashes",
             "conda_file",
@@ -389,6 +392,7 @@ def test_schema_knows_exactly_the_keys_that_are_read() -> None:
             "datastore",
             "description",
             "environment_variables",
+            "extra_build_dependencies",
             "image",
             "index_strategy",
             "inference_config",
@@ -432,6 +436,50 @@ def test_spec_says_whether_its_source_names_it(file: str, text: str, named: bool
     (tmp_path / "python_env.yaml").write_text("python: '3.11'\ndependencies: [six]\n")
     (tmp_path / file).write_text(text)
     assert load_spec(tmp_path / file).named is named
+
+
+BUILD = {
+    "envbuild.yaml": "requirements: [demo]\nbuild_constraints: [setuptools<80]\n"
+    "extra_build_dependencies: {Demo_X: [wheel, Setuptools<70]}\n",
+    "pyproject.toml": "[project]\nname = 'a'\nversion = '1'\ndependencies = ['demo']\n[tool.uv]\n"
+    "build-constraint-dependencies = ['setuptools<80']\n"
+    "extra-build-dependencies = { Demo_X = ['wheel', 'Setuptools<70'] }\n",
+    "script.py": "# /// script\n# dependencies = ['demo']\n# [tool.uv]\n"
+    "# build-constraint-dependencies = ['setuptools<80']\n"
+    "# extra-build-dependencies = { Demo_X = ['wheel', 'Setuptools<70'] }\n# ///\n",
+}
+
+
+@pytest.mark.parametrize("file", sorted(BUILD))
+def test_what_builds_take_is_part_of_the_definition(file: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_text(BUILD[file])
+    spec = load_spec(tmp_path / file)
+    assert [line.text for line in spec.pip.build.constraints] == ["setuptools<80"]
+    assert spec.pip.build.extra == (("demo-x", ("setuptools<70", "wheel")),)
+    assert spec.left_out == () or not any("build" in line for line in spec.left_out)
+    without = replace(spec, pip=replace(spec.pip, build=BuildDependencies()))
+    assert definition_digest(without) != definition_digest(spec)
+    written = tmp_path / "written.yaml"
+    written.write_text(dump_native(spec))
+    assert definition_digest(load_spec(written)) == definition_digest(spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("build_constraints: none.txt", "build_constraints: "),
+        ("extra_build_dependencies: {a b: [x]}", "'a b' is no name of a distribution"),
+        (
+            "extra_build_dependencies: {a: ['x @ https://h/x.whl']}",
+            "has an address; name a version of an index",
+        ),
+        ("extra_build_dependencies: {a: ['???']}", "'???' is no requirement"),
+    ],
+)
+def test_what_no_build_can_take_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "envbuild.yaml").write_text(f"requirements: [demo]\n{text}\n")
+    with pytest.raises(SpecError, match=re.escape(said)):
+        load_spec(tmp_path)
 
 
 def test_what_the_machines_have_is_said_for_all_platforms_or_for_each(tmp_path: Path) -> None:

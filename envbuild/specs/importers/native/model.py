@@ -409,6 +409,13 @@ class NativeModel(Strict):
         None,
         description="Path of a constraints file, or its lines: versions of what something else asks for.",
     )
+    build_constraints: RequirementsField | None = Field(
+        None,
+        description="Path of a constraints file, or its lines: versions of what builds source distributions.",
+    )
+    extra_build_dependencies: dict[str, list[Line]] = Field(
+        {}, description="What the build of a source distribution needs and doesn't state, by its name."
+    )
     requirements_complete: Flag = Field(
         False, description="The requirements are pins of a lock and all there is: nothing is added to them."
     )

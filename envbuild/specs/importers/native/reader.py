@@ -19,12 +19,14 @@ from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.resources import is_curated
 from envbuild.specs import fields
 from envbuild.specs.importers.conda.environment import CondaFile, is_conda, read_conda
+from envbuild.specs.importers.pip.requirement import extra_build_dependencies
 from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.model import (
     SYSTEM_REQUIREMENTS,
     ActivationScripts,
     BaseSpec,
     BuildContextSpec,
+    BuildDependencies,
     Bytecode,
     Clashes,
     DebianBaseSpec,
@@ -255,21 +257,35 @@ class _NativeReader:
         self._lines(model.requirements, "requirements", reader)
         self._lines(model.constraints, "constraints", reader)
         own = replace(
-            reader.result(), complete=model.requirements_complete, index_strategy=model.index_strategy
+            reader.result(),
+            complete=model.requirements_complete,
+            index_strategy=model.index_strategy,
+            build=self._build_dependencies(model),
         )
         if conda is None:
             return own
         return PipSpec(
             complete=own.complete,
             index_strategy=own.index_strategy,
+            build=own.build,
             requirements=_unique(*conda.pip.requirements, *own.requirements),
             constraints=_unique(*conda.pip.constraints, *own.constraints),
             options=_unique(*_without_index(conda.pip.options, own.options), *own.options),
         )
 
+    def _build_dependencies(self, model: NativeModel) -> BuildDependencies:
+        reader = RequirementsReader(self.file.path.parent, self.problems)
+        self._lines(model.build_constraints, "build_constraints", reader)
+        try:
+            extra = extra_build_dependencies(model.extra_build_dependencies)
+        except Refused as refused:
+            self._problem(("extra_build_dependencies",), refused.what, refused.remedy)
+            extra = ()
+        return BuildDependencies(constraints=reader.result().constraints, extra=extra)
+
     def _lines(self, value: object, key: str, reader: RequirementsReader) -> None:
         """Reads a list of lines, or the file of that name, as requirements or as constraints."""
-        constraint = key == "constraints"
+        constraint = key != "requirements"
         if isinstance(value, list):
             node = self.root.get(key) if isinstance(self.root, Mapping) else None
             items = node.items if isinstance(node, Sequence) else ()
