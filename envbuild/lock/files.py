@@ -90,6 +90,8 @@ def dump_lock(lock: Lock) -> dict[str, bytes]:
         body["channels"] = list(lock.channels)
     if lock.as_of:
         body["as_of"] = lock.as_of
+    if lock.as_of_kept:
+        body["as_of_kept"] = True
     if lock.toolchain:
         body["toolchain"] = {str(pins.platform): _dump_platform(pins) for pins in lock.toolchain}
     if lock.installer:
@@ -238,7 +240,7 @@ def _load_files(body: Mapping[str, Any]) -> dict[str, str]:
 def _load_body(body: Mapping[str, Any]) -> Lock:
     known = {
         "format", "definition", "bytecode", "files", "platforms", "runtime", "channels", "as_of",
-        "toolchain", "installer", "engines",
+        "as_of_kept", "toolchain", "installer", "engines",
     }  # fmt: skip
     unknown = sorted(set(body) - known)
     if unknown:
@@ -252,7 +254,9 @@ def _load_body(body: Mapping[str, Any]) -> Lock:
     platforms = _load_platforms(body.get("platforms"), "platforms")
     if not platforms:
         raise LockError("platforms: none")
-    as_of = body.get("as_of")
+    as_of, as_of_kept = body.get("as_of"), body.get("as_of_kept", False)
+    if as_of_kept not in (True, False) or (as_of_kept and as_of is None):
+        raise LockError("as_of_kept: must be true, beside an as_of")
     engines = expect_object(body.get("engines", {}), "engines")
     return Lock(
         definition=definition,
@@ -264,6 +268,7 @@ def _load_body(body: Mapping[str, Any]) -> Lock:
             for n, entry in enumerate(expect_list(body.get("channels", []), "channels"))
         ),
         as_of=None if as_of is None else expect_text(as_of, "as_of"),
+        as_of_kept=as_of_kept,
         toolchain=_load_platforms(body.get("toolchain", {}), "toolchain"),
         installer=_load_platforms(body.get("installer", {}), "installer"),
         engines=tuple(

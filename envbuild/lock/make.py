@@ -146,7 +146,9 @@ class _LockMaker:
         self.resolvers = resolvers
         self.progress = progress
         self.offline = offline
-        self.as_of = request.as_of or spec.as_of
+        self.as_of, self.as_of_kept = request.bound(spec, present)
+        if self.as_of_kept and request.as_of is None:
+            progress.note(f"as of {self.as_of}, as an earlier --as-of said; --as-of none takes it back")
         self.engines: dict[str, str] = {}
         self.pip_cached = False
         """Whether the pip resolver's cache has just been filled."""
@@ -195,6 +197,7 @@ class _LockMaker:
             runtime=runtime_settings(spec),
             channels=conda_spec.channels if conda_spec else (),
             as_of=self.as_of.isoformat() if self.as_of else None,
+            as_of_kept=self.as_of_kept,
             toolchain=tools() if runs_python else (),
             installer=installer_bases(
                 platforms,
@@ -227,6 +230,7 @@ class _LockMaker:
             bytecode=False,
             runtime=runtime_settings(spec),
             as_of=self.as_of.isoformat() if self.as_of else None,
+            as_of_kept=self.as_of_kept,
         )
 
     def _present_base(self, platform: Platform) -> Base | None:

@@ -302,6 +302,8 @@ class Lock:
     """Conda channels in order of priority, without credentials."""
     as_of: str | None = None
     """The date that bounded the resolution, ``2026-11-01``."""
+    as_of_kept: bool = False
+    """``as_of`` was asked for by an option, which holds until another one moves it, and isn't the spec's."""
     toolchain: tuple[PlatformLock, ...] = ()
     installer: tuple[PlatformLock, ...] = ()
     """For each platform with conda packages and a base without python: the base with python that a
