@@ -38,7 +38,7 @@ from envbuild.lock.model import (
 )
 from envbuild.lock.record import dump_record, expect_list, expect_object, expect_text, load_record
 from envbuild.lock.values import check_values
-from envbuild.oci.digest import canonical_digest, digest_bytes, is_digest
+from envbuild.oci.digest import canonical_digest, digest_bytes, is_diff_id, is_digest
 from envbuild.platforms import Platform
 
 if TYPE_CHECKING:
@@ -343,9 +343,12 @@ def _load_platform(platform: Platform, record: dict[str, Any], where: str) -> Pl
 def _load_base(record: dict[str, Any], where: str) -> Base:
     if set(record) == {"image"}:
         image = load_record(ImageBase, record["image"], f"{where}.image")
-        for digest in (image.digest, *((image.index_digest,) if image.index_digest else ()), *image.diff_ids):
+        for digest in (image.digest, *((image.index_digest,) if image.index_digest else ())):
             if not is_digest(digest):
                 raise LockError(f"{where}.image: {digest!r} isn't a digest")
+        for diff_id in image.diff_ids:
+            if not is_diff_id(diff_id):
+                raise LockError(f"{where}.image: {diff_id!r} isn't a digest")
         return image
     if set(record) == {"context"}:
         context = load_record(ContextBase, record["context"], f"{where}.context")
