@@ -49,7 +49,8 @@ def interpreter_artifacts(interpreter: Interpreter, *, whole: bool = False) -> t
         needed = _C_LIBRARY if conda or build else _LIBRARIES if whole else _DEBIAN_PYTHON
         pins.extend(pin for pin in lock.base.packages if needed.fullmatch(pin.name))
     if conda:
-        pins.extend(conda_closure(lock.conda, ("python",)))
+        # What conda only adds to python isn't needed to start it.
+        pins.extend(conda_closure((pin for pin in lock.conda if pin.name != "pip"), ("python",)))
     return tuple(Artifact.of(pin) for pin in sorted(pins, key=lambda pin: (type(pin).__name__, pin.name)))
 
 

@@ -605,7 +605,8 @@ class _LockMaker:
         )
         packages: tuple[CondaPin, ...] = ()
         if conda is not None and any(pin.conda for pin in pins):
-            exact = CondaSpec(channels=conda.channels, dependencies=(f"python=={version}",))
+            dependencies = (f"python=={version}",)
+            exact = CondaSpec(channels=conda.channels, dependencies=dependencies, add_pip=False)
             packages = self._solve(exact, {LINUX_AMD64: base.base}, present)[LINUX_AMD64]
         standalone = self._resolve_standalone(provider, {LINUX_AMD64: base.base}, wanted=f"=={version}")
         python = standalone.get(LINUX_AMD64) or _find_python(base, packages)

@@ -81,6 +81,8 @@ def _conda(conda: CondaSpec | None) -> dict[str, object] | None:
         "channels": list(conda.channels),
         "dependencies": sorted(set(conda.dependencies)),
     }
+    if not conda.add_pip:
+        fields["add_pip"] = False
     if conda.explicit:
         fields["explicit"] = [
             [str(package.platform), package.url, package.sha256, package.md5]

@@ -171,6 +171,8 @@ class CondaSpec:
     dependencies: tuple[str, ...]
     explicit: tuple[ExplicitPackage, ...] = ()
     """Set: exactly these packages, sorted; nothing is solved, and ``dependencies`` is empty."""
+    add_pip: bool = True
+    """pip is installed where python is, as conda and mamba do (their ``add_pip_as_python_dependency``)."""
 
 
 SYSTEM_REQUIREMENTS = ("archspec", "cuda", "glibc", "linux")

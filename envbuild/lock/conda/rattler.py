@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -82,17 +81,7 @@ class RattlerResolver:
         async def solve_all() -> list[tuple[CondaPin, ...]]:
             return list(
                 await asyncio.gather(
-                    *(
-                        self._solve(
-                            gateway,
-                            channels,
-                            specs,
-                            target,
-                            request.kept(target.platform),
-                            request.before,
-                        )
-                        for target in targets
-                    )
+                    *(self._solve(gateway, channels, specs, target, request) for target in targets)
                 )
             )
 
@@ -113,18 +102,11 @@ class RattlerResolver:
         channels = self.channel_names.of(spec)
         gateway = self._gateway(offline)
 
-        async def query() -> list[str]:
-            answers = await gateway.query(
-                [rattler.Channel(channel) for channel in channels],
-                [platform.subdir, "noarch"],  # type: ignore[list-item]
-                list(names),
-                recursive=False,
-                channel_relations="disabled",
-            )
-            return [record.to_json() for records in answers for record in records]
+        async def query() -> list[RepoDataRecord]:
+            return await _records_of(gateway, channels, platform.subdir, names)
 
         try:
-            records = [json.loads(text) for text in _run_coroutine(query())]
+            records = [json.loads(record.to_json()) for record in _run_coroutine(query())]
         except (rattler_exceptions.GatewayError, rattler_exceptions.FetchRepoDataError) as error:
             raise _unreachable(str(error), channels) from error
         return {str(record["sha256"]): pin_of(record) for record in records if record.get("sha256")}
@@ -167,10 +149,10 @@ class RattlerResolver:
         channels: Sequence[str],
         specs: Sequence[MatchSpec],
         target: CondaTarget,
-        kept: Sequence[CondaPin],
-        before: datetime | None,
+        request: CondaRequest,
     ) -> tuple[CondaPin, ...]:
-        subdir = target.platform.subdir
+        subdir, before = target.platform.subdir, request.before
+        kept = request.kept(target.platform)
 
         def solve(virtual: Mapping[str, str], locked: Sequence[CondaPin]) -> Awaitable[list[RepoDataRecord]]:
             return rattler.solve(
@@ -183,10 +165,14 @@ class RattlerResolver:
                 channel_priority=rattler_channel.ChannelPriority.Strict,
                 exclude_newer=before,
                 channel_relations="disabled",
+                add_pip_as_python_dependency=add_pip,
             )
 
-        virtual = target.virtual_packages
+        virtual, add_pip = target.virtual_packages, False
         try:
+            if request.spec.add_pip:
+                # A channel without pip is one that conda can't install python from.
+                add_pip = bool(await _records_of(gateway, channels, subdir, ["pip"]))
             records = await solve(virtual, kept)
             if "__cuda" not in virtual and await _knows_gpus(gateway, channels, subdir, records):
                 with suppress(rattler_exceptions.SolverError):
@@ -242,14 +228,22 @@ async def _knows_gpus(
     gateway: Gateway, channels: Sequence[str], subdir: str, records: Sequence[RepoDataRecord]
 ) -> bool:
     """Whether any version of the packages ``records`` is for GPUs: else no other solution is looked for."""
+    versions = await _records_of(gateway, channels, subdir, [record.name.normalized for record in records])
+    return any("__cuda" in depend for record in versions for depend in record.depends)
+
+
+async def _records_of(
+    gateway: Gateway, channels: Sequence[str], subdir: str, names: Sequence[str]
+) -> list[RepoDataRecord]:
+    """All packages with one of these names."""
     answers = await gateway.query(
         [rattler.Channel(channel) for channel in channels],
-        [subdir],  # type: ignore[list-item]
-        [record.name.normalized for record in records],
+        [subdir, "noarch"],  # type: ignore[list-item]
+        list(names),
         recursive=False,
         channel_relations="disabled",
     )
-    return any("__cuda" in depend for answer in answers for record in answer for depend in record.depends)
+    return [record for answer in answers for record in answer]
 
 
 def _warn_of_cpu_builds(

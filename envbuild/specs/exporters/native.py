@@ -75,6 +75,7 @@ def dump_native(spec: Spec) -> str:
         "inference_config": inference_mapping(spec.inference_config),
         "user": spec.user if spec.user != _USER or kind is EnvironmentType.USER_MANAGED else None,
         "as_of": spec.as_of,
+        "add_pip_as_python_dependency": False if spec.conda and not spec.conda.add_pip else None,
         "activation": spec.activation.value if spec.activation is not ActivationScripts.RUN else None,
         "clashes": spec.clashes.value if spec.clashes is not Clashes.WARN else None,
         "bytecode": spec.bytecode.value if spec.bytecode is not Bytecode.CHECKED else None,

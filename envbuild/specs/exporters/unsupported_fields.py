@@ -76,6 +76,8 @@ def _lines(spec: Spec) -> Iterator[tuple[str, str]]:
         yield "as_of", f"as_of: {spec.as_of.isoformat()}"
     if spec.activation is not ActivationScripts.RUN:
         yield "activation", f"activation: {spec.activation.value}"
+    if spec.conda is not None and not spec.conda.add_pip:
+        yield "add_pip_as_python_dependency", "add_pip_as_python_dependency: false"
     if spec.system_requirements:
         yield "system_requirements", "system_requirements: what the machines have"
     if spec.clashes is not Clashes.WARN:

@@ -39,6 +39,7 @@ SELDOM = {
 """Fields that are only shown where they say something."""
 DEFAULTS = {
     "activation": "run",
+    "add_pip": True,
     "build": {"constraints": [], "extra": []},
     "bytecode": "checked",
     "clashes": "warn",

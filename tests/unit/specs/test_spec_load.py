@@ -381,6 +381,7 @@ def test_schema_knows_exactly_the_keys_that_are_read() -> None:
         [
             "$schema",
             "activation",
+            "add_pip_as_python_dependency",
             "as_of",
             "base",
             "build",
@@ -448,6 +449,27 @@ BUILD = {
     "# build-constraint-dependencies = ['setuptools<80']\n"
     "# extra-build-dependencies = { Demo_X = ['wheel', 'Setuptools<70'] }\n# ///\n",
 }
+
+
+def test_whether_conda_adds_pip_is_part_of_the_definition(tmp_path: Path) -> None:
+    text = "name: x\nconda_file: {channels: [c], dependencies: [python]}\n"
+    file = tmp_path / "envbuild.yaml"
+    file.write_text(text)
+    with_pip = load_spec(file)
+    file.write_text(f"{text}add_pip_as_python_dependency: false\n")
+    without = load_spec(file)
+    assert with_pip.conda is not None
+    assert without.conda is not None
+    assert (with_pip.conda.add_pip, without.conda.add_pip) == (True, False)
+    assert definition_digest(with_pip) != definition_digest(without)
+    file.write_text(dump_native(without))
+    assert definition_digest(load_spec(file)) == definition_digest(without)
+    (tmp_path / "pixi.toml").write_text(
+        "[workspace]\nchannels = ['c']\nplatforms = ['linux-64']\n[dependencies]\npython = '3.12.*'\n"
+    )
+    pixi = load_spec(tmp_path / "pixi.toml").conda
+    assert pixi is not None
+    assert pixi.add_pip is False
 
 
 @pytest.mark.parametrize("file", sorted(BUILD))

@@ -433,6 +433,9 @@ class NativeModel(Strict):
         None,
         description="uid:gid in numbers. Default: 1000:1000; the image's own where it is user-managed.",
     )
+    add_pip_as_python_dependency: Flag = Field(
+        True, description="pip is installed where conda installs python, as conda and mamba do."
+    )
     system_requirements: SystemModel | None = Field(
         None,
         description="What packages of conda may expect of the machines that run the image. Default: the "

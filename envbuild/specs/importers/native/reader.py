@@ -29,6 +29,7 @@ from envbuild.specs.model import (
     BuildDependencies,
     Bytecode,
     Clashes,
+    CondaSpec,
     DebianBaseSpec,
     EnvironmentType,
     ImageBaseSpec,
@@ -162,7 +163,7 @@ class _NativeReader:
             python=model.python,
             python_provider=PythonProvider(model.python_provider) if model.python_provider else None,
             base=base,
-            conda=conda.conda if conda else None,
+            conda=_with_pip(model, conda.conda) if conda else None,
             pip=pip,
             environment_variables=tuple(sorted(variables.items())),
             spark=_spark(model),
@@ -418,6 +419,13 @@ class _NativeReader:
 
     def _problem(self, path: tuple[int | str, ...], what: str, remedy: str | None = None) -> None:
         self.problems.add(self._place(path), what, remedy)
+
+
+def _with_pip(model: NativeModel, conda: CondaSpec | None) -> CondaSpec | None:
+    """``conda`` as ``model`` has it; nothing is added to an explicit list."""
+    if conda is None or conda.explicit:
+        return conda
+    return replace(conda, add_pip=model.add_pip_as_python_dependency)
 
 
 def _system_requirements(model: NativeModel) -> tuple[SystemRequirement, ...]:

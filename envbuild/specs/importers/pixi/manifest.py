@@ -125,7 +125,10 @@ class _PixiReader:
             source=self.file.path,
             description=_text_or_none(workspace.get("description", self.project.get("description"))),
             platforms=platforms,
-            conda=CondaSpec(channels=channels, dependencies=tuple(conda.values())) if conda else None,
+            # pixi itself leaves pip out.
+            conda=CondaSpec(channels=channels, dependencies=tuple(conda.values()), add_pip=False)
+            if conda
+            else None,
             pip=PipSpec(requirements=tuple(pip.values()), options=tuple(self._options())),
             environment_variables=self._variables(),
             system_requirements=tuple(self._system_requirements()),

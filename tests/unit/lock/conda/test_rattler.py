@@ -172,3 +172,30 @@ def test_what_needs_a_gpu_is_refused_with_the_key_that_says_there_is_one(
     assert raised.value.hint == (
         'these packages need a GPU: say which CUDA the drivers have, system_requirements: {cuda: "12.9"}'
     )
+
+
+PYTHON = (
+    Package(name="python", version="3.12.4"),
+    Package(name="pip", version="24.0", noarch="python", depends=("python >=3.8", "wheel")),
+    Package(name="wheel", version="0.43", noarch="python", depends=("python",)),
+)
+
+
+@pytest.mark.parametrize(
+    ("packages", "add_pip", "locked"),
+    [
+        (PYTHON, True, ["pip", "python", "wheel"]),
+        (PYTHON, False, ["python"]),
+        # A channel that has no pip: conda would find no solution, and nobody asked for it.
+        (PYTHON[:1], True, ["python"]),
+    ],
+)
+def test_pip_comes_with_python_as_conda_has_it(
+    packages: tuple[Package, ...], add_pip: bool, locked: list[str], tmp_path: Path, resolver: RattlerResolver
+) -> None:
+    for package in packages:
+        make_package(package, tmp_path / "channel")
+    url = index_channel(tmp_path / "channel", packages)
+    spec = CondaSpec(channels=(url,), dependencies=("python",), add_pip=add_pip)
+    pins = resolver.resolve(CondaRequest(spec=spec, targets=[TARGET]))[LINUX_AMD64]
+    assert [pin.name for pin in pins] == locked
