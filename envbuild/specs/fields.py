@@ -145,7 +145,8 @@ def refuse_credential(url: str) -> None:
     secret_user = not password and user not in _PUBLIC_USERS and not _is_variable(user)
     if at and (secret_user or (password and not _is_variable(password))):
         raise Refused(f"a credential stands in {redact(url)!r}", REMEDY)
-    if _TOKEN.search(parts.path):
+    # A directory may be called t.
+    if _TOKEN.search(parts.path) and parts.scheme != "file" and not url.startswith("/"):
         raise Refused(f"a token stands in {redact(url)!r}", REMEDY)
     for name, value in parse_qsl(parts.query):
         if _SECRET_PARAMETER.fullmatch(name) and not _is_variable(value):

@@ -90,7 +90,9 @@ def without_credentials(url: str) -> str:
     """The URL without user, password, ``/t/<token>`` and query."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, _TOKEN.sub("", parts.path), "", ""))
+    # On disk a directory may be called t.
+    path = parts.path if parts.scheme == "file" else _TOKEN.sub("", parts.path)
+    return urlunsplit((parts.scheme, host, path, "", ""))
 
 
 def hide_credentials(text: str, channels: Sequence[str] = ()) -> str:

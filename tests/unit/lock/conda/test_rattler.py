@@ -231,3 +231,11 @@ def test_of_a_channel_with_md5_alone_the_archive_is_hashed_once(
         archive.write_bytes(b"another")
         with pytest.raises(ResolveError, match=r"the channel says MD5 [0-9a-f]{32}, the archive has "):
             resolve(resolver, "old", channels=(url,))
+
+
+def test_a_directory_called_t_holds_no_token(tmp_path: Path, resolver: RattlerResolver) -> None:
+    package = Package(name="plain")
+    make_package(package, tmp_path / "t" / "channel")
+    url = index_channel(tmp_path / "t" / "channel", [package])
+    (pin,) = resolve(resolver, "plain", channels=(url,))
+    assert pin.url == f"{url}/linux-64/plain-1.0-0.conda"
