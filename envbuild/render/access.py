@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from envbuild.http.address import Netrc, shown
 from envbuild.http.auth_file import AuthFile, Bearer, PathToken
-from envbuild.lock.pip.command import expand, uv_environment
+from envbuild.lock.pip.command import expand_option, uv_environment
 from envbuild.lock.pip.pip_config import pip_config_files, pip_places, read_pip_config
 from envbuild.lock.pip.uv_config import index_address, load_uv_config, named_index, uv_config_files
 from envbuild.settings import Settings
@@ -77,7 +77,7 @@ def pip_access(
     uv_paths = uv_config_files(env) if uv_files is None else uv_files
     pip_paths = pip_config_files(env) if pip_files is None else pip_files
     places = [
-        _from_options([expand(option, env) for option in options]),
+        _from_options([expand_option(option, env) for option in options]),
         _from_uv_variables(environ),
         *(_from_uv_table(table, environ) for table in load_uv_config(uv_paths)),
         _from_pip_variables(env),
@@ -109,7 +109,7 @@ def pip_access(
 def index_lines(env: Mapping[str, str], options: Iterable[str] = ()) -> tuple[str, ...]:
     """Every index that counts for a lock with a spec's ``options``, a line each with the place that names it,
     the place that goes first on top; then those of pip's configuration that don't count. No credentials."""
-    environ, own = uv_environment(env, options), [expand(option, env) for option in options]
+    environ, own = uv_environment(env, options), [expand_option(option, env) for option in options]
     places = pip_places(env)
     named = [("spec", _from_options(own)), ("uv's variables", _from_uv_variables(environ))]
     named += [

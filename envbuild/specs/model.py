@@ -114,6 +114,23 @@ INDEX_STRATEGIES = ("first-index", "unsafe-best-match")
 """As uv calls them: only the first index that has a name at all, or the best version of all indexes."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class PackageIndex:
+    """An index of single distributions, which come from no other place."""
+
+    url: str
+    """Without a credential."""
+    packages: tuple[str, ...]
+    """Normalised names, sorted, each perhaps with a marker: ``torch; platform_machine == "x86_64"``."""
+    name: str = ""
+    """Under which uv's variables have a login for it (``UV_INDEX_<NAME>_USERNAME``); it changes no image."""
+
+    @property
+    def option(self) -> str:
+        """The option that has it asked for everything: what is pinned by a hash may come from any index."""
+        return f"--extra-index-url {self.name and f'{self.name}='}{self.url}"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PipSpec:
     """Everything that was said to pip. ``options`` are its long options, one ``--name value`` each.
@@ -130,6 +147,8 @@ class PipSpec:
     index_strategy: str | None = None
     """One of ``INDEX_STRATEGIES``: what counts where several indexes have a name. None: the best match of
     all, as in pip."""
+    indexes: tuple[PackageIndex, ...] = ()
+    """Sorted by address. They aren't asked for anything else."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)

@@ -17,6 +17,7 @@ from envbuild.cli.requests import with_request
 from envbuild.cli.show.report import change_json, change_lines, change_summary, json_text
 from envbuild.cli.show.text import count_text, printable
 from envbuild.errors import UsageError
+from envbuild.http.address import shown
 from envbuild.render.access import index_lines
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def command(
         if call.verbose:
             for line in index_lines(call.environ, specs.inputs_of(loaded).pip_options):
                 call.say(f"index: {line}")
+            for index in loaded.pip.indexes:
+                call.say(f"index: spec: {shown(index.url)} (for {', '.join(index.packages)})")
         result = lock.lock_spec(session, loaded, request)
     report(call, result, dry_run=request.dry_run, as_json=as_json)
     return 0

@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 from envbuild.errors import ResolveError, UsageError
 from envbuild.lazy import lazy
 from envbuild.lock.pip.pip_config import names_index, pip_places
+from envbuild.lock.pip.uv_config import named_index
 from envbuild.platforms import Platform
 
 if TYPE_CHECKING:
@@ -115,6 +116,12 @@ def expand(text: str, env: Mapping[str, str]) -> str:
     return _VARIABLE.sub(lambda match: env.get(match[1]) or match[0], text)
 
 
+def expand_option(option: str, env: Mapping[str, str]) -> str:
+    """``option`` with the variables of ``env`` filled in, for an index that has a name also its login."""
+    name, _, value = option.partition(" ")
+    return f"{name} {named_index(expand(value, env), env)}" if value else expand(option, env)
+
+
 def option_name(option: str) -> str:
     """``--index-url`` of ``--index-url https://…`` and of ``--index-url=https://…``."""
     return re.split(r"[ =]", option, maxsplit=1)[0]
@@ -123,7 +130,7 @@ def option_name(option: str) -> str:
 def index_options(options: Iterable[str], env: Mapping[str, str]) -> tuple[str, ...]:
     """Where to look, as lines of a requirements file: what the machine's pip is set to, then those of pip's
     ``options`` that say so, with the variables of ``env`` filled in."""
-    own = tuple(expand(option, env) for option in options if option_name(option) in INDEXES)
+    own = tuple(expand_option(option, env) for option in options if option_name(option) in INDEXES)
     return (*pip_places(env).lines(own), *own)
 
 

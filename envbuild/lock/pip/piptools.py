@@ -162,6 +162,8 @@ def _refuse(request: PipRequest) -> None:
         reasons.append(f"pip-tools runs python {'.'.join(own)} here and can't resolve for {target.python}")
     if request.spec.index_strategy == "first-index":
         reasons.append("pip-tools takes the best match of all indexes (index_strategy: first-index)")
+    if request.spec.indexes:
+        reasons.append("pip-tools asks every index for every package (indexes)")
     if request.as_of is not None:
         reasons.append("pip-tools can't leave out what is newer than a date (as_of)")
     if request.offline:

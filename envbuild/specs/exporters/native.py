@@ -62,6 +62,11 @@ def dump_native(spec: Spec) -> str:
         "constraints": [pip_line(constraint) for constraint in pip.constraints],
         "requirements_complete": pip.complete or None,
         "index_strategy": pip.index_strategy,
+        "indexes": [
+            {key: value for key, value in fields.items() if value}
+            for index in pip.indexes
+            for fields in [{"name": index.name, "url": index.url, "packages": list(index.packages)}]
+        ],
         "environment_variables": dict(spec.environment_variables),
     }
     more = {

@@ -27,7 +27,7 @@ GOOD = sorted(path.parent.name for path in CASES.glob("*/expected.json"))
 BAD = sorted(path.parent.name for path in CASES.glob("*/expected-error.txt"))
 
 
-SELDOM = {"left_out", "unrelated", "explicit", "complete", "index_strategy", "python_provider"}
+SELDOM = {"left_out", "unrelated", "explicit", "complete", "index_strategy", "indexes", "python_provider"}
 """Fields that are only shown where they say something."""
 DEFAULTS = {"clashes": "warn", "bytecode": "checked"}
 """Values that go without saying."""

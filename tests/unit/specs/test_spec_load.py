@@ -384,6 +384,7 @@ def test_schema_knows_exactly_the_keys_that_are_read() -> None:
             "environment_variables",
             "image",
             "index_strategy",
+            "indexes",
             "inference_config",
             "name",
             "os_type",

@@ -264,7 +264,7 @@ class LockedSdists:
                     PipRequirement(text=text, origin=Origin(file=pin.file)) for text in stated
                 ),
                 # Wheels alone: resolving an sdist runs its code, and what builds can't be built itself.
-                options=(*self._builds.files.indexes.lines, "--only-binary :all:"),
+                options=(*self._builds.files.indexes.open_lines, "--only-binary :all:"),
             )
             own = PipTarget(
                 platform=interpreter.platform,

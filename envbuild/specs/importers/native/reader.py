@@ -19,6 +19,7 @@ from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.resources import is_curated
 from envbuild.specs import fields
 from envbuild.specs.importers.conda.environment import CondaFile, is_conda, read_conda
+from envbuild.specs.importers.pip.requirement import name_of
 from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.model import (
     BaseSpec,
@@ -249,18 +250,32 @@ class _NativeReader:
         reader = RequirementsReader(self.file.path.parent, self.problems)
         self._lines(model.requirements, "requirements", reader)
         self._lines(model.constraints, "constraints", reader)
+        for index, entry in enumerate(model.indexes):
+            try:
+                reader.read_index(entry.url, entry.packages, entry.name or "")
+            except Refused as refused:
+                self._problem(("indexes", index), refused.what, refused.remedy)
         own = replace(
             reader.result(), complete=model.requirements_complete, index_strategy=model.index_strategy
         )
-        if conda is None:
-            return own
-        return PipSpec(
-            complete=own.complete,
-            index_strategy=own.index_strategy,
-            requirements=_unique(*conda.pip.requirements, *own.requirements),
-            constraints=_unique(*conda.pip.constraints, *own.constraints),
-            options=_unique(*_without_index(conda.pip.options, own.options), *own.options),
-        )
+        if conda is not None:
+            own = replace(
+                own,
+                requirements=_unique(*conda.pip.requirements, *own.requirements),
+                constraints=_unique(*conda.pip.constraints, *own.constraints),
+                options=_unique(*_without_index(conda.pip.options, own.options), *own.options),
+            )
+        self._check_indexes(own)
+        return own
+
+    def _check_indexes(self, pip: PipSpec) -> None:
+        """Refuses an index for what isn't required: what only another package asks for is looked for
+        everywhere."""
+        asked = {name_of(requirement.text) for requirement in pip.requirements}
+        for name in (name_of(package) for index in pip.indexes for package in index.packages):
+            if not self.broken and name not in asked:
+                what = f"{name} is to come from an index of its own, and isn't required"
+                self._problem(("indexes",), what, f"add {name} to requirements")
 
     def _lines(self, value: object, key: str, reader: RequirementsReader) -> None:
         """Reads a list of lines, or the file of that name, as requirements or as constraints."""

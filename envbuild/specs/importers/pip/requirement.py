@@ -71,6 +71,11 @@ def canonical_requirement(text: str, where: Directories) -> tuple[str, tuple[str
     return _join(requirement, f"{requirement.specifier}", ""), ()
 
 
+def name_of(text: str) -> str:
+    """The name that a requirement's canonical text begins with."""
+    return re.split(r"[^a-z0-9-]", text, maxsplit=1)[0]
+
+
 def canonical_hash(text: str) -> str:
     """``sha256:<hex>`` of a ``--hash`` option's value; raises :class:`Refused` for another algorithm."""
     value = text.strip().replace("=", ":", 1).lower()

@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from envbuild.errors import SpecError, suggestion
@@ -28,7 +29,7 @@ from envbuild.specs.importers.pip.requirement import (
     local_path,
 )
 from envbuild.specs.importers.pip.version_file import python_beside
-from envbuild.specs.model import Origin, PipRequirement, PipSpec, Spec
+from envbuild.specs.model import Origin, PackageIndex, PipRequirement, PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import REQUIREMENTS_LIMIT, SourceFile
 from envbuild.specs.text.toml import TOML_LIMIT, parse_toml
@@ -85,6 +86,7 @@ class RequirementsReader:
     _constraints: dict[tuple[str, tuple[str, ...]], PipRequirement] = field(default_factory=dict)
     _index: str | None = None
     _options: dict[str, None] = field(default_factory=dict)
+    _indexes: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     _files: int = 0
 
     def result(self) -> PipSpec:
@@ -94,7 +96,30 @@ class RequirementsReader:
             requirements=tuple(self._requirements.values()),
             constraints=tuple(self._constraints.values()),
             options=(*index, *self._options),
+            indexes=tuple(
+                sorted(
+                    PackageIndex(url=url, name=name, packages=tuple(sorted(packages)))
+                    for (url, name), packages in self._indexes.items()
+                )
+            ),
         )
+
+    def read_index(self, url: str, packages: Iterable[str], name: str = "") -> None:
+        """Takes an index that only ``packages`` come from, each a name that may have a marker.
+
+        Raises :class:`Refused` for what is none, and for one of which two indexes are said."""
+        address = _index_address(url).rstrip("/")
+        if name and not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name):
+            raise Refused(f"{name[:100]!r} is no name of an index", "write letters, digits, '.', '_', '-'")
+        for text in packages:
+            package = _indexed_package(text)
+            others = (key for key, known in self._indexes.items() if package in known)
+            if (other := next(others, (address, name))) != (address, name):
+                raise Refused(
+                    f"{package} is to come from {redact(address)!r} and from {redact(other[0])!r}",
+                    "one distribution has one index; markers may part its targets",
+                )
+            self._indexes.setdefault((address, name), set()).add(package)
 
     def read_file(self, file: SourceFile, *, constraint: bool = False) -> None:
         """Reads a requirements file and every file it includes; as constraints where that is said."""
@@ -315,6 +340,19 @@ def _project_requirements(table: object, extras: Sequence[str], shown: str) -> t
             else:
                 taken.setdefault(text)
     return tuple(taken)
+
+
+def _indexed_package(text: str) -> str:
+    try:
+        requirement = Requirement(text)
+    except (InvalidRequirement, RecursionError) as error:
+        raise Refused(f"{redact(text)!r} is no name of a distribution") from error
+    if requirement.url or requirement.extras or requirement.specifier:
+        raise Refused(
+            f"{redact(text)!r}: only a name and a marker stand here", "write the version in requirements"
+        )
+    name = canonicalize_name(requirement.name)
+    return f"{name}; {requirement.marker}" if requirement.marker else name
 
 
 def _index_address(value: str) -> str:
