@@ -91,7 +91,7 @@ def pip_access(
     bundle = _bundle(env, settings, places)
     timeout = next((place.timeout for place in places if place.timeout), None)
     lines = ["[global]"]
-    if any(place.no_index for place in places):
+    if any(place.no_index for place in places) or pip_places(env).no_index:
         lines.append("no-index = true")
     elif index:
         lines.append(f"index-url = {index}")
@@ -106,21 +106,28 @@ def pip_access(
     return PipAccess(pip_conf="\n".join(lines) + "\n", netrc=_netrc(env, urls), ca_certificates=bundle)
 
 
-def index_lines(env: Mapping[str, str], options: Iterable[str] = ()) -> tuple[str, ...]:
+def index_lines(env: Mapping[str, str], options: Sequence[str] = ()) -> tuple[str, ...]:
     """Every index that counts for a lock with a spec's ``options``, a line each with the place that names it,
     the place that goes first on top; then those of pip's configuration that don't count. No credentials."""
     environ, own = uv_environment(env, options), [expand_option(option, env) for option in options]
     places = pip_places(env)
-    named = [("spec", _from_options(own)), ("uv's variables", _from_uv_variables(environ))]
+    named = [("uv's variables", _from_uv_variables(environ))]
     named += [
         ("uv's files", _from_uv_table(table, environ)) for table in load_uv_config(uv_config_files(env))
     ]
-    named.append(("pip's configuration", _from_options(places.lines(own))))
-    lines = []
+    named += [("pip's configuration", _from_options(places.lines(own))), ("spec", _from_options(own))]
+    # uv asks one main index, after all others, and its own goes before one that a file of requirements names.
+    main, first = next(((settings.index, place) for place, settings in named if settings.index), ("", ""))
+    lines, unused = [], []
     for place, settings in named:
-        lines += [f"{place}: {shown(url)}" for url in (settings.index, *settings.extra) if url]
+        lines += [f"{place}: {shown(url)}" for url in settings.extra if url]
         lines += [f"{place}: {shown(url)} (links)" for url in settings.find_links if url]
         lines += [f"{place}: no index"] if settings.no_index else []
+        if settings.index not in (main, None):
+            unused.append(f"{place}: {shown(settings.index)} doesn't count: {first} name the index")
+    if main:
+        lines.append(f"{first}: {shown(main)}")
+    lines += unused
     if not any(settings.index or settings.no_index for _, settings in named):
         lines.append("uv's default index")
     left = (f"pip's configuration: {url} doesn't count: only this machine has it" for url in places.left_out)

@@ -86,6 +86,8 @@ def _pip(pip: PipSpec) -> dict[str, object]:
     options: dict[str, list[str]] = {"indexes": [], "formats": [], "flags": []}
     for option in pip.options:
         name = option.split(" ", 1)[0]
+        if name == "--trusted-host":
+            continue
         if name in ("--no-binary", "--only-binary"):
             options["formats"].append(option)
         else:

@@ -135,8 +135,8 @@ class PackageIndex:
 class PipSpec:
     """Everything that was said to pip. ``options`` are its long options, one ``--name value`` each.
 
-    Only options that change a resolution are kept (``--index-url``, ``--extra-index-url``, ``--find-links``,
-    ``--no-index``, ``--pre``, ``--no-binary``, ``--only-binary``, ``--prefer-binary``).
+    Only options that change a resolution are kept: ``--index-url``, ``--extra-index-url``, ``--find-links``,
+    ``--no-index``, ``--trusted-host``, ``--pre``, ``--no-binary``, ``--only-binary``, ``--prefer-binary``.
     """
 
     requirements: tuple[PipRequirement, ...] = ()

@@ -191,7 +191,7 @@ class _Job:
             name = option_name(option)
             if name == "--pre":
                 options += ["--prerelease", "allow"]
-            elif name == "--prefer-binary":
+            elif name in ("--prefer-binary", "--trusted-host"):
                 continue
             elif name not in INDEXES | _FORMATS:
                 raise ResolveError(

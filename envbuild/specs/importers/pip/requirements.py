@@ -22,6 +22,7 @@ from envbuild.redact import redact
 from envbuild.specs import fields
 from envbuild.specs.fields import refuse_credential
 from envbuild.specs.importers.pip.requirement import (
+    ARCHIVE,
     BUILD_REMEDY,
     Directories,
     canonical_hash,
@@ -43,15 +44,23 @@ _DIRECTORY = re.compile(r"(?:file:(?://)?)?(?P<path>[^\[\]:;@#$\0]+?)/?(?:\[(?P<
 _OWN_EXTRAS = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*\[([^\[\]]+)\]")
 _COMMENT = re.compile(r"(?:^|\s+)#.*$")
 
+HOST = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
+
 _SHORT = {"-i": "--index-url", "-f": "--find-links", "-e": "--editable", "--pypi-url": "--index-url"}
 _SHORT |= {"-r": "--requirement", "-c": "--constraint"}
 _FLAGS = ("--no-index", "--pre", "--prefer-binary")
 _IGNORED_FLAGS = {"--require-hashes": "every pin of a lock has its hash anyway"}
 _IGNORED = {
-    "--trusted-host": "certificates are always checked; name an own authority in SSL_CERT_FILE",
     "--use-feature": "it steers pip itself, and pip doesn't install here",
 }
-_VALUES = ("--index-url", "--extra-index-url", "--find-links", "--no-binary", "--only-binary")
+_VALUES = (
+    "--index-url",
+    "--extra-index-url",
+    "--find-links",
+    "--trusted-host",
+    "--no-binary",
+    "--only-binary",
+)
 _REFUSED = {
     "--config-settings": ("it steers the build of a source distribution", "name a wheel instead"),
     "--global-option": ("it steers the build of a source distribution", "name a wheel instead"),
@@ -90,7 +99,8 @@ class RequirementsReader:
     _files: int = 0
 
     def result(self) -> PipSpec:
-        """What was read. Of several ``--index-url`` the last counts, as in pip; the rest keep their order."""
+        """What was read. Of several ``--index-url`` the last counts, as in pip, with the further indexes of
+        its line and of later ones; the rest keep their order."""
         index = (f"--index-url {self._index}",) if self._index is not None else ()
         return PipSpec(
             requirements=tuple(self._requirements.values()),
@@ -161,7 +171,13 @@ class RequirementsReader:
             self.problems.add(place, f"{redact(options)!r}: a quotation mark is not closed")
             return
         hashes: list[str] = []
-        for name, value in self._option_pairs(words, place):
+        pairs = list(self._option_pairs(words, place))
+        if any(name == "--index-url" for name, _ in pairs):
+            # As in pip it takes the place of all indexes that earlier lines name.
+            self._options = {
+                option: None for option in self._options if not option.startswith("--extra-index-url ")
+            }
+        for name, value in pairs:
             try:
                 if name == "--hash":
                     hashes.append(canonical_hash(value))
@@ -271,6 +287,10 @@ class RequirementsReader:
             self._index = _index_address(value)
         elif name == "--extra-index-url":
             self._options.setdefault(f"{name} {_index_address(value)}")
+        elif name == "--trusted-host":
+            if not HOST.fullmatch(value):
+                raise Refused(f"--trusted-host: {redact(value)!r} is no host", "write HOST or HOST:PORT")
+            self._options.setdefault(f"{name} {value}")
         elif name == "--find-links":
             self._options.setdefault(f"{name} {self._links(value, context)}")
         else:
@@ -298,6 +318,8 @@ class RequirementsReader:
         where = self._directories(context)
         if "\0" in value or not (where.base / value).exists():
             raise Refused(f"--find-links {value}: no such file or directory")
+        if ARCHIVE.search(value):
+            raise Refused(f"--find-links {value} is a file of a distribution", "name its directory")
         return local_path(value, where)
 
     def _directories(self, context: _Context) -> Directories:

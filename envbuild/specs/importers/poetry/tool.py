@@ -159,7 +159,7 @@ class PoetryTool:
         primary = [source for source in sources if _priority(source) in ("default", "primary")]
         listed = any(str(source.get("name")).lower() == _DEFAULT for source in primary)
         first = next(iter(primary), None) if not listed else None
-        for source in sources:
+        for source in sorted(sources, key=lambda source: source is not first):
             name, priority = str(source.get("name")), _priority(source)
             if name.lower() == _DEFAULT:
                 continue

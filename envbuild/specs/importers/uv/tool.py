@@ -90,7 +90,11 @@ class UvTool:
         raise Refused(f"{key}: {kind} is no archive: it would have to be built", BUILD_REMEDY)
 
     def options(self) -> Iterator[str]:
-        """The indexes of all packages as lines of a requirements file, in uv's order."""
+        """The indexes of all packages as lines of a requirements file, the main one first, the others in uv's
+        order."""
+        yield from sorted(self._options(), key=lambda option: not option.startswith("--index-url"))
+
+    def _options(self) -> Iterator[str]:
         main, more = self.table.get("index-url"), self.table.get("extra-index-url", [])
         links = self.table.get("find-links", [])
         for entry in self._indexes():
