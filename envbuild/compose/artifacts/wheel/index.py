@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from envbuild.compose.base import ComposeContext, SourceTarget
 from envbuild.http.address import same_host
+from envbuild.http.base import HostAccess
 from envbuild.lock.base import PipTarget
 from envbuild.lock.model import PipPin, glibc_of
 from envbuild.lock.pip.command import (
@@ -35,6 +36,10 @@ from envbuild.redact import clean
 from envbuild.specs.model import PackageIndex
 from envbuild.specs.paths import located_address
 
+_TLS = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+_PROXIES = tuple(
+    form for name in ("http", "https", "all", "no") for form in (f"{name}_proxy", f"{name}_proxy".upper())
+)
 _LISTS = (
     *("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"),
     "PIP_EXTRA_INDEX_URL",
@@ -155,6 +160,8 @@ class IndexLogins:
 
     def __init__(self, indexes: PackageIndexes) -> None:
         self._env = uv_environment(indexes.env)
+        self._usual = indexes.env
+        self._reached = uv_environment(indexes.env, indexes.options)
         self._options = indexes.lines
         self._own = tuple(indexes.own.values())
         self._runner = indexes.runner
@@ -175,6 +182,24 @@ class IndexLogins:
             if login:
                 return urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc}"))
         return url
+
+    def host_access(self) -> HostAccess | None:
+        """How uv reaches the indexes, where it isn't how everything else is reached: by settings of uv and
+        pip, and a spec's trusted hosts. Its client certificate is for the hosts of indexes that are named."""
+        given, usual = self._reached, self._usual
+        names = [name for name in (*_TLS, *_PROXIES) if name in given]
+        cert = given.get("SSL_CLIENT_CERT")
+        hosts = re.split(r"[\s,]+", given.get("UV_INSECURE_HOST", "").lower())
+        access = HostAccess(
+            variables=tuple((name, given[name]) for name in names),
+            client_cert=Path(cert).expanduser() if cert else None,
+            client_hosts=frozenset(filter(None, map(_tls_host, self._list_indexes())))
+            if cert
+            else frozenset(),
+            insecure=frozenset(filter(None, hosts)),
+        )
+        plain = not cert and not access.insecure and all(usual.get(name) == given[name] for name in names)
+        return None if plain else access
 
     def _login(self, index: str) -> str | None:
         """``user:password`` of an index's address, quoted; the keyring is asked for a password it lacks."""
@@ -220,6 +245,19 @@ class IndexLogins:
         for url in (table.get("index-url"), *(extra if isinstance(extra, list) else ())):
             if isinstance(url, str):
                 yield url
+
+
+def _tls_host(index: str) -> str | None:
+    """``HOST[:PORT]`` of an index that TLS leads to, without a port that goes without saying."""
+    try:
+        parts = urlsplit(index)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme != "https" or not parts.hostname:
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return host if port in (None, 443) else f"{host}:{port}"
 
 
 def _has_login(index: str) -> bool:
