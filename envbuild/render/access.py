@@ -27,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 CERTIFICATES = "/run/secrets/ca-certificates.crt"
 """Where a build step finds the CA bundle."""
 
+_DEFAULT = "https://pypi.org/simple"
+"""uv's, where nothing names another."""
 _HOST = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
 _NETRC_WORD = re.compile(r"[!-~]+")
 
@@ -106,18 +108,21 @@ def pip_access(
     return PipAccess(pip_conf="\n".join(lines) + "\n", netrc=_netrc(env, urls), ca_certificates=bundle)
 
 
+def index_addresses(env: Mapping[str, str], options: Sequence[str] = ()) -> tuple[str, ...]:
+    """The indexes that a lock with a spec's ``options`` asks for a name, in uv's order: the main one comes
+    last. They may hold a login."""
+    named = _named_places(env, options)
+    if any(settings.no_index for _, settings in named):
+        return ()
+    extra = [url for _, settings in named for url in settings.extra if url]
+    return tuple(dict.fromkeys((*extra, _main_index(named)[0] or _DEFAULT)))
+
+
 def index_lines(env: Mapping[str, str], options: Sequence[str] = ()) -> tuple[str, ...]:
     """Every index that counts for a lock with a spec's ``options``, a line each with the place that names it,
-    the place that goes first on top; then those of pip's configuration that don't count. No credentials."""
-    environ, own = uv_environment(env, options), [expand_option(option, env) for option in options]
-    places = pip_places(env)
-    named = [("uv's variables", _from_uv_variables(environ))]
-    named += [
-        ("uv's files", _from_uv_table(table, environ)) for table in load_uv_config(uv_config_files(env))
-    ]
-    named += [("pip's configuration", _from_options(places.lines(own))), ("spec", _from_options(own))]
-    # uv asks one main index, after all others, and its own goes before one that a file of requirements names.
-    main, first = next(((settings.index, place) for place, settings in named if settings.index), ("", ""))
+    in the order they are asked; then those that don't count. No credentials."""
+    named = _named_places(env, options)
+    main, first = _main_index(named)
     lines, unused = [], []
     for place, settings in named:
         lines += [f"{place}: {shown(url)}" for url in settings.extra if url]
@@ -130,8 +135,26 @@ def index_lines(env: Mapping[str, str], options: Sequence[str] = ()) -> tuple[st
     lines += unused
     if not any(settings.index or settings.no_index for _, settings in named):
         lines.append("uv's default index")
-    left = (f"pip's configuration: {url} doesn't count: only this machine has it" for url in places.left_out)
-    return tuple(dict.fromkeys((*lines, *left)))
+    left = pip_places(env).left_out
+    local = (f"pip's configuration: {url} doesn't count: only this machine has it" for url in left)
+    return tuple(dict.fromkeys((*lines, *local)))
+
+
+def _named_places(env: Mapping[str, str], options: Sequence[str]) -> list[tuple[str, _Found]]:
+    """What each place says of indexes, in the order that uv asks them."""
+    environ, own = uv_environment(env, options), [expand_option(option, env) for option in options]
+    return [
+        ("uv's variables", _from_uv_variables(environ)),
+        *(("uv's files", _from_uv_table(table, environ)) for table in load_uv_config(uv_config_files(env))),
+        ("pip's configuration", _from_options(pip_places(env).lines(own))),
+        ("spec", _from_options(own)),
+    ]
+
+
+def _main_index(named: Iterable[tuple[str, _Found]]) -> tuple[str | None, str]:
+    """The main index, and the place that names it: uv asks one, after all others, and its own goes before
+    that of a file of requirements."""
+    return next(((settings.index, place) for place, settings in named if settings.index), (None, ""))
 
 
 def _from_options(options: Iterable[str]) -> _Found:
