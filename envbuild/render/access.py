@@ -160,8 +160,8 @@ def _main_index(named: Iterable[tuple[str, _Found]]) -> tuple[str | None, str]:
 def _from_options(options: Iterable[str]) -> _Found:
     settings = _Found()
     for option in options:
-        name, _, value = option.replace("=", " ", 1).partition(" ")
-        value = value.strip()
+        name, *rest = re.split(r"[ =]", option, maxsplit=1)
+        value = "".join(rest).strip()
         if name in ("--index-url", "-i"):
             settings.index = settings.index or value
         elif name == "--extra-index-url":
