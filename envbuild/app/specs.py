@@ -43,8 +43,8 @@ def inputs_of(spec: Spec) -> Inputs:
         directory=spec.directory,
         source=spec.source,
         context=spec.base.path if isinstance(spec.base, BuildContextSpec) else None,
-        pip_options=pip.options,
-        package_indexes=pip.indexes,
+        pip_options=pip.named_options,
+        package_indexes=tuple(index for index in pip.indexes if index.packages),
         spark_repositories=spec.spark.repositories if spec.spark else (),
     )
 

@@ -103,8 +103,8 @@ def _pip(pip: PipSpec) -> dict[str, object]:
         fields["complete"] = True
     if pip.index_strategy:
         fields["index_strategy"] = pip.index_strategy
-    if pip.indexes:
-        fields["package_indexes"] = sorted([index.url, list(index.packages)] for index in pip.indexes)
+    if own := [[index.url, list(index.packages)] for index in pip.indexes if index.packages]:
+        fields["package_indexes"] = sorted(own)
     return fields
 
 

@@ -116,12 +116,13 @@ INDEX_STRATEGIES = ("first-index", "unsafe-best-match")
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class PackageIndex:
-    """An index of single distributions, which come from no other place."""
+    """An index of single distributions, which come from no other place; or the name of one of all."""
 
     url: str
     """Without a credential."""
-    packages: tuple[str, ...]
-    """Normalised names, sorted, each perhaps with a marker: ``torch; platform_machine == "x86_64"``."""
+    packages: tuple[str, ...] = ()
+    """Normalised names, sorted, each perhaps with a marker: ``torch; platform_machine == "x86_64"``. Empty:
+    the options say what it is asked for."""
     name: str = ""
     """Under which uv's variables have a login for it (``UV_INDEX_<NAME>_USERNAME``); it changes no image."""
 
@@ -148,7 +149,16 @@ class PipSpec:
     """One of ``INDEX_STRATEGIES``: what counts where several indexes have a name. None: the best match of
     all, as in pip."""
     indexes: tuple[PackageIndex, ...] = ()
-    """Sorted by address. They aren't asked for anything else."""
+    """Sorted by address. Those with packages aren't asked for anything else."""
+
+    @property
+    def named_options(self) -> tuple[str, ...]:
+        """``options``, with the names of the indexes that have any: ``--index-url NAME=https://…``."""
+        names = {index.url: f"{index.name}=" for index in self.indexes if index.name}
+        pairs = [option.partition(" ") for option in self.options]
+        return tuple(
+            f"{option}{space}{names.get(value.rstrip('/'), '')}{value}" for option, space, value in pairs
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)

@@ -69,7 +69,7 @@ def command(
         if call.verbose:
             for line in index_lines(call.environ, specs.inputs_of(loaded).pip_options):
                 call.say(f"index: {line}")
-            for index in loaded.pip.indexes:
+            for index in specs.inputs_of(loaded).package_indexes:
                 call.say(f"index: spec: {shown(index.url)} (for {', '.join(index.packages)})")
         result = lock.lock_spec(session, loaded, request)
     report(call, result, dry_run=request.dry_run, as_json=as_json)

@@ -205,7 +205,7 @@ class _Job:
 
     def _index_options(self) -> list[str]:
         formats = [option for option in self.spec.options if option_name(option) in _FORMATS]
-        return [*index_options(self.spec.options, self.env), *formats]
+        return [*index_options(self.spec.named_options, self.env), *formats]
 
     def pins(
         self, resolved: Sequence[Resolved], kept: Mapping[str, PipPin], via: Mapping[str, tuple[str, ...]]

@@ -54,7 +54,7 @@ def _lines(spec: Spec) -> Iterator[tuple[str, str]]:
     if spec.pip.index_strategy:
         yield "index_strategy", f"index_strategy: {spec.pip.index_strategy}"
     for index in spec.pip.indexes:
-        yield "indexes", f"indexes: {', '.join(index.packages)} of {index.url}"
+        yield "indexes", f"indexes: {', '.join(index.packages) or index.name} of {index.url}"
     if spec.environment_variables:
         names = ", ".join(name for name, _ in spec.environment_variables)
         yield "environment_variables", f"environment_variables: {names}"

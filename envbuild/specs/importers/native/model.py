@@ -326,8 +326,9 @@ class IndexModel(Strict):
     )
     url: Text
     packages: list[Text] = Field(
-        description="Names of requirements, each perhaps with a marker; they come from no other index.",
-        min_length=1,
+        [],
+        description="Names of requirements, each perhaps with a marker; they come from no other index, and "
+        "nothing else is looked for there. Default: it is one more index of all packages.",
     )
 
 
@@ -380,7 +381,7 @@ class NativeModel(Strict):
         description="What counts where several indexes have a name: the first that has it at all, or the "
         "best version of all of them (default, as in pip).",
     )
-    indexes: list[IndexModel] = Field([], description="Indexes that only the packages they name come from.")
+    indexes: list[IndexModel] = Field([], description="Indexes that have a name, or are of single packages.")
     environment_variables: Annotated[dict[str, Text], BeforeValidator(_variables)] = Field(
         {}, json_schema_extra={"propertyNames": {"pattern": f"^{fields.VARIABLE_PATTERN}$"}}
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import posixpath
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -253,6 +254,10 @@ class _NativeReader:
         for index, entry in enumerate(model.indexes):
             try:
                 reader.read_index(entry.url, entry.packages, entry.name or "")
+                if not entry.packages and not reader.names(entry.url):
+                    reader.read_text(
+                        f"--extra-index-url {shlex.quote(entry.url)}", self.file, line=1, key="indexes"
+                    )
             except Refused as refused:
                 self._problem(("indexes", index), refused.what, refused.remedy)
         own = replace(

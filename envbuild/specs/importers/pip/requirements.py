@@ -114,13 +114,20 @@ class RequirementsReader:
             ),
         )
 
+    def names(self, url: str) -> bool:
+        """Whether an option names this index."""
+        options = (option.partition(" ")[2] for option in self._options)
+        return url.rstrip("/") in (address.rstrip("/") for address in (self._index or "", *options))
+
     def read_index(self, url: str, packages: Iterable[str], name: str = "") -> None:
-        """Takes an index that only ``packages`` come from, each a name that may have a marker.
+        """Takes an index that only ``packages`` come from, each a name that may have a marker; without any,
+        only its name.
 
         Raises :class:`Refused` for what is none, and for one of which two indexes are said."""
         address = _index_address(url).rstrip("/")
         if name and not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name):
             raise Refused(f"{name[:100]!r} is no name of an index", "write letters, digits, '.', '_', '-'")
+        self._indexes.setdefault((address, name), set())
         for text in packages:
             package = _indexed_package(text)
             others = (key for key, known in self._indexes.items() if package in known)
@@ -129,7 +136,7 @@ class RequirementsReader:
                     f"{package} is to come from {redact(address)!r} and from {redact(other[0])!r}",
                     "one distribution has one index; markers may part its targets",
                 )
-            self._indexes.setdefault((address, name), set()).add(package)
+            self._indexes[address, name].add(package)
 
     def read_file(self, file: SourceFile, *, constraint: bool = False) -> None:
         """Reads a requirements file and every file it includes; as constraints where that is said."""

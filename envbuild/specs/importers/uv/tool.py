@@ -116,14 +116,15 @@ class UvTool:
             yield "--no-index"
 
     def package_indexes(self) -> Iterator[tuple[str, tuple[str, ...], str]]:
-        """The address, the packages and the name of each index that single packages come from. Ask after
-        every requirement."""
+        """The address, the packages and the name of each index that has a name, or that single packages come
+        from. Ask after every requirement."""
         for entry in self._indexes():
             name = str(entry.get("name", ""))
-            packages = self._asked.get(name)
-            if not packages:
+            packages = self._asked.get(name, {})
+            flat = entry.get("format") == "flat"
+            if not packages and (flat or not name or entry.get("explicit") is True):
                 continue
-            if entry.get("format") == "flat":
+            if flat:
                 raise Refused(
                     f"tool.uv.index: {name!r} is a list of files, and single packages come from it",
                     "name it under find-links, for all packages",

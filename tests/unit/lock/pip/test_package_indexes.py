@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import platform
@@ -24,6 +25,7 @@ from envbuild.specs.definition import definition_digest
 from envbuild.specs.exporters.native import dump_native
 from envbuild.specs.load import load_spec
 from envbuild.specs.model import Origin, PackageIndex, PipRequirement, PipSpec
+from tests.fakes.channel import serve
 from tests.fakes.wheelhouse import Wheel, Wheelhouse
 
 HOST = PipTarget(
@@ -207,7 +209,7 @@ def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:
             f"[{{url: '{place}', packages: [torch]}}, {{url: '{place}/2', packages: [torch]}}]",
             "torch is to come from",
         ),
-        (f"[{{url: '{place}', packages: []}}]", "indexes[0].packages"),
+        (f"[{{url: '{place}', name: 'a b'}}]", "'a b' is no name of an index"),
     ]:
         own.write_text(f"requirements: [torch]\nindexes: {indexes}\n")
         with pytest.raises(SpecError) as raised:
@@ -225,3 +227,45 @@ def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:
         UvResolver(env={}).resolve(PipRequest(spec=pip, target=HOST))
     with pytest.raises(ResolveError, match="pip-tools asks every index for every package"):
         PipToolsResolver(env={}).resolve(PipRequest(spec=replace(pip, indexes=pip.indexes[:1]), target=HOST))
+
+
+@pytest.mark.parametrize("form", ["project", "own", "explicit"])
+def test_a_login_by_the_name_of_an_index_opens_it(tmp_path: Path, form: str) -> None:
+    house = Wheelhouse(tmp_path / "house")
+    house.add(Wheel(name="private"))
+    login = f"Basic {base64.b64encode(b'me:s3cret').decode()}"
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("UV_", "PIP_"))}
+    env |= {
+        "PIP_CONFIG_FILE": os.devnull,
+        "UV_CACHE_DIR": str(tmp_path / "uv"),
+        "UV_NO_CONFIG": "1",
+        "UV_DEFAULT_INDEX": Wheelhouse(tmp_path / "none").url,
+        "UV_HTTP_RETRIES": "0",
+    }
+    (tmp_path / "none" / "simple").mkdir(parents=True)
+    with serve(house.root, lambda path, headers: path if headers.get("Authorization") == login else None) as (
+        url,
+        _,
+    ):
+        index = f"{url}/simple"
+        file = tmp_path / ("envbuild.yaml" if form == "own" else "pyproject.toml")
+        if form == "own":
+            file.write_text(f"requirements: [private]\nindexes: [{{name: my-corp, url: '{index}'}}]\n")
+        else:
+            explicit = 'explicit = true\n[tool.uv.sources]\nprivate = {index = "my-corp"}\n'
+            file.write_text(
+                '[project]\nname = "x"\nversion = "1"\ndependencies = ["private"]\n'
+                f'[[tool.uv.index]]\nname = "my-corp"\nurl = "{index}"\n'
+                + (explicit if form == "explicit" else "")
+            )
+        with pytest.raises(ResolveError, match="private"):
+            lock(file, env)
+        env |= {"UV_INDEX_MY_CORP_USERNAME": "me", "UV_INDEX_MY_CORP_PASSWORD": "s3cret"}
+        assert lock(file, env) == digests(Wheel(name="private"))
+    pip = load_spec(file).pip
+    assert pip.options == (() if form == "explicit" else (f"--extra-index-url {index}",))
+    copy = tmp_path / "copy" / "envbuild.yaml"
+    copy.parent.mkdir()
+    copy.write_text(dump_native(load_spec(file)))
+    assert load_spec(copy).pip.named_options == pip.named_options
+    assert definition_digest(load_spec(copy)) == definition_digest(load_spec(file))
