@@ -195,7 +195,9 @@ class _Build:
             inherited = None
             if isinstance(pins.base, ImageBase):
                 inherited = self._base_config(pins.base, platform)
-            return image_documents.documents_follow(image, self._plan(platform), inherited=inherited)
+            return image_documents.documents_follow(
+                image, self._plan(platform), self.session.store, inherited=inherited
+            )
 
         digests = {pins.platform: plan_identity(self.lock, pins, settings) for pins in self.lock.platforms}
         # As it would be pushed now; with the other platforms of the lock; and alone.

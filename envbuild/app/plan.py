@@ -13,11 +13,13 @@ from envbuild.errors import UsageError
 from envbuild.lazy import lazy
 from envbuild.lock.identity import ComposerSettings
 from envbuild.lock.model import Lock, PlatformLock
+from envbuild.plan.activation import Activation
 from envbuild.plan.make import make_plan
 from envbuild.plan.model import Plan
 from envbuild.platforms import Platform
 from envbuild.render.context import context_size, write_context
 from envbuild.specs.model import Spec
+from envbuild.store.images import ImageIndex, composed_key, read_config
 
 if TYPE_CHECKING:
     from envbuild.engines import base as engines_base
@@ -33,6 +35,12 @@ def plan_image(session: Session, spec: Spec, lock: Lock, platform: Platform) -> 
     with session.progress.stage("plan"):
         pins = pins_of(spec, lock, platform)
         return make_plan(lock, pins, composer_settings(session), host=Platform.host())
+
+
+def known_activation(session: Session, plan: Plan) -> Activation | None:
+    """What activating the environment of ``plan`` sets, where its image was composed here before."""
+    image = ImageIndex(session.store, session.clock).get(composed_key(plan.lock_digest))
+    return Activation.of_config(read_config(image, session.store)) if image else None
 
 
 def composer_settings(session: Session) -> ComposerSettings:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -159,13 +159,17 @@ class _PlatformType(click.ParamType):  # type: ignore[type-arg]  # not generic i
 class _DayType(click.ParamType):  # type: ignore[type-arg]
     name = "date"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> date | Literal["none"]:
         if isinstance(value, date):
             return value
+        if value == "none":
+            return "none"
         try:
             return date.fromisoformat(value)
         except ValueError:
-            self.fail(f"{value!r} is not a date like 2026-11-01", param, ctx)
+            self.fail(f"{value!r} is not a date like 2026-11-01, nor none", param, ctx)
 
 
 PLATFORM = _PlatformType()
@@ -247,7 +251,12 @@ upgrade_options = _stack(
         multiple=True,
         help="Let only this package's pin move; may be repeated.",
     ),
-    click.option("--as-of", type=DAY, metavar="YYYY-MM-DD", help="Take no artifact newer than this."),
+    click.option(
+        "--as-of",
+        type=DAY,
+        metavar="YYYY-MM-DD|none",
+        help="Take no artifact newer than this; the lock keeps it until another one, or none.",
+    ),
 )
 stale_options = _stack(
     click.option("--locked", is_flag=True, help="Fail where the lock doesn't answer the spec."),

@@ -73,6 +73,14 @@ class ForeseeingSource(Protocol):
         fetched, as far as that can be known by then; ``fetch`` still refuses the others."""
 
 
+@runtime_checkable
+class ActivatingSource(Protocol):
+    """A source of packages that may bring what is read when an environment is activated."""
+
+    def activating(self, artifacts: Sequence[Artifact]) -> list[Artifact]:
+        """Those of ``artifacts`` that do; fetched only where that can't be known otherwise."""
+
+
 class ArtifactFiles(Protocol):
     """Fetches artifacts, of one kind or of several, as the very files that their hashes are of."""
 

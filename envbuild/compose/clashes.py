@@ -1,18 +1,19 @@
 """Different files of two packages under one path: whose is kept, and what is said of it.
 
 pip and conda unpack one package after the other, so the later one's file stays. Here the order is fixed:
-conda packages first, each after those it depends on; then distributions from the last name to the first, as
-pip installs requirements that are all pinned. Packages of Debian and envbuild's own files are never
+conda packages first, as conda links them; then distributions from the last name to the first, as pip installs
+requirements that are all pinned. Packages of Debian and envbuild's own files are never
 overwritten, as dpkg has it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from envbuild.compose.filesystem import PathClash
+from envbuild.lock.conda.records import link_order
 from envbuild.lock.model import CondaPin
 from envbuild.plan.model import Artifact, ArtifactKind
 
@@ -49,34 +50,12 @@ def owners_of(clashes: Iterable[PathClash]) -> dict[str, list[int]]:
 
 def install_order(artifacts: Sequence[Artifact]) -> dict[str, int]:
     """SHA-256 of the packages that may overwrite one another, to their place in the order: later ones win."""
-    conda = {artifact.name: artifact for artifact in artifacts if artifact.kind is ArtifactKind.CONDA}
+    conda = link_order(artifact.pin for artifact in artifacts if isinstance(artifact.pin, CondaPin))
     wheels = [artifact for artifact in artifacts if artifact.kind is ArtifactKind.WHEEL]
     wheels.sort(key=lambda artifact: (artifact.name, artifact.sha256), reverse=True)
-    return {artifact.sha256: place for place, artifact in enumerate([*_dependencies_first(conda), *wheels])}
-
-
-def _dependencies_first(packages: Mapping[str, Artifact]) -> list[Artifact]:
-    """``packages`` by name, each behind what it depends on; a circle is entered at its first name."""
-    ordered: list[Artifact] = []
-    seen: set[str] = set()
-    for root in sorted(packages):
-        todo: list[tuple[str, bool]] = [(root, False)]
-        while todo:
-            name, leaving = todo.pop()
-            if leaving:
-                ordered.append(packages[name])
-            elif name not in seen:
-                seen.add(name)
-                todo.append((name, True))
-                todo += [(dependency, False) for dependency in _depends(packages, name)]
-    return ordered
-
-
-def _depends(packages: Mapping[str, Artifact], name: str) -> list[str]:
-    pin = packages[name].pin
-    depends = pin.depends if isinstance(pin, CondaPin) else ()
-    names = {text.split()[0].rpartition("::")[2] for text in depends if text.strip()}
-    return sorted(names & packages.keys(), reverse=True)
+    sha256 = {artifact.name: artifact.sha256 for artifact in artifacts if artifact.kind is ArtifactKind.CONDA}
+    ordered = (*(sha256[pin.name] for pin in conda), *(wheel.sha256 for wheel in wheels))
+    return {package: place for place, package in enumerate(ordered)}
 
 
 def is_worth_a_word(path: str, contents: Sequence[bytes]) -> bool:

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from envbuild.cache.segments import Found, SharedSegments, WantedSegment
+from envbuild.compose.activation import ActivationRoot, Activator, disarm, sourced_files
 from envbuild.compose.artifacts.deb.policy import MADE_OF
 from envbuild.compose.artifacts.generated import GeneratedSource
 from envbuild.compose.artifacts.sources import artifact_sources
 from envbuild.compose.base import (
+    ActivatingSource,
     ArtifactSource,
     ByteCompiler,
     ComposeContext,
@@ -48,22 +50,40 @@ from envbuild.compose.filesystem import (
     merge_contributions,
     resolve,
 )
-from envbuild.compose.image import store_image
-from envbuild.compose.interpreter import UnpackBase, interpreter_artifacts, interpreter_rootfs, rootfs_key
+from envbuild.compose.image import config_env, store_image
+from envbuild.compose.interpreter import (
+    Sources,
+    UnpackBase,
+    conda_closure,
+    interpreter_artifacts,
+    interpreter_rootfs,
+    rootfs_key,
+)
 from envbuild.compose.layer import LayerMaker
 from envbuild.compose.reuse import ReusedLayers
 from envbuild.compose.segment import BuildStopped, SegmentInputs, SegmentMaker, WorkerPools
 from envbuild.compose.segment_scan import scan_segment
 from envbuild.compose.tar import file_time
 from envbuild.errors import BuildError
-from envbuild.lock.model import OCCUPIED_HINT, ContextBase, ImageBase, PipPin, PythonPin, occupied_base
+from envbuild.lock.model import (
+    OCCUPIED_HINT,
+    CondaPin,
+    ContextBase,
+    ImageBase,
+    PipPin,
+    PlatformLock,
+    PythonPin,
+    occupied_base,
+)
 from envbuild.oci.image import Image, Layer
+from envbuild.plan.activation import Activation
+from envbuild.plan.make import activation_plan
 from envbuild.plan.model import Artifact, ArtifactKind, Interpreter, Plan
 from envbuild.platforms import Platform, runs_linux
 from envbuild.progress import Progress, Silent
-from envbuild.specs.model import STANDALONE
+from envbuild.specs.model import PREFIX, STANDALONE
 from envbuild.store.content import Store, blob_name
-from envbuild.store.images import Made, indexed_build
+from envbuild.store.images import Made, indexed_build, read_config
 from envbuild.store.layers import LayerCache, LayerFile
 from envbuild.store.leases import Lease
 from envbuild.store.segments import DamagedSegment, Segment, SegmentCache
@@ -140,6 +160,21 @@ class NativeEngine:
         packing = codec(plan.compression)
         with self.store.scratch() as scratch, ExitStack() as stack:
             return NativeBuild(self, plan, packing, lease, scratch, stack, reused).run()
+
+    def activation(self, plan: Plan) -> Activation:
+        """What activating the environment of ``plan`` sets; no more of it is composed than that takes.
+        Raises ``BuildError``."""
+        artifacts = [artifact for artifact in plan.artifacts if artifact.kind is ArtifactKind.CONDA]
+        if not artifacts or not plan.activate:
+            return Activation()
+        with self.sources[ArtifactKind.CONDA](source_target(plan)) as source:
+            activating = source.activating(artifacts) if isinstance(source, ActivatingSource) else []
+        if not activating:
+            return Activation()
+        pins = [artifact.pin for artifact in artifacts if isinstance(artifact.pin, CondaPin)]
+        names = {pin.name for pin in conda_closure(pins, [artifact.name for artifact in activating])}
+        image = self.build(activation_plan(plan, names))
+        return Activation.of_config(read_config(image, self.store))
 
     def build(self, plan: Plan) -> Image:
         """The image. Two builds of one plan at once compose it once."""
@@ -286,7 +321,9 @@ class NativeBuild:
                     for work in self.work:
                         if work.segment and work.segment.key == error.key:
                             work.segment = None
-        return store_image(self.store, plan, layers, below=below, inherited=base.config if base else None)
+        inherited = base.config if base else None
+        activation = self._activation(layers, base)
+        return store_image(self.store, plan, layers, below=below, inherited=inherited, activation=activation)
 
     # --- segments -------------------------------------------------------------------------------------
 
@@ -515,10 +552,14 @@ class NativeBuild:
         return AwaitedCompiler(factory.identity(self.plan.python, checked=checked), ready)
 
     def _unpack_interpreter(self, interpreter: Interpreter) -> Path:
-        target = interpreter_target(interpreter.lock)
-        sources = {kind: partial(open_source, target) for kind, open_source in self.engine.sources.items()}
+        sources = self._sources_of(interpreter.lock)
         with self.progress.stage("interpreter"):
             return interpreter_rootfs(interpreter, self.store, sources, unpack_base=self.engine.unpack_base)
+
+    def _sources_of(self, lock: PlatformLock) -> Sources:
+        """What brings the packages of a root file system that runs on this machine."""
+        target = interpreter_target(lock)
+        return {kind: partial(open_source, target) for kind, open_source in self.engine.sources.items()}
 
     # --- layers ---------------------------------------------------------------------------------------
 
@@ -579,6 +620,44 @@ class NativeBuild:
         )
         layers = ((index, layer) for index, layer in enumerate(self.plan.layers) if layer.artifacts)
         return tuple(self.reused.layers.get(index) or next(written) for index, _ in layers)
+
+    # --- activation -----------------------------------------------------------------------------------
+
+    def _activation(self, layers: Sequence[Layer], base: BaseContents | None) -> Activation:
+        """The variables that activating the environment sets, as conda would."""
+        plan = self.plan
+        pins = [artifact.pin for artifact in plan.artifacts if isinstance(artifact.pin, CondaPin)]
+        if not pins or not plan.activate:
+            return Activation()
+        prefix = resolve(str(PREFIX)[1:], base.tree.links, whole=True) if base else str(PREFIX)[1:]
+        files = {
+            path: work.artifact.name
+            for work in self.work
+            for path in sourced_files(_segment_of(work).offsets, prefix)
+        }
+        if not files:
+            return Activation()
+        with self.progress.stage("activate"):
+            root = self.scratch / "activation"
+            names = {pin.name for pin in conda_closure(pins, files.values())}
+            ActivationRoot(
+                plan=plan,
+                store=self.store,
+                host=self.engine.host,
+                sources=self._sources_of,
+                unpack_base=self.engine.unpack_base,
+            ).unpack(root, layers, names.union(files.values()))
+            disarm(root / prefix)
+            inherited = base.config if base else None
+            activator = Activator(
+                tree=root,
+                scratch=self.scratch,
+                env=config_env(plan, below=base is not None, inherited=inherited),
+            )
+            activation = activator.run(files)
+        for note in activator.notes:
+            self.progress.note(note)
+        return activation
 
 
 def _check_free(plan: Plan, base: ImageBase, tree: BaseTree) -> None:

@@ -14,9 +14,13 @@ from envbuild.lock.model import ImageBase
 from envbuild.oci.digest import digest_bytes
 from envbuild.oci.image import Image, Layer
 from envbuild.oci.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
+from envbuild.plan.activation import Activation
 from envbuild.plan.make import DEFAULT_PATH
-from envbuild.plan.model import Plan
+from envbuild.plan.model import ArtifactKind, Plan
 from envbuild.store.content import Store
+from envbuild.store.images import read_config
+
+NOT_ACTIVATED = Activation()
 
 
 def image_json(value: object) -> bytes:
@@ -52,21 +56,17 @@ def config_json(
     *,
     below: Sequence[Layer] = (),
     inherited: Mapping[str, Any] | None = None,
+    activation: Activation = NOT_ACTIVATED,
 ) -> bytes:
     """The image config. ``inherited`` is the base's own config document: its variables, working directory,
-    volumes and history stay unless the plan says otherwise; where the base says nothing, neither do we."""
+    volumes and history stay unless the plan says otherwise; where the base says nothing, neither do we.
+    ``activation`` is what the packages themselves set."""
     inherited = inherited or {}
     if plan.config.inherit:
         return image_json(_as_it_is(plan, inherited))
     base_config: Mapping[str, Any] = inherited.get("config") or {}
     ours = plan.config
-    env = dict(_pair(item) for item in base_config.get("Env") or ())
-    # Docker's own, where the image has none.
-    below_path = (env.get("PATH") or DEFAULT_PATH).split(":") if below else []
-    env.update(ours.env)
-    if "PATH" in env:
-        # What the base put on its PATH stays reachable, behind ours.
-        env["PATH"] = ":".join(dict.fromkeys(part for part in [*env["PATH"].split(":"), *below_path] if part))
+    env = {**config_env(plan, below=bool(below), inherited=inherited), **activation.env}
     config: dict[str, Any] = {
         key: base_config[key] for key in ("Volumes", "StopSignal", "WorkingDir") if base_config.get(key)
     }
@@ -74,7 +74,7 @@ def config_json(
     ports = dict(base_config.get("ExposedPorts") or {})
     ports.update((port, {}) for port in ours.exposed_ports)
     labels = dict(base_config.get("Labels") or {})
-    labels.update(ours.labels)
+    labels.update(activation.with_labels(dict(ours.labels)))
     for key, value in (
         ("User", ours.user or base_config.get("User")),
         ("Cmd", list(ours.cmd)),
@@ -103,6 +103,19 @@ def config_json(
     if inherited.get("variant"):
         document["variant"] = inherited["variant"]
     return image_json(document)
+
+
+def config_env(plan: Plan, *, below: bool, inherited: Mapping[str, Any] | None) -> dict[str, str]:
+    """The variables of the image as the plan and the base have them; ``below``: there is a base."""
+    base_config: Mapping[str, Any] = (inherited or {}).get("config") or {}
+    env = dict(_pair(item) for item in base_config.get("Env") or ())
+    # Docker's own, where the image has none.
+    below_path = (env.get("PATH") or DEFAULT_PATH).split(":") if below else []
+    env.update(plan.config.env)
+    if "PATH" in env:
+        # What the base put on its PATH stays reachable, behind ours.
+        env["PATH"] = ":".join(dict.fromkeys(part for part in [*env["PATH"].split(":"), *below_path] if part))
+    return env
 
 
 def _as_it_is(plan: Plan, inherited: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,9 +162,10 @@ def store_image(
     *,
     below: Sequence[Layer] = (),
     inherited: Mapping[str, Any] | None = None,
+    activation: Activation = NOT_ACTIVATED,
 ) -> Image:
     """Writes config and manifest into the store and returns the image."""
-    config = config_json(plan, layers, below=below, inherited=inherited)
+    config = config_json(plan, layers, below=below, inherited=inherited, activation=activation)
     config_digest = store.add_blob(config)
     manifest = manifest_json(plan, config_digest, len(config), (*below, *layers))
     return Image(
@@ -167,10 +181,12 @@ def store_image(
     )
 
 
-def documents_follow(image: Image, plan: Plan, *, inherited: Mapping[str, Any] | None = None) -> bool:
-    """Whether manifest and config of ``image`` are those that composing ``plan`` gives for its layers: no
-    layer more or less, no other setting. ``inherited`` is the config document of the image base. What the
-    layers hold is another question."""
+def documents_follow(
+    image: Image, plan: Plan, store: Store, *, inherited: Mapping[str, Any] | None = None
+) -> bool:
+    """Whether manifest and config of ``image``, both in ``store``, are those that composing ``plan`` gives
+    for its layers: no layer more or less, no other setting. ``inherited`` is the config document of the
+    image base. What the layers hold is another question, and so is what activating them sets."""
     names = [layer.name for layer in plan.layers if layer.artifacts and not plan.config.inherit]
     count = len(image.layers) - len(names)
     base = plan.base.diff_ids if isinstance(plan.base, ImageBase) else ()
@@ -178,8 +194,17 @@ def documents_follow(image: Image, plan: Plan, *, inherited: Mapping[str, Any] |
     if count < 0 or tuple(layer.diff_id for layer in below) != base:
         return False
     own = [replace(layer, name=name) for layer, name in zip(image.layers[count:], names, strict=True)]
-    config = config_json(plan, own, below=below, inherited=inherited)
+    config = config_json(
+        plan, own, below=below, inherited=inherited, activation=stated_activation(image, plan, store)
+    )
     return digest_bytes(config) == image.config_digest and _is_manifest(image, plan, len(config))
+
+
+def stated_activation(image: Image, plan: Plan, store: Store) -> Activation:
+    """What ``image`` says that activation sets; nothing where ``plan`` has no conda packages."""
+    if not any(artifact.kind is ArtifactKind.CONDA for artifact in plan.artifacts):
+        return NOT_ACTIVATED
+    return Activation.of_config(read_config(image, store))
 
 
 def is_manifest_of(image: Image, plan: Plan, store: Store) -> bool:

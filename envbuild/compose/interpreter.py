@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from envbuild.compose.base import ArtifactSource, Entry, EntryKind
 from envbuild.compose.filesystem import DIRECTORY_MODE, USRMERGE, parents, resolve
 from envbuild.compose.tar import check_path
 from envbuild.errors import BuildError
-from envbuild.lock.model import CondaPin, DebianBase, ImageBase, Pin
+from envbuild.lock.model import Base, CondaPin, DebianBase, ImageBase, Pin
 from envbuild.oci.digest import canonical_digest
 from envbuild.plan.model import Artifact, ArtifactKind, Interpreter
 from envbuild.store.content import Store
@@ -49,7 +49,8 @@ def interpreter_artifacts(interpreter: Interpreter, *, whole: bool = False) -> t
         needed = _C_LIBRARY if conda or build else _LIBRARIES if whole else _DEBIAN_PYTHON
         pins.extend(pin for pin in lock.base.packages if needed.fullmatch(pin.name))
     if conda:
-        pins.extend(_closure(lock.conda, "python"))
+        # What conda only adds to python isn't needed to start it.
+        pins.extend(conda_closure((pin for pin in lock.conda if pin.name != "pip"), ("python",)))
     return tuple(Artifact.of(pin) for pin in sorted(pins, key=lambda pin: (type(pin).__name__, pin.name)))
 
 
@@ -75,32 +76,44 @@ def interpreter_rootfs(
         if path.is_dir():
             return path
         root = scratch / "root"
-        root.mkdir(mode=0o755)
-        base = interpreter.lock.base
-        links: dict[str, str] = {}
-        if isinstance(base, ImageBase):
-            if unpack_base is None:
-                raise BuildError(f"nothing here unpacks the base {base.reference} for its interpreter")
-            unpack_base(base, root)
-        else:
-            links.update(USRMERGE)
-        with ExitStack() as stack:
-            for kind in sorted({artifact.kind for artifact in artifacts}):
-                source = stack.enter_context(sources[kind]())
-                group = [artifact for artifact in artifacts if artifact.kind is kind]
-                source.fetch(group)
-                for artifact in group:
-                    materialise(source.entries(artifact), root, links)
-        for link, target in links.items():
-            if not (root / link).exists() and not (root / link).is_symlink() and (root / target).is_dir():
-                (root / link).symlink_to(target)
-        for directory in ("tmp", "proc", "dev", "sys"):
-            (root / directory).mkdir(exist_ok=True)
+        fill_rootfs(root, interpreter.lock.base, artifacts, sources, unpack_base=unpack_base)
         try:
             root.replace(path)
         except OSError as error:
             raise BuildError(f"can't write {path}: {error.strerror}") from error
     return path
+
+
+def fill_rootfs(
+    root: Path,
+    base: Base,
+    artifacts: Sequence[Artifact],
+    sources: Sources,
+    *,
+    unpack_base: UnpackBase | None = None,
+) -> None:
+    """Makes the directory ``root`` the root file system of ``artifacts``, on the image ``base`` where it is
+    one. Raises ``BuildError``."""
+    root.mkdir(mode=0o755)
+    links: dict[str, str] = {}
+    if isinstance(base, ImageBase):
+        if unpack_base is None:
+            raise BuildError(f"nothing here unpacks the base {base.reference} for its interpreter")
+        unpack_base(base, root)
+    else:
+        links.update(USRMERGE)
+    with ExitStack() as stack:
+        for kind in sorted({artifact.kind for artifact in artifacts}):
+            source = stack.enter_context(sources[kind]())
+            group = [artifact for artifact in artifacts if artifact.kind is kind]
+            source.fetch(group)
+            for artifact in group:
+                materialise(source.entries(artifact), root, links)
+    for link, target in links.items():
+        if not (root / link).exists() and not (root / link).is_symlink() and (root / target).is_dir():
+            (root / link).symlink_to(target)
+    for directory in ("tmp", "proc", "dev", "sys"):
+        (root / directory).mkdir(exist_ok=True)
 
 
 def rootfs_key(interpreter: Interpreter, *, whole: bool = False) -> str:
@@ -169,9 +182,10 @@ def _make_parent(root: Path, parent: str, path: str, links: dict[str, str], made
     return path
 
 
-def _closure(pins: Iterable[CondaPin], root: str) -> list[CondaPin]:
+def conda_closure(pins: Iterable[CondaPin], roots: Iterable[str]) -> list[CondaPin]:
+    """The packages named ``roots`` and all that they depend on."""
     by_name = {pin.name: pin for pin in pins}
-    todo, reached = [root], dict[str, CondaPin]()
+    todo, reached = list(roots), dict[str, CondaPin]()
     while todo:
         pin = by_name.get(todo.pop())
         if pin is None or pin.name in reached:

@@ -13,6 +13,7 @@ from envbuild.engines.base import Engine
 from envbuild.errors import BuildError
 from envbuild.lazy import lazy
 from envbuild.lock.model import ContextBase, PipPin, PlatformLock
+from envbuild.plan.activation import Activation
 from envbuild.plan.make import base_plan
 from envbuild.plan.model import Plan
 
@@ -78,6 +79,7 @@ class Engines:
             base_archive=self._base_archive,
             files=self._artifact_files,
             snapshot=self._snapshot,
+            activation=self._activation,
             micromamba=settings.micromamba_image,
         )
 
@@ -108,6 +110,13 @@ class Engines:
     def _base_archive(self, plan: Plan, stage: PlatformLock | None) -> Path:
         image = self.native(reuse=True).build(base_plan(plan, stage))
         return self.context.store.blob(image.layers[0].digest)
+
+    def _activation(self, plan: Plan) -> Activation:
+        try:
+            return self.native(reuse=True).activation(plan)
+        except BuildError as error:
+            self.context.progress.note(f"no variables of conda's activation are set: {error.message}")
+            return Activation()
 
     def _snapshot(self, plan: Plan) -> BuildContext:
         inputs = self.context.inputs

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from envbuild.errors import FetchError
 from envbuild.images.sources.base import ImageSource
-from envbuild.oci.manifest import INDEXES, Descriptor, matches, parse_index, parts_of
+from envbuild.oci.manifest import (
+    CONFIG_LIMIT,
+    INDEXES,
+    ConfigDocument,
+    Descriptor,
+    matches,
+    parse_index,
+    parse_manifest,
+    parts_of,
+)
 from envbuild.platforms import Platform
 from envbuild.registry.base import Manifest
 
 _MANIFESTS = 1000
 _DEPTH = 3
+_UNNAMED = 16
+"""Entries of an index without a platform that are looked into."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +78,33 @@ def for_platform(source: ImageSource, platform: Platform, top: Manifest) -> Mani
             raise FetchError(f"{source.what}: indexes within indexes")
         entries = parse_index(top.content, source.what)
         fitting = next((entry for entry in entries if matches(platform, entry.platform)), None)
-        if fitting is None:
-            return tuple(sorted({entry.platform for entry in entries if entry.platform}))
-        top = source.manifest(fitting.digest)
+        if fitting is not None:
+            top = source.manifest(fitting.digest)
+            continue
+        # Where an index doesn't say, the images do, as for containerd.
+        unnamed = [entry for entry in entries if not entry.platform][:_UNNAMED]
+        manifests = [source.manifest(entry.digest) for entry in unnamed]
+        stated = [_stated_platform(source, manifest) for manifest in manifests]
+        chosen = next((number for number, text in enumerate(stated) if matches(platform, text)), None)
+        if chosen is None:
+            return tuple(sorted({text for text in (*stated, *(entry.platform for entry in entries)) if text}))
+        return manifests[chosen]
     return top
+
+
+def _stated_platform(source: ImageSource, manifest: Manifest) -> str:
+    """What an image's config says; empty for what isn't an image."""
+    what = f"{source.what} ({manifest.digest})"
+    if manifest.media_type in INDEXES:
+        return ""
+    try:
+        config = parse_manifest(manifest.content, what).config
+    except FetchError:
+        return ""
+    if config.size > CONFIG_LIMIT:
+        raise FetchError(f"{what}: its config is larger than {CONFIG_LIMIT} bytes")
+    try:
+        document = json.loads(source.blob(config.digest, config.size).read_bytes())
+    except (ValueError, RecursionError):
+        return ""
+    return ConfigDocument(document).stated_platform if isinstance(document, dict) else ""

@@ -18,6 +18,7 @@ from envbuild.lock.image.embedded import embedded_lock
 from envbuild.lock.image.inventory import Inventory, inventory
 from envbuild.lock.model import DebianBase, ImageBase, Lock, base_title
 from envbuild.oci.image import Image, Layer
+from envbuild.plan.activation import Activation
 from envbuild.plan.make import make_plan
 from envbuild.plan.model import Artifact, ArtifactKind, Plan
 from envbuild.platforms import Platform
@@ -107,6 +108,7 @@ def inspected(
             )
             for layer, below in zip(image.layers, contained, strict=True)
         ),
+        activation=tuple((item.name, item.package) for item in Activation.of_config(config).variables),
         packages_from=origin,
         packages=tuple(sorted(rest)),
     )

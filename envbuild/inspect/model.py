@@ -75,6 +75,8 @@ class InspectedImage:
     ports: tuple[str, ...]
     labels: tuple[tuple[str, str], ...]
     layers: tuple[InspectedLayer, ...]
+    activation: tuple[tuple[str, str], ...]
+    """The variables that packages set when the environment was activated, each with its package."""
     packages_from: str
     """``lock``, ``layers`` (what lies in them), or empty where it wasn't looked for."""
     packages: tuple[Contained, ...] = ()

@@ -10,7 +10,7 @@ from typing import Any
 
 from envbuild.compose.codec import composer_identity
 from envbuild.compose.engine import NativeEngine
-from envbuild.compose.image import config_json
+from envbuild.compose.image import config_json, stated_activation
 from envbuild.images.describe import layers_of_others
 from envbuild.lock.identity import ComposerSettings
 from envbuild.lock.model import ImageBase, Lock, PlatformLock, RuntimeSettings
@@ -50,6 +50,7 @@ def additions_to_plan(image: Image, plan: Plan, store: Store) -> str:
         image.layers[below:],
         below=image.layers[:below],
         inherited=_below(config.document, len(names)) if below else None,
+        activation=stated_activation(image, plan, store),
     )
     return "" if digest_bytes(expected) == image.config_digest else "other settings than its lock gives"
 

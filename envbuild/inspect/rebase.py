@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
+from envbuild.compose.activation import sourced_files
 from envbuild.compose.reuse import ABOVE, INSIDE, NotReusable, ReusedLayers
 from envbuild.errors import BuildError
 from envbuild.inspect.tree import Node, layer_entries
@@ -120,6 +121,8 @@ def taken_layers(image: Image, before: Plan, after: Plan, store: Store) -> Reuse
     digests = {record.digest for record in layers.values()}
     for record in image.layers:
         for path, node in layer_entries(record, store).items():
+            if sourced_files([path], INSIDE[:-1]):
+                raise NotReusable(f"/{path} is run with the base that the image has")
             _check(path, node, None if record.digest in digests else own)
             if record.digest in digests and path.startswith(INSIDE):
                 if node.is_directory:

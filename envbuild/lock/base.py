@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
-from typing import Protocol
+from typing import Literal, Protocol
 
 from envbuild.lock.model import Base, CondaPin, Lock, MavenPin, PipPin, PlatformLock, PythonPin
 from envbuild.platforms import Platform
 from envbuild.specs.definition import definition_digest
-from envbuild.specs.model import BaseSpec, CondaSpec, PipSpec, SparkSpec, Spec
+from envbuild.specs.model import BaseSpec, BuildDependencies, CondaSpec, PipSpec, SparkSpec, Spec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +83,7 @@ class SdistRequest(ResolveRequest):
     interpreter: PlatformLock
     """A lock whose python the build runs with, on this machine if any can."""
     preferred: PipPin | None = None
+    build: BuildDependencies = field(default_factory=BuildDependencies)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -229,7 +230,8 @@ class LockRequest:
 
     upgrade: bool = False
     upgrade_packages: tuple[str, ...] = ()
-    as_of: date | None = None
+    as_of: date | Literal["none"] | None = None
+    """None: what an earlier request said, else the spec; ``none`` takes an earlier one back."""
     bytecode: bool | None = None
     """None: what the present lock says, else on."""
     dry_run: bool = False
@@ -237,6 +239,14 @@ class LockRequest:
     @property
     def resolver_upgrade(self) -> Upgrade:
         return Upgrade(everything=self.upgrade, packages=frozenset(self.upgrade_packages))
+
+    def bound(self, spec: Spec, present: Lock | None) -> tuple[date | None, bool]:
+        """The day that bounds a resolution, and whether it was asked for beside the spec."""
+        if isinstance(self.as_of, date):
+            return self.as_of, True
+        if self.as_of is None and present is not None and present.as_of_kept and present.as_of:
+            return date.fromisoformat(present.as_of), True
+        return spec.as_of, False
 
 
 def what_stays(spec: Spec) -> tuple[str, ...]:
@@ -258,5 +268,10 @@ def answers(lock: Lock, spec: Spec, request: LockRequest) -> bool:
         and not request.upgrade
         and not request.upgrade_packages
         and (request.bytecode is None or request.bytecode == lock.bytecode)
-        and (request.as_of is None or request.as_of.isoformat() == lock.as_of)
+        and (request.as_of is None or _is_bound(lock, request.bound(spec, lock)))
     )
+
+
+def _is_bound(lock: Lock, bound: tuple[date | None, bool]) -> bool:
+    day, kept = bound
+    return (lock.as_of, lock.as_of_kept) == (day.isoformat() if day else None, kept)

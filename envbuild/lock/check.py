@@ -49,7 +49,8 @@ def _platform_problems(spec: Spec, pins: PlatformLock) -> list[str]:
         problems.append(f"python {spec.python} is asked for, {locked} is locked")
     glibc = glibc_of(pins.base)
     if spec.conda is not None:
-        target = CondaTarget(platform=pins.platform, virtual_packages=virtual_packages(glibc, pins.platform))
+        virtual = virtual_packages(glibc, pins.platform, stated=spec.system_requirements)
+        target = CondaTarget(platform=pins.platform, virtual_packages=virtual)
         problems += unsatisfied_conda(spec.conda, pins.conda, target)
     if spec.pip.requirements and pins.python is not None:
         problems += unsatisfied_pip(

@@ -38,7 +38,7 @@ from envbuild.lock.model import (
 )
 from envbuild.lock.record import dump_record, expect_list, expect_object, expect_text, load_record
 from envbuild.lock.values import check_values
-from envbuild.oci.digest import canonical_digest, digest_bytes, is_digest
+from envbuild.oci.digest import canonical_digest, digest_bytes, is_diff_id, is_digest
 from envbuild.platforms import Platform
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def dump_lock(lock: Lock) -> dict[str, bytes]:
         body["channels"] = list(lock.channels)
     if lock.as_of:
         body["as_of"] = lock.as_of
+    if lock.as_of_kept:
+        body["as_of_kept"] = True
     if lock.toolchain:
         body["toolchain"] = {str(pins.platform): _dump_platform(pins) for pins in lock.toolchain}
     if lock.installer:
@@ -238,7 +240,7 @@ def _load_files(body: Mapping[str, Any]) -> dict[str, str]:
 def _load_body(body: Mapping[str, Any]) -> Lock:
     known = {
         "format", "definition", "bytecode", "files", "platforms", "runtime", "channels", "as_of",
-        "toolchain", "installer", "engines",
+        "as_of_kept", "toolchain", "installer", "engines",
     }  # fmt: skip
     unknown = sorted(set(body) - known)
     if unknown:
@@ -252,7 +254,9 @@ def _load_body(body: Mapping[str, Any]) -> Lock:
     platforms = _load_platforms(body.get("platforms"), "platforms")
     if not platforms:
         raise LockError("platforms: none")
-    as_of = body.get("as_of")
+    as_of, as_of_kept = body.get("as_of"), body.get("as_of_kept", False)
+    if as_of_kept not in (True, False) or (as_of_kept and as_of is None):
+        raise LockError("as_of_kept: must be true, beside an as_of")
     engines = expect_object(body.get("engines", {}), "engines")
     return Lock(
         definition=definition,
@@ -264,6 +268,7 @@ def _load_body(body: Mapping[str, Any]) -> Lock:
             for n, entry in enumerate(expect_list(body.get("channels", []), "channels"))
         ),
         as_of=None if as_of is None else expect_text(as_of, "as_of"),
+        as_of_kept=as_of_kept,
         toolchain=_load_platforms(body.get("toolchain", {}), "toolchain"),
         installer=_load_platforms(body.get("installer", {}), "installer"),
         engines=tuple(
@@ -338,9 +343,12 @@ def _load_platform(platform: Platform, record: dict[str, Any], where: str) -> Pl
 def _load_base(record: dict[str, Any], where: str) -> Base:
     if set(record) == {"image"}:
         image = load_record(ImageBase, record["image"], f"{where}.image")
-        for digest in (image.digest, *((image.index_digest,) if image.index_digest else ()), *image.diff_ids):
+        for digest in (image.digest, *((image.index_digest,) if image.index_digest else ())):
             if not is_digest(digest):
                 raise LockError(f"{where}.image: {digest!r} isn't a digest")
+        for diff_id in image.diff_ids:
+            if not is_diff_id(diff_id):
+                raise LockError(f"{where}.image: {diff_id!r} isn't a digest")
         return image
     if set(record) == {"context"}:
         context = load_record(ContextBase, record["context"], f"{where}.context")

@@ -104,8 +104,10 @@ def _debian(pin: DebianPin) -> list[str | int]:
 
 
 def conda_identity(pin: CondaPin) -> dict[str, str | int | list[str] | None]:
-    """The canonical form of a conda pin: every field, because all of them reach ``conda-meta``."""
+    """The canonical form of a conda pin: every field, because all of them reach ``conda-meta`` or the lock
+    inside the image."""
     return {
+        **({"distributions": sorted(pin.distributions)} if pin.distributions else {}),
         "name": pin.name,
         "version": pin.version,
         "build": pin.build,

@@ -35,6 +35,7 @@ from envbuild.lock.base import (
     SdistRequest,
     what_stays,
 )
+from envbuild.lock.conda.distributions import CondaDistributions
 from envbuild.lock.conda.satisfied import provided_distributions, virtual_packages
 from envbuild.lock.debian.selection import python_closure, suite_glibc, suite_python
 from envbuild.lock.git.repository import GitRepositories
@@ -97,6 +98,8 @@ class Resolvers:
     has_debian: Callable[[], bool]
     """Whether this machine knows a Debian mirror."""
     sdists: Callable[[], SdistBuilder] | None = None
+    distributions: Callable[[], CondaDistributions] | None = None
+    """Reads what conda packages bring for pip."""
     maven: Callable[[], MavenResolver] | None = None
     git: Callable[[], GitRepositories] | None = None
     standalone: Callable[[], PythonResolver] | None = None
@@ -143,7 +146,9 @@ class _LockMaker:
         self.resolvers = resolvers
         self.progress = progress
         self.offline = offline
-        self.as_of = request.as_of or spec.as_of
+        self.as_of, self.as_of_kept = request.bound(spec, present)
+        if self.as_of_kept and request.as_of is None:
+            progress.note(f"as of {self.as_of}, as an earlier --as-of said; --as-of none takes it back")
         self.engines: dict[str, str] = {}
         self.pip_cached = False
         """Whether the pip resolver's cache has just been filled."""
@@ -167,7 +172,7 @@ class _LockMaker:
             provider, {pins: bases[pins].base for pins in bases}, choice.series
         )
         conda_spec = self._conda_spec(provider)
-        conda = self._resolve_conda(conda_spec, bases)
+        conda = self._identify_distributions(self._resolve_conda(conda_spec, bases))
         below = [
             PlatformLock(
                 platform=platform,
@@ -194,6 +199,7 @@ class _LockMaker:
             runtime=runtime_settings(spec),
             channels=conda_spec.channels if conda_spec else (),
             as_of=self.as_of.isoformat() if self.as_of else None,
+            as_of_kept=self.as_of_kept,
             toolchain=tools() if runs_python else (),
             installer=installer_bases(
                 platforms,
@@ -226,6 +232,7 @@ class _LockMaker:
             bytecode=False,
             runtime=runtime_settings(spec),
             as_of=self.as_of.isoformat() if self.as_of else None,
+            as_of_kept=self.as_of_kept,
         )
 
     def _present_base(self, platform: Platform) -> Base | None:
@@ -415,6 +422,15 @@ class _LockMaker:
                 spec, {platform: resolved.base for platform, resolved in bases.items()}, present
             )
 
+    def _identify_distributions(
+        self, conda: dict[Platform, tuple[CondaPin, ...]]
+    ) -> dict[Platform, tuple[CondaPin, ...]]:
+        """``conda`` with the distributions that pip needn't install, where it is to install any."""
+        if not conda or not self.spec.pip.requirements or self.resolvers.distributions is None:
+            return conda
+        with self.progress.stage("resolve conda"):
+            return self.resolvers.distributions().identify(conda)
+
     def _solve(
         self, spec: CondaSpec, bases: Mapping[Platform, Base], present: Sequence[PlatformLock]
     ) -> dict[Platform, tuple[CondaPin, ...]]:
@@ -425,7 +441,10 @@ class _LockMaker:
                 spec=spec,
                 targets=[
                     CondaTarget(
-                        platform=platform, virtual_packages=virtual_packages(glibc_of(base), platform)
+                        platform=platform,
+                        virtual_packages=virtual_packages(
+                            glibc_of(base), platform, stated=self.spec.system_requirements
+                        ),
                     )
                     for platform, base in bases.items()
                 ],
@@ -555,6 +574,7 @@ class _LockMaker:
                 ),
                 interpreter=interpreter,
                 preferred=next((kept for kept in present if kept.name == pin.name), None),
+                build=self.spec.pip.build,
                 as_of=self.as_of,
                 offline=self.offline,
             )
@@ -586,7 +606,8 @@ class _LockMaker:
         )
         packages: tuple[CondaPin, ...] = ()
         if conda is not None and any(pin.conda for pin in pins):
-            exact = CondaSpec(channels=conda.channels, dependencies=(f"python=={version}",))
+            dependencies = (f"python=={version}",)
+            exact = CondaSpec(channels=conda.channels, dependencies=dependencies, add_pip=False)
             packages = self._solve(exact, {LINUX_AMD64: base.base}, present)[LINUX_AMD64]
         standalone = self._resolve_standalone(provider, {LINUX_AMD64: base.base}, wanted=f"=={version}")
         python = standalone.get(LINUX_AMD64) or _find_python(base, packages)
@@ -650,6 +671,7 @@ def runtime_settings(spec: Spec) -> RuntimeSettings:
         ),
         spark_repositories=later.repositories if later else (),
         clashes=spec.clashes.value,
+        activation=spec.activation.value,
         bytecode=spec.bytecode.value,
     )
 

@@ -162,6 +162,8 @@ class CondaPin:
     timestamp: int | None = None
     """Milliseconds since the epoch, as the channel says."""
     python_site_packages_path: str | None = None
+    distributions: tuple[str, ...] = ()
+    """The Python distributions inside, ``name==version`` each, where its name and version don't say so."""
 
     @property
     def file(self) -> str:
@@ -280,6 +282,8 @@ class RuntimeSettings:
     """Where it is to look for them."""
     clashes: str = "warn"
     """``specs.model.Clashes``'s value."""
+    activation: str = "run"
+    """``specs.model.ActivationScripts``'s value."""
     bytecode: str = "checked"
     """``specs.model.Bytecode``'s value, where byte code is compiled."""
 
@@ -298,6 +302,8 @@ class Lock:
     """Conda channels in order of priority, without credentials."""
     as_of: str | None = None
     """The date that bounded the resolution, ``2026-11-01``."""
+    as_of_kept: bool = False
+    """``as_of`` was asked for by an option, which holds until another one moves it, and isn't the spec's."""
     toolchain: tuple[PlatformLock, ...] = ()
     installer: tuple[PlatformLock, ...] = ()
     """For each platform with conda packages and a base without python: the base with python that a

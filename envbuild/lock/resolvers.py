@@ -27,7 +27,7 @@ from envbuild.settings import Settings
 from envbuild.store.content import Store
 
 if TYPE_CHECKING:
-    from envbuild.lock.conda import conda_lock, rattler
+    from envbuild.lock.conda import conda_lock, distributions, rattler
     from envbuild.lock.debian import keys
     from envbuild.lock.debian import resolver as debian
     from envbuild.lock.image import resolver as image
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from envbuild.registry.client import RegistryClient
 else:
     conda_lock = lazy("envbuild.lock.conda.conda_lock")
+    distributions = lazy("envbuild.lock.conda.distributions")
     debian = lazy("envbuild.lock.debian.resolver")
     image = lazy("envbuild.lock.image.resolver")
     keys = lazy("envbuild.lock.debian.keys")
@@ -69,6 +70,7 @@ def make_resolvers(context: ResolveContext, sdists: Callable[[], SdistBuilder]) 
         pip=partial(_chosen, "pip", PIP_ENGINES, context.settings.pip_engine, context),
         has_debian=lambda: known_mirror(context.settings) is not None,
         sdists=cache(sdists),
+        distributions=partial(_distributions, context),
         maven=partial(_maven, context),
         git=partial(_git, context),
         standalone=cache(partial(_standalone, context)),
@@ -85,6 +87,10 @@ def _image(context: ResolveContext) -> BaseResolver:
     return image.ImageResolver(
         context.store, context.registry(), context.progress, directory=context.directory
     )
+
+
+def _distributions(context: ResolveContext) -> distributions.CondaDistributions:
+    return distributions.CondaDistributions(context.store, context.fetcher())
 
 
 def _maven(context: ResolveContext) -> MavenResolver:

@@ -22,7 +22,7 @@ from envbuild.lock.model import (
 )
 from envbuild.oci.reference import Reference, is_local
 from envbuild.specs.git import parse_git_address
-from envbuild.specs.model import STANDALONE, Bytecode, Clashes, EnvironmentType, Runtime
+from envbuild.specs.model import STANDALONE, ActivationScripts, Bytecode, Clashes, EnvironmentType, Runtime
 from envbuild.specs.problems import Refused
 
 _MAX_ID = 0xFFFFFFFE
@@ -67,6 +67,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _USER = re.compile(r"([0-9]{1,10}):([0-9]{1,10})")
 _COORDINATE = re.compile(r"[A-Za-z0-9_.-]+(?::[A-Za-z0-9_.+-]+){2}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_EXACT = re.compile(r"[a-z0-9-]+==[A-Za-z0-9.!+_-]+")
 _REQUIRED = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+(?: --hash=sha256:[0-9a-f]{64})+")
 
 
@@ -149,6 +150,8 @@ def _check_conda(pin: CondaPin, where: str) -> None:
         pin.python_site_packages_path or "",
     )
     _check_printable(texts, where)
+    for distribution in pin.distributions:
+        _check(_EXACT, distribution, f"{where}.distributions", "an exact version")
 
 
 def _check_pip(pin: PipPin, where: str) -> None:
@@ -190,6 +193,8 @@ def _check_runtime(runtime: RuntimeSettings) -> None:
         raise LockError(f"runtime.type: {runtime.type!r} isn't a type of environment")
     if runtime.runtime not in {known.value for known in Runtime}:
         raise LockError(f"runtime.runtime: {runtime.runtime!r} isn't a runtime")
+    if runtime.activation not in {known.value for known in ActivationScripts}:
+        raise LockError(f"runtime.activation: {runtime.activation!r} isn't known")
     if runtime.clashes not in {known.value for known in Clashes}:
         raise LockError(f"runtime.clashes: {runtime.clashes!r} isn't known")
     if runtime.bytecode not in {known.value for known in Bytecode}:

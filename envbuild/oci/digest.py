@@ -12,11 +12,18 @@ CHUNK = 1 << 20
 """Bytes read at a time wherever a file is streamed."""
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIFF_ID = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
 def is_digest(text: str) -> bool:
     """Whether ``text`` is ``sha256:`` and 64 lower-case hex digits."""
     return _DIGEST.fullmatch(text) is not None
+
+
+def is_diff_id(text: str) -> bool:
+    """Whether ``text`` is the digest of a layer's tar by one of the algorithms that image-spec registers.
+    Everything else that we read and write is named by SHA-256."""
+    return _DIFF_ID.fullmatch(text) is not None
 
 
 def digest_bytes(data: bytes | memoryview) -> str:

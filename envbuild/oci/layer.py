@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, cast
 from envbuild.errors import FetchError
 from envbuild.lazy import lazy
 from envbuild.oci.digest import CHUNK
-from envbuild.oci.manifest import LAYERS, OCI_LAYER, OCI_LAYER_GZIP, ConfigDocument
+from envbuild.oci.manifest import LAYERS, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, ConfigDocument
 
 if TYPE_CHECKING:
     import zstandard
@@ -35,15 +35,17 @@ def open_layer(blob: Path, media_type: str) -> Iterator[tarfile.TarFile]:
 
 @contextlib.contextmanager
 def uncompressed(blob: Path, media_type: str) -> Iterator[IO[bytes]]:
-    """The bytes of a layer's tar. Raises ``FetchError`` for an unknown media type and damaged zstd; gzip's
-    own errors are ``OSError``, ``EOFError`` and ``zlib.error``."""
-    known = LAYERS.get(media_type)
-    if known is None:
+    """The bytes of a layer's tar. How it is compressed is told by its content, as containerd and podman tell
+    it: media types name the wrong one. Raises ``FetchError`` for an unknown media type and damaged zstd;
+    gzip's own errors are ``OSError``, ``EOFError`` and ``zlib.error``."""
+    if media_type not in LAYERS:
         raise FetchError(f"the layer {blob.name} has the unknown media type {media_type!r}")
     with blob.open("rb") as raw:
-        if known == OCI_LAYER:
+        kind = compression_of(raw.read(4))
+        raw.seek(0)
+        if kind == OCI_LAYER:
             yield raw
-        elif known == OCI_LAYER_GZIP:
+        elif kind == OCI_LAYER_GZIP:
             opened = isal_igzip.IGzipFile(fileobj=raw, mode="rb")  # type: ignore[no-untyped-call]
             with opened as stream:
                 yield cast(IO[bytes], stream)
@@ -55,19 +57,27 @@ def uncompressed(blob: Path, media_type: str) -> Iterator[IO[bytes]]:
                 raise FetchError(f"the layer {blob.name} is damaged: {error}") from error
 
 
+def compression_of(head: bytes) -> str:
+    """OCI's media type of a layer that begins with ``head``, four bytes or all of it."""
+    if head[:2] == b"\x1f\x8b":
+        return OCI_LAYER_GZIP
+    # A frame of zstd, or one that is skipped (RFC 8878), as zstd:chunked begins with.
+    return OCI_LAYER_ZSTD if head == b"\x28\xb5\x2f\xfd" or head[1:] == b"\x2a\x4d\x18" else OCI_LAYER
+
+
 def check_diff_id(blob: Path, media_type: str, diff_id: str, what: str) -> None:
     """Raises ``FetchError`` unless the layer's tar, uncompressed, hashes to ``diff_id``."""
-    sha = hashlib.sha256()
+    algorithm = diff_id.partition(":")[0]
+    sha = hashlib.new(algorithm)
     try:
         with uncompressed(blob, media_type) as stream:
             while piece := stream.read(CHUNK):
                 sha.update(piece)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise FetchError(f"{what}: the layer {blob.name} can't be uncompressed: {error}") from error
-    if f"sha256:{sha.hexdigest()}" != diff_id:
-        raise FetchError(
-            f"{what}: the layer {blob.name} holds sha256:{sha.hexdigest()}, but its config says {diff_id}"
-        )
+    held = f"{algorithm}:{sha.hexdigest()}"
+    if held != diff_id:
+        raise FetchError(f"{what}: the layer {blob.name} holds {held}, but its config says {diff_id}")
 
 
 _LONGEST = 60

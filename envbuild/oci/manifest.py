@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from envbuild.errors import FetchError
-from envbuild.oci.digest import is_digest
+from envbuild.oci.digest import is_diff_id, is_digest
 from envbuild.platforms import Platform
 
 MANIFEST_LIMIT = 4 << 20
@@ -211,7 +211,7 @@ def parse_config(content: bytes, what: str, layers: int) -> ConfigDocument:
     document = _object(content, what)
     config, rootfs = ConfigDocument(document), document.get("rootfs")
     _list(rootfs.get("diff_ids") if isinstance(rootfs, dict) else None, what)
-    if not all(map(is_digest, config.diff_ids)) or len(config.diff_ids) != layers:
+    if not all(map(is_diff_id, config.diff_ids)) or len(config.diff_ids) != layers:
         raise FetchError(f"{what}: the config names {len(config.diff_ids)} layers, the manifest has {layers}")
     _check_form(document, what)
     return config

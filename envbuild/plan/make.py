@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
 from envbuild.lock.debian.selection import python_closure
@@ -31,7 +31,7 @@ from envbuild.plan.model import (
 from envbuild.plan.spark import spark_environment, spark_files
 from envbuild.plan.system import home_directory, home_files, prefix_files, system_files, user_name
 from envbuild.platforms import Platform
-from envbuild.specs.model import PREFIX, Bytecode, Clashes, EnvironmentType
+from envbuild.specs.model import PREFIX, ActivationScripts, Bytecode, Clashes, EnvironmentType
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -63,6 +63,7 @@ def make_plan(lock: Lock, pins: PlatformLock, composition: ComposerSettings, *, 
         interpreter=interpreter(lock, pins, host)
         if lock.bytecode or any(pin.sdist for pin in pins.pip)
         else None,
+        system=_system(lock, pins, host) if pins.conda else None,
         created=composition.created,
         compression=composition.compression,
         type=lock.runtime.type,
@@ -70,6 +71,7 @@ def make_plan(lock: Lock, pins: PlatformLock, composition: ComposerSettings, *, 
         channels=lock.channels,
         installer=next((tools for tools in lock.installer if tools.platform == pins.platform), None),
         checked_bytecode=lock.runtime.bytecode == Bytecode.CHECKED.value,
+        activate=lock.runtime.activation == ActivationScripts.RUN.value,
         refuse_clashes=lock.runtime.clashes == Clashes.ERROR.value,
     )
 
@@ -121,6 +123,12 @@ def interpreter(lock: Lock, pins: PlatformLock, host: Platform) -> Interpreter |
         ):
             return Interpreter(python=candidate.python, lock=_interpreter_only(candidate, candidate.python))
     return None
+
+
+def _system(lock: Lock, pins: PlatformLock, host: Platform) -> PlatformLock | None:
+    """A base of the lock whose shell ``host`` runs."""
+    candidates = (pins, *lock.platforms, *lock.toolchain)
+    return next((candidate for candidate in candidates if candidate.platform == host), None)
 
 
 def _interpreter_only(pins: PlatformLock, python: PythonPin) -> PlatformLock:
@@ -240,6 +248,28 @@ def _labels(lock: Lock, pins: PlatformLock, identity: str, level: str) -> tuple[
 
 
 _ROOT = "0:0"
+
+
+def activation_plan(plan: Plan, names: Set[str]) -> Plan:
+    """What of ``plan`` is needed to activate its environment: the system and the conda packages ``names``."""
+    system = {ArtifactKind.DEBIAN, ArtifactKind.GENERATED}
+    layers = [
+        replace(
+            layer,
+            artifacts=tuple(
+                artifact
+                for artifact in layer.artifacts
+                if artifact.kind in system or (artifact.kind is ArtifactKind.CONDA and artifact.name in names)
+            ),
+        )
+        for layer in plan.layers
+    ]
+    return replace(
+        plan,
+        lock_digest=canonical_digest("activation", 1, [plan.lock_digest, sorted(names)]),
+        layers=tuple(layer for layer in layers if layer.artifacts),
+        bytecode=False,
+    )
 
 
 def base_plan(plan: Plan, stage: PlatformLock | None = None) -> Plan:

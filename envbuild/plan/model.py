@@ -124,7 +124,8 @@ class Interpreter:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """Everything an engine needs, and nothing that could differ between two machines but ``interpreter``."""
+    """Everything an engine needs, and nothing that could differ between two machines but ``interpreter`` and
+    ``system``."""
 
     platform: Platform
     lock_digest: str
@@ -136,6 +137,9 @@ class Plan:
     config: ImageConfig
     bytecode: bool
     interpreter: Interpreter | None
+    system: PlatformLock | None = None
+    """A base whose shell runs on this machine, where conda packages may have scripts: the platform's own or
+    another's of the lock."""
     created: int = 0
     """Seconds since the epoch: SOURCE_DATE_EPOCH, or 0."""
     compression: str = "gzip"
@@ -148,6 +152,8 @@ class Plan:
     """The base with python that a Dockerfile's installer stage stands on, where ``base`` has none."""
     checked_bytecode: bool = True
     """Byte code notices a source that was patched later (``specs.model.Bytecode``)."""
+    activate: bool = True
+    """What conda sources to activate an environment is run (``specs.model.ActivationScripts``)."""
     refuse_clashes: bool = False
     """Packages with different files under one path are refused (``specs.model.Clashes``)."""
 

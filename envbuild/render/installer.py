@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from envbuild.errors import BuildError, LockError
-from envbuild.lock.conda.records import channel_record
+from envbuild.lock.conda.records import channel_record, link_order
 from envbuild.lock.model import CondaPin, PipPin
 from envbuild.lock.pip.requirements import dump_requirements, load_requirements
 from envbuild.oci.digest import canonical_digest, digest_bytes
@@ -100,11 +100,12 @@ def load_pins(text: str) -> tuple[PipPin, ...]:
 
 
 def conda_records(pins: Sequence[CondaPin], channels: Sequence[str]) -> bytes:
-    """What ``install_conda.py`` installs, as JSON: ``channels`` and, sorted by name, ``packages``, each with
-    the fields and names of a record in ``conda-meta``. The same pins give the same bytes."""
+    """What ``install_conda.py`` installs, as JSON: ``channels`` and, in the order they are linked,
+    ``packages``, each with the fields and names of a record in ``conda-meta``. The same pins give the same
+    bytes."""
     document = {
         "channels": list(channels),
-        "packages": [_record(pin) for pin in sorted(pins, key=lambda pin: (pin.name, pin.url))],
+        "packages": [_record(pin) for pin in link_order(pins)],
     }
     return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
@@ -116,7 +117,7 @@ def explicit_list(pins: Sequence[CondaPin], *, directory: PurePosixPath | None =
     ``directory``: archives are taken from there, ``SUBDIR/NAME``, and not from their channels. Raises
     ``BuildError`` for an address that would be read as more than one line or hash."""
     lines = ["@EXPLICIT"]
-    for pin in _linking_order(pins):
+    for pin in link_order(pins):
         url = pin.url
         if directory is not None:
             url = "file://" + quote(str(directory / pin.subdir / pin.file))
@@ -127,32 +128,6 @@ def explicit_list(pins: Sequence[CondaPin], *, directory: PurePosixPath | None =
             )
         lines.append(f"{url}#sha256:{pin.sha256}")
     return ("\n".join(lines) + "\n").encode()
-
-
-def _linking_order(pins: Sequence[CondaPin]) -> list[CondaPin]:
-    """The pins, each after those it depends on. Where python and a package of python's need each other, as
-    pip does, python comes first."""
-    named = {pin.name: pin for pin in sorted(pins, key=lambda pin: pin.name, reverse=True)}
-    needed = {name: [depend.split()[0] for depend in sorted(pin.depends)] for name, pin in named.items()}
-    if "python" in needed:
-        needed["python"] = [
-            dependency for dependency in needed["python"] if "python" not in needed.get(dependency, ())
-        ]
-    order: dict[str, CondaPin] = {}
-    waiting = list(named)
-    begun: set[str] = set()
-    while waiting:
-        name = waiting[-1]
-        missing = [
-            dependency for dependency in needed[name] if dependency in named and dependency not in begun
-        ]
-        if name not in begun and missing:
-            begun.add(name)
-            waiting.extend(missing)
-            continue
-        begun.add(name)
-        order.setdefault(waiting.pop(), named[name])
-    return list(order.values())
 
 
 def _record(pin: CondaPin) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from envbuild.lock.model import (
 )
 from envbuild.oci.digest import canonical_digest
 from envbuild.oci.reference import is_local
+from envbuild.plan.activation import Activation
 from envbuild.plan.make import SELF_DESCRIPTION
 from envbuild.plan.model import Artifact, ArtifactKind, GeneratedFile, Plan
 from envbuild.render.base import BuildContext, ContextFile
@@ -48,7 +49,8 @@ class DockerfileRenderer:
     """A ``Renderer``.
 
     ``base_archive`` composes a base of Debian packages (as a plan that has nothing else) into one
-    gzipped tar; ``files`` fetches pinned files; ``snapshot`` gives the context of an own Dockerfile.
+    gzipped tar; ``files`` fetches pinned files; ``snapshot`` gives the context of an own Dockerfile;
+    ``activation`` finds out what conda's activation sets.
     ``micromamba`` is an image by digest whose micromamba installs conda packages instead of py-rattler.
     """
 
@@ -56,6 +58,7 @@ class DockerfileRenderer:
     base_archive: Callable[[Plan, PlatformLock | None], Path]
     files: Callable[[Plan], ArtifactFiles]
     snapshot: Callable[[Plan], BuildContext]
+    activation: Callable[[Plan], Activation]
     micromamba: str | None = None
 
     def unable(self, plan: Plan) -> list[str]:
@@ -114,7 +117,7 @@ class DockerfileRenderer:
                 "no Dockerfile can make this image:\n" + "\n".join(f"  {reason}" for reason in reasons),
                 hint="envbuild build --engine native composes images without a Dockerfile",
             )
-        job = _Rendering(self, plan, offline)
+        job = _Rendering(self, _activated(plan, self.activation(plan)), offline)
         return BuildContext(files=job.files(), offline=offline)
 
 
@@ -260,6 +263,14 @@ class _Rendering:
         if isinstance(self.plan.base, DebianBase) or self.plan.config.inherit:
             return env
         return [(name, behind(value, "PATH") if name == "PATH" else value) for name, value in env]
+
+
+def _activated(plan: Plan, activation: Activation) -> Plan:
+    """``plan`` with the variables and the label that the native engine gives its image too."""
+    env = {**dict(plan.config.env), **activation.env}
+    labels = activation.with_labels(dict(plan.config.labels))
+    config = replace(plan.config, env=tuple(sorted(env.items())), labels=tuple(sorted(labels.items())))
+    return replace(plan, config=config)
 
 
 def _standalone(python: PythonPin) -> dict[str, object] | None:

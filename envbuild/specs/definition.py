@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from envbuild.oci.digest import canonical_digest, canonical_json
 from envbuild.specs.model import (
+    ActivationScripts,
     BaseSpec,
     BuildContextSpec,
     Bytecode,
@@ -51,6 +52,12 @@ def canonical_definition(spec: Spec) -> dict[str, object]:
         "user": spec.user,
         "as_of": spec.as_of.isoformat() if spec.as_of is not None else None,
         # Later keys: what says nothing has the digest it had before there were any.
+        **({"activation": spec.activation.value} if spec.activation is not ActivationScripts.RUN else {}),
+        **(
+            {"system_requirements": [[item.name, item.version, item.platform] for item in requirements]}
+            if (requirements := sorted(spec.system_requirements))
+            else {}
+        ),
         **({"clashes": spec.clashes.value} if spec.clashes is not Clashes.WARN else {}),
         **({"bytecode": spec.bytecode.value} if spec.bytecode is not Bytecode.CHECKED else {}),
     }
@@ -74,6 +81,8 @@ def _conda(conda: CondaSpec | None) -> dict[str, object] | None:
         "channels": list(conda.channels),
         "dependencies": sorted(set(conda.dependencies)),
     }
+    if not conda.add_pip:
+        fields["add_pip"] = False
     if conda.explicit:
         fields["explicit"] = [
             [str(package.platform), package.url, package.sha256, package.md5]
@@ -103,6 +112,10 @@ def _pip(pip: PipSpec) -> dict[str, object]:
         fields["complete"] = True
     if pip.index_strategy:
         fields["index_strategy"] = pip.index_strategy
+    if pip.build.constraints:
+        fields["build_constraints"] = _requirements(pip.build.constraints)
+    if pip.build.extra:
+        fields["extra_build_dependencies"] = {name: sorted(texts) for name, texts in pip.build.extra}
     if own := [[index.url, list(index.packages)] for index in pip.indexes if index.packages]:
         fields["package_indexes"] = sorted(own)
     return fields

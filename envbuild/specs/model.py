@@ -5,7 +5,7 @@ Loaders (``envbuild.specs.load``) make these from people's files; nothing in her
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from enum import Enum
 from pathlib import Path, PurePosixPath
@@ -43,6 +43,14 @@ class Clashes(str, Enum):
     WARN = "warn"
     """The later one of a fixed order is kept, as pip and conda do, and said."""
     ERROR = "error"
+
+
+class ActivationScripts(str, Enum):
+    """What is done with the scripts that conda sources when an environment is activated."""
+
+    RUN = "run"
+    """They run once, when the image is composed, and what they set are variables of the image."""
+    IGNORE = "ignore"
 
 
 class Bytecode(str, Enum):
@@ -133,6 +141,16 @@ class PackageIndex:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BuildDependencies:
+    """What building the wheels of source distributions takes beside what each of them states, for a
+    resolver's look at their metadata and for our own builds."""
+
+    constraints: tuple[PipRequirement, ...] = ()
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Sorted pairs of a distribution's normalised name and the requirements that its build misses."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PipSpec:
     """Everything that was said to pip. ``options`` are its long options, one ``--name value`` each.
 
@@ -148,6 +166,7 @@ class PipSpec:
     index_strategy: str | None = None
     """One of ``INDEX_STRATEGIES``: what counts where several indexes have a name. None: the best match of
     all, as in pip."""
+    build: BuildDependencies = field(default_factory=BuildDependencies)
     indexes: tuple[PackageIndex, ...] = ()
     """Sorted by address. Those with packages aren't asked for anything else."""
 
@@ -181,6 +200,23 @@ class CondaSpec:
     dependencies: tuple[str, ...]
     explicit: tuple[ExplicitPackage, ...] = ()
     """Set: exactly these packages, sorted; nothing is solved, and ``dependencies`` is empty."""
+    add_pip: bool = True
+    """pip is installed where python is, as conda and mamba do (their ``add_pip_as_python_dependency``)."""
+
+
+SYSTEM_REQUIREMENTS = ("archspec", "cuda", "glibc", "linux")
+"""What may be asked of the machines that an image runs on: conda's virtual packages, without ``__``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class SystemRequirement:
+    """A virtual package that the machines are promised to have, one of :data:`SYSTEM_REQUIREMENTS`."""
+
+    name: str
+    version: str
+    """Of ``archspec`` a microarchitecture: ``x86_64_v3``."""
+    platform: str = ""
+    """``linux/amd64``; empty: every platform of the spec."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -241,6 +277,9 @@ class Spec:
     """Whether the source gives the name, or somebody did; else it was made of a file's or directory's name.
     Never part of the definition."""
     clashes: Clashes = Clashes.WARN
+    activation: ActivationScripts = ActivationScripts.RUN
+    system_requirements: tuple[SystemRequirement, ...] = ()
+    """Sorted."""
     bytecode: Bytecode = Bytecode.CHECKED
     left_out: tuple[str, ...] = ()
     """What the source says and an environment can't carry, a line each with its place; never part of the

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -58,9 +59,37 @@ def to_record(package, offline):
     return RepoDataRecord(record, package["fn"], url, package["channel"])
 
 
+def keep_last(prefix, packages):
+    """Of several files for one path keeps the one of the package that conda links last, as the list has them.
+    rattler has another order; what it doesn't keep, it puts aside and says so in its records."""
+    aside = prefix / "__clobbers__"
+    if not aside.is_dir():
+        return
+    owners, records = {}, {}
+    for package in packages:
+        path = record_path(prefix, package)
+        records[path] = json.loads(path.read_text(encoding="utf-8"))
+        for entry in records[path]["paths_data"]["paths"]:
+            owners[entry.get("original_path") or entry["_path"]] = package["name"]
+    for path, last in owners.items():
+        if os.path.lexists(kept := aside / last / path):
+            kept.replace(prefix / path)
+    for path, record in records.items():
+        for entry in record["paths_data"]["paths"]:
+            entry["_path"] = entry.pop("original_path", None) or entry["_path"]
+        record["files"] = [entry["_path"] for entry in record["paths_data"]["paths"]]
+        path.write_text(json.dumps(record), encoding="utf-8")
+    shutil.rmtree(aside)
+
+
+def record_path(prefix, package):
+    """Where the record of a package is."""
+    return prefix / "conda-meta" / f"{package['name']}-{package['version']}-{package['build']}.json"
+
+
 def write_record(prefix, package):
     """Says in conda-meta what the list says of a package, and nothing of the machine that installed it."""
-    path = prefix / "conda-meta" / f"{package['name']}-{package['version']}-{package['build']}.json"
+    path = record_path(prefix, package)
     linked = json.loads(path.read_text(encoding="utf-8"))
     index = Path(linked["extracted_package_dir"], "info", "index.json")
     stated = json.loads(index.read_text(encoding="utf-8"))
@@ -118,6 +147,7 @@ def main():
             asyncio.run(install(records, prefix, cache, execute_link_scripts=False, **options))
         except InstallerError as error:
             sys.exit(f"the conda packages can't be installed: {error}")
+        keep_last(prefix, packages)
         for package in packages:
             write_record(prefix, package)
     for package in packages:

@@ -23,6 +23,7 @@ import trustme
 
 from envbuild.compose.artifacts.conda.source import CondaFiles, CondaSource
 from envbuild.compose.base import EntryKind
+from envbuild.compose.clashes import install_order
 from envbuild.http.fetcher import HttpFetcher
 from envbuild.lock.model import CondaPin, PythonPin
 from envbuild.plan.model import Artifact
@@ -30,7 +31,7 @@ from envbuild.progress import Silent
 from envbuild.render.installer import conda_records, install_script
 from envbuild.settings import Settings
 from envbuild.store.content import Store
-from tests.fakes.channel import Package, python_package, python_version, serve, small_packages
+from tests.fakes.channel import File, Package, python_package, python_version, serve, small_packages
 from tests.unit.compose.test_artifacts_conda_source import artifact_of
 
 pytestmark = pytest.mark.slow
@@ -165,6 +166,45 @@ def test_the_prefix_is_the_one_that_the_composer_makes(site: Site) -> None:
         assert without_paths(installed[name].content) == without_paths(composed[name].content)
     ran = subprocess.run([site.prefix / "bin" / "greet"], capture_output=True, text=True, check=True)
     assert ran.stdout == f"hello from {site.prefix}\n"
+
+
+SHARED = {
+    # What rattler itself would leave there: of libblas, lapack, intel-openmp.
+    "libopenblas": ((), ("lib/libblas.so", "lib/own.so")),
+    "openblas": ((), ("lib/libblas.so",)),
+    "libblas": (("libopenblas",), ("lib/libblas.so",)),
+    "lapack": ((), ("include/cblas.h",)),
+    "openblas-devel": (("libopenblas",), ("include/cblas.h",)),
+    "intel-openmp": ((), ("lib/libiomp5.so",)),
+    "llvm-openmp": ((), ("lib/libiomp5.so",)),
+}
+
+
+def test_of_files_under_one_path_that_of_the_package_linked_last_stays(tmp_path: Path) -> None:
+    artifacts = []
+    for name, (depends, paths) in SHARED.items():
+        files = tuple(File(path=path, content=name.encode()) for path in paths)
+        artifacts.append(artifact_of(Package(name=name, depends=depends, files=files), tmp_path / "channel"))
+    site = Site(tmp_path, tmp_path / "channel", "", [], tuple(artifacts))
+    done = site.install(site.pins)
+    assert (done.returncode, done.stderr) == (0, "")
+    kept = {path: (site.prefix / path).read_text() for _, paths in SHARED.values() for path in paths}
+    assert kept == {
+        "include/cblas.h": "openblas-devel",
+        "lib/libblas.so": "libblas",
+        "lib/libiomp5.so": "llvm-openmp",
+        "lib/own.so": "libopenblas",
+    }
+    order = install_order(site.artifacts)
+    for path, winner in kept.items():
+        owners = [artifact for artifact in artifacts if path in SHARED[artifact.name][1]]
+        assert max(owners, key=lambda artifact: order[artifact.sha256]).name == winner
+    assert not (site.prefix / "__clobbers__").exists()
+    # The losers' records stay, and name the path that they brought.
+    record = json.loads((site.prefix / "conda-meta" / "openblas-1.0-0.json").read_text())
+    assert record["files"] == ["lib/libblas.so"]
+    assert [entry["_path"] for entry in record["paths_data"]["paths"]] == ["lib/libblas.so"]
+    assert "original_path" not in json.dumps(record)
 
 
 def test_nothing_stays_but_the_prefix(site: Site) -> None:

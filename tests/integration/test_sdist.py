@@ -13,7 +13,7 @@ import pytest
 from envbuild.lock.debian.mirror import known_mirror
 from envbuild.settings import Settings
 from tests.fakes.sdist import namespaces, source_dist
-from tests.fakes.wheelhouse import Wheelhouse
+from tests.fakes.wheelhouse import Wheel, Wheelhouse
 from tests.integration.driver import LIMIT, Machine, ended, group, kill_group
 
 pytestmark = [
@@ -87,7 +87,7 @@ def test_an_interrupted_build_leaves_no_process_and_no_file(machine: Machine, nu
     process = machine.start("lock")
     deadline = time.monotonic() + LIMIT
     try:
-        while not any("/sdist/sandbox.py" in command for command in group(process.pid)):
+        while not any("/sandbox/launcher.py" in command for command in group(process.pid)):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -102,3 +102,63 @@ def test_an_interrupted_build_leaves_no_process_and_no_file(machine: Machine, nu
         time.sleep(0.01)
     assert not machine.lock.exists()
     assert machine.leftovers() == []
+
+
+OLD_METADATA = {"PKG-INFO": "Metadata-Version: 2.1\nName: demo\nVersion: 1.0\n"}
+"""Says nothing for certain: a resolver has to build the project to know what it depends on."""
+PYPROJECT = '[build-system]\nrequires = {requires}\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+def needs_old_tool(machine: Machine, *requires: str) -> None:
+    """Puts a project into the machine's index whose build works with ``tool`` 1 only."""
+    index = Wheelhouse(machine.root / "index")
+    index.add(
+        Wheel(name="tool", version="1.0", files={"tool.py": b"old = 1\n"}),
+        Wheel(name="tool", version="1.5", files={"tool.py": b"old = 1\n"}),
+        Wheel(name="tool", version="2.0", files={"tool.py": b"new = 1\n"}),
+    )
+    pyproject = PYPROJECT.format(requires=json.dumps(requires))
+    made = source_dist("demo", code="import tool; tool.old", pyproject=pyproject, files=OLD_METADATA)
+    index.add_file("demo", "demo-1.0.tar.gz", made)
+
+
+def requires_of(machine: Machine) -> list[str]:
+    return [text.partition(" ")[0] for pin in pins(machine) for text in pin["sdist"]["requires"]]
+
+
+def test_what_builds_is_constrained_for_the_resolver_and_for_the_build(machine: Machine) -> None:
+    needs_old_tool(machine, "tool")
+    machine.write("envbuild.yaml", spec("linux/amd64"))
+    failed = machine.run("lock")
+    assert failed.status == 4
+    assert "has no attribute 'old'" in failed.stderr
+    assert "hint: where its build needs older tools, say so in the spec: build_constraints: " in failed.stderr
+    assert failed.stderr.count("hint: ") == 1
+
+    machine.write("envbuild.yaml", f"{spec('linux/amd64')}build_constraints: [tool<2]\n")
+    assert machine.run("lock").status == 0
+    assert requires_of(machine) == ["tool==1.5"]
+    before = (machine.lock / "envbuild.lock").read_bytes()
+    assert machine.run("lock").status == 0
+    assert (machine.lock / "envbuild.lock").read_bytes() == before
+
+    # What no longer fits is built anew; what still does stays.
+    machine.write("envbuild.yaml", f"{spec('linux/amd64')}build_constraints: [tool<1.5]\n")
+    assert machine.run("lock", "--check").status == 1
+    assert machine.run("lock").status == 0
+    assert requires_of(machine) == ["tool==1.0"]
+    machine.write("envbuild.yaml", f"{spec('linux/amd64')}build_constraints: [tool<2]\n")
+    assert machine.run("lock").status == 0
+    assert requires_of(machine) == ["tool==1.0"]
+
+
+def test_what_a_build_does_not_state_can_be_said_for_it(machine: Machine) -> None:
+    needs_old_tool(machine)
+    machine.write("envbuild.yaml", spec("linux/amd64"))
+    failed = machine.run("lock")
+    assert failed.status == 4
+    assert "No module named 'tool'" in failed.stderr
+    assert "extra_build_dependencies: {NAME: [setuptools]}" in failed.stderr
+    machine.write("envbuild.yaml", f"{spec('linux/amd64')}extra_build_dependencies: {{Demo: ['tool<2']}}\n")
+    assert machine.run("lock").status == 0
+    assert requires_of(machine) == ["tool==1.5"]

@@ -116,4 +116,5 @@ def _contents(lock: Lock) -> str:
         counts["conda"] += len(platform.conda)
         counts["pip"] += len(platform.pip)
     pins = [f"{number} {kind}" for kind, number in counts.items() if number]
-    return ", ".join([count_text(len(lock.platforms), "platform"), *pins])
+    bound = [f"as of {lock.as_of}"] if lock.as_of else []
+    return ", ".join([count_text(len(lock.platforms), "platform"), *pins, *bound])

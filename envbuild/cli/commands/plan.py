@@ -76,10 +76,14 @@ def show(call: Call, path: str, request: BuildRequest, *, as_json: bool, engine:
             else plan.plan_image(session, spec, result.lock, platform)
             for platform in platforms
         ]
+        activations = [plan.known_activation(session, planned) for planned in plans]
     if as_json:
         call.out(
             json_text(
-                {"plans": [plan_json(planned) for planned in plans], "changes": change_json(result.changes)}
+                {
+                    "plans": [*map(plan_json, plans, activations)],
+                    "changes": change_json(result.changes),
+                }
             )
         )
         return
@@ -89,6 +93,6 @@ def show(call: Call, path: str, request: BuildRequest, *, as_json: bool, engine:
         if any(change.before is not None for change in result.changes):
             for line in change_lines(result.changes, color=call.color):
                 call.say(line)
-    for planned in plans:
-        for line in plan_lines(planned, verbose=bool(call.verbose), color=color):
+    for planned, activation in zip(plans, activations, strict=True):
+        for line in plan_lines(planned, activation, verbose=bool(call.verbose), color=color):
             call.out(line)

@@ -60,9 +60,14 @@ def _image_lines(image: InspectedImage, everything: bool) -> list[str]:
         ("size", f"{size_text(image.size)} in {count_text(len(image.layers), 'layer')}"),
     ]
     lines = table([(name, value) for name, value in facts if value])
-    for title, pairs in (("variables", image.env), ("labels", image.labels)):
-        if pairs:
-            lines += [f"{title}:", *(f"  {printable(name)}={printable(value)}" for name, value in pairs)]
+    setters = dict(image.activation)
+    if image.env:
+        lines.append("variables:")
+        for name, value in image.env:
+            setter = f"  (set by {printable(setters[name])})" if name in setters else ""
+            lines.append(f"  {printable(name)}={printable(value)}{setter}")
+    if image.labels:
+        lines += ["labels:", *(f"  {printable(name)}={printable(value)}" for name, value in image.labels)]
     lines.append("layers:")
     for layer in image.layers:
         lines.append(f"  {layer.digest}  {size_text(layer.size):>9}  {printable(layer.name)}".rstrip())
@@ -126,6 +131,7 @@ def _image_json(image: InspectedImage) -> dict[str, object]:
         "entrypoint": list(image.entrypoint),
         "command": list(image.command),
         "env": dict(image.env),
+        "activation": dict(image.activation),
         "ports": list(image.ports),
         "labels": dict(image.labels),
         "size": image.size,

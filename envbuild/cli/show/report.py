@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from envbuild.app.requests import BuildResult, PinChange, RenderResult
     from envbuild.images.base import PushResult
     from envbuild.oci.image import Image
+    from envbuild.plan.activation import Activation
     from envbuild.plan.model import Artifact, Plan
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
@@ -93,8 +94,9 @@ def change_json(changes: Iterable[PinChange]) -> list[dict[str, object]]:
     ]
 
 
-def plan_lines(plan: Plan, *, verbose: bool, color: bool) -> list[str]:
-    """The layers of one platform's plan; with ``verbose`` every artifact. Sizes are the lock's: downloads."""
+def plan_lines(plan: Plan, activation: Activation | None = None, *, verbose: bool, color: bool) -> list[str]:
+    """The layers of one platform's plan; with ``verbose`` every artifact. Sizes are the lock's: downloads.
+    ``activation`` is what its packages set, where that is known."""
     python = f", python {plan.python.version} from {plan.python.provider}" if plan.python else ""
     head = f"{plan.platform}  {plan.level}  lock {_short(plan.lock_digest)}{python}"
     artifacts = plan.artifacts
@@ -112,6 +114,9 @@ def plan_lines(plan: Plan, *, verbose: bool, color: bool) -> list[str]:
     total = size_text(sum(artifact.size for artifact in artifacts))
     counts = f"{count_text(len(plan.layers), 'layer')}, {count_text(len(artifacts), 'artifact')}, {total}"
     lines.append(f"  {counts} to download where nothing is cached")
+    for variable in activation.variables if activation else ():
+        line = f"  {variable.name}={variable.value} set by {variable.package} when it was composed"
+        lines.append(printable(line))
     return lines
 
 
@@ -125,13 +130,18 @@ def _as_it_is(plan: Plan) -> str:
     return base_title(base)
 
 
-def plan_json(plan: Plan) -> dict[str, object]:
+def plan_json(plan: Plan, activation: Activation | None = None) -> dict[str, object]:
+    """For programs. ``activation`` is None where the image wasn't composed here yet."""
+    variables = activation.variables if activation else ()
     return {
         "platform": str(plan.platform),
         "level": plan.level,
         "lock_digest": plan.lock_digest,
         "definition_digest": plan.definition_digest,
         "python": plan.python.version if plan.python else None,
+        "activation": None
+        if activation is None
+        else {item.name: {"value": item.value, "package": item.package} for item in variables},
         "layers": [
             {
                 "name": layer.name,

@@ -16,14 +16,13 @@ from envbuild.errors import FetchError, UsageError
 from envbuild.images.sources.base import ImageSource, for_each_blob
 from envbuild.images.sources.layout import LayoutSource, read_file, store_file
 from envbuild.images.sources.tar_files import TarFiles, expand
-from envbuild.oci.digest import CHUNK, canonical_json, digest_bytes
+from envbuild.oci.digest import CHUNK, canonical_json, digest_bytes, is_digest
+from envbuild.oci.layer import compression_of
 from envbuild.oci.manifest import (
     CONFIG_LIMIT,
     MANIFEST_LIMIT,
     OCI_CONFIG,
     OCI_LAYER,
-    OCI_LAYER_GZIP,
-    OCI_LAYER_ZSTD,
     OCI_MANIFEST,
     Descriptor,
     parse_config,
@@ -111,11 +110,10 @@ class DockerArchiveSource:
         size = self._files.size(member)
         with self._files.open(member) as file:
             head = file.read(4)
-        if head[:2] == b"\x1f\x8b":
-            return Descriptor(digest=self._digest(member), size=size, media_type=OCI_LAYER_GZIP)
-        if head == b"\x28\xb5\x2f\xfd":
-            return Descriptor(digest=self._digest(member), size=size, media_type=OCI_LAYER_ZSTD)
-        return Descriptor(digest=diff_id, size=size, media_type=OCI_LAYER)
+        media_type = compression_of(head)
+        named = media_type == OCI_LAYER and is_digest(diff_id)
+        digest = diff_id if named else self._digest(member)
+        return Descriptor(digest=digest, size=size, media_type=media_type)
 
     def _digest(self, member: str) -> str:
         sha = hashlib.sha256()

@@ -13,8 +13,8 @@ from typing import IO, cast
 
 from envbuild.errors import FetchError
 from envbuild.oci.digest import CHUNK
-from envbuild.oci.layer import uncompressed
-from envbuild.oci.manifest import OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from envbuild.oci.layer import compression_of, uncompressed
+from envbuild.oci.manifest import OCI_LAYER
 
 _EXPANSION = 200
 _EXPANDED = 1 << 30
@@ -107,11 +107,8 @@ def expand(path: Path, target: Path, what: str) -> bool:
     try:
         with path.open("rb") as file:
             head = file.read(4)
-        if head[:2] == b"\x1f\x8b":
-            packing = OCI_LAYER_GZIP
-        elif head == b"\x28\xb5\x2f\xfd":
-            packing = OCI_LAYER_ZSTD
-        else:
+        packing = compression_of(head)
+        if packing == OCI_LAYER:
             return False
         left = max(_EXPANDED, _EXPANSION * path.stat().st_size)
         with uncompressed(path, packing) as source, target.open("wb") as sink:

@@ -149,6 +149,7 @@ def carried(pin: CondaPin) -> CondaPin:
         constrains=(),
         noarch=None,
         python_site_packages_path=None,
+        distributions=(),
         channel=pin.url.rsplit("/", 2)[0],
         subdir=pin.url.split("/")[-2],
     )

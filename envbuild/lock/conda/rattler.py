@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Iterable, Sequence
+import logging
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +27,7 @@ from envbuild.specs.model import CondaSpec
 
 if TYPE_CHECKING:
     import rattler
-    from rattler import Gateway, MatchSpec
+    from rattler import Gateway, MatchSpec, RepoDataRecord
     from rattler import channel as rattler_channel
     from rattler import exceptions as rattler_exceptions
     from rattler import networking as rattler_networking
@@ -39,6 +40,10 @@ else:
     rattler_gateway = lazy("rattler.repo_data.gateway")
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+_NEWEST_CUDA = "13.0"
+"""Of the machines that a solution for GPUs is tried for."""
+_SAY_CUDA = 'which CUDA the drivers have, system_requirements: {cuda: "12.9"}'
 _SETTLE = 0.05
 """Seconds."""
 
@@ -76,17 +81,7 @@ class RattlerResolver:
         async def solve_all() -> list[tuple[CondaPin, ...]]:
             return list(
                 await asyncio.gather(
-                    *(
-                        self._solve(
-                            gateway,
-                            channels,
-                            specs,
-                            target,
-                            request.kept(target.platform),
-                            request.before,
-                        )
-                        for target in targets
-                    )
+                    *(self._solve(gateway, channels, specs, target, request) for target in targets)
                 )
             )
 
@@ -107,18 +102,11 @@ class RattlerResolver:
         channels = self.channel_names.of(spec)
         gateway = self._gateway(offline)
 
-        async def query() -> list[str]:
-            answers = await gateway.query(
-                [rattler.Channel(channel) for channel in channels],
-                [platform.subdir, "noarch"],  # type: ignore[list-item]
-                list(names),
-                recursive=False,
-                channel_relations="disabled",
-            )
-            return [record.to_json() for records in answers for record in records]
+        async def query() -> list[RepoDataRecord]:
+            return await _records_of(gateway, channels, platform.subdir, names)
 
         try:
-            records = [json.loads(text) for text in _run_coroutine(query())]
+            records = [json.loads(record.to_json()) for record in _run_coroutine(query())]
         except (rattler_exceptions.GatewayError, rattler_exceptions.FetchRepoDataError) as error:
             raise _unreachable(str(error), channels) from error
         return {str(record["sha256"]): pin_of(record) for record in records if record.get("sha256")}
@@ -161,24 +149,35 @@ class RattlerResolver:
         channels: Sequence[str],
         specs: Sequence[MatchSpec],
         target: CondaTarget,
-        kept: Sequence[CondaPin],
-        before: datetime | None,
+        request: CondaRequest,
     ) -> tuple[CondaPin, ...]:
-        subdir = target.platform.subdir
-        try:
-            records = await rattler.solve(
+        subdir, before = target.platform.subdir, request.before
+        kept = request.kept(target.platform)
+
+        def solve(virtual: Mapping[str, str], locked: Sequence[CondaPin]) -> Awaitable[list[RepoDataRecord]]:
+            return rattler.solve(
                 sources=[rattler.Channel(channel) for channel in channels],
                 specs=list(specs),
                 gateway=gateway,
                 platforms=[subdir, "noarch"],  # type: ignore[list-item]
-                locked_packages=[record_of(pin) for pin in kept],
-                virtual_packages=[
-                    virtual_package(name, version) for name, version in target.virtual_packages.items()
-                ],
+                locked_packages=[record_of(pin) for pin in locked],
+                virtual_packages=[virtual_package(name, version) for name, version in virtual.items()],
                 channel_priority=rattler_channel.ChannelPriority.Strict,
                 exclude_newer=before,
                 channel_relations="disabled",
+                add_pip_as_python_dependency=add_pip,
             )
+
+        virtual, add_pip = target.virtual_packages, False
+        try:
+            if request.spec.add_pip:
+                # A channel without pip is one that conda can't install python from.
+                add_pip = bool(await _records_of(gateway, channels, subdir, ["pip"]))
+            records = await solve(virtual, kept)
+            if "__cuda" not in virtual and await _knows_gpus(gateway, channels, subdir, records):
+                with suppress(rattler_exceptions.SolverError):
+                    others = await solve({**virtual, "__cuda": _NEWEST_CUDA}, ())
+                    _warn_of_cpu_builds(records, others, target)
         except rattler_exceptions.SolverError as error:
             unknown = await self._unknown(gateway, channels, specs, subdir)
             if unknown:
@@ -190,6 +189,8 @@ class RattlerResolver:
             hint = "loosen one of the named requirements" + (
                 ", or take a later --as-of" if before is not None else ""
             )
+            if "__cuda" in reason and "__cuda" not in virtual:
+                hint = f"these packages need a GPU: say {_SAY_CUDA}"
             raise ResolveError(
                 f"no conda packages for {subdir} fit together:\n{reason}", hint=hint
             ) from error
@@ -221,6 +222,47 @@ class RattlerResolver:
             guess = did_you_mean(package, names)
             lines.append(f"no conda package is named {package!r} in {where} for {subdir}{guess}")
         return lines
+
+
+async def _knows_gpus(
+    gateway: Gateway, channels: Sequence[str], subdir: str, records: Sequence[RepoDataRecord]
+) -> bool:
+    """Whether any version of the packages ``records`` is for GPUs: else no other solution is looked for."""
+    versions = await _records_of(gateway, channels, subdir, [record.name.normalized for record in records])
+    return any("__cuda" in depend for record in versions for depend in record.depends)
+
+
+async def _records_of(
+    gateway: Gateway, channels: Sequence[str], subdir: str, names: Sequence[str]
+) -> list[RepoDataRecord]:
+    """All packages with one of these names."""
+    answers = await gateway.query(
+        [rattler.Channel(channel) for channel in channels],
+        [subdir, "noarch"],  # type: ignore[list-item]
+        list(names),
+        recursive=False,
+        channel_relations="disabled",
+    )
+    return [record for answer in answers for record in answer]
+
+
+def _warn_of_cpu_builds(
+    records: Sequence[RepoDataRecord], others: Sequence[RepoDataRecord], target: CondaTarget
+) -> None:
+    """Names those of ``records`` that are others in a solution for machines with a GPU."""
+    builds = {record.name.normalized: (str(record.version), record.build) for record in others}
+    differing = [
+        f"{record.name.normalized} {record.version} {record.build}"
+        for record in records
+        if builds.get(record.name.normalized) not in (None, (str(record.version), record.build))
+    ]
+    if differing:
+        _log.warning(
+            "%s: locked for machines without a GPU: %s; for those with one, say %s",
+            target.platform,
+            ", ".join(sorted(differing)),
+            _SAY_CUDA,
+        )
 
 
 def _by_name(pin: CondaPin) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from envbuild.errors import ResolveError
 from envbuild.lazy import lazy
-from envbuild.lock.conda.channels import without_credentials
+from envbuild.lock.conda.channels import split_channel, without_credentials
 from envbuild.lock.model import CondaPin
 
 if TYPE_CHECKING:
@@ -152,3 +152,48 @@ def virtual_package(name: str, version: str) -> rattler.GenericVirtualPackage:
 
 def _build(text: str) -> Any:
     return rattler_package.BuildString(text)
+
+
+def link_order(pins: Iterable[CondaPin]) -> list[CondaPin]:
+    """``pins`` as conda links them, whatever order they come in: of several with one path the last one's file
+    stays.
+
+    As in conda's ``PrefixGraph``: packages that neither depend on another one nor are depended on come first;
+    then, in rounds, all whose dependencies are there; by name where nothing else decides. A circle is entered
+    where the fewest are missing."""
+    by_name = {pin.name: pin for pin in pins}
+    needs = {name: _needs(by_name[name], by_name.keys()) for name in sorted(by_name)}
+    # Conda itself breaks this circle so.
+    needs.get("python", set()).discard("pip")
+    needed = set().union(*needs.values()) if needs else set()
+    ordered = [name for name, others in needs.items() if not others and name not in needed]
+    left = {name: set(others) for name, others in needs.items() if name not in ordered}
+    while left:
+        ready = [name for name, others in left.items() if not others]
+        if not ready:
+            circle = [name for name in left if name in _reached(left, name)]
+            ready = [min(circle, key=lambda name: (len(left[name]), name))]
+        ordered += ready
+        for name in ready:
+            del left[name]
+        for others in left.values():
+            others.difference_update(ready)
+    return [by_name[name] for name in ordered]
+
+
+def _reached(needs: Mapping[str, set[str]], start: str) -> set[str]:
+    """All that ``start`` leads to: itself only in a circle."""
+    reached: set[str] = set()
+    todo = [*needs[start]]
+    while todo:
+        name = todo.pop()
+        if name not in reached:
+            reached.add(name)
+            todo += needs.get(name, ())
+    return reached
+
+
+def _needs(pin: CondaPin, names: Iterable[str]) -> set[str]:
+    """The packages among ``names`` that ``pin`` depends on."""
+    depends = {split_depend(split_channel(text)[1])[0] for text in pin.depends}
+    return (depends & set(names)) - {pin.name}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from envbuild.errors import ResolveError
 from envbuild.lazy import lazy
 from envbuild.lock.base import CondaTarget
 from envbuild.lock.conda.channels import split_channel
 from envbuild.lock.conda.records import record_of, split_depend, virtual_record
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import Platform
-from envbuild.specs.model import CondaSpec
+from envbuild.specs.model import CondaSpec, SystemRequirement
 
 if TYPE_CHECKING:
     import rattler
@@ -139,31 +141,53 @@ def _unlisted(spec: CondaSpec, pins: Sequence[CondaPin], target: CondaTarget | N
 def provided_distributions(pins: Iterable[CondaPin]) -> dict[str, str]:
     """The Python distributions (normalised name to version) that conda packages bring.
 
-    A package that depends on python is taken for the distribution of the same name, but for a few known
-    to be called otherwise. conda-lock's own mapping is only to be had online, so it isn't asked; a
-    package under another name is installed twice then, never missing.
+    What a pin says of itself counts (:attr:`CondaPin.distributions`). Else a package that depends on python
+    is taken for the distribution of the same name, but for a few known to be called otherwise.
     """
     provided: dict[str, str] = {}
     for pin in pins:
-        if not any(split_depend(depend)[0] == "python" for depend in pin.depends):
-            continue
-        try:
-            packaging_version.Version(pin.version)
-        except packaging_version.InvalidVersion:
-            continue
-        name = str(packaging_utils.canonicalize_name(_DISTRIBUTIONS.get(pin.name, pin.name)))
-        if name not in ("python-abi", "python"):
-            provided.setdefault(name, pin.version)
+        stated = [text.partition("==")[::2] for text in pin.distributions]
+        for name, version in stated or _by_name(pin):
+            provided.setdefault(name, version)
     return dict(sorted(provided.items()))
 
 
+def _by_name(pin: CondaPin) -> list[tuple[str, str]]:
+    if not is_python_package(pin):
+        return []
+    try:
+        packaging_version.Version(pin.version)
+    except packaging_version.InvalidVersion:
+        return []
+    name = str(packaging_utils.canonicalize_name(_DISTRIBUTIONS.get(pin.name, pin.name)))
+    return [] if name in ("python-abi", "python") else [(name, pin.version)]
+
+
+def is_python_package(pin: CondaPin) -> bool:
+    """Whether the package depends on python."""
+    return any(split_depend(depend)[0] == "python" for depend in pin.depends)
+
+
+def with_distributions(pin: CondaPin, inside: Mapping[str, str]) -> CondaPin:
+    """``pin`` with the distributions that are ``inside``, unless its name and version say that already."""
+    stated = {name: str(packaging_version.Version(version)) for name, version in _by_name(pin)}
+    if not inside or dict(inside) == stated:
+        return pin
+    return replace(pin, distributions=tuple(f"{name}=={version}" for name, version in sorted(inside.items())))
+
+
 def virtual_packages(
-    glibc: str | None, platform: Platform, environ: Mapping[str, str] | None = None
+    glibc: str | None,
+    platform: Platform,
+    environ: Mapping[str, str] | None = None,
+    *,
+    stated: Iterable[SystemRequirement] = (),
 ) -> dict[str, str]:
     """Conda's virtual packages of an image whose base has this glibc, name to version.
 
-    ``__archspec`` has its build string behind ``=``. ``__cuda`` is there only where
-    ``CONDA_OVERRIDE_CUDA`` says so: it is a property of the machines an image will run on.
+    ``__archspec`` has its build string behind ``=``. ``__cuda`` is there only where the spec says so
+    (``stated``), or conda's own variable ``CONDA_OVERRIDE_CUDA``: it is a property of the machines an image
+    will run on. Raises ``ResolveError`` for a glibc that the base doesn't have.
     """
     environ = os.environ if environ is None else environ
     packages = {
@@ -175,4 +199,13 @@ def virtual_packages(
         packages["__glibc"] = glibc
     if environ.get("CONDA_OVERRIDE_CUDA"):
         packages["__cuda"] = environ["CONDA_OVERRIDE_CUDA"]
+    for requirement in stated:
+        if requirement.platform in ("", str(platform)):
+            version = requirement.version
+            packages[f"__{requirement.name}"] = f"1={version}" if requirement.name == "archspec" else version
+    if glibc and packaging_version.Version(packages["__glibc"]) > packaging_version.Version(glibc):
+        raise ResolveError(
+            f"glibc {packages['__glibc']} is asked for on {platform}, and the base has {glibc}",
+            hint="take a newer base, or ask for no more than it has",
+        )
     return dict(sorted(packages.items()))

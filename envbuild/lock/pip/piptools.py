@@ -59,6 +59,10 @@ class PipToolsResolver:
             # Every version is stated, so there is nothing to resolve, but which file of each.
             return self._files.resolve(request)
         _refuse(request)
+        if spec.build.extra:
+            raise ResolveError(
+                "extra_build_dependencies can't be passed to pip-tools", hint="use --pip-engine uv"
+            )
         if not spec.requirements:
             return ()
         by_conda = {str(canonicalize_name(name)): version for name, version in request.provided.items()}
@@ -109,7 +113,12 @@ class PipToolsResolver:
                 *("--resolver", "backtracking", "--annotation-style", "split"),
                 *("--constraint", "constraints.in", "--output-file", "requirements.txt", "requirements.in"),
             ]
-            answer = self._runner.run(argv, env=self._pip_environment(directory), cwd=directory)
+            env = self._pip_environment(directory)
+            if spec.build.constraints:
+                lines = [expand(_line(constraint), self._env) for constraint in spec.build.constraints]
+                (directory / "build-constraints.in").write_text("\n".join(lines) + "\n")
+                env["PIP_BUILD_CONSTRAINT"] = str(directory / "build-constraints.in")
+            answer = self._runner.run(argv, env=env, cwd=directory)
             if answer.status != 0:
                 texts = [*(requirement.text for requirement in spec.requirements), *spec.options]
                 output = clean(answer.stderr, secrets(texts, self._env)).replace(f"{directory}/", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sysconfig
 import tempfile
@@ -44,6 +45,11 @@ from envbuild.specs.model import PipRequirement, PipSpec
 _EXACT = re.compile(r"^([^\s;@=<>!~]+)==(?=[^=*;,\s]+(?:;|$))")
 """Where ``===`` may stand, so that another index's 2.9.0+cpu isn't taken for the 2.9.0 that is pinned."""
 _FORMATS = {"--no-binary", "--only-binary"}
+BUILD_HINT = (
+    "where its build needs older tools, say so in the spec: build_constraints: [setuptools<80]; where it "
+    "needs what it doesn't state: extra_build_dependencies: {NAME: [setuptools]}; or take a version "
+    "that has a wheel"
+)
 
 
 class UvResolver:
@@ -172,6 +178,12 @@ class _Job:
         self._write("constraints.in", constraints + stubs)
         if absent:
             self._write("excludes.in", absent)
+        build = self.spec.build
+        self._write("build-constraints.in", [expand(line.text, self.env) for line in build.constraints])
+        if build.extra:
+            # Of a project's own settings: no option of uv says it.
+            lines = (f"{json.dumps(name)} = {json.dumps(texts)}" for name, texts in build.extra)
+            self._write("uv.toml", ["[extra-build-dependencies]", *lines])
         # Addresses may hold a credential, which the list of processes would show on a command line.
         self._write("options.in", [*self._index_options(), "-r requirements.in"])
         (self.directory / "pylock.toml").write_text(dump_preferences(kept))
@@ -184,6 +196,7 @@ class _Job:
             # Another tool found each on its own index; hashes say which file it is, so any index may have it.
             strategy = "unsafe-best-match"
         options = ["-c", "constraints.in", "--index-strategy", strategy]
+        options += ["--build-constraints", "build-constraints.in"] if self.spec.build.constraints else []
         if (self.directory / "excludes.in").exists():
             # Newer than other options of uv, so it is given only where it is needed.
             options += ["--excludes", "excludes.in"]
@@ -325,6 +338,9 @@ class _Job:
             hint = "check the name's spelling, and that the right index is set (UV_INDEX_URL, --index-url)"
         elif re.search(r"error sending request|Failed to fetch|tcp connect|dns error|timed out", reason):
             hint = "check the network, the proxy and the index (UV_INDEX_URL), or use --offline"
+        elif "Failed to build" in reason:
+            reason = re.sub(r"\n*\s*hint: .*", "", reason, flags=re.DOTALL)
+            hint = BUILD_HINT
         else:
             hint = "loosen one of the requirements named above"
         return ResolveError(f"pip requirements for {where}: {reason}", hint=hint)

@@ -220,12 +220,16 @@ def with_conda_python(conda: CondaSpec | None, wanted: str | None) -> CondaSpec:
     is: raises ``ResolveError`` where its python is another."""
     channels = conda.channels if conda else (DEFAULT_CHANNEL,)
     dependencies = conda.dependencies if conda else ()
+    # Nobody who only wants another python asked for what conda adds to it.
+    add_pip = conda.add_pip if conda else False
     if conda is not None and conda.explicit:
         _check_listed_python(conda, wanted)
         return conda
     if wanted is None and any(split_match(dependency).name == "python" for dependency in dependencies):
-        return CondaSpec(channels=channels, dependencies=dependencies)
-    return CondaSpec(channels=channels, dependencies=(*dependencies, conda_python_spec(wanted)))
+        return CondaSpec(channels=channels, dependencies=dependencies, add_pip=add_pip)
+    return CondaSpec(
+        channels=channels, dependencies=(*dependencies, conda_python_spec(wanted)), add_pip=add_pip
+    )
 
 
 def _check_listed_python(conda: CondaSpec, wanted: str | None) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 
 from envbuild.oci.reference import is_local
 from envbuild.specs.match import explicit_text
 from envbuild.specs.model import (
+    ActivationScripts,
     BuildContextSpec,
     Bytecode,
     Clashes,
@@ -20,6 +22,7 @@ from envbuild.specs.model import (
     Runtime,
     SparkSpec,
     Spec,
+    SystemRequirement,
 )
 from envbuild.specs.plugins import Exported
 from envbuild.specs.text.yaml import dump_yaml
@@ -60,8 +63,11 @@ def dump_native(spec: Spec) -> str:
         "conda_file": _conda(spec.conda),
         "requirements": [*pip_options(pip.options), *map(pip_line, pip.requirements)],
         "constraints": [pip_line(constraint) for constraint in pip.constraints],
+        "build_constraints": [pip_line(constraint) for constraint in pip.build.constraints],
+        "extra_build_dependencies": {name: list(texts) for name, texts in pip.build.extra},
         "requirements_complete": pip.complete or None,
         "index_strategy": pip.index_strategy,
+        "system_requirements": _system_requirements(spec.system_requirements),
         "indexes": [
             {key: value for key, value in fields.items() if value}
             for index in pip.indexes
@@ -74,6 +80,8 @@ def dump_native(spec: Spec) -> str:
         "inference_config": inference_mapping(spec.inference_config),
         "user": spec.user if spec.user != _USER or kind is EnvironmentType.USER_MANAGED else None,
         "as_of": spec.as_of,
+        "add_pip_as_python_dependency": False if spec.conda and not spec.conda.add_pip else None,
+        "activation": spec.activation.value if spec.activation is not ActivationScripts.RUN else None,
         "clashes": spec.clashes.value if spec.clashes is not Clashes.WARN else None,
         "bytecode": spec.bytecode.value if spec.bytecode is not Bytecode.CHECKED else None,
     }
@@ -81,6 +89,18 @@ def dump_native(spec: Spec) -> str:
         key: value for key, value in document.items() if value or (key in _EVEN_EMPTY and value is not None)
     }
     return dump_yaml(kept | {key: value for key, value in more.items() if value not in (None, "")})
+
+
+def _system_requirements(requirements: Sequence[SystemRequirement]) -> dict[str, object]:
+    document: dict[str, object] = {}
+    for requirement in requirements:
+        if not requirement.platform:
+            document[requirement.name] = requirement.version
+            continue
+        versions = document.setdefault(requirement.name, {})
+        assert isinstance(versions, dict)
+        versions[requirement.platform] = requirement.version
+    return document
 
 
 def portable_problems(spec: Spec) -> list[str]:
@@ -97,7 +117,7 @@ def portable_problems(spec: Spec) -> list[str]:
     for package in spec.conda.explicit if spec.conda is not None else ():
         if package.url.startswith("file:"):
             problems.append(f"conda_file: the package {package.url!r} is a file of this machine")
-    for requirement in (*spec.pip.requirements, *spec.pip.constraints):
+    for requirement in (*spec.pip.requirements, *spec.pip.constraints, *spec.pip.build.constraints):
         if _LOCAL.search(requirement.text):
             problems.append(f"requirements: {requirement.text!r} is a file beside the spec")
     for option in spec.pip.options:

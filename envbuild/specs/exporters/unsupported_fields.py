@@ -6,7 +6,15 @@ from collections.abc import Collection, Iterator
 
 from envbuild.platforms import LINUX_AMD64
 from envbuild.specs.exporters.native import portable_problems
-from envbuild.specs.model import Bytecode, Clashes, DebianBaseSpec, EnvironmentType, Runtime, Spec
+from envbuild.specs.model import (
+    ActivationScripts,
+    Bytecode,
+    Clashes,
+    DebianBaseSpec,
+    EnvironmentType,
+    Runtime,
+    Spec,
+)
 
 _USER = "1000:1000"
 
@@ -49,6 +57,8 @@ def _lines(spec: Spec) -> Iterator[tuple[str, str]]:
         yield "requirements", "requirements"
     if spec.pip.constraints:
         yield "constraints", "constraints"
+    if spec.pip.build.constraints or spec.pip.build.extra:
+        yield "build_constraints", "build_constraints, extra_build_dependencies"
     if spec.pip.complete:
         yield "requirements_complete", "requirements_complete: more may be installed than is listed"
     if spec.pip.index_strategy:
@@ -66,6 +76,12 @@ def _lines(spec: Spec) -> Iterator[tuple[str, str]]:
         yield "user", f"user: {spec.user}"
     if spec.as_of is not None:
         yield "as_of", f"as_of: {spec.as_of.isoformat()}"
+    if spec.activation is not ActivationScripts.RUN:
+        yield "activation", f"activation: {spec.activation.value}"
+    if spec.conda is not None and not spec.conda.add_pip:
+        yield "add_pip_as_python_dependency", "add_pip_as_python_dependency: false"
+    if spec.system_requirements:
+        yield "system_requirements", "system_requirements: what the machines have"
     if spec.clashes is not Clashes.WARN:
         yield "clashes", f"clashes: {spec.clashes.value}"
     if spec.bytecode is not Bytecode.CHECKED:

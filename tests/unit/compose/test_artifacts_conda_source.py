@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from envbuild.compose.artifacts.conda.link_scripts import find_link_script
 from envbuild.compose.artifacts.conda.source import CondaSource
 from envbuild.compose.base import Entry, EntryKind
 from envbuild.errors import BuildError
 from envbuild.http.base import Download
+from envbuild.lock.conda.listing import read_listing
 from envbuild.lock.model import CondaPin, PythonPin
 from envbuild.plan.model import Artifact
 from envbuild.plan.system import history_file
@@ -235,10 +235,8 @@ def test_scripts_are_refused_before_work_begins(tmp_path: Path, extension: str) 
     )
     artifact = artifact_of(package, tmp_path)
     assert isinstance(artifact.pin, CondaPin)
-    assert (
-        find_link_script(artifact.pin, tmp_path / "linux-64" / package.file_name)
-        == "it runs a post-link script"
-    )
+    listing = read_listing(artifact.pin, tmp_path / "linux-64" / package.file_name)
+    assert listing.link_script == "it runs a post-link script"
     store = Store(tmp_path / "store")
     with pytest.raises(BuildError) as caught:
         CondaSource(store, Files(store)).fetch([artifact])

@@ -389,7 +389,7 @@ def test_what_builds_is_never_built_itself(shop: Workshop) -> None:
 def test_where_no_namespace_can_be_made_the_error_says_what_to_allow(
     shop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("envbuild.compose.artifacts.sdist.backend.runs_linux", lambda: False)
+    monkeypatch.setattr("envbuild.compose.sandbox.run.runs_linux", lambda: False)
     with pytest.raises(ResolveError, match=r"demo-1\.0\.tar\.gz can't be built here: ") as caught:
         shop.lock(source_dist("demo"))
     assert caught.value.hint is not None

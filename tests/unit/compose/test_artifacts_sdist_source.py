@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.compose.artifacts.sdist.source import BuildSystem, load_build_system, read_regular, unpack_sdist
+from envbuild.compose.artifacts.sdist.source import BuildSystem, load_build_system, unpack_sdist
+from envbuild.compose.sandbox.run import read_regular
 from envbuild.errors import BuildError
 from tests.fakes.sdist import entry, source_dist
 

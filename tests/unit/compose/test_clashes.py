@@ -29,7 +29,7 @@ def test_conda_goes_by_dependencies_and_pip_from_the_last_name_to_the_first() ->
         conda("zlib", "__glibc >=2.17"),
         artifact("libc6", kind=ArtifactKind.DEBIAN),
     ]
-    expected = ["lib", "zlib", "app", "pip-c", "pip-b"]
+    expected = ["zlib", "app", "lib", "pip-c", "pip-b"]
     assert sorted(install_order(packages), key=install_order(packages).__getitem__) == expected
     assert install_order(packages[::-1]) == install_order(packages)
 

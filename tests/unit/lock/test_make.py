@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from envbuild.lock.base import (
     ResolvedBase,
     answers,
 )
+from envbuild.lock.files import dump_lock, parse_lock
 from envbuild.lock.make import Resolvers, make_lock
 from envbuild.lock.model import Base, CondaPin, DebianBase, ImageBase, Lock, PythonPin
 from envbuild.lock.pip.uv import UvResolver
@@ -167,6 +169,28 @@ def test_a_lock_answers_its_spec_until_something_is_asked_of_it() -> None:
         assert not answers(lock, SPEC, request)
     assert not answers(lock, Spec(name="x", source=SPEC.source, user="0:0"), LockRequest())
     assert answers(lock, Spec(name="renamed", source=SPEC.source), LockRequest())
+
+
+def test_a_day_that_was_asked_for_holds_until_another_one_is() -> None:
+    day, later = date(2026, 1, 1), date(2026, 2, 1)
+
+    def made(present: Lock | None, spec: Spec = SPEC, **asked: Any) -> Lock:
+        return lock_of(spec, FakeBases(), present, LockRequest(**asked))
+
+    first = made(None, as_of=day)
+    assert (first.as_of, first.as_of_kept) == ("2026-01-01", True)
+    assert answers(first, SPEC, LockRequest())
+    for lock in (made(first, upgrade=True), made(first, replace(SPEC, user="0:0"))):
+        assert (lock.as_of, lock.as_of_kept) == ("2026-01-01", True)
+    assert made(first, as_of=later).as_of == "2026-02-01"
+    assert not answers(first, SPEC, LockRequest(as_of="none"))
+    assert (made(first, as_of="none").as_of, made(first, as_of="none").as_of_kept) == (None, False)
+    # A spec's own day is no option's.
+    own = replace(SPEC, as_of=day)
+    assert (made(None, own).as_of, made(None, own).as_of_kept) == ("2026-01-01", False)
+    assert made(made(None, own), SPEC).as_of is None
+    assert made(first, replace(own, as_of=later)).as_of == "2026-01-01"
+    assert parse_lock(dump_lock(first)["envbuild.lock"], "x")[0] == first
 
 
 @dataclass

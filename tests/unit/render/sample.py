@@ -20,6 +20,7 @@ from envbuild.lock.model import (
     PythonPin,
     RuntimeSettings,
 )
+from envbuild.plan.activation import Activation
 from envbuild.plan.make import make_plan
 from envbuild.plan.model import Artifact, Plan
 from envbuild.platforms import LINUX_AMD64
@@ -147,8 +148,15 @@ class SmallFiles:
         return found
 
 
+NOT_ACTIVATED = Activation()
+
+
 def small_renderer(
-    directory: Path, *, templates: Templates | None = None, micromamba: str | None = None
+    directory: Path,
+    *,
+    templates: Templates | None = None,
+    micromamba: str | None = None,
+    activation: Activation = NOT_ACTIVATED,
 ) -> DockerfileRenderer:
     def base_archive(plan: Plan, stage: PlatformLock | None) -> Path:
         path = directory / ("installer" if stage else "base")
@@ -163,5 +171,6 @@ def small_renderer(
         base_archive=base_archive,
         files=lambda plan: SmallFiles(directory),
         snapshot=snapshot,
+        activation=lambda plan: activation,
         micromamba=micromamba,
     )

@@ -159,13 +159,13 @@ def test_an_explicit_list_has_every_package_after_what_it_needs() -> None:
     ]
     assert explicit_list(pins).decode().splitlines() == [
         "@EXPLICIT",
-        f"{CHANNEL}/linux-64/two-1.0-h0_0.conda#sha256:{'t' * 64}",
         f"{CHANNEL}/linux-64/one-1.0-h0_0.conda#sha256:{'o' * 64}",
         f"{CHANNEL}/linux-64/libc-1.0-h0_0.conda#sha256:{'l' * 64}",
+        f"{CHANNEL}/linux-64/two-1.0-h0_0.conda#sha256:{'t' * 64}",
         f"{CHANNEL}/linux-64/python-1.0-h0_0.conda#sha256:{'p' * 64}",
+        f"{CHANNEL}/noarch/pip-1.0-h0_0.conda#sha256:{'p' * 64}",
         f"{CHANNEL}/noarch/six-1.0-h0_0.conda#sha256:{'s' * 64}",
         f"{CHANNEL}/noarch/app-1.0-h0_0.conda#sha256:{'a' * 64}",
-        f"{CHANNEL}/noarch/pip-1.0-h0_0.conda#sha256:{'p' * 64}",
     ]
 
 

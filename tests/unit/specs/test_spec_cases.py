@@ -27,9 +27,24 @@ GOOD = sorted(path.parent.name for path in CASES.glob("*/expected.json"))
 BAD = sorted(path.parent.name for path in CASES.glob("*/expected-error.txt"))
 
 
-SELDOM = {"left_out", "unrelated", "explicit", "complete", "index_strategy", "indexes", "python_provider"}
+SELDOM = {
+    "left_out",
+    "unrelated",
+    "explicit",
+    "complete",
+    "index_strategy",
+    "indexes",
+    "python_provider",
+    "system_requirements",
+}
 """Fields that are only shown where they say something."""
-DEFAULTS = {"clashes": "warn", "bytecode": "checked"}
+DEFAULTS = {
+    "activation": "run",
+    "add_pip": True,
+    "build": {"constraints": [], "extra": []},
+    "bytecode": "checked",
+    "clashes": "warn",
+}
 """Values that go without saying."""
 
 

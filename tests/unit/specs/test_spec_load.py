@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,9 @@ from envbuild.specs.importers.conda.environment import conda_python
 from envbuild.specs.importers.native.model import json_schema
 from envbuild.specs.load import NAMES, importers, load_spec, markers
 from envbuild.specs.model import (
+    ActivationScripts,
     BuildContextSpec,
+    BuildDependencies,
     Bytecode,
     Clashes,
     CondaSpec,
@@ -25,6 +29,7 @@ from envbuild.specs.model import (
     ImageBaseSpec,
     PythonProvider,
     Spec,
+    SystemRequirement,
 )
 from envbuild.specs.plugins import Importer
 from envbuild.specs.text.source import SourceFile
@@ -355,14 +360,17 @@ def test_definition_names_every_field_but_the_labels() -> None:
     said = Spec(
         name="x",
         source=Path("x"),
+        activation=ActivationScripts.IGNORE,
         clashes=Clashes.ERROR,
         bytecode=Bytecode.UNCHECKED,
         python_provider=PythonProvider.BASE,
+        system_requirements=(SystemRequirement(name="cuda", version="12.9"),),
     )
     assert set(canonical_definition(said)) == fields - labels
     # Keys that came later: a spec without them is the one it was.
     plain = canonical_definition(Spec(name="x", source=Path("x")))
-    assert {"clashes", "bytecode", "python_provider"} & set(plain) == set()
+    later = {"activation", "clashes", "bytecode", "python_provider", "system_requirements"}
+    assert later & set(plain) == set()
 
 
 def test_schema_knows_exactly_the_keys_that_are_read() -> None:
@@ -372,9 +380,12 @@ def test_schema_knows_exactly_the_keys_that_are_read() -> None:
     assert sorted(schema["properties"]) == sorted(
         [
             "$schema",
+            "activation",
+            "add_pip_as_python_dependency",
             "as_of",
             "base",
             "build",
+            "build_constraints",
             "bytecode",
             "clashes",
             "conda_file",
@@ -382,6 +393,7 @@ def test_schema_knows_exactly_the_keys_that_are_read() -> None:
             "datastore",
             "description",
             "environment_variables",
+            "extra_build_dependencies",
             "image",
             "index_strategy",
             "indexes",
@@ -396,6 +408,7 @@ def test_schema_knows_exactly_the_keys_that_are_read() -> None:
             "requirements_complete",
             "runtime",
             "spark",
+            "system_requirements",
             "tags",
             "type",
             "user",
@@ -427,10 +440,111 @@ def test_spec_says_whether_its_source_names_it(file: str, text: str, named: bool
     assert load_spec(tmp_path / file).named is named
 
 
-def test_clashes_and_byte_code_are_keys_that_every_writer_keeps(tmp_path: Path) -> None:
+BUILD = {
+    "envbuild.yaml": "requirements: [demo]\nbuild_constraints: [setuptools<80]\n"
+    "extra_build_dependencies: {Demo_X: [wheel, Setuptools<70]}\n",
+    "pyproject.toml": "[project]\nname = 'a'\nversion = '1'\ndependencies = ['demo']\n[tool.uv]\n"
+    "build-constraint-dependencies = ['setuptools<80']\n"
+    "extra-build-dependencies = { Demo_X = ['wheel', 'Setuptools<70'] }\n",
+    "script.py": "# /// script\n# dependencies = ['demo']\n# [tool.uv]\n"
+    "# build-constraint-dependencies = ['setuptools<80']\n"
+    "# extra-build-dependencies = { Demo_X = ['wheel', 'Setuptools<70'] }\n# ///\n",
+}
+
+
+def test_whether_conda_adds_pip_is_part_of_the_definition(tmp_path: Path) -> None:
+    text = "name: x\nconda_file: {channels: [c], dependencies: [python]}\n"
     file = tmp_path / "envbuild.yaml"
-    file.write_text("name: x\nclashes: error\nbytecode: unchecked\n", encoding="utf-8")
+    file.write_text(text)
+    with_pip = load_spec(file)
+    file.write_text(f"{text}add_pip_as_python_dependency: false\n")
+    without = load_spec(file)
+    assert with_pip.conda is not None
+    assert without.conda is not None
+    assert (with_pip.conda.add_pip, without.conda.add_pip) == (True, False)
+    assert definition_digest(with_pip) != definition_digest(without)
+    file.write_text(dump_native(without))
+    assert definition_digest(load_spec(file)) == definition_digest(without)
+    (tmp_path / "pixi.toml").write_text(
+        "[workspace]\nchannels = ['c']\nplatforms = ['linux-64']\n[dependencies]\npython = '3.12.*'\n"
+    )
+    pixi = load_spec(tmp_path / "pixi.toml").conda
+    assert pixi is not None
+    assert pixi.add_pip is False
+
+
+@pytest.mark.parametrize("file", sorted(BUILD))
+def test_what_builds_take_is_part_of_the_definition(file: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_text(BUILD[file])
+    spec = load_spec(tmp_path / file)
+    assert [line.text for line in spec.pip.build.constraints] == ["setuptools<80"]
+    assert spec.pip.build.extra == (("demo-x", ("setuptools<70", "wheel")),)
+    assert spec.left_out == () or not any("build" in line for line in spec.left_out)
+    without = replace(spec, pip=replace(spec.pip, build=BuildDependencies()))
+    assert definition_digest(without) != definition_digest(spec)
+    written = tmp_path / "written.yaml"
+    written.write_text(dump_native(spec))
+    assert definition_digest(load_spec(written)) == definition_digest(spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("build_constraints: none.txt", "build_constraints: "),
+        ("extra_build_dependencies: {a b: [x]}", "'a b' is no name of a distribution"),
+        (
+            "extra_build_dependencies: {a: ['x @ https://h/x.whl']}",
+            "has an address; name a version of an index",
+        ),
+        ("extra_build_dependencies: {a: ['???']}", "'???' is no requirement"),
+    ],
+)
+def test_what_no_build_can_take_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "envbuild.yaml").write_text(f"requirements: [demo]\n{text}\n")
+    with pytest.raises(SpecError, match=re.escape(said)):
+        load_spec(tmp_path)
+
+
+def test_what_the_machines_have_is_said_for_all_platforms_or_for_each(tmp_path: Path) -> None:
+    file = tmp_path / "envbuild.yaml"
+    conda = "platforms: [linux/amd64, linux/arm64]\nconda_file: {channels: [c], dependencies: [python]}\n"
+    stated = "{cuda: 12.9, glibc: '2.28', archspec: {linux-64: x86_64_v3, linux/arm64: neoverse_n1}}"
+    file.write_text(f"name: x\n{conda}system_requirements: {stated}\n", encoding="utf-8")
+    spec = load_spec(file)
+    assert [(item.name, item.version, item.platform) for item in spec.system_requirements] == [
+        ("archspec", "neoverse_n1", "linux/arm64"),
+        ("archspec", "x86_64_v3", "linux/amd64"),
+        ("cuda", "12.9", ""),
+        ("glibc", "2.28", ""),
+    ]
+    file.write_text(dump_native(spec), encoding="utf-8")
+    assert load_spec(file).system_requirements == spec.system_requirements
+    file.write_text(f"name: x\n{conda}", encoding="utf-8")
+    assert definition_digest(load_spec(file)) != definition_digest(spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{cuda: twelve}", "system_requirements.cuda: 'twelve' is no version; write a number in quotes"),
+        ("{archspec: X Y}", "system_requirements.archspec: 'X Y' is no microarchitecture"),
+        ("{cuda: {windows: '12'}}", "system_requirements.cuda: "),
+        ("{rocm: '6'}", "system_requirements.rocm: unknown key; known keys: cuda, glibc, linux, archspec"),
+        ("{cuda: '12'}\nconda_file:", "has no effect: only packages of conda ask for them"),
+    ],
+)
+def test_what_can_t_be_asked_of_machines_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    conda = "" if "conda_file" in text else "conda_file: {channels: [c], dependencies: [python]}\n"
+    (tmp_path / "envbuild.yaml").write_text(f"name: x\n{conda}system_requirements: {text}\n")
+    with pytest.raises(SpecError, match=re.escape(said)):
+        load_spec(tmp_path)
+
+
+def test_what_a_build_may_do_are_keys_that_every_writer_keeps(tmp_path: Path) -> None:
+    file = tmp_path / "envbuild.yaml"
+    file.write_text("name: x\nactivation: ignore\nclashes: error\nbytecode: unchecked\n", encoding="utf-8")
     spec = load_spec(file)
     assert (spec.clashes, spec.bytecode) == (Clashes.ERROR, Bytecode.UNCHECKED)
+    assert spec.activation is ActivationScripts.IGNORE
     file.write_text(dump_native(spec), encoding="utf-8")
     assert definition_digest(load_spec(file)) == definition_digest(spec)

@@ -6,22 +6,15 @@ numbers, and their names are only looked at. Small files go one behind another i
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
 import tarfile
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO
-
-from conda_package_streaming import package_streaming  # type: ignore[import-untyped]
+from typing import IO, BinaryIO
 
 from envbuild.compose.base import EntryKind
 from envbuild.errors import BuildError
+from envbuild.lock.conda.listing import refuse_damaged, stream
 from envbuild.oci.digest import CHUNK
 
 SMALL = 64 << 10
@@ -93,58 +86,6 @@ def unpack(archive: Path, file_name: str, scratch: Path, label: str) -> Unpacked
             members[path] = _member(tar, info, members, small, store, scratch / str(len(members)), label)
     _check_tree(members, label)
     return UnpackedPackage(label=label, members=members)
-
-
-def stream(
-    raw: BinaryIO, file_name: str, limit: int, label: str, *, info_only: bool = False
-) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """Members in the archive's order, metadata first where the format has it apart."""
-    if file_name.endswith(".tar.bz2"):
-        with bz2.open(raw) as bz2_file:
-            yield from package_streaming.tar_generator(_BoundedReader(bz2_file, limit, label))
-        return
-    if file_name.endswith(".tar.gz"):
-        with gzip.open(raw) as gzip_file:
-            yield from package_streaming.tar_generator(_BoundedReader(gzip_file, limit, label))
-        return
-    with zipfile.ZipFile(raw) as bag:
-        for part in ("info",) if info_only else ("info", "pkg"):
-            names = [
-                entry
-                for entry in bag.infolist()
-                if entry.filename.startswith(f"{part}-") and entry.filename.endswith(".tar.zst")
-            ]
-            if len(names) != 1:
-                raise BuildError(f"{label}: the archive has {len(names)} {part} parts, not one")
-            with bag.open(names[0]) as packed, package_streaming.zstd.open(packed) as plain:
-                yield from package_streaming.tar_generator(_BoundedReader(plain, limit, label))
-
-
-@contextmanager
-def refuse_damaged(label: str) -> Iterator[None]:
-    """Turns what the archive libraries raise into a ``BuildError``."""
-    try:
-        yield
-    except (
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        ValueError,
-        KeyError,
-        NotImplementedError,
-    ) as error:
-        raise BuildError(
-            f"{label}: damaged archive: {error}", hint="the channel's file is broken; choose another build"
-        ) from error
-    except OSError as error:
-        if error.errno is None:  # bz2 says so for bad data
-            raise BuildError(f"{label}: damaged archive: {error}") from error
-        raise BuildError(f"{label}: can't unpack: {error.strerror}", hint="free some space") from error
-    except Exception as error:
-        if type(error).__name__ == "ZstdError":
-            raise BuildError(f"{label}: damaged archive: {error}") from error
-        raise
 
 
 def refusal(label: str, why: str) -> BuildError:
@@ -266,24 +207,3 @@ def check_symlink(path: str, members: dict[str, PackageMember], label: str) -> N
             here.pop()
             todo = other.target.split("/") + todo
     raise refusal(label, f"the symlink {path} to {members[path].target!r} leaves the prefix")
-
-
-class _BoundedReader:
-    """A reader that ends with an error once more than ``limit`` bytes came out of it."""
-
-    def __init__(self, file: Any, limit: int, label: str) -> None:
-        self._file = file
-        self._left = limit
-        self._label = label
-
-    def read(self, size: int = -1) -> bytes:
-        if size > self._left:
-            size = self._left + 1
-        data: bytes = self._file.read(size)
-        self._left -= len(data)
-        if self._left < 0:
-            raise BuildError(
-                f"{self._label}: refused: the archive unpacks to far more than its size",
-                hint="such an archive would fill the disk",
-            )
-        return data

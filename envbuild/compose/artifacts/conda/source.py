@@ -24,11 +24,6 @@ from envbuild.compose.artifacts.conda.archive import (
     refusal,
     unpack,
 )
-from envbuild.compose.artifacts.conda.link_scripts import (
-    SkippingRangeReader,
-    find_link_script,
-    foresee_link_script,
-)
 from envbuild.compose.artifacts.conda.metadata import (
     EntryPoint,
     PackagePath,
@@ -40,6 +35,7 @@ from envbuild.compose.artifacts.conda.prefix import replace_in_file, replace_pre
 from envbuild.compose.base import ComposeContext, Entry, EntryKind, SourceTarget
 from envbuild.errors import BuildError, FetchError
 from envbuild.http.base import Download, Fetcher, RangeReader
+from envbuild.lock.conda.listing import PackageListing, SkippingRangeReader, foresee_listing, read_listing
 from envbuild.lock.conda.records import channel_record
 from envbuild.lock.model import CondaPin, PythonPin
 from envbuild.plan.model import Artifact
@@ -127,21 +123,33 @@ class CondaSource:
         except FetchError as error:
             raise BuildError(error.message, hint=error.hint) from error
         with ThreadPoolExecutor(max_workers=2) as pool:
-            reasons = list(pool.map(find_link_script, pins, (files[pin.sha256] for pin in pins)))
-        _refuse_scripts(pins, reasons)
+            listings = list(pool.map(read_listing, pins, (files[pin.sha256] for pin in pins)))
+        _refuse_scripts(pins, [listing.link_script for listing in listings])
 
     def foresee(self, artifacts: Sequence[Artifact]) -> None:
         """Raises the same ``BuildError`` before any download, as far as small requests can tell."""
-        _refuse_unusual_python([_pin(artifact) for artifact in artifacts])
-        ranges = self._fetcher
-        if not isinstance(ranges, RangeReader):
-            return
-        reach = SkippingRangeReader(ranges)
         pins = [_pin(artifact) for artifact in artifacts]
+        _refuse_unusual_python(pins)
+        listings = self._foresee(pins)
+        _refuse_scripts(pins, [listing.link_script if listing else None for listing in listings])
+
+    def activating(self, artifacts: Sequence[Artifact]) -> list[Artifact]:
+        """See ``ActivatingSource``."""
+        listings = dict(
+            zip(artifacts, self._foresee([_pin(artifact) for artifact in artifacts]), strict=True)
+        )
+        unknown = [artifact for artifact, listing in listings.items() if listing is None]
+        files = CondaFiles(self._fetcher).fetch_files(unknown)
+        for artifact in unknown:
+            listings[artifact] = read_listing(_pin(artifact), files[artifact.sha256])
+        return [artifact for artifact, listing in listings.items() if listing and listing.activates]
+
+    def _foresee(self, pins: Sequence[CondaPin]) -> list[PackageListing | None]:
+        fetcher = self._fetcher
+        reach = SkippingRangeReader(fetcher) if isinstance(fetcher, RangeReader) else None
         with ThreadPoolExecutor(max_workers=_REQUESTS) as pool:
             stored = [self._store.artifact(pin.sha256) for pin in pins]
-            reasons = list(pool.map(partial(foresee_link_script, ranges=reach), pins, stored))
-        _refuse_scripts(pins, reasons)
+            return list(pool.map(partial(foresee_listing, ranges=reach), pins, stored))
 
     def entries(self, artifact: Artifact) -> Iterator[Entry]:
         """The package's files below the prefix and its record in ``conda-meta``, sorted by path.

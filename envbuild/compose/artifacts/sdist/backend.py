@@ -7,20 +7,12 @@ or process of this machine is there, its environment is fixed, and its time is b
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import threading
-from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
-from envbuild.compose.artifacts.sdist import sandbox
-from envbuild.compose.artifacts.sdist.source import BuildSystem, build_requirements, read_regular
+from envbuild.compose.artifacts.sdist.source import BuildSystem, build_requirements
+from envbuild.compose.sandbox.run import read_regular, run_sandboxed
 from envbuild.errors import BuildError
-from envbuild.platforms import runs_linux
 
 PATIENCE = 1800.0
 """Seconds that a build may take."""
@@ -153,61 +145,6 @@ class BuildBackend:
                 "that has a wheel, or give a wheel of it by address (name @ https://…/name.whl)",
             )
         return out
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SandboxResult:
-    """How a run ended: ``status`` is None where it was stopped because it took too long; ``report`` says why
-    nothing was started; ``output`` is the end of what was said."""
-
-    status: int | None
-    report: str
-    output: str
-
-
-def run_sandboxed(request: Mapping[str, Any], *, patience: float) -> SandboxResult:
-    """Runs one program; see ``sandbox``. Whatever happens here, none of its processes outlives it."""
-    if not runs_linux():
-        return SandboxResult(status=None, report="this is no Linux machine", output="")
-    report_read, report_write = os.pipe()
-    with os.fdopen(report_read, "rb") as report:
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", sandbox.__file__, json.dumps(request), str(report_write)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=(report_write,),
-                cwd="/",
-                env={},
-            )
-        finally:
-            os.close(report_write)
-        assert process.stdout is not None
-        tail: deque[bytes] = deque(maxlen=16)
-        reader = threading.Thread(target=_keep_end, args=(process.stdout, tail), daemon=True)
-        reader.start()
-        status: int | None = None
-        try:
-            status = process.wait(timeout=patience)
-        except subprocess.TimeoutExpired:
-            status = None
-        finally:
-            process.kill()
-            process.wait()
-            # The kernel ends the others as soon as the first is gone; only then nobody writes any more.
-            reader.join()
-            process.stdout.close()
-        message = report.read(4096).decode("utf-8", "replace")
-    output = b"".join(tail).decode("utf-8", "replace")
-    return SandboxResult(
-        status=status, report=message if status == sandbox.NOT_STARTED else "", output=output
-    )
-
-
-def _keep_end(stream: IO[bytes], tail: deque[bytes]) -> None:
-    while chunk := os.read(stream.fileno(), 4096):
-        tail.append(chunk)
 
 
 def _output_end(output: str) -> str:

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from envbuild.compose.artifacts import python
 from envbuild.compose.artifacts.conda import source as conda
 from envbuild.compose.artifacts.deb import source as deb
@@ -31,7 +34,7 @@ from envbuild.compose.interpreter import (
 from envbuild.errors import BuildError, FetchError, ResolveError
 from envbuild.lock.base import PipRequest, PipResolver, PipTarget, SdistRequest
 from envbuild.lock.debian.selection import python_closure
-from envbuild.lock.model import DebianBase, PipPin, PlatformLock, PythonPin, glibc_of
+from envbuild.lock.model import DebianBase, PipPin, PlatformLock, PythonPin, Sdist, glibc_of
 from envbuild.lock.sdist import (
     CanonicalWheel,
     ImpureWheel,
@@ -45,7 +48,7 @@ from envbuild.plan.model import ArtifactKind, Interpreter
 from envbuild.platforms import Platform
 from envbuild.progress import Progress, Silent
 from envbuild.specs.git import subdirectory_of
-from envbuild.specs.model import Origin, PipRequirement, PipSpec
+from envbuild.specs.model import BuildDependencies, Origin, PipRequirement, PipSpec
 from envbuild.store.content import Store, commit_file
 from envbuild.store.leases import Lease
 from envbuild.store.locks import locked
@@ -238,7 +241,8 @@ class LockedSdists:
     def wheel(self, request: SdistRequest) -> PipPin:
         """See ``SdistBuilder``. A lock's second platform gets the wheel of the first."""
         pin, preferred = request.pin, request.preferred
-        if preferred is not None and preferred.sdist and _project(source_pin(preferred)) == _project(pin):
+        same = preferred is not None and _project(source_pin(preferred)) == _project(pin)
+        if same and preferred and preferred.sdist and _allows(request.build, pin.name, preferred.sdist):
             return replace(
                 pin,
                 file=preferred.file,
@@ -256,6 +260,7 @@ class LockedSdists:
         pin, interpreter = request.pin, request.interpreter
 
         def requirements(stated: tuple[str, ...]) -> tuple[PipPin, ...]:
+            stated = (*stated, *dict(request.build.extra).get(pin.name, ()))
             if not stated:
                 return ()
             assert interpreter.python is not None
@@ -263,6 +268,7 @@ class LockedSdists:
                 requirements=tuple(
                     PipRequirement(text=text, origin=Origin(file=pin.file)) for text in stated
                 ),
+                constraints=request.build.constraints,
                 # Wheels alone: resolving an sdist runs its code, and what builds can't be built itself.
                 options=(*self._builds.files.indexes.open_lines, "--only-binary :all:"),
             )
@@ -286,6 +292,19 @@ class LockedSdists:
         except (BuildError, FetchError) as error:
             raise ResolveError(error.message, hint=error.hint) from error
         return built_pin(pin, wheel, pins, size=size)
+
+
+def _allows(build: BuildDependencies, name: str, sdist: Sdist) -> bool:
+    """Whether what a wheel of ``name`` was built with is what would be taken for it today, too."""
+    versions = {pin.name: pin.version for pin in load_build_requires(sdist.requires)}
+    constraints = [Requirement(line.text) for line in build.constraints]
+    extra = [Requirement(text) for text in dict(build.extra).get(name, ())]
+    missing = {canonicalize_name(requirement.name) for requirement in extra} - set(versions)
+    return not missing and all(
+        requirement.specifier.contains(versions[canonicalize_name(requirement.name)], prereleases=True)
+        for requirement in (*constraints, *extra)
+        if canonicalize_name(requirement.name) in versions
+    )
 
 
 def _project(source: PipPin) -> tuple[str, str]:

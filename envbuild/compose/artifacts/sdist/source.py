@@ -18,6 +18,7 @@ from typing import IO, Any
 from isal import igzip, isal_zlib
 from packaging.requirements import InvalidRequirement, Requirement
 
+from envbuild.compose.sandbox.run import read_regular
 from envbuild.errors import BuildError
 from envbuild.oci.digest import CHUNK
 
@@ -151,23 +152,6 @@ def build_requirements(stated: object, file: str) -> tuple[str, ...]:
             )
         requirements.add(text)
     return tuple(sorted(requirements))
-
-
-def read_regular(path: Path, limit: int) -> bytes | None:
-    """The content of a file that a stranger may have put there; None where there is none. A link isn't
-    followed and nothing but a regular file is opened. Raises ``OSError``, ``ValueError`` where too large."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ValueError("not a regular file")
-    with os.fdopen(descriptor, "rb") as stream:
-        data = stream.read(limit + 1)
-    if len(data) > limit:
-        raise ValueError("too large")
-    return data
 
 
 def _pyproject(path: Path, file: str) -> str | None:

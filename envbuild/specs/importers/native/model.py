@@ -187,6 +187,40 @@ def _string(pattern: str | None = None, *, numbers: bool = False, **more: object
     return WithJsonSchema(schema)
 
 
+def _by_platform(check: Callable[[str], str]) -> Callable[[object], dict[str, str]]:
+    """Reads one value for all platforms, by the key ``""``, or a mapping of platforms to values."""
+
+    def read(value: object) -> dict[str, str]:
+        values = value if isinstance(value, dict) else {"": value}
+        checked = {}
+        for platform, item in values.items():
+            try:
+                names = fields.platforms([str(platform)]) if platform else ()
+                checked["".join(map(str, names))] = check(_text(item))
+            except Refused as refused:
+                raise _error(refused.what, refused.remedy) from refused
+        return checked
+
+    return read
+
+
+def _number(text: str) -> str:
+    if re.fullmatch(r"\d{1,4}(\.\d{1,4}){0,3}", text) is None:
+        raise Refused(f"{text!r} is no version", 'write a number in quotes, "12.9"')
+    return text
+
+
+def _microarchitecture(text: str) -> str:
+    if re.fullmatch(r"[a-z][a-z0-9_.-]{0,40}", text) is None:
+        raise Refused(f"{text!r} is no microarchitecture", "write its name in archspec: x86_64_v3")
+    return text
+
+
+def _for_platforms(example: str) -> WithJsonSchema:
+    one: dict[str, Any] = {"type": _TEXT_TYPES, "examples": [example]}
+    return WithJsonSchema({"anyOf": [one, {"type": "object", "additionalProperties": one}]})
+
+
 Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": [*_TEXT_TYPES, "boolean"]})]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Port = Annotated[int, BeforeValidator(_integer), Field(ge=1, le=65535)]
@@ -213,7 +247,12 @@ RoutePath = Annotated[str, _checked(_route_path), _string("/.*")]
 ContextPath = Annotated[str, _checked(_context), _string()]
 DockerfilePath = Annotated[str, _checked(_dockerfile), _string()]
 Date = Annotated[date, BeforeValidator(_date), _string(format="date")]
+SystemVersion = Annotated[dict[str, str], BeforeValidator(_by_platform(_number)), _for_platforms("12.9")]
+Microarchitecture = Annotated[
+    dict[str, str], BeforeValidator(_by_platform(_microarchitecture)), _for_platforms("x86_64_v3")
+]
 Type = Annotated[Literal["system-managed", "user-managed", "curated"], BeforeValidator(_text)]
+ActivationName = Annotated[Literal["run", "ignore"], BeforeValidator(_text)]
 ClashesName = Annotated[Literal["warn", "error"], BeforeValidator(_text)]
 BytecodeName = Annotated[Literal["checked", "unchecked"], BeforeValidator(_text)]
 ProviderName = Annotated[Literal["base", "standalone", "conda"], BeforeValidator(_text)]
@@ -320,6 +359,15 @@ class SparkModel(Strict):
     precache_packages: Flag = True
 
 
+class SystemModel(Strict):
+    """What the machines that run the image have, for conda; one version, or one for each platform."""
+
+    cuda: SystemVersion | None = None
+    glibc: SystemVersion | None = None
+    linux: SystemVersion | None = None
+    archspec: Microarchitecture | None = None
+
+
 class IndexModel(Strict):
     name: Text | None = Field(
         None, description="Its login is in the variables UV_INDEX_<NAME>_USERNAME and …_PASSWORD."
@@ -373,6 +421,13 @@ class NativeModel(Strict):
         None,
         description="Path of a constraints file, or its lines: versions of what something else asks for.",
     )
+    build_constraints: RequirementsField | None = Field(
+        None,
+        description="Path of a constraints file, or its lines: versions of what builds source distributions.",
+    )
+    extra_build_dependencies: dict[str, list[Line]] = Field(
+        {}, description="What the build of a source distribution needs and doesn't state, by its name."
+    )
     requirements_complete: Flag = Field(
         False, description="The requirements are pins of a lock and all there is: nothing is added to them."
     )
@@ -391,7 +446,20 @@ class NativeModel(Strict):
         None,
         description="uid:gid in numbers. Default: 1000:1000; the image's own where it is user-managed.",
     )
+    add_pip_as_python_dependency: Flag = Field(
+        True, description="pip is installed where conda installs python, as conda and mamba do."
+    )
+    system_requirements: SystemModel | None = Field(
+        None,
+        description="What packages of conda may expect of the machines that run the image. Default: the "
+        "glibc of the base, and no GPU.",
+    )
     as_of: Date | None = Field(None, description="No artifact newer than this day, across conda and pip.")
+    activation: ActivationName = Field(
+        "run",
+        description="Scripts of conda packages that are sourced when an environment is activated: run once, "
+        "for the variables of the image, or ignored.",
+    )
     clashes: ClashesName = Field(
         "warn",
         description="Where packages bring different files under one path: keep the later one and say so, or "

@@ -20,13 +20,17 @@ from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.resources import is_curated
 from envbuild.specs import fields
 from envbuild.specs.importers.conda.environment import CondaFile, is_conda, read_conda
-from envbuild.specs.importers.pip.requirement import name_of
+from envbuild.specs.importers.pip.requirement import extra_build_dependencies, name_of
 from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.model import (
+    SYSTEM_REQUIREMENTS,
+    ActivationScripts,
     BaseSpec,
     BuildContextSpec,
+    BuildDependencies,
     Bytecode,
     Clashes,
+    CondaSpec,
     DebianBaseSpec,
     EnvironmentType,
     ImageBaseSpec,
@@ -38,6 +42,7 @@ from envbuild.specs.model import (
     Runtime,
     SparkSpec,
     Spec,
+    SystemRequirement,
 )
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.serving import WANTED, promises
@@ -159,7 +164,7 @@ class _NativeReader:
             python=model.python,
             python_provider=PythonProvider(model.python_provider) if model.python_provider else None,
             base=base,
-            conda=conda.conda if conda else None,
+            conda=_with_pip(model, conda.conda) if conda else None,
             pip=pip,
             environment_variables=tuple(sorted(variables.items())),
             spark=_spark(model),
@@ -167,6 +172,8 @@ class _NativeReader:
             user=model.user or ("" if kind is EnvironmentType.USER_MANAGED else _USER),
             as_of=model.as_of,
             clashes=Clashes(model.clashes),
+            system_requirements=_system_requirements(model),
+            activation=ActivationScripts(model.activation),
             bytecode=Bytecode(model.bytecode),
             left_out=(left_out := self._left_out(model)),
             unrelated=left_out,
@@ -261,7 +268,10 @@ class _NativeReader:
             except Refused as refused:
                 self._problem(("indexes", index), refused.what, refused.remedy)
         own = replace(
-            reader.result(), complete=model.requirements_complete, index_strategy=model.index_strategy
+            reader.result(),
+            complete=model.requirements_complete,
+            index_strategy=model.index_strategy,
+            build=self._build_dependencies(model),
         )
         if conda is not None:
             own = replace(
@@ -282,9 +292,19 @@ class _NativeReader:
                 what = f"{name} is to come from an index of its own, and isn't required"
                 self._problem(("indexes",), what, f"add {name} to requirements")
 
+    def _build_dependencies(self, model: NativeModel) -> BuildDependencies:
+        reader = RequirementsReader(self.file.path.parent, self.problems)
+        self._lines(model.build_constraints, "build_constraints", reader)
+        try:
+            extra = extra_build_dependencies(model.extra_build_dependencies)
+        except Refused as refused:
+            self._problem(("extra_build_dependencies",), refused.what, refused.remedy)
+            extra = ()
+        return BuildDependencies(constraints=reader.result().constraints, extra=extra)
+
     def _lines(self, value: object, key: str, reader: RequirementsReader) -> None:
         """Reads a list of lines, or the file of that name, as requirements or as constraints."""
-        constraint = key == "constraints"
+        constraint = key != "requirements"
         if isinstance(value, list):
             node = self.root.get(key) if isinstance(self.root, Mapping) else None
             items = node.items if isinstance(node, Sequence) else ()
@@ -330,6 +350,8 @@ class _NativeReader:
         if model.conda_file is not None and model.python_provider not in (None, "conda"):
             remedy = "leave python_provider out: the packages of conda need conda's python"
             self._problem(("python_provider",), f"{model.python_provider!r} excludes 'conda_file'", remedy)
+        if model.system_requirements is not None and model.conda_file is None:
+            self._problem(("system_requirements",), "has no effect: only packages of conda ask for them")
         spark = model.runtime == "spark" or "runtime" in self.broken
         if model.spark is not None and not spark and kind is EnvironmentType.SYSTEM_MANAGED:
             self._problem(("spark",), "has no effect without 'runtime: spark'")
@@ -415,6 +437,25 @@ class _NativeReader:
 
     def _problem(self, path: tuple[int | str, ...], what: str, remedy: str | None = None) -> None:
         self.problems.add(self._place(path), what, remedy)
+
+
+def _with_pip(model: NativeModel, conda: CondaSpec | None) -> CondaSpec | None:
+    """``conda`` as ``model`` has it; nothing is added to an explicit list."""
+    if conda is None or conda.explicit:
+        return conda
+    return replace(conda, add_pip=model.add_pip_as_python_dependency)
+
+
+def _system_requirements(model: NativeModel) -> tuple[SystemRequirement, ...]:
+    stated = model.system_requirements
+    values = ((name, getattr(stated, name)) for name in SYSTEM_REQUIREMENTS) if stated else ()
+    return tuple(
+        sorted(
+            SystemRequirement(name=name, version=version, platform=platform)
+            for name, versions in values
+            for platform, version in (versions or {}).items()
+        )
+    )
 
 
 def _spark(model: NativeModel) -> SparkSpec | None:

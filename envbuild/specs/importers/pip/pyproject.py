@@ -23,7 +23,7 @@ from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.importers.pip.version_file import python_beside
 from envbuild.specs.importers.poetry.tool import PoetryTool
 from envbuild.specs.importers.uv.tool import UvTool
-from envbuild.specs.model import PipSpec, Spec
+from envbuild.specs.model import BuildDependencies, PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import SourceFile
 from envbuild.specs.text.toml import TOML_LIMIT, describe_value, key_line, line_of, parse_toml
@@ -273,7 +273,11 @@ class _PyprojectReader:
                     line = line_of(self.text, text)
                     key = "tool.uv.constraint-dependencies"
                     reader.read_text(requirement, self.file, line=line or 1, key=key, constraint=True)
-                return replace(reader.result(), index_strategy=self.uv.index_strategy())
+                return replace(
+                    reader.result(),
+                    index_strategy=self.uv.index_strategy(),
+                    build=uv_build_dependencies(self.uv, self.text, self.file, self.problems),
+                )
             except Refused as refused:
                 self._problem("", refused.what, refused.remedy)
         return reader.result()
@@ -399,6 +403,20 @@ class _PyprojectReader:
 
     def _problem(self, key: str, what: str, remedy: str | None = None, line: int | None = None) -> None:
         self.problems.add(Place(file=self.file.shown, line=line, key=key), what, remedy)
+
+
+def uv_build_dependencies(uv: UvTool, text: str, file: SourceFile, problems: Problems) -> BuildDependencies:
+    """What ``[tool.uv]`` of ``file``, whose content is ``text``, says of builds. Raises :class:`Refused`."""
+    reader = RequirementsReader(file.path.parent, problems)
+    for constraint in uv.build_constraints():
+        reader.read_text(
+            str(plain_requirement(constraint)),
+            file,
+            line=line_of(text, constraint) or 1,
+            key="tool.uv.build-constraint-dependencies",
+            constraint=True,
+        )
+    return BuildDependencies(constraints=reader.result().constraints, extra=uv.extra_build_dependencies())
 
 
 def plain_requirement(text: str, marker: str | None = None) -> Requirement:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import (
+    InvalidName,
     InvalidSdistFilename,
     InvalidWheelFilename,
     canonicalize_name,
@@ -48,6 +50,30 @@ class Directories:
 
     base: Path
     root: Path
+
+
+def extra_build_dependencies(table: Mapping[str, object]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What builds miss, by the distributions' normalised names: sorted pairs, as a spec has them.
+
+    Raises :class:`Refused` for anything but names and lists of plain requirements."""
+    extra: dict[str, set[str]] = {}
+    for written, texts in table.items():
+        try:
+            name = str(canonicalize_name(written, validate=True))
+        except InvalidName as error:
+            raise Refused(f"{written!r} is no name of a distribution") from error
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise Refused(f"{written}: must be a list of requirements, each a text")
+        for text in texts:
+            try:
+                requirement = Requirement(text)
+            except (InvalidRequirement, RecursionError, ValueError) as error:
+                raise Refused(f"{written}: {redact(text)!r} is no requirement") from error
+            if requirement.url is not None:
+                raise Refused(f"{written}: {redact(text)!r} has an address", "name a version of an index")
+            requirement.name = str(canonicalize_name(requirement.name))
+            extra.setdefault(name, set()).add(str(requirement))
+    return tuple((name, tuple(sorted(texts))) for name, texts in sorted(extra.items()))
 
 
 def canonical_requirement(text: str, where: Directories) -> tuple[str, tuple[str, ...]]:

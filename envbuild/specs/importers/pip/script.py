@@ -13,10 +13,10 @@ from typing import Any
 
 from envbuild.errors import SpecError
 from envbuild.specs import fields
-from envbuild.specs.importers.pip.pyproject import one_line, plain_requirement
+from envbuild.specs.importers.pip.pyproject import one_line, plain_requirement, uv_build_dependencies
 from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.importers.uv.tool import UvTool
-from envbuild.specs.model import Spec
+from envbuild.specs.model import BuildDependencies, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import SourceFile
 from envbuild.specs.text.toml import TOML_LIMIT, describe_value, line_of, parse_toml
@@ -106,7 +106,7 @@ def _spec(file: SourceFile, text: str) -> Spec:
         except Refused as refused:
             note(key, refused, line)
     python = _python(data.pop("requires-python", None), note)
-    strategy = None
+    strategy, build = None, BuildDependencies()
     if uv is not None:
         try:
             for option in uv.options():
@@ -119,6 +119,7 @@ def _spec(file: SourceFile, text: str) -> Spec:
                     str(plain_requirement(constraint)), file, line=line or 1, key=key, constraint=True
                 )
             strategy = uv.index_strategy()
+            build = uv_build_dependencies(uv, text, file, problems)
         except Refused as refused:
             note("", refused)
         left_out += uv.left_out()
@@ -131,7 +132,7 @@ def _spec(file: SourceFile, text: str) -> Spec:
         name=fields.default_name(file.path),
         source=file.path,
         python=python,
-        pip=replace(reader.result(), index_strategy=strategy),
+        pip=replace(reader.result(), index_strategy=strategy, build=build),
         left_out=tuple(left_out),
         unrelated=tuple(left_out[:1]),
     )

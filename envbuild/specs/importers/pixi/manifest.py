@@ -21,7 +21,15 @@ from envbuild.specs.git import git_address
 from envbuild.specs.importers.pip.requirement import Directories, canonical_requirement
 from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.match import canonical_match
-from envbuild.specs.model import CondaSpec, Origin, PipRequirement, PipSpec, Spec
+from envbuild.specs.model import (
+    SYSTEM_REQUIREMENTS,
+    CondaSpec,
+    Origin,
+    PipRequirement,
+    PipSpec,
+    Spec,
+    SystemRequirement,
+)
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import SourceFile
 from envbuild.specs.text.toml import TOML_LIMIT, describe_value, parse_toml
@@ -30,7 +38,10 @@ _KINDS = ("dependencies", "host-dependencies", "build-dependencies")
 """pixi puts all three into the environment."""
 _LINUX = ("linux", "unix")
 _READ = frozenset(
-    {*_KINDS, "pypi-dependencies", "workspace", "project", "target", "activation", "pypi-options"}
+    {
+        *(*_KINDS, "pypi-dependencies", "workspace", "project", "target", "activation", "pypi-options"),
+        "system-requirements",
+    }
 )
 _WORKSPACE = frozenset({"name", "version", "description", "channels", "platforms"})
 _ABOUT = frozenset(
@@ -117,13 +128,17 @@ class _PixiReader:
             source=self.file.path,
             description=_text_or_none(workspace.get("description", self.project.get("description"))),
             platforms=platforms,
-            conda=CondaSpec(channels=channels, dependencies=tuple(conda.values())) if conda else None,
+            # pixi itself leaves pip out.
+            conda=CondaSpec(channels=channels, dependencies=tuple(conda.values()), add_pip=False)
+            if conda
+            else None,
             pip=PipSpec(
                 requirements=tuple(pip.values()),
                 options=tuple(self._options()),
                 indexes=self.indexes.result().indexes,
             ),
             environment_variables=self._variables(),
+            system_requirements=tuple(self._system_requirements()),
             left_out=tuple(self.left_out),
         )
 
@@ -293,6 +308,24 @@ class _PixiReader:
                     self._problem(where, refused.what, refused.remedy)
                     continue
                 yield f"--{'index-url' if key == 'index-url' else 'extra-index-url'} {address}"
+
+    def _system_requirements(self) -> Iterator[SystemRequirement]:
+        """What pixi is told of the machines, sorted by our names."""
+        requirements = dict(self._table(self.data, "system-requirements"))
+        libc = requirements.pop("libc", None)
+        if isinstance(libc, dict) and libc.get("family", "glibc") == "glibc":
+            libc = libc.get("version")
+        if libc is not None:
+            requirements["glibc"] = libc
+        for name in sorted(requirements):
+            key = f"system-requirements.{'libc' if name == 'glibc' else name}"
+            if name not in SYSTEM_REQUIREMENTS:
+                self._leave(key)
+                continue
+            try:
+                yield SystemRequirement(name=name, version=_plain(requirements[name], "a version"))
+            except Refused as refused:
+                self._problem(key, refused.what, refused.remedy)
 
     def _variables(self) -> tuple[tuple[str, str], ...]:
         activation = self._table(self.data, "activation")

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from envbuild.specs.git import git_address
-from envbuild.specs.importers.pip.requirement import BUILD_REMEDY
+from envbuild.specs.importers.pip.requirement import BUILD_REMEDY, extra_build_dependencies
 from envbuild.specs.model import INDEX_STRATEGIES
 from envbuild.specs.problems import Refused
 from envbuild.specs.text.toml import describe_value
@@ -33,6 +33,8 @@ _CARRIED = {
     "find-links",
     "no-index",
     "constraint-dependencies",
+    "build-constraint-dependencies",
+    "extra-build-dependencies",
     "index-strategy",
 }
 _WITHOUT_EFFECT = {"package", "managed", "workspace", "required-version", "cache-keys", "build-backend"}
@@ -134,6 +136,18 @@ class UvTool:
     def constraints(self) -> tuple[str, ...]:
         """``constraint-dependencies``. Raises :class:`Refused`."""
         return _texts(self.table.get("constraint-dependencies", []), "tool.uv.constraint-dependencies")
+
+    def build_constraints(self) -> tuple[str, ...]:
+        """``build-constraint-dependencies``. Raises :class:`Refused`."""
+        key = "build-constraint-dependencies"
+        return _texts(self.table.get(key, []), f"tool.uv.{key}")
+
+    def extra_build_dependencies(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """``extra-build-dependencies``. Raises :class:`Refused`: ``match-runtime`` has no like here."""
+        try:
+            return extra_build_dependencies(self._table("extra-build-dependencies"))
+        except Refused as refused:
+            raise Refused(f"tool.uv.extra-build-dependencies: {refused.what}", refused.remedy) from refused
 
     def index_strategy(self) -> str | None:
         """``index-strategy``; without it uv's own where indexes are named, as it is for uv that they are.

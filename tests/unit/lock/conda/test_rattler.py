@@ -128,3 +128,74 @@ def test_it_works_inside_a_running_event_loop(directory: Path, resolver: Rattler
         return resolve(resolver, "libtool", channels=(directory.as_uri(),))
 
     assert [pin.name for pin in asyncio.run(notebook())] == ["libtool"]
+
+
+GPU = (
+    Package(name="torch", version="2.0", build="cpu_0"),
+    Package(name="torch", version="2.0", build="cuda_1", build_number=1, depends=("__cuda >=12",)),
+    Package(name="gpuonly", depends=("__cuda",)),
+    Package(name="plain"),
+)
+
+
+@pytest.fixture(scope="module")
+def gpu_channel(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("channels") / "gpu"
+    for package in GPU:
+        make_package(package, path)
+    return index_channel(path, GPU)
+
+
+def test_a_lock_for_cpus_says_so_where_one_for_gpus_would_differ(
+    gpu_channel: str, resolver: RattlerResolver, caplog: pytest.LogCaptureFixture
+) -> None:
+    (torch,) = resolve(resolver, "torch", channels=(gpu_channel,))
+    assert torch.build == "cpu_0"
+    assert caplog.messages == [
+        "linux/amd64: locked for machines without a GPU: torch 2.0 cpu_0; for those with one, say which CUDA "
+        'the drivers have, system_requirements: {cuda: "12.9"}'
+    ]
+    caplog.clear()
+    resolve(resolver, "plain", channels=(gpu_channel,))
+    gpu = replace(TARGET, virtual_packages={**TARGET.virtual_packages, "__cuda": "12.9"})
+    spec = CondaSpec(channels=(gpu_channel,), dependencies=("torch",))
+    (torch,) = resolver.resolve(CondaRequest(spec=spec, targets=[gpu]))[LINUX_AMD64]
+    assert torch.build == "cuda_1"
+    assert caplog.messages == []
+
+
+def test_what_needs_a_gpu_is_refused_with_the_key_that_says_there_is_one(
+    gpu_channel: str, resolver: RattlerResolver
+) -> None:
+    with pytest.raises(ResolveError, match="__cuda") as raised:
+        resolve(resolver, "gpuonly", channels=(gpu_channel,))
+    assert raised.value.hint == (
+        'these packages need a GPU: say which CUDA the drivers have, system_requirements: {cuda: "12.9"}'
+    )
+
+
+PYTHON = (
+    Package(name="python", version="3.12.4"),
+    Package(name="pip", version="24.0", noarch="python", depends=("python >=3.8", "wheel")),
+    Package(name="wheel", version="0.43", noarch="python", depends=("python",)),
+)
+
+
+@pytest.mark.parametrize(
+    ("packages", "add_pip", "locked"),
+    [
+        (PYTHON, True, ["pip", "python", "wheel"]),
+        (PYTHON, False, ["python"]),
+        # A channel that has no pip: conda would find no solution, and nobody asked for it.
+        (PYTHON[:1], True, ["python"]),
+    ],
+)
+def test_pip_comes_with_python_as_conda_has_it(
+    packages: tuple[Package, ...], add_pip: bool, locked: list[str], tmp_path: Path, resolver: RattlerResolver
+) -> None:
+    for package in packages:
+        make_package(package, tmp_path / "channel")
+    url = index_channel(tmp_path / "channel", packages)
+    spec = CondaSpec(channels=(url,), dependencies=("python",), add_pip=add_pip)
+    pins = resolver.resolve(CondaRequest(spec=spec, targets=[TARGET]))[LINUX_AMD64]
+    assert [pin.name for pin in pins] == locked

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from envbuild.errors import ResolveError
 from envbuild.lock.base import CondaTarget
 from envbuild.lock.conda.satisfied import provided_distributions, unsatisfied_conda, virtual_packages
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
-from envbuild.specs.model import CondaSpec
+from envbuild.specs.model import CondaSpec, SystemRequirement
 
 TARGET = CondaTarget(platform=LINUX_AMD64, virtual_packages=virtual_packages("2.36", LINUX_AMD64, {}))
 
@@ -87,3 +90,20 @@ def test_virtual_packages_follow_the_base() -> None:
         "__unix": "0",
     }
     assert "__cuda" not in virtual_packages("2.41", LINUX_AMD64, {})
+
+
+def test_what_the_spec_says_of_the_machines_goes_first() -> None:
+    stated = (
+        SystemRequirement(name="archspec", version="x86_64_v3", platform="linux/amd64"),
+        SystemRequirement(name="cuda", version="12.9"),
+        SystemRequirement(name="glibc", version="2.28"),
+    )
+    environ = {"CONDA_OVERRIDE_CUDA": "11.8"}
+    packages = virtual_packages("2.41", LINUX_AMD64, environ, stated=stated)
+    assert packages["__archspec"] == "1=x86_64_v3"
+    assert (packages["__cuda"], packages["__glibc"]) == ("12.9", "2.28")
+    assert virtual_packages("2.41", LINUX_ARM64, {}, stated=stated)["__archspec"] == "1=aarch64"
+    with pytest.raises(
+        ResolveError, match=r"glibc 2\.28 is asked for on linux/amd64, and the base has 2\.17"
+    ):
+        virtual_packages("2.17", LINUX_AMD64, {}, stated=stated)

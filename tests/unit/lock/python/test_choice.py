@@ -165,7 +165,9 @@ def test_debian_packages_without_a_mirror_are_refused() -> None:
     ],
 )
 def test_python_joins_the_conda_dependencies(wanted: str | None, dependency: str) -> None:
-    assert with_conda_python(None, wanted) == CondaSpec(channels=("conda-forge",), dependencies=(dependency,))
+    assert with_conda_python(None, wanted) == CondaSpec(
+        channels=("conda-forge",), dependencies=(dependency,), add_pip=False
+    )
 
 
 def test_a_python_that_is_there_is_not_asked_for_twice() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from envbuild.compose.artifacts.conda.link_scripts import SkippingRangeReader, foresee_link_script
 from envbuild.http.base import RangeReader
+from envbuild.lock.conda.listing import SkippingRangeReader, foresee_listing
 from envbuild.lock.model import CondaPin
 from tests.fakes.channel import File, Package
 from tests.unit.compose.test_artifacts_conda_source import artifact_of
@@ -43,6 +43,11 @@ def pin_of(package: Package, directory: Path) -> CondaPin:
     pin = artifact_of(package, directory).pin
     assert isinstance(pin, CondaPin)
     return replace(pin, url=ELSEWHERE + pin.file)
+
+
+def foresee_link_script(pin: CondaPin, stored: Path, ranges: RangeReader) -> str | None:
+    listing = foresee_listing(pin, stored, ranges)
+    return listing.link_script if listing else None
 
 
 def many(count: int) -> tuple[File, ...]:

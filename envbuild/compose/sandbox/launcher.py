@@ -1,7 +1,7 @@
 """Starts a program with nothing but a read-only root file system and the directories it is given: no network,
 no other process, no file of this machine, no privilege. A program itself.
 
-It is run as ``python -I -S sandbox.py REQUEST REPORT`` (a JSON object, and a descriptor) and imports
+It is run as ``python -I -S launcher.py REQUEST REPORT`` (a JSON object, and a descriptor) and imports
 only the standard library: the kernel lets only a process with a single thread make a user namespace, and
 envbuild has several. Three processes stand in a row: this one; ``init``, the first of the new process
 namespace, at whose end the kernel ends all others in it; and the program. When this one ends, all do.
