@@ -7,6 +7,7 @@ stands in such a file, and the rest beside it.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -58,7 +59,12 @@ def write_project(
     names, from ``own`` indexes. Returns its path for a command line, or nothing where nothing is asked."""
     if not requirements:
         return ()
-    names = {index: f"index-{number}" for number, index in enumerate(dict.fromkeys(own.values()))}
+    # uv's variables may say another address for a name.
+    written = Counter(index.name for index in set(own.values()))
+    names = {
+        index: index.name if index.name and written[index.name] == 1 else f"index-{number}"
+        for number, index in enumerate(dict.fromkeys(own.values()))
+    }
     asked = [text for texts in requirements.values() for text in texts]
     lines = ['[project]\nname = "envbuild-indexed"\nversion = "0"', f"dependencies = {json.dumps(asked)}"]
     lines += ["[tool.uv.sources]", *(f'{name} = {{index = "{names[own[name]]}"}}' for name in requirements)]

@@ -149,6 +149,24 @@ def test_a_project_locks_as_uv_resolves_it(indexes: Indexes, tmp_path: Path) -> 
     assert locked == digests(CPU[1], CPU[2], MAIN[-2], MAIN[-1])
 
 
+def test_a_mirror_that_a_variable_names_takes_the_place_of_an_index_of_that_name(
+    indexes: Indexes, tmp_path: Path
+) -> None:
+    mirror = Wheelhouse(tmp_path / "mirror")
+    mirror.add(Wheel(name="torch", version="2.9.0+mirror"), replace(CPU[2], requires=()))
+    file = project(indexes, tmp_path)
+    uv = [find_uv(), "pip", "compile", str(file), "--quiet", "--no-annotate", "--no-header"]
+    with mirror.serve() as url:
+        env = {**indexes.env, "UV_INDEX": f"cpu={url}"}
+        del env["UV_NO_CONFIG"]
+        answer = subprocess.run(uv, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
+        locked = lock(file, {**env, "UV_NO_CONFIG": "1"})
+    assert {name: version for name, (version, _) in locked.items()} == dict(
+        line.split("==") for line in answer.stdout.split()
+    )
+    assert locked["torch"][0] == "2.9.0+mirror"
+
+
 def test_a_marker_chooses_the_targets_that_an_index_is_for(indexes: Indexes, tmp_path: Path) -> None:
     file = project(indexes, tmp_path)
     file.write_text(
