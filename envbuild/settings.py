@@ -65,6 +65,13 @@ class Settings:
     compression: str = "gzip"
     pip_engine: str = "uv"
     conda_engine: str = "rattler"
+    conda_channel_alias: str | None = field(default=None, repr=False)
+    """Stands for the public root of named channels; may hold a token. None: conda's own configuration."""
+    conda_default_channels: tuple[str, ...] = ()
+    """What ``defaults`` stands for."""
+    conda_mirrors: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Pairs of a channel's address and what is asked in its place."""
+    conda_channel_priority: str | None = None
     index_strategy: str | None = None
     """Counts in place of the spec's, and so is part of its definition; None: the spec's."""
     engine: str = "auto"
@@ -431,6 +438,22 @@ def _repositories(value: object, source: _Source) -> tuple[str, ...]:
     return tuple(_repository(entry, source) for entry in value)
 
 
+def _channels(value: object, source: _Source) -> tuple[str, ...]:
+    if source.strings and isinstance(value, str):
+        value = value.replace(",", " ").split()
+    if isinstance(value, (list, tuple)) and all(isinstance(entry, str) and entry for entry in value):
+        return tuple(value)
+    raise _Misfit("a list of channels")
+
+
+def _conda_mirrors(value: object, source: _Source) -> tuple[tuple[str, str], ...]:
+    if source.strings and isinstance(value, str):
+        value = dict(pair.partition("=")[::2] for pair in value.split())
+    if not isinstance(value, dict):
+        raise _Misfit("a table of channels' addresses and their mirrors, or CHANNEL=MIRROR pairs")
+    return tuple((str(_url(channel, source)), str(_url(mirror, source))) for channel, mirror in value.items())
+
+
 def _registry(value: object, source: _Source) -> str:
     if isinstance(value, str) and len(value) <= 200 and _REGISTRY.fullmatch(value.rstrip("/")):
         return value.rstrip("/")
@@ -452,6 +475,10 @@ _READERS: Mapping[str, Callable[[object, _Source], object]] = {
     "compression": _choice("gzip", "zstd"),
     "pip_engine": _choice("uv", "pip-tools"),
     "conda_engine": _choice("rattler", "conda-lock"),
+    "conda_channel_alias": _url,
+    "conda_default_channels": _channels,
+    "conda_mirrors": _conda_mirrors,
+    "conda_channel_priority": _choice("strict", "flexible", "disabled"),
     "index_strategy": _choice("first-index", "unsafe-best-match"),
     "engine": _choice("auto", "native", "docker", "buildx"),
     "template_dir": _path,

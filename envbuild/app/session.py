@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from envbuild.images.sources import locate
     from envbuild.lock import resolvers as lock_resolvers
     from envbuild.lock.base import SdistBuilder
+    from envbuild.lock.conda import configuration as conda_configuration
     from envbuild.lock.make import Resolvers
     from envbuild.lock.pip import uv
     from envbuild.plan.model import Inputs
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from envbuild.registry.client import RegistryClient
 else:
     auth = lazy("envbuild.registry.auth")
+    conda_configuration = lazy("envbuild.lock.conda.configuration")
     compose = lazy("envbuild.compose.base")
     docker_client = lazy("envbuild.docker.client")
     engine_factory = lazy("envbuild.engines.factory")
@@ -116,7 +118,12 @@ class Session:
             settings=self.settings,
             progress=self.progress,
             environ=self.environ,
+            mirrors=lambda: self._conda_mirrors,
         )
+
+    @cached_property
+    def _conda_mirrors(self) -> Mapping[str, tuple[str, ...]]:
+        return conda_configuration.conda_configuration(self.settings, self.environ).mirrors
 
     @cached_property
     def registry(self) -> RegistryClient:

@@ -35,6 +35,7 @@ class HttpFetcher:
 
     ``offline``: answers from the store and the kept documents only, whatever the address.
     ``sleep`` waits between tries (seconds); ``environ`` is where CA, netrc and home are looked for.
+    ``mirrors`` gives beginnings of addresses and what is asked in their place, in order, and nothing else.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class HttpFetcher:
         progress: Progress,
         sleep: Callable[[float], None] = time.sleep,
         environ: Mapping[str, str] | None = None,
+        mirrors: Callable[[], Mapping[str, Sequence[str]]] = dict,
     ) -> None:
         self._store = store
+        self._mirrors = mirrors
         self._offline = offline
         self._progress = progress
         self._retries = Retry(tries=_TRIES)
@@ -105,7 +108,8 @@ class HttpFetcher:
                 )
             return kept.body
         try:
-            return self._retry(url, lambda: self._read(url, limit, kept, cache))
+            asked = self._asked(url)[0]
+            return self._retry(asked, lambda: self._read(url, asked, limit, kept, cache))
         except _GivenUp as error:
             raise FilesError([Failure(download=download, attempts=(error.attempt,))]) from error.__cause__
 
@@ -116,7 +120,7 @@ class HttpFetcher:
         wanted = {"range": f"bytes={start}-{start + length - 1}"}
         body = bytearray()
         try:
-            with self._transport.get(url, wanted) as answer:
+            with self._transport.get(self._asked(url)[0], wanted) as answer:
                 if answer.status != 206:
                     return None
                 for chunk in answer.chunks:
@@ -127,8 +131,16 @@ class HttpFetcher:
             return None
         return bytes(body)
 
-    def _read(self, url: str, limit: int, kept: CachedDocument | None, cache: bool) -> bytes:
-        with self._transport.get(url, kept.conditions if kept else None) as answer:
+    def _asked(self, url: str) -> tuple[str, ...]:
+        """The addresses that are asked for ``url``."""
+        mirrors = self._mirrors()
+        start = max((start for start in mirrors if url.startswith(start)), key=len, default=None)
+        if start is None:
+            return (url,)
+        return tuple(f"{address.rstrip('/')}/{url[len(start) :]}" for address in mirrors[start])
+
+    def _read(self, url: str, asked: str, limit: int, kept: CachedDocument | None, cache: bool) -> bytes:
+        with self._transport.get(asked, kept.conditions if kept else None) as answer:
             if answer.status == 304 and kept is not None:
                 return kept.body
             _ok(answer)
@@ -162,7 +174,7 @@ class HttpFetcher:
         part = scratch / download.sha256
         with self._progress.task(stage, download.what, total=download.size) as task:
             counter = Counter(task)
-            for url in download.urls:
+            for url in [asked for stated in download.urls for asked in self._asked(stated)]:
                 try:
                     self._retry(url, partial(self._save, url, download, part, counter, stop))
                 except _GivenUp as error:

@@ -189,6 +189,9 @@ class CondaResolver(Protocol):
 
     def version(self) -> str: ...
 
+    def channels(self, spec: CondaSpec) -> tuple[str, ...]:
+        """The addresses of the channels that ``spec`` is resolved from, in order of priority."""
+
     def resolve(self, request: CondaRequest) -> dict[Platform, tuple[CondaPin, ...]]:
         """Pins sorted by name. Raises ``ResolveError``: unsatisfiable (with the solver's reason),
         unknown channel, unknown package."""

@@ -197,7 +197,7 @@ class _LockMaker:
             platforms=tuple(platforms),
             bytecode=bytecode,
             runtime=runtime_settings(spec),
-            channels=conda_spec.channels if conda_spec else (),
+            channels=self.resolvers.conda().channels(conda_spec) if conda_spec else (),
             as_of=self.as_of.isoformat() if self.as_of else None,
             as_of_kept=self.as_of_kept,
             toolchain=tools() if runs_python else (),

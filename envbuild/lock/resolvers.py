@@ -27,7 +27,7 @@ from envbuild.settings import Settings
 from envbuild.store.content import Store
 
 if TYPE_CHECKING:
-    from envbuild.lock.conda import conda_lock, distributions, rattler
+    from envbuild.lock.conda import conda_lock, configuration, distributions, rattler
     from envbuild.lock.debian import keys
     from envbuild.lock.debian import resolver as debian
     from envbuild.lock.image import resolver as image
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from envbuild.lock.python import standalone
     from envbuild.registry.client import RegistryClient
 else:
+    configuration = lazy("envbuild.lock.conda.configuration")
     conda_lock = lazy("envbuild.lock.conda.conda_lock")
     distributions = lazy("envbuild.lock.conda.distributions")
     debian = lazy("envbuild.lock.debian.resolver")
@@ -107,7 +108,11 @@ def _standalone(context: ResolveContext) -> PythonResolver:
 
 
 def _rattler(context: ResolveContext) -> rattler.RattlerResolver:
-    return rattler.RattlerResolver(context.store.directory("metadata/conda"), fetcher=context.fetcher())
+    return rattler.RattlerResolver(
+        context.store.directory("metadata/conda"),
+        configuration.conda_configuration(context.settings, context.environ),
+        fetcher=context.fetcher(),
+    )
 
 
 def _conda_lock(context: ResolveContext) -> CondaResolver:

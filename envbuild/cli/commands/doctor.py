@@ -21,8 +21,11 @@ from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import paint, size_text, table
 from envbuild.docker.client import NoEngine, connect
 from envbuild.engines.buildx.command import NoBuilder, find_builder
+from envbuild.errors import EnvbuildError
+from envbuild.lock.conda.configuration import conda_configuration
 from envbuild.redact import redact
 from envbuild.render.access import index_lines
+from envbuild.settings import Settings
 
 ENOUGH_SPACE = 2_000_000_000
 """Bytes that one larger environment takes in the store, download and segments together."""
@@ -69,6 +72,7 @@ def look(call: Call) -> tuple[Diagnosis, ...]:
         lambda: Diagnosis("envbuild", "ok", f"{envbuild.__version__}, python {sys.version.split()[0]}"),
         _uv,
         lambda: Diagnosis("indexes", "ok", "; ".join(index_lines(call.environ))),
+        lambda: _conda(settings, call.environ),
         lambda: _engine(call.environ),
         lambda: _buildkit(call.environ),
         _user_namespaces,
@@ -87,6 +91,14 @@ def _uv() -> Diagnosis:
         return Diagnosis("uv", "bad", "not found; install envbuild again, it brings uv")
     words = _words([path, "--version"])
     return Diagnosis("uv", "ok" if words else "bad", words or f"{path} doesn't start")
+
+
+def _conda(settings: Settings, environ: Mapping[str, str]) -> Diagnosis:
+    try:
+        lines = conda_configuration(settings, environ).lines()
+    except EnvbuildError as error:
+        return Diagnosis("conda channels", "bad", error.message)
+    return Diagnosis("conda channels", "ok", "; ".join(lines) or "no configuration of conda's")
 
 
 def _engine(environ: Mapping[str, str]) -> Diagnosis:

@@ -18,6 +18,7 @@ from envbuild.cli.show.report import change_json, change_lines, change_summary, 
 from envbuild.cli.show.text import count_text, printable
 from envbuild.errors import UsageError
 from envbuild.http.address import shown
+from envbuild.lock.conda.configuration import conda_configuration
 from envbuild.render.access import index_lines
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def command(
                 call.say(f"index: {line}")
             for index in specs.inputs_of(loaded).package_indexes:
                 call.say(f"index: spec: {shown(index.url)} (for {', '.join(index.packages)})")
+            for line in conda_configuration(session.settings, call.environ).lines() if loaded.conda else ():
+                call.say(line)
         result = lock.lock_spec(session, loaded, request)
     report(call, result, dry_run=request.dry_run, as_json=as_json)
     return 0

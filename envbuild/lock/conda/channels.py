@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -22,10 +22,15 @@ _IN_TEXT = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s@'\"]+@", re.IGNORECASE)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChannelNames:
-    """How names of channels become addresses (conda's ``channel_alias`` and ``default_channels``)."""
+    """How names of channels become addresses: conda's ``channel_alias``, ``default_channels``,
+    ``custom_channels`` and ``custom_multichannels``."""
 
     alias: str = CHANNEL_ALIAS
     defaults: tuple[str, ...] = DEFAULT_CHANNELS
+    custom: Mapping[str, str] = field(default_factory=dict)
+    """A channel's name to the address that it lies below."""
+    several: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """A name to the channels that it stands for."""
 
     def addresses(self, name: str) -> tuple[str, ...]:
         """The URLs, without a trailing slash, of a channel given as a URL, ``file:`` URL, path or name.
@@ -34,8 +39,13 @@ class ChannelNames:
         must not depend on the directory it was made in.
         """
         name = name.strip()
-        if name == "defaults":
-            return tuple(address for default in self.defaults for address in self.addresses(default))
+        several = self.several.get(name) or (self.defaults if name == "defaults" else ())
+        if several:
+            return tuple(
+                address for channel in several if channel != name for address in self.addresses(channel)
+            )
+        if name in self.custom:
+            return (f"{self.custom[name].rstrip('/')}/{name}",)
         if name.startswith("file:") and not name.startswith("file:///"):
             name = name.removeprefix("file:").removeprefix("//localhost")
         if "://" in name:

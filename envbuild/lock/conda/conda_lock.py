@@ -50,6 +50,9 @@ class CondaLockResolver:
     def version(self) -> str:
         return version("conda-lock")
 
+    def channels(self, spec: CondaSpec) -> tuple[str, ...]:
+        return self.metadata.channels(spec)
+
     def resolve(self, request: CondaRequest) -> dict[Platform, tuple[CondaPin, ...]]:
         """Pins of every target, sorted by name.
 

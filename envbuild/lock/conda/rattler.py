@@ -19,6 +19,7 @@ from envbuild.http.base import Fetcher
 from envbuild.lazy import lazy
 from envbuild.lock.base import CondaRequest, CondaTarget
 from envbuild.lock.conda.channels import ChannelNames, hide_credentials, split_channel, without_credentials
+from envbuild.lock.conda.configuration import CondaConfiguration
 from envbuild.lock.conda.explicit import ExplicitList
 from envbuild.lock.conda.records import pin_of, record_of, split_depend, virtual_package
 from envbuild.lock.model import CondaPin
@@ -55,13 +56,26 @@ class RattlerResolver:
     gets the archives of listed packages that a channel's metadata doesn't know."""
 
     cache_dir: Path
-    channel_names: ChannelNames = field(default_factory=ChannelNames)
+    configuration: CondaConfiguration = field(default_factory=CondaConfiguration)
     retries: int = 3
     fetcher: Fetcher | None = None
     name: str = "rattler"
 
+    @property
+    def channel_names(self) -> ChannelNames:
+        return self.configuration.names
+
     def version(self) -> str:
         return version("py-rattler")
+
+    def channels(self, spec: CondaSpec) -> tuple[str, ...]:
+        """See ``CondaResolver``; of a list of packages those that it names."""
+        names = self.channel_names
+        if spec.explicit:
+            addresses = tuple(address for channel in spec.channels for address in names.addresses(channel))
+        else:
+            addresses = names.of(spec)
+        return tuple(dict.fromkeys(map(without_credentials, addresses)))
 
     def resolve(self, request: CondaRequest) -> dict[Platform, tuple[CondaPin, ...]]:
         """Pins of every target, sorted by name; all targets are solved at once over one gateway.
@@ -124,7 +138,28 @@ class RattlerResolver:
             default_config=rattler_gateway.SourceConfig(
                 cache_action="force-cache-only" if offline else "cache-or-fetch"
             ),
-            client=rattler_networking.Client.default_client(max_retries=0 if offline else self.retries),
+            client=self._client(0 if offline else self.retries),
+        )
+
+    def _client(self, retries: int) -> rattler.networking.Client:
+        """rattler's own client, which asks mirrors in the place of what they stand for."""
+        mirrors = self.configuration.mirrors
+        if not mirrors:
+            return rattler_networking.Client.default_client(max_retries=retries)
+        return rattler_networking.Client(
+            [
+                rattler_networking.RetryMiddleware(retries),
+                rattler_networking.MirrorMiddleware(
+                    {
+                        canonical: [f"{address}/" for address in addresses]
+                        for canonical, addresses in mirrors.items()
+                    }
+                ),
+                rattler_networking.AuthenticationMiddleware(),
+                rattler_networking.OciMiddleware(),
+                rattler_networking.GCSMiddleware(),
+                rattler_networking.S3Middleware(),
+            ]
         )
 
     def _match_specs(self, spec: CondaSpec) -> list[rattler.MatchSpec]:
@@ -154,7 +189,9 @@ class RattlerResolver:
         subdir, before = target.platform.subdir, request.before
         kept = request.kept(target.platform)
 
-        def solve(virtual: Mapping[str, str], locked: Sequence[CondaPin]) -> Awaitable[list[RepoDataRecord]]:
+        def solve_with(
+            priority: rattler_channel.ChannelPriority, virtual: Mapping[str, str], locked: Sequence[CondaPin]
+        ) -> Awaitable[list[RepoDataRecord]]:
             return rattler.solve(
                 sources=[rattler.Channel(channel) for channel in channels],
                 specs=list(specs),
@@ -162,11 +199,25 @@ class RattlerResolver:
                 platforms=[subdir, "noarch"],  # type: ignore[list-item]
                 locked_packages=[record_of(pin) for pin in locked],
                 virtual_packages=[virtual_package(name, version) for name, version in virtual.items()],
-                channel_priority=rattler_channel.ChannelPriority.Strict,
+                channel_priority=priority,
+                constraints=list(self.configuration.pinned_packages),
                 exclude_newer=before,
                 channel_relations="disabled",
                 add_pip_as_python_dependency=add_pip,
             )
+
+        async def solve(virtual: Mapping[str, str], locked: Sequence[CondaPin]) -> list[RepoDataRecord]:
+            strict = rattler_channel.ChannelPriority.Strict
+            disabled = rattler_channel.ChannelPriority.Disabled
+            if self.configuration.priority == "disabled":
+                return await solve_with(disabled, virtual, locked)
+            try:
+                return await solve_with(strict, virtual, locked)
+            except rattler_exceptions.SolverError:
+                # rattler has no middle way: what goes first excludes the others, or all are compared.
+                if self.configuration.priority == "strict":
+                    raise
+                return await solve_with(disabled, virtual, locked)
 
         virtual, add_pip = target.virtual_packages, False
         try:

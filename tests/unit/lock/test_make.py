@@ -32,6 +32,7 @@ from envbuild.progress import Silent
 from envbuild.specs.definition import definition_digest
 from envbuild.specs.model import (
     BaseSpec,
+    CondaSpec,
     DebianBaseSpec,
     ImageBaseSpec,
     Origin,
@@ -73,6 +74,9 @@ class FakeConda:
 
     def version(self) -> str:
         return "1"
+
+    def channels(self, spec: CondaSpec) -> tuple[str, ...]:
+        return tuple(f"https://conda.example/{channel}" for channel in spec.channels)
 
     def resolve(self, request: CondaRequest) -> dict[Platform, tuple[CondaPin, ...]]:
         self.kept.append({platform: tuple(pins) for platform, pins in request.preferred.items()})

@@ -12,6 +12,7 @@ import pytest
 from envbuild.errors import ResolveError
 from envbuild.lock.base import CondaRequest, CondaTarget
 from envbuild.lock.conda.channels import ChannelNames
+from envbuild.lock.conda.configuration import CondaConfiguration
 from envbuild.lock.conda.rattler import RattlerResolver
 from envbuild.lock.conda.satisfied import virtual_packages
 from envbuild.lock.model import CondaPin
@@ -90,7 +91,7 @@ def test_the_first_channel_that_has_a_package_is_its_only_one(tmp_path: Path, di
 
 def test_a_name_is_looked_up_below_the_alias(tmp_path: Path, directory: Path) -> None:
     names = ChannelNames(alias=directory.parent.as_uri())
-    resolver = RattlerResolver(tmp_path / "cache", channel_names=names)
+    resolver = RattlerResolver(tmp_path / "cache", CondaConfiguration(names=names))
     (pin,) = resolve(resolver, "main::libtool", channels=("main",))
     assert pin.channel == directory.as_uri()
 
