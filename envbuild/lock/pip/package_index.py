@@ -66,10 +66,13 @@ def write_project(
         for number, index in enumerate(dict.fromkeys(own.values()))
     }
     asked = [text for texts in requirements.values() for text in texts]
-    lines = ['[project]\nname = "envbuild-indexed"\nversion = "0"', f"dependencies = {json.dumps(asked)}"]
+    lines = [
+        '[project]\nname = "envbuild-indexed"\nversion = "0"',
+        f"dependencies = {json.dumps(asked, ensure_ascii=False)}",
+    ]
     lines += ["[tool.uv.sources]", *(f'{name} = {{index = "{names[own[name]]}"}}' for name in requirements)]
     for index, name in names.items():
-        address = json.dumps(open_address(index, env))
+        address = json.dumps(open_address(index, env), ensure_ascii=False)
         lines.append(f'[[tool.uv.index]]\nname = "{name}"\nurl = {address}\nexplicit = true')
     (directory / PROJECT).parent.mkdir()
     (directory / PROJECT).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -186,7 +186,13 @@ PIP = [
 @pytest.mark.parametrize(
     "strategy", ["unsafe-best-match", pytest.param("first-index", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("case", UV, ids=[case.name for case in UV])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=() if number % 3 == 0 else pytest.mark.slow)
+        for number, case in enumerate(UV)
+    ],
+)
 def test_uvs_settings_mean_what_they_mean_to_uv(case: Case, strategy: str, tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     assert machine.run(case, "envbuild", strategy) == machine.run(case, "uv", strategy)

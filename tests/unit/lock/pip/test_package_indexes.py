@@ -91,7 +91,13 @@ def digests(*wheels: Wheel) -> dict[str, tuple[str, str]]:
     return {wheel.name: (wheel.version, wheel.pin().sha256) for wheel in wheels}
 
 
-@pytest.mark.parametrize("order", ["-i {main} --extra-index-url {cpu}", "-i {cpu} --extra-index-url {main}"])
+@pytest.mark.parametrize(
+    "order",
+    [
+        "-i {main} --extra-index-url {cpu}",
+        pytest.param("-i {cpu} --extra-index-url {main}", marks=pytest.mark.slow),
+    ],
+)
 def test_a_torch_environment_locks_as_pip_resolves_it(indexes: Indexes, tmp_path: Path, order: str) -> None:
     file = tmp_path / "requirements.in"
     places = order.format(main=indexes.main, cpu=indexes.cpu)
