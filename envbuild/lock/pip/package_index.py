@@ -74,6 +74,6 @@ def write_project(
     for index, name in names.items():
         address = json.dumps(open_address(index, env), ensure_ascii=False)
         lines.append(f'[[tool.uv.index]]\nname = "{name}"\nurl = {address}\nexplicit = true')
-    (directory / PROJECT).parent.mkdir()
+    (directory / PROJECT).parent.mkdir(exist_ok=True)
     (directory / PROJECT).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return (PROJECT,)
