@@ -208,6 +208,7 @@ def test_a_source_for_another_system_does_not_count(tmp_path: Path) -> None:
         ("extra-index-url = ['https://i.example/s']", ("--extra-index-url https://i.example/s",)),
         ("find-links = ['https://i.example/l']", ("--find-links https://i.example/l",)),
         ("no-index = true", ("--no-index",)),
+        ("allow-insecure-host = ['i.example:8443']", ("--trusted-host i.example:8443",)),
         ("index = [{url = 'https://i.example/l', format = 'flat'}]", ("--find-links https://i.example/l",)),
     ],
 )

@@ -218,13 +218,14 @@ class _PipfileReader:
         name, url = str(source.get("name", "")), source.get("url")
         if not isinstance(url, str):
             raise Refused("has no url")
-        if source.get("verify_ssl") in (False, "false"):
-            self._leave(f"source[{index}].verify_ssl: certificates are always checked")
         searched = self._table("pipenv").get("install_search_all_sources") is True
         if index and not searched and name not in self.asked:
             self._leave(f"source[{index}] ({name}): no package names it")
             return ""
         address = index_address(url)
+        if source.get("verify_ssl") in (False, "false"):
+            host = urlsplit(address).netloc.rpartition("@")[2]
+            reader.read_text(f"--trusted-host {host}", self.file, line=1, key=f"source[{index}].verify_ssl")
         if index and name in self.asked:
             reader.read_index(address, self.asked[name], name)
         if index and not searched:

@@ -297,6 +297,7 @@ class RequirementsReader:
         elif name == "--trusted-host":
             if not HOST.fullmatch(value):
                 raise Refused(f"--trusted-host: {redact(value)!r} is no host", "write HOST or HOST:PORT")
+            _log.warning("%s: the certificate of %s isn't checked, as the file says", place, value)
             self._options.setdefault(f"{name} {value}")
         elif name == "--find-links":
             self._options.setdefault(f"{name} {self._links(value, context)}")

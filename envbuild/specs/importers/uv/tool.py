@@ -31,6 +31,7 @@ _CARRIED = {
     "index-url",
     "extra-index-url",
     "find-links",
+    "allow-insecure-host",
     "no-index",
     "constraint-dependencies",
     "build-constraint-dependencies",
@@ -114,6 +115,8 @@ class UvTool:
             yield f"--extra-index-url {shlex.quote(text)}"
         for text in _texts(links, "tool.uv.find-links"):
             yield f"--find-links {shlex.quote(text)}"
+        for text in _texts(self.table.get("allow-insecure-host", []), "tool.uv.allow-insecure-host"):
+            yield f"--trusted-host {shlex.quote(text)}"
         if self.table.get("no-index") is True:
             yield "--no-index"
 
