@@ -205,6 +205,18 @@ def _archived(package: ExplicitPackage, fetcher: Fetcher) -> CondaPin:
         raise ResolveError(f"{shown}: the archive's info/index.json can't be read: {error}") from error
 
 
+def hash_archive(url: str, md5: str, fetcher: Fetcher) -> tuple[str, int]:
+    """SHA-256 and size of the archive at ``url``, whose MD5 a channel states. Raises ``ResolveError``."""
+    shown = without_credentials(url)
+    try:
+        sha256, own, size = _hashes(io.BytesIO(fetcher.read(url, limit=ARCHIVE_LIMIT)))
+    except FetchError as error:
+        raise ResolveError(error.message, hint=error.hint) from error
+    if own != md5:
+        raise ResolveError(f"{shown}: the channel says MD5 {md5}, the archive has {own}")
+    return sha256, size
+
+
 def _hashes(archive: IO[bytes]) -> tuple[str, str, int]:
     sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
     while chunk := archive.read(1 << 20):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from envbuild.errors import ResolveError, did_you_mean
 from envbuild.http.base import Fetcher
@@ -20,7 +20,7 @@ from envbuild.lazy import lazy
 from envbuild.lock.base import CondaRequest, CondaTarget
 from envbuild.lock.conda.channels import ChannelNames, hide_credentials, split_channel, without_credentials
 from envbuild.lock.conda.configuration import CondaConfiguration
-from envbuild.lock.conda.explicit import ExplicitList
+from envbuild.lock.conda.explicit import ExplicitList, hash_archive
 from envbuild.lock.conda.records import pin_of, record_of, split_depend, virtual_package
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import Platform
@@ -248,9 +248,22 @@ class RattlerResolver:
         except (rattler_exceptions.GatewayError, rattler_exceptions.FetchRepoDataError) as error:
             raise _unreachable(str(error), channels) from error
         present = {(pin.name, pin.sha256): pin for pin in kept}
-        pins = [pin_of(json.loads(record.to_json())) for record in records]
+        pins = [self._pin(json.loads(record.to_json()), request.offline) for record in records]
         # A kept package comes back as it was given to the solver, which holds less than its pin.
         return tuple(sorted((present.get((pin.name, pin.sha256), pin) for pin in pins), key=_by_name))
+
+    def _pin(self, record: dict[str, Any], offline: bool) -> CondaPin:
+        """The pin of a channel's record. Old channels state MD5 alone: then the archive is fetched, once, as
+        its SHA-256 stands in the lock from then on."""
+        if record.get("sha256") or not record.get("md5") or self.fetcher is None:
+            return pin_of(record)
+        if offline:
+            raise ResolveError(
+                f"conda package {record['name']}: the channel states MD5 alone, and its archive isn't here",
+                hint="drop --offline once: the lock keeps its SHA-256",
+            )
+        sha256, size = hash_archive(str(record["url"]), str(record["md5"]).lower(), self.fetcher)
+        return pin_of({**record, "sha256": sha256, "size": size})
 
     async def _unknown(
         self, gateway: Gateway, channels: Sequence[str], specs: Sequence[MatchSpec], subdir: str

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import ResolveError
+from envbuild.http.fetcher import HttpFetcher
 from envbuild.lock.base import CondaRequest, CondaTarget
 from envbuild.lock.conda.channels import ChannelNames
 from envbuild.lock.conda.configuration import CondaConfiguration
@@ -17,7 +20,10 @@ from envbuild.lock.conda.rattler import RattlerResolver
 from envbuild.lock.conda.satisfied import virtual_packages
 from envbuild.lock.model import CondaPin
 from envbuild.platforms import LINUX_AMD64
+from envbuild.progress import Silent
+from envbuild.settings import Settings
 from envbuild.specs.model import CondaSpec
+from envbuild.store.content import Store
 from tests.fakes.channel import Package, index_channel, make_channel, make_package, serve
 
 TARGET = CondaTarget(platform=LINUX_AMD64, virtual_packages=virtual_packages("2.41", LINUX_AMD64, {}))
@@ -200,3 +206,28 @@ def test_pip_comes_with_python_as_conda_has_it(
     spec = CondaSpec(channels=(url,), dependencies=("python",), add_pip=add_pip)
     pins = resolver.resolve(CondaRequest(spec=spec, targets=[TARGET]))[LINUX_AMD64]
     assert [pin.name for pin in pins] == locked
+
+
+def test_of_a_channel_with_md5_alone_the_archive_is_hashed_once(
+    tmp_path: Path, resolver: RattlerResolver, store: Store
+) -> None:
+    package = Package(name="old", extension=".tar.bz2")
+    archive = make_package(package, tmp_path / "channel")
+    url = index_channel(tmp_path / "channel", [package])
+    repodata = tmp_path / "channel" / "linux-64" / "repodata.json"
+    document = json.loads(repodata.read_text())
+    for record in document["packages"].values():
+        del record["sha256"]
+    repodata.write_text(json.dumps(document))
+    settings = Settings(cache_dir=store.root)
+    with HttpFetcher(store, offline=False, settings=settings, progress=Silent(), environ={}) as fetcher:
+        resolver.fetcher = fetcher
+        (pin,) = resolve(resolver, "old", channels=(url,))
+        assert pin.sha256 == hashlib.sha256(archive.read_bytes()).hexdigest()
+        archive.unlink()
+        spec = CondaSpec(channels=(url,), dependencies=("old",))
+        again = CondaRequest(spec=spec, targets=[TARGET], preferred={LINUX_AMD64: (pin,)})
+        assert resolver.resolve(again)[LINUX_AMD64] == (pin,)
+        archive.write_bytes(b"another")
+        with pytest.raises(ResolveError, match=r"the channel says MD5 [0-9a-f]{32}, the archive has "):
+            resolve(resolver, "old", channels=(url,))
