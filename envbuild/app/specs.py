@@ -38,11 +38,13 @@ def find_spec(session: Session, text: str) -> Spec:
 
 def inputs_of(spec: Spec) -> Inputs:
     """What a build of ``spec`` reads beside its lock."""
+    pip = located_pip(spec.pip, spec.directory)
     return Inputs(
         directory=spec.directory,
         source=spec.source,
         context=spec.base.path if isinstance(spec.base, BuildContextSpec) else None,
-        pip_options=located_pip(spec.pip, spec.directory).options,
+        pip_options=pip.named_options,
+        package_indexes=tuple(index for index in pip.indexes if index.packages),
         spark_repositories=spec.spark.repositories if spec.spark else (),
     )
 

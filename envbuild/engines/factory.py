@@ -135,10 +135,9 @@ class Engines:
     def _pip_access(self, plan: Plan) -> access.PipAccess:
         pins = [artifact.pin for artifact in plan.artifacts if isinstance(artifact.pin, PipPin)]
         addresses = [pin.url for pin in pins if pin.url]
-        context = self.context
-        return access.pip_access(
-            context.environ, context.inputs.pip_options, context.settings, addresses=addresses
-        )
+        context, inputs = self.context, self.context.inputs
+        options = (*inputs.pip_options, *(index.option for index in inputs.package_indexes))
+        return access.pip_access(context.environ, options, context.settings, addresses=addresses)
 
 
 def _secrets(texts: Sequence[str]) -> tuple[secret.Secret, ...]:

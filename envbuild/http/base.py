@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from envbuild.errors import FetchError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostAccess:
+    """How servers are reached where a tool's settings say it, and those hold for its files only."""
+
+    variables: tuple[tuple[str, str], ...] = ()
+    """In place of the environment's: those of the CA bundle and of proxies."""
+    client_cert: Path | None = None
+    """A PEM file of a certificate and its key."""
+    client_hosts: frozenset[str] = frozenset()
+    """``HOST[:PORT]`` of the servers that the certificate is shown to; no other gets it."""
+    insecure: frozenset[str] = frozenset()
+    """``HOST`` or ``HOST:PORT`` of servers whose own certificates aren't checked."""
+
+    def __repr__(self) -> str:
+        return "HostAccess(***)"  # A proxy's address may hold a login.
+
+    def shows_cert(self, host: str) -> bool:
+        """Whether ``client_cert`` is for ``HOST[:PORT]``."""
+        return self.client_cert is not None and host.lower() in self.client_hosts
+
+    def is_insecure(self, host: str) -> bool:
+        host = host.lower()
+        return bool({host, re.sub(r":\d+$", "", host)} & self.insecure)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,6 +44,7 @@ class Download:
     urls: tuple[str, ...]
     sha256: str
     size: int | None = None
+    access: HostAccess | None = None
 
 
 class Fetcher(Protocol):

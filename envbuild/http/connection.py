@@ -22,6 +22,7 @@ import certifi
 import httpcore
 
 from envbuild.errors import FetchError, causes
+from envbuild.http.base import HostAccess
 from envbuild.http.policy import proxy_of
 
 _COMMIT_SECONDS = 300.0
@@ -65,11 +66,18 @@ class Response:
 
 class Trust:
     """TLS settings per host: the CA bundle or the system's, and what lies in ``HOST`` of ``directories``
-    besides: ``*.crt`` are further CAs, ``NAME.cert`` with ``NAME.key`` is shown to the server."""
+    besides: ``*.crt`` are further CAs, ``NAME.cert`` with ``NAME.key`` is shown to the server. ``access``
+    says which servers else are shown a certificate, and whose isn't checked."""
 
     def __init__(
-        self, ca_bundle: Path | None, environ: Mapping[str, str], directories: Sequence[Path] = ()
+        self,
+        ca_bundle: Path | None,
+        environ: Mapping[str, str],
+        directories: Sequence[Path] = (),
+        *,
+        access: HostAccess | None = None,
     ) -> None:
+        self._access = access or HostAccess()
         self._ca_bundle = ca_bundle
         self._environ = environ
         self._directories = directories
@@ -83,13 +91,25 @@ class Trust:
                     return directory / host
         return None
 
+    def is_special(self, host: str) -> bool:
+        """Whether the settings for ``HOST[:PORT]`` are its own."""
+        access = self._access
+        return access.shows_cert(host) or access.is_insecure(host) or self.directory(host) is not None
+
     def context(self, host: str) -> ssl.SSLContext:
-        directory = self.directory(host)
-        if directory is None:
+        if not self.is_special(host):
             if self._plain is None:
                 self._plain = _tls_context(self._ca_bundle, self._environ)
             return self._plain
         context = _tls_context(self._ca_bundle, self._environ)
+        if self._access.is_insecure(host):
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self._access.client_cert is not None and self._access.shows_cert(host):
+            _show_cert(context, self._access.client_cert)
+        directory = self.directory(host)
+        if directory is None:
+            return context
         try:
             for file in sorted(directory.glob("*.crt")):
                 context.load_verify_locations(str(file))
@@ -101,6 +121,17 @@ class Trust:
                 hint="they must be PEM files that you may read; NAME.cert needs its NAME.key",
             ) from error
         return context
+
+
+def _show_cert(context: ssl.SSLContext, file: Path) -> None:
+    try:
+        # Without a password nobody is asked for one at the terminal.
+        context.load_cert_chain(str(file), password="")
+    except OSError as error:
+        raise FetchError(
+            f"the client certificate {file} can't be used: {error.strerror or type(error).__name__}",
+            hint="it must be one PEM file of a certificate and its key, without a password",
+        ) from error
 
 
 def _tls_context(ca_bundle: Path | None, environ: Mapping[str, str]) -> ssl.SSLContext:
@@ -250,7 +281,7 @@ class Connections:
 
     def _pool(self, scheme: str, netloc: str, host: str, port: int | None) -> httpcore.ConnectionPool:
         proxy = proxy_of(host, port, self._environ, scheme)
-        own = scheme == "https" and self._trust.directory(netloc) is not None
+        own = scheme == "https" and self._trust.is_special(netloc)
         key = (netloc if own else scheme, proxy)
         with self._lock:
             if key not in self._pools:

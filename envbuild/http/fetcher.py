@@ -202,7 +202,7 @@ class HttpFetcher:
     ) -> None:
         """Streams one address to ``part``; raises ``RequestFailed`` unless it is the file that was pinned."""
         sha, size = hashlib.sha256(), 0
-        with self._transport.get(url) as answer, part.open("wb", buffering=0) as sink:
+        with self._transport.get(url, access=download.access) as answer, part.open("wb", buffering=0) as sink:
             _ok(answer)
             for chunk in answer.chunks:
                 if stop.is_set():

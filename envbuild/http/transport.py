@@ -18,7 +18,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from envbuild.http.address import AddressLogin, Netrc, local_path, same_host, shown, split_credentials
 from envbuild.http.auth_file import Access, AuthFile, Bearer, PathToken
-from envbuild.http.base import RequestFailed
+from envbuild.http.base import HostAccess, RequestFailed
 from envbuild.http.policy import is_busy, retry_after
 from envbuild.lazy import lazy
 from envbuild.oci.digest import CHUNK
@@ -64,15 +64,17 @@ class Transport:
         self._netrc = Netrc(self._environ)
         self._auth_file = AuthFile(self._environ)
         self._lock = threading.Lock()
-        self._connections: connection.Connections | None = None
+        self._connections: dict[HostAccess | None, connection.Connections] = {}
 
     def close(self) -> None:
         with self._lock:
-            if self._connections is not None:
-                self._connections.close()
+            for connections in self._connections.values():
+                connections.close()
 
     @contextmanager
-    def get(self, url: str, headers: Mapping[str, str] | None = None) -> Iterator[Answer]:
+    def get(
+        self, url: str, headers: Mapping[str, str] | None = None, *, access: HostAccess | None = None
+    ) -> Iterator[Answer]:
         """The answer of ``url``: 200, or where ``headers`` are conditional 304, or ask for a part 206.
 
         Raises ``RequestFailed`` for every other one, also while the body is read."""
@@ -85,12 +87,14 @@ class Transport:
             with _open_file(path) as answer:
                 yield answer
             return
-        with self._get_http(bare, credentials, dict(headers or {})) as answer:
+        with self._get_http(bare, credentials, dict(headers or {}), access) as answer:
             yield answer
 
     @contextmanager
-    def _get_http(self, url: str, given: AddressLogin | None, headers: Mapping[str, str]) -> Iterator[Answer]:
-        origin = url
+    def _get_http(
+        self, url: str, given: AddressLogin | None, headers: Mapping[str, str], host_access: HostAccess | None
+    ) -> Iterator[Answer]:
+        origin, connections = url, self._open_connections(host_access)
         try:
             for _ in range(REDIRECTS + 1):
                 if urlsplit(url).scheme not in ("http", "https"):
@@ -100,7 +104,7 @@ class Transport:
                     access = given
                 target = access.applied(url) if isinstance(access, PathToken) else url
                 sent = {**_HEADERS, **headers, **_authorization(access)}
-                with self._open_connections().exchange("GET", _escaped(target), sent) as response:
+                with connections.exchange("GET", _escaped(target), sent) as response:
                     location = response.headers.get("location")
                     if response.status in (301, 302, 303, 307, 308) and location is not None:
                         url = self._hop(url, location)
@@ -127,15 +131,16 @@ class Transport:
             )
         return target
 
-    def _open_connections(self) -> connection.Connections:
+    def _open_connections(self, access: HostAccess | None) -> connection.Connections:
         with self._lock:
-            if self._connections is None:
-                trust = connection.Trust(self._ca_bundle, self._environ)
+            if access not in self._connections:
+                environ = self._environ if access is None else dict(access.variables)
+                trust = connection.Trust(self._ca_bundle, environ, access=access)
                 seconds = (CONNECT_SECONDS, READ_SECONDS)
-                self._connections = connection.Connections(
-                    trust, self._environ, seconds, parallel=self._parallel
+                self._connections[access] = connection.Connections(
+                    trust, environ, seconds, parallel=self._parallel
                 )
-            return self._connections
+            return self._connections[access]
 
 
 def _authorization(access: Access | None) -> dict[str, str]:

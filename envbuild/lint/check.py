@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -63,14 +63,16 @@ def lint(
     today: date,
     lock: Lock | None = None,
     lock_problem: str | None = None,
+    offered: Mapping[str, tuple[str, ...]] | None = None,
     rules: Sequence[Rule] = RULES,
 ) -> tuple[Finding, ...]:
     """What ``rules`` find in ``spec``, by file, line and code; never raises for what a spec says.
 
     ``lock`` is what stands beside it: what it pins isn't unpinned. ``lock_problem`` is why there is none
-    though it is there. Files are relative to the spec's directory.
+    though it is there. ``offered`` are the names that several indexes have, with these, where they were
+    asked. Files are relative to the spec's directory.
     """
-    subject = Subject(spec, lock=lock, lock_problem=lock_problem, today=today)
+    subject = Subject(spec, lock=lock, lock_problem=lock_problem, offered=offered, today=today)
     findings = {
         Finding(
             code=rule.code,
@@ -93,14 +95,19 @@ def _redacted(text: str) -> str:
 
 
 def lint_with_lock(
-    spec: Spec, directory: Path, *, today: date, rules: Sequence[Rule] = RULES
+    spec: Spec,
+    directory: Path,
+    *,
+    today: date,
+    offered: Mapping[str, tuple[str, ...]] | None = None,
+    rules: Sequence[Rule] = RULES,
 ) -> tuple[Finding, ...]:
     """As :func:`lint`, with the lock in ``directory`` where there is one."""
     try:
         lock, problem = read_lock(directory), None
     except LockError as error:
         lock, problem = None, error.message
-    return lint(spec, today=today, lock=lock, lock_problem=problem, rules=rules)
+    return lint(spec, today=today, lock=lock, lock_problem=problem, offered=offered, rules=rules)
 
 
 def chosen_rules(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> tuple[Rule, ...]:

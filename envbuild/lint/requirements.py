@@ -213,17 +213,36 @@ def licence(subject: Subject) -> Iterator[Doubt]:
 
 
 def confusable(subject: Subject) -> Iterator[Doubt]:
+    """Names that the best match of several indexes may be taken for: those that several have, where they were
+    asked; else whether there are several at all."""
     pip = subject.spec.pip
-    extra = [option for option in pip.options if option.startswith("--extra-index-url ")]
-    open_lines = [line for line in pip.requirements if not line.hashes and " @ " not in line.text]
-    if not extra or not open_lines or pip.complete or pip.index_strategy == "first-index":
+    if pip.complete or pip.index_strategy == "first-index":
         return
-    yield Doubt(
-        message="several indexes, and the best match of all counts: who can publish a name on one takes "
-        "the place of a package of that name on another",
-        where=subject.places.origin(open_lines[0].origin),
-        hint="write index_strategy: first-index, or state hashes",
-    )
+    own = {package for index in pip.indexes for package in index.packages}
+    lines = [
+        wanted
+        for wanted in subject.pip
+        if wanted.url is None and not wanted.item.hashes and wanted.name not in own
+    ]
+    if subject.offered is not None:
+        fixed = {wanted.name for wanted in subject.pip} - {wanted.name for wanted in lines}
+        places = {wanted.name: subject.at(wanted) for wanted in reversed(lines)}
+        for name, indexes in sorted(subject.offered.items()):
+            if name not in fixed:
+                yield Doubt(
+                    message=f"{name} is offered by {' and '.join(indexes)}, and the best match of all counts",
+                    where=places.get(name, subject.places.whole),
+                    hint=f"say which is meant (indexes: [{{url: …, packages: [{name}]}}]), or write "
+                    "index_strategy: first-index",
+                )
+    elif lines and any(option.startswith("--extra-index-url ") for option in pip.options):
+        yield Doubt(
+            message="several indexes, and the best match of all counts: who can publish a name on one takes "
+            "the place of a package of that name on another",
+            where=subject.at(lines[0]),
+            hint="write index_strategy: first-index, say which index is meant (indexes), or state hashes; "
+            "lint --online says which names several of them have",
+        )
 
 
 def _is_missing(subject: Subject) -> bool:

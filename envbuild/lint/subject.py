@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
@@ -45,11 +45,19 @@ class Dependency:
 
 
 class Subject:
-    """One spec as rules see it. ``lock`` is what stands beside it; None: nothing is locked yet."""
+    """One spec as rules see it. ``lock`` is what stands beside it; None: nothing is locked yet. ``offered``
+    are the names that several indexes have, with these; None: no index was asked."""
 
     def __init__(
-        self, spec: Spec, *, today: date, lock: Lock | None = None, lock_problem: str | None = None
+        self,
+        spec: Spec,
+        *,
+        today: date,
+        lock: Lock | None = None,
+        lock_problem: str | None = None,
+        offered: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
+        self.offered = offered
         self.spec = spec
         self.lock = lock
         self.lock_problem = lock_problem

@@ -79,6 +79,7 @@ def _texts(subject: Subject) -> Iterator[tuple[Callable[[], Place], str]]:
     for item in (*spec.pip.requirements, *spec.pip.constraints):
         yield partial(places.origin, item.origin), item.text
     yield from ((whole, option) for option in spec.pip.options)
+    yield from ((whole, index.url) for index in spec.pip.indexes)
     if spec.conda is not None:
         yield from ((partial(places.conda, "channels"), channel) for channel in spec.conda.channels)
         yield from ((partial(places.dependency, text), text) for text in spec.conda.dependencies)

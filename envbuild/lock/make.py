@@ -58,8 +58,8 @@ from envbuild.lock.model import (
     occupied_base,
 )
 from envbuild.lock.python.choice import (
-    DEBIAN_SUITES,
     PythonChoice,
+    alternatives,
     base_lacks_python,
     check_glibc,
     choose_python,
@@ -168,7 +168,9 @@ class _LockMaker:
         with self._fill_pip_cache(choice), self.progress.stage("resolve base"):
             bases = _for_each(spec.platforms, lambda platform: self._resolve_chosen_base(choice, platform))
         provider = self._provider(choice, bases)
-        standalone = self._resolve_standalone(provider, {pins: bases[pins].base for pins in bases})
+        standalone = self._resolve_standalone(
+            provider, {pins: bases[pins].base for pins in bases}, choice.series
+        )
         conda_spec = self._conda_spec(provider)
         conda = self._identify_distributions(self._resolve_conda(conda_spec, bases))
         below = [
@@ -240,14 +242,9 @@ class _LockMaker:
     def _prefer_wheels(self, choice: PythonChoice) -> PythonChoice:
         """``choice``, or another Python that the spec takes too, where all distributions have wheels for
         that one and not for the one chosen. Where some have none for either, that stays: they are built."""
-        spec, base = self.spec, choice.base
-        open_suite = spec.base is None or (isinstance(spec.base, DebianBaseSpec) and spec.base.suite is None)
-        suites = [suite for suite in DEBIAN_SUITES if matches_python(spec.python, suite_python(suite))]
-        if not (isinstance(base, DebianBaseSpec) and open_suite and choice.from_base and len(suites) > 1):
-            return choice
-        suites.sort(key=lambda suite: suite != base.suite)
+        spec, choices = self.spec, alternatives(self.spec, choice)
         formats = any(option.startswith(("--no-binary", "--only-binary")) for option in spec.pip.options)
-        if self.offline or not spec.pip.requirements or formats:
+        if self.offline or not spec.pip.requirements or formats or len(choices) == 1:
             return choice
         resolver = self.resolvers.pip()
         if not resolver.remembers:
@@ -255,11 +252,15 @@ class _LockMaker:
         pip = located_pip(spec.pip, spec.directory)
         wheels = replace(pip, options=(*pip.options, "--only-binary :all:"))
         reason = ""
-        for suite in suites:
-            python, glibc = suite_python(suite), suite_glibc(suite)
+        for other in choices:
+            build = not other.from_base and other != choice
+            if build and ("wheels" not in reason or self.resolvers.standalone is None):
+                break
+            assert isinstance(other.base, DebianBaseSpec)
+            glibc = suite_glibc(other.base.suite or "")
             try:
                 for platform in spec.platforms:
-                    target = PipTarget(platform=platform, python=f"{python}.0", glibc=glibc or "")
+                    target = PipTarget(platform=platform, python=f"{other.python}.0", glibc=glibc or "")
                     request = PipRequest(spec=wheels, target=target, as_of=self.as_of, offline=self.offline)
                     pins = resolver.resolve(request)
             except ResolveError as error:
@@ -267,13 +268,13 @@ class _LockMaker:
                     return choice
                 reason = reason or error.message
                 continue
-            if suite != suites[0]:
+            if other != choice:
                 names = [pin.name for pin in pins if re.search(rf"(?<![\w-]){pin.name}(?![\w-])", reason)]
                 self.progress.note(
-                    f"python {python} instead of {suite_python(suites[0])}: only there "
+                    f"python {other.python} instead of {choice.python}: only there "
                     f"{', '.join(names) or 'all pip packages'} can be had as wheels; say python: to choose"
                 )
-            return replace(choice, base=replace(base, suite=suite))
+            return other
         return choice
 
     @contextmanager

@@ -22,6 +22,7 @@ from envbuild.lock.model import (
     PythonPin,
 )
 from envbuild.platforms import Platform
+from envbuild.specs.model import PackageIndex
 
 
 class ArtifactKind(str, Enum):
@@ -178,5 +179,7 @@ class Inputs:
     """The build context, relative to ``directory``; None: the spec has none."""
     pip_options: tuple[str, ...] = ()
     """``--index-url …``, ``--find-links …``; their paths are absolute."""
+    package_indexes: tuple[PackageIndex, ...] = ()
+    """Those of single packages."""
     spark_repositories: tuple[str, ...] = ()
     """Maven repositories of the spec, which go before the setting's."""

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from envbuild.http.address import Netrc, shown
 from envbuild.http.auth_file import AuthFile, Bearer, PathToken
-from envbuild.lock.pip.command import expand, uv_environment
+from envbuild.lock.pip.command import expand_option, uv_environment
 from envbuild.lock.pip.pip_config import pip_config_files, pip_places, read_pip_config
 from envbuild.lock.pip.uv_config import index_address, load_uv_config, named_index, uv_config_files
 from envbuild.settings import Settings
@@ -27,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 CERTIFICATES = "/run/secrets/ca-certificates.crt"
 """Where a build step finds the CA bundle."""
 
+_DEFAULT = "https://pypi.org/simple"
+"""uv's, where nothing names another."""
 _HOST = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
 _NETRC_WORD = re.compile(r"[!-~]+")
 
@@ -77,7 +79,7 @@ def pip_access(
     uv_paths = uv_config_files(env) if uv_files is None else uv_files
     pip_paths = pip_config_files(env) if pip_files is None else pip_files
     places = [
-        _from_options([expand(option, env) for option in options]),
+        _from_options([expand_option(option, env) for option in options]),
         _from_uv_variables(environ),
         *(_from_uv_table(table, environ) for table in load_uv_config(uv_paths)),
         _from_pip_variables(env),
@@ -91,7 +93,7 @@ def pip_access(
     bundle = _bundle(env, settings, places)
     timeout = next((place.timeout for place in places if place.timeout), None)
     lines = ["[global]"]
-    if any(place.no_index for place in places):
+    if any(place.no_index for place in places) or pip_places(env).no_index:
         lines.append("no-index = true")
     elif index:
         lines.append(f"index-url = {index}")
@@ -106,32 +108,60 @@ def pip_access(
     return PipAccess(pip_conf="\n".join(lines) + "\n", netrc=_netrc(env, urls), ca_certificates=bundle)
 
 
-def index_lines(env: Mapping[str, str], options: Iterable[str] = ()) -> tuple[str, ...]:
+def index_addresses(env: Mapping[str, str], options: Sequence[str] = ()) -> tuple[str, ...]:
+    """The indexes that a lock with a spec's ``options`` asks for a name, in uv's order: the main one comes
+    last. They may hold a login."""
+    named = _named_places(env, options)
+    if any(settings.no_index for _, settings in named):
+        return ()
+    extra = [url for _, settings in named for url in settings.extra if url]
+    return tuple(dict.fromkeys((*extra, _main_index(named)[0] or _DEFAULT)))
+
+
+def index_lines(env: Mapping[str, str], options: Sequence[str] = ()) -> tuple[str, ...]:
     """Every index that counts for a lock with a spec's ``options``, a line each with the place that names it,
-    the place that goes first on top; then those of pip's configuration that don't count. No credentials."""
-    environ, own = uv_environment(env, options), [expand(option, env) for option in options]
-    places = pip_places(env)
-    named = [("spec", _from_options(own)), ("uv's variables", _from_uv_variables(environ))]
-    named += [
-        ("uv's files", _from_uv_table(table, environ)) for table in load_uv_config(uv_config_files(env))
-    ]
-    named.append(("pip's configuration", _from_options(places.lines(own))))
-    lines = []
+    in the order they are asked; then those that don't count. No credentials."""
+    named = _named_places(env, options)
+    main, first = _main_index(named)
+    lines, unused = [], []
     for place, settings in named:
-        lines += [f"{place}: {shown(url)}" for url in (settings.index, *settings.extra) if url]
+        lines += [f"{place}: {shown(url)}" for url in settings.extra if url]
         lines += [f"{place}: {shown(url)} (links)" for url in settings.find_links if url]
         lines += [f"{place}: no index"] if settings.no_index else []
+        if settings.index not in (main, None):
+            unused.append(f"{place}: {shown(settings.index)} doesn't count: {first} name the index")
+    if main:
+        lines.append(f"{first}: {shown(main)}")
+    lines += unused
     if not any(settings.index or settings.no_index for _, settings in named):
         lines.append("uv's default index")
-    left = (f"pip's configuration: {url} doesn't count: only this machine has it" for url in places.left_out)
-    return tuple(dict.fromkeys((*lines, *left)))
+    left = pip_places(env).left_out
+    local = (f"pip's configuration: {url} doesn't count: only this machine has it" for url in left)
+    return tuple(dict.fromkeys((*lines, *local)))
+
+
+def _named_places(env: Mapping[str, str], options: Sequence[str]) -> list[tuple[str, _Found]]:
+    """What each place says of indexes, in the order that uv asks them."""
+    environ, own = uv_environment(env, options), [expand_option(option, env) for option in options]
+    return [
+        ("uv's variables", _from_uv_variables(environ)),
+        *(("uv's files", _from_uv_table(table, environ)) for table in load_uv_config(uv_config_files(env))),
+        ("pip's configuration", _from_options(pip_places(env).lines(own))),
+        ("spec", _from_options(own)),
+    ]
+
+
+def _main_index(named: Iterable[tuple[str, _Found]]) -> tuple[str | None, str]:
+    """The main index, and the place that names it: uv asks one, after all others, and its own goes before
+    that of a file of requirements."""
+    return next(((settings.index, place) for place, settings in named if settings.index), (None, ""))
 
 
 def _from_options(options: Iterable[str]) -> _Found:
     settings = _Found()
     for option in options:
-        name, _, value = option.replace("=", " ", 1).partition(" ")
-        value = value.strip()
+        name, *rest = re.split(r"[ =]", option, maxsplit=1)
+        value = "".join(rest).strip()
         if name in ("--index-url", "-i"):
             settings.index = settings.index or value
         elif name == "--extra-index-url":

@@ -95,6 +95,8 @@ def _pip(pip: PipSpec) -> dict[str, object]:
     options: dict[str, list[str]] = {"indexes": [], "formats": [], "flags": []}
     for option in pip.options:
         name = option.split(" ", 1)[0]
+        if name == "--trusted-host":
+            continue
         if name in ("--no-binary", "--only-binary"):
             options["formats"].append(option)
         else:
@@ -114,6 +116,8 @@ def _pip(pip: PipSpec) -> dict[str, object]:
         fields["build_constraints"] = _requirements(pip.build.constraints)
     if pip.build.extra:
         fields["extra_build_dependencies"] = {name: sorted(texts) for name, texts in pip.build.extra}
+    if own := [[index.url, list(index.packages)] for index in pip.indexes if index.packages]:
+        fields["package_indexes"] = sorted(own)
     return fields
 
 

@@ -122,6 +122,24 @@ INDEX_STRATEGIES = ("first-index", "unsafe-best-match")
 """As uv calls them: only the first index that has a name at all, or the best version of all indexes."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class PackageIndex:
+    """An index of single distributions, which come from no other place; or the name of one of all."""
+
+    url: str
+    """Without a credential."""
+    packages: tuple[str, ...] = ()
+    """Normalised names, sorted, each perhaps with a marker: ``torch; platform_machine == "x86_64"``. Empty:
+    the options say what it is asked for."""
+    name: str = ""
+    """Under which uv's variables have a login for it (``UV_INDEX_<NAME>_USERNAME``); it changes no image."""
+
+    @property
+    def option(self) -> str:
+        """The option that has it asked for everything: what is pinned by a hash may come from any index."""
+        return f"--extra-index-url {self.name and f'{self.name}='}{self.url}"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildDependencies:
     """What building the wheels of source distributions takes beside what each of them states, for a
@@ -136,8 +154,8 @@ class BuildDependencies:
 class PipSpec:
     """Everything that was said to pip. ``options`` are its long options, one ``--name value`` each.
 
-    Only options that change a resolution are kept (``--index-url``, ``--extra-index-url``, ``--find-links``,
-    ``--no-index``, ``--pre``, ``--no-binary``, ``--only-binary``, ``--prefer-binary``).
+    Only options that change a resolution are kept: ``--index-url``, ``--extra-index-url``, ``--find-links``,
+    ``--no-index``, ``--trusted-host``, ``--pre``, ``--no-binary``, ``--only-binary``, ``--prefer-binary``.
     """
 
     requirements: tuple[PipRequirement, ...] = ()
@@ -149,6 +167,17 @@ class PipSpec:
     """One of ``INDEX_STRATEGIES``: what counts where several indexes have a name. None: the best match of
     all, as in pip."""
     build: BuildDependencies = field(default_factory=BuildDependencies)
+    indexes: tuple[PackageIndex, ...] = ()
+    """Sorted by address. Those with packages aren't asked for anything else."""
+
+    @property
+    def named_options(self) -> tuple[str, ...]:
+        """``options``, with the names of the indexes that have any: ``--index-url NAME=https://…``."""
+        names = {index.url: f"{index.name}=" for index in self.indexes if index.name}
+        pairs = [option.partition(" ") for option in self.options]
+        return tuple(
+            f"{option}{space}{names.get(value.rstrip('/'), '')}{value}" for option, space, value in pairs
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)

@@ -22,11 +22,15 @@ from envbuild.cli.requests import with_call
 from envbuild.cli.show.report import json_text
 from envbuild.cli.show.text import count_text, paint, printable
 from envbuild.errors import SpecError
+from envbuild.lazy import lazy
 from envbuild.lint.check import chosen_rules, lint_with_lock
 
 if TYPE_CHECKING:
+    from envbuild.app import confusion
     from envbuild.cli.call import Call
     from envbuild.lint.subject import Finding, Rule
+else:
+    confusion = lazy("envbuild.app.confusion")
 
 _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
@@ -36,6 +40,7 @@ _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 @click.option("-f", "--file", "spec_files", metavar="SPEC", multiple=True, help="A spec; may be repeated.")
 @click.option("--select", metavar="CODES", multiple=True, help="Only these rules, as EB101,EB3.")
 @click.option("--ignore", metavar="CODES", multiple=True, help="All rules but these.")
+@click.option("--online", is_flag=True, help="Ask the indexes which names several of them offer (EB404).")
 @click.option("--strict", is_flag=True, help="Exit 1 for warnings too.")
 @lock_dir_option
 @store_options
@@ -49,13 +54,14 @@ def command(
     spec_files: tuple[str, ...],
     select: tuple[str, ...],
     ignore: tuple[str, ...],
+    online: bool,
     strict: bool,
     as_json: bool,
 ) -> int:
     """Look for what is doubtful in each SPEC: a line for each finding, with its place and its code.
 
-    Asks no network and writes nothing but the store. A lock beside a spec counts: what it pins isn't
-    unpinned. Exits 1 where there is an error, with --strict also for a warning.
+    Asks no network but with --online, and writes nothing but the store. A lock beside a spec counts: what
+    it pins isn't unpinned. Exits 1 where there is an error, with --strict also for a warning.
     """
     rules = chosen_rules(_codes(select), _codes(ignore))
     findings: list[tuple[str, Finding]] = []
@@ -63,7 +69,7 @@ def command(
     paths = (*specs, *spec_files) or (".",)
     for path in paths:
         try:
-            findings += _look(call, path, rules)
+            findings += _look(call, path, rules, online=online)
         except SpecError as error:
             broken[path] = error
     _show(call, findings, specs=len(paths), refused=tuple(broken), as_json=as_json)
@@ -79,12 +85,13 @@ def _codes(given: Sequence[str]) -> list[str]:
     return [code.strip().upper() for text in given for code in text.split(",")]
 
 
-def _look(call: Call, path: str, rules: Sequence[Rule]) -> list[tuple[str, Finding]]:
+def _look(call: Call, path: str, rules: Sequence[Rule], *, online: bool) -> list[tuple[str, Finding]]:
     """The findings of one spec, each with its file as seen from here."""
     with call.session(path) as session:
         spec = specs.find_spec(session, path)
         directory = lock.lock_directory(session, spec)
-    findings = lint_with_lock(spec, directory, today=call.today(), rules=rules)
+        offered = confusion.offered_names(session, spec, directory) if online else None
+    findings = lint_with_lock(spec, directory, today=call.today(), offered=offered, rules=rules)
     return [(_seen(call.cwd, spec.directory / finding.where.file), finding) for finding in findings]
 
 

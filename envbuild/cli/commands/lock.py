@@ -17,6 +17,7 @@ from envbuild.cli.requests import with_request
 from envbuild.cli.show.report import change_json, change_lines, change_summary, json_text
 from envbuild.cli.show.text import count_text, printable
 from envbuild.errors import UsageError
+from envbuild.http.address import shown
 from envbuild.lock.conda.configuration import conda_configuration
 from envbuild.render.access import index_lines
 
@@ -69,6 +70,8 @@ def command(
         if call.verbose:
             for line in index_lines(call.environ, specs.inputs_of(loaded).pip_options):
                 call.say(f"index: {line}")
+            for index in specs.inputs_of(loaded).package_indexes:
+                call.say(f"index: spec: {shown(index.url)} (for {', '.join(index.packages)})")
             for line in conda_configuration(session.settings, call.environ).lines() if loaded.conda else ():
                 call.say(line)
         result = lock.lock_spec(session, loaded, request)

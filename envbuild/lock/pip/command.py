@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 from envbuild.errors import ResolveError, UsageError
 from envbuild.lazy import lazy
 from envbuild.lock.pip.pip_config import names_index, pip_places
+from envbuild.lock.pip.uv_config import named_index
 from envbuild.platforms import Platform
 
 if TYPE_CHECKING:
@@ -69,11 +70,11 @@ def uv_platform(platform: Platform, glibc: str) -> str:
     return f"{platform.machine}-manylinux_2_{glibc_minor(glibc)}"
 
 
-def uv_environment(env: Mapping[str, str], options: Iterable[str] = ()) -> dict[str, str]:
+def uv_environment(env: Mapping[str, str], options: Sequence[str] = ()) -> dict[str, str]:
     """The environment of a uv process: this machine's index, cache, proxy and certificate settings, and
     nothing that would change a result. pip's certificates, trusted hosts and proxy count where uv has none,
     ``PIP_INDEX_URL`` where ``options``, a spec's own, name no index either; pip's other indexes are lines
-    (``index_options``)."""
+    (``index_options``). The hosts that a spec trusts are trusted too."""
     places = pip_places(env)
     kept = {
         key: value
@@ -88,8 +89,10 @@ def uv_environment(env: Mapping[str, str], options: Iterable[str] = ()) -> dict[
         kept["SSL_CERT_FILE"] = places.cert
     if places.client_cert and not env.get("SSL_CLIENT_CERT"):
         kept["SSL_CLIENT_CERT"] = places.client_cert
-    if places.trusted and not env.get("UV_INSECURE_HOST"):
-        kept["UV_INSECURE_HOST"] = " ".join(places.trusted)
+    trusted = [option.split(" ")[1] for option in options if option.startswith("--trusted-host ")]
+    trusted += (env.get("UV_INSECURE_HOST") or " ".join(places.trusted)).split()
+    if trusted:
+        kept["UV_INSECURE_HOST"] = " ".join(dict.fromkeys(trusted))
     if places.proxy and not any(env.get(name) or env.get(name.upper()) for name in _PROXIES):
         kept["ALL_PROXY"] = places.proxy
     kept["UV_PYTHON_DOWNLOADS"] = "never"
@@ -115,6 +118,12 @@ def expand(text: str, env: Mapping[str, str]) -> str:
     return _VARIABLE.sub(lambda match: env.get(match[1]) or match[0], text)
 
 
+def expand_option(option: str, env: Mapping[str, str]) -> str:
+    """``option`` with the variables of ``env`` filled in, for an index that has a name also its login."""
+    name, _, value = option.partition(" ")
+    return f"{name} {named_index(expand(value, env), env)}" if value else expand(option, env)
+
+
 def option_name(option: str) -> str:
     """``--index-url`` of ``--index-url https://…`` and of ``--index-url=https://…``."""
     return re.split(r"[ =]", option, maxsplit=1)[0]
@@ -123,7 +132,7 @@ def option_name(option: str) -> str:
 def index_options(options: Iterable[str], env: Mapping[str, str]) -> tuple[str, ...]:
     """Where to look, as lines of a requirements file: what the machine's pip is set to, then those of pip's
     ``options`` that say so, with the variables of ``env`` filled in."""
-    own = tuple(expand(option, env) for option in options if option_name(option) in INDEXES)
+    own = tuple(expand_option(option, env) for option in options if option_name(option) in INDEXES)
     return (*pip_places(env).lines(own), *own)
 
 

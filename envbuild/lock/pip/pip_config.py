@@ -40,11 +40,11 @@ class PipPlaces:
 
     def lines(self, options: Iterable[str] = ()) -> tuple[str, ...]:
         """The indexes as lines of a requirements file. As in pip none of them counts where ``options``, a
-        spec's own, name the index or that there is none."""
-        if names_index(options):
-            return ()
+        spec's own, name the index or that there is none; that there is none to be asked counts always."""
         if self.no_index:
             return ("--no-index",)
+        if names_index(options):
+            return ()
         index = (f"--index-url {self.index}",) if self.index else ()
         return (*index, *(f"--extra-index-url {url}" for url in self.extra))
 

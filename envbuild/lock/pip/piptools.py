@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 from envbuild.errors import LockError, ResolveError
 from envbuild.lock.base import PipRequest
 from envbuild.lock.model import PipPin
-from envbuild.lock.pip.command import NO_GIT, expand, secrets, write_provided
+from envbuild.lock.pip.command import NO_GIT, expand, expand_option, secrets, write_provided
 from envbuild.lock.pip.pip_config import pip_places
 from envbuild.lock.pip.requirements import LockedRequirement, load_requirements, load_via
 from envbuild.lock.pip.runner import Runner, SubprocessRunner
@@ -96,7 +96,7 @@ class PipToolsResolver:
                     f"pip-tools can't take into account what conda installs: {', '.join(absent)}",
                     hint="use --pip-engine uv",
                 )
-            lines = [expand(option, self._env) for option in spec.options]
+            lines = [expand_option(option, self._env) for option in spec.named_options]
             lines += [expand(_line(requirement), self._env) for requirement in spec.requirements]
             (directory / "requirements.in").write_text("\n".join(lines) + "\n")
             constraints = [*stubs, *(expand(_line(constraint), self._env) for constraint in spec.constraints)]
@@ -171,6 +171,8 @@ def _refuse(request: PipRequest) -> None:
         reasons.append(f"pip-tools runs python {'.'.join(own)} here and can't resolve for {target.python}")
     if request.spec.index_strategy == "first-index":
         reasons.append("pip-tools takes the best match of all indexes (index_strategy: first-index)")
+    if any(index.packages for index in request.spec.indexes):
+        reasons.append("pip-tools asks every index for every package (indexes)")
     if request.as_of is not None:
         reasons.append("pip-tools can't leave out what is newer than a date (as_of)")
     if request.offline:

@@ -118,7 +118,7 @@ def load_via(text: str, sources: Mapping[str, str]) -> dict[str, tuple[str, ...]
                 current.add(sources[name])
         elif current is not None and line.startswith("    #"):
             asker = line.strip().lstrip("#").strip().removeprefix("via").strip()
-            if asker and not asker.startswith(("-r ", "-c ")):
+            if asker and not asker.startswith(("-r ", "-c ")) and not asker.endswith("pyproject.toml)"):
                 # uv names an extra of the asker too: ``fastapi[all]``.
                 current.add(packaging_utils.canonicalize_name(asker.split("[", 1)[0]))
     return {name: tuple(sorted(askers)) for name, askers in by_name.items()}

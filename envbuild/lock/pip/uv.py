@@ -33,13 +33,17 @@ from envbuild.lock.pip.command import (
     uv_platform,
     write_provided,
 )
+from envbuild.lock.pip.package_index import PROJECT, own_indexes, write_project
 from envbuild.lock.pip.pylock import Resolved, dump_preferences, load_pylock
 from envbuild.lock.pip.requirements import load_via
 from envbuild.lock.pip.runner import Completed, Runner, SubprocessRunner
 from envbuild.lock.pip.satisfied import marker_environment
 from envbuild.redact import clean
+from envbuild.specs.importers.pip.requirement import name_of
 from envbuild.specs.model import PipRequirement, PipSpec
 
+_EXACT = re.compile(r"^([^\s;@=<>!~]+)==(?=[^=*;,\s]+(?:;|$))")
+"""Where ``===`` may stand, so that another index's 2.9.0+cpu isn't taken for the 2.9.0 that is pinned."""
 _FORMATS = {"--no-binary", "--only-binary"}
 BUILD_HINT = (
     "where its build needs older tools, say so in the spec: build_constraints: [setuptools<80]; where it "
@@ -120,7 +124,7 @@ class UvResolver:
     def _run(self, job: _Job, options: Sequence[str], offline: bool) -> Completed:
         argv = [
             self._executable or find_uv(),
-            *("pip", "compile", "options.in", "--quiet", "--no-header"),
+            *("pip", "compile", *job.files, "--quiet", "--no-header"),
             *python_options(),
             *("--python-version", job.target.python),
             *("--python-platform", uv_platform(job.target.platform, job.target.glibc)),
@@ -154,10 +158,21 @@ class _Job:
             for line, requirement in self._parsed(self.spec.requirements)
         }
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Where uv reads what is asked."""
+        return ("options.in", PROJECT) if (self.directory / PROJECT).exists() else ("options.in",)
+
     def write(self, kept: Sequence[PipPin]) -> None:
-        self._write(
-            "requirements.in", [expand(requirement.text, self.env) for requirement in self.spec.requirements]
-        )
+        own = own_indexes(self.spec.indexes, self.target)
+        indexed: dict[str, list[str]] = {}
+        others: list[str] = []
+        for line in self.spec.requirements:
+            name = name_of(line.text)
+            text = expand(_EXACT.sub(r"\1===", line.text) if self.spec.complete else line.text, self.env)
+            (indexed.setdefault(name, []) if name in own and " @ " not in text else others).append(text)
+        self._write("requirements.in", others)
+        write_project(self.directory, indexed, own, self.env)
         constraints = [expand(constraint.text, self.env) for constraint in self.spec.constraints]
         stubs, absent = write_provided(self.directory / "provided", self.provided)
         self._write("constraints.in", constraints + stubs)
@@ -189,7 +204,7 @@ class _Job:
             name = option_name(option)
             if name == "--pre":
                 options += ["--prerelease", "allow"]
-            elif name == "--prefer-binary":
+            elif name in ("--prefer-binary", "--trusted-host"):
                 continue
             elif name not in INDEXES | _FORMATS:
                 raise ResolveError(
@@ -203,7 +218,7 @@ class _Job:
 
     def _index_options(self) -> list[str]:
         formats = [option for option in self.spec.options if option_name(option) in _FORMATS]
-        return [*index_options(self.spec.options, self.env), *formats]
+        return [*index_options(self.spec.named_options, self.env), *formats]
 
     def pins(
         self, resolved: Sequence[Resolved], kept: Mapping[str, PipPin], via: Mapping[str, tuple[str, ...]]
@@ -299,6 +314,7 @@ class _Job:
     def failure(self, answer: Completed, offline: bool) -> ResolveError:
         """uv's own explanation, without credentials and without names of our temporary files."""
         texts = [*(requirement.text for requirement in self.spec.requirements), *self.spec.options]
+        texts += [index.url for index in self.spec.indexes]
         reason = clean(answer.stderr, secrets(texts, self.env)) or f"uv ended with status {answer.status}"
         reason = reason.replace(f"{self.directory}/", "")
         reason = re.sub(r"file://\S*provided/(\S+?)-py3-none-any\.whl", r"conda's \1", reason)

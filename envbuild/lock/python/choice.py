@@ -34,6 +34,8 @@ _VERSION = re.compile(r"\d+(\.\d+){0,2}")
 STANDALONE_GLIBC = (2, 17)
 """What python-build-standalone builds for."""
 DEBIAN_SUITES = ("trixie", "bookworm")
+_OLDER = ("3.12", "3.10", "3.9", "3.8")
+"""Series that no Debian release has, and that packages may have their last wheels for; newest first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +49,14 @@ class PythonChoice:
     """Whether there must be a python at all."""
     provider: PythonProvider = PythonProvider.STANDALONE
     """Who brings it where the base isn't asked, or has none that fits."""
+    series: str | None = None
+    """The one of those that the spec takes which a standalone build is to be of; None: whichever."""
+
+    @property
+    def python(self) -> str | None:
+        """The series that is known before anything is resolved."""
+        suite = self.base.suite if self.from_base and isinstance(self.base, DebianBaseSpec) else None
+        return suite_python(suite) if suite else self.series
 
 
 def choose_python(
@@ -62,8 +72,33 @@ def choose_python(
     A host that knows no Debian mirror gets an official slim image instead of a Debian base. What was chosen
     before, the base ``present`` and the python ``locked``, stays where it is still an answer, whichever host
     is asked."""
-    choice = _choose_base(spec, has_debian, present)
-    return replace(choice, provider=_provider(spec, locked))
+    choice = replace(_choose_base(spec, has_debian, present), provider=_provider(spec, locked))
+    if locked is not None and locked.provider == "standalone" and matches_python(spec.python, locked.version):
+        others = [other for other in alternatives(spec, choice) if other.series == locked.short]
+        return others[0] if others else choice
+    return choice
+
+
+def alternatives(spec: Spec, choice: PythonChoice) -> tuple[PythonChoice, ...]:
+    """``choice``, then what the spec takes instead of it where it says nothing of the kind: the pythons of
+    other Debian releases, then older standalone builds on that base."""
+    base = choice.base
+    if not isinstance(base, DebianBaseSpec) or choice.python is None:
+        return (choice,)
+    is_open = spec.base is None or (isinstance(spec.base, DebianBaseSpec) and spec.base.suite is None)
+    suites = [
+        replace(choice, base=replace(base, suite=suite), from_base=True, series=None)
+        for suite in (DEBIAN_SUITES if is_open else filter(None, [base.suite]))
+        if matches_python(spec.python, suite_python(suite))
+    ]
+    builds = [
+        replace(choice, from_base=False, series=series)
+        for series in _OLDER
+        if choice.provider is PythonProvider.STANDALONE
+        and spec.python_provider is None
+        and matches_python(spec.python, series)
+    ]
+    return tuple(dict.fromkeys((choice, *suites, *builds)))
 
 
 def _provider(spec: Spec, locked: PythonPin | None) -> PythonProvider:

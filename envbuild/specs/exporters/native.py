@@ -68,6 +68,11 @@ def dump_native(spec: Spec) -> str:
         "requirements_complete": pip.complete or None,
         "index_strategy": pip.index_strategy,
         "system_requirements": _system_requirements(spec.system_requirements),
+        "indexes": [
+            {key: value for key, value in fields.items() if value}
+            for index in pip.indexes
+            for fields in [{"name": index.name, "url": index.url, "packages": list(index.packages)}]
+        ],
         "environment_variables": dict(spec.environment_variables),
     }
     more = {

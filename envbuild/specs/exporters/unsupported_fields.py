@@ -63,6 +63,8 @@ def _lines(spec: Spec) -> Iterator[tuple[str, str]]:
         yield "requirements_complete", "requirements_complete: more may be installed than is listed"
     if spec.pip.index_strategy:
         yield "index_strategy", f"index_strategy: {spec.pip.index_strategy}"
+    for index in spec.pip.indexes:
+        yield "indexes", f"indexes: {', '.join(index.packages) or index.name} of {index.url}"
     if spec.environment_variables:
         names = ", ".join(name for name, _ in spec.environment_variables)
         yield "environment_variables", f"environment_variables: {names}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from envbuild.cli.call import Call
 from envbuild.cli.main import main
+from tests.fakes.wheelhouse import Wheel, Wheelhouse
 from tests.unit.cli.conftest import Shown, Terminal
 
 Lint = Callable[..., Shown]
@@ -144,3 +146,47 @@ def test_text_of_strangers_drives_no_terminal(lint: Lint, tmp_path: Path) -> Non
     shown = lint("specs", terminal=True)
     assert "specs/c\\x1b[31m.yml:1: \x1b[33;1mEB401 warning:\x1b[0m no channels" in shown.out
     assert "\x1b[31m.yml" not in shown.out
+
+
+def test_online_says_which_names_several_indexes_offer(tmp_path: Path) -> None:
+    main_index, more = Wheelhouse(tmp_path / "main"), Wheelhouse(tmp_path / "more")
+    main_index.add(*(Wheel(name=name) for name in ("six", "torch", "acme-tools", "numpy")))
+    more.add(*(Wheel(name=name) for name in ("torch", "acme-tools", "private")))
+
+    def run(*options: str, extra: str = "", **environ: str) -> Shown:
+        out, err = io.StringIO(), io.StringIO()
+        (tmp_path / "envbuild.yaml").write_text(
+            f"python: '3.13'\nrequirements:\n- --extra-index-url {login}\n- six==1\n- Acme_Tools==1\n"
+            f"- torch==1\n{extra}"
+        )
+        call = Call(
+            environ={
+                "HOME": str(tmp_path / "home"),
+                "PIP_CONFIG_FILE": os.devnull,
+                "UV_NO_CONFIG": "1",
+                **environ,
+            },
+            cwd=tmp_path,
+            stdout=out,
+            stderr=err,
+            today=lambda: date(2026, 11, 23),
+        )
+        file = str(tmp_path / "envbuild.yaml")
+        status = main(["lint", file, "--select", "EB404", "--progress", "none", *options], call=call)
+        return Shown(status, out.getvalue(), err.getvalue())
+
+    with main_index.serve() as first, more.serve() as second:
+        login = second.replace("//", "//me:${TOKEN}@")
+        environ = {"UV_DEFAULT_INDEX": first, "TOKEN": "hunter2"}
+        offered = f"is offered by {second} and {first}, and the best match of all counts; say which is meant "
+        shown = run("--online", extra=f"indexes: [{{url: '{second}', packages: [torch]}}]\n", **environ)
+        assert (shown.status, shown.err) == (0, "1 warning in 1 spec\n")
+        assert shown.out == (
+            f"envbuild.yaml:5: EB404 warning: acme-tools {offered}(indexes: [{{url: …, packages: "
+            "[acme-tools]}]), or write index_strategy: first-index\n"
+        )
+        assert run("--online", "--offline", **environ).status == 2
+        assert "EB404 warning: several indexes" in run(**environ).out
+    gone = run("--online", **environ)
+    assert "can't ask " in gone.err
+    assert "hunter2" not in gone.err + gone.out + shown.err + shown.out

@@ -52,7 +52,8 @@ def files(
         store=Store(tmp_path / "store"),
         fetcher=lambda: fetcher,
         indexes=PackageIndexes(
-            env={**kept, "UV_CACHE_DIR": str(tmp_path / "uv"), **env}, options=tuple(options)
+            env={**kept, "PIP_CONFIG_FILE": os.devnull, "UV_CACHE_DIR": str(tmp_path / "uv"), **env},
+            options=tuple(options),
         ),
     )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -20,6 +22,7 @@ from envbuild.lock.pip.runner import Completed, SubprocessRunner
 from envbuild.plan.model import Artifact
 from envbuild.progress import Silent
 from envbuild.settings import Settings
+from envbuild.specs.model import PackageIndex
 from envbuild.specs.paths import located_address
 from envbuild.store.content import Store
 from tests.fakes.channel import serve
@@ -58,6 +61,7 @@ class Site:
         offline: bool = False,
         runner: Nobody | None = None,
         options: Sequence[str] = (),
+        own: Mapping[str, PackageIndex] = MappingProxyType({}),
         build_wheel: Callable[[PipPin], Path] | None = None,
     ) -> dict[str, bytes]:
         """What ``fetch_files`` gives, by SHA-256, read; all of it lies in the store."""
@@ -74,6 +78,7 @@ class Site:
             indexes = PackageIndexes(
                 env=self.env,
                 options=tuple(options),
+                own=own,
                 locate=partial(located_address, directory=self.root),
                 offline=offline,
                 runner=runner or SubprocessRunner(),
@@ -143,11 +148,11 @@ def basic(path: str, headers: Mapping[str, str]) -> str | None:
     return path if headers.get("Authorization") == f"Basic {login}" else None
 
 
-@pytest.mark.parametrize("how", ["address", "name", "configuration", "option", "keyring"])
+@pytest.mark.parametrize("how", ["address", "name", "configuration", "option", "own", "keyring"])
 def test_an_index_that_wants_a_login_is_answered(site: Site, how: str) -> None:
     site.house.add(DEMO)
     pin = DEMO.pin()
-    options = []
+    options, own = [], {}
     with serve(site.house.root, basic) as (url, requests):
         index = f"{url}/simple"
         within = index.replace("//", f"//who:{SECRET}@")
@@ -165,6 +170,10 @@ def test_an_index_that_wants_a_login_is_answered(site: Site, how: str) -> None:
             del site.env["UV_DEFAULT_INDEX"]
             site.env["INDEX_TOKEN"] = SECRET
             options = ["--index-url " + index.replace("//", "//who:${INDEX_TOKEN}@")]
+        elif how == "own":
+            site.env["UV_DEFAULT_INDEX"] = "http://127.0.0.1:9"
+            site.env |= {"UV_INDEX_CORP_USERNAME": "who", "UV_INDEX_CORP_PASSWORD": SECRET}
+            own = {"demo": PackageIndex(url=index, name="corp", packages=("demo",))}
         else:
             keyring = site.root / "bin" / "keyring"
             keyring.parent.mkdir()
@@ -172,7 +181,7 @@ def test_an_index_that_wants_a_login_is_answered(site: Site, how: str) -> None:
             keyring.chmod(0o755)
             site.env |= {"PATH": f"{keyring.parent}:{site.env['PATH']}", "UV_KEYRING_PROVIDER": "subprocess"}
             site.env["UV_DEFAULT_INDEX"] = index.replace("//", "//who@")
-        assert site.bring(pin, options=options) == {pin.sha256: DEMO.data()}
+        assert site.bring(pin, options=options, own=own) == {pin.sha256: DEMO.data()}
     assert f"/simple/demo/{pin.file}" in requests
 
 
@@ -269,6 +278,24 @@ def test_a_source_distribution_is_refused(site: Site) -> None:
     pin = DEMO.pin(file="demo-1.0.tar.gz")
     with pytest.raises(BuildError, match=r"demo-1.0.tar.gz: only a source distribution of demo 1.0 fits"):
         site.bring(pin, runner=Nobody())
+
+
+def test_another_indexs_local_version_is_not_taken_for_the_pinned_one(site: Site) -> None:
+    site.house.add(DEMO)
+    other = Wheelhouse(site.root / "other")
+    other.add(replace(DEMO, version="1.0+cpu"))
+    pin = DEMO.pin()
+    assert site.bring(pin, options=[f"--extra-index-url {other.url}"]) == {pin.sha256: DEMO.data()}
+
+
+def test_an_index_whose_page_says_no_hash_has_the_pinned_file(site: Site) -> None:
+    site.house.add(DEMO)
+    page = site.house.simple / "demo" / "index.html"
+    page.write_text(re.sub("#sha256=[0-9a-f]*", "", page.read_text()))
+    pin = DEMO.pin()
+    with site.house.serve() as index:
+        site.env["UV_DEFAULT_INDEX"] = index
+        assert site.bring(pin) == {pin.sha256: DEMO.data()}
 
 
 def test_a_pinned_file_is_found_behind_an_index_that_has_only_another_version(site: Site) -> None:

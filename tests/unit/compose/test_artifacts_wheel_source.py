@@ -23,6 +23,7 @@ from envbuild.errors import BuildError
 from envbuild.lock.model import PipPin, PythonPin, Sdist
 from envbuild.plan.model import Artifact
 from envbuild.platforms import LINUX_AMD64
+from envbuild.specs.model import PackageIndex
 from envbuild.store.content import Store
 from tests.fakes.wheelhouse import Wheel, Wheelhouse
 
@@ -53,6 +54,7 @@ class Site:
         self.house = Wheelhouse(root / "house")
         self.index = self.house.url
         self.index_before = ""
+        self.own: dict[str, PackageIndex] = {}
 
     @contextmanager
     def source(
@@ -72,7 +74,7 @@ class Site:
                 python=PYTHON,
                 install=WheelInstall(
                     options=install_options(PYTHON, LINUX_AMD64, "2.41", offline=offline),
-                    indexes=PackageIndexes(env=env, offline=offline),
+                    indexes=PackageIndexes(env=env, own=self.own, offline=offline),
                 ),
                 build_wheel=build_wheel,
                 fetch_wheel=lambda pin: self.house.simple / pin.name / pin.file,
@@ -332,6 +334,32 @@ def test_a_wheel_may_come_from_any_index_that_has_it(site: Site, tmp_path: Path)
     expected = site.tree(FULL, cache="one")
     site.index_before = first.url
     assert site.tree(FULL, cache="two") == expected
+
+
+def test_a_wheel_with_an_index_of_its_own_is_that_indexs_and_the_others_are_not(site: Site) -> None:
+    other = Wheelhouse(site.root / "other")
+    inside = {name: Wheel(name=name, files={f"{name}.py": b"other\n"}) for name in ("torch", "six")}
+    main = {name: Wheel(name=name, files={f"{name}.py": b"main\n"}) for name in inside}
+    other.add(*inside.values())
+    site.own = {"torch": PackageIndex(url=other.url, packages=("torch",))}
+    site.house.add(*main.values())
+    with site.source() as source:
+        artifacts = [Artifact.of(inside["torch"].pin()), Artifact.of(main["six"].pin())]
+        source.fetch(artifacts)
+        entries = {entry.path: content(entry) for artifact in artifacts for entry in source.entries(artifact)}
+    assert entries[f"{SITE}/torch.py"] == b"other\n"
+    assert entries[f"{SITE}/six.py"] == b"main\n"
+    with site.source(cache="other") as source, pytest.raises(BuildError, match=r"torch-1\.0") as raised:
+        source.fetch([Artifact.of(main["torch"].pin())])
+    assert raised.value.hint is not None
+    assert "serves another file than the one that was locked" in raised.value.hint
+
+
+def test_a_pinned_wheel_is_not_another_indexs_local_version(site: Site) -> None:
+    other = Wheelhouse(site.root / "other")
+    other.add(Wheel(name="torch", version="2.9.0+cpu"))
+    site.index_before = other.url
+    assert f"{SITE}/torch.py" in site.tree(Wheel(name="torch", version="2.9.0"))
 
 
 def test_offline_takes_what_an_earlier_build_brought(site: Site) -> None:

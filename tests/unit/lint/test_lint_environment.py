@@ -234,6 +234,11 @@ def test_a_spec_whose_file_changed_since_has_no_lines(found: Looker, tmp_path: P
         ("requirements: ['--index-url https://x.test/s', a==1]\n", []),
         ("index_strategy: first-index\nrequirements: ['--extra-index-url https://x.test/s', a==1]\n", []),
         (f"requirements: ['--extra-index-url https://x.test/s', a==1 --hash=sha256:{'a' * 64}]\n", []),
+        (
+            "indexes: [{url: 'https://x.test/s', packages: [a]}]\n"
+            "requirements: ['--extra-index-url https://x.test/s', a==1]\n",
+            [],
+        ),
     ],
 )
 def test_names_that_several_indexes_may_offer(found: Looker, more: str, codes: list[str]) -> None:

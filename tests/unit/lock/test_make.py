@@ -19,6 +19,7 @@ from envbuild.lock.base import (
     CondaResolver,
     LockRequest,
     PipResolver,
+    PythonRequest,
     ResolvedBase,
     answers,
 )
@@ -240,3 +241,55 @@ def test_an_open_python_is_one_that_all_have_wheels_for(
         assert progress.notes[0].startswith(
             "python 3.11 instead of 3.13: only there fast can be had as wheels"
         )
+
+
+@dataclass
+class FakePythons:
+    """Has a standalone build of any series."""
+
+    asked: list[str | None] = field(default_factory=list)
+    name: str = "standalone"
+
+    def resolve(self, request: PythonRequest) -> dict[Platform, PythonPin]:
+        self.asked.append(request.wanted)
+        pin = replace(PYTHON, version=f"{request.wanted}.18", provider="standalone")
+        return dict.fromkeys(request.platforms, pin)
+
+
+@pytest.mark.parametrize(
+    ("python", "wheel", "taken"),
+    [
+        (None, "cp310-cp310-manylinux_2_17_x86_64", "3.10"),
+        (">=3.9", "cp39.cp310-none-manylinux_2_17_x86_64", "3.10"),
+        (">=3.9", "cp38-cp38-manylinux_2_17_x86_64", None),
+        (None, None, None),
+    ],
+)
+def test_an_older_standalone_python_is_taken_where_only_that_has_wheels(
+    tmp_path: Path, python: str | None, wheel: str | None, taken: str | None
+) -> None:
+    house = Wheelhouse(tmp_path / "house")
+    house.add_file("fast", "fast-1.0.tar.gz", sdist("fast"))
+    house.add(*([Wheel(name="fast", tag=wheel)] if wheel else []))
+    lines = (PipRequirement(text="fast==1.0", origin=Origin(file="r.txt")),)
+    spec = replace(SPEC, python=python, pip=PipSpec(requirements=lines))
+    env = {"PATH": os.defpath, "UV_DEFAULT_INDEX": house.url, "UV_CACHE_DIR": str(tmp_path / "uv")}
+    bases, pythons, progress = FakeBases(python=PYTHON), FakePythons(), Told()
+    make: Callable[[], BaseResolver] = lambda: bases  # noqa: E731
+    resolvers = Resolvers(
+        bases=(make,),
+        conda=never_conda,
+        pip=lambda: UvResolver(env=env),
+        has_debian=lambda: True,
+        standalone=lambda: pythons,
+    )
+    lock = make_lock(spec, LockRequest(bytecode=False), None, resolvers, progress=progress)
+    assert pythons.asked == [*filter(None, [taken])]
+    asked = bases.asked[0][0]
+    assert isinstance(asked, DebianBaseSpec)
+    assert asked.suite == "trixie"
+    expected = f"python {taken} instead of 3.13: only there fast can be had as wheels; say python: to choose"
+    assert progress.notes == ([expected] if taken else [])
+    # The choice stays, also where nothing can be asked.
+    again = make_lock(spec, LockRequest(bytecode=False), lock, resolvers, progress=Told(), offline=True)
+    assert again.platforms[0].python == lock.platforms[0].python

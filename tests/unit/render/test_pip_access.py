@@ -13,6 +13,7 @@ from envbuild.lock.pip.pip_config import pip_config_files
 from envbuild.lock.pip.uv_config import uv_config_files
 from envbuild.render.access import PipAccess, pip_access
 from envbuild.settings import Settings
+from envbuild.specs.model import PackageIndex
 
 
 @dataclass
@@ -157,6 +158,13 @@ def test_logins_of_named_indexes_are_put_in(machine: Machine) -> None:
         "UV_INDEX_MY_OWN_PASSWORD": "p@ss/word",
     }
     assert section(machine.access(env))["index-url"] == ["https://me:p%40ss%2Fword@x.test/s?a=b"]
+
+
+def test_an_index_of_single_packages_is_one_more_with_the_login_of_its_name(machine: Machine) -> None:
+    index = PackageIndex(url="https://own.test/simple?page=1", packages=("torch",), name="own")
+    env = {"UV_INDEX_OWN_USERNAME": "who", "UV_INDEX_OWN_PASSWORD": "a=b"}
+    access = machine.access(env, [index.option])
+    assert section(access)["extra-index-url"] == ["https://who:a%3Db@own.test/simple?page=1"]
 
 
 def test_netrc_has_the_hosts_of_the_indexes_and_no_others(machine: Machine) -> None:

@@ -33,6 +33,7 @@ SELDOM = {
     "explicit",
     "complete",
     "index_strategy",
+    "indexes",
     "python_provider",
     "system_requirements",
 }

@@ -396,6 +396,7 @@ def test_schema_knows_exactly_the_keys_that_are_read() -> None:
             "extra_build_dependencies",
             "image",
             "index_strategy",
+            "indexes",
             "inference_config",
             "name",
             "os_type",

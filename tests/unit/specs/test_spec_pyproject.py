@@ -9,7 +9,7 @@ import pytest
 from envbuild.errors import SpecError
 from envbuild.specs.definition import definition_digest
 from envbuild.specs.load import load_spec
-from envbuild.specs.model import Spec
+from envbuild.specs.model import PackageIndex, Spec
 from envbuild.specs.text.toml import parse_toml
 
 HEAD = '[project]\nname = "demo"\n'
@@ -186,8 +186,11 @@ def test_a_source_counts_for_the_parts_it_names(tmp_path: Path) -> None:
         '[[tool.uv.index]]\nname = "c"\nurl = "https://c.example/simple"\nexplicit = true\n'
         '[[tool.uv.index]]\nname = "g"\nurl = "https://g.example/simple"\nexplicit = true\n'
     )
-    assert load(tmp_path, text, "#gpu").pip.options == ("--extra-index-url https://g.example/simple",)
-    assert load(tmp_path, text, "#cpu").pip.options == ("--extra-index-url https://c.example/simple",)
+    for extra, name in (("gpu", "g"), ("cpu", "c")):
+        pip = load(tmp_path, text, f"#{extra}").pip
+        index = PackageIndex(url=f"https://{name}.example/simple", packages=("torch",), name=name)
+        assert (pip.options, pip.indexes) == ((), (index,))
+    assert load(tmp_path, text).pip.indexes == ()
 
 
 def test_a_source_for_another_system_does_not_count(tmp_path: Path) -> None:
@@ -205,6 +208,7 @@ def test_a_source_for_another_system_does_not_count(tmp_path: Path) -> None:
         ("extra-index-url = ['https://i.example/s']", ("--extra-index-url https://i.example/s",)),
         ("find-links = ['https://i.example/l']", ("--find-links https://i.example/l",)),
         ("no-index = true", ("--no-index",)),
+        ("allow-insecure-host = ['i.example:8443']", ("--trusted-host i.example:8443",)),
         ("index = [{url = 'https://i.example/l', format = 'flat'}]", ("--find-links https://i.example/l",)),
     ],
 )

@@ -270,7 +270,7 @@ class LockedSdists:
                 ),
                 constraints=request.build.constraints,
                 # Wheels alone: resolving an sdist runs its code, and what builds can't be built itself.
-                options=(*self._builds.files.indexes.lines, "--only-binary :all:"),
+                options=(*self._builds.files.indexes.open_lines, "--only-binary :all:"),
             )
             own = PipTarget(
                 platform=interpreter.platform,

@@ -39,8 +39,14 @@ class SdistFiles:
                 f"{pin.file} isn't in the store, and this is offline",
                 hint="run once without --offline, so that it is kept",
             )
-        url = IndexLogins(self.indexes).add_login(self.indexes.address(pin) or self._look_up(pin, target))
-        download = Download(what=pin.file, urls=(url,), sha256=pin.sha256, size=pin.size or None)
+        logins = IndexLogins(self.indexes)
+        download = Download(
+            what=pin.file,
+            urls=(logins.add_login(self.indexes.address(pin) or self._look_up(pin, target)),),
+            sha256=pin.sha256,
+            size=pin.size or None,
+            access=logins.host_access(),
+        )
         try:
             return self.fetcher().files([download])[pin.sha256]
         except FetchError as error:

@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -117,7 +118,9 @@ class WheelFiles:
 
     def _download(self, pins: Sequence[PipPin], addresses: Mapping[str, str]) -> dict[str, Path]:
         logins = IndexLogins(self._indexes)
-        return self._fetcher.files([_download(pin, logins.add_login(addresses[pin.sha256])) for pin in pins])
+        access = logins.host_access()
+        downloads = [_download(pin, logins.add_login(addresses[pin.sha256])) for pin in pins]
+        return self._fetcher.files([replace(download, access=access) for download in downloads])
 
     def _look_up(self, pins: Sequence[PipPin], *, remembered: bool) -> dict[str, str]:
         """The address of each pinned file, as far as known. ``remembered``: only to uv itself."""

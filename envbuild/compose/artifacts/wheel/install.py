@@ -47,18 +47,12 @@ class WheelInstall:
     def run(self, pins: Sequence[PipPin], directory: Path, *, fresh: bool = False) -> None:
         """Unpacks ``pins`` below ``directory/prefix``. ``fresh``: past uv's cache. Raises ``BuildError``,
         and ``UnusualWheel`` where another installer is needed."""
-        lines = list(self.indexes.lines)
-        for pin in pins:
-            url = self.indexes.address(pin)
-            stated = f"{pin.name} @ {url}" if url else f"{pin.name}=={pin.version}"
-            lines.append(f"{stated} --hash=sha256:{pin.sha256}")
-        # Read by uv from a file that nobody else can read: addresses may hold credentials.
-        requirements = directory / "requirements.txt"
-        requirements.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        files = self.indexes.write_pins(pins, directory, hashes=True)
         answer = self.indexes.run_uv(
             [
                 *("pip", "install", "--quiet", "--prefix", str(directory / "prefix")),
-                *("-r", str(requirements), *self.options),
+                *(part for file in files for part in ("-c" if file == "hashes.txt" else "-r", file)),
+                *self.options,
                 *(["--cache-dir", str(directory / "cache")] if fresh else []),
             ],
             directory,

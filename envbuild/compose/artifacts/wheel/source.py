@@ -36,7 +36,7 @@ from envbuild.progress import Progress, Silent
 def open_source(context: ComposeContext, target: SourceTarget) -> Iterator[WheelSource]:
     if target.python is None:
         raise BuildError("there are wheels to install, but no python to install them for")
-    indexes = package_indexes(context)
+    indexes = package_indexes(context, target)
     options = install_options(target.python, target.platform, glibc_of(target.base), offline=indexes.offline)
     with context.store.scratch() as scratch:
         yield WheelSource(
@@ -53,7 +53,7 @@ def open_files(context: ComposeContext, target: SourceTarget) -> WheelFiles:
     return WheelFiles(
         context.store,
         context.fetcher(),
-        package_indexes(context),
+        package_indexes(context, target),
         build_wheel=partial(_build_wheel, context, target),
     )
 

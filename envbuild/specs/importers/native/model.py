@@ -368,6 +368,18 @@ class SystemModel(Strict):
     archspec: Microarchitecture | None = None
 
 
+class IndexModel(Strict):
+    name: Text | None = Field(
+        None, description="Its login is in the variables UV_INDEX_<NAME>_USERNAME and …_PASSWORD."
+    )
+    url: Text
+    packages: list[Text] = Field(
+        [],
+        description="Names of requirements, each perhaps with a marker; they come from no other index, and "
+        "nothing else is looked for there. Default: it is one more index of all packages.",
+    )
+
+
 class NativeModel(Strict):
     """An environment of envbuild; Azure ML v2 environment files are valid too."""
 
@@ -424,6 +436,7 @@ class NativeModel(Strict):
         description="What counts where several indexes have a name: the first that has it at all, or the "
         "best version of all of them (default, as in pip).",
     )
+    indexes: list[IndexModel] = Field([], description="Indexes that have a name, or are of single packages.")
     environment_variables: Annotated[dict[str, Text], BeforeValidator(_variables)] = Field(
         {}, json_schema_extra={"propertyNames": {"pattern": f"^{fields.VARIABLE_PATTERN}$"}}
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import posixpath
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.resources import is_curated
 from envbuild.specs import fields
 from envbuild.specs.importers.conda.environment import CondaFile, is_conda, read_conda
-from envbuild.specs.importers.pip.requirement import extra_build_dependencies
+from envbuild.specs.importers.pip.requirement import extra_build_dependencies, name_of
 from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.model import (
     SYSTEM_REQUIREMENTS,
@@ -257,22 +258,39 @@ class _NativeReader:
         reader = RequirementsReader(self.file.path.parent, self.problems)
         self._lines(model.requirements, "requirements", reader)
         self._lines(model.constraints, "constraints", reader)
+        for index, entry in enumerate(model.indexes):
+            try:
+                reader.read_index(entry.url, entry.packages, entry.name or "")
+                if not entry.packages and not reader.names(entry.url):
+                    reader.read_text(
+                        f"--extra-index-url {shlex.quote(entry.url)}", self.file, line=1, key="indexes"
+                    )
+            except Refused as refused:
+                self._problem(("indexes", index), refused.what, refused.remedy)
         own = replace(
             reader.result(),
             complete=model.requirements_complete,
             index_strategy=model.index_strategy,
             build=self._build_dependencies(model),
         )
-        if conda is None:
-            return own
-        return PipSpec(
-            complete=own.complete,
-            index_strategy=own.index_strategy,
-            build=own.build,
-            requirements=_unique(*conda.pip.requirements, *own.requirements),
-            constraints=_unique(*conda.pip.constraints, *own.constraints),
-            options=_unique(*_without_index(conda.pip.options, own.options), *own.options),
-        )
+        if conda is not None:
+            own = replace(
+                own,
+                requirements=_unique(*conda.pip.requirements, *own.requirements),
+                constraints=_unique(*conda.pip.constraints, *own.constraints),
+                options=_unique(*_without_index(conda.pip.options, own.options), *own.options),
+            )
+        self._check_indexes(own)
+        return own
+
+    def _check_indexes(self, pip: PipSpec) -> None:
+        """Refuses an index for what isn't required: what only another package asks for is looked for
+        everywhere."""
+        asked = {name_of(requirement.text) for requirement in pip.requirements}
+        for name in (name_of(package) for index in pip.indexes for package in index.packages):
+            if not self.broken and name not in asked:
+                what = f"{name} is to come from an index of its own, and isn't required"
+                self._problem(("indexes",), what, f"add {name} to requirements")
 
     def _build_dependencies(self, model: NativeModel) -> BuildDependencies:
         reader = RequirementsReader(self.file.path.parent, self.problems)

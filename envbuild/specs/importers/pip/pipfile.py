@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -121,7 +121,8 @@ class _PipfileReader:
     locked: bool
     left_out: list[str] = field(default_factory=list)
     unrelated: list[str] = field(default_factory=list)
-    asked: dict[str, None] = field(default_factory=dict)
+    asked: dict[str, list[str]] = field(default_factory=dict)
+    """Which packages name a source."""
     """Names of the indexes that packages name."""
 
     def read(self, asked: Sequence[str]) -> Pipfile:
@@ -141,7 +142,7 @@ class _PipfileReader:
                 self._leave(f"{category}: choose it with #{category}", unrelated=True)
         for index, source in enumerate(self._sources()):
             try:
-                option = self._option(index, source)
+                option = self._option(index, source, reader)
                 if option:
                     reader.read_text(option, self.file, line=1, key=f"source[{index}]")
             except Refused as refused:
@@ -149,7 +150,7 @@ class _PipfileReader:
         self._settings(reader)
         pip = reader.result()
         if self.locked and pip.requirements:
-            pip = PipSpec(requirements=pip.requirements, options=pip.options, complete=True)
+            pip = replace(pip, complete=True)
         return Pipfile(
             python=self._python(),
             pip=pip,
@@ -174,7 +175,7 @@ class _PipfileReader:
             if word not in (*_ENTRY, *_MARKERS, *_SOURCES):
                 self._leave(f"{key}.{word}")
         if isinstance(index := table.get("index"), str):
-            self.asked.setdefault(index)
+            self.asked.setdefault(index, []).append(name)
         hashes = table.get("hashes", [])
         if not isinstance(hashes, list) or not all(isinstance(text, str) for text in hashes):
             raise Refused("hashes must be a list of texts")
@@ -211,23 +212,24 @@ class _PipfileReader:
         self._problem("source", "must be tables", "write [[source]]")
         return ()
 
-    def _option(self, index: int, source: Mapping[str, Any]) -> str:
+    def _option(self, index: int, source: Mapping[str, Any], reader: RequirementsReader) -> str:
         """The option that names an index; none for the default one, whose address the machine's settings say,
-        and for one that no package names."""
+        and for one that only the packages which name it come from: ``reader`` is told."""
         name, url = str(source.get("name", "")), source.get("url")
         if not isinstance(url, str):
             raise Refused("has no url")
-        if source.get("verify_ssl") in (False, "false"):
-            self._leave(f"source[{index}].verify_ssl: certificates are always checked")
         searched = self._table("pipenv").get("install_search_all_sources") is True
-        if index and not searched:
-            if name not in self.asked:
-                self._leave(f"source[{index}] ({name}): no package names it")
-                return ""
-            self._leave(
-                f"source[{index}] ({name}): is asked for every package, not for those alone that name it"
-            )
+        if index and not searched and name not in self.asked:
+            self._leave(f"source[{index}] ({name}): no package names it")
+            return ""
         address = index_address(url)
+        if source.get("verify_ssl") in (False, "false"):
+            host = urlsplit(address).netloc.rpartition("@")[2]
+            reader.read_text(f"--trusted-host {host}", self.file, line=1, key=f"source[{index}].verify_ssl")
+        if index and name in self.asked:
+            reader.read_index(address, self.asked[name], name)
+        if index and not searched:
+            return ""
         # As pipenv writes it into every file.
         if name == "pypi" and urlsplit(address).hostname == f"{name}.org":
             return ""

@@ -258,12 +258,16 @@ class _PyprojectReader:
             try:
                 for option in self.poetry.options():
                     reader.read_text(one_line(option), self.file, line=1, key="tool.poetry.source")
+                for url, packages, name in self.poetry.package_indexes():
+                    reader.read_index(url, packages, name)
             except Refused as refused:
                 self._problem("", refused.what, refused.remedy)
         if self.uv is not None:
             try:
                 for option in self.uv.options():
                     reader.read_text(one_line(option), self.file, line=1, key="tool.uv")
+                for url, packages, name in self.uv.package_indexes():
+                    reader.read_index(url, packages, name)
                 for text in self.uv.constraints():
                     requirement = str(plain_requirement(text))
                     line = line_of(self.text, text)

@@ -35,7 +35,7 @@ _NAMED_URL = re.compile(
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _EXTRAS = re.compile(r"(?P<location>.*[^\]\s])(?P<extras>\[[^\[\]]*\])")
 _VCS = re.compile(r"(?:git|hg|svn|bzr)(?:\+[A-Za-z0-9]+)?:", re.IGNORECASE)
-_ARCHIVE = re.compile(r"\.(?:whl|zip|tar\.gz|tgz|tar\.bz2|tar\.xz|tar)$", re.IGNORECASE)
+ARCHIVE = re.compile(r"\.(?:whl|zip|tar\.gz|tgz|tar\.bz2|tar\.xz|tar)$", re.IGNORECASE)
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
 BUILD_REMEDY = (
@@ -97,6 +97,11 @@ def canonical_requirement(text: str, where: Directories) -> tuple[str, tuple[str
     return _join(requirement, f"{requirement.specifier}", ""), ()
 
 
+def name_of(text: str) -> str:
+    """The name that a requirement's canonical text begins with."""
+    return re.split(r"[^a-z0-9-]", text, maxsplit=1)[0]
+
+
 def canonical_hash(text: str) -> str:
     """``sha256:<hex>`` of a ``--hash`` option's value; raises :class:`Refused` for another algorithm."""
     value = text.strip().replace("=", ":", 1).lower()
@@ -118,7 +123,7 @@ def _is_location(text: str) -> bool:
         return True
     bare = _EXTRAS.fullmatch(head)
     head = bare["location"] if bare else head
-    return head.startswith((".", "/", "~")) or "/" in head or _ARCHIVE.search(head) is not None
+    return head.startswith((".", "/", "~")) or "/" in head or ARCHIVE.search(head) is not None
 
 
 def _direct(name: str | None, rest: str, where: Directories) -> tuple[str, tuple[str, ...]]:
@@ -211,7 +216,7 @@ def _checked(written: str, where: Directories) -> str:
         directory, there = False, False
     if directory:
         raise Refused(f"{redact(written)!r} is a source tree: it would have to be built", BUILD_REMEDY)
-    if _ARCHIVE.search(written) is None:
+    if ARCHIVE.search(written) is None:
         raise Refused(f"{redact(written)!r} is neither a requirement nor the file of a wheel")
     if not there:
         raise Refused(f"{redact(written)!r}: no such file")

@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from envbuild.errors import SpecError, suggestion
@@ -21,6 +22,7 @@ from envbuild.redact import redact
 from envbuild.specs import fields
 from envbuild.specs.fields import refuse_credential
 from envbuild.specs.importers.pip.requirement import (
+    ARCHIVE,
     BUILD_REMEDY,
     Directories,
     canonical_hash,
@@ -28,7 +30,7 @@ from envbuild.specs.importers.pip.requirement import (
     local_path,
 )
 from envbuild.specs.importers.pip.version_file import python_beside
-from envbuild.specs.model import Origin, PipRequirement, PipSpec, Spec
+from envbuild.specs.model import Origin, PackageIndex, PipRequirement, PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import REQUIREMENTS_LIMIT, SourceFile
 from envbuild.specs.text.toml import TOML_LIMIT, parse_toml
@@ -42,15 +44,23 @@ _DIRECTORY = re.compile(r"(?:file:(?://)?)?(?P<path>[^\[\]:;@#$\0]+?)/?(?:\[(?P<
 _OWN_EXTRAS = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*\[([^\[\]]+)\]")
 _COMMENT = re.compile(r"(?:^|\s+)#.*$")
 
+HOST = re.compile(r"[A-Za-z0-9._-]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
+
 _SHORT = {"-i": "--index-url", "-f": "--find-links", "-e": "--editable", "--pypi-url": "--index-url"}
 _SHORT |= {"-r": "--requirement", "-c": "--constraint"}
 _FLAGS = ("--no-index", "--pre", "--prefer-binary")
 _IGNORED_FLAGS = {"--require-hashes": "every pin of a lock has its hash anyway"}
 _IGNORED = {
-    "--trusted-host": "certificates are always checked; name an own authority in SSL_CERT_FILE",
     "--use-feature": "it steers pip itself, and pip doesn't install here",
 }
-_VALUES = ("--index-url", "--extra-index-url", "--find-links", "--no-binary", "--only-binary")
+_VALUES = (
+    "--index-url",
+    "--extra-index-url",
+    "--find-links",
+    "--trusted-host",
+    "--no-binary",
+    "--only-binary",
+)
 _REFUSED = {
     "--config-settings": ("it steers the build of a source distribution", "name a wheel instead"),
     "--global-option": ("it steers the build of a source distribution", "name a wheel instead"),
@@ -85,16 +95,48 @@ class RequirementsReader:
     _constraints: dict[tuple[str, tuple[str, ...]], PipRequirement] = field(default_factory=dict)
     _index: str | None = None
     _options: dict[str, None] = field(default_factory=dict)
+    _indexes: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     _files: int = 0
 
     def result(self) -> PipSpec:
-        """What was read. Of several ``--index-url`` the last counts, as in pip; the rest keep their order."""
+        """What was read. Of several ``--index-url`` the last counts, as in pip, with the further indexes of
+        its line and of later ones; the rest keep their order."""
         index = (f"--index-url {self._index}",) if self._index is not None else ()
         return PipSpec(
             requirements=tuple(self._requirements.values()),
             constraints=tuple(self._constraints.values()),
             options=(*index, *self._options),
+            indexes=tuple(
+                sorted(
+                    PackageIndex(url=url, name=name, packages=tuple(sorted(packages)))
+                    for (url, name), packages in self._indexes.items()
+                )
+            ),
         )
+
+    def names(self, url: str) -> bool:
+        """Whether an option names this index."""
+        options = (option.partition(" ")[2] for option in self._options)
+        return url.rstrip("/") in (address.rstrip("/") for address in (self._index or "", *options))
+
+    def read_index(self, url: str, packages: Iterable[str], name: str = "") -> None:
+        """Takes an index that only ``packages`` come from, each a name that may have a marker; without any,
+        only its name.
+
+        Raises :class:`Refused` for what is none, and for one of which two indexes are said."""
+        address = _index_address(url).rstrip("/")
+        if name and not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name):
+            raise Refused(f"{name[:100]!r} is no name of an index", "write letters, digits, '.', '_', '-'")
+        self._indexes.setdefault((address, name), set())
+        for text in packages:
+            package = _indexed_package(text)
+            others = (key for key, known in self._indexes.items() if package in known)
+            if (other := next(others, (address, name))) != (address, name):
+                raise Refused(
+                    f"{package} is to come from {redact(address)!r} and from {redact(other[0])!r}",
+                    "one distribution has one index; markers may part its targets",
+                )
+            self._indexes[address, name].add(package)
 
     def read_file(self, file: SourceFile, *, constraint: bool = False) -> None:
         """Reads a requirements file and every file it includes; as constraints where that is said."""
@@ -136,7 +178,13 @@ class RequirementsReader:
             self.problems.add(place, f"{redact(options)!r}: a quotation mark is not closed")
             return
         hashes: list[str] = []
-        for name, value in self._option_pairs(words, place):
+        pairs = list(self._option_pairs(words, place))
+        if any(name == "--index-url" for name, _ in pairs):
+            # As in pip it takes the place of all indexes that earlier lines name.
+            self._options = {
+                option: None for option in self._options if not option.startswith("--extra-index-url ")
+            }
+        for name, value in pairs:
             try:
                 if name == "--hash":
                     hashes.append(canonical_hash(value))
@@ -246,6 +294,11 @@ class RequirementsReader:
             self._index = _index_address(value)
         elif name == "--extra-index-url":
             self._options.setdefault(f"{name} {_index_address(value)}")
+        elif name == "--trusted-host":
+            if not HOST.fullmatch(value):
+                raise Refused(f"--trusted-host: {redact(value)!r} is no host", "write HOST or HOST:PORT")
+            _log.warning("%s: the certificate of %s isn't checked, as the file says", place, value)
+            self._options.setdefault(f"{name} {value}")
         elif name == "--find-links":
             self._options.setdefault(f"{name} {self._links(value, context)}")
         else:
@@ -273,6 +326,8 @@ class RequirementsReader:
         where = self._directories(context)
         if "\0" in value or not (where.base / value).exists():
             raise Refused(f"--find-links {value}: no such file or directory")
+        if ARCHIVE.search(value):
+            raise Refused(f"--find-links {value} is a file of a distribution", "name its directory")
         return local_path(value, where)
 
     def _directories(self, context: _Context) -> Directories:
@@ -315,6 +370,19 @@ def _project_requirements(table: object, extras: Sequence[str], shown: str) -> t
             else:
                 taken.setdefault(text)
     return tuple(taken)
+
+
+def _indexed_package(text: str) -> str:
+    try:
+        requirement = Requirement(text)
+    except (InvalidRequirement, RecursionError) as error:
+        raise Refused(f"{redact(text)!r} is no name of a distribution") from error
+    if requirement.url or requirement.extras or requirement.specifier:
+        raise Refused(
+            f"{redact(text)!r}: only a name and a marker stand here", "write the version in requirements"
+        )
+    name = canonicalize_name(requirement.name)
+    return f"{name}; {requirement.marker}" if requirement.marker else name
 
 
 def _index_address(value: str) -> str:

@@ -111,6 +111,8 @@ def _spec(file: SourceFile, text: str) -> Spec:
         try:
             for option in uv.options():
                 reader.read_text(one_line(option), file, line=1, key="tool.uv")
+            for url, packages, name in uv.package_indexes():
+                reader.read_index(url, packages, name)
             for constraint in uv.constraints():
                 key, line = "tool.uv.constraint-dependencies", line_of(text, constraint)
                 reader.read_text(

@@ -19,6 +19,7 @@ from envbuild.specs import fields
 from envbuild.specs.fields import refuse_credential
 from envbuild.specs.git import git_address
 from envbuild.specs.importers.pip.requirement import Directories, canonical_requirement
+from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.match import canonical_match
 from envbuild.specs.model import (
     SYSTEM_REQUIREMENTS,
@@ -103,6 +104,8 @@ class _PixiReader:
         self.project: Mapping[str, Any] = {}
         """``[project]`` of a pyproject: its dependencies are the workspace's too."""
         self.left_out: list[str] = []
+        self.indexes = RequirementsReader(file.path.parent, problems)
+        """Of single packages."""
 
     def spec(self) -> Spec:
         key = "workspace" if "workspace" in self.data else "project"
@@ -129,7 +132,11 @@ class _PixiReader:
             conda=CondaSpec(channels=channels, dependencies=tuple(conda.values()), add_pip=False)
             if conda
             else None,
-            pip=PipSpec(requirements=tuple(pip.values()), options=tuple(self._options())),
+            pip=PipSpec(
+                requirements=tuple(pip.values()),
+                options=tuple(self._options()),
+                indexes=self.indexes.result().indexes,
+            ),
             environment_variables=self._variables(),
             system_requirements=tuple(self._system_requirements()),
             left_out=tuple(self.left_out),
@@ -256,7 +263,8 @@ class _PixiReader:
             address = git_address(_plain(table["git"], "git"), revision=revision, subdirectory=subdirectory)
             return self._line(f"{text} @ {address}" + (f" ; {marker}" if marker else ""), key)
         if "index" in table:
-            self._leave(f"pypi-dependencies.{name}.index")
+            package = text.partition("[")[0] + (f"; {marker}" if marker else "")
+            self.indexes.read_index(_plain(table["index"], "index"), [package])
         if url or path:
             text += f" @ {url or path} "
         elif version and version != "*":

@@ -45,7 +45,8 @@ class PoetryTool:
         self._wanted = wanted
         self.has_dependencies = "dependencies" in table
         self._dependencies = self._table(table, "dependencies", "tool.poetry.dependencies")
-        self._asked: dict[str, None] = {}
+        self._asked: dict[str, dict[str, None]] = {}
+        """Of the sources that packages name: these, each perhaps with a marker."""
         self._lines: dict[str, None] = {}
 
     @property
@@ -158,18 +159,25 @@ class PoetryTool:
         primary = [source for source in sources if _priority(source) in ("default", "primary")]
         listed = any(str(source.get("name")).lower() == _DEFAULT for source in primary)
         first = next(iter(primary), None) if not listed else None
-        for source in sources:
+        for source in sorted(sources, key=lambda source: source is not first):
             name, priority = str(source.get("name")), _priority(source)
             if name.lower() == _DEFAULT:
                 continue
-            if priority == "explicit" and name not in self._asked:
+            if priority == "explicit":
                 continue
             if not isinstance(url := source.get("url"), str):
                 raise Refused(f"tool.poetry.source: {name} has no url")
-            if name in self._asked and source is not first:
-                what = "is asked for every package, not for those alone that name it"
-                self._lines.setdefault(f"tool.poetry.source: {name!r} {what}")
             yield f"{'--index-url' if source is first else '--extra-index-url'} {index_address(url)}"
+
+    def package_indexes(self) -> Iterator[tuple[str, tuple[str, ...], str]]:
+        """The address, the packages and the name of each source that packages name. Ask after
+        :meth:`options`."""
+        for source in self.table.get("source", []):
+            name, url = str(source.get("name")), source.get("url")
+            if name in self._asked and name.lower() != _DEFAULT:
+                if not isinstance(url, str):
+                    raise Refused(f"tool.poetry.source: {name} has no url")
+                yield index_address(url), tuple(self._asked[name]), name
 
     def left_out(self) -> tuple[str, ...]:
         """What nothing here stands for. Ask after everything else."""
@@ -200,13 +208,13 @@ class PoetryTool:
         for word in entry:
             if word not in _ENTRY:
                 self._lines.setdefault(f"{key}.{word}")
-        if isinstance(source := entry.get("source"), str):
-            self._asked.setdefault(source)
         extras = entry.get("extras", [])
         if not isinstance(extras, list) or not all(isinstance(extra, str) for extra in extras):
             raise Refused(f"{key}: extras must be a list of texts")
         try:
             marker = _marker(entry)
+            if isinstance(source := entry.get("source"), str):
+                self._asked.setdefault(source, {})[name + (f"; {marker}" if marker else "")] = None
             head = name + (f"[{','.join(extras)}]" if extras else "")
             kind = next((kind for kind in _SOURCES if kind in entry), None)
             if kind is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
@@ -27,12 +27,13 @@ from envbuild.specs.importers.pip.locked import (
     is_public,
     links_option,
     pinned,
+    with_marker,
 )
 from envbuild.specs.importers.pip.marker_range import Case, Cases, reachable
 from envbuild.specs.importers.pip.pylock import python_wanted, selected
 from envbuild.specs.importers.pip.requirement import BUILD_REMEDY
 from envbuild.specs.importers.pip.version_file import python_beside
-from envbuild.specs.model import Origin, PipRequirement, Spec
+from envbuild.specs.model import Origin, PackageIndex, PipRequirement, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.source import SourceFile
 from envbuild.specs.text.toml import parse_toml
@@ -99,6 +100,8 @@ class _UvLockReader:
     options: dict[str, None] = field(default_factory=dict)
     registries: dict[str, bool] = field(default_factory=dict)
     """Whether all files of an index are public."""
+    indexes: dict[str, list[str]] = field(default_factory=dict)
+    """What must come from an index of its own, as no hash says which file it is."""
     left_out: list[str] = field(default_factory=list)
 
     def spec(self) -> Spec:
@@ -146,7 +149,13 @@ class _UvLockReader:
             source=self.file.path,
             platforms=image_platforms(cases.platforms),
             python=python,
-            pip=all_there_is(requirements, self.registries, self.options),
+            pip=replace(
+                all_there_is(requirements, self.registries, self.options),
+                indexes=tuple(
+                    PackageIndex(url=url, packages=tuple(sorted(set(names))))
+                    for url, names in sorted(self.indexes.items())
+                ),
+            ),
             left_out=(left_out := tuple(dict.fromkeys(self.left_out))),
             unrelated=tuple(line for line in left_out if not line.endswith(_MEMBER)),
         )
@@ -252,6 +261,8 @@ class _UvLockReader:
                     index = index_address(package.address)
                     public = all(is_public(str(file.get("url"))) for file in files)
                     self.registries[index] = self.registries.get(index, True) and public
+                    if not hashes and not public:
+                        self.indexes.setdefault(index, []).append(with_marker(package.name, marker))
                 else:
                     self.options.setdefault(links_option(package.address, where))
                 yield pinned(package.name, package.version, hashes, origin, marker=marker)

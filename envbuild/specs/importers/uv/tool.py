@@ -1,6 +1,6 @@
 """What ``[tool.uv]`` of a pyproject or a script says about where its requirements come from.
 
-Indexes become options. One that uv would ask for single packages only is asked for all, which is told. A
+Indexes become options, or those of single packages. A
 requirement whose source is an archive is that archive; one that would have to be cloned or built is refused,
 since by its name alone another package could come in its place.
 """
@@ -31,6 +31,7 @@ _CARRIED = {
     "index-url",
     "extra-index-url",
     "find-links",
+    "allow-insecure-host",
     "no-index",
     "constraint-dependencies",
     "build-constraint-dependencies",
@@ -49,8 +50,8 @@ class UvTool:
             raise Refused(f"must be a table, is {describe_value(table)}")
         self.table: Mapping[str, Any] = table
         self.place = place
-        self._asked: set[str] = set()
-        self._lines: list[str] = []
+        self._asked: dict[str, dict[str, None]] = {}
+        """Of the indexes that single packages come from, by name: these, each perhaps with a marker."""
 
     def sourced(self, requirement: Requirement, selected: frozenset[str]) -> str:
         """``requirement`` as text, with the address that ``sources`` gives it. ``selected`` are the chosen
@@ -62,9 +63,10 @@ class UvTool:
         entries = [entry for entry in entries if _applies(entry, selected)]
         if not entries or requirement.url is not None:
             return str(requirement)
-        if len(entries) > 1:
+        if len(entries) > 1 and not all("index" in entry and "marker" in entry for entry in entries):
             raise Refused(f"tool.uv.sources: several sources of {name} may apply", "leave one of them")
-        return self._from(entries[0], requirement, name)
+        texts = [self._from(entry, requirement, name) for entry in entries]
+        return texts[0]
 
     def _from(self, entry: Mapping[str, Any], requirement: Requirement, name: str) -> str:
         key = f"tool.uv.sources.{name}"
@@ -72,10 +74,10 @@ class UvTool:
         marker = f" ; {requirement.marker}" if requirement.marker else ""
         index, url, path = entry.get("index"), entry.get("url"), entry.get("path")
         if isinstance(index, str):
-            self._asked.add(index)
             if not any(entry.get("name") == index for entry in self._indexes()):
                 raise Refused(f"{key}: no index is called {index!r}", "add it under [[tool.uv.index]]")
-            self._lines.append(f"{key}: its index {index!r} is asked for every package, not for {name} alone")
+            condition = f"; {entry['marker']}" if "marker" in entry else ""
+            self._asked.setdefault(index, {})[f"{name}{condition}"] = None
             return str(requirement)
         if "marker" in entry:
             raise Refused(f"{key}: its source depends on a marker", "leave the marker out")
@@ -91,14 +93,18 @@ class UvTool:
         raise Refused(f"{key}: {kind} is no archive: it would have to be built", BUILD_REMEDY)
 
     def options(self) -> Iterator[str]:
-        """The indexes as lines of a requirements file, in uv's order. Ask after every requirement."""
+        """The indexes of all packages as lines of a requirements file, the main one first, the others in uv's
+        order."""
+        yield from sorted(self._options(), key=lambda option: not option.startswith("--index-url"))
+
+    def _options(self) -> Iterator[str]:
         main, more = self.table.get("index-url"), self.table.get("extra-index-url", [])
         links = self.table.get("find-links", [])
         for entry in self._indexes():
             url = entry.get("url")
             if not isinstance(url, str):
                 raise Refused("tool.uv.index: an index has no url")
-            if entry.get("explicit") is True and entry.get("name") not in self._asked:
+            if entry.get("explicit") is True:
                 continue
             flat = entry.get("format") == "flat"
             option = "--find-links" if flat else "--index-url" if entry.get("default") is True else ""
@@ -109,8 +115,26 @@ class UvTool:
             yield f"--extra-index-url {shlex.quote(text)}"
         for text in _texts(links, "tool.uv.find-links"):
             yield f"--find-links {shlex.quote(text)}"
+        for text in _texts(self.table.get("allow-insecure-host", []), "tool.uv.allow-insecure-host"):
+            yield f"--trusted-host {shlex.quote(text)}"
         if self.table.get("no-index") is True:
             yield "--no-index"
+
+    def package_indexes(self) -> Iterator[tuple[str, tuple[str, ...], str]]:
+        """The address, the packages and the name of each index that has a name, or that single packages come
+        from. Ask after every requirement."""
+        for entry in self._indexes():
+            name = str(entry.get("name", ""))
+            packages = self._asked.get(name, {})
+            flat = entry.get("format") == "flat"
+            if not packages and (flat or not name or entry.get("explicit") is True):
+                continue
+            if flat:
+                raise Refused(
+                    f"tool.uv.index: {name!r} is a list of files, and single packages come from it",
+                    "name it under find-links, for all packages",
+                )
+            yield str(entry.get("url")), tuple(packages), name
 
     def constraints(self) -> tuple[str, ...]:
         """``constraint-dependencies``. Raises :class:`Refused`."""
@@ -145,10 +169,7 @@ class UvTool:
         """The keys that nothing here stands for. Ask after everything else."""
         keys = [key for key in self.table if key not in _CARRIED | _WITHOUT_EFFECT]
         remedy = {"exclude-newer": " (as_of in a spec of envbuild's own)"}
-        return (
-            *(f"{self.place}: {line}" for line in dict.fromkeys(self._lines)),
-            *(f"{self.place}: tool.uv.{key}{remedy.get(key, '')}" for key in keys),
-        )
+        return (*(f"{self.place}: tool.uv.{key}{remedy.get(key, '')}" for key in keys),)
 
     def _indexes(self) -> list[Mapping[str, Any]]:
         index = self.table.get("index", [])
