@@ -19,6 +19,7 @@ SCHEMES = ("https", "http", "ssh", "file")
 """The protocols that a repository may be fetched by; ``git:`` proves nothing about who answers."""
 
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@=,-]*", re.ASCII)
+_SHORT = re.compile(r"([\w.-]+@[\w.-]+):(?!//)(.+)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -54,7 +55,10 @@ class GitAddress:
 
 
 def git_address(url: str, *, revision: object = None, subdirectory: object = None) -> str:
-    """The address that a table of parts means (``git``, ``rev``, ``subdirectory``), still to be checked."""
+    """The address that a table of parts means (``git``, ``rev``, ``subdirectory``), still to be checked;
+    ``url`` may be in ssh's short form (``git@HOST:PATH``)."""
+    if short := _SHORT.fullmatch(url):
+        url = f"ssh://{short[1]}/{short[2]}"
     at = f"@{revision}" if revision else ""
     return f"{GIT_PREFIX}{url}{at}" + (f"#subdirectory={subdirectory}" if subdirectory else "")
 

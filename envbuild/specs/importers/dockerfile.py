@@ -86,6 +86,14 @@ def _context(file: SourceFile) -> Path:
     sources = context_sources(file.read(DOCKERFILE_LIMIT))
     missing = absent_sources(sources, file)
     if not missing:
+        if WHOLE_CONTEXT in sources and all(map(_is_of_docker, file.beside(".").names())):
+            _log.warning(
+                "%s: copies its directory, which has nothing else; where it is built from another one, name "
+                "that in a spec: build: {path: .., dockerfile_path: %s/%s}",
+                file.shown,
+                own.resolve().name,
+                file.path.name,
+            )
         return own
     above = file
     for _ in range(_LEVELS):
@@ -116,15 +124,27 @@ def _context(file: SourceFile) -> Path:
 
 
 def context_sources(text: str) -> tuple[str, ...]:
-    """The paths of the build context that the steps of a Dockerfile copy or mount, in their order, each once;
-    without those that a variable is part of."""
+    """The paths of the build context that the steps of a Dockerfile copy or mount, in their order, each once.
+    Variables have the values that its ARG and ENV steps give them; without those that nothing gives one."""
     sources: dict[str, None] = {}
+    values: dict[str, str] = {}
     for step in dockerfile_steps(text):
+        if step.instruction in ("ARG", "ENV"):
+            values |= {name: value for name, value in variables_of(step, values) if value is not None}
         for source in _copied(step):
-            path = posixpath.normpath("/" + source).lstrip("/")
-            if "$" not in source and "\0" not in source and path:
-                sources.setdefault(path)
+            filled = _fill(source, values)
+            path = posixpath.normpath("/" + filled).lstrip("/")
+            if "$" not in filled and "\0" not in filled:
+                sources.setdefault(path or WHOLE_CONTEXT)
     return tuple(sources)
+
+
+def _fill(text: str, values: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(lambda match: values.get(match[1] or match[2], match[0]), text)
+
+
+def _is_of_docker(name: str) -> bool:
+    return is_dockerfile_name(name) or name.lower().endswith(".dockerignore")
 
 
 def variables_of(step: Step, known: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
@@ -158,6 +178,10 @@ def _copied(step: Step) -> Iterator[str]:
         if not any(flag.startswith("--from") for flag in flags):
             paths = [word for word in words if not word.startswith("--")]
             yield from (path for path in paths[:-1] if not _ADDRESS.search(path))
+
+
+WHOLE_CONTEXT = "."
+"""A source that every context has."""
 
 
 def absent_sources(sources: Iterable[str], beside: SourceFile) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from envbuild.specs.text.document import (
     parse_document,
     yaml_document,
 )
-from envbuild.specs.text.section import LeftOut, Section, mapping_node, text_node
+from envbuild.specs.text.section import LeftOut, Section, mapping_node, says_something, text_node
 from envbuild.specs.text.source import YAML_LIMIT, SourceFile
 
 _MODEL = "MLmodel"
@@ -150,7 +150,11 @@ class _MlflowReader:
         top = Section(document.root, self.file, self.problems, left)
         given = top.text("name")
         name = fields.fit_name(given.text if given is not None else self.file.path.parent.name)
-        keys = [key.text for key, _ in document.root.entries if key.text in _ENVIRONMENT_KEYS]
+        keys = [
+            key.text
+            for key, value in document.root.entries
+            if key.text in _ENVIRONMENT_KEYS and says_something(value)
+        ]
         if len(keys) > 1:
             top.problem(keys[1], f"is there beside {keys[0]}", "a project has one environment")
         if top.get("databricks_spark_job") is not None:
@@ -287,13 +291,15 @@ class _MlflowReader:
             self.problems.add(Place(file=file.shown), what)
             return None
         reader = RequirementsReader(self.file.path.parent, self.problems)
+        # MLflow installs from the directory of the project or model: that is what its lines are relative to.
+        lines = SourceFile(self.file.path.parent / file.path.name, file.shown, file.reads)
         for key, value in root.entries:
             if key.text not in _PYTHON_KEYS:
                 self._problem(
                     file, key, key.text, "unknown key", f"known keys: {', '.join(sorted(_PYTHON_KEYS))}"
                 )
             elif key.text != "python" and not is_null(value):
-                self._lines(file, key.text, value, reader)
+                self._lines(lines, key.text, value, reader)
         return _PythonEnv(python=self._python(file, root.get("python"), "python"), pip=reader.result())
 
     def _lines(self, file: SourceFile, key: str, node: Node, reader: RequirementsReader) -> None:

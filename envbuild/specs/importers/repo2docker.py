@@ -22,6 +22,7 @@ from envbuild.specs.model import DebianBaseSpec, PipSpec, Spec
 from envbuild.specs.problems import Place, Problems, Refused
 from envbuild.specs.text.document import parse_document
 from envbuild.specs.text.source import YAML_LIMIT, SourceFile
+from envbuild.specs.text.toml import TOML_LIMIT, parse_toml
 
 _DIRECTORIES = ("binder", ".binder")
 _REMEDY = "write what it does into a Dockerfile, which repo2docker takes before all else"
@@ -37,9 +38,9 @@ _REFUSED = {
 _PIPFILES = ("Pipfile.lock", "Pipfile")
 _CHANNEL = "conda-forge"
 """The one channel that repo2docker's images have set up."""
+_SETUP_REMEDY = "list what it depends on in requirements.txt, or in a pyproject.toml"
 _RUNTIME = re.compile(r"python(?:-([0-9]+(?:\.[0-9]+)*)?)?(?:-([0-9]{4}-[0-9]{2}-[0-9]{2}))?")
 """Language, version, date of a package archive, of which only R has any use."""
-_PROJECTS = ("pyproject.toml", "setup.py")
 _READ = ("environment.yml", "requirements.txt", "apt.txt", "runtime.txt")
 _KNOWN = (*_READ, *_REFUSED, *_PIPFILES, "start")
 
@@ -87,12 +88,14 @@ class _Repo2dockerReader:
         for name, what in _REFUSED.items():
             if name in self.names:
                 self.problems.add(Place(file=self._file(name).shown), what, _REMEDY)
+        if "environment.yaml" in self.names and "environment.yml" not in self.names:
+            self._leave("environment.yaml", "repo2docker reads environment.yml alone")
         if "start" in self.names:
             self._leave("start", "it runs when a container starts")
         conda = self._conda() if "environment.yml" in self.names else None
         pipfile = self._pipfile() if "environment.yml" not in self.names else None
         pip = conda.pip if conda else pipfile.pip if pipfile else self._pip()
-        python = self._python()
+        python = self._python() or self._project_python(beside=conda is not None)
         if pipfile is not None:
             python = self._minor(pipfile.python, "Pipfile") if pipfile.python else None
             self.left_out += pipfile.left_out
@@ -151,13 +154,43 @@ class _Repo2dockerReader:
             return Pipfile(python=None, pip=PipSpec(), left_out=())
 
     def _pip(self) -> PipSpec:
-        for name in _PROJECTS:
-            if self.config.path == self.root and name in self.names:
-                self._leave(name, "the project itself and what it depends on: it would have to be built")
         reader = RequirementsReader(self.source.parent, self.problems)
         if "requirements.txt" in self.names:
             reader.read_file(self._file("requirements.txt"))
+        if "build-system" in self._project() and "project" in self._project():
+            # Installed as ``pip install .`` does: what it depends on.
+            reader.read_text(".", self._file("pyproject.toml"), line=1, key="build-system")
+        elif "project" in self._project():
+            self._leave("pyproject.toml", "repo2docker installs no project without a build-system")
+        elif self.config.path == self.root and "setup.py" in self.names:
+            what = "the project itself and what it depends on: it would have to be built"
+            if "requirements.txt" in self.names:
+                self._leave("setup.py", what)
+            else:
+                self.problems.add(Place(file=self._file("setup.py").shown), what, _SETUP_REMEDY)
         return reader.result()
+
+    def _project(self) -> dict[str, object]:
+        """The ``pyproject.toml`` of a directory that is itself the configuration."""
+        if self.config.path != self.root or "pyproject.toml" not in self.names:
+            return {}
+        file = self._file("pyproject.toml")
+        try:
+            return parse_toml(file.read(TOML_LIMIT), file.shown)
+        except SpecError as error:
+            self.problems.include(error)
+            return {}
+
+    def _project_python(self, *, beside: bool) -> str | None:
+        """What a project requires of Python, which repo2docker looks at where nothing else names one."""
+        project = {} if beside else self._project().get("project")
+        requires = project.get("requires-python") if isinstance(project, dict) else None
+        try:
+            return fields.python(requires) if isinstance(requires, str) and requires.strip() else None
+        except Refused as refused:
+            place = Place(file=self._file("pyproject.toml").shown, key="project.requires-python")
+            self.problems.add(place, refused.what, refused.remedy)
+            return None
 
     def _python(self) -> str | None:
         if "runtime.txt" not in self.names:

@@ -231,6 +231,7 @@ def test_a_directory_names_the_dockerfile_of_another_name(tmp_path: Path) -> Non
         "COPY /src /src",
         "ADD ../requirements.txt /r.txt",
         "COPY require*.txt /",
+        "ARG DIR=src\nENV FILE=$DIR/a.py\nCOPY ${FILE} /",
         "RUN --mount=type=bind,source=requirements.txt,target=/r.txt pip install -r /r.txt",
     ],
 )
@@ -264,6 +265,16 @@ def test_its_own_directory_is_the_context_where_nothing_is_missing(
     written(tmp_path / "docker/here.txt")
     assert context_of(written(tmp_path / "docker/Dockerfile", f"FROM base\n{step}\n")) == (".", "Dockerfile")
     assert caplog.messages == []
+
+
+def test_a_directory_of_dockerfiles_that_copy_all_of_it_is_questioned(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    written(tmp_path / "docker/Dockerfile.gpu.dockerignore")
+    file = written(tmp_path / "docker/Dockerfile.gpu", "FROM base\nCOPY . /app\n")
+    assert context_of(file) == (".", "Dockerfile.gpu")
+    (line,) = caplog.messages
+    assert line.endswith("in a spec: build: {path: .., dockerfile_path: docker/Dockerfile.gpu}")
 
 
 def test_what_no_directory_of_the_repository_has_is_named(

@@ -72,6 +72,13 @@ def test_what_would_be_built_is_the_line_of_pip(tmp_path: Path, entry: str, line
         assert spec.pip.requirements
 
 
+def test_git_s_short_addresses_are_those_of_ssh(tmp_path: Path) -> None:
+    git = 'bar = {git = "git@code.example:team/bar.git", ref = "main", subdirectory = "lib"}'
+    assert texts(load_spec(pipfile(tmp_path, f"[packages]\n{git}\n"))) == [
+        "bar @ git+ssh://git@code.example/team/bar.git@main#subdirectory=lib"
+    ]
+
+
 def test_a_lock_without_a_hash_and_of_another_format_is_refused(tmp_path: Path) -> None:
     lock = tmp_path / "Pipfile.lock"
     lock.write_text('{"_meta": {"pipfile-spec": 6}, "default": {"six": {"version": "==1.17.0"}}}')

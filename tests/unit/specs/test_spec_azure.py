@@ -145,3 +145,65 @@ def test_a_mistake_in_an_environment_s_own_file_is_still_one(tmp_path: Path) -> 
         load_spec(written(tmp_path / "environment.yml", f"{schema}image: base\ncompute: x\n"))
     with pytest.raises(SpecError, match=r"model: unknown key"):
         load_spec(written(tmp_path / "environment.yml", "image: base\nmodel: x\n"))
+
+
+SDK2 = "$schema: http://azureml/sdk-2-0/CommandComponent.json\ntype: CommandComponent\ncommand: x\n"
+
+
+@pytest.mark.parametrize(
+    ("conda_section", "dependencies", "requirements"),
+    [
+        (
+            "{conda_dependencies: {channels: [conda-forge], dependencies: [python=3.9, {pip: [six]}]}}",
+            ("python=3.9",),
+            ["six"],
+        ),
+        ("{conda_dependencies_file: conda.yml}", ("python=3.12",), []),
+        ("{pip_requirements_file: requirements.txt}", ("python=3.8.5",), ["idna"]),
+        (
+            "{conda_dependencies_file: conda.yml, pip_requirements_file: requirements.txt}",
+            ("python=3.12",),
+            [],
+        ),
+    ],
+)
+@pytest.mark.parametrize("schema", [SDK2, "name: c\ncommand: x\n"])
+def test_a_component_of_sdk_2_0_installs_what_its_conda_section_names(
+    schema: str, conda_section: str, dependencies: tuple[str, ...], requirements: list[str], tmp_path: Path
+) -> None:
+    conda(tmp_path / "conda.yml", "3.12")
+    written(tmp_path / "requirements.txt", "idna\n")
+    environment = (
+        f"environment:\n  docker: {{image: registry.example/base:1}}\n  conda: {conda_section}\n  os: Linux\n"
+    )
+    spec = load_spec(written(tmp_path / "component.yml", schema + environment))
+    assert spec.base == ImageBaseSpec(reference="registry.example/base:1")
+    assert spec.conda is not None
+    assert spec.conda.dependencies == dependencies
+    assert [requirement.text for requirement in spec.pip.requirements] == requirements
+    assert spec.left_out == spec.unrelated
+
+
+def test_a_component_of_sdk_2_0_with_a_dockerfile_is_refused(tmp_path: Path) -> None:
+    environment = "environment:\n  docker: {build: {dockerfile: 'file:Dockerfile'}}\n"
+    with pytest.raises(
+        SpecError, match=r"component\.yml:5: environment\.docker\.build: a Dockerfile can't be"
+    ):
+        load_spec(written(tmp_path / "component.yml", SDK2 + environment))
+
+
+def test_an_environment_that_is_only_named_is_the_service_s(tmp_path: Path) -> None:
+    text = "command: x\nenvironment: {name: AzureML-Designer, version: 3}\n"
+    with pytest.raises(
+        SpecError, match="names no software: only the service knows it; 'az ml environment show"
+    ):
+        load_spec(written(tmp_path / "component.yml", text))
+    schema = "$schema: https://azuremlschemas.azureedge.net/latest/environment.schema.json\n"
+    with pytest.raises(SpecError, match="an environment without image, build and conda_file"):
+        load_spec(written(tmp_path / "environment.yml", f"{schema}name: train\nversion: 3\n"))
+
+
+def test_an_inferenceconfig_is_known_under_any_name(tmp_path: Path) -> None:
+    conda(tmp_path / "conda.yml", "3.12")
+    config = {"entryScript": "score.py", "runtime": "python", "condaFile": "conda.yml"}
+    assert python_of(load_spec(written(tmp_path / "ic.json", json.dumps(config)))) == "python=3.12"

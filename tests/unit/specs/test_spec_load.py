@@ -268,6 +268,50 @@ def test_a_runtime_that_is_no_python_is_refused(tmp_path: Path, runtime: str) ->
     assert f"runtime.txt:1: {runtime!r}" in refused(tmp_path).message
 
 
+def texts(spec: Spec) -> list[str]:
+    return [requirement.text for requirement in spec.pip.requirements]
+
+
+PROJECT = '[project]\nname = "p"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["idna"]\n'
+
+
+def test_a_project_that_repo2docker_installs_brings_what_it_depends_on(tmp_path: Path) -> None:
+    (tmp_path / "apt.txt").write_text("git\n")
+    (tmp_path / "requirements.txt").write_text("six\n")
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    spec = load_spec(tmp_path)
+    assert (texts(spec), spec.python) == (["six"], ">=3.11")
+    assert "pyproject.toml: repo2docker installs no project without a build-system" in spec.left_out
+    (tmp_path / "pyproject.toml").write_text(f"{PROJECT}[build-system]\nrequires = []\n")
+    spec = load_spec(tmp_path)
+    assert (texts(spec), spec.python) == (["six", "idna"], ">=3.11")
+    (tmp_path / "runtime.txt").write_text("python-3.12")
+    assert load_spec(tmp_path).python == "3.12"
+    # Where there is a directory of its own, the project isn't looked at.
+    (tmp_path / "binder").mkdir()
+    (tmp_path / "binder/environment.yaml").write_text("dependencies: [numpy]\n")
+    spec = load_spec(tmp_path)
+    assert (texts(spec), spec.python) == ([], None)
+    assert "binder/environment.yaml: repo2docker reads environment.yml alone" in spec.left_out
+
+
+def test_a_setup_py_that_alone_says_what_is_needed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "apt.txt").write_text("git\n")
+    (tmp_path / "setup.py").write_text("from setuptools import setup\nsetup(install_requires=['six'])\n")
+    with pytest.raises(SpecError, match=r"setup\.py: .* list what it depends on in requirements\.txt"):
+        load_spec(tmp_path)
+    (tmp_path / "requirements.txt").write_text("six\n")
+    assert texts(load_spec(tmp_path)) == ["six"]
+
+
+@pytest.mark.parametrize("channels", ["channels: []\n", "channels:\n", ""])
+def test_no_channels_are_conda_s_own(channels: str, tmp_path: Path) -> None:
+    (tmp_path / "environment.yml").write_text(f"{channels}dependencies: [python=3.12]\n")
+    conda = load_spec(tmp_path).conda
+    assert conda is not None
+    assert conda.channels == ("defaults",)
+
+
 def test_links_of_a_repo2docker_directory_are_followed(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "binder").symlink_to("docs")

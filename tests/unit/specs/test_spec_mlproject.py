@@ -51,7 +51,7 @@ def test_a_project_of_an_image_is_that_image(tmp_path: Path) -> None:
             "without a scheme",
         ),
         (
-            "docker_env:\npython_env: a",
+            "docker_env: {image: a}\npython_env: a",
             ":2: python_env: is there beside docker_env; a project has one environment",
         ),
         ("", ": is empty"),
@@ -83,3 +83,13 @@ def test_a_project_that_is_no_plain_file_is_never_waited_for(tmp_path: Path) -> 
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(SpecError, match="fifo: is not a regular file"):
         load_spec(file)
+
+
+def test_lines_of_a_python_env_are_relative_to_the_project_as_mlflow_installs_them(tmp_path: Path) -> None:
+    (tmp_path / "env").mkdir()
+    # A key with nothing behind it is none.
+    (tmp_path / "MLproject").write_text("conda_env:\npython_env: env/python_env.yaml\n", encoding="utf-8")
+    (tmp_path / "env/python_env.yaml").write_text("dependencies: [-r needs.txt]\n", encoding="utf-8")
+    (tmp_path / "env/needs.txt").write_text("wrong\n", encoding="utf-8")
+    (tmp_path / "needs.txt").write_text("right\n", encoding="utf-8")
+    assert [requirement.text for requirement in load_spec(tmp_path).pip.requirements] == ["right"]

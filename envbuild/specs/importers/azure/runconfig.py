@@ -19,6 +19,7 @@ from envbuild.specs.text.document import (
     Scalar,
     parse_document,
     parse_json,
+    unnamed_mapping,
     yaml_document,
 )
 from envbuild.specs.text.section import LeftOut, Section, mapping_node, says_something
@@ -86,7 +87,10 @@ class InferenceConfigImporter:
     markers: tuple[str, ...] = (INFERENCE,)
 
     def recognises(self, file: SourceFile) -> bool:
-        return file.path.name.lower() == INFERENCE
+        if file.path.name.lower() == INFERENCE:
+            return True
+        root = unnamed_mapping(file) if file.path.suffix.lower() == ".json" else None
+        return root is not None and root.get("entryScript") is not None
 
     def load(self, file: SourceFile) -> Spec:
         left, problems = LeftOut(), Problems()

@@ -346,6 +346,17 @@ def _coordinate(node: Node) -> str:
 
 def is_azure_v1(node: Node | None) -> bool:
     """Whether a mapping is an environment of the first SDK."""
-    return isinstance(node, Mapping) and any(
-        says_something(node.get(key)) for key in ("python", "docker", "environmentVariables", "spark")
+    return (
+        isinstance(node, Mapping)
+        and not is_component_environment(node)
+        and any(
+            says_something(node.get(key)) for key in ("python", "docker", "environmentVariables", "spark")
+        )
     )
+
+
+def is_component_environment(node: Node | None) -> bool:
+    """Whether a mapping is an environment as components of ``azureml/sdk-2-0`` have it."""
+    docker = node.get("docker") if isinstance(node, Mapping) else None
+    inside = isinstance(docker, Mapping) and any(docker.get(key) is not None for key in ("image", "build"))
+    return inside or (isinstance(node, Mapping) and isinstance(node.get("conda"), Mapping))

@@ -13,11 +13,20 @@ from pathlib import Path
 
 from envbuild.errors import SpecError
 from envbuild.specs.definition import definition_digest
+from envbuild.specs.importers.azure.v1 import is_component_environment
 from envbuild.specs.importers.native.reader import NativeImporter, read_native
 from envbuild.specs.model import Spec
 from envbuild.specs.problems import Place, Problems
-from envbuild.specs.text.document import Document, Mapping, Node, Scalar, describe, yaml_document
-from envbuild.specs.text.section import LeftOut, Section
+from envbuild.specs.text.document import (
+    Document,
+    Mapping,
+    Node,
+    Scalar,
+    Sequence,
+    describe,
+    yaml_document,
+)
+from envbuild.specs.text.section import LeftOut, Section, mapping_node, text_node
 from envbuild.specs.text.source import SourceFile
 
 _USERS = frozenset(
@@ -40,22 +49,36 @@ _COMMON = frozenset({"entry", "inputs", "model", "outputs", "task"})
 """Those of them that files of other tools have too."""
 _SOFTWARE = frozenset({"base", "build", "conda_file", "dependencies", "image", "python", "requirements"})
 """Keys of an environment itself."""
+_REFERENCE = frozenset({"name", "version"})
+"""Keys that say which environment, and nothing of it."""
 _STEPS = ("trial", "task", "component", "job", "create_job")
 """Keys of what another one runs: a mapping, or the path of a file."""
 _KINDS = {
     "automl": "a job",
     "command": "a job",
+    "distillation": "a job",
+    "finetuning": "a job",
     "parallel": "a job",
     "pipeline": "a pipeline",
     "spark": "a job",
     "sweep": "a job",
 }
 """Values of ``type`` that no environment has."""
-_SCHEMA = re.compile(r"azuremlschemas\S*/([A-Za-z]+)\.schema\.json", re.IGNORECASE)
+_SCHEMA = re.compile(
+    r"azuremlschemas\S*/([A-Za-z]+)\.schema\.json|azureml/sdk-2-0/(\w+)\.json", re.IGNORECASE
+)
+"""That of today, and of components before there was one (``azure-ai-ml`` calls them internal)."""
+_OLD_KEYS = {"image": "docker.image", "build": "docker.build", "conda_file": "conda"}
+"""What an environment in one of those components says in other words."""
+_OLD_PYTHON = "3.8.5"
+"""What such a component gets that has nothing but requirements."""
 _ENVIRONMENT_SCHEMA = "environment"
 _SERVICE_NAME = re.compile(
     r"azureml:(?://registries/(?P<registry>[\w.-]+)/environments/)?(?P<name>[\w.-]+)"
     r"(?:(?::|/versions/)(?P<version>[\w.-]+)|(?:@|/labels/)(?P<label>[\w.-]+))?"
+)
+_BUILD_REMEDY = (
+    "write build: {path: DIRECTORY, dockerfile_path: NAME} into a file, and name it as environment: file:NAME"
 )
 _FILES = 50
 """Files that one pipeline may lead to."""
@@ -102,7 +125,7 @@ def _schema(root: Mapping) -> str | None:
     """What the file's ``$schema`` says it is, in lower case: ``pipelinejob``."""
     written = root.get("$schema")
     match = _SCHEMA.search(written.text) if isinstance(written, Scalar) else None
-    return match[1].lower() if match is not None else None
+    return (match[1] or match[2]).lower() if match is not None else None
 
 
 def _kind(root: Mapping) -> str:
@@ -251,14 +274,46 @@ class _Search:
             if isinstance(node, Scalar):
                 spec = self.named(node, section)
             else:
-                inner = Document(node, document.lines)
-                prefix = section.path("environment")
-                spec = read_native(inner, section.file, rename=lambda key: f"{prefix}.{key}")
+                spec = self.inline(node, section, document)
         except SpecError as error:
             self.problems.include(error)
             return
         if spec is not None:
             self.found.append((where, spec))
+
+    def inline(self, node: Node, section: Section, document: Document) -> Spec | None:
+        """An environment that is written out; None where that is a problem."""
+        prefix, keys = section.path("environment"), dict[str, str]()
+        if is_component_environment(node):
+            node, keys = self.old(Section(node, section.file, self.problems, self.left, prefix)), _OLD_KEYS
+        elif isinstance(node, Mapping) and {key.text for key, _ in node.entries} <= _REFERENCE:
+            name, version = node.get("name"), node.get("version")
+            tail = f":{version.text}" if isinstance(version, Scalar) else "@latest"
+            remedy = _remedy(f"azureml:{name.text}{tail}") if isinstance(name, Scalar) else None
+            section.problem("environment", "names no software: only the service knows it", remedy)
+            return None
+        inner = Document(node, document.lines)
+        return read_native(inner, section.file, rename=lambda key: f"{prefix}.{keys.get(key, key)}")
+
+    def old(self, section: Section) -> Mapping:
+        """What an environment of a component of ``azureml/sdk-2-0`` says, in the words of today."""
+        docker, conda = section.section("docker"), section.section("conda")
+        image, line = docker.text("image"), section.mapping.line
+        if docker.get("build") is not None:
+            docker.problem("build", "a Dockerfile can't be carried from here", _BUILD_REMEDY)
+        dependencies, file = conda.get("conda_dependencies"), conda.text("conda_dependencies_file")
+        requirements = conda.text("pip_requirements_file")
+        # As Azure ML has it, the first of them counts.
+        if dependencies is None and file is None and requirements is not None:
+            python = text_node(f"python={_OLD_PYTHON}", requirements.line)
+            lines = Sequence((text_node(f"-r {requirements.text}", requirements.line),), requirements.line)
+            pip = mapping_node({"pip": lines}, requirements.line)
+            dependencies = mapping_node({"dependencies": Sequence((python, pip), line)}, line)
+        for part in (docker, conda):
+            part.rest()
+        section.leave("os", unrelated=True)
+        section.rest(("name", "version"))
+        return mapping_node({"image": image, "conda_file": dependencies or file}, line)
 
     def named(self, node: Scalar, section: Section) -> Spec | None:
         """An environment that is named: by its file, or as the service knows it."""

@@ -214,7 +214,7 @@ class _CondaFileReader:
         )
 
     def _channels(self, node: Node | None) -> tuple[str, ...] | None:
-        if is_null(node):
+        if is_null(node) or (isinstance(node, Sequence) and not node.items):
             return None
         channels: list[str] = []
         for index, item in enumerate(self._items(node, "channels")):

@@ -345,6 +345,9 @@ class _NativeReader:
         bases = [key for key in keys if getattr(model, key) is not None or self._written(key)]
         if len(bases) > 1:
             self._problem((bases[1],), f"excludes {bases[0]!r}", "an environment stands on one base")
+        if "azuremlschemas" in (model.schema_ or "") and not bases and model.conda_file is None:
+            remedy = "'az ml environment show' writes what the service has of it" if model.name else None
+            self._problem(("$schema",), "an environment without image, build and conda_file", remedy)
         if model.os_type.lower() != "linux":
             self._problem(("os_type",), f"{model.os_type!r} can't be built", "images are of Linux")
         if model.conda_file is not None and model.python_provider not in (None, "conda"):

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from envbuild.errors import SpecError, suggestion
 from envbuild.redact import redact
 from envbuild.specs import fields
+from envbuild.specs.git import GIT_PREFIX, git_address
 from envbuild.specs.importers.pip.locked import index_address
 from envbuild.specs.importers.pip.requirement import canonical_hash
 from envbuild.specs.importers.pip.requirements import RequirementsReader
@@ -198,10 +199,10 @@ class _PipfileReader:
             line = f"{name}{extras} @ file:{quote(where)}"
         else:
             ref, directory = table.get("ref"), table.get("subdirectory")
-            at = f"@{ref}" if isinstance(ref, str) and source != "file" else ""
-            prefix = "" if source == "file" or where.startswith(f"{source}+") else f"{source}+"
-            fragment = f"#subdirectory={directory}" if isinstance(directory, str) else ""
-            line = f"{name}{extras} @ {prefix}{where}{at}{fragment}"
+            scheme = "" if source == "file" else f"{source}+"
+            revision = ref if scheme else None
+            address = git_address(where.removeprefix(scheme), revision=revision, subdirectory=directory)
+            line = f"{name}{extras} @ {scheme}{address.removeprefix(GIT_PREFIX)}"
         editable = source == "path" and table.get("editable") in (True, "true")
         return ("-e " if editable else "") + _line(f"{line}{' ' + marker if marker else ''}") + stated
 

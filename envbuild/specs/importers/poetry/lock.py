@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 from envbuild.errors import SpecError
 from envbuild.specs import fields
+from envbuild.specs.git import git_address
 from envbuild.specs.importers.pip.locked import (
     all_there_is,
     direct,
@@ -247,12 +248,15 @@ class _PoetryLockReader:
             return pinned(package.name, package.version, hashes, origin, marker=marker)
         if not isinstance(url, str):
             raise Refused("its source has no url", _DAMAGED)
+        directory = source.get("subdirectory")
+        directory = directory if isinstance(directory, str) else ""
         if kind == "git":
-            url = f"git+{url}@{source.get('resolved_reference') or source.get('reference')}"
+            revision = source.get("resolved_reference") or source.get("reference")
+            address = git_address(url, revision=revision, subdirectory=directory)
         elif kind not in ("url", "file", "directory"):
             raise Refused(f"its source {str(kind)[:80]!r} isn't known", "known: url, file, directory, git")
-        directory = source.get("subdirectory")
-        address = url + (f"#subdirectory={directory}" if isinstance(directory, str) else "")
+        else:
+            address = url + (f"#subdirectory={directory}" if directory else "")
         where = self.file.path.parent
         return direct(package.name, address, hashes, origin, where, marker=marker)
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from packaging.utils import canonicalize_name
 
 from envbuild.redact import redact
+from envbuild.specs.git import git_address
 from envbuild.specs.importers.pip.locked import index_address
 from envbuild.specs.importers.poetry.constraint import (
     platform_marker,
@@ -253,13 +254,13 @@ def _marker(entry: Mapping[str, Any]) -> str:
 
 def _address(kind: str, entry: Mapping[str, Any]) -> str:
     where = _text(entry, kind)
-    directory = f"#subdirectory={_text(entry, 'subdirectory')}" if "subdirectory" in entry else ""
+    directory = _text(entry, "subdirectory") if "subdirectory" in entry else ""
     if kind == "git":
         revision = next((_text(entry, key) for key in ("rev", "tag", "branch") if key in entry), "")
-        short = re.fullmatch(r"([\w.-]+@[\w.-]+):(?!//)(.+)", where)
-        address = f"ssh://{short[1]}/{short[2]}" if short else where
-        return f"git+{address}{f'@{revision}' if revision else ''}{directory}"
-    return f"{where}{directory}" if kind == "url" else f"file:{quote(where)}"
+        return git_address(where, revision=revision, subdirectory=directory)
+    if kind != "url":
+        return f"file:{quote(where)}"
+    return where + (f"#subdirectory={directory}" if directory else "")
 
 
 def _text(entry: Mapping[str, Any], key: str) -> str:
