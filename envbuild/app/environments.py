@@ -181,8 +181,10 @@ class Workspace:
         description: str | None = None,
         tags: Iterable[tuple[str, str]] = (),
         labels: Iterable[str] = (),
+        keep: bool = True,
     ) -> Registered:
-        """The version of ``spec``: the one with the same definition if there is one, else the next.
+        """The version of ``spec``: the one with the same definition if there is one, else the next. Without
+        ``keep``, the one that it would be.
 
         Raises ``WorkspaceError`` where an explicit version is another definition's, and for a spec that
         would mean something else on another machine.
@@ -197,9 +199,10 @@ class Workspace:
         content = kept_content(spec)
         definition = definition_digest(spec)
         self._check_portable(spec, content, archive, definition)
-        if context is not None and archive is not None:
+        if keep and context is not None and archive is not None:
             self.environments.add_context(context, archive)
-        return self.environments.register(
+        register = self.environments.register if keep else self.environments.would_register
+        return register(
             NewVersion(
                 environment=spec.name,
                 definition=definition,
@@ -226,9 +229,10 @@ class Workspace:
         )
         return self.environments.register(new).version
 
-    def record_run(self, spec: Spec) -> Version:
+    def record_run(self, spec: Spec, *, keep: bool = True) -> Version:
         """The version that a run of ``spec`` is of: a registered one where the spec has a name of its own,
-        else an anonymous one. It gets the version that the spec names, where that is free.
+        else an anonymous one. It gets the version that the spec names, where that is free. Without ``keep``,
+        nothing is registered, and it is the version that would be.
 
         Raises ``WorkspaceError``, as ``register`` does; then the definition has its anonymous version."""
         known = self.record(spec)
@@ -239,7 +243,7 @@ class Workspace:
             with contextlib.suppress(WorkspaceError):
                 self.environments.get(spec.name, version)
                 version = None
-        return self.register(spec, version=version).version
+        return self.register(spec, version=version, keep=keep).version
 
     def _check_portable(self, spec: Spec, content: str, archive: bytes | None, definition: str) -> None:
         """Sees that the content alone, wherever it lies, is the same definition."""

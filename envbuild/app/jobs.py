@@ -62,7 +62,8 @@ class JobRequest:
     code: Path | None = None
     env: tuple[tuple[str, str], ...] = ()
     register: bool = True
-    """Whether an environment that has a name of its own is registered, as submitting it does."""
+    """Whether an environment that has a name of its own is registered, as submitting it does; else the
+    version that it would get is shown."""
     build: BuildRequest = field(default_factory=BuildRequest)
 
 
@@ -155,7 +156,7 @@ def prepare_job(session: Session, spec: Spec, request: JobRequest) -> Iterator[P
         built = build.build(session, spec, replace(request.build, platforms=(platform,)))
         base = built.images[0]
         image, code_digest, code_size = with_code(session, base, request.code, lease)
-        version = environment_version(session, spec, register=request.register)
+        version = environment_version(session, spec, register=True, keep=request.register)
         job = Job(
             name=run_name(spec.name),
             reference=target_reference(target, spec.name, image),
@@ -250,15 +251,15 @@ def run_name(environment: str) -> str:
     return f"{run_slug(environment)}-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def environment_version(session: Session, spec: Spec, *, register: bool = False) -> str:
+def environment_version(session: Session, spec: Spec, *, register: bool = False, keep: bool = True) -> str:
     """``name:version`` that this is a run of: the registered one, else an anonymous one, made now; the name
-    alone where nothing is recorded. With ``register``, a spec that has a name of its own is registered; one
-    that can't be is said."""
+    alone where nothing is recorded. With ``register``, a spec that has a name of its own is registered, or
+    without ``keep`` would be; one that can't be is said."""
     if not _records_runs(session):
         return spec.name
     if register:
         try:
-            return session.workspace.record_run(spec).reference
+            return session.workspace.record_run(spec, keep=keep).reference
         except WorkspaceError as error:
             session.progress.note(f"the environment isn't registered: {error}")
     return session.workspace.record(spec).reference

@@ -206,7 +206,7 @@ def _prepared(session: Session, request: ServeRequest, built: _BuiltService, lea
     assert routes is not None, "a served spec has one"
     reference, name = target_reference(target, spec.name, image), run_name(spec.name)
     env = (*request.env, (RUN_VARIABLE, name), (IMAGE_VARIABLE, image.digest))
-    version = environment_version(session, spec, register=request.register and built.as_it_is)
+    version = environment_version(session, spec, register=built.as_it_is, keep=request.register)
     service = Service(
         name=name,
         reference=reference,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from envbuild._version import __version__
 from envbuild.azure.unsupported import INSTEAD, azure_only
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from envbuild.azure.workspace import Workspace
 
 __all__ = [
+    "VERSION",
     "ContainerRegistry",
     "Environment",
     "Experiment",
@@ -34,6 +36,8 @@ __all__ = [
     "Webservice",
     "Workspace",
 ]
+
+VERSION = __version__
 
 _MODULES = {
     "ContainerRegistry": "container_registry",

@@ -27,7 +27,12 @@ from envbuild.app.save import write_file
 from envbuild.app.sources import checked, requirements_file
 from envbuild.azure.conda_dependencies import PYTHON_DEFAULT_VERSION, CondaDependencies
 from envbuild.azure.container_registry import ContainerRegistry
-from envbuild.azure.images import DockerImageDetails, ImageBuildDetails
+from envbuild.azure.images import (
+    DEFAULT_CPU_IMAGE,
+    DEFAULT_GPU_IMAGE,
+    DockerImageDetails,
+    ImageBuildDetails,
+)
 from envbuild.azure.sections import (
     DockerBuildContext,
     DockerImagePlatform,
@@ -63,10 +68,13 @@ from envbuild.specs.model import (
 from envbuild.specs.serving import served
 from envbuild.specs.text.document import parse_json
 from envbuild.specs.text.section import LeftOut
-from envbuild.specs.text.source import SourceFile
+from envbuild.specs.text.source import YAML_LIMIT, SourceFile
 from envbuild.store.content import Store
 
 __all__ = [
+    "DEFAULT_CPU_IMAGE",
+    "DEFAULT_GPU_IMAGE",
+    "CondaDependencies",
     "ContainerRegistry",
     "DockerBuildContext",
     "DockerEnvironment",
@@ -127,6 +135,12 @@ class Environment:
     >>> env.register(Workspace.from_config()).version
     '1'
     """
+
+    # As with the SDK's, a name that isn't there can't be set: it would change nothing.
+    __slots__ = (
+        *("_directory", "_loaded", "_loaded_version", "_origin", "_variables", "asset_id", "docker"),
+        *("inferencing_stack_version", "name", "named", "python", "spark", "version"),
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -467,15 +481,24 @@ class Environment:
     def load_from_directory(path: PathLike) -> Environment:
         """What ``save_to_directory`` wrote, here or by Azure ML's own SDK. Raises ``SpecError``."""
         directory = Path(path)
-        env = Environment.from_own(api.Environment.load_from_directory(directory))
-        if not (directory / DIRECTORY).is_file():
-            return env
-        if (directory / CONDA_FILE).is_file():
-            env.python.conda_dependencies = CondaDependencies(directory / CONDA_FILE)
-        if (directory / DOCKERFILE).is_file():
-            env.docker.base_dockerfile = directory / DOCKERFILE
-        env._loaded = env._said()
-        env.take(json.loads((directory / DIRECTORY).read_text(encoding="utf-8")))
+        file = SourceFile.at(directory / DIRECTORY)
+        if not file.is_there():
+            return Environment.from_own(api.Environment.load_from_directory(directory))
+        document, said = parse_json(file.read(YAML_LIMIT), file.shown), json.loads(file.read(YAML_LIMIT))
+        conda, dockerfile = file.beside(CONDA_FILE), file.beside(DOCKERFILE)
+        as_it_is = bool((said.get("python") or {}).get("userManagedDependencies"))
+        # Packages on a Dockerfile can't be built, but be looked at, and changed.
+        parts = AzureV1Parts(
+            conda_file=conda if conda.is_there() else None,
+            dockerfile=dockerfile if dockerfile.is_there() and as_it_is else None,
+        )
+        env = Environment.from_own(api.Environment(read_azure_v1(document, file, LeftOut(), beside=parts)))
+        if conda.is_there():
+            env.python.conda_dependencies = CondaDependencies(conda.path)
+        if dockerfile.is_there():
+            env.docker.base_dockerfile = dockerfile.path
+        env._loaded = env._said() if as_it_is or not dockerfile.is_there() else ()
+        env.take(said)
         return env
 
     def take(self, document: object) -> None:

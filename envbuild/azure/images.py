@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from envbuild.app.requests import BuildResult
     from envbuild.workspace.base import ImageRecord
 
+DEFAULT_CPU_IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:20251130.v1"
+DEFAULT_GPU_IMAGE = "mcr.microsoft.com/azureml/openmpi4.1.0-cuda11.8-cudnn8-ubuntu22.04"
+"""Images that the SDK names; none is a new environment's base here."""
+
 _log = logging.getLogger(__name__)
 
 

@@ -11,12 +11,27 @@ from typing import Any
 from envbuild import api
 from envbuild.app.save import write_file
 from envbuild.azure.conda_dependencies import CondaDependencies
+from envbuild.azure.container_registry import ContainerRegistry
 from envbuild.azure.environment import Environment
+from envbuild.azure.images import DEFAULT_CPU_IMAGE, DEFAULT_GPU_IMAGE
 from envbuild.azure.unsupported import RUN_CONFIGURATION, RUN_LIMITS, PartlyThere, azure_only
 from envbuild.errors import PublishError, SpecError, UsageError
 from envbuild.specs.text.source import YAML_LIMIT, SourceFile
 from envbuild.specs.text.yaml import dump_yaml, parse_values
 from envbuild.targets.base import TargetRecord
+
+__all__ = [
+    "DEFAULT_CPU_IMAGE",
+    "DEFAULT_GPU_IMAGE",
+    "CondaDependencies",
+    "ContainerRegistry",
+    "DockerConfiguration",
+    "Environment",
+    "MpiConfiguration",
+    "PyTorchConfiguration",
+    "RunConfiguration",
+    "TensorflowConfiguration",
+]
 
 PathLike = str | os.PathLike[str]
 DEFAULT_NAME = "default-environment"
@@ -61,6 +76,12 @@ class TensorflowConfiguration:
 class RunConfiguration(PartlyThere):
     """A script or a command, its environment and its target."""
 
+    # As with the SDK's, a name that isn't there can't be set: it would change nothing.
+    __slots__ = (
+        *("_target", "arguments", "command", "communicator", "docker", "environment", "framework"),
+        *("max_run_duration_seconds", "node_count", "script"),
+    )
+
     _instead = RUN_CONFIGURATION
 
     def __init__(
@@ -94,8 +115,8 @@ class RunConfiguration(PartlyThere):
         return self._target
 
     @target.setter
-    def target(self, target: str | TargetRecord) -> None:
-        self._target = target if isinstance(target, str) else target.name
+    def target(self, target: str | TargetRecord | None) -> None:
+        self._target = "local" if target is None else target if isinstance(target, str) else target.name
 
     @property
     def environment_variables(self) -> dict[str, str]:

@@ -171,6 +171,8 @@ WORKSPACE: Mapping[str, str] = {
 class PartlyThere:
     """A class of the SDK of which only a part has a meaning here: the rest says what to use instead."""
 
+    __slots__ = ()
+
     _instead: ClassVar[Mapping[str, str]] = {}
 
     def __getattr__(self, name: str) -> NoReturn:

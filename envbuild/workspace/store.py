@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -47,6 +47,10 @@ from envbuild.workspace.database import Database
 from envbuild.workspace.schema import labels as labels_table
 
 _LARGEST_NUMBER = (1 << 63) - 1
+
+
+class _Undone(Exception):
+    """Ends a transaction whose result alone was wanted."""
 
 
 class EnvironmentStore:
@@ -91,6 +95,14 @@ class EnvironmentStore:
             return Registered(version=known, created=False)
         with self._change() as change:
             return changes.register(change, new)
+
+    def would_register(self, new: NewVersion) -> Registered:
+        """What ``register`` would return now; nothing is kept."""
+        new = check_new_version(new)
+        with suppress(_Undone), self._change() as change:
+            registered = changes.register(change, new)
+            raise _Undone
+        return registered
 
     def _unchanged(self, new: NewVersion) -> Version | None:
         """The version that is there already and stays as it is: that needs no writing, and nobody waits."""

@@ -485,6 +485,23 @@ def test_what_is_only_looked_at_registers_nothing(
     assert workspace.environments.list() == ()
 
 
+def test_the_version_that_a_run_would_get_is_known_before(
+    workspace: Workspace, environment: Environment, tmp_path: Path
+) -> None:
+    def predicted(environment: Environment) -> str:
+        return workspace.record_run(environment.spec, keep=False).reference
+
+    assert predicted(environment) == "train:1"
+    assert workspace.environments.list() == ()
+    assert workspace.record_run(environment.spec).reference == "train:1"
+    assert predicted(environment) == "train:1"
+    environment.environment_variables["A"] = "1"
+    assert predicted(environment) == "train:2"
+    text = f"{SPEC}version: '7'\nas_of: 2026-01-01\n"
+    assert predicted(Environment.from_file(write(tmp_path / "versioned", text))) == "train:7"
+    assert [version.version for version in workspace.environments.versions("train")] == ["1"]
+
+
 def test_a_run_of_what_can_not_be_registered_is_told_and_goes_on(
     run: Started, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from envbuild import Environment as Own
 from envbuild.azure.conda_dependencies import CondaDependencies
 from envbuild.azure.container_registry import ContainerRegistry, RegistryIdentity
 from envbuild.azure.environment import DockerBuildContext, Environment, EnvironmentReference, SparkPackage
+from envbuild.azure.runconfig import DEFAULT_CPU_IMAGE, DEFAULT_GPU_IMAGE, RunConfiguration
 from envbuild.azure.unsupported import AzureOnlyError
 from envbuild.azure.workspace import Workspace
 from envbuild.errors import SpecError, UsageError, WorkspaceError
@@ -111,6 +112,28 @@ def test_packages_on_a_dockerfile_that_only_names_an_image(tmp_path: Path) -> No
         SpecError, match="can't have packages installed on it; install them in the Dockerfile"
     ):
         env.spec  # noqa: B018
+
+
+@pytest.mark.parametrize("steps", ["", "RUN true\n"])
+@pytest.mark.parametrize("as_it_is", [False, True])
+def test_a_directory_with_a_dockerfile_is_loaded_as_it_was_saved(
+    as_it_is: bool, steps: str, tmp_path: Path
+) -> None:
+    env = train()
+    env.docker.base_dockerfile = f"FROM python:3.13\n{steps}"
+    env.python.user_managed_dependencies = as_it_is
+    env.save_to_directory(tmp_path / "saved")
+    again = Environment.load_from_directory(tmp_path / "saved")
+    assert again.docker.base_dockerfile == env.docker.base_dockerfile
+    assert again.python.user_managed_dependencies is as_it_is
+    assert again.python.conda_dependencies is not None
+    if steps and not as_it_is:
+        with pytest.raises(SpecError, match="can't have packages installed on it"):
+            again.spec  # noqa: B018
+    elif steps:
+        assert isinstance(again.spec.base, BuildContextSpec)
+    else:
+        assert again.spec.base == ImageBaseSpec(reference="python:3.13")
 
 
 def test_platform_spark_and_server_are_carried() -> None:
@@ -252,11 +275,26 @@ def test_names_that_are_elsewhere_say_so() -> None:
         from envbuild.azure import Datasets  # noqa: F401
 
 
+def test_images_that_the_sdk_names_are_named() -> None:
+    env = train()
+    env.docker.base_image = DEFAULT_CPU_IMAGE
+    assert env.spec.base == ImageBaseSpec(reference=DEFAULT_CPU_IMAGE)
+    assert DEFAULT_GPU_IMAGE.startswith("mcr.microsoft.com/azureml/openmpi4.1.0-cuda")
+
+
 def test_a_typing_error_is_told() -> None:
     env = train()
     with pytest.raises(AttributeError, match="conda_dependancies"):
         env.python.conda_dependancies = None  # type: ignore[attr-defined]
     with pytest.raises(AttributeError):
         env.docker.base_img = "x"  # type: ignore[attr-defined]
+    # A misspelt variable would change nothing, without a word.
+    with pytest.raises(AttributeError, match="enviroment_variables"):
+        env.enviroment_variables = {"A": "1"}  # type: ignore[attr-defined]
+    run_configuration = RunConfiguration()
+    with pytest.raises(AttributeError, match="enviroment"):
+        run_configuration.enviroment = env
+    run_configuration.target = None
+    assert run_configuration.target == "local"
     with pytest.raises(UsageError, match="'team' is no workspace"):
         Environment.list("team")  # type: ignore[arg-type]
