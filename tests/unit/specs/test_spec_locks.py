@@ -40,6 +40,62 @@ def test_parts_of_a_uv_lock_are_asked_for_by_name() -> None:
     assert "the project has no group 'nothing'; it has: dev" in caught.value.problems[1]
 
 
+SCRIPT_LOCK = """version = 1
+revision = 3
+requires-python = ">=3.11"
+
+[manifest]
+requirements = [
+    { name = "six", extras = ["more"], specifier = "<2" },
+    { name = "gone", marker = "python_full_version < '3'" },
+]
+
+[[package]]
+name = "six"
+version = "1.17.0"
+source = { registry = "https://wheels.example/simple" }
+wheels = [{ url = "https://wheels.example/six-1.17.0-py3-none-any.whl", hash = "sha256:HASH" }]
+
+[package.optional-dependencies]
+more = [{ name = "idna" }]
+
+[[package]]
+name = "idna"
+version = "3.10"
+source = { registry = "https://wheels.example/simple" }
+wheels = [{ url = "https://wheels.example/idna-3.10-py3-none-any.whl", hash = "sha256:HASH" }]
+"""
+
+
+def test_a_script_s_own_lock_is_what_its_requirements_were_locked_to(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text('# /// script\n# dependencies = ["six[more]<2"]\n# ///\n')
+    (tmp_path / "train.py.lock").write_text(SCRIPT_LOCK.replace("HASH", "a" * 64))
+    lock = load_spec(tmp_path / "train.py.lock")
+    assert (lock.name, lock.python, texts(lock)) == ("train", ">=3.11", ["idna==3.10", "six==1.17.0"])
+    # The script by itself is what it says; that uv would take the lock is said.
+    script = load_spec(tmp_path / "train.py")
+    assert texts(script) == ["six[more]<2"]
+    assert "train.py.lock: the pins that uv runs the script with: give that file for them" in script.left_out
+
+
+@pytest.mark.parametrize(
+    ("options", "strategy"),
+    [
+        ("", None),
+        ('extra-index-urls = ["https://wheels.example/simple"]', "first-index"),
+        ('index-strategy = "unsafe-best-match"', "unsafe-best-match"),
+    ],
+)
+def test_indexes_of_pixi_count_as_pixi_has_them(options: str, strategy: str | None, tmp_path: Path) -> None:
+    workspace = '[workspace]\nchannels = ["conda-forge"]\nplatforms = ["linux-64"]\n'
+    file = tmp_path / "pixi.toml"
+    file.write_text(f'{workspace}[pypi-options]\n{options}\n[pypi-dependencies]\nsix = "*"\n')
+    assert load_spec(file).pip.index_strategy == strategy
+    file.write_text(f'{workspace}[pypi-options]\nindex-strategy = "unsafe-first-match"\n')
+    with pytest.raises(SpecError, match="'unsafe-first-match' isn't supported"):
+        load_spec(file)
+
+
 def test_parts_of_a_pylock_are_asked_for_by_name() -> None:
     plain = load_spec(CASES / "lock-pylock" / "pylock.toml")
     more = load_spec(CASES / "lock-pylock" / "pylock.toml#plot,group:dev")

@@ -83,6 +83,9 @@ def _spec(file: SourceFile, text: str) -> Spec:
     data = parse_toml(text, file.shown)
     problems = Problems()
     left_out = [f"{file.path.name}: the script itself: only what it needs is installed"]
+    lock = file.beside(f"{file.path.name}.lock")
+    if lock.is_there():
+        left_out.append(f"{lock.path.name}: the pins that uv runs the script with: give that file for them")
     tool = data.pop("tool", {})
     uv = _uv(tool, file, problems)
     reader = RequirementsReader(file.path.parent, problems)

@@ -22,6 +22,7 @@ from envbuild.specs.importers.pip.requirement import Directories, canonical_requ
 from envbuild.specs.importers.pip.requirements import RequirementsReader
 from envbuild.specs.match import canonical_match
 from envbuild.specs.model import (
+    INDEX_STRATEGIES,
     SYSTEM_REQUIREMENTS,
     CondaSpec,
     Origin,
@@ -136,6 +137,7 @@ class _PixiReader:
                 requirements=tuple(pip.values()),
                 options=tuple(self._options()),
                 indexes=self.indexes.result().indexes,
+                index_strategy=self._index_strategy(),
             ),
             environment_variables=self._variables(),
             system_requirements=tuple(self._system_requirements()),
@@ -295,6 +297,8 @@ class _PixiReader:
         options = self._table(self.data, "pypi-options")
         for key, value in options.items():
             where = f"pypi-options.{key}"
+            if key == "index-strategy":
+                continue
             if key not in ("index-url", "extra-index-urls"):
                 self._leave(where)
                 continue
@@ -308,6 +312,17 @@ class _PixiReader:
                     self._problem(where, refused.what, refused.remedy)
                     continue
                 yield f"--{'index-url' if key == 'index-url' else 'extra-index-url'} {address}"
+
+    def _index_strategy(self) -> str | None:
+        """``index-strategy``; without it pixi's own, which is uv's, where indexes are named."""
+        options = self._table(self.data, "pypi-options")
+        if not options.keys() & {"index-url", "extra-index-urls", "index-strategy"}:
+            return None
+        strategy = str(options.get("index-strategy", INDEX_STRATEGIES[0]))
+        if strategy not in INDEX_STRATEGIES:
+            what = f"{strategy[:40]!r} isn't supported"
+            self._problem("pypi-options.index-strategy", what, f"write {' or '.join(INDEX_STRATEGIES)}")
+        return strategy
 
     def _system_requirements(self) -> Iterator[SystemRequirement]:
         """What pixi is told of the machines, sorted by our names."""

@@ -45,15 +45,19 @@ _PROJECTS = ("editable", "virtual")
 _SOURCES = ("registry", "url", "path", "git", "directory", *_PROJECTS)
 
 
+SCRIPT_LOCK = ".py.lock"
+"""The end of the name of a script's lock, which ``uv lock --script`` writes beside it."""
+
+
 class UvLockImporter:
-    """Reads ``uv.lock``."""
+    """Reads ``uv.lock``, and the ``NAME.py.lock`` of a script."""
 
     name = "uv-lock"
     markers: tuple[str, ...] = ("uv.lock",)
     selective = True
 
     def recognises(self, file: SourceFile) -> bool:
-        return file.path.name == "uv.lock"
+        return file.path.name == "uv.lock" or file.path.name.lower().endswith(SCRIPT_LOCK)
 
     def load(self, file: SourceFile) -> Spec:
         data = parse_toml(file.read(LOCK_LIMIT), file.shown)
@@ -108,6 +112,8 @@ class _UvLockReader:
         self.packages = [
             self._entry(index, table) for index, table in enumerate(_tables(self.data, "package"))
         ]
+        if self.file.path.name.lower().endswith(SCRIPT_LOCK):
+            self.packages.append(self._script())
         extras, groups = selected(self.file.fragment)
         roots = self._roots()
         self._check_selection(roots, extras, groups)
@@ -170,6 +176,18 @@ class _UvLockReader:
                 f"package[{index}]: {name}: its source isn't known", f"known: {', '.join(_SOURCES)}"
             )
         return _LockedPackage(index, canonicalize_name(name), version, kind, source[kind], table)
+
+    def _script(self) -> _LockedPackage:
+        """The script of a lock of its own, as a project: its requirements stand in the manifest."""
+        # One that no Python of the lock needs stands there, too.
+        locked = {package.name for package in self.packages}
+        dependencies = [
+            {"name": table.get("name"), "extra": table.get("extras", []), "marker": table.get("marker")}
+            for table in _tables(_table(self.data, "manifest"), "requirements")
+            if canonicalize_name(str(table.get("name"))) in locked
+        ]
+        name = fields.fit_name(self.file.path.name[: -len(SCRIPT_LOCK)])
+        return _LockedPackage(len(self.packages), name, None, "virtual", ".", {"dependencies": dependencies})
 
     def _roots(self) -> list[_LockedPackage]:
         """The project of the lock's own directory; all members where there is none (a virtual workspace)."""
