@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,24 @@ def test_indexes_of_a_script_count(tmp_path: Path) -> None:
         "# default = true\n# ///\n"
     )
     assert load_spec(path).pip.options == ("--index-url https://i.example/s",)
+
+
+@pytest.mark.parametrize(
+    ("written", "day"),
+    [
+        ("2024-03-01T00:00:00Z", date(2024, 2, 29)),
+        ("2024-03-01T02:00:00+02:00", date(2024, 2, 29)),
+        ("2024-03-01", date(2024, 3, 1)),
+        ("2024-03-01T12:00:00Z", None),
+        ("2024-03-01T00:00:00", None),
+        ("0001-01-01T00:00:00Z", None),
+        ("7 days", None),
+    ],
+)
+def test_the_day_before_exclude_newer_is_as_of(written: str, day: date | None, tmp_path: Path) -> None:
+    file = tmp_path / "train.py"
+    file.write_text(f'# /// script\n# [tool.uv]\n# exclude-newer = "{written}"\n# ///\n')
+    spec = load_spec(file)
+    assert spec.as_of == day
+    said = "train.py: tool.uv.exclude-newer (as_of in a spec of envbuild's own)"
+    assert (said in spec.left_out) is (day is None)

@@ -118,6 +118,7 @@ class _PyprojectReader:
             description=self._text("description"),
             python=python,
             pip=pip,
+            as_of=self.uv.as_of() if self.uv is not None else None,
             left_out=tuple(dict.fromkeys(self.left_out)),
             unrelated=tuple(dict.fromkeys(self.unrelated)),
         )

@@ -136,6 +136,7 @@ def _spec(file: SourceFile, text: str) -> Spec:
         source=file.path,
         python=python,
         pip=replace(reader.result(), index_strategy=strategy, build=build),
+        as_of=uv.as_of() if uv is not None else None,
         left_out=tuple(left_out),
         unrelated=tuple(left_out[:1]),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
 from urllib.parse import quote
 
@@ -38,6 +39,7 @@ _CARRIED = {
     "extra-build-dependencies",
     "index-strategy",
 }
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WITHOUT_EFFECT = {"package", "managed", "workspace", "required-version", "cache-keys", "build-backend"}
 """About the project itself, which isn't installed, or about uv."""
 
@@ -165,9 +167,26 @@ class UvTool:
             )
         return str(strategy)
 
+    def as_of(self) -> date | None:
+        """The last day that ``exclude-newer`` takes files of, where it names one exactly: a date, which uv
+        takes to its end, or a midnight of UTC. None for any other moment and for spans of time."""
+        written = str(self.table.get("exclude-newer", ""))
+        try:
+            if _DATE.fullmatch(written):
+                return date.fromisoformat(written)
+            moment = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", written))
+            if moment.tzinfo is None:
+                return None
+            before = moment.astimezone(timezone.utc) - timedelta(days=1)
+        except (ValueError, OverflowError):
+            return None
+        return before.date() if before.time() == time() else None
+
     def left_out(self) -> tuple[str, ...]:
         """The keys that nothing here stands for. Ask after everything else."""
         keys = [key for key in self.table if key not in _CARRIED | _WITHOUT_EFFECT]
+        if self.as_of() is not None:
+            keys.remove("exclude-newer")
         remedy = {"exclude-newer": " (as_of in a spec of envbuild's own)"}
         return (*(f"{self.place}: tool.uv.{key}{remedy.get(key, '')}" for key in keys),)
 
