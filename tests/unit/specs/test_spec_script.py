@@ -111,3 +111,27 @@ def test_the_day_before_exclude_newer_is_as_of(written: str, day: date | None, t
     assert spec.as_of == day
     said = "train.py: tool.uv.exclude-newer (as_of in a spec of envbuild's own)"
     assert (said in spec.left_out) is (day is None)
+
+
+def test_files_and_versions_that_uv_takes_are_pip_s_options(tmp_path: Path) -> None:
+    file = tmp_path / "train.py"
+    keys = (
+        'prerelease = "allow"',
+        "no-build = true",
+        'no-binary-package = ["six"]',
+        'no-build-package = ["numpy"]',
+        "no-binary = false",
+        'resolution = "lowest"',
+    )
+    block = "\n# ".join(("/// script", "[tool.uv]", *keys, "///"))
+    file.write_text(f"# {block}\n")
+    spec = load_spec(file)
+    assert sorted(spec.pip.options) == [
+        "--no-binary six",
+        "--only-binary :all:",
+        "--only-binary numpy",
+        "--pre",
+    ]
+    assert spec.left_out[1:] == ("train.py: tool.uv.resolution",)
+    file.write_text(file.read_text().replace('"allow"', '"if-necessary"'))
+    assert "train.py: tool.uv.prerelease" in load_spec(file).left_out

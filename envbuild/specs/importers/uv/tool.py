@@ -38,7 +38,13 @@ _CARRIED = {
     "build-constraint-dependencies",
     "extra-build-dependencies",
     "index-strategy",
+    "no-binary",
+    "no-binary-package",
+    "no-build",
+    "no-build-package",
 }
+_FORMATS = {"no-binary": "--no-binary", "no-build": "--only-binary"}
+"""Which files of a distribution are taken: uv's keys, for all or as a list, and pip's options."""
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WITHOUT_EFFECT = {"package", "managed", "workspace", "required-version", "cache-keys", "build-backend"}
 """About the project itself, which isn't installed, or about uv."""
@@ -121,6 +127,13 @@ class UvTool:
             yield f"--trusted-host {shlex.quote(text)}"
         if self.table.get("no-index") is True:
             yield "--no-index"
+        if self.table.get("prerelease") == "allow":
+            yield "--pre"
+        for key, option in _FORMATS.items():
+            if self.table.get(key) is True:
+                yield f"{option} :all:"
+            for name in _texts(self.table.get(f"{key}-package", []), f"tool.uv.{key}-package"):
+                yield f"{option} {shlex.quote(name)}"
 
     def package_indexes(self) -> Iterator[tuple[str, tuple[str, ...], str]]:
         """The address, the packages and the name of each index that has a name, or that single packages come
@@ -187,6 +200,8 @@ class UvTool:
         keys = [key for key in self.table if key not in _CARRIED | _WITHOUT_EFFECT]
         if self.as_of() is not None:
             keys.remove("exclude-newer")
+        if self.table.get("prerelease") == "allow":
+            keys.remove("prerelease")
         remedy = {"exclude-newer": " (as_of in a spec of envbuild's own)"}
         return (*(f"{self.place}: tool.uv.{key}{remedy.get(key, '')}" for key in keys),)
 
