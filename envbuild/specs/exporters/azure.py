@@ -18,6 +18,7 @@ from envbuild.specs.model import (
     Spec,
 )
 from envbuild.specs.plugins import Exported
+from envbuild.specs.serving import DEFAULT_ROUTES
 from envbuild.specs.text.source import YAML_LIMIT, SourceFile
 from envbuild.specs.text.yaml import dump_yaml
 
@@ -47,11 +48,15 @@ def export_azure_v1(spec: Spec) -> Exported:
         carried.add("runtime")
     if len(spec.platforms) == 1:
         carried.add("platforms")
+    server = None
+    if spec.inference_config == DEFAULT_ROUTES:
+        server = "latest"
+        carried.add("inference_config")
     content = {
         "name": spec.name,
         "version": spec.version,
         "environmentVariables": dict(spec.environment_variables),
-        "inferencingStackVersion": None,
+        "inferencingStackVersion": server,
         "assetId": None,
         "python": {
             "userManagedDependencies": not managed,

@@ -51,6 +51,7 @@ def test_a_program_and_a_directory_that_say_the_same_are_one_environment(tmp_pat
     again = Environment.load_from_directory(tmp_path / "saved")
     assert (again.python.interpreter_path, again.inferencing_stack_version) == ("/usr/bin/python3", "latest")
     assert again.own.definition_digest == env.own.definition_digest
+    assert Own.load_from_directory(tmp_path / "saved").definition_digest == env.own.definition_digest
 
 
 def test_files_keep_their_python(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_a_v1_directory_is_written_as_the_service_has_it() -> None:
     assert content["docker"]["baseImage"] == "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:20240304.v1"
     assert content["docker"]["platform"] == {"os": "Linux", "architecture": "amd64"}
     assert content["python"]["userManagedDependencies"] is False
+    assert content["inferencingStackVersion"] == "latest"
     assert (
         files["conda_dependencies.yml"].decode()
         == """\

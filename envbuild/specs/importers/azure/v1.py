@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from envbuild.errors import SpecError
 from envbuild.specs import fields
 from envbuild.specs.importers.native.reader import read_native
 from envbuild.specs.model import Spec
 from envbuild.specs.problems import Problems
+from envbuild.specs.serving import served
 from envbuild.specs.text.document import (
     Document,
     Mapping,
@@ -185,10 +186,16 @@ class _AzureV1Reader:
         for name in _OF_A_RUN:
             docker.leave(name, unrelated=True)
         top.leave("assetId", unrelated=True)
+        server = top.text("inferencingStackVersion")
+        if server is not None and server.text != "latest":
+            top.leave("inferencingStackVersion", "pin azureml-inference-server-http among the packages")
         python.rest()
         docker.rest()
         top.rest()
-        return self._read(root)
+        spec = self._read(root)
+        if server is None or server.text != "latest":
+            return spec
+        return replace(served(spec), name=spec.name, version=spec.version)
 
     def _read(self, root: Mapping) -> Spec:
         def rename(key: str) -> str:
