@@ -15,6 +15,7 @@ from envbuild.specs.match import canonical_match
 from envbuild.specs.model import Origin, Spec
 from envbuild.specs.problems import Place, Refused
 from envbuild.specs.text.document import Document, Mapping, Node, Scalar, Sequence, parse_document
+from envbuild.specs.text.section import says_something
 from envbuild.specs.text.source import YAML_LIMIT, SourceFile
 
 _LINE = re.compile(r"([0-9]+)(?:: (.*))?", re.DOTALL)
@@ -50,7 +51,7 @@ class Places:
     def says_channels(self) -> bool | None:
         """Whether the conda file has channels; None where that can't be known."""
         root = self._conda.root
-        return None if root is None else root.get("channels") is not None
+        return None if root is None else says_something(root.get("channels"))
 
     def variable(self, name: str) -> Place:
         """The place of an environment variable: the spec's own wins over the conda file's."""

@@ -214,8 +214,10 @@ class _CondaFileReader:
         )
 
     def _channels(self, node: Node | None) -> tuple[str, ...] | None:
-        if is_null(node) or (isinstance(node, Sequence) and not node.items):
+        if is_null(node):
             return None
+        if isinstance(node, Sequence) and not node.items and not self.key:
+            return None  # Of conda's own file; inside a spec an empty list is what was meant.
         channels: list[str] = []
         for index, item in enumerate(self._items(node, "channels")):
             key = f"channels[{index}]"
