@@ -12,6 +12,7 @@ import json
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -67,7 +68,7 @@ class Activator:
     """Activates the environment of one image.
 
     ``tree`` is the image's root file system, as far as scripts may look at it, without its programs
-    (:func:`disarm`); ``scratch`` an empty directory of this user; ``env`` the variables of the image.
+    (:func:`disarm`); ``scratch`` a directory of this user; ``env`` the variables of the image.
     ``notes`` says in the end what is left out, and why."""
 
     tree: Path
@@ -134,10 +135,10 @@ class Activator:
         return first
 
     def _run(self, path: str, env: Mapping[str, str]) -> dict[str, str]:
-        out = self.scratch / "out"
-        stage = self.scratch / "stage"
-        for directory in (out, stage):
-            _empty(directory)
+        # Made anew each time, whatever a script has left in the one before.
+        out, stage = (
+            Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.scratch)) for name in ("out", "stage")
+        )
         shell, options = self._shell()
         ended = run_sandboxed(
             {
@@ -167,7 +168,7 @@ class Activator:
             dump = read_regular(out / "env", _TEXT_LIMIT)
             left = read_regular(out / "left", _TEXT_LIMIT) or b""
         except (OSError, ValueError):
-            raise _LeftOut("it sets more than an environment holds") from None
+            raise _LeftOut("it sets more than an environment holds, or hides what it sets") from None
         if first_line := _first_line(complaint):
             raise _LeftOut(f"it does more than set variables: {first_line}")
         if not dump:
@@ -278,12 +279,3 @@ def _first_line(complaint: bytes) -> str:
     lines = complaint[: 8 * _SHOWN].decode("utf-8", "replace").split("\n")
     text = next((line for line in lines if line.strip()), "")
     return "".join(letter if letter.isprintable() else " " for letter in text).strip()[:_SHOWN]
-
-
-def _empty(directory: Path) -> None:
-    """An empty ``directory``, whatever a script has put there before."""
-    if directory.exists():
-        for path in directory.iterdir():
-            path.unlink()
-    else:
-        directory.mkdir(mode=0o700)

@@ -96,6 +96,8 @@ def test_scripts_run_one_after_another_and_see_what_the_ones_before_set(prefix: 
         ("export X=$'a\\nb'", "X has control characters in it"),
         ("export X=$'\\xff'", "X is no UTF-8"),
         ('kill -9 "$$"', "it ends the shell, with status 137"),
+        ("mkdir -p /tmp/out/env/x; export X=1", "it sets more than an environment holds, or hides"),
+        ("mkdir /tmp/out/x; exec 2>/dev/null; exit 0", "it ends the shell, with status 0"),
     ],
 )
 def test_a_script_that_does_more_than_set_variables_is_named_and_changes_nothing(
