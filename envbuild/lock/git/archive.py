@@ -12,7 +12,7 @@ import re
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,59 +29,61 @@ _BLOCK = 65535
 _TIME = 315_532_800
 """1980-01-01, the oldest time of a zip archive."""
 _ENTRY = re.compile(rb"(\d{6}) (blob|commit) ([0-9a-f]{40})\t([^\x00]+)", re.DOTALL)
-_MODES = {b"100644": 0o644, b"100664": 0o644, b"100755": 0o755, b"120000": 0o777}
+_MODES = {b"160000": 0o755, b"100644": 0o644, b"100664": 0o644, b"100755": 0o755, b"120000": 0o777}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TreeEntry:
-    """A file or a link of a tree."""
+    """A file or a link of a tree, or a submodule, whose ``object`` is a commit of another repository."""
 
     path: str
     mode: int
     link: bool
     object: str
+    submodule: bool = False
 
 
-def parse_tree(listing: bytes, what: str) -> tuple[TreeEntry, ...]:
-    """The files of ``git ls-tree -r -z``, sorted by path. Raises ``ResolveError``: a submodule, a path that
-    leads out of the tree, more than the limit."""
+TreeFiles = tuple[Sequence[TreeEntry], IO[bytes]]
+"""Files and links, and what ``git cat-file --batch`` says of them, in their order."""
+
+
+def parse_tree(listing: bytes, what: str, *, below: str = "") -> tuple[TreeEntry, ...]:
+    """What ``git ls-tree -r -z`` lists, sorted by path, ``below`` a directory (``lib/other/``). Raises
+    ``ResolveError``: a path that leads out of the tree, more than the limit."""
     entries = []
     for record in filter(None, listing.split(b"\0")):
         match = _ENTRY.fullmatch(record)
         if match is None:
             raise ResolveError(f"{what}: its tree can't be read")
         path = match[4].decode("utf-8", "surrogateescape")
-        if match[2] == b"commit":
-            raise ResolveError(
-                f"{what}: {path!r} is a submodule, and submodules aren't fetched",
-                hint="build a wheel of it and give its address: name @ https://…/name-1.0-py3-none-any.whl",
-            )
         parts = path.split("/")
         if any(part in ("", ".", "..") or part.lower() == ".git" for part in parts) or "\\" in path:
             raise ResolveError(f"{what}: {path!r} is no path of a project")
         if match[1] not in _MODES:
             raise ResolveError(f"{what}: {path!r} is no file or link")
         entries.append(
-            TreeEntry(path=path, mode=_MODES[match[1]], link=match[1] == b"120000", object=match[3].decode())
+            TreeEntry(
+                path=f"{below}{path}",
+                mode=_MODES[match[1]],
+                link=match[1] == b"120000",
+                object=match[3].decode(),
+                submodule=match[2] == b"commit",
+            )
         )
     if len(entries) > ENTRIES_LIMIT:
         raise ResolveError(f"{what}: more than {ENTRIES_LIMIT} files")
     return tuple(sorted(entries, key=lambda entry: entry.path))
 
 
-def write_archive(
-    entries: Sequence[TreeEntry], objects: IO[bytes], target: Path, *, top: str, what: str
-) -> tuple[str, int]:
-    """Writes ``target``, a ``.tar.gz`` of ``entries`` below the directory ``top``; returns its SHA-256 and
-    size. ``objects`` is what ``git cat-file --batch`` says of them, in their order.
-
-    Raises ``ResolveError``."""
+def write_archive(trees: Iterable[TreeFiles], target: Path, *, top: str, what: str) -> tuple[str, int]:
+    """Writes ``target``, a ``.tar.gz`` of ``trees`` below the directory ``top``; returns its SHA-256 and
+    size. Raises ``ResolveError``."""
     left = SIZE_LIMIT
     with target.open("wb") as file:
         stored = _StoredGzip(file)
         with tarfile.open(fileobj=stored, mode="w|", format=tarfile.GNU_FORMAT) as tar:
             tar.addfile(_info(top, tarfile.DIRTYPE, 0o755))
-            for entry, size in _headers(entries, objects, what):
+            for objects, entry, size in _headers(trees, what):
                 left -= size
                 if left < 0 or (entry.link and size > _LINK_LIMIT):
                     raise ResolveError(f"{what}: it has more than a project may have ({entry.path!r})")
@@ -123,14 +125,14 @@ def write_project(archive: Path, subdirectory: str, target: Path, *, what: str) 
                 project.addfile(info, content)
 
 
-def _headers(entries: Sequence[TreeEntry], objects: IO[bytes], what: str) -> Iterator[tuple[TreeEntry, int]]:
-    """Each entry and its size; its bytes are what ``objects`` gives next."""
-    for entry in entries:
+def _headers(trees: Iterable[TreeFiles], what: str) -> Iterator[tuple[IO[bytes], TreeEntry, int]]:
+    """Each entry and its size; its bytes are what the objects give next."""
+    for objects, entry in ((objects, entry) for entries, objects in trees for entry in entries):
         name, _, rest = objects.readline(200).decode("ascii", "replace").strip().partition(" ")
         kind, _, size = rest.partition(" ")
         if name != entry.object or kind != "blob" or not size.isdecimal():
             raise ResolveError(f"{what}: git doesn't give {entry.path!r}")
-        yield entry, int(size)
+        yield objects, entry, int(size)
 
 
 def _info(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:

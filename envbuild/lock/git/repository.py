@@ -1,27 +1,36 @@
 """Fetches commits with the machine's git, which runs nothing but the transfer itself.
 
-Of this user's configuration git reads none: no hook, filter, helper, submodule or rewritten address counts.
-Only the protocols of ``specs.git`` are spoken, nothing is ever asked at a terminal, and what a repository
-holds is only read as objects, never checked out. Credentials are netrc's, the ssh agent's, or those of
-``${VAR}`` in an address, which no command line shows.
+Of this user's configuration git reads none: no hook, filter, helper or rewritten address counts. Submodules
+are fetched as repositories of their own. Only the protocols of ``specs.git`` are spoken, nothing is ever
+asked at a terminal, and what a repository holds is only read as objects, never checked out. Credentials are
+netrc's, the ssh agent's, or those of ``${VAR}`` in an address, which no command line shows.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from envbuild.errors import ResolveError, suggestion
-from envbuild.lock.git.archive import parse_tree, write_archive
+from envbuild.lock.git.archive import TreeEntry, TreeFiles, parse_tree, write_archive
 from envbuild.lock.pip.command import expand, secrets
-from envbuild.redact import clean, safe_text
-from envbuild.specs.git import SCHEMES, GitAddress
+from envbuild.redact import clean, redact, safe_text
+from envbuild.specs.git import GIT_PREFIX, SCHEMES, GitAddress, parse_git_address
+from envbuild.specs.problems import Refused
 from envbuild.store.content import Store, commit_file
 
+_SUBMODULES = 100
+"""Repositories of one requirement, itself included."""
+_DEPTH = 64
+"""Directories that a submodule may lie below."""
+_SCP = re.compile(r"([A-Za-z0-9._-]+@[A-Za-z0-9.-]+):(?!//)([^:]+)")
 PATIENCE = 1800.0
 """Seconds that git may take for one step."""
 _KEPT = re.compile(
@@ -73,22 +82,79 @@ class GitRepositories:
                 f"{name}: {address} isn't in the store, and this is offline",
                 hint="run once without --offline, so that it is kept",
             )
-        with self.store.scratch() as scratch:
-            repository = _Repository(
-                address=address, directory=scratch / "git", env=self.env, patience=self.patience
-            )
-            repository.create()
-            commit = repository.fetch(commit or address.commit or repository.find_commit())
+        with self.store.scratch() as scratch, ExitStack() as stack:
+            checkouts: list[_Checkout] = []
+            self._check_out(checkouts, address, commit, scratch)
+            repository, commit = checkouts[0].repository, checkouts[0].commit
             tree = repository.run("rev-parse", "--verify", f"{commit}^{{tree}}").decode().strip()
-            entries = parse_tree(repository.run("ls-tree", "-r", "-z", "--full-tree", commit), str(address))
-            file, part = f"{name}-{commit[:12]}.tar.gz", scratch / "part"
-            with repository.objects([entry.object for entry in entries]) as process:
-                assert process.stdout is not None
-                sha256, size = write_archive(
-                    entries, process.stdout, part, top=f"{name}-{commit[:12]}", what=str(address)
-                )
+            top, part = f"{name}-{commit[:12]}", scratch / "part"
+            trees = (checkout.open(stack) for checkout in checkouts)
+            sha256, size = write_archive(trees, part, top=top, what=str(address))
             commit_file(part, self.store.artifact(sha256))
-        return GitArchive(commit=commit, tree=tree, file=file, size=size, sha256=sha256)
+        return GitArchive(commit=commit, tree=tree, file=f"{top}.tar.gz", size=size, sha256=sha256)
+
+    def _check_out(
+        self,
+        checkouts: list[_Checkout],
+        address: GitAddress,
+        commit: str | None,
+        scratch: Path,
+        below: str = "",
+    ) -> None:
+        """Adds the repository at ``address`` and, behind it, its submodules and theirs: a tree names their
+        commits, so that nothing of them can move."""
+        if len(checkouts) == _SUBMODULES or below.count("/") > _DEPTH:
+            raise ResolveError(f"{checkouts[0].repository.address}: it has submodules without end")
+        directory = scratch / f"git-{len(checkouts)}"
+        repository = _Repository(address=address, directory=directory, env=self.env, patience=self.patience)
+        repository.create()
+        commit = repository.fetch(commit or address.commit or repository.find_commit())
+        listing = repository.run("ls-tree", "-r", "-z", "--full-tree", commit)
+        entries = parse_tree(listing, str(address), below=below)
+        files = [entry for entry in entries if not entry.submodule]
+        checkouts.append(_Checkout(repository=repository, commit=commit, entries=files))
+        submodules = [entry for entry in entries if entry.submodule]
+        addresses = repository.submodules(commit) if submodules else {}
+        for entry in submodules:
+            path = entry.path.removeprefix(below)
+            if path not in addresses:
+                raise ResolveError(f"{address}: no address is stated for the submodule {path!r}")
+            inner = submodule_address(address, addresses[path])
+            self._check_out(checkouts, inner, entry.object, scratch, f"{entry.path}/")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Checkout:
+    """A commit that was fetched, and its files."""
+
+    repository: _Repository
+    commit: str
+    entries: Sequence[TreeEntry]
+
+    def open(self, stack: ExitStack) -> TreeFiles:
+        process = stack.enter_context(self.repository.objects([entry.object for entry in self.entries]))
+        assert process.stdout is not None
+        return self.entries, process.stdout
+
+
+def submodule_address(parent: GitAddress, url: str) -> GitAddress:
+    """Where a submodule of the repository ``parent`` is, by the ``url`` of ``.gitmodules``: relative to it,
+    or of its own. A server's repository can't name one of this machine. Raises ``ResolveError``."""
+    if url.startswith(("./", "../")):
+        parts = urlsplit(parent.url)
+        path = posixpath.normpath(posixpath.join(parts.path, url))
+        url = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+    elif match := _SCP.fullmatch(url):
+        url = f"ssh://{match[1]}/{match[2].lstrip('/')}"
+    elif url.startswith("/"):
+        url = f"file://{url}"
+    shown = redact(url)
+    if urlsplit(url).scheme == "file" and urlsplit(parent.url).scheme != "file":
+        raise ResolveError(f"{parent}: its submodule {shown!r} would be a directory of this machine")
+    try:
+        return parse_git_address(f"{GIT_PREFIX}{url}")[0]
+    except Refused as refused:
+        raise ResolveError(f"{parent}: its submodule: {refused.what}", hint=refused.remedy) from refused
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,6 +208,19 @@ class _Repository:
                 hint="it may have been rewritten since: lock again with --upgrade-package",
             )
         return text
+
+    def submodules(self, commit: str) -> dict[str, str]:
+        """Path to address of each submodule that the commit's ``.gitmodules`` states."""
+        known = self._git(
+            *("config", "-z", f"--blob={commit}:.gitmodules", "--no-includes"),
+            *("--get-regexp", r"^submodule\..*\.(path|url)$"),
+        )
+        stated: dict[str, dict[str, str]] = {}
+        for item in filter(None, known.stdout.decode("utf-8", "surrogateescape").split("\0")):
+            key, _, value = item.partition("\n")
+            name, _, field = key.rpartition(".")
+            stated.setdefault(name, {})[field] = value
+        return {fields["path"]: fields["url"] for fields in stated.values() if {"path", "url"} <= set(fields)}
 
     def objects(self, names: Sequence[str]) -> subprocess.Popen[bytes]:
         """A process that writes the objects ``names``, each with its header."""

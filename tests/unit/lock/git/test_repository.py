@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from envbuild.errors import ResolveError
-from envbuild.lock.git.repository import GitRepositories
+from envbuild.lock.git.repository import GitRepositories, submodule_address
 from envbuild.specs.git import GitAddress, parse_git_address
 from envbuild.store.content import Store
 from tests.fakes.git import GitRepository, serve_files, serve_git
@@ -190,11 +190,76 @@ def test_what_cannot_be_had_is_said_with_what_is_wrong(
     assert refusal(without, server) == (f"{server}: git isn't installed", "install git, or name a wheel")
 
 
-def test_a_submodule_is_refused_by_name(
+def add_submodule(repository: GitRepository, path: str, url: str, commit: str) -> str:
+    """The commit that has a submodule at ``path``."""
+    stated = repository.work / ".gitmodules"
+    before = stated.read_text() if stated.exists() else ""
+    stated.write_text(f'{before}[submodule "{path}"]\n\tpath = {path}\n\turl = {url}\n')
+    repository.git("add", ".gitmodules")
+    repository.git("update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
+    repository.git("commit", "--quiet", "-m", "submodule")
+    return repository.git("rev-parse", "HEAD")
+
+
+def test_submodules_are_fetched_at_the_commits_that_the_tree_names(
     tmp_path: Path, repository: GitRepository, repositories: GitRepositories, server: str
+) -> None:
+    repository.commit({"a": "1"})
+    inner = GitRepository(tmp_path / "served" / "inner.git")
+    deepest = GitRepository(tmp_path / "served" / "deepest.git")
+    deep = deepest.commit({"c": "3"})
+    deepest.commit({"c": "moved on"})
+    inner.commit({"b": "2"})
+    below = add_submodule(
+        inner, "deep", f"{server.removeprefix('git+').rpartition('/')[0]}/deepest.git", deep
+    )
+    add_submodule(repository, "lib/other", "../inner.git", below)
+    first = repositories.fetch("demo", address(server))
+    files = names(repositories, first.sha256)
+    assert {name: content for name, content in files.items() if ".gitmodules" not in name} == {
+        "a": b"1",
+        "lib/other/b": b"2",
+        "lib/other/deep/c": b"3",
+    }
+    assert repositories.fetch("demo", address(server), first.commit) == first
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("/etc", "its submodule 'file:///etc' would be a directory of this machine"),
+        ("file:///etc", "its submodule 'file:///etc' would be a directory of this machine"),
+        ("ext::sh -c touch% /tmp/x", "its submodule: "),
+        ("--upload-pack=touch", "its submodule: "),
+        ("git://host.example/x", "its submodule: "),
+        ("https://user:hunter2@host.example/x", "its submodule: a credential stands in"),
+    ],
+)
+def test_a_submodule_that_is_elsewhere_than_it_may_be_is_refused(
+    repository: GitRepository, repositories: GitRepositories, server: str, url: str, said: str
+) -> None:
+    commit = repository.commit({"a": "1"})
+    add_submodule(repository, "lib", url, commit)
+    message, hint = refusal(repositories, server)
+    assert message.startswith(f"{server}: {said}")
+    assert "hunter2" not in message + hint
+
+
+def test_a_submodule_without_an_address_is_named(
+    repository: GitRepository, repositories: GitRepositories, server: str
 ) -> None:
     commit = repository.commit({"a": "1"})
     repository.git("update-index", "--add", "--cacheinfo", f"160000,{commit},lib/other")
     repository.git("commit", "--quiet", "-m", "submodule")
     message, _ = refusal(repositories, server)
-    assert message == f"{server}: 'lib/other' is a submodule, and submodules aren't fetched"
+    assert message == f"{server}: no address is stated for the submodule 'lib/other'"
+
+
+def test_a_submodule_may_be_written_as_ssh_has_it() -> None:
+    parent = address("git+https://host.example/team/demo.git")
+    assert (
+        submodule_address(parent, "git@other.example:team/lib.git").url
+        == "ssh://git@other.example/team/lib.git"
+    )
+    assert submodule_address(parent, "../lib.git").url == "https://host.example/team/lib.git"
+    assert submodule_address(parent, "./lib").url == "https://host.example/team/demo.git/lib"
