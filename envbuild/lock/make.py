@@ -71,6 +71,7 @@ from envbuild.lock.spark import spark_spec
 from envbuild.platforms import LINUX_AMD64, Platform
 from envbuild.progress import Progress
 from envbuild.specs.definition import definition_digest
+from envbuild.specs.importers.pip.requirement import name_of
 from envbuild.specs.model import (
     PREFIX,
     BaseSpec,
@@ -84,6 +85,8 @@ from envbuild.specs.model import (
 from envbuild.specs.paths import located_pip, relative_address
 
 _T = TypeVar("_T")
+_WITH_PIP = {"pip", "setuptools", "wheel"}
+"""What comes with conda's pip."""
 _log = logging.getLogger(__name__)
 
 
@@ -409,7 +412,10 @@ class _LockMaker:
         """What conda is asked for; python joins where conda is to bring it."""
         if provider is not PythonProvider.CONDA:
             return self.spec.conda
-        return with_conda_python(self.spec.conda, self.spec.python)
+        conda = with_conda_python(self.spec.conda, self.spec.python)
+        names = {name_of(requirement.text) for requirement in self.spec.pip.requirements}
+        # Who asks the index for one of these has another version in mind than the one that conda would add.
+        return replace(conda, add_pip=False) if names & _WITH_PIP else conda
 
     def _resolve_conda(
         self, spec: CondaSpec | None, bases: Mapping[Platform, ResolvedBase]

@@ -18,6 +18,7 @@ from envbuild.lock.base import (
     CondaRequest,
     CondaResolver,
     LockRequest,
+    PipRequest,
     PipResolver,
     PythonRequest,
     ResolvedBase,
@@ -25,7 +26,7 @@ from envbuild.lock.base import (
 )
 from envbuild.lock.files import dump_lock, parse_lock
 from envbuild.lock.make import Resolvers, make_lock
-from envbuild.lock.model import Base, CondaPin, DebianBase, ImageBase, Lock, PythonPin
+from envbuild.lock.model import Base, CondaPin, DebianBase, ImageBase, Lock, PipPin, PythonPin
 from envbuild.lock.pip.uv import UvResolver
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
@@ -71,6 +72,7 @@ class FakeConda:
 
     name: str = "fake-conda"
     kept: list[dict[Platform, tuple[CondaPin, ...]]] = field(default_factory=list)
+    asked: list[CondaSpec] = field(default_factory=list)
 
     def version(self) -> str:
         return "1"
@@ -79,6 +81,7 @@ class FakeConda:
         return tuple(f"https://conda.example/{channel}" for channel in spec.channels)
 
     def resolve(self, request: CondaRequest) -> dict[Platform, tuple[CondaPin, ...]]:
+        self.asked.append(request.spec)
         self.kept.append({platform: tuple(pins) for platform, pins in request.preferred.items()})
         return {target.platform: (conda_pin(target.platform),) for target in request.targets}
 
@@ -195,6 +198,36 @@ def test_a_day_that_was_asked_for_holds_until_another_one_is() -> None:
     assert made(made(None, own), SPEC).as_of is None
     assert made(first, replace(own, as_of=later)).as_of == "2026-01-01"
     assert parse_lock(dump_lock(first)["envbuild.lock"], "x")[0] == first
+
+
+@pytest.mark.parametrize(
+    ("pip", "added"), [("", True), ("six", True), ("setuptools<70", False), ("pip", False)]
+)
+def test_who_asks_the_index_for_pip_or_setuptools_gets_none_of_conda_s(pip: str, added: bool) -> None:
+    conda = FakeConda()
+    requirements = (PipRequirement(text=pip, origin=Origin(file="x")),) if pip else ()
+    spec = replace(
+        SPEC,
+        conda=CondaSpec(channels=("c",), dependencies=("python",)),
+        pip=PipSpec(requirements=requirements),
+    )
+    make: Callable[[], BaseResolver] = lambda: FakeBases()  # noqa: E731
+    resolvers = Resolvers(bases=(make,), conda=lambda: conda, pip=NoPip, has_debian=lambda: True)
+    make_lock(spec, LockRequest(), None, resolvers, progress=Silent())
+    assert [asked.add_pip for asked in conda.asked] == [added]
+
+
+class NoPip:
+    """Finds nothing."""
+
+    name = "none"
+    remembers = False
+
+    def version(self) -> str:
+        return "1"
+
+    def resolve(self, request: PipRequest) -> tuple[PipPin, ...]:
+        return ()
 
 
 @dataclass
