@@ -121,7 +121,7 @@ def check(name: str, text: str) -> None:
             written += [each.url for each in conda.explicit] if conda else []
             assert [each for each in written if not each.isprintable()] == []
             for option in set(spec.pip.options) - {"--pre"}:
-                assert re.fullmatch(r"--(?:index-url|extra-index-url|find-links) \S+", option)
+                assert re.fullmatch(r"--(?:index-url|extra-index-url|find-links|trusted-host) \S+", option)
 
 
 @settings(max_examples=150, deadline=None)
