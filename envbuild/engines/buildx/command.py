@@ -64,6 +64,9 @@ class BuildxBuild:
 
     platform: str
     created: int
+    context: str = CONTEXT
+    """Its directory, relative to the command's. What BuildKit has of a directory of this name it updates by
+    sizes and times alone, and all our files have one time: no two builds may share a name."""
     dockerfile: str = "Dockerfile"
     labels: Sequence[tuple[str, str]] = ()
     secrets: Sequence[tuple[str, str]] = ()
@@ -106,7 +109,7 @@ def command_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def build_argv(builder: Builder, job: BuildxBuild) -> list[str]:
     """The command line of a build. Nothing secret is on it: every user of this machine can read it."""
     argv = [builder.executable, *(["buildx"] if builder.buildx else []), "build"]
-    argv += ["--progress=plain", "--platform", job.platform, "--file", f"{CONTEXT}/{job.dockerfile}"]
+    argv += ["--progress=plain", "--platform", job.platform, "--file", f"{job.context}/{job.dockerfile}"]
     argv += ["--build-arg", f"SOURCE_DATE_EPOCH={job.created}"]
     for name in job.proxies:
         # Without a value: the command takes it from its environment.
@@ -127,7 +130,7 @@ def build_argv(builder: Builder, job: BuildxBuild) -> list[str]:
     else:
         compression = ",compression=zstd" if job.zstd else ""
         argv += ["--output", f"type=oci,dest={ARCHIVE},tar=true,rewrite-timestamp=true{compression}"]
-    return [*argv, CONTEXT]
+    return [*argv, job.context]
 
 
 def set_proxies(environ: Mapping[str, str]) -> list[str]:

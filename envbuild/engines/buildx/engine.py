@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -129,8 +130,9 @@ class BuildxEngine:
     def _made(
         self, builder: Builder, context: BuildContext, plan: Plan, scratch: Path, lease: Lease
     ) -> Image:
-        write_context(context, scratch / CONTEXT)
-        _settle(scratch / CONTEXT)
+        directory = scratch / f"{CONTEXT}-{secrets.token_hex(8)}"
+        write_context(context, directory)
+        _settle(directory)
         given = machine_secrets(plan, self.access, self.environ) if _ours(context, plan) else {}
         own = user_secrets(self.secrets, self.environ)
         proxies = set_proxies(self.environ)
@@ -142,6 +144,7 @@ class BuildxEngine:
         job = BuildxBuild(
             platform=str(plan.platform),
             created=plan.created,
+            context=directory.name,
             dockerfile=context.dockerfile,
             labels=context.labels,
             secrets=write_secrets({**given, **own}, scratch),
