@@ -14,7 +14,7 @@ from envbuild.attest.base import AttachedDocument
 from envbuild.errors import BuildError, LockError
 from envbuild.lock.files import LOCK_FILE, parse_lock
 from envbuild.lock.image.embedded import embedded_files
-from envbuild.lock.model import CondaPin, DebianBase, ImageBase, PlatformLock
+from envbuild.lock.model import CondaPin, ContextBase, DebianBase, ImageBase, PlatformLock
 from envbuild.oci.digest import canonical_json, digest_bytes
 from envbuild.oci.image import Image
 from envbuild.oci.manifest import IN_TOTO, OCI_LAYER_ZSTD, ConfigDocument
@@ -92,6 +92,9 @@ def _of_lock(files: Mapping[str, bytes]) -> list[dict[str, object]]:
     for pins in lock.platforms:
         if isinstance(pins.base, ImageBase):
             resources.append(_image(pins.base.reference, pins.base.digest))
+    # The same tag of several platforms is one index, most often.
+    named = {pin for pins in lock.platforms if isinstance(pins.base, ContextBase) for pin in pins.base.images}
+    resources += [_image(pin.reference, pin.digest) for pin in sorted(named)]
     artifacts = {artifact for pins in lock.platforms for artifact in _artifacts(pins)}
     resources += [
         {"name": name, "uri": uri, "digest": {"sha256": sha256}} for uri, name, sha256 in sorted(artifacts)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from envbuild.errors import SpecError
 from envbuild.lint.subject import Doubt, Subject
-from envbuild.lock.model import ImageBase
+from envbuild.lock.model import ContextBase, ImageBase, ImagePin, PlatformLock
 from envbuild.oci.reference import is_local
+from envbuild.specs.dockerfile_images import dockerfile_images
 from envbuild.specs.importers.dockerfile import DOCKERFILE_LIMIT, absent_sources, context_sources
 from envbuild.specs.model import BuildContextSpec, ImageBaseSpec
 from envbuild.specs.problems import Place
 from envbuild.specs.text.source import SourceFile
-
-_FROM = re.compile(r"\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?\s*", re.IGNORECASE)
 
 
 def untagged(subject: Subject) -> Iterator[Doubt]:
@@ -52,28 +50,25 @@ def latest(subject: Subject) -> Iterator[Doubt]:
 
 
 def dockerfile(subject: Subject) -> Iterator[Doubt]:
-    """Images a Dockerfile starts from without a digest: no lock holds those."""
+    """Images that a Dockerfile names without a digest, and whose digest no lock holds."""
     base = subject.spec.base
     if not isinstance(base, BuildContextSpec):
         return
     path = base.path / base.dockerfile_path
-    text = _dockerfile_text(subject, path)
-    stages: set[str] = set()
-    for number, line in enumerate(text.splitlines(), 1):
-        match = _FROM.fullmatch(line)
-        if match is None:
-            continue
-        image, stage = match[1], match[2]
+    locked = [{pin.reference for pin in _images(pins)} for pins in subject.locked]
+    for image in dockerfile_images(_dockerfile_text(subject, path)):
         # What a build argument stands for isn't known here.
-        known = image.lower() in {"scratch", *stages} or "$" in image
-        if not known and "@" not in image:
+        known = image.reference is None or (locked and all(image.reference in pins for pins in locked))
+        if not known:
             yield Doubt(
-                message=f"the Dockerfile starts from {image} without a digest, and a lock can't hold it",
-                where=Place(file=path.as_posix(), line=number),
-                hint="write FROM NAME:TAG@sha256:…",
+                message=f"the Dockerfile names {image.name} without a digest, and no lock holds it",
+                where=Place(file=path.as_posix(), line=image.line),
+                hint="envbuild lock --upgrade records it where its registry answers; or write NAME@sha256:…",
             )
-        if stage is not None:
-            stages.add(stage.lower())
+
+
+def _images(pins: PlatformLock) -> tuple[ImagePin, ...]:
+    return pins.base.images if isinstance(pins.base, ContextBase) else ()
 
 
 def absent(subject: Subject) -> Iterator[Doubt]:

@@ -14,7 +14,8 @@ class PinChange:
 
     platform: str
     kind: str
-    """``base``, ``python``, ``debian``, ``conda``, ``pip`` or ``toolchain``."""
+    """``base``, ``image``, ``python``, ``debian``, ``conda``, ``pip``, ``maven``, ``toolchain`` or
+    ``installer``."""
     name: str
     before: str | None
     after: str | None
@@ -69,6 +70,8 @@ def _platform_pins(pins: PlatformLock) -> Iterator[tuple[_Key, tuple[str, str]]]
         yield (platform, "base", base.reference), (base.digest, "")
     else:
         yield (platform, "base", base.dockerfile), (base.digest, "")
+        for image in base.images:
+            yield (platform, "image", image.reference), (image.digest, "")
     if pins.python:
         build = pins.python.build
         yield (

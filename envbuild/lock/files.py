@@ -356,7 +356,10 @@ def _load_base(record: dict[str, Any], where: str) -> Base:
             raise LockError(f"{where}.context: {context.digest!r} isn't a digest")
         if _leaves(context.dockerfile):
             raise LockError(f"{where}.context: {context.dockerfile!r} leaves the context")
-        return context
+        for image_pin in context.images:
+            if not is_digest(image_pin.digest):
+                raise LockError(f"{where}.context.images: {image_pin.digest!r} isn't a digest")
+        return replace(context, images=tuple(sorted(context.images)))
     if set(record) != {"debian", "glibc", "packages"}:
         raise LockError(f"{where}: must hold image, or context, or debian, glibc and packages")
     packages = tuple(

@@ -90,7 +90,10 @@ def _base(base: Base) -> dict[str, object]:
         return {"debian": base.suite, "packages": [_debian(pin) for pin in sorted(base.packages)]}
     if isinstance(base, ImageBase):
         return {"image": base.reference, "digest": base.digest, "format": _IMAGE_FORMAT}
-    return {"context": base.digest, "dockerfile": base.dockerfile}
+    context: dict[str, object] = {"context": base.digest, "dockerfile": base.dockerfile}
+    if base.images:
+        context["images"] = [[pin.reference, pin.digest] for pin in sorted(base.images)]
+    return context
 
 
 def _python(pin: PythonPin) -> list[str | int]:

@@ -215,19 +215,16 @@ class _LockMaker:
         )
 
     def _lock_user_managed(self) -> Lock:
-        """Nothing is resolved but the image's digest, or the context's: what is inside is taken as it is, and
-        what the spec lists is only a promise of what is there."""
+        """Nothing is resolved but the image's digest, or those of the images that a Dockerfile names: what is
+        inside is taken as it is, and what the spec lists is only a promise of what is there."""
         spec = self.spec
         pins = []
         with self.progress.stage("resolve base"):
             for platform in sorted(spec.platforms):
-                if isinstance(spec.base, BuildContextSpec):
-                    base = ResolvedBase(base=context_base(spec.base), python=None)
-                else:
-                    assert spec.base is not None
-                    base = self._resolve_base(
-                        spec.base, platform, with_python=False, preferred=self._present_base(platform)
-                    )
+                assert spec.base is not None
+                base = self._resolve_base(
+                    spec.base, platform, with_python=False, preferred=self._present_base(platform)
+                )
                 pins.append(PlatformLock(platform=platform, base=base.base, python=base.python))
         return Lock(
             definition=self.definition,

@@ -55,6 +55,15 @@ class ImageBase:
     diff_ids: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class ImagePin:
+    """An image that a Dockerfile names. ``reference`` is its full name with its tag; ``digest`` that of the
+    manifest or, for several platforms, the index that the tag named."""
+
+    reference: str
+    digest: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContextBase:
     """A user's own Dockerfile and what lies beside it, as a snapshot. What its steps do is not known."""
@@ -63,6 +72,8 @@ class ContextBase:
     """Of the snapshot: paths, modes and contents of everything the build can see."""
     dockerfile: str
     """Its path in the context."""
+    images: tuple[ImagePin, ...] = ()
+    """Sorted; of the images that the Dockerfile names without a digest, those whose registry answered."""
 
 
 Base = DebianBase | ImageBase | ContextBase

@@ -2,7 +2,7 @@
 
 A field that equals its default is left out, an unknown or missing key or a value of another type is a
 ``LockError`` with its key path. Only what the lock's values are made of is known here: strings, integers,
-booleans, optional ones, tuples of strings or integers, and records inside records.
+booleans, optional ones, records inside records, and tuples of these.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ def dump_record(value: Any) -> dict[str, Any]:
         item = getattr(value, field.name)
         if field.default is not dataclasses.MISSING and item == field.default:
             continue
-        if dataclasses.is_dataclass(item):
-            item = dump_record(item)
-        record[field.name] = list(item) if isinstance(item, tuple) else item
+        record[field.name] = [_dump(entry) for entry in item] if isinstance(item, tuple) else _dump(item)
     return record
+
+
+def _dump(item: Any) -> Any:
+    return dump_record(item) if dataclasses.is_dataclass(item) else item
 
 
 def load_record(kind: type[_Value], value: object, where: str) -> _Value:

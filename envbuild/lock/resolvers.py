@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from envbuild.lock.conda import conda_lock, configuration, distributions, rattler
     from envbuild.lock.debian import keys
     from envbuild.lock.debian import resolver as debian
+    from envbuild.lock.image import context as image_context
     from envbuild.lock.image import resolver as image
     from envbuild.lock.maven import resolver as maven
     from envbuild.lock.pip import piptools, uv
@@ -41,6 +42,7 @@ else:
     distributions = lazy("envbuild.lock.conda.distributions")
     debian = lazy("envbuild.lock.debian.resolver")
     image = lazy("envbuild.lock.image.resolver")
+    image_context = lazy("envbuild.lock.image.context")
     keys = lazy("envbuild.lock.debian.keys")
     maven = lazy("envbuild.lock.maven.resolver")
     piptools = lazy("envbuild.lock.pip.piptools")
@@ -66,7 +68,7 @@ class ResolveContext:
 def make_resolvers(context: ResolveContext, sdists: Callable[[], SdistBuilder]) -> Resolvers:
     """The resolvers that the settings mean; ``sdists`` makes what builds source distributions."""
     return Resolvers(
-        bases=(cache(partial(_debian, context)), partial(_image, context)),
+        bases=(cache(partial(_debian, context)), partial(_image, context), cache(partial(_context, context))),
         conda=partial(_chosen, "conda", CONDA_ENGINES, context.settings.conda_engine, context),
         pip=partial(_chosen, "pip", PIP_ENGINES, context.settings.pip_engine, context),
         has_debian=lambda: known_mirror(context.settings) is not None,
@@ -88,6 +90,10 @@ def _image(context: ResolveContext) -> BaseResolver:
     return image.ImageResolver(
         context.store, context.registry(), context.progress, directory=context.directory
     )
+
+
+def _context(context: ResolveContext) -> BaseResolver:
+    return image_context.ContextResolver(context.registry, context.directory, context.progress)
 
 
 def _distributions(context: ResolveContext) -> distributions.CondaDistributions:

@@ -100,6 +100,8 @@ def _check_platform(lock: PlatformLock, where: str) -> None:
         _check_image(base, f"{where}.base.image")
     else:
         _check_printable([base.dockerfile], f"{where}.base.context.dockerfile")
+        for image in base.images:
+            _check_reference(image.reference, f"{where}.base.context.images")
     if lock.python is not None:
         _check_python(lock.python, f"{where}.python")
     for conda in lock.conda:
@@ -129,12 +131,16 @@ def _check_image(base: ImageBase, where: str) -> None:
     if is_local(base.reference):
         _check_printable([base.reference], f"{where}.reference")
         return
+    _check_reference(base.reference, f"{where}.reference")
+
+
+def _check_reference(reference: str, where: str) -> None:
     try:
-        parsed = Reference.parse(base.reference)
+        parsed = Reference.parse(reference)
     except UsageError as error:
-        raise LockError(f"{where}.reference: {error.message}") from error
-    if parsed.digest is not None or base.reference not in (parsed.tagged, parsed.name):
-        raise LockError(f"{where}.reference: {base.reference!r} isn't the full name of an image")
+        raise LockError(f"{where}: {error.message}") from error
+    if parsed.digest is not None or reference not in (parsed.tagged, parsed.name):
+        raise LockError(f"{where}: {reference!r} isn't the full name of an image")
 
 
 def _check_conda(pin: CondaPin, where: str) -> None:

@@ -7,9 +7,11 @@ import fcntl
 import hashlib
 import json
 import os
+import posixpath
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from envbuild.compose.base import Entry, EntryKind
@@ -18,7 +20,8 @@ from envbuild.errors import BuildError, SpecError, UsageError
 from envbuild.lock.model import ContextBase
 from envbuild.oci.digest import CHUNK, digest_file
 from envbuild.render.base import BuildContext, ContextFile
-from envbuild.specs.context import ContextEntry, read_context
+from envbuild.specs.context import ContextContents, ContextEntry, read_context
+from envbuild.specs.dockerfile_images import with_digests
 
 RECORD = ".envbuild-context"
 """The file of a written context that lists what envbuild wrote there. A ``.dockerignore`` should name it."""
@@ -260,7 +263,8 @@ def snapshot_context(context: Path, directory: Path, base: ContextBase, scratch:
     """The directory ``context``, relative to ``directory``; its files are copies in ``scratch``, which must
     last as long.
 
-    The digest of the copies is the lock's. Raises ``BuildError`` where it isn't, and for what can't be read.
+    The digest of the copies is the lock's; the Dockerfile then has the digests of the lock's images. Raises
+    ``BuildError`` where it isn't, and for what can't be read.
     """
     copies = scratch / "context"
     try:
@@ -275,9 +279,27 @@ def snapshot_context(context: Path, directory: Path, base: ContextBase, scratch:
             f"the build context {context} was changed after it was locked",
             hint="bring the lock up to date with: envbuild lock",
         )
-    return BuildContext(
-        files=tuple(_file(entry, copies) for entry in build_context.entries), dockerfile=base.dockerfile
-    )
+    files = [_file(entry, copies) for entry in build_context.entries]
+    if base.images:
+        files = _with_digests(files, build_context, base)
+    return BuildContext(files=tuple(files), dockerfile=base.dockerfile)
+
+
+def _with_digests(
+    files: Sequence[ContextFile], build_context: ContextContents, base: ContextBase
+) -> list[ContextFile]:
+    """``files`` with the Dockerfile naming its images as the lock has them: every builder, and whoever builds
+    what was written for people, takes those."""
+    entry = build_context.file_at(posixpath.normpath(base.dockerfile))
+    digests = {pin.reference: pin.digest for pin in base.images}
+
+    def pinned(file: ContextFile) -> ContextFile:
+        if entry is None or file.path != entry.path or isinstance(file.content, bytes):
+            return file
+        text = file.content.read_bytes().decode(errors="surrogateescape")
+        return replace(file, content=with_digests(text, digests).encode(errors="surrogateescape"))
+
+    return [pinned(file) for file in files]
 
 
 def _file(entry: ContextEntry, copies: Path) -> ContextFile:

@@ -43,6 +43,8 @@ _OWN = re.compile(r"envbuild\.lock|\.envbuild\.lock\.[0-9a-f]+\.part")
 """What envbuild writes beside a spec: it must not change what it is the lock of."""
 _TOLD = 20
 """Problems of one context that are named."""
+_LINKS = 40
+"""From one link to the next."""
 _CACHE = "__pycache__"
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -95,6 +97,15 @@ class ContextContents:
     def digest(self) -> str:
         """Equal for equal contexts, wherever they stand."""
         return canonical_digest("build-context", _FORMAT, [entry.canonical for entry in self.entries])
+
+    def file_at(self, path: str) -> ContextEntry | None:
+        """The file that ``path`` means, itself or through links inside the context."""
+        by_path = {entry.path: entry for entry in self.entries}
+        links = 0
+        while (entry := by_path.get(path)) is not None and entry.target is not None and links < _LINKS:
+            links += 1
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.target))
+        return None if entry is None or entry.directory or entry.target is not None else entry
 
 
 def read_context(
@@ -360,13 +371,9 @@ class _ContextReading:
 
     def check_dockerfile(self, dockerfile: str) -> None:
         """Sees that the Dockerfile is in the context, itself or as a link to a file of the context."""
-        by_path = {entry.path: entry for entry in self.entries}
-        path, links = dockerfile, 0
-        while (entry := by_path.get(path)) is not None and entry.target is not None and links < 40:
-            links += 1
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.target))
-        if entry is None or entry.directory or entry.target is not None:
-            by = f": it links to {by_path[dockerfile].target}" if dockerfile in by_path else ""
+        if ContextContents(entries=tuple(self.entries)).file_at(dockerfile) is None:
+            target = next((entry.target for entry in self.entries if entry.path == dockerfile), None)
+            by = f": it links to {target}" if target else ""
             self.problem(dockerfile, f"is no file of the build context{by}")
 
 

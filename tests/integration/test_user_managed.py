@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from envbuild.app import specs
 from envbuild.app.requests import BuildRequest, BuildResult, LockRequest
 from envbuild.app.session import Session
 from envbuild.errors import BuildError, ResolveError, StaleLockError
-from envbuild.lock.model import ContextBase, ImageBase
+from envbuild.lock.diff import PinChange
+from envbuild.lock.make import context_base
+from envbuild.lock.model import ContextBase, ImageBase, ImagePin
 from envbuild.oci.digest import canonical_json
 from envbuild.oci.image import Image
 from envbuild.oci.manifest import DOCKER_CONFIG, DOCKER_LAYER_GZIP, DOCKER_MANIFEST, OCI_INDEX, OCI_LAYER_GZIP
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from envbuild.progress import Silent
 from envbuild.settings import Settings
+from envbuild.specs.model import BuildContextSpec
 from envbuild.store.content import Store
 from tests.fakes.image import Item, directory, put_image, put_index, put_layer
 from tests.fakes.registry import Registry
@@ -289,6 +293,51 @@ def test_a_dockerfile_is_planned_and_refused_by_the_native_engine(tmp_path: Path
     }
     with pytest.raises(BuildError, match=r"a Dockerfile \(Dockerfile\) runs its own steps"):
         build(session, path)
+
+
+def test_the_images_of_a_dockerfile_are_locked_and_given_by_digest(
+    registry: Registry, tmp_path: Path, session: Session
+) -> None:
+    first = push(registry, tmp_path, Item(name="a"))
+    path = write(tmp_path, "build: {path: .}\n")
+    text = f"ARG TAG=1\nFROM {registry.host}/app:${{TAG}}\nCOPY --from={registry.host}/gone:1 / /\n"
+    (path.parent / "real").write_text(text)
+    (path.parent / "Dockerfile").symlink_to("real")
+    spec = specs.find_spec(session, str(path))
+    assert isinstance(spec.base, BuildContextSpec)
+    lock = locks.lock_spec(session, spec, LockRequest()).lock
+    pin = ImagePin(reference=f"{registry.host}/app:1", digest=first.digest)
+    assert [pins.base for pins in lock.platforms] == [replace(context_base(spec.base), images=(pin,))]
+    # What is on disk says so, to whoever checks it without a network.
+    assert locks.check_lock(session, spec) == lock
+    plan = plans.plan_image(session, spec, lock, LINUX_AMD64)
+    files = {
+        file.path: file
+        for file in session.engines(specs.inputs_of(spec)).renderer().context(plan, offline=True).files
+    }
+    assert files["Dockerfile"].target == "real"
+    assert files["real"].content == text.replace("app:${TAG}", f"app:1@{first.digest}").encode()
+    # The tag moves: the lock stays until an upgrade, which says what changed.
+    second = push(registry, tmp_path, Item(name="b"))
+    assert not locks.lock_spec(session, spec, LockRequest()).written
+    (path.parent / "new").write_text("x")
+    changed = specs.find_spec(session, str(path))
+    assert isinstance(changed.base, BuildContextSpec)
+    moved = locks.lock_spec(session, changed, LockRequest(upgrade_packages=(f"{registry.host}/app",)))
+    assert [change for change in moved.changes if change.kind == "image"] == [
+        PinChange(
+            platform="linux/amd64",
+            kind="image",
+            name=f"{registry.host}/app:1",
+            before=first.digest,
+            after=second.digest,
+        )
+    ]
+    identity = plans.plan_image(session, changed, moved.lock, LINUX_AMD64).lock_digest
+    unpinned = replace(
+        moved.lock, platforms=(replace(moved.lock.platforms[0], base=context_base(changed.base)),)
+    )
+    assert identity != plans.plan_image(session, changed, unpinned, LINUX_AMD64).lock_digest
 
 
 # --- serving ------------------------------------------------------------------------------------------

@@ -124,7 +124,11 @@ def _as_it_is(plan: Plan) -> str:
     """What a user-managed environment is made of."""
     base = plan.base
     if isinstance(base, ContextBase):
-        return f"built by {base_title(base)} from the context {_short(base.digest)}; nothing in it is pinned"
+        pinned = (
+            f"only {count_text(len(base.images), 'image')} that it names" if base.images else "nothing in it"
+        )
+        is_pinned = f"{pinned} {'are' if len(base.images) > 1 else 'is'} pinned"
+        return f"built by {base_title(base)} from the context {_short(base.digest)}; {is_pinned}"
     if isinstance(base, ImageBase):
         return f"{base_title(base)}@{base.digest} as it is, {count_text(base.layers, 'layer')}"
     return base_title(base)

@@ -52,7 +52,11 @@ def test_a_dockerfile_is_read_for_its_images(found: Looker) -> None:
         "COPY --from=build / /\n"
     )
     result = found("build: {path: ctx}\n", **{"ctx/Dockerfile": text})
-    assert [(each.code, str(each.where)) for each in result] == [("EB204", "ctx/Dockerfile:2")]
+    # An argument counts with its default.
+    assert [(finding.code, str(finding.where)) for finding in result] == [
+        ("EB204", "ctx/Dockerfile:2"),
+        ("EB204", "ctx/Dockerfile:6"),
+    ]
 
 
 @pytest.mark.parametrize(
