@@ -64,8 +64,10 @@ def command(
     with call.session(spec) as session:
         loaded = specs.find_spec(session, spec)
         if check:
-            lock.check_lock(session, loaded)
-            call.say(f"the lock of {printable(loaded.name)} answers its spec")
+            checked = lock.check_lock(session, loaded)
+            origin = "an earlier --as-of" if checked.as_of_kept else "its spec"
+            bound = f"; as of {checked.as_of}, as {origin} says" if checked.as_of else ""
+            call.say(f"the lock of {printable(loaded.name)} answers its spec{bound}")
             return 0
         if call.verbose:
             for line in index_lines(call.environ, specs.inputs_of(loaded).pip_options):

@@ -101,6 +101,8 @@ class Answers:
     work: Callable[[Progress], None] = lambda progress: None
     package: str = "numpy"
     engine: str = "native"
+    bound: tuple[str | None, bool] = (None, False)
+    """``as_of`` and ``as_of_kept`` of the lock that is checked."""
     asked: list[tuple[str, object]] = field(default_factory=list)
     closed: int = 0
     settings: list[Settings] = field(default_factory=list)
@@ -131,7 +133,8 @@ class Answers:
 
     def check_lock(self, session: Session, spec: Spec) -> Lock:
         self._ask(session, "check", spec.name)
-        return a_lock(*self.platforms)
+        as_of, kept = self.bound
+        return replace(a_lock(*self.platforms), as_of=as_of, as_of_kept=kept)
 
     def plan_image(self, session: Session, spec: Spec, lock: Lock, platform: Platform) -> Plan:
         self._ask(session, "plan", platform)

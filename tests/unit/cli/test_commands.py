@@ -226,6 +226,13 @@ def test_lock_check_is_offline_work_of_check_alone(envbuild: CommandLine) -> Non
     assert [kind for kind, _ in envbuild.answers.asked] == ["load", "check"]
 
 
+@pytest.mark.parametrize(("kept", "origin"), [(True, "an earlier --as-of"), (False, "its spec")])
+def test_lock_check_says_which_day_bounds_the_lock(envbuild: CommandLine, kept: bool, origin: str) -> None:
+    envbuild.answers.bound = ("2026-11-01", kept)
+    shown = envbuild("lock", "--check")
+    assert shown.err == f"the lock of train answers its spec; as of 2026-11-01, as {origin} says\n"
+
+
 def test_stale_lock_is_exit_one_with_all_reasons(envbuild: CommandLine) -> None:
     envbuild.answers.fault = StaleLockError(
         "scipy is not pinned\nnumpy 1.0 doesn't fit >=2", hint="envbuild lock"
