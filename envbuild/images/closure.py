@@ -53,14 +53,14 @@ def tree_of(source: ImageSource, top: Manifest) -> Tree:
     blobs: dict[str, Descriptor] = {}
 
     def visit(manifest: Manifest, depth: int) -> None:
-        if manifest.digest in manifests:
-            return
         if depth > _DEPTH or len(manifests) >= _MANIFESTS:
             raise FetchError(f"{source.what}: indexes within indexes without end")
         parts = parts_of(manifest.content, f"{source.what} ({manifest.digest})")
         if manifest.media_type in INDEXES:
             for entry in parts.manifests:
-                visit(source.manifest(entry.digest), depth + 1)
+                # What an index names ten thousand times is read once.
+                if entry.digest not in manifests:
+                    visit(source.manifest(entry.digest), depth + 1)
         for blob in (*parts.layers, *parts.configs):
             blobs.setdefault(blob.digest, blob)
         manifests[manifest.digest] = manifest

@@ -135,7 +135,7 @@ def parse_index(content: bytes, what: str) -> tuple[IndexEntry, ...]:
     index_entries = []
     for item in _list(document.get("manifests"), what):
         if not isinstance(item, dict) or not is_digest(str(item.get("digest"))):
-            raise FetchError(f"{what}: an entry of the index has no sha256 digest")
+            raise _no_digest(item, what, "an entry of the index has no sha256 digest")
         platform = item.get("platform")
         annotations = item.get("annotations")
         annotations = annotations if isinstance(annotations, dict) else {}
@@ -254,7 +254,18 @@ def _descriptor(value: object, what: str) -> Descriptor:
         named = isinstance(digest, str) and is_digest(digest) and isinstance(media_type, str)
         if named and type(size) is int and 0 <= size < _SIZES:
             return Descriptor(digest=str(digest), size=size, media_type=str(media_type))
-    raise FetchError(f"{what}: a descriptor has no digest, size and type")
+    raise _no_digest(value, what, "a descriptor has no digest, size and type")
+
+
+def _no_digest(value: object, what: str, otherwise: str) -> FetchError:
+    """Why a descriptor can't be used: its digest is of the other registered algorithm, or ``otherwise``."""
+    digest = value.get("digest") if isinstance(value, dict) else None
+    if not isinstance(digest, str) or is_digest(digest) or not is_diff_id(digest):
+        return FetchError(f"{what}: {otherwise}")
+    return FetchError(
+        f"{what}: it names a blob by SHA-512 ({digest[:19]}…), which only diff_ids may have here",
+        hint="whoever made the image writes it again with sha256 digests, which all engines take",
+    )
 
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from envbuild.images.closure import for_platform
+from envbuild.images.closure import for_platform, tree_of
 from envbuild.images.sources.base import StoreSource
 from envbuild.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from envbuild.platforms import LINUX_AMD64, LINUX_ARM64
@@ -62,3 +62,19 @@ def test_what_is_no_image_has_no_platform(store: Store) -> None:
     entry = {"mediaType": OCI_MANIFEST, "digest": store.add_blob(artifact), "size": len(artifact)}
     source, top = index_of(store, [entry])
     assert for_platform(source, LINUX_AMD64, top) == ()
+
+
+def test_what_an_index_names_often_is_read_once(store: Store) -> None:
+    image = put_image(store, [put_layer(store, [Item(name="file", content=b"x")])])
+    entry = {"mediaType": OCI_MANIFEST, "digest": image.digest, "size": image.size}
+    _, top = index_of(store, [entry] * 20_000)
+    read: list[str | None] = []
+
+    class Counted(StoreSource):
+        def manifest(self, digest: str | None = None) -> Manifest:
+            read.append(digest)
+            return super().manifest(digest)
+
+    tree = tree_of(Counted(top.digest, store, "an index"), top)
+    assert [manifest.digest for manifest in tree.manifests] == [image.digest, top.digest]
+    assert read == [image.digest]

@@ -7,7 +7,14 @@ import json
 import pytest
 
 from envbuild.errors import FetchError
-from envbuild.oci.manifest import DOCKER_CONFIG, OCI_CONFIG, OCI_MANIFEST, media_type_of, parse_manifest
+from envbuild.oci.manifest import (
+    DOCKER_CONFIG,
+    OCI_CONFIG,
+    OCI_MANIFEST,
+    media_type_of,
+    parse_index,
+    parse_manifest,
+)
 
 DIGEST = f"sha256:{64 * 'a'}"
 
@@ -54,3 +61,17 @@ def test_an_image_s_own_config_may_have_any_type_of_an_image(config_type: str) -
 def test_schema_1_is_named(document: dict[str, object]) -> None:
     with pytest.raises(FetchError, match="an image of Docker's schema 1, which no engine of today reads"):
         media_type_of(json.dumps(document).encode())
+
+
+def test_a_blob_that_is_named_by_sha512_is_said_to_be() -> None:
+    descriptor = {"mediaType": OCI_CONFIG, "digest": f"sha512:{128 * 'a'}", "size": 2}
+    stated = "there: it names a blob by SHA-512 (sha512:aaaaaaaaaaaa…), which only diff_ids may have here"
+    for read, document in (
+        (parse_manifest, {"config": descriptor, "layers": []}),
+        (parse_index, {"manifests": [descriptor]}),
+    ):
+        with pytest.raises(FetchError) as raised:
+            read(json.dumps(document).encode(), "there")
+        assert raised.value.message == stated
+    with pytest.raises(FetchError, match=r"^there: an entry of the index has no sha256 digest$"):
+        parse_index(json.dumps({"manifests": [{**descriptor, "digest": "sha512:a"}]}).encode(), "there")
